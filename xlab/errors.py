@@ -1,0 +1,105 @@
+"""Every error xlab raises on purpose, on one page.
+
+Library code raises these; only the command line prints them and exits.  Each class fixes the exit
+status its message ends with, so that no caller has to decide: "wrong usage" (2), "this machine
+can't" (3) and "something broke" (1) stay apart from the bottom up.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+
+class XlabError(Exception):
+    """Base of all: `str(error)` is fit for a user, `exit_status` is what the process ends with."""
+
+    exit_status = 1
+
+
+class UsageError(XlabError):
+    """What was asked for makes no sense or cannot fit; nothing was built."""
+
+    exit_status = 2
+
+
+class CapabilityError(XlabError):
+    """This machine cannot do it: names the missing capability and, where there is one, the remedy."""
+
+    exit_status = 3
+
+    def __init__(self, missing: str, remedy: str = "") -> None:
+        super().__init__(f"{missing}; {remedy}" if remedy else missing)
+        self.missing = missing
+        self.remedy = remedy
+
+
+class CommandError(XlabError):
+    """A program run inside the lab failed or did not end in time."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        node: str,
+        returncode: int | None,
+        stderr: str = "",
+        timeout_s: float | None = None,
+    ) -> None:
+        outcome = (
+            f"did not end within {timeout_s:g} s"
+            if returncode is None
+            else f"ended with status {returncode}"
+        )
+        tail = f": {stderr.strip()[-800:]}" if stderr.strip() else ""
+        super().__init__(f"{node}: `{shlex.join(argv)}` {outcome}{tail}")
+        self.argv = tuple(argv)
+        self.node = node
+        self.returncode = returncode
+        self.stderr = stderr
+
+
+class DaemonError(XlabError):
+    """A daemon of the lab died or does not answer; carries the tail of its log."""
+
+    def __init__(self, daemon: str, *, node: str, reason: str, log_tail: str = "") -> None:
+        tail = f"\n--- last lines of its log\n{log_tail.rstrip()}" if log_tail.strip() else ""
+        super().__init__(f"{node}: {daemon} {reason}{tail}")
+        self.daemon = daemon
+        self.node = node
+        self.log_tail = log_tail
+
+
+class NetlinkError(XlabError):
+    """The kernel refused one operation of a netlink batch."""
+
+    def __init__(self, operation: str, errno: int, reason: str) -> None:
+        super().__init__(f"netlink: {operation}: {reason} (errno {errno})")
+        self.operation = operation
+        self.errno = errno
+
+
+class DockerError(XlabError):
+    """What the Docker daemon or client would have said, in its own words; `exit_code` is Docker's."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class DeadlineError(XlabError):
+    """A condition did not come true in time; says what was awaited."""
+
+    def __init__(self, awaited: str, timeout_s: float) -> None:
+        super().__init__(f"waited {timeout_s:g} s in vain for {awaited}")
+        self.awaited = awaited
+
+
+class SandboxError(XlabError):
+    """The lab's sandbox could not be made, or its controller is gone."""
+
+
+class RecordError(XlabError):
+    """A run record that cannot be read; names the file and the place in it."""
+
+    exit_status = 2

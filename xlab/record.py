@@ -1,0 +1,301 @@
+"""The run record: everything one run claimed, proved and measured, as plain data.
+
+Written once, read by everything else (tables, reports, charts, gates); see `RunRecord.to_dict` for
+the shape.  The schema is additive: a reader ignores fields it does not know, and fields are never
+renamed or removed.  Absent figures are `None`, never zero.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from xlab.errors import RecordError
+
+SCHEMA_VERSION = 1
+
+Encapsulation = Literal["none", "gre", "vxlan", "geneve", "sleeve"]
+Status = Literal["passed", "failed", "skipped"]
+#: Which pair of end points a measurement ran between: the method's containers, host to host through
+#: the same datapath, or two plain hosts on the same switches of the same lab.
+Route = Literal["method", "control", "baseline"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One statement of the tutorial, checked at the stage where the notes make it."""
+
+    id: str
+    stage: str
+    text: str
+    expected: str
+    observed: str
+    holds: bool
+    #: What shows it: command and output, counters, or the name of a file under raw/.
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UnderlayPackets:
+    """Packets seen on the physical link during the proof, by encapsulation.
+
+    Only the flow the proof itself sent is counted by kind (requests and replies, matched after NAT
+    by the payload of the innermost packet); everything else on the link is `stray`.
+    """
+
+    none: int = 0
+    gre: int = 0
+    vxlan: int = 0
+    geneve: int = 0
+    sleeve: int = 0
+    stray: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PathProof:
+    encapsulation: Encapsulation
+    underlay_packets: UnderlayPackets
+    #: Every packet the proof sent crossed the link, all of them in `encapsulation`.
+    proved: bool
+    #: Cutting the mechanism had the effect the method predicts, and healing undid it.
+    negative_control: bool
+    #: Outer IP packet length less inner IP packet length, in bytes; None when nothing was seen.
+    overhead_bytes: int | None
+    #: Largest IP packet that crosses with DF set, in bytes; None when none did.
+    effective_mtu: int | None
+    packets_sent: int = 0
+    #: What cutting and healing did, in words.
+    control_detail: str = ""
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One probe, once, between one pair of end points.  Failed samples are counted, never zeroed."""
+
+    probe: str
+    #: A fixed name: icmp_rtt_ms, tcp_rr_latency_ms, tcp_bits_per_second, udp_bits_per_second,
+    #: udp_loss_ratio, cpu_seconds_per_gigabyte, loaded_rtt_ms, recovery_s, build_s.
+    metric: str
+    unit: str
+    #: "h1/c1 > h2/c1": sender > receiver.
+    direction: str
+    streams: int
+    round: int
+    build: int
+    started_at: str
+    samples: tuple[float, ...]
+    failed_samples: int = 0
+    median: float | None = None
+    ci95: tuple[float, float] | None = None
+    route: Route = "method"
+    #: Tool, retransmits, omitted samples and whatever else the reader needs to judge the figure.
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A fault, a recovery or a fallback."""
+
+    at: str
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    kernel: str
+    cpu_model: str
+    cores: int
+    load: tuple[float, float, float]
+    xlab: str
+    tools: dict[str, str]
+    #: e.g. "linux bridge", "ovs 3.5.0 userspace (netdev)", "ovs 3.5.0 kernel".
+    datapath: str
+    container_runtime: str
+    sandbox: Literal["rootless", "root"]
+    congestion_control: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Link conditions asked for, each a link and a direction; `measured` is what they came to."""
+
+    rate_bits_per_second: float | None = None
+    delay_ms: float | None = None
+    jitter_ms: float | None = None
+    loss_ratio: float | None = None
+    #: "none", "netem", "tbf", "delay-line" or a combination such as "tbf+delay-line".
+    backend: str = "none"
+    measured: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    sandbox: float = 0.0
+    build: float = 0.0
+    verify: float = 0.0
+    measure: float = 0.0
+    teardown: float = 0.0
+    total: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    scenario: str
+    status: Status
+    reason: str
+    started_at: str
+    parameters: dict[str, Any]
+    environment: Environment
+    conditions: Conditions
+    timings_s: Timings
+    claims: tuple[Claim, ...]
+    path: PathProof | None
+    measurements: tuple[Measurement, ...]
+    events: tuple[Event, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON-ready data, keys in the order of the fields, `schema_version` first."""
+        data = dataclasses.asdict(self)
+        return {"schema_version": data.pop("schema_version"), **data}
+
+
+def load(path: Path) -> RunRecord:
+    """Read `run.json`, given the file or its folder; raises RecordError naming file and place."""
+    file = path / "run.json" if path.is_dir() else path
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecordError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{file}: not UTF-8 text (byte {error.start})") from error
+    except json.JSONDecodeError as error:
+        raise RecordError(
+            f"{file}:{error.lineno}:{error.colno}: not JSON: {error.msg}"
+        ) from error
+    except RecursionError as error:
+        raise RecordError(f"{file}: nested too deeply") from error
+    try:
+        return from_dict(data)
+    except RecordError as error:
+        raise RecordError(f"{file}: {error}") from error
+
+
+def from_dict(data: object) -> RunRecord:
+    """Build a record from decoded JSON; raises RecordError naming the place, `claims[3].holds` say."""
+    if not isinstance(data, dict):
+        raise RecordError("the record is not an object")
+    version = data.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise RecordError(
+            f"schema_version: expected {SCHEMA_VERSION}, found {json.dumps(version, default=str)}"
+        )
+    record = decode(RunRecord, data, "")
+    assert isinstance(record, RunRecord)
+    return record
+
+
+def decode(kind: Any, value: Any, place: str) -> Any:
+    """`value` (decoded JSON) as an instance of the annotated type `kind`; RecordError names `place`."""
+    if dataclasses.is_dataclass(kind):
+        return _decode_object(typing.cast(type, kind), value, place)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin is Literal:
+        if value not in arguments:
+            _refuse(place, " | ".join(map(str, arguments)), value)
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        (inner,) = [a for a in arguments if a is not type(None)]
+        return decode(inner, value, place)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            _refuse(place, "a list", value)
+        if arguments[-1] is Ellipsis:
+            return tuple(decode(arguments[0], v, f"{place}[{i}]") for i, v in enumerate(value))
+        if len(value) != len(arguments):
+            _refuse(place, f"a list of {len(arguments)}", value)
+        return tuple(
+            decode(a, v, f"{place}[{i}]")
+            for i, (a, v) in enumerate(zip(arguments, value, strict=True))
+        )
+    if origin is dict:
+        if not isinstance(value, dict):
+            _refuse(place, "an object", value)
+        return {key: decode(arguments[1], v, f"{place}.{key}") for key, v in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        _refuse(place, {str: "text", bool: "true or false"}.get(kind, "a number"), value)
+    return value
+
+
+def _decode_object(kind: type, value: Any, place: str) -> Any:
+    if not isinstance(value, dict):
+        _refuse(place or "the record", "an object", value)
+    hints = typing.get_type_hints(kind)
+    known: dict[str, Any] = {}
+    for item in dataclasses.fields(kind):
+        where = f"{place}.{item.name}" if place else item.name
+        if item.name in value:
+            known[item.name] = decode(hints[item.name], value[item.name], where)
+        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            raise RecordError(f"{where}: missing")
+    return kind(**known)
+
+
+def _refuse(place: str, expected: str, value: Any) -> typing.NoReturn:
+    shown = json.dumps(value, default=str)
+    raise RecordError(f"{place}: expected {expected}, found {shown[:80]}")
+
+
+def save(record: RunRecord, folder: Path, raw: dict[str, bytes]) -> None:
+    """Write `folder`/run.json and `folder`/raw/* whole or not at all: a hidden name, then one rename.
+
+    Raises FileExistsError if `folder` exists, OSError if the disk refuses (nothing is left then).
+    """
+    partial = folder.with_name(f".partial-{os.getpid()}-{folder.name}")
+    (partial / "raw").mkdir(parents=True)
+    try:
+        for name, content in raw.items():
+            (partial / "raw" / name).write_bytes(content)
+        text = json.dumps(record.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+        with (partial / "run.json").open("w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        # rename(2) onto an existing, non-empty directory fails: a record is never overwritten.
+        partial.rename(folder)
+    except BaseException:
+        discard(partial)
+        raise
+
+
+def discard(partial: Path) -> None:
+    """Remove a half-written result of ours; missing pieces are fine."""
+    import shutil
+
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def sweep(results: Path) -> list[Path]:
+    """Remove `.partial-PID-*` folders whose writer is gone (it was killed in mid-write)."""
+    removed = []
+    for partial in results.glob(".partial-*-*"):
+        pid = partial.name.split("-")[1]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            discard(partial)
+            removed.append(partial)
+    return removed
