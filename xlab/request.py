@@ -1,0 +1,99 @@
+"""What one run is asked to do, as the command line hands it to the runner.
+
+Every range is checked here, once, so that the runner and the scenarios meet only values that make
+sense; what depends on the scenario or on the machine (does the subnet hold that many containers, is
+there a backend for a delay) is checked where it is known.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from xlab.errors import UsageError
+
+DEFAULT_DURATION_S = 3.0
+DEFAULT_ROUNDS = 3
+QUICK_DURATION_S = 1.0
+QUICK_ROUNDS = 1
+
+#: A Linux bridge holds at most 1,023 ports (net/bridge/br_private.h, BR_MAX_PORTS).
+HOSTS = (2, 1000)
+CONTAINERS = (1, 1000)
+#: What every IPv4 host must take whole (RFC 791) up to the largest MTU of a veth.
+MTU_BYTES = (576, 65535)
+RATE_BITS_PER_SECOND = (8e3, 1e12)
+DELAY_MS = (0.0, 10_000.0)
+DURATION_S = (1.0, 3600.0)
+ROUNDS = (1, 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One run of one scenario; raises UsageError, which says the range, for a value outside it.
+
+    `duration_s` and `repeat` always mean what they say: `quick` asks the scenario for no more than
+    the necessary, and whoever sets it also sets them (`QUICK_DURATION_S`, `QUICK_ROUNDS`).
+    """
+
+    #: A name of the catalog, or a path to a scenario file.
+    scenario: str
+    hosts: int = 2
+    #: On each host.
+    containers: int = 2
+    #: A Mininet spec ("single,3", "linear,4", "tree,depth=2,fanout=2") or "file.py:Class".
+    topo: str | None = None
+    mtu: int = 1500
+    rate_bits_per_second: float | None = None
+    #: Of each link, in each direction.
+    delay_ms: float | None = None
+    jitter_ms: float | None = None
+    loss_ratio: float | None = None
+    #: Options of the scenario itself (`--set NAME=VALUE`).
+    settings: Mapping[str, str] = field(default_factory=dict)
+    #: Of each throughput probe.
+    duration_s: float = DEFAULT_DURATION_S
+    #: Rounds of measurement.
+    repeat: int = DEFAULT_ROUNDS
+    quick: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.scenario:
+            raise UsageError("the scenario has no name")
+        if self.topo == "":
+            raise UsageError(
+                "--topo is empty: give a Mininet spec such as linear,4, or file.py:Class"
+            )
+        _within("--hosts", self.hosts, HOSTS)
+        _within("--containers", self.containers, CONTAINERS, "on each host")
+        _within("--mtu", self.mtu, MTU_BYTES, "bytes")
+        _within("--rate", self.rate_bits_per_second, RATE_BITS_PER_SECOND, "bit/s")
+        _within("--delay", self.delay_ms, DELAY_MS, "ms")
+        if self.jitter_ms is not None and not self.delay_ms:
+            raise UsageError("--jitter varies a delay: give --delay too")
+        _within("--jitter", self.jitter_ms, (0.0, self.delay_ms or 0.0), "ms, the delay")
+        if self.loss_ratio is not None and not 0 <= self.loss_ratio < 1:
+            raise UsageError(
+                f"--loss is {self.loss_ratio:g}; the range is 0 to under 1 (under 100 %)"
+            )
+        _within("--duration", self.duration_s, DURATION_S, "seconds")
+        _within("--repeat", self.repeat, ROUNDS, "rounds")
+        if "" in self.settings:
+            raise UsageError("--set takes NAME=VALUE; the name is missing")
+
+    def for_scenario(self, scenario: str, settings: Mapping[str, str]) -> Request:
+        """The same run of another scenario, with the settings that one understands."""
+        return dataclasses.replace(self, scenario=scenario, settings=dict(settings))
+
+
+def _within(
+    option: str, value: float | None, limits: tuple[float, float], meaning: str = ""
+) -> None:
+    """Refuse a value outside `limits`, both included; NaN is outside any range."""
+    lowest, highest = limits
+    if value is not None and not lowest <= value <= highest:
+        suffix = f" {meaning}" if meaning else ""
+        raise UsageError(
+            f"{option} is {value:,.15g}; the range is {lowest:,.15g} to {highest:,.15g}{suffix}"
+        )
