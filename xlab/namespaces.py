@@ -1,0 +1,129 @@
+"""Namespaces held by descriptors, made and entered by threads of one process.
+
+    pid 1 of the sandbox ──┬── thread in h1's namespaces ── vfork ── ping
+                           ├── thread in h2/c1's ── a socket made here belongs to h2/c1 for good
+                           └── descriptors: (net, mnt, uts) of every node
+
+A node costs no process: a thread unshares, keeps the three descriptors and goes home.  (Pinning a
+mount namespace by bind mount instead fails at random with EINVAL on some kernels.)  A child inherits
+the namespaces of the thread that starts it, so running a program "in" a node needs no helper either.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from xlab import syscalls
+from xlab.netlink import Rtnl
+
+
+@dataclass(frozen=True, slots=True)
+class Namespaces:
+    """Open descriptors of a node's namespaces; `pid` once the node has an init process."""
+
+    net: int
+    mnt: int
+    uts: int
+    pid: int | None = None
+
+    def close(self) -> None:
+        for descriptor in (self.net, self.mnt, self.uts, self.pid):
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+class _ThreadState(threading.local):
+    """Which namespaces this thread is in, innermost last; empty means those of the controller."""
+
+    def __init__(self) -> None:
+        self.stack: list[Namespaces] = []
+        self.own_working_directory = False
+
+
+_thread = _ThreadState()
+_home: Namespaces | None = None
+
+
+def remember_home() -> None:
+    """Take the calling thread's namespaces as those to return to; once, in the controller's start."""
+    global _home
+    _home = current()
+
+
+def current() -> Namespaces:
+    """Descriptors of the calling thread's namespaces, as they are now."""
+    return Namespaces(
+        net=_open("/proc/thread-self/ns/net"),
+        mnt=_open("/proc/thread-self/ns/mnt"),
+        uts=_open("/proc/thread-self/ns/uts"),
+        pid=_open("/proc/thread-self/ns/pid_for_children"),
+    )
+
+
+def create(hostname: str) -> tuple[Namespaces, Rtnl]:
+    """New network, mount and UTS namespaces with `lo` up, and the rtnetlink socket of the first."""
+    _unshare_working_directory()
+    syscalls.unshare(syscalls.CLONE_NEWNET | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS)
+    try:
+        namespaces = Namespaces(
+            net=_open("/proc/thread-self/ns/net"),
+            mnt=_open("/proc/thread-self/ns/mnt"),
+            uts=_open("/proc/thread-self/ns/uts"),
+        )
+        socket.sethostname(hostname)
+        rtnl = Rtnl()
+    finally:
+        _go(_thread.stack[-1] if _thread.stack else _at_home())
+    with rtnl.batch() as batch:
+        batch.set_up("lo")
+    return namespaces, rtnl
+
+
+@contextmanager
+def entered(namespaces: Namespaces) -> Iterator[None]:
+    """The calling thread, and the children it starts, are in `namespaces` until the block ends.
+
+    No thread may be started inside: the kernel refuses CLONE_THREAD while the PID namespace for
+    children differs from the thread's own.
+    """
+    _unshare_working_directory()
+    before = _thread.stack[-1] if _thread.stack else _at_home()
+    _go(namespaces)
+    _thread.stack.append(namespaces)
+    try:
+        yield
+    finally:
+        _thread.stack.pop()
+        _go(before)
+
+
+def _at_home() -> Namespaces:
+    assert _home is not None, "remember_home() has not run in this process"
+    return _home
+
+
+def _go(namespaces: Namespaces) -> None:
+    syscalls.setns(namespaces.net, syscalls.CLONE_NEWNET)
+    syscalls.setns(namespaces.uts, syscalls.CLONE_NEWUTS)
+    pid = namespaces.pid if namespaces.pid is not None else _at_home().pid
+    assert pid is not None
+    syscalls.setns(pid, syscalls.CLONE_NEWPID)
+    # Last: it also moves the thread's root and working directory.
+    syscalls.setns(namespaces.mnt, syscalls.CLONE_NEWNS)
+
+
+def _unshare_working_directory() -> None:
+    # A mount namespace can be changed only by a thread that shares its root and working directory
+    # with no other (EINVAL otherwise, setns(2)).
+    if not _thread.own_working_directory:
+        syscalls.unshare(syscalls.CLONE_FS)
+        _thread.own_working_directory = True
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,0 +1,250 @@
+"""Programs run inside the sandbox, and the duties of its pid 1 towards them.
+
+Pid 1 inherits every orphan, so it must reap children it did not start; `subprocess` on the other
+hand wants to wait for its own.  Both at once lose exit statuses.  Here one place reaps everything
+(`reap`, called by the controller's loop on SIGCHLD) and hands the status to the `Process` it belongs
+to.  Output goes to memory files instead of pipes: nothing can fill up, nothing needs a reader.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+from xlab import syscalls
+from xlab.errors import CapabilityError, CommandError, DeadlineError
+from xlab.namespaces import Namespaces, entered
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A program that has ended; `stdout` and `stderr` are text (UTF-8, bad bytes replaced)."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+    duration_s: float
+
+
+class Process:
+    """A running program.  `pid` is its number in the sandbox's PID namespace."""
+
+    def __init__(
+        self, popen: subprocess.Popen[bytes], *, node: str, argv: Sequence[str], out: int, err: int
+    ) -> None:
+        self._popen = popen
+        self._node = node
+        self._ended = threading.Event()
+        self._out = out
+        self._err = err
+        self.argv = tuple(argv)
+        self.pid = popen.pid
+
+    def poll(self) -> int | None:
+        """The exit status (minus the signal's number where one killed it), None while it runs."""
+        return self._popen.returncode if self._ended.is_set() else None
+
+    def wait(self, timeout_s: float) -> int:
+        """Wait for the end; raises CommandError on time-out and leaves the program running."""
+        if not self._ended.wait(timeout_s):
+            raise CommandError(
+                self.argv,
+                node=self._node,
+                returncode=None,
+                stderr=self.stderr_tail(),
+                timeout_s=timeout_s,
+            )
+        returncode = self._popen.returncode
+        assert returncode is not None
+        return int(returncode)
+
+    def signal(self, signum: int) -> None:
+        """Send a signal; nothing happens if the program has ended."""
+        with _lock:
+            if not self._ended.is_set():
+                os.kill(self.pid, signum)
+
+    def stop(self, *, grace_s: float = 0.0) -> None:
+        """End the program: SIGTERM and `grace_s` to obey, then SIGKILL; returns when it is reaped."""
+        if grace_s:
+            self.signal(signal.SIGTERM)
+            if self._ended.wait(grace_s):
+                return
+        self.signal(signal.SIGKILL)
+        self.wait(5.0)
+
+    def stdout(self) -> str:
+        """All it has printed so far."""
+        return _contents(self._out)
+
+    def stderr_tail(self) -> str:
+        """The last 2,000 characters of its error output so far."""
+        return _contents(self._err)[-2000:]
+
+    def _end(self, status: int) -> None:
+        self._popen.returncode = os.waitstatus_to_exitcode(status)
+        self._ended.set()
+
+    def __del__(self) -> None:
+        # Only the memory files: a process is ended by whoever started it, never by the collector.
+        os.close(self._out)
+        if self._err != self._out:
+            os.close(self._err)
+
+
+_lock = threading.Lock()
+_running: dict[int, Process] = {}
+
+
+def reap() -> None:
+    """Reap every child that has ended, ours and adopted ones.  Never blocks."""
+    while True:
+        with _lock:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            process = _running.pop(pid, None)
+            if process is not None:
+                process._end(status)
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    node: str,
+    namespaces: Namespaces | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    new_pid_namespace: bool = False,
+) -> Process:
+    """Start `argv` in a node's namespaces; raises CapabilityError if there is no such program."""
+    out, err = _memory_file("stdout"), _memory_file("stderr")
+    source: int = subprocess.DEVNULL
+    if stdin is not None:
+        source = _memory_file("stdin")
+        os.write(source, stdin)
+        os.lseek(source, 0, os.SEEK_SET)
+    environment = {**os.environ, "LC_ALL": "C", "PATH": _search_path(), **(env or {})}
+    try:
+        with entered(namespaces) if namespaces else nullcontext():
+            if new_pid_namespace:
+                syscalls.unshare(syscalls.CLONE_NEWPID)
+            # The lock keeps `reap` from taking a status before its owner is known.  All our
+            # descriptors are close-on-exec, so nothing needs closing in the child.
+            with _lock:
+                popen = subprocess.Popen(
+                    argv, stdin=source, stdout=out, stderr=err, env=environment, close_fds=False,
+                    start_new_session=True,
+                )  # fmt: skip
+                process = Process(popen, node=node, argv=argv, out=out, err=err)
+                _running[popen.pid] = process
+    except FileNotFoundError as error:
+        os.close(out)
+        os.close(err)
+        raise CapabilityError(f"`{argv[0]}` is not installed") from error
+    finally:
+        if source >= 0:
+            os.close(source)
+    return process
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    node: str,
+    namespaces: Namespaces | None = None,
+    timeout_s: float = 10.0,
+    check: bool = True,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Completed:
+    """Run a program to its end.
+
+    Raises CommandError if it does not end in time (it is killed then) and, with `check`, if its
+    status is not 0.
+    """
+    begun = time.monotonic()
+    process = spawn(argv, node=node, namespaces=namespaces, env=env, stdin=stdin)
+    try:
+        returncode = process.wait(timeout_s)
+    except BaseException:
+        process.stop()
+        raise
+    completed = Completed(
+        argv=tuple(argv),
+        returncode=returncode,
+        stdout=process.stdout(),
+        stderr=_contents(process._err),
+        duration_s=time.monotonic() - begun,
+    )
+    if check and returncode != 0:
+        raise CommandError(
+            argv, node=node, returncode=returncode, stderr=completed.stderr or completed.stdout
+        )
+    return completed
+
+
+@contextmanager
+def running(
+    argv: Sequence[str],
+    *,
+    node: str,
+    namespaces: Namespaces | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Process]:
+    """A program that runs while the block does and has been reaped when it is left."""
+    process = spawn(argv, node=node, namespaces=namespaces, env=env)
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+def wait_until(condition: Callable[[], bool], *, timeout_s: float, awaited: str) -> None:
+    """Poll `condition`, often at first, until it is true; DeadlineError names what was awaited."""
+    deadline = time.monotonic() + timeout_s
+    pause_s = 0.0005
+    while not condition():
+        if time.monotonic() >= deadline:
+            raise DeadlineError(awaited, timeout_s)
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, 0.05)
+
+
+def find_program(name: str, remedy: str = "") -> str:
+    """The path of a program the lab needs; CapabilityError, with the remedy, if it is missing."""
+    path = shutil.which(name, path=_search_path())
+    if path is None:
+        raise CapabilityError(f"`{name}` is not installed", remedy)
+    return path
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """`argv` as a line that can be pasted into a shell."""
+    return shlex.join(argv)
+
+
+def _search_path() -> str:
+    # An ordinary user's PATH lacks the folders that hold ip, tcpdump and ovs-vswitchd on Debian.
+    return os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def _memory_file(name: str) -> int:
+    return os.memfd_create(f"xlab-{name}", os.MFD_CLOEXEC)
+
+
+def _contents(descriptor: int) -> str:
+    size = os.fstat(descriptor).st_size
+    return os.pread(descriptor, size, 0).decode(errors="replace")

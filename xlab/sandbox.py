@@ -1,0 +1,404 @@
+"""The sandbox: private namespaces whose pid 1 is the lab's controller.
+
+    caller ── fork ── launcher: unshare(user, mount, pid, net, uts, ipc), maps its uid, forks, exits
+       │                 └── pid 1: private /run and /tmp, its own /proc and /sys, then `serve`
+       └── adopts pid 1, says "go", and holds one end of a socket
+
+Everything of a lab is a descendant of pid 1 or a namespace only it refers to, so the death of pid 1
+is the end of the lab: the kernel kills what is left in the PID namespace and frees the rest.
+Attached, pid 1 asks the kernel to be killed with its caller (PR_SET_PDEATHSIG); detached, it lives on
+and is found by an abstract socket, a name that vanishes with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from xlab import namespaces, syscalls
+from xlab.errors import CapabilityError, SandboxError, UsageError
+from xlab.netlink import Rtnl
+
+_NEW_NAMESPACES = (
+    syscalls.CLONE_NEWNS
+    | syscalls.CLONE_NEWPID
+    | syscalls.CLONE_NEWNET
+    | syscalls.CLONE_NEWUTS
+    | syscalls.CLONE_NEWIPC
+)
+
+#: What a lab run by root must not be able to do to the machine, by number in linux/capability.h:
+#: SYS_MODULE, SYS_RAWIO, SYS_BOOT, SYS_TIME, SYSLOG, MAC_ADMIN.  A user namespace rules these out.
+_DROPPED_CAPABILITIES = (16, 17, 22, 25, 34, 33)
+
+#: Without a user namespace these files belong to the real machine (OCI runtimes guard the same).
+_GUARDED = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
+
+#: pid 1 gets the caller's descriptor table; all but these are replaced by /dev/null.
+_STDERR = 2
+
+Serve = Callable[["socket.socket | None", "socket.socket | None"], NoReturn]
+
+
+class Sandbox:
+    """A running sandbox as its launcher sees it."""
+
+    def __init__(self, pid: int, channel: socket.socket | None, started_s: float) -> None:
+        #: Pid 1's number outside.
+        self.pid = pid
+        self.channel = channel
+        #: How long it took to start, in seconds.
+        self.started_s = started_s
+        self._gone = False
+
+    def close(self) -> float:
+        """Kill pid 1 and wait until the kernel has ended all its processes; returns seconds taken."""
+        begun = time.monotonic()
+        if not self._gone:
+            self._gone = True
+            if self.channel:
+                self.channel.close()
+            try:
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+            except (ProcessLookupError, ChildProcessError):
+                pass
+        return time.monotonic() - begun
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def kind() -> Literal["rootless", "root"]:
+    """Which way sandboxes are made: with a user namespace unless we are root."""
+    return "root" if os.geteuid() == 0 else "rootless"
+
+
+def launch(
+    serve: Serve,
+    *,
+    name: str | None = None,
+    keep: Sequence[Path] = (),
+) -> Sandbox:
+    """Start a sandbox whose pid 1 runs `serve(channel, listener)`; returns when that is ready.
+
+    Attached by default: `channel` is a stream socket to us, `listener` is None, and pid 1 dies with
+    the calling thread's process.  With a `name` it is detached: `channel` is None, `listener` listens
+    on the abstract address `address_of(name)`, and pid 1 outlives us.  `keep` are folders under /tmp
+    or /run that must stay visible inside.
+
+    Raises UsageError if a sandbox of that name is running, CapabilityError if the kernel allows no
+    such namespaces, SandboxError if anything else fails.
+    """
+    begun = time.monotonic()
+    ours, theirs = socket.socketpair()
+    listener = _listen(name) if name else None
+    launcher = os.fork()
+    if launcher == 0:
+        _launcher(serve, theirs, listener, keep)
+    theirs.close()
+    if listener:
+        listener.close()
+    else:
+        # Pid 1 becomes our child when the launcher exits, so that it can ask to die with us.
+        syscalls.adopt_orphans(True)
+    try:
+        os.waitpid(launcher, 0)
+        report = _receive_line(ours)
+        if "pid" not in report:
+            _raise(report)
+        pid = int(report["pid"])
+    finally:
+        if not listener:
+            syscalls.adopt_orphans(False)
+    sandbox = Sandbox(pid, None if listener else ours, 0.0)
+    try:
+        ours.sendall(b"g")
+        report = _receive_line(ours)
+        if "ready" not in report:
+            _raise(report)
+    except BaseException:
+        sandbox.close()
+        raise
+    if listener:
+        ours.close()
+    sandbox.started_s = time.monotonic() - begun
+    return sandbox
+
+
+def address_of(name: str) -> str:
+    """The abstract socket address of a detached sandbox (the NUL stands for "no file")."""
+    return f"\0xlab/{os.geteuid()}/{name}"
+
+
+def connect(name: str) -> socket.socket:
+    """A stream socket to the controller of a detached sandbox; UsageError if there is none.
+
+    Anyone may bind an abstract name: the peer must run under our own uid (SO_PEERCRED).
+    """
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        channel.connect(address_of(name))
+    except OSError as error:
+        channel.close()
+        raise UsageError(f"no lab named {name!r} is running") from error
+    credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    if int.from_bytes(credentials[4:8], sys.byteorder) != os.geteuid():
+        channel.close()
+        raise SandboxError(f"the socket of lab {name!r} belongs to somebody else")
+    return channel
+
+
+def _listen(name: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(address_of(name))
+    except OSError as error:
+        listener.close()
+        raise UsageError(f"a lab named {name!r} is already running") from error
+    listener.listen(16)
+    return listener
+
+
+# -- the launcher: between the caller and pid 1 ------------------------------------------------------
+
+
+def _launcher(
+    serve: Serve, channel: socket.socket, listener: socket.socket | None, keep: Sequence[Path]
+) -> NoReturn:
+    """Runs in the forked child; never returns into the caller's code."""
+    try:
+        uid, gid = os.geteuid(), os.getegid()
+        try:
+            if uid == 0:
+                syscalls.unshare(_NEW_NAMESPACES)
+            else:
+                syscalls.unshare(syscalls.CLONE_NEWUSER | _NEW_NAMESPACES)
+                # setgroups must be denied before an ordinary user may map a gid, user_namespaces(7).
+                _write("/proc/self/setgroups", "deny")
+                _write("/proc/self/uid_map", f"0 {uid} 1")
+                _write("/proc/self/gid_map", f"0 {gid} 1")
+        except OSError as error:
+            _send(channel, missing=f"this kernel refuses private namespaces ({error})")
+            os._exit(1)
+        first = os.fork()
+        if first == 0:
+            _first_process(serve, channel, listener, keep, rootless=uid != 0)
+        _send(channel, pid=first)
+        os._exit(0)
+    except BaseException as error:
+        _send(channel, error=f"{type(error).__name__}: {error}")
+        os._exit(1)
+
+
+def _first_process(
+    serve: Serve,
+    channel: socket.socket,
+    listener: socket.socket | None,
+    keep: Sequence[Path],
+    *,
+    rootless: bool,
+) -> NoReturn:
+    try:
+        # The go-ahead comes when the launcher is gone and the caller has become our parent: only
+        # then is PR_SET_PDEATHSIG about the right process.
+        if channel.recv(1) != b"g":
+            os._exit(1)
+        if listener is None:
+            syscalls.die_with_parent()
+            # The caller may have died before that took effect; then our socket has hung up.
+            if _hung_up(channel):
+                os._exit(1)
+        os.setsid()
+        _shed_descriptors(channel, listener)
+        _default_signals()
+        syscalls.set_process_name("xlab")
+        _raise_descriptor_limit()
+        _private_mounts(keep, rootless=rootless)
+        socket.sethostname("xlab")
+        namespaces.remember_home()
+        rtnl = Rtnl()
+        with rtnl.batch() as batch:
+            batch.set_up("lo")
+        rtnl.close()
+        if not rootless:
+            for capability in _DROPPED_CAPABILITIES:
+                syscalls.drop_from_bounding_set(capability)
+        _send(channel, ready=True)
+        if listener:
+            channel.close()
+            serve(None, listener)
+        serve(channel, None)
+    except BaseException as error:
+        _send(channel, error=f"{type(error).__name__}: {error}")
+    finally:
+        os._exit(1)
+
+
+def _hung_up(channel: socket.socket) -> bool:
+    try:
+        return channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+
+
+def _shed_descriptors(channel: socket.socket, listener: socket.socket | None) -> None:
+    """Let go of what the caller had open, other labs' sockets among it.
+
+    /dev/null takes the place of each: a closed number would be reused, and a file object left over
+    from the caller could then close a descriptor that is ours.
+    """
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    kept = {null, channel.fileno(), listener.fileno() if listener else -1}
+    if os.environ.get("XLAB_DEBUG"):
+        kept.add(_STDERR)
+    for entry in os.listdir("/proc/self/fd"):
+        descriptor = int(entry)
+        if descriptor not in kept and Path("/proc/self/fd", entry).exists():
+            os.dup2(null, descriptor, inheritable=descriptor <= _STDERR)
+
+
+def _default_signals() -> None:
+    # Children inherit ignored signals.  Pid 1 itself is safe: the kernel drops what it has no
+    # handler for, pid_namespaces(7).
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(signum, signal.SIG_DFL)
+
+
+def _raise_descriptor_limit() -> None:
+    """A node takes four descriptors: use all the hard limit allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+# -- mounts ------------------------------------------------------------------------------------------
+
+
+def _private_mounts(keep: Sequence[Path], *, rootless: bool) -> None:
+    """Own /run, /tmp, /proc and /sys; with `keep` still visible where it lay.
+
+    MS_SLAVE rather than MS_PRIVATE: nothing of ours gets out, but what the machine unmounts later
+    is unmounted here too, so that a long-lived lab holds no disk busy.
+    """
+    syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_SLAVE)
+    visible = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in _hidden(keep)]
+    for folder, mode in (("/run", "755"), ("/tmp", "1777")):
+        flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+        syscalls.mount("tmpfs", folder, "tmpfs", flags, f"mode={mode}")
+    for path, descriptor in visible:
+        path.mkdir(parents=True, exist_ok=True)
+        syscalls.mount(
+            f"/proc/self/fd/{descriptor}", str(path), flags=syscalls.MS_BIND | syscalls.MS_REC
+        )
+        os.close(descriptor)
+    for folder in ("/run/lock", "/run/netns"):
+        os.makedirs(folder, exist_ok=True)
+    mount_proc(rootless=rootless)
+    mount_sys(rootless=rootless)
+
+
+def _hidden(keep: Sequence[Path]) -> list[Path]:
+    """Those of `keep`, and of what Python itself needs, that a new /run and /tmp would hide."""
+    package = Path(__file__).resolve().parent.parent
+    wanted = [package, Path(sys.prefix), Path(sys.base_prefix), *keep]
+    wanted += [Path(entry) for entry in sys.path if entry]
+    folders: list[Path] = []
+    for path in sorted({p.resolve() for p in wanted if p.is_dir()}):
+        below = path.is_relative_to("/run") or path.is_relative_to("/tmp")
+        if below and not any(path.is_relative_to(done) for done in folders):
+            folders.append(path)
+    return folders
+
+
+def mount_proc(*, rootless: bool) -> None:
+    """/proc of the caller's PID namespace; as real root with all but /proc/sys/net read-only."""
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+    syscalls.mount("proc", "/proc", "proc", flags)
+    if rootless:
+        return
+    network = os.open("/proc/sys/net", os.O_PATH | os.O_CLOEXEC)
+    for path in _GUARDED:
+        if os.path.exists(path):
+            _read_only(path)
+    _bind(network, "/proc/sys/net")
+
+
+def mount_sys(*, rootless: bool) -> None:
+    """/sys of the caller's network namespace, else /sys/class/net shows somebody else's interfaces.
+
+    The cgroup tree is bound back.  As real root only the devices of the network stay writable.
+    """
+    cgroups = os.open("/sys/fs/cgroup", os.O_PATH | os.O_CLOEXEC)
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+    try:
+        syscalls.mount("sysfs", "/sys", "sysfs", flags)
+    except PermissionError:
+        # A container that masks part of /sys allows no new instance of it (mount_too_revealing);
+        # then /sys/class/net shows the outer interfaces, and only that.
+        os.close(cgroups)
+        return
+    network = os.open("/sys/devices/virtual/net", os.O_PATH | os.O_CLOEXEC)
+    if not rootless:
+        _read_only("/sys")
+        _bind(network, "/sys/devices/virtual/net")
+    else:
+        os.close(network)
+    _bind(cgroups, "/sys/fs/cgroup")
+
+
+def _bind(descriptor: int, target: str) -> None:
+    syscalls.mount(
+        f"/proc/self/fd/{descriptor}", target, flags=syscalls.MS_BIND | syscalls.MS_REC
+    )
+    os.close(descriptor)
+
+
+def _read_only(path: str) -> None:
+    syscalls.mount(path, path, flags=syscalls.MS_BIND)
+    syscalls.mount("", path, flags=syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY)
+
+
+# -- messages during the start -----------------------------------------------------------------------
+
+
+def _send(channel: socket.socket, **report: object) -> None:
+    try:
+        channel.sendall(json.dumps(report).encode() + b"\n")
+    except OSError:
+        os._exit(1)
+
+
+def _receive_line(channel: socket.socket) -> dict[str, object]:
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        byte = channel.recv(1)
+        if not byte:
+            raise SandboxError("the sandbox ended while it was being made")
+        line += byte
+    report: dict[str, object] = json.loads(line)
+    return report
+
+
+def _raise(report: dict[str, object]) -> NoReturn:
+    if "missing" in report:
+        raise CapabilityError(str(report["missing"]), "`xlab doctor` says what to change")
+    raise SandboxError(f"the sandbox could not be made: {report.get('error', report)}")
+
+
+def _write(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,92 @@
+"""The few system calls the standard library of Python 3.11 does not offer, through one ctypes helper.
+
+Each wrapper raises OSError with the call's name.  Flag values are the kernel's (linux/sched.h,
+linux/mount.h, linux/prctl.h); only those in use are listed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+CLONE_FS = 0x00000200
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_MOVE = 8192
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _call(name: str, *arguments: object, subject: str = "") -> int:
+    result: int = getattr(_libc, name)(*arguments)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{name}: {os.strerror(code)}", subject or None)
+    return result
+
+
+def unshare(flags: int) -> None:
+    """Give the calling thread new namespaces (unshare(2)).
+
+    CLONE_NEWUSER is refused in a process with several threads, CLONE_NEWNS in a thread that shares
+    its working directory with others: such a thread calls `unshare(CLONE_FS)` first.
+    """
+    _call("unshare", flags)
+
+
+def setns(fd: int, kind: int) -> None:
+    """Move the calling thread into the namespace that `fd` refers to (setns(2))."""
+    _call("setns", fd, kind)
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
+    """mount(2); an empty `kind` or `data` is passed as NULL."""
+    _call(
+        "mount",
+        os.fsencode(source),
+        os.fsencode(target),
+        kind.encode() or None,
+        ctypes.c_ulong(flags),
+        data.encode() or None,
+        subject=target,
+    )
+
+
+def die_with_parent(signum: int = signal.SIGKILL) -> None:
+    """Have the kernel send us `signum` when our parent ends (PR_SET_PDEATHSIG)."""
+    _call("prctl", _PR_SET_PDEATHSIG, ctypes.c_ulong(signum), 0, 0, 0)
+
+
+def adopt_orphans(adopt: bool) -> None:
+    """Whether orphaned descendants become our children (PR_SET_CHILD_SUBREAPER)."""
+    _call("prctl", _PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(adopt), 0, 0, 0)
+
+
+def set_process_name(name: str) -> None:
+    """What `ps` shows as comm; the kernel keeps 15 bytes."""
+    _call("prctl", _PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+
+
+def drop_from_bounding_set(capability: int) -> None:
+    """Nothing we execute can regain `capability`, by its number in linux/capability.h."""
+    _call("prctl", _PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0)
