@@ -1,0 +1,131 @@
+"""Names and files of scenarios, in a checkout and in a wheel."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from xlab import catalog
+from xlab.errors import UsageError, XlabError
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package folder of its own, without scenarios yet."""
+    package = tmp_path / "site-packages" / "xlab"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(catalog, "_PACKAGE", package)
+    return package
+
+
+def make(folder: Path, *files: str) -> None:
+    folder.mkdir(parents=True)
+    for file in files:
+        (folder / file).touch()
+
+
+def test_the_tutorial_comes_first_in_its_own_order_and_private_files_are_left_out(
+    installed: Path,
+) -> None:
+    make(installed / "scenarios", "weave.py", "ovs_gre.py", "_help.py", "vxlan.py", "baseline.py")
+    assert catalog.names() == ["baseline", "ovs-gre", "weave", "vxlan"]
+    assert catalog.find("ovs-gre") == installed / "scenarios" / "ovs_gre.py"
+
+
+def test_a_checkout_has_its_scenarios_beside_the_package(installed: Path) -> None:
+    make(installed.parent / "scenarios", "bridge.py")
+    assert catalog.folders() == (installed.parent / "scenarios", installed.parent / "labs")
+    assert catalog.names() == ["bridge"]
+
+
+def test_a_wheel_prefers_its_own_scenarios_to_a_folder_that_happens_to_lie_beside_it(
+    installed: Path,
+) -> None:
+    make(installed / "scenarios", "bridge.py")
+    make(installed.parent / "scenarios", "somebody_elses.py")
+    assert catalog.names() == ["bridge"]
+
+
+def test_an_installation_without_scenarios_says_so(installed: Path) -> None:
+    with pytest.raises(XlabError, match="missing from this installation"):
+        catalog.names()
+
+
+def test_looking_for_scenarios_does_not_run_them(installed: Path) -> None:
+    make(installed / "scenarios")
+    (installed / "scenarios" / "broken.py").write_text("this is not Python")
+    assert catalog.names() == ["broken"]
+    assert catalog.find("broken").name == "broken.py"
+
+
+@pytest.mark.parametrize("wrong", ["ovsgre", "OVS-GRE", "ovs_gre"])
+def test_a_wrong_name_lists_the_right_ones_and_the_nearest(installed: Path, wrong: str) -> None:
+    make(installed / "scenarios", "baseline.py", "bridge.py", "ovs_gre.py")
+    with pytest.raises(UsageError) as caught:
+        catalog.find(wrong)
+    assert "there are baseline, bridge, ovs-gre" in str(caught.value)
+    assert "did you mean ovs-gre?" in str(caught.value)
+
+
+def test_a_name_like_no_other_gets_no_guess(installed: Path) -> None:
+    make(installed / "scenarios", "baseline.py", "bridge.py")
+    with pytest.raises(UsageError) as caught:
+        catalog.find("zzz")
+    assert "did you mean" not in str(caught.value)
+
+
+def test_a_path_is_taken_as_it_is(installed: Path, tmp_path: Path) -> None:
+    make(installed / "scenarios", "bridge.py")
+    own = tmp_path / "bridge.py"
+    own.touch()
+    assert catalog.find(str(own)) == own
+
+
+def test_a_missing_path_is_wrong_usage(installed: Path, tmp_path: Path) -> None:
+    make(installed / "scenarios", "bridge.py")
+    with pytest.raises(UsageError, match="no such scenario file"):
+        catalog.find(str(tmp_path / "gone.py"))
+    with pytest.raises(UsageError, match=r"must end in \.py"):
+        catalog.find(str(tmp_path))
+
+
+def test_this_checkout_offers_each_of_its_scenario_files() -> None:
+    files = {file.name for file in (CHECKOUT / "scenarios").glob("[!_]*.py")}
+    assert files, "the checkout has scenarios"
+    assert {catalog.find(name).name for name in catalog.names()} == files
+
+
+def test_a_wheel_carries_scenarios_and_labs_inside_the_package(tmp_path: Path) -> None:
+    if importlib.util.find_spec("hatchling") is None:
+        pytest.skip("the build backend (hatchling) is not installed")
+    build = "import sys, hatchling.build; print(hatchling.build.build_wheel(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", build, str(tmp_path)],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        inside = set(archive.namelist())
+        entry_points = next(name for name in inside if name.endswith("entry_points.txt"))
+        assert "xlab = xlab.cli:main" in archive.read(entry_points).decode()
+    shipped = [
+        file.relative_to(CHECKOUT)
+        for top in ("scenarios", "labs")
+        for file in (CHECKOUT / top).rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    ]
+    assert {f"xlab/{file}" for file in shipped} <= inside
+    assert "xlab/catalog.py" in inside
+    tops = {name.split("/")[0] for name in inside}
+    assert len(tops) == 2, f"only xlab/ and its metadata lie at the top of the wheel, not {tops}"
