@@ -1,0 +1,347 @@
+"""What the machine can do: the reading of kernel files, the conclusions, and one real trial."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import gzip
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xlab import capabilities
+from xlab.capabilities import DRIVERS, DriverState, Kernel, Observation, State, Trial
+
+RELEASE = "6.12.48+deb13-amd64"
+NETEM = DRIVERS["netem"]
+BRIDGE_NETFILTER = DRIVERS["bridge_netfilter"]
+
+
+def put(root: Path, path: str, content: str | bytes = "") -> None:
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def observation(**changes: object) -> Observation:
+    """A stock Debian 13 desktop as an ordinary user sees it, with `changes`."""
+    loadable = ("ovs_datapath", "ovs_gre", "netem", "tbf", "tun", "bridge_netfilter")
+    seen = Observation(
+        kernel=RELEASE,
+        rootless=True,
+        drivers={
+            name: DriverState(State.LOADABLE, f"module {driver.module} is not loaded")
+            if name in loadable
+            else DriverState(State.YES, f"{driver.module} is live")
+            for name, driver in DRIVERS.items()
+        },
+        families=frozenset({"nlctrl", "ethtool"}),
+        filesystems=frozenset({"tmpfs", "overlay"}),
+        trial=Trial(overlay_errno=0),
+        tun_errno=None,
+        max_user_namespaces=127000,
+        apparmor_restricts=False,
+        clone_forbidden=False,
+        in_chroot=False,
+        open_files=1048576,
+        neighbours=1024,
+    )
+    return dataclasses.replace(seen, **changes)  # type: ignore[arg-type]
+
+
+# -- drivers ---------------------------------------------------------------------------------------
+
+
+def test_a_loaded_module_is_live(tmp_path: Path) -> None:
+    (tmp_path / "sys/module/sch_netem").mkdir(parents=True)
+    assert Kernel(tmp_path, RELEASE).driver(NETEM) == DriverState(State.YES, "sch_netem is live")
+
+
+@pytest.mark.parametrize("suffix", ["", ".xz", ".zst", ".gz"])
+def test_a_module_on_disk_is_loadable_whatever_its_compression(tmp_path: Path, suffix: str) -> None:
+    line = f"kernel/net/sched/sch_netem.ko{suffix}:\n"
+    put(tmp_path, f"lib/modules/{RELEASE}/modules.dep", "kernel/fs/fat/fat.ko:\n" + line)
+    assert Kernel(tmp_path, RELEASE).driver(NETEM).state is State.LOADABLE
+
+
+def test_a_module_only_depended_upon_under_another_path_is_not_mistaken(tmp_path: Path) -> None:
+    depends = "kernel/net/x.ko: kernel/net/sched/sch_netem.ko\n"
+    put(tmp_path, f"lib/modules/{RELEASE}/modules.dep", depends)
+    assert Kernel(tmp_path, RELEASE).driver(NETEM).state is State.NO
+
+
+def test_dashes_in_file_names_stand_for_underscores_in_module_names(tmp_path: Path) -> None:
+    line = "kernel/net/bridge/br-netfilter.ko: kernel/net/bridge/bridge.ko\n"
+    put(tmp_path, f"lib/modules/{RELEASE}/modules.dep", line)
+    assert Kernel(tmp_path, RELEASE).driver(BRIDGE_NETFILTER).state is State.LOADABLE
+
+
+def test_modules_builtin_says_live(tmp_path: Path) -> None:
+    put(tmp_path, f"lib/modules/{RELEASE}/modules.builtin", "kernel/net/sched/sch_netem.ko\n")
+    assert Kernel(tmp_path, RELEASE).driver(NETEM).state is State.YES
+
+
+@pytest.mark.parametrize("where", ["proc/config.gz", f"boot/config-{RELEASE}"])
+@pytest.mark.parametrize(
+    ("line", "state"),
+    [
+        ("CONFIG_NET_SCH_NETEM=y", State.YES),
+        ("# CONFIG_NET_SCH_NETEM is not set", State.NO),
+        # A module by the configuration, but its file is not on this machine.
+        ("CONFIG_NET_SCH_NETEM=m", State.NO),
+        ("CONFIG_NET_SCH_NETEM_EXTRA=y", State.NO),
+    ],
+)
+def test_the_configuration_decides_without_module_files(
+    tmp_path: Path, where: str, line: str, state: State
+) -> None:
+    config = f"CONFIG_NET_SCHED=y\n{line}\nCONFIG_NET_CLS=y\n".encode()
+    put(tmp_path, where, gzip.compress(config) if where.endswith(".gz") else config)
+    assert Kernel(tmp_path, RELEASE).driver(NETEM).state is state
+
+
+def test_a_damaged_configuration_is_no_evidence(tmp_path: Path) -> None:
+    put(tmp_path, "proc/config.gz", gzip.compress(b"CONFIG_NET_SCH_NETEM=y\n" * 99)[:40])
+    assert Kernel(tmp_path, RELEASE).driver(NETEM).state is State.NO
+
+
+def test_lists_the_kernel_keeps(tmp_path: Path) -> None:
+    put(tmp_path, "proc/misc", "200 tun\n 58 rfkill\n229 fuse\n")
+    put(tmp_path, "proc/filesystems", "nodev\tsysfs\n\text4\nnodev\toverlay\n")
+    put(tmp_path, "proc/sys/user/max_user_namespaces", "0\n")
+    kernel = Kernel(tmp_path, RELEASE)
+    assert kernel.misc_devices() == {"tun", "rfkill", "fuse"}
+    assert {"sysfs", "ext4", "overlay"} <= kernel.filesystems()
+    assert kernel.sysctl("user.max_user_namespaces") == 0
+    assert kernel.sysctl("kernel.unprivileged_userns_clone") is None
+
+
+# -- conclusions -----------------------------------------------------------------------------------
+
+
+def test_netem_on_disk_only_is_reported_with_the_line_to_paste() -> None:
+    netem = capabilities.assess(observation()).netem
+    assert (netem.state, netem.usable) == (State.LOADABLE, False)
+    assert netem.remedy == "sudo modprobe sch_netem"
+
+
+def test_what_the_kernel_loads_by_itself_is_usable_without_a_remedy() -> None:
+    tun = capabilities.assess(observation()).tun
+    assert (tun.state, tun.live, tun.usable, tun.remedy) == (State.LOADABLE, False, True, "")
+
+
+def test_the_family_not_the_module_makes_the_datapath_live() -> None:
+    drivers = {**observation().drivers, "ovs_datapath": DriverState(State.YES, "built in")}
+    without = capabilities.assess(observation(drivers=drivers))
+    assert without.ovs_datapath.state is State.LOADABLE
+    with_family = capabilities.assess(observation(families=frozenset({"ovs_datapath"})))
+    assert with_family.ovs_datapath.live
+
+
+@pytest.mark.parametrize(
+    ("tun_errno", "state", "remedy"),
+    [
+        (0, State.YES, ""),
+        (errno.EACCES, State.NO, "sudo chmod 0666 /dev/net/tun"),
+        (
+            errno.ENOENT,
+            State.NO,
+            "sudo mkdir -p /dev/net && sudo mknod -m 0666 /dev/net/tun c 10 200",
+        ),
+        # A container's device rules: nothing to be done from inside.
+        (errno.EPERM, State.NO, ""),
+    ],
+)
+def test_dev_net_tun(tun_errno: int, state: State, remedy: str) -> None:
+    tun = capabilities.assess(observation(tun_errno=tun_errno)).tun
+    assert (tun.state, tun.remedy) == (state, remedy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy", "detail"),
+    [
+        (
+            {"trial": Trial("map", errno.EPERM), "apparmor_restricts": True},
+            "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+            "AppArmor",
+        ),
+        (
+            {"trial": Trial("mount", errno.EACCES), "apparmor_restricts": True},
+            "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+            "AppArmor",
+        ),
+        (
+            {"trial": Trial("create", errno.EPERM), "clone_forbidden": True},
+            "sudo sysctl -w kernel.unprivileged_userns_clone=1",
+            "switched off",
+        ),
+        (
+            {"trial": Trial("create", errno.ENOSPC), "max_user_namespaces": 0},
+            "sudo sysctl -w user.max_user_namespaces=15000",
+            "is 0",
+        ),
+        ({"trial": Trial("create", errno.EPERM), "in_chroot": True}, "", "chroot"),
+        ({"trial": Trial("create", errno.ENOSPC)}, "", "limit"),
+        ({"trial": Trial("proc", errno.EPERM)}, "", "masked"),
+        ({"trial": Trial("create", errno.EPERM)}, "", "creating namespaces is refused"),
+        ({"trial": Trial("create", errno.EPERM), "rootless": False}, "", "CAP_SYS_ADMIN"),
+        ({"trial": Trial("loopback", errno.EPERM)}, "", "lo up"),
+    ],
+)
+def test_why_sandboxes_are_refused(changes: dict[str, object], remedy: str, detail: str) -> None:
+    found = capabilities.assess(observation(**changes)).namespaces
+    assert found.state is State.NO
+    assert found.remedy == remedy
+    assert detail in found.detail
+
+
+def test_an_overlay_counts_only_if_a_lab_may_mount_it() -> None:
+    refused = observation(trial=Trial(overlay_errno=errno.EPERM))
+    assert capabilities.assess(refused).overlayfs.state is State.NO
+    assert capabilities.assess(observation()).overlayfs.live
+    unloaded = {
+        **observation().drivers,
+        "overlayfs": DriverState(State.LOADABLE, "module overlay is not loaded"),
+    }
+    loadable = observation(
+        drivers=unloaded, filesystems=frozenset({"tmpfs"}), trial=Trial(overlay_errno=None)
+    )
+    assert capabilities.assess(loadable).overlayfs.remedy == "sudo modprobe overlay"
+
+
+# -- tools and environment: real output of Debian 13's packages ------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("output", "version"),
+    [
+        ("ovs-vswitchd (Open vSwitch) 3.5.0", "3.5.0"),
+        ("iperf 3.18 (cJSON 1.7.15)\nLinux vm 6.18.44 #1 SMP\nOptional features", "3.18"),
+        ("tcpdump version 4.99.5\nlibpcap version 1.10.5 (with TPACKET_V3)", "4.99.5"),
+        ("ping from iputils 20240905\nlibcap: yes, IDN: yes", "20240905"),
+        ("iptables v1.8.11 (nf_tables)", "1.8.11 (nf_tables)"),
+        ("iptables v1.8.10 (legacy)", "1.8.10 (legacy)"),
+        ("ethtool version 6.14.2", "6.14.2"),
+        ("tini version 0.2.1_catatonit", "0.2.1"),
+        ("ip utility, iproute2-6.15.0, libbpf 1.5.0", "6.15.0"),
+        ("Netperf version 2.7.1", "2.7.1"),
+        ("", "unknown"),
+        ("usage: tool [options]", "unknown"),
+    ],
+)
+def test_versions_out_of_what_tools_print(output: str, version: str) -> None:
+    assert capabilities.parse_version(output) == version
+
+
+def test_tool_versions_asks_what_is_installed_and_omits_what_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, body in (("ping", "echo ping from iputils 20240905"), ("iperf3", "exit 1")):
+        tool = tmp_path / name
+        tool.write_text(f"#!/bin/sh\n{body}\n")
+        tool.chmod(0o755)
+    monkeypatch.setattr(
+        capabilities,
+        "locate",
+        lambda name: str(tmp_path / name) if (tmp_path / name).exists() else None,
+    )
+    assert capabilities.tool_versions() == {"ping": "20240905", "iperf3": "unknown"}
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "model"),
+    [
+        ("processor\t: 0\nmodel\t\t: 2\nmodel name\t: AMD EPYC\n", "AMD EPYC"),
+        (
+            "CPU implementer\t: 0x41\n\nModel\t\t: Raspberry Pi 4 Model B Rev 1.4\n",
+            "Raspberry Pi 4 Model B Rev 1.4",
+        ),
+        (
+            "processor\t: 0\ncpu\t\t: POWER9, altivec supported\n",
+            "POWER9, altivec supported",
+        ),
+        ("processor\t: 0\nCPU implementer\t: 0x41\n", ""),
+    ],
+)
+def test_the_processor_has_a_name_on_several_architectures(cpuinfo: str, model: str) -> None:
+    assert capabilities.cpu_model(cpuinfo) == model
+
+
+def test_stolen_time_is_the_eighth_counter() -> None:
+    assert capabilities.stolen_ratio("cpu  60 0 20 10 0 0 0 10 5 0\ncpu0 1 1\n") == 0.1
+    assert capabilities.stolen_ratio("") is None
+    assert capabilities.stolen_ratio("cpu 0 0 0 0 0 0 0 0 0 0\n") is None
+
+
+# -- on this machine -------------------------------------------------------------------------------
+
+
+def test_this_kernel_answers_with_its_families() -> None:
+    assert "nlctrl" in capabilities.generic_netlink_families()
+
+
+def test_probe_leaves_no_child_and_no_descriptor() -> None:
+    before = sorted(Path("/proc/self/fd").iterdir())
+    machine = capabilities.probe()
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    assert machine.kernel == os.uname().release
+    assert len(machine.capabilities) == 11
+
+
+def test_environment_facts_describe_this_machine() -> None:
+    facts = capabilities.environment_facts()
+    assert facts.kernel == os.uname().release
+    assert facts.cores >= 1
+    assert facts.cpu_model
+    assert facts.congestion_control != "unknown"
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("rootless", [True, False])
+def test_a_kernel_that_forbids_namespaces_is_found_out(rootless: bool) -> None:
+    """Each user namespace has limits of its own: the one made here allows no more of a kind."""
+    if capabilities.probe().namespaces.state is not State.YES:
+        pytest.skip(capabilities.probe().namespaces.detail)
+    limit = "user" if rootless else "net"
+    program = (
+        "from xlab import capabilities; "
+        f"print(capabilities.try_sandbox(rootless={rootless}, overlay=False))"
+    )
+    script = f'echo 0 > /proc/sys/user/max_{limit}_namespaces && exec "$@"'
+    unshare = ["unshare", "--user", "--map-root-user", "sh", "-c", script, "sh"]
+    done = subprocess.run(
+        [*unshare, sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+        timeout=30,
+    )
+    assert done.stdout.strip() == str(Trial("create", errno.ENOSPC))
+
+
+@pytest.mark.sandbox
+def test_a_refused_mount_is_found_out() -> None:
+    """Creation works and capabilities do not, as on Ubuntu: here by a bounding set without them."""
+    if capabilities.probe().namespaces.state is not State.YES:
+        pytest.skip(capabilities.probe().namespaces.detail)
+    if os.geteuid() != 0:
+        pytest.skip("needs root to make a child that lacks CAP_SYS_ADMIN")
+    program = (
+        "from xlab import capabilities; "
+        "print(capabilities.try_sandbox(rootless=False, overlay=False))"
+    )
+    done = subprocess.run(
+        ["setpriv", "--bounding-set", "-sys_admin", sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+        timeout=30,
+    )
+    assert done.stdout.strip() == str(Trial("create", errno.EPERM))
