@@ -78,7 +78,7 @@ def create(hostname: str) -> tuple[Namespaces, Rtnl]:
         socket.sethostname(hostname)
         rtnl = Rtnl()
     finally:
-        _go(_thread.stack[-1] if _thread.stack else _at_home())
+        _go(_thread.stack[-1] if _thread.stack else home())
     with rtnl.batch() as batch:
         batch.set_up("lo")
     return namespaces, rtnl
@@ -92,7 +92,7 @@ def entered(namespaces: Namespaces) -> Iterator[None]:
     children differs from the thread's own.
     """
     _unshare_working_directory()
-    before = _thread.stack[-1] if _thread.stack else _at_home()
+    before = _thread.stack[-1] if _thread.stack else home()
     _go(namespaces)
     _thread.stack.append(namespaces)
     try:
@@ -102,7 +102,8 @@ def entered(namespaces: Namespaces) -> Iterator[None]:
         _go(before)
 
 
-def _at_home() -> Namespaces:
+def home() -> Namespaces:
+    """The controller's own namespaces."""
     assert _home is not None, "remember_home() has not run in this process"
     return _home
 
@@ -110,7 +111,7 @@ def _at_home() -> Namespaces:
 def _go(namespaces: Namespaces) -> None:
     syscalls.setns(namespaces.net, syscalls.CLONE_NEWNET)
     syscalls.setns(namespaces.uts, syscalls.CLONE_NEWUTS)
-    pid = namespaces.pid if namespaces.pid is not None else _at_home().pid
+    pid = namespaces.pid if namespaces.pid is not None else home().pid
     assert pid is not None
     syscalls.setns(pid, syscalls.CLONE_NEWPID)
     # Last: it also moves the thread's root and working directory.

@@ -42,7 +42,7 @@ _NDA_DST, _NDA_LLADDR = 1, 2
 _NUD_PERMANENT = 0x80
 _IFF_UP = 0x1
 _RTNH_F_ONLINK = 4
-_RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST = 254, 4, 1
+_RT_TABLE_MAIN, _RTPROT_BOOT, _RTN_UNICAST = 254, 3, 1
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
 
 _SOL_NETLINK, _NETLINK_EXT_ACK, _NETLINK_CAP_ACK = 270, 11, 10
@@ -238,7 +238,9 @@ class Batch:
     ) -> None:
         """As `ip route add DESTINATION [via VIA] [dev DEVICE] [onlink]`; at least one of the two."""
         text = _route_text(destination, via, device)
-        self._route(_RTM_NEWROUTE, destination, via, device, onlink, f"add route {text}", create=True)
+        self._route(
+            _RTM_NEWROUTE, destination, via, device, onlink, f"add route {text}", create=True
+        )
 
     def delete_route(
         self,
@@ -290,7 +292,7 @@ class Batch:
             0,
             0,
             _RT_TABLE_MAIN,
-            _RTPROT_STATIC if create else 0,
+            _RTPROT_BOOT if create else 0,
             _RT_SCOPE_UNIVERSE if via else _RT_SCOPE_LINK,
             _RTN_UNICAST,
             _RTNH_F_ONLINK if onlink else 0,

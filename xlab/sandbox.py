@@ -292,20 +292,29 @@ def _private_mounts(keep: Sequence[Path], *, rootless: bool) -> None:
     is unmounted here too, so that a long-lived lab holds no disk busy.
     """
     syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_SLAVE)
-    visible = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in _hidden(keep)]
-    for folder, mode in (("/run", "755"), ("/tmp", "1777")):
-        flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
-        syscalls.mount("tmpfs", folder, "tmpfs", flags, f"mode={mode}")
-    for path, descriptor in visible:
-        path.mkdir(parents=True, exist_ok=True)
-        syscalls.mount(
-            f"/proc/self/fd/{descriptor}", str(path), flags=syscalls.MS_BIND | syscalls.MS_REC
-        )
-        os.close(descriptor)
-    for folder in ("/run/lock", "/run/netns"):
-        os.makedirs(folder, exist_ok=True)
+    _kept.extend(_hidden(keep))
+    mount_private_folders()
     mount_proc(rootless=rootless)
     mount_sys(rootless=rootless)
+
+
+#: Folders under /tmp or /run that stay visible; the same in every mount namespace of the lab.
+_kept: list[Path] = []
+
+
+def mount_private_folders() -> None:
+    """An empty /run and /tmp for the calling thread's mount namespace."""
+    visible = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in _kept]
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+    syscalls.mount("tmpfs", "/run", "tmpfs", flags, "mode=755")
+    syscalls.mount("tmpfs", "/tmp", "tmpfs", flags, "mode=1777")
+    for path, descriptor in visible:
+        path.mkdir(parents=True, exist_ok=True)
+        _bind(descriptor, str(path))
+    os.makedirs("/run/lock")
+    # Nearly everywhere /var/run is a symbolic link to /run.
+    if not os.path.samefile("/run", "/var/run"):
+        syscalls.mount("/run", "/var/run", flags=syscalls.MS_BIND | syscalls.MS_REC)
 
 
 def _hidden(keep: Sequence[Path]) -> list[Path]:
@@ -358,9 +367,7 @@ def mount_sys(*, rootless: bool) -> None:
 
 
 def _bind(descriptor: int, target: str) -> None:
-    syscalls.mount(
-        f"/proc/self/fd/{descriptor}", target, flags=syscalls.MS_BIND | syscalls.MS_REC
-    )
+    syscalls.mount(f"/proc/self/fd/{descriptor}", target, flags=syscalls.MS_BIND | syscalls.MS_REC)
     os.close(descriptor)
 
 

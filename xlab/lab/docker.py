@@ -1,0 +1,318 @@
+"""The Docker daemon of one host, emulated: what `dockerd -b … --fixed-cidr …` does to the network.
+
+    c1 eth0 ── veth… ┐
+    c2 eth0 ── veth… ┴ br0 (or docker0) ── the host's routes, masquerading, FORWARD policy
+
+Addresses, MACs, routes, rules and error texts are Docker's (`ipam.py` says where they were
+measured).  Images are not: whatever the name, a container sees the machine's own files, read-only.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface
+from typing import Literal
+
+from xlab import syscalls
+from xlab.errors import DockerError
+from xlab.lab import ipam
+from xlab.lab.node import Node
+from xlab.namespaces import Namespaces
+from xlab.processes import Process
+
+State = Literal["created", "running", "exited"]
+ForwardPolicy = Literal["accept", "drop"]
+
+DEFAULT_BRIDGE = "docker0"
+
+#: Container names as the daemon accepts them (moby, daemon/names).
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonOptions:
+    """What follows `dockerd` in ExecStart; names and meanings are Docker's."""
+
+    bridge: str | None = None
+    fixed_cidr: str | None = None
+    bip: str | None = None
+    default_gateway: str | None = None
+    mtu: int = 1500
+    iptables: bool = True
+    ip_forward: bool = True
+    #: 26 as measured; 28 drops a fixed-cidr outside the subnet and gives random MACs.
+    version: ipam.Version = 26
+    #: Docker before 1.13 left the FORWARD policy alone ("accept"); since then it sets it to DROP if
+    #: it was Docker that switched ip_forward on.
+    forward_policy: ForwardPolicy = "accept"
+
+
+class Container(Node):
+    """A container; a node while it runs.  Stopping it frees its address, starting it takes one."""
+
+    def __init__(self, host: Node, name: str, *, image: str, command: Sequence[str]) -> None:
+        self.host = host
+        self.short_name = name
+        self.id = secrets.token_hex(32)
+        self.image = image
+        self.command = tuple(command)
+        self.state: State = "created"
+        self.exit_code = 0
+        self.interface_address: IPv4Interface | None = None
+        self.mac = ""
+        #: The other end of its eth0, on the host.
+        self.host_interface = ""
+        self.on_exit: Callable[[Container], None] = lambda container: None
+        self._lock = threading.Lock()
+        self.name = f"{host.name}/{name}"
+        self.hostname = self.id[:12]
+
+    def entered(self) -> AbstractContextManager[None]:
+        self._require_running()
+        return super().entered()
+
+    def start_main_process(self) -> None:
+        """Start the command, if there is one, as process 1; when it ends the container stops."""
+        if not self.command:
+            return
+        with self._lock:
+            process = self._init = self._start_first_process(self.command)
+        threading.Thread(target=self._follow, args=(process,), daemon=True).start()
+
+    def _follow(self, process: Process) -> None:
+        self.exit_code = process.wait(threading.TIMEOUT_MAX)
+        self.on_exit(self)
+
+    def _inhabited(self) -> Namespaces:
+        self._require_running()
+        return super()._inhabited()
+
+    def _furnish(self) -> None:
+        # Before the private folders are mounted: they must stay writable.
+        with self.entered():
+            syscalls.make_read_only("/")
+        super()._furnish()
+
+    def _require_running(self) -> None:
+        if self.state == "exited":
+            raise DockerError(
+                f"Error response from daemon: container {self.id} is not running", exit_code=1
+            )
+
+
+class Docker:
+    """The daemon of one host, and the client's commands as methods."""
+
+    def __init__(self, host: Node) -> None:
+        self.host = host
+        self.options = DaemonOptions()
+        self.bridge = ""
+        self.network_id = secrets.token_hex(32)
+        self._pool: ipam.BridgePool | None = None
+        self._containers: dict[str, Container] = {}
+        self._lock = threading.RLock()
+        self._random = random.Random()
+
+    # -- the daemon --------------------------------------------------------------------------------
+
+    def start(self, options: DaemonOptions | None = None) -> None:
+        """`systemctl start docker`; raises DockerError in dockerd's words if it would not start."""
+        options = options or DaemonOptions()
+        if options.bridge and options.bip:
+            raise ipam.bridge_and_bip()
+        bridge = options.bridge or DEFAULT_BRIDGE
+        there = self.host.rtnl.has(bridge)
+        if options.bridge and not there:
+            raise ipam.missing_bridge(bridge)
+        found = self.host.device_address(bridge) if there else None
+        wanted = ipam.parse_bip(options.bip) if options.bip else None
+        self._pool = ipam.BridgePool.of(
+            wanted or found,
+            fixed_cidr=options.fixed_cidr,
+            default_gateway=options.default_gateway,
+            version=options.version,
+        )
+        with self.host.rtnl.batch() as batch:
+            if not there:
+                batch.add_bridge(bridge)
+            if wanted and found and found != wanted:
+                batch.delete_address(bridge, found)
+            if found != self._pool.bridge_address:
+                batch.add_address(bridge, self._pool.bridge_address)
+            batch.set_up(bridge)
+        self.options, self.bridge = options, bridge
+        self.network_id = secrets.token_hex(32)
+        self._configure_forwarding()
+
+    def _configure_forwarding(self) -> None:
+        switched_on = False
+        if self.options.ip_forward and self.host.sysctl("net.ipv4.ip_forward") == "0":
+            self.host.set_sysctl("net.ipv4.ip_forward", 1)
+            switched_on = True
+        if not self.options.iptables:
+            return
+        drop = switched_on and self.options.forward_policy == "drop"
+        assert self._pool is not None
+        rules = _RULES.format(
+            policy=":FORWARD DROP [0:0]\n" if drop else "",
+            subnet=self._pool.subnet,
+            bridge=self.bridge,
+        )
+        self.host.configure(["iptables-restore", "--noflush"], stdin=rules.encode())
+
+    # -- containers --------------------------------------------------------------------------------
+
+    @property
+    def containers(self) -> list[Container]:
+        """Running containers, in the order of their creation."""
+        return [c for c in self._containers.values() if c.state == "running"]
+
+    def create(
+        self, name: str | None = None, *, image: str = "busybox", command: Sequence[str] = ()
+    ) -> Container:
+        """`docker create`: takes no address yet."""
+        with self._lock:
+            if name is None:
+                name = f"c{secrets.token_hex(4)}"
+            elif not _NAME.fullmatch(name):
+                raise DockerError(
+                    f"docker: Error response from daemon: Invalid container name ({name}), only "
+                    "[a-zA-Z0-9][a-zA-Z0-9_.-] are allowed.",
+                    exit_code=125,
+                )
+            if name in self._containers:
+                raise DockerError(
+                    f'docker: Error response from daemon: Conflict. The container name "/{name}" '
+                    f'is already in use by container "{self._containers[name].id}". You have to '
+                    "remove (or rename) that container to be able to reuse that name.",
+                    exit_code=125,
+                )
+            container = Container(self.host, name, image=image, command=command)
+            container.on_exit = self._exited
+            self._containers[name] = container
+            return container
+
+    def run(
+        self, name: str | None = None, *, image: str = "busybox", command: Sequence[str] = ()
+    ) -> Container:
+        """`docker run -d [--name NAME] IMAGE [COMMAND]`; without a command it just stays."""
+        container = self.create(name, image=image, command=command)
+        try:
+            self.start_container(container)
+        except DockerError as error:
+            # The container stays behind in the state Created, as Docker leaves it.
+            raise ipam.run_error(error) from error
+        return container
+
+    def start_container(self, container: Container) -> None:
+        """`docker start`: takes the lowest free address, which may differ from the last one."""
+        with self._lock:
+            if container.state == "running":
+                return
+            pool = self._running_pool()
+            address = pool.allocate(self.network_id)
+            try:
+                self._plug_in(container, address, pool)
+            except BaseException:
+                pool.release(address)
+                raise
+            container.start_main_process()
+
+    def stop(self, container: Container) -> None:
+        """`docker stop`: its processes end, its interface and address go."""
+        with self._lock:
+            if container.state != "running":
+                return
+            container.state = "exited"
+            # The kernel frees a namespace some time after its last reference is gone; without this
+            # the old interface could still answer for an address that is handed out again.
+            with self.host.rtnl.batch() as batch:
+                batch.delete_link(container.host_interface)
+            container.close()
+            assert container.interface_address is not None
+            self._running_pool().release(container.interface_address.ip)
+            container.interface_address = None
+
+    def restart(self, container: Container) -> None:
+        """`docker restart`."""
+        self.stop(container)
+        self.start_container(container)
+
+    def remove(self, container: Container, *, force: bool = False) -> None:
+        """`docker rm [-f]`."""
+        with self._lock:
+            if container.state == "running":
+                if not force:
+                    raise DockerError(
+                        f"Error response from daemon: cannot remove container "
+                        f'"/{container.short_name}": container is running: stop the container '
+                        "before removing or force remove"
+                    )
+                self.stop(container)
+            self._containers.pop(container.short_name, None)
+
+    def container(self, name: str) -> Container:
+        """By name or id prefix, as the client looks one up."""
+        for container in self._containers.values():
+            if container.short_name == name or container.id.startswith(name):
+                return container
+        raise DockerError(f"Error response from daemon: No such container: {name}")
+
+    # -- plumbing ----------------------------------------------------------------------------------
+
+    def _running_pool(self) -> ipam.BridgePool:
+        if self._pool is None:
+            raise DockerError(
+                "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. "
+                "Is the docker daemon running?"
+            )
+        return self._pool
+
+    def _plug_in(self, container: Container, address: IPv4Address, pool: ipam.BridgePool) -> None:
+        random_macs = self.options.version >= 28
+        container.mac = ipam.random_mac(self._random) if random_macs else ipam.mac_address(address)
+        container.interface_address = IPv4Interface((address, pool.prefix_length))
+        container.boot()
+        container.host_interface = f"veth{secrets.token_hex(4)[:7]}"
+        with self.host.rtnl.batch() as batch:
+            batch.add_veth(
+                container.host_interface,
+                "eth0",
+                peer_namespace=container.namespaces.net,
+                mtu=self.options.mtu,
+                peer_mac=container.mac,
+                master=self.bridge,
+            )
+        container.add_address("eth0", container.interface_address)
+        container.add_route("default", via=pool.gateway, dev="eth0")
+        container.state = "running"
+
+    def _exited(self, container: Container) -> None:
+        self.stop(container)
+
+
+#: As `iptables-save` shows them on a host with one bridge network.
+_RULES = """*nat
+:DOCKER - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
+-A POSTROUTING -s {subnet} ! -o {bridge} -j MASQUERADE
+-A DOCKER -i {bridge} -j RETURN
+COMMIT
+*filter
+{policy}:DOCKER - [0:0]
+:DOCKER-USER - [0:0]
+-A FORWARD -j DOCKER-USER
+-A FORWARD -o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -o {bridge} -j DOCKER
+-A FORWARD -i {bridge} ! -o {bridge} -j ACCEPT
+-A FORWARD -i {bridge} -o {bridge} -j ACCEPT
+-A DOCKER-USER -j RETURN
+COMMIT
+"""

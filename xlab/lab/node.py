@@ -1,0 +1,309 @@
+"""A node of the lab: a machine as the kernel sees it, that is, a set of namespaces.
+
+Hosts, containers, the gateway and the switches' namespace are all nodes.  A node starts with no
+process and no mounts of its own; the first program run in it brings a PID namespace with an init
+(`catatonit -P`, which only reaps), its own /proc and /sys, and a private /run and /tmp.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import struct
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from xlab import namespaces, processes, sandbox
+from xlab.errors import XlabError
+from xlab.namespaces import Namespaces
+from xlab.netlink import Rtnl
+from xlab.processes import Completed, Process
+
+_SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B
+
+#: Runs as the first process of a node's PID namespace, in the node's mount namespace, and becomes
+#: what the arguments say.  /proc shows the PID namespace of whoever mounts it, hence not earlier.
+#: Without a user namespace /proc/sys is the machine's: all but /proc/sys/net becomes read-only.
+_FIRST_PROCESS = """
+mount -t proc -o nosuid,nodev,noexec proc /proc || exit 125
+if [ "$XLAB_GUARD" = yes ]; then
+  mount --bind /proc/sys/net /proc/sys/net && mount --rbind /proc/sys /proc/sys &&
+  mount -o remount,bind,ro /proc/sys || exit 125
+  for entry in sysrq-trigger irq bus fs; do
+    [ -e /proc/$entry ] || continue
+    mount --bind /proc/$entry /proc/$entry && mount -o remount,bind,ro /proc/$entry || exit 125
+  done
+fi
+unset XLAB_GUARD
+exec "$@"
+"""
+
+
+#: A new network namespace copies some settings of the machine's own (devconf_inherit_init_net);
+#: these make a lab the same everywhere.  IPv6 is out of scope, and its neighbour discovery would be
+#: stray packets in every proof.  The bridge keys exist where br_netfilter is there: on, bridged
+#: frames would pass iptables, as on a host on which nobody has loaded that module they do not.
+_SYSCTLS = (
+    ("net.ipv6.conf.all.disable_ipv6", "1"),
+    ("net.ipv6.conf.default.disable_ipv6", "1"),
+    ("net.ipv4.ip_forward", "0"),
+    ("net.ipv4.conf.all.rp_filter", "0"),
+    ("net.ipv4.conf.default.rp_filter", "2"),
+    ("net.bridge.bridge-nf-call-iptables", "0"),
+    ("net.bridge.bridge-nf-call-arptables", "0"),
+)
+
+
+class Node:
+    """A named set of namespaces in which programs run and sockets are made."""
+
+    def __init__(self, name: str, *, hostname: str | None = None) -> None:
+        self.name = name
+        self.hostname = hostname or name
+        self.boot()
+        self._lock = threading.Lock()
+
+    def boot(self) -> None:
+        """Fresh namespaces: the machine as it is when it has just been switched on."""
+        self.namespaces, self.rtnl = namespaces.create(self.hostname)
+        #: What probes and claims send to; None until the node has an address.
+        self._address: IPv4Address | None = None
+        self._furnished = False
+        self._init: Process | None = None
+        with self.entered():
+            for name, value in _SYSCTLS:
+                with suppress(FileNotFoundError), open(_sysctl_path(name), "w") as file:
+                    file.write(value)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    def __str__(self) -> str:
+        return self.name
+
+    # -- running things ----------------------------------------------------------------------------
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float = 10.0,
+        check: bool = True,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        """Run a program in the node to its end; see `processes.run` for the errors."""
+        return processes.run(
+            argv,
+            node=self.name,
+            namespaces=self._inhabited(),
+            timeout_s=timeout_s,
+            check=check,
+            stdin=stdin,
+            env=env,
+        )
+
+    def start(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None
+    ) -> AbstractContextManager[Process]:
+        """A program that runs in the node while the context does."""
+        return processes.running(argv, node=self.name, namespaces=self._inhabited(), env=env)
+
+    def spawn(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Process:
+        """A program that runs until it ends, is stopped, or the node's init dies: for daemons."""
+        return processes.spawn(argv, node=self.name, namespaces=self._inhabited(), env=env)
+
+    def configure(self, argv: Sequence[str], *, stdin: bytes | None = None) -> Completed:
+        """Run a configuration tool in the node's network namespace alone: no mounts, no init."""
+        return processes.run(argv, node=self.name, namespaces=self._network_only(), stdin=stdin)
+
+    def entered(self) -> AbstractContextManager[None]:
+        """The calling thread is in the node: sockets made inside belong to it for good."""
+        return namespaces.entered(self.namespaces)
+
+    def make_folder(self, path: str) -> None:
+        """A folder in the node's own /run or /tmp, with those above it."""
+        with self._lock:
+            self._furnish_once()
+        with self.entered():
+            os.makedirs(path, exist_ok=True)
+
+    # -- network -----------------------------------------------------------------------------------
+
+    @property
+    def address(self) -> IPv4Address:
+        """The node's own address, the first that was added."""
+        if self._address is None:
+            raise XlabError(f"{self.name} has no address yet")
+        return self._address
+
+    def interfaces(self) -> list[str]:
+        """The names of the node's network interfaces, in the kernel's order."""
+        with self.entered():
+            return [name for _, name in socket.if_nameindex()]
+
+    def device_address(self, device: str) -> IPv4Interface | None:
+        """The first IPv4 address on an interface, None if it has none (SIOCGIFADDR, netdevice(7))."""
+        request = struct.pack("16s24x", device.encode())
+        with self.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
+            try:
+                address = fcntl.ioctl(query, _SIOCGIFADDR, request)[20:24]
+                netmask = fcntl.ioctl(query, _SIOCGIFNETMASK, request)[20:24]
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    return None
+                raise
+        return IPv4Interface((address, int.from_bytes(netmask, "big").bit_count()))
+
+    def add_address(self, device: str, address: str | IPv4Interface) -> None:
+        """`ip addr add ADDRESS dev DEVICE` and `ip link set DEVICE up`."""
+        interface = IPv4Interface(address)
+        with self.rtnl.batch() as batch:
+            batch.add_address(device, interface)
+            batch.set_up(device)
+        if self._address is None:
+            self._address = interface.ip
+
+    def delete_address(self, device: str, address: str | IPv4Interface) -> None:
+        """`ip addr del ADDRESS dev DEVICE`."""
+        interface = IPv4Interface(address)
+        with self.rtnl.batch() as batch:
+            batch.delete_address(device, interface)
+        if self._address == interface.ip:
+            self._address = None
+
+    def add_route(
+        self,
+        destination: str | IPv4Network,
+        *,
+        via: str | IPv4Address | None = None,
+        dev: str | None = None,
+        onlink: bool = False,
+    ) -> None:
+        """`ip route add DESTINATION [via VIA] [dev DEV] [onlink]`; "default" is 0.0.0.0/0."""
+        with self.rtnl.batch() as batch:
+            batch.add_route(
+                _network(destination),
+                via=IPv4Address(via) if via is not None else None,
+                device=dev,
+                onlink=onlink,
+            )
+
+    def delete_route(
+        self, destination: str | IPv4Network, *, via: str | IPv4Address | None = None
+    ) -> None:
+        """`ip route del DESTINATION [via VIA]`."""
+        with self.rtnl.batch() as batch:
+            batch.delete_route(
+                _network(destination), via=IPv4Address(via) if via is not None else None
+            )
+
+    def add_bridge(self, name: str, *, mtu: int | None = None) -> None:
+        """`brctl addbr NAME`, up."""
+        with self.rtnl.batch() as batch:
+            batch.add_bridge(name, mtu=mtu)
+
+    def add_to_bridge(self, bridge: str, port: str) -> None:
+        """`brctl addif BRIDGE PORT`, and the port up."""
+        with self.rtnl.batch() as batch:
+            batch.set_master(port, bridge)
+            batch.set_up(port)
+
+    def remove_from_bridge(self, port: str) -> None:
+        """`brctl delif BRIDGE PORT`."""
+        with self.rtnl.batch() as batch:
+            batch.set_master(port, None)
+
+    def set_up(self, device: str) -> None:
+        with self.rtnl.batch() as batch:
+            batch.set_up(device)
+
+    def set_down(self, device: str) -> None:
+        with self.rtnl.batch() as batch:
+            batch.set_down(device)
+
+    def set_mtu(self, device: str, mtu: int) -> None:
+        with self.rtnl.batch() as batch:
+            batch.set_mtu(device, mtu)
+
+    def mac_address(self, device: str) -> str:
+        """The hardware address of an interface, "02:42:0a:d3:37:40"."""
+        with self.entered(), open(f"/sys/class/net/{device}/address") as file:
+            return file.read().strip()
+
+    def set_sysctl(self, name: str, value: int | str) -> None:
+        """`sysctl -w net.…`: only keys below net belong to a network namespace."""
+        if not name.startswith("net."):
+            raise ValueError(f"{name} does not belong to a network namespace")
+        with self.entered(), open(_sysctl_path(name), "w") as file:
+            file.write(f"{value}\n")
+
+    def sysctl(self, name: str) -> str:
+        with self.entered(), open(_sysctl_path(name)) as file:
+            return file.read().strip()
+
+    # -- lifetime ----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End the node's processes and let go of its namespaces; the kernel frees its interfaces."""
+        if self._init is not None:
+            self._init.stop()
+        self.rtnl.close()
+        self.namespaces.close()
+
+    def _network_only(self) -> Namespaces:
+        home = namespaces.home()
+        return Namespaces(net=self.namespaces.net, mnt=home.mnt, uts=home.uts)
+
+    def _inhabited(self) -> Namespaces:
+        """The node's namespaces, a PID namespace with a living init among them."""
+        with self._lock:
+            if self._init is None or self._init.poll() is not None:
+                self._init = self._start_first_process(["catatonit", "-P"])
+            return self.namespaces
+
+    def _start_first_process(self, argv: Sequence[str]) -> Process:
+        self._furnish_once()
+        process = processes.spawn(
+            ["/bin/sh", "-c", _FIRST_PROCESS, "sh", *argv],
+            node=self.name,
+            namespaces=Namespaces(
+                net=self.namespaces.net, mnt=self.namespaces.mnt, uts=self.namespaces.uts
+            ),
+            env={"XLAB_GUARD": "yes" if sandbox.kind() == "root" else "no"},
+            new_pid_namespace=True,
+        )
+        old = self.namespaces
+        self.namespaces = Namespaces(
+            net=old.net, mnt=old.mnt, uts=old.uts, pid=_open_pid_namespace(process)
+        )
+        if old.pid is not None:
+            os.close(old.pid)
+        return process
+
+    def _furnish_once(self) -> None:
+        if not self._furnished:
+            self._furnish()
+            self._furnished = True
+
+    def _furnish(self) -> None:
+        """Mounts that make the node feel alone: /sys of its network, private /run and /tmp."""
+        with self.entered():
+            sandbox.mount_sys(rootless=sandbox.kind() == "rootless")
+            sandbox.mount_private_folders()
+
+
+def _open_pid_namespace(process: Process) -> int:
+    return os.open(f"/proc/{process.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _network(destination: str | IPv4Network) -> IPv4Network:
+    return IPv4Network("0.0.0.0/0" if destination == "default" else destination)
+
+
+def _sysctl_path(name: str) -> str:
+    return "/proc/sys/" + name.replace(".", "/")

@@ -1,0 +1,142 @@
+"""A client of one ovsdb-server: transactions over its JSON-RPC socket (RFC 7047).
+
+A commit here takes about 2 ms including the wait until ovs-vswitchd has applied it; each `ovs-vsctl`
+takes 8 to 11.  Everything has a deadline: a dead daemon is an error, never a hang.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from xlab.errors import XlabError
+
+_DATABASE = "Open_vSwitch"
+
+
+class OvsdbError(XlabError):
+    """The server refused a transaction or did not answer in time."""
+
+
+class Database:
+    """A connection to the Open_vSwitch database behind the unix socket `path`.
+
+    Made inside `node.entered()`, so that `path` is looked up in the node's file system.
+    """
+
+    def __init__(self, path: str, *, timeout_s: float = 5.0) -> None:
+        self._timeout_s = timeout_s
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.connect(path)
+        self._buffer = b""
+        self._id = 0
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def transact(self, *operations: dict[str, Any]) -> list[Any]:
+        """Run operations atomically; returns their results; OvsdbError if one of them failed."""
+        results = self._call("transact", [_DATABASE, *operations])
+        for result in results:
+            if result and result.get("error"):
+                raise OvsdbError(f"OVSDB: {result['error']}: {result.get('details', '')}")
+        return results
+
+    def commit(self, *operations: dict[str, Any]) -> list[Any]:
+        """Like `transact`, and wait until ovs-vswitchd has applied the new configuration.
+
+        The protocol of ovs-vsctl(8): next_cfg goes up by one, vswitchd follows with cur_cfg.
+        """
+        results = self.transact(
+            *operations,
+            {
+                "op": "mutate",
+                "table": _DATABASE,
+                "where": [],
+                "mutations": [["next_cfg", "+=", 1]],
+            },
+            {"op": "select", "table": _DATABASE, "where": [], "columns": ["next_cfg"]},
+        )
+        wanted = results[len(operations) + 1]["rows"][0]["next_cfg"]
+        deadline = time.monotonic() + self._timeout_s
+        # "wait" with "==" could miss the value when another commit follows at once: cur_cfg may
+        # jump past it.  So the current value is asked for until it is high enough.
+        pause_s = 0.0005
+        while True:
+            select = {"op": "select", "table": _DATABASE, "where": [], "columns": ["cur_cfg"]}
+            (result,) = self.transact(select)
+            if result["rows"][0]["cur_cfg"] >= wanted:
+                return results[: len(operations)]
+            if time.monotonic() > deadline:
+                raise OvsdbError(
+                    f"ovs-vswitchd has not applied the configuration within {self._timeout_s:g} s"
+                )
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, 0.02)
+
+    def _call(self, method: str, parameters: Sequence[Any]) -> list[Any]:
+        self._id += 1
+        deadline = time.monotonic() + self._timeout_s
+        request = {"method": method, "params": parameters, "id": self._id}
+        try:
+            self._socket.settimeout(self._timeout_s)
+            self._socket.sendall(json.dumps(request).encode())
+            while True:
+                answer = self._receive(deadline)
+                if answer.get("method") == "echo":  # the server's keep-alive, RFC 7047 4.1.11
+                    reply = {"result": answer["params"], "error": None, "id": answer["id"]}
+                    self._socket.sendall(json.dumps(reply).encode())
+                elif answer.get("id") == self._id:
+                    if answer.get("error"):
+                        raise OvsdbError(f"OVSDB: {answer['error']}")
+                    results: list[Any] = answer["result"]
+                    return results
+        except TimeoutError:
+            raise OvsdbError(f"ovsdb-server did not answer within {self._timeout_s:g} s") from None
+        except OSError as error:
+            raise OvsdbError(f"the connection to ovsdb-server broke: {error.strerror}") from error
+
+    def _receive(self, deadline: float) -> dict[str, Any]:
+        """The next JSON value of the stream; messages follow each other without a separator."""
+        decoder = json.JSONDecoder()
+        while True:
+            try:
+                text = self._buffer.decode()
+                value, end = decoder.raw_decode(text)
+                self._buffer = text[end:].encode()
+                assert isinstance(value, dict)
+                return value
+            except ValueError:
+                pass
+            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+            received = self._socket.recv(65536)
+            if not received:
+                raise OvsdbError("ovsdb-server closed the connection")
+            self._buffer += received
+
+
+def insert(table: str, row: dict[str, Any], name: str) -> dict[str, Any]:
+    """An insert whose new row other operations of the transaction call `reference(name)`."""
+    return {"op": "insert", "table": table, "row": row, "uuid-name": name}
+
+
+def reference(name: str) -> list[str]:
+    return ["named-uuid", name]
+
+
+def mapping(values: dict[str, str]) -> list[Any]:
+    """A map column."""
+    return ["map", [[key, value] for key, value in values.items()]]
+
+
+def add_to_set(table: str, where: list[Any], column: str, members: Sequence[Any]) -> dict[str, Any]:
+    """Insert members into a set column of the rows that match."""
+    return {
+        "op": "mutate",
+        "table": table,
+        "where": where,
+        "mutations": [[column, "insert", ["set", list(members)]]],
+    }

@@ -1,0 +1,249 @@
+"""The underlay: the physical network between hosts, from an unmodified Mininet `Topo`.
+
+    h1 ── s1-eth1 ┐
+    h2 ── s1-eth2 ┤ s1 ── s1-eth4/s2-eth1 ── s2 ┬ s2-eth2 ── h3
+    gw ── s1-eth3 ┘                             └ s2-eth3 ── h4
+
+Only the description is Mininet's; `Underlay` is plain data, made before anything is built, so that
+what cannot be built is refused in time.  Interfaces bear the names Mininet would give them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xlab.errors import UsageError
+
+GATEWAY = "gw"
+DEFAULT_SWITCH = "s1"
+
+#: IFNAMSIZ is 16 with the final NUL, linux/if.h.
+_LONGEST_NAME = 15
+
+#: A Linux bridge holds at most 1,023 ports (BR_MAX_PORTS, net/bridge/br_private.h).
+_MOST_PORTS = 1023
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One end of a link: `node` is a switch, a host or the gateway."""
+
+    node: str
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Two ports and the options of the Topo's link (`bw`, `delay`, `jitter`, `loss`)."""
+
+    a: Port
+    b: Port
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Underlay:
+    switches: tuple[str, ...]
+    #: In the order of their names' numbers: h1, h2, ... h10.
+    hosts: tuple[str, ...]
+    #: Host or gateway (`b`) at a switch (`a`).
+    uplinks: tuple[Link, ...]
+    #: Between two switches.
+    trunks: tuple[Link, ...]
+
+    def uplink_of(self, node: str) -> Link:
+        """The link at the node's eth0."""
+        return next(link for link in self.uplinks if link.b.node == node)
+
+
+def describe(spec: str | None, *, hosts: int) -> Underlay:
+    """The underlay meant by `--topo` and `--hosts`; one switch if there is no `spec`.
+
+    `spec` is what Mininet's own `--topo` takes (`single,3`, `linear,4`, `tree,depth=2,fanout=2`,
+    `minimal`, `reversed,…`), or `FILE.py:Class` with optional arguments behind commas.  Raises
+    UsageError for anything that is neither, has a loop, or joins what cannot be joined.
+    """
+    # Mininet's own module imports distutils, which setuptools provides from Python 3.12 on.
+    from mininet.topo import SingleSwitchTopo
+
+    topo = SingleSwitchTopo(k=hosts) if spec is None else _load(spec)
+    return from_topo(topo)
+
+
+def from_topo(topo: Any) -> Underlay:
+    """Read a Mininet `Topo`; a gateway is added at its first switch if it has no host named gw."""
+    switches = tuple(sorted(topo.switches(), key=_natural))
+    names = sorted((name for name in topo.hosts() if name != GATEWAY), key=_natural)
+    if not switches:
+        raise UsageError("the topology has no switch")
+    if len(names) < 2:
+        raise UsageError(f"the topology has {len(names)} host(s); a lab needs at least 2")
+    uplinks, trunks = [], []
+    attached: dict[str, int] = {}
+    for first, second, info in topo.links(sort=False, withInfo=True):
+        ports = {info["node1"]: info["port1"], info["node2"]: info["port2"]}
+        a, b = (first, second) if first in switches else (second, first)
+        if a not in switches:
+            raise UsageError(f"the link {first} - {second} joins two hosts; put a switch between")
+        near = Port(a, f"{a}-eth{ports[a]}")
+        if b in switches:
+            trunks.append(Link(near, Port(b, f"{b}-eth{ports[b]}"), _conditions(info)))
+        else:
+            number = attached[b] = attached.get(b, -1) + 1
+            uplinks.append(Link(near, Port(b, f"eth{number}"), _conditions(info)))
+    if GATEWAY not in attached:
+        ports_used = sum(link.a.node == switches[0] for link in uplinks) + sum(
+            switches[0] in (link.a.node, link.b.node) for link in trunks
+        )
+        port = Port(switches[0], f"{switches[0]}-eth{ports_used + 1}")
+        uplinks.append(Link(port, Port(GATEWAY, "eth0")))
+    for name in names:
+        if name not in attached:
+            raise UsageError(f"host {name} is joined to no switch")
+    _refuse_loops(switches, trunks)
+    _refuse_oversize(switches, names, uplinks, trunks)
+    order = {name: i for i, name in enumerate(names)}
+    uplinks.sort(key=lambda link: order.get(link.b.node, len(order)))
+    return Underlay(switches, tuple(names), tuple(uplinks), tuple(trunks))
+
+
+def _conditions(info: Mapping[str, Any]) -> dict[str, Any]:
+    known = ("bw", "delay", "jitter", "loss", "max_queue_size")
+    return {key: info[key] for key in known if info.get(key) is not None}
+
+
+def _refuse_loops(switches: Sequence[str], trunks: Sequence[Link]) -> None:
+    """Bridges here run without STP, which would take 30 s to open its ports: a loop is a storm."""
+    root = {name: name for name in switches}
+
+    def find(name: str) -> str:
+        while root[name] != name:
+            name = root[name]
+        return name
+
+    for link in trunks:
+        a, b = find(link.a.node), find(link.b.node)
+        if a == b:
+            raise UsageError(
+                f"the topology has a loop through {link.a.node} - {link.b.node}; "
+                "its switches run without STP, so links must form a tree"
+            )
+        root[a] = b
+
+
+def _refuse_oversize(
+    switches: Sequence[str], hosts: Sequence[str], uplinks: Sequence[Link], trunks: Sequence[Link]
+) -> None:
+    for switch in switches:
+        ports = sum(link.a.node == switch for link in uplinks)
+        ports += sum(switch in (link.a.node, link.b.node) for link in trunks)
+        if ports > _MOST_PORTS:
+            raise UsageError(
+                f"switch {switch} would have {ports:,} ports; a Linux bridge holds {_MOST_PORTS:,}: "
+                "use a topology with several switches, such as tree,depth=2,fanout=40"
+            )
+    interfaces = [port.interface for link in (*uplinks, *trunks) for port in (link.a, link.b)]
+    for name in (*switches, *hosts, *interfaces):
+        if len(name) > _LONGEST_NAME:
+            raise UsageError(f"the name {name!r} is longer than {_LONGEST_NAME} characters")
+
+
+def _load(spec: str) -> Any:
+    """The Topo object a spec asks for, made by Mininet's own rules for arguments."""
+    name, *arguments = spec.split(",")
+    positional, named = _arguments(arguments)
+    kind = _from_file(name) if ":" in name else _named(name)
+    try:
+        topo = kind(*positional, **named)
+    except Exception as error:
+        raise UsageError(f"--topo {spec}: {type(error).__name__}: {error}") from error
+    if not (hasattr(topo, "switches") and hasattr(topo, "links")):
+        raise UsageError(f"--topo {spec}: {name} is not a Mininet Topo")
+    return topo
+
+
+def _named(name: str) -> Any:
+    from mininet.topo import LinearTopo, MinimalTopo, SingleSwitchReversedTopo, SingleSwitchTopo
+    from mininet.topolib import TorusTopo, TreeTopo
+
+    known = {
+        "minimal": MinimalTopo,
+        "single": SingleSwitchTopo,
+        "reversed": SingleSwitchReversedTopo,
+        "linear": LinearTopo,
+        "tree": TreeTopo,
+        "torus": TorusTopo,
+    }
+    if name not in known:
+        raise UsageError(
+            f"--topo {name}: not one of {', '.join(known)}, nor a path such as mytopo.py:MyTopo"
+        )
+    return known[name]
+
+
+def _from_file(text: str) -> Any:
+    path_text, _, name = text.rpartition(":")
+    path = Path(path_text)
+    if not path.is_file():
+        raise UsageError(f"--topo {text}: no file {path}")
+    spec = importlib.util.spec_from_file_location(f"xlab_topo_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"--topo {text}: {path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        line = _line_in(path, error)
+        raise UsageError(f"{path}:{line}: {type(error).__name__}: {error}") from error
+    # Mininet's custom files list their classes in a dictionary `topos`.
+    kind = getattr(module, name, None) or getattr(module, "topos", {}).get(name)
+    if kind is None:
+        raise UsageError(f"--topo {text}: {path} defines no {name}")
+    return kind
+
+
+def _line_in(path: Path, error: BaseException) -> int:
+    """The line of `path` at which `error` arose."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return error.lineno
+    line, trace = 1, error.__traceback__
+    while trace:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def _arguments(texts: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
+    """`3`, `1.5`, `depth=2` as Mininet's `splitArgs` reads them: numbers where they look so."""
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if equals:
+            named[key] = _value(value)
+        else:
+            positional.append(_value(text))
+    return positional, named
+
+
+def _value(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
+    """Sorts h2 before h10."""
+    parts = re.findall(r"\d+|\D+", name)
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts], name
