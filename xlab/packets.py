@@ -1,0 +1,242 @@
+"""Reading captured Ethernet frames: which encapsulation, and what is inside.
+
+    Ethernet | IPv4 | GRE (protocol 47)                       | Ethernet or IPv4 ...
+    Ethernet | IPv4 | UDP 4789 (VXLAN), 6784 (weave's fastdp) | Ethernet ...
+    Ethernet | IPv4 | UDP 6081 (Geneve)                       | Ethernet or IPv4 ...
+    Ethernet | IPv4 | UDP 6783 (weave's sleeve)               | Ethernet ..., Ethernet ..., ...
+    `------ outer -------'                                      `---------- inner ----------'
+
+Pure, and without exceptions: a frame comes off a wire and may hold anything, so what cannot be
+read is simply absent from the result.  Frames cut short by a capture's snap length are read as far
+as they go.  One level of encapsulation is undone; an overlay inside an overlay stays closed.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Address
+
+from xlab.record import Encapsulation
+
+ETHERNET = 1  # LINKTYPE_ETHERNET of pcap
+ICMP, TCP, UDP, GRE = 1, 6, 17, 47
+ECHO_REPLY, ECHO_REQUEST = 0, 8
+
+_IPV4, _TRANSPARENT_ETHERNET = 0x0800, 0x6558
+_VLAN_TAGS = (0x8100, 0x88A8)
+
+_ETHERNET_HEADER = struct.Struct("!6s6sH")
+_IPV4_HEADER = struct.Struct("!BxHxxHxBxxII")
+_ICMP_ECHO = struct.Struct("!BxxxHH")
+_UDP_HEADER = struct.Struct("!HHHxx")
+_TWO_WORDS = struct.Struct("!HH")
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One Ethernet frame, or one IPv4 packet without (GRE of protocol type 0x0800)."""
+
+    source_mac: bytes | None
+    destination_mac: bytes | None
+    #: Behind any VLAN tags.  Below 0x600 it is the length of an IEEE 802.3 frame.
+    ether_type: int
+    #: All of IPv4 is None in anything else: ARP, IPv6, a frame cut off in the header.
+    source: IPv4Address | None = None
+    destination: IPv4Address | None = None
+    protocol: int | None = None
+    #: Length of the whole IPv4 packet in bytes, header included, as its header says.
+    total_length: int | None = None
+    #: Part of a larger packet (RFC 791); behind the first part there is no transport header.
+    fragment: bool = False
+    icmp_type: int | None = None
+    #: Of echo requests and replies alone.
+    icmp_id: int | None = None
+    icmp_sequence: int | None = None
+    #: What follows the ICMP, UDP or TCP header, else the IPv4 header; b"" without IPv4.
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    encapsulation: Encapsulation
+    #: None when there was not even an Ethernet header.
+    outer: Packet | None
+    #: What the encapsulation carries: several in one sleeve datagram; empty when there is no
+    #: encapsulation, and also where it is encrypted, cut off, or a later fragment.
+    inner: tuple[Packet, ...] = ()
+
+
+def decode(frame: bytes) -> Decoded:
+    """Read one captured Ethernet frame; never raises."""
+    outer, start, end = _read_ethernet(frame, 0, len(frame))
+    if outer is None:
+        return Decoded("none", None)
+    if outer.protocol == GRE:
+        return Decoded("gre", outer, () if start is None else _inside_gre(frame, start, end))
+    if outer.protocol == UDP and start is not None and end - start >= 8:
+        source_port, destination_port, length = _UDP_HEADER.unpack_from(frame, start)
+        body, size = start + 8, length - 8
+        end = min(end, start + length)
+        if destination_port in (4789, 6784) and _is_vxlan(frame, body, end):
+            return Decoded("vxlan", outer, _ethernet_at(frame, body + 8, end))
+        if destination_port == 6081 and _is_geneve(frame, body, end):
+            return Decoded("geneve", outer, _inside_geneve(frame, body, end))
+        # A router's answers go to the port it was addressed from, which NAT may have changed.
+        if 6783 in (source_port, destination_port) and size >= 6:
+            return Decoded("sleeve", outer, _inside_sleeve(frame, body, end, size))
+    return Decoded("none", outer)
+
+
+def find_echoes(decoded: Decoded, token: bytes) -> tuple[Packet, ...]:
+    """The ICMP echo requests and replies whose data holds `token`: those inside an encapsulation,
+    or the frame itself where there is none.  Several only in one sleeve datagram.
+    """
+    candidates = decoded.inner
+    if decoded.encapsulation == "none" and decoded.outer is not None:
+        candidates = (decoded.outer,)
+    return tuple(p for p in candidates if p.icmp_id is not None and token in p.payload)
+
+
+def write_pcap(frames: Iterable[tuple[float, bytes]], link_type: int = ETHERNET) -> bytes:
+    """A capture file for Wireshark and tcpdump from (seconds since the epoch, frame) pairs.
+
+    The classic format of pcap-savefile(5): microseconds, little-endian.
+    """
+    parts = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, link_type)]
+    for timestamp_s, frame in frames:
+        seconds, microseconds = divmod(round(timestamp_s * 1_000_000), 1_000_000)
+        parts.append(struct.pack("<IIII", seconds, microseconds, len(frame), len(frame)))
+        parts.append(frame)
+    return b"".join(parts)
+
+
+def _read_ethernet(frame: bytes, start: int, end: int) -> tuple[Packet | None, int | None, int]:
+    """The frame at `start`, where its IPv4 payload starts (None without one), and where it ends."""
+    if end - start < 14:
+        return None, None, end
+    destination_mac, source_mac, ether_type = _ETHERNET_HEADER.unpack_from(frame, start)
+    start += 14
+    while ether_type in _VLAN_TAGS and end - start >= 4:
+        _, ether_type = _TWO_WORDS.unpack_from(frame, start)
+        start += 4
+    return _read_packet(frame, start, end, ether_type, source_mac, destination_mac)
+
+
+def _read_packet(
+    frame: bytes,
+    start: int,
+    end: int,
+    ether_type: int,
+    source_mac: bytes | None = None,
+    destination_mac: bytes | None = None,
+) -> tuple[Packet, int | None, int]:
+    """The same for what stands behind an Ethernet header, or behind none."""
+    bare = Packet(source_mac, destination_mac, ether_type)
+    if ether_type != _IPV4 or end - start < 20:
+        return bare, None, end
+    first, total_length, fragment_bits, protocol, source, destination = _IPV4_HEADER.unpack_from(
+        frame, start
+    )
+    header_length = (first & 0x0F) * 4
+    if first >> 4 != 4 or header_length < 20 or total_length < header_length:
+        return bare, None, end
+    # Short frames are padded to 60 bytes, and the padding is no payload.
+    end = min(end, start + total_length)
+    start = min(end, start + header_length)
+    later_fragment = bool(fragment_bits & 0x1FFF)
+    icmp_type, icmp_id, icmp_sequence = None, None, None
+    payload_start = start
+    if not later_fragment:
+        if protocol == ICMP and end - start >= 8:
+            icmp_type, icmp_id, icmp_sequence = _ICMP_ECHO.unpack_from(frame, start)
+            if icmp_type not in (ECHO_REPLY, ECHO_REQUEST):
+                icmp_id, icmp_sequence = None, None
+            payload_start = start + 8
+        elif protocol == UDP:
+            payload_start = min(end, start + 8)
+        elif protocol == TCP and end - start >= 20:
+            payload_start = min(end, start + (frame[start + 12] >> 4) * 4)
+    packet = Packet(
+        source_mac,
+        destination_mac,
+        ether_type,
+        _address(source),
+        _address(destination),
+        protocol,
+        total_length,
+        bool(fragment_bits & 0x3FFF),
+        icmp_type,
+        icmp_id,
+        icmp_sequence,
+        frame[payload_start:end],
+    )
+    return packet, None if later_fragment else start, end
+
+
+def _inside_gre(frame: bytes, start: int, end: int) -> tuple[Packet, ...]:
+    """RFC 2784 and 2890: a word each for checksum, key and sequence number, where flagged."""
+    if end - start < 4:
+        return ()
+    flags, protocol_type = _TWO_WORDS.unpack_from(frame, start)
+    # Version 1 is PPTP's; the routing of RFC 1701 has a length of its own, and is extinct.
+    if flags & 0x4007:
+        return ()
+    start += 4 + 4 * (flags & 0xB000).bit_count()
+    return _inside(frame, start, end, protocol_type)
+
+
+def _is_vxlan(frame: bytes, start: int, end: int) -> bool:
+    """RFC 7348: without the I flag the network identifier is not valid."""
+    return end - start >= 8 and bool(frame[start] & 0x08)
+
+
+def _is_geneve(frame: bytes, start: int, end: int) -> bool:
+    """RFC 8926: version 0 is the only one."""
+    return end - start >= 8 and frame[start] >> 6 == 0
+
+
+def _inside_geneve(frame: bytes, start: int, end: int) -> tuple[Packet, ...]:
+    options_length = (frame[start] & 0x3F) * 4
+    _, protocol_type = _TWO_WORDS.unpack_from(frame, start)
+    return _inside(frame, start + 8 + options_length, end, protocol_type)
+
+
+def _inside_sleeve(frame: bytes, start: int, end: int, size: int) -> tuple[Packet, ...]:
+    """Sender (6), then source peer (6), destination peer (6), length (2) and frame, repeated.
+
+    The lengths must come out at exactly the datagram's `size` in bytes (`end` is less in a frame
+    cut short): that is what tells plain text from encrypted datagrams, which look alike.
+    """
+    packets: list[Packet] = []
+    position, datagram_end = start + 6, start + size
+    while position < datagram_end:
+        body = position + 14
+        if body > end:
+            return tuple(packets) if end < datagram_end else ()
+        length = int.from_bytes(frame[body - 2 : body])
+        position = body + length
+        if length < 14 or position > datagram_end:
+            return ()
+        packets += _ethernet_at(frame, body, min(end, position))
+    return tuple(packets)
+
+
+def _inside(frame: bytes, start: int, end: int, protocol_type: int) -> tuple[Packet, ...]:
+    if start > end:
+        return ()
+    if protocol_type == _TRANSPARENT_ETHERNET:
+        return _ethernet_at(frame, start, end)
+    return (_read_packet(frame, start, end, protocol_type)[0],)
+
+
+def _ethernet_at(frame: bytes, start: int, end: int) -> tuple[Packet, ...]:
+    packet = _read_ethernet(frame, start, end)[0]
+    return () if packet is None else (packet,)
+
+
+@lru_cache(maxsize=4096)
+def _address(number: int) -> IPv4Address:
+    return IPv4Address(number)
