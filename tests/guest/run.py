@@ -1,0 +1,357 @@
+#!/usr/bin/env python3
+"""Run a command as root on a stock Debian kernel, in a throw-away QEMU guest.
+
+    this machine                            guest (no network card)
+    /  --- virtiofsd, read-only ---------->  /lower \\
+                                             tmpfs   } overlay: the same paths, tools and files;
+    stdout, stderr, status  <-- virtio ports -       /  whatever is written is gone afterwards
+
+Open vSwitch's kernel datapath, netem and GRE are absent from many a machine that runs the tests,
+and loading modules is not ours to do.  The guest's kernel comes from Debian's cloud package,
+unpacked into a cache folder and never installed; it runs on TCG, QEMU's emulation, because that works
+everywhere: Python is 5 to 10 times slower in it, and starting a program 10 to 15 times.
+
+    run.py [--memory MIB] [--cpus N] [--limit SECONDS] [--verbose] -- COMMAND...
+    run.py --check        say whether this machine can, having fetched the kernel if need be
+
+Exit status: that of COMMAND; 3 this machine can't (the reason is on stderr); 124 the limit was
+reached; 70 the guest ended without a result.  The standard library alone is used: it runs before
+anything is set up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+CANNOT, CRASHED, TIMED_OUT = 3, 70, 124
+
+#: Where the programs are: COMMAND and the package of Debian and Ubuntu that has it.
+PROGRAMS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "/usr/libexec/virtiofsd": "virtiofsd",
+    "busybox": "busybox-static",
+    "depmod": "kmod",
+    "xz": "xz-utils",
+    "setpriv": "util-linux",
+}
+#: Loaded before COMMAND starts, so that it finds what a machine with these methods in use has.
+MODULES = (
+    *("openvswitch", "vport-gre", "vport-vxlan", "vport-geneve", "ip_gre", "vxlan"),
+    *("sch_netem", "sch_htb", "sch_tbf", "ifb", "veth", "bridge", "tun"),
+)
+#: What of the environment goes along; the rest of this machine's has no meaning in the guest.
+ENVIRONMENT = ("PATH", "LANG", "HOME", "CI", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+
+#: Options of the guest's kernel, each with its reason.
+KERNEL_OPTIONS = (
+    "console=hvc0",  # the virtio console: a serial port would be emulated byte by byte
+    "panic=-1",  # restart at once, which -no-reboot turns into QEMU's end
+    "quiet",
+    "loglevel=4",
+    "mitigations=off",  # guards against speculation cost much and have nothing to guard on TCG
+    "nokaslr",  # one relocation less
+    "tsc=reliable",  # else the clock watchdog, starved on a busy machine, takes a slow clock
+    "random.trust_cpu=on",  # else early readers of random numbers wait for entropy
+    "net.ifnames=0",
+)
+
+
+class CannotError(Exception):
+    """This machine can't run the guest; says what is missing."""
+
+
+def main() -> int:
+    options = arguments()
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, lambda number, _: sys.exit(128 + number))
+    try:
+        missing = [f"{p} (package {d})" for p, d in PROGRAMS.items() if not shutil.which(p)]
+        if missing:
+            raise CannotError(f"missing: {', '.join(missing)}")
+        kernel = stock_kernel()
+        if options.check:
+            return 0
+        return boot(kernel, options)
+    except CannotError as error:
+        print(f"guest: {error}", file=sys.stderr)
+        return CANNOT
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Run a command on a stock kernel, in a guest.")
+    parser.add_argument("--check", action="store_true", help="only say whether this machine can")
+    parser.add_argument("--memory", type=int, default=2048, metavar="MIB")
+    parser.add_argument("--cpus", type=int, default=min(2, os.cpu_count() or 1), metavar="N")
+    parser.add_argument("--limit", type=float, default=900.0, metavar="SECONDS")
+    parser.add_argument("--verbose", action="store_true", help="the guest's console on stderr")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
+    if options.command[:1] == ["--"]:
+        del options.command[0]
+    if not options.command and not options.check:
+        parser.error("no command")
+    return options
+
+
+# ------------------------------------------------------------------------------------- the kernel
+
+
+def stock_kernel() -> Path:
+    """The folder with a Debian cloud kernel's boot/ and usr/lib/modules/, fetched on first use."""
+    if platform.machine() != "x86_64":
+        raise CannotError(f"no guest kernel for {platform.machine()}, only for x86_64")
+    home = Path("/var/cache") if os.geteuid() == 0 else Path.home() / ".cache"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or home) / "xlab"
+    kernel = cache / "guest-kernel"
+    if not kernel.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".guest-kernel-", dir=cache) as scratch:
+            fresh = Path(scratch) / "kernel"
+            unpack_kernel(package_of_kernel(), Path(scratch), fresh)
+            # Another run may have been faster: rename() refuses a folder that is there, and either
+            # kernel will do.
+            with contextlib.suppress(OSError):
+                fresh.rename(kernel)
+    return kernel
+
+
+def package_of_kernel() -> str:
+    """The package that linux-image-cloud-amd64 stands for at present."""
+    for attempt in ("with the lists at hand", "after an update"):
+        if attempt == "after an update" and os.geteuid() == 0:
+            subprocess.run(["apt-get", "-qq", "update"], capture_output=True, check=False)
+        shown = subprocess.run(
+            ["apt-cache", "depends", "linux-image-cloud-amd64"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for line in shown.stdout.splitlines():
+            if line.strip().startswith("Depends: linux-image-"):
+                return line.split()[-1]
+    raise CannotError("apt knows no package linux-image-cloud-amd64 (Debian has it)")
+
+
+def unpack_kernel(package: str, scratch: Path, kernel: Path) -> None:
+    print(f"guest: fetching {package} (35 MB, once)", file=sys.stderr)
+    # apt's own sandbox user can't write to a private folder.
+    fetched = subprocess.run(
+        ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", package],
+        cwd=scratch,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if fetched.returncode != 0:
+        raise CannotError(f"apt-get can't download {package}: {fetched.stderr.strip()}")
+    (archive,) = scratch.glob("*.deb")
+    subprocess.run(["dpkg-deb", "-x", archive, kernel], check=True)
+    # Modules are unpacked here once: xz takes long under emulation.
+    packed = sorted(str(file) for file in kernel.rglob("*.ko.xz"))
+    subprocess.run(
+        ["xargs", "-0", "-n64", "xz", "-d"], input="\0".join(packed).encode(), check=True
+    )
+    # depmod looks below lib/.
+    (kernel / "lib").symlink_to("usr/lib")
+    (modules,) = (kernel / "usr/lib/modules").iterdir()
+    subprocess.run(["depmod", "-b", kernel, modules.name], check=True)
+
+
+# -------------------------------------------------------------------------------------- the guest
+
+
+def boot(kernel: Path, options: argparse.Namespace) -> int:
+    """Boot, run the command, pass its output through as it comes, and return its status."""
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xlab-guest-")))
+        console, result = scratch / "console", scratch / "result"
+        result.touch()
+        log = stack.enter_context((scratch / "log").open("w+"))
+        initramfs = pack_initramfs(kernel, scratch, options.command)
+        files = stack.enter_context(file_server(scratch, log))
+        out = stack.enter_context(pump(sys.stdout.fileno()))
+        err = stack.enter_context(pump(sys.stderr.fileno()))
+        (vmlinuz,) = kernel.glob("boot/vmlinuz-*")
+        memory = f"{options.memory}M"
+        argv = [
+            "qemu-system-x86_64",
+            *("-machine", "q35,usb=off"),
+            # A large buffer for translated code: kernel and Python together outgrow the default.
+            *("-accel", "tcg,thread=multi,tb-size=512"),
+            # Five-level page tables would make each emulated page walk longer.
+            *("-cpu", "max,la57=off"),
+            *("-smp", str(options.cpus), "-m", memory),
+            # virtiofs reads and writes the guest's memory from its own process: shared memory.
+            *("-object", f"memory-backend-memfd,id=memory,size={memory},share=on"),
+            *("-numa", "node,memdev=memory"),
+            # Nothing that was not asked for; no network card above all.
+            *("-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-vga", "none"),
+            "-no-reboot",
+            *("-kernel", str(vmlinuz), "-initrd", str(initramfs)),
+            *("-append", " ".join(KERNEL_OPTIONS)),
+            *("-device", "virtio-serial-pci"),
+            *("-chardev", f"file,id=console,path={console}"),
+            *("-device", "virtconsole,chardev=console"),
+            *port("stdout", f"/dev/fdset/{out}"),
+            *port("stderr", f"/dev/fdset/{err}"),
+            *port("result", str(result)),
+            *("-add-fd", f"fd={out},set={out}", "-add-fd", f"fd={err},set={err}"),
+            *("-chardev", f"socket,id=root,path={files}"),
+            *("-device", "vhost-user-fs-pci,queue-size=1024,chardev=root,tag=root"),
+        ]
+        with child(argv, log, pass_fds=(out, err)) as qemu:
+            # The guest's end of each pipe is QEMU's alone, so that its end closes the pipe.
+            os.close(out)
+            os.close(err)
+            try:
+                qemu.wait(options.limit)
+            except subprocess.TimeoutExpired:
+                print(f"guest: not done within {options.limit:g} s", file=sys.stderr)
+                return TIMED_OUT
+        told = result.read_text().strip()
+        if options.verbose or not told:
+            log.seek(0)
+            print(tail(log.read()), tail(console.read_text(errors="replace")), file=sys.stderr)
+        if not told:
+            print(f"guest: ended without a result (QEMU: {qemu.returncode})", file=sys.stderr)
+            return CRASHED
+        return int(told)
+
+
+def port(name: str, path: str) -> Sequence[str]:
+    """A byte channel out of the guest: `/sys/class/virtio-ports/*/name` there, a file here."""
+    return (
+        *("-chardev", f"file,id={name},path={path},append=on"),
+        *("-device", f"virtserialport,chardev={name},name={name}"),
+    )
+
+
+@contextlib.contextmanager
+def file_server(scratch: Path, log: IO[str]) -> Iterator[Path]:
+    """Serve this machine's / read-only; yields the socket.  It listens before QEMU is started."""
+    path = scratch / "root.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(1)
+        argv = [
+            "/usr/libexec/virtiofsd",
+            f"--fd={listener.fileno()}",
+            *("--shared-dir", "/", "--readonly"),
+            # Its sandboxes need rights that an ordinary user and many a container lack; the guest
+            # is ours, and the server runs as the caller and can write nothing.
+            *("--sandbox", "none"),
+            # The guest may keep what it has read: nothing changes beneath it that matters.
+            *("--cache", "always"),
+            # One file system to the guest, whatever is mounted here: mounts would each need care.
+            "--no-announce-submounts",
+            *("--log-level", "error"),
+        ]
+        with child(argv, log, pass_fds=(listener.fileno(),)):
+            listener.close()
+            yield path
+
+
+@contextlib.contextmanager
+def child(
+    argv: Sequence[str], log: IO[str], pass_fds: Sequence[int]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that never outlives this one, however this one ends."""
+    process = subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", "--", *argv],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        pass_fds=pass_fds,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def pump(target: int) -> Iterator[int]:
+    """A pipe's writing end whose bytes go to descriptor `target`; the caller closes that end."""
+    source, writing_end = os.pipe()
+
+    def copy() -> None:
+        while block := os.read(source, 65536):
+            view = memoryview(block)
+            while view:
+                view = view[os.write(target, view) :]
+
+    copier = threading.Thread(target=copy)
+    copier.start()
+    try:
+        yield writing_end
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(writing_end)
+        copier.join()
+        os.close(source)
+
+
+def pack_initramfs(kernel: Path, scratch: Path, command: Sequence[str]) -> Path:
+    """init.sh and what it needs until it has the root: busybox, the overlay module, the command."""
+    tree = scratch / "initramfs"
+    for folder in ("bin", "dev", "proc", "sys", "guest"):
+        (tree / folder).mkdir(parents=True)
+    busybox = shutil.which("busybox")
+    assert busybox is not None, "main has looked"
+    shutil.copy(busybox, tree / "bin/busybox")
+    (tree / "bin/sh").symlink_to("busybox")
+    shutil.copy(Path(__file__).with_name("init.sh"), tree / "init")
+    (tree / "init").chmod(0o755)
+    (overlay,) = kernel.rglob("overlay.ko")
+    shutil.copy(overlay, tree / "overlay.ko")
+    shutil.copy(busybox, tree / "guest/busybox")
+    shutil.copy(Path(__file__).with_name("inside.sh"), tree / "guest/inside.sh")
+    (tree / "guest/modules").write_text("\n".join(MODULES) + "\n")
+    (tree / "guest/kernel").write_text(f"{kernel}\n")
+    (tree / "guest/command.sh").write_text(command_script(command))
+    names = sorted(str(file.relative_to(tree)) for file in tree.rglob("*"))
+    initramfs = scratch / "initramfs.cpio"
+    with initramfs.open("wb") as archive:
+        subprocess.run(
+            ["busybox", "cpio", "-o", "-H", "newc"],
+            cwd=tree,
+            input="\n".join(names).encode(),
+            stdout=archive,
+            stderr=subprocess.DEVNULL,
+            check=True,
+        )
+    return initramfs
+
+
+def command_script(command: Sequence[str]) -> str:
+    """A shell script that runs `command` with this process's folder and its chosen environment."""
+    kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    exported = {"HOME": "/root", **kept, "TERM": "dumb", "XLAB_GUEST": "1"}
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in exported.items()]
+    lines += [f"cd {shlex.quote(str(Path.cwd()))} || exit 1", f"exec {shlex.join(command)}"]
+    return "\n".join(lines) + "\n"
+
+
+def tail(text: str) -> str:
+    return "\n".join(text.splitlines()[-40:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
