@@ -8,8 +8,8 @@
 
 Open vSwitch's kernel datapath, netem and GRE are absent from many a machine that runs the tests,
 and loading modules is not ours to do.  The guest's kernel comes from Debian's cloud package,
-unpacked into a cache folder and never installed; it runs on TCG, QEMU's emulation, because that works
-everywhere: Python is 5 to 10 times slower in it, and starting a program 10 to 15 times.
+unpacked into a cache folder and never installed; it runs on TCG, QEMU's emulation, because that
+works everywhere: Python is 5 to 10 times slower in it, and starting a program 10 to 15 times.
 
     run.py [--memory MIB] [--cpus N] [--limit SECONDS] [--verbose] -- COMMAND...
     run.py --check        say whether this machine can, having fetched the kernel if need be
