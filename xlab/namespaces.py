@@ -42,7 +42,6 @@ class _ThreadState(threading.local):
 
     def __init__(self) -> None:
         self.stack: list[Namespaces] = []
-        self.own_working_directory = False
 
 
 _thread = _ThreadState()
@@ -120,10 +119,9 @@ def _go(namespaces: Namespaces) -> None:
 
 def _unshare_working_directory() -> None:
     # A mount namespace can be changed only by a thread that shares its root and working directory
-    # with no other (EINVAL otherwise, setns(2)).
-    if not _thread.own_working_directory:
-        syscalls.unshare(syscalls.CLONE_FS)
-        _thread.own_working_directory = True
+    # with no other (EINVAL otherwise, setns(2)).  A new thread shares its creator's, so this is
+    # asked for every time; for a thread that is alone already the kernel does nothing.
+    syscalls.unshare(syscalls.CLONE_FS)
 
 
 def _open(path: str) -> int:

@@ -16,6 +16,7 @@ import fcntl
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -64,6 +65,7 @@ class Rtnl:
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self._sequence = 0
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         self._socket.close()
@@ -99,6 +101,11 @@ class Rtnl:
 
     def exchange(self, messages: list[tuple[int, int, bytes, str]]) -> None:
         """Send (type, flags, body, description) messages at once and wait until all have run."""
+        # Threads that build hosts side by side share the socket of the switches' namespace.
+        with self._lock:
+            self._exchange(messages)
+
+    def _exchange(self, messages: list[tuple[int, int, bytes, str]]) -> None:
         first = self._sequence + 1
         buffer = bytearray()
         last = len(messages) - 1
@@ -172,7 +179,7 @@ class Batch:
         body += _link_info("veth", _attribute(_VETH_INFO_PEER, far))
         self._add(_RTM_NEWLINK, body, f"add veth {name} - {peer}", create=True)
 
-    def add_bridge(self, name: str, *, mtu: int | None = None, up: bool = True) -> None:
+    def add_bridge(self, name: str, *, mac: str | None = None, up: bool = True) -> None:
         """A Linux bridge without STP, forwarding at once, multicast flooded (no snooping)."""
         options = (
             _u32(_IFLA_BR_FORWARD_DELAY, 0)
@@ -180,8 +187,8 @@ class Batch:
             + _attribute(_IFLA_BR_MCAST_SNOOPING, b"\0")
         )
         body = _ifinfo(up=up) + _text(_IFLA_IFNAME, name)
-        if mtu is not None:
-            body += _u32(_IFLA_MTU, mtu)
+        if mac:
+            body += _attribute(_IFLA_ADDRESS, _mac(mac))
         self._add(
             _RTM_NEWLINK, body + _link_info("bridge", options), f"add bridge {name}", create=True
         )

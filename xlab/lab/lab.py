@@ -152,6 +152,29 @@ class Lab:
             pair.append(node)
         return pair[0], pair[1]
 
+    # -- the physical switch ----------------------------------------------------------------------
+
+    def limit_port_to_one_mac(self, host: Host) -> None:
+        """Port security: the switch drops what comes from `host` under another MAC than eth0's."""
+        port = self.physical_link(host)
+        mac = host.mac_address("eth0")
+        # A locked port admits only sources in the forwarding table, so what it learnt must go.
+        for command in (
+            ["bridge", "link", "set", "dev", port, "learning", "off", "locked", "on"],
+            ["ip", "link", "set", "dev", port, "type", "bridge_slave", "fdb_flush"],
+            ["bridge", "fdb", "replace", mac, "dev", port, "master", "static"],
+        ):
+            self.wire.configure(command)
+
+    def admit_all_macs(self, host: Host) -> None:
+        """Undo `limit_port_to_one_mac`."""
+        port = self.physical_link(host)
+        mac = host.mac_address("eth0")
+        self.wire.configure(
+            ["bridge", "link", "set", "dev", port, "learning", "on", "locked", "off"]
+        )
+        self.wire.configure(["bridge", "fdb", "del", mac, "dev", port, "master"])
+
     # -- building ----------------------------------------------------------------------------------
 
     def _build_switches(self) -> None:
@@ -171,10 +194,12 @@ class Lab:
     def _plug_in(self, links: Iterable[Link]) -> None:
         with self.wire.rtnl.batch() as batch:
             for link in links:
+                node = self._nodes[link.b.node]
                 batch.add_veth(
                     link.a.interface,
                     link.b.interface,
-                    peer_namespace=self._nodes[link.b.node].namespaces.net,
+                    peer_namespace=node.namespaces.net,
+                    peer_mac=_underlay_mac(node.number) if isinstance(node, Host) else None,
                     mtu=self.mtu,
                     master=link.a.node,
                 )

@@ -23,7 +23,7 @@ from xlab.namespaces import Namespaces
 from xlab.netlink import Rtnl
 from xlab.processes import Completed, Process
 
-_SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B
+_SIOCGIFADDR, _SIOCGIFNETMASK, _SIOCGIFHWADDR = 0x8915, 0x891B, 0x8927
 
 #: Runs as the first process of a node's PID namespace, in the node's mount namespace, and becomes
 #: what the arguments say.  /proc shows the PID namespace of whoever mounts it, hence not earlier.
@@ -202,10 +202,14 @@ class Node:
                 _network(destination), via=IPv4Address(via) if via is not None else None
             )
 
-    def add_bridge(self, name: str, *, mtu: int | None = None) -> None:
-        """`brctl addbr NAME`, up."""
+    def add_bridge(self, name: str, *, mac: str | None = None) -> None:
+        """`brctl addbr NAME`, up.
+
+        With `mac` it keeps that address; without, it takes the lowest among its ports', which
+        changes as ports come and go.
+        """
         with self.rtnl.batch() as batch:
-            batch.add_bridge(name, mtu=mtu)
+            batch.add_bridge(name, mac=mac)
 
     def add_to_bridge(self, bridge: str, port: str) -> None:
         """`brctl addif BRIDGE PORT`, and the port up."""
@@ -232,8 +236,9 @@ class Node:
 
     def mac_address(self, device: str) -> str:
         """The hardware address of an interface, "02:42:0a:d3:37:40"."""
-        with self.entered(), open(f"/sys/class/net/{device}/address") as file:
-            return file.read().strip()
+        request = struct.pack("16s24x", device.encode())
+        with self.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
+            return fcntl.ioctl(query, _SIOCGIFHWADDR, request)[18:24].hex(":")
 
     def set_sysctl(self, name: str, value: int | str) -> None:
         """`sysctl -w net.…`: only keys below net belong to a network namespace."""

@@ -1,0 +1,84 @@
+"""baseline: no method at all, the yardstick for the others.
+
+        h1                              h2
+        ┌───────────────────┐           ┌───────────────────┐
+        │ c1 172.17.0.2     │           │ c1 172.17.0.2     │   the same address!
+        │  │                │           │  │                │
+        │ docker0 172.17.0.1│           │ docker0 172.17.0.1│
+        │  ⇅ masquerading   │           │  ⇅ masquerading   │
+        │ eth0 10.211.55.3  │           │ eth0 10.211.55.4  │
+        └──┬────────────────┘           └──┬────────────────┘
+        ───┴───────── the physical network ┴──────── gw 10.211.55.1 ── outside
+
+Docker as it comes: containers reach the outside through their host's address, and nobody reaches
+them.  What is measured here is host to host.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+
+from xlab.checks import Checks
+from xlab.errors import UsageError
+from xlab.lab.lab import Lab
+from xlab.scenario import Flow, Scenario, Settings, Size
+
+UNDERLAY = IPv4Network("10.211.55.0/24")
+LARGE_UNDERLAY = IPv4Network("10.211.0.0/16")
+GATEWAY, FIRST_HOST = 1, 3
+
+
+def plan(size: Size, settings: Settings) -> IPv4Network:
+    """The hosts' subnet: the notes' /24, or the /16 around it."""
+    for subnet in (UNDERLAY, LARGE_UNDERLAY):
+        if FIRST_HOST + size.hosts < subnet.num_addresses:
+            return subnet
+    raise UsageError(f"{LARGE_UNDERLAY} has no room for {size.hosts:,} hosts")
+
+
+def build(lab: Lab, subnet: IPv4Network, size: Size, settings: Settings, check: Checks) -> Flow:
+    """Plain Docker on plain hosts."""
+    lab.give_addresses(subnet, first=FIRST_HOST, gateway=GATEWAY)
+    h1, h2 = lab.hosts[0], lab.hosts[-1]
+
+    check.stage("hosts")
+    check.all_reach_each_other(lab.hosts, "hosts")
+
+    # sudo systemctl start docker; docker run -d --name c1 …
+    for host in lab.hosts:
+        host.docker.start()
+        for number in range(1, size.containers + 1):
+            host.docker.run(f"c{number}")
+
+    check.stage("Docker as it comes")
+    c1, far = h1.containers[0], h2.containers[0]
+    check.reaches_outside(c1)
+    check.reaches(c1, h2, f"{c1} reaches the other host {h2}, masqueraded as {h1}")
+    check.equal(
+        "same-addresses",
+        f"{far} has the same address as {c1}: no route could tell them apart",
+        expected=c1.address,
+        observed=far.address,
+    )
+    check.transfers(h1, h2)
+
+    port = lab.physical_link(h1)
+    return Flow(
+        source=h1,
+        target=h2,
+        control=(h1, h2),
+        encapsulation="none",
+        watched=h1,
+        cut=lambda: lab.wire.set_down(port),
+        heal=lambda: lab.wire.set_up(port),
+        cut_text=f"switch port {port} down",
+    )
+
+
+SCENARIO = Scenario(
+    name="baseline",
+    summary="no overlay: plain hosts on one switch, the yardstick for ratios",
+    options=(),
+    plan=plan,
+    build=build,
+)

@@ -1,0 +1,214 @@
+"""bridge: the host's NIC becomes a port of br0, and Docker puts its containers there too.
+
+        h1                                   h2
+        ┌────────────────────────────┐       ┌────────────────────────────┐
+        │ c1 .64   c2 .65            │       │ c1 .128  c2 .129           │
+        │   └──┬─────┘               │       │   └──┬─────┘               │
+        │  br0 10.211.55.3           │       │  br0 10.211.55.4           │
+        │   └ eth0 (no address)      │       │   └ eth0 (no address)      │
+        └──────┬─────────────────────┘       └──────┬─────────────────────┘
+        ───────┴──── one segment, 10.211.55.0/24 ───┴──── gw 10.211.55.1 ── outside
+
+Containers are on the hosts' own segment.  Nothing encapsulates, nothing routes; what it costs is
+addresses shared out by hand, and a network that tolerates strangers.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv4Network
+
+from xlab.checks import Checks
+from xlab.errors import UsageError
+from xlab.lab.docker import DaemonOptions
+from xlab.lab.lab import Host, Lab
+from xlab.scenario import Flow, Option, Scenario, Settings, Size
+
+SUBNET = IPv4Network("10.211.55.0/24")
+GATEWAY, FIRST_HOST = 1, 3
+
+#: The range the notes give host 2, outside the bridge's subnet.
+NOTES_SECOND_RANGE = "192.168.59.128/26"
+
+#: Ranges are as large as in the notes while that fits.
+NOTES_RANGE_PREFIX = 26
+LARGEST_SUBNET_PREFIX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    subnet: IPv4Network
+    #: --fixed-cidr of each host; None where it is left out.
+    ranges: tuple[str | None, ...]
+
+
+def plan(size: Size, settings: Settings) -> Plan:
+    """Divide the subnet: the first part for gateway and hosts, then one range a host."""
+    subnet, ranges = divide(size)
+    texts: list[str | None] = [str(block) for block in ranges]
+    if settings["fixed-cidr"] == "none":
+        texts = [None] * size.hosts
+    elif settings["fixed-cidr"] == "notes":
+        if size.hosts != 2 or subnet != SUBNET:
+            raise UsageError("fixed-cidr=notes: the notes give ranges for two hosts on a /24")
+        texts[1] = NOTES_SECOND_RANGE
+    return Plan(subnet, tuple(texts))
+
+
+def divide(size: Size) -> tuple[IPv4Network, list[IPv4Network]]:
+    """The smallest subnet from the notes' /24 up, and in it a range a host, the largest that fit.
+
+    A range has a power of two of addresses.  The first ones hold gateway and hosts; in the last, the
+    subnet's broadcast address is nobody's.  UsageError if not even a /16 has room.
+    """
+    smallest = (size.containers).bit_length() if size.containers > 1 else 1
+    for subnet_prefix in range(SUBNET.prefixlen, LARGEST_SUBNET_PREFIX - 1, -1):
+        subnet = SUBNET.supernet(new_prefix=subnet_prefix)
+        for prefix in range(max(NOTES_RANGE_PREFIX, subnet_prefix), 32 - smallest + 1):
+            block = 1 << (32 - prefix)
+            reserved = -(-(FIRST_HOST + size.hosts) // block)
+            if reserved + size.hosts <= subnet.num_addresses // block:
+                blocks = [
+                    IPv4Network((int(subnet.network_address) + i * block, prefix))
+                    for i in range(reserved, reserved + size.hosts)
+                ]
+                return subnet, blocks
+    raise UsageError(
+        f"{size.hosts:,} hosts with {size.containers:,} containers each do not fit into a "
+        f"/{LARGEST_SUBNET_PREFIX} ({2 ** (32 - LARGEST_SUBNET_PREFIX):,} addresses)"
+    )
+
+
+def build(lab: Lab, plan: Plan, size: Size, settings: Settings, check: Checks) -> Flow:
+    """The notes' chapter on bridges, in its order."""
+    lab.give_addresses(plan.subnet, first=FIRST_HOST, gateway=GATEWAY)
+
+    # /etc/network/interfaces:  iface br0 inet static … bridge_ports eth0
+    for host in lab.hosts:
+        address = IPv4Interface((host.address, plan.subnet.prefixlen))
+        host.add_bridge("br0", mac=host.mac_address("eth0"))
+        host.delete_address("eth0", address)
+        host.add_to_bridge("br0", "eth0")
+        host.add_address("br0", address)
+        host.add_route("default", via=plan.subnet[GATEWAY], dev="br0")
+
+    h1, h2 = lab.hosts[0], lab.hosts[-1]
+    check.stage("br0 has taken over eth0")
+    check.shows(
+        "eth0-has-no-address",
+        "eth0 is still there, without an address (the notes say it vanishes)",
+        node=h1,
+        argv=["ip", "-brief", "-4", "address"],
+        expected="br0 with the host's address, no line for eth0",
+        holds=rf"(?m)\A(?![\s\S]*^eth0)[\s\S]*^br0 .*{h1.address}/",
+    )
+    check.all_reach_each_other(lab.hosts, "hosts")
+
+    # ExecStart=/usr/bin/dockerd -b br0 --fixed-cidr RANGE; then docker run -d --name c1 …
+    for host, fixed_cidr in zip(lab.hosts, plan.ranges, strict=True):
+        host.docker.start(
+            DaemonOptions(
+                bridge="br0",
+                fixed_cidr=fixed_cidr,
+                version=28 if settings["docker"] == "28" else 26,
+                forward_policy="drop" if settings["forward"] == "drop" else "accept",
+            )
+        )
+        for number in range(1, size.containers + 1):
+            host.docker.run(f"c{number}")
+
+    c1, far = h1.containers[0], h2.containers[0]
+    check.stage("Docker on br0")
+    check.shows(
+        "docker-uses-br0",
+        "containers are ports of br0, and there is no docker0",
+        node=h1,
+        argv=["sh", "-c", "ls /sys/class/net/br0/brif; ls -d /sys/class/net/docker0"],
+        expected="veth… beside eth0; docker0: no such file",
+        holds=r"eth0\s+veth[\s\S]*docker0'?: No such file",
+    )
+    for host in (h1, h2):
+        check_range(check, host, plan)
+    check.addresses_are_distinct(lab.containers)
+    check.reaches_outside(c1)
+    check.reaches(c1, h2, f"{c1} reaches the other host {h2}")
+    check.reaches(c1, far, f"{c1} reaches {far} on the other host")
+    check.all_reach_each_other(lab.containers, "containers")
+    check.transfers(c1, far)
+
+    show_drawbacks(lab, check)
+    return Flow(
+        source=c1,
+        target=far,
+        control=(h1, h2),
+        encapsulation="none",
+        watched=h1,
+        cut=lambda: h1.remove_from_bridge("eth0"),
+        heal=lambda: h1.add_to_bridge("br0", "eth0"),
+        cut_text="eth0 of h1 detached from br0",
+    )
+
+
+def check_range(check: Checks, host: Host, plan: Plan) -> None:
+    """Containers have addresses from their host's --fixed-cidr, its very first one included."""
+    fixed_cidr = plan.ranges[host.number - 1]
+    if fixed_cidr is None:
+        return
+    inside = IPv4Network(fixed_cidr)
+    addresses = [container.address for container in host.containers]
+    check.equal(
+        f"{host}-addresses-from-fixed-cidr",
+        f"{host}: addresses come from {fixed_cidr}, from {inside[0]} on (the notes count from .65)",
+        expected=[str(inside[i]) for i in range(len(addresses))],
+        observed=[str(address) for address in addresses],
+    )
+
+
+def show_drawbacks(lab: Lab, check: Checks) -> None:
+    """The notes' list of drawbacks, measured."""
+    h1, h2 = lab.hosts[0], lab.hosts[-1]
+    c1, far = h1.containers[0], h2.containers[0]
+    check.stage("drawbacks")
+    check.broadcasts_reach(
+        c1, far, f"one broadcast domain of {len(lab.containers) + len(lab.hosts) + 1} stations: "
+        f"what {c1} broadcasts, {far} hears"
+    )  # fmt: skip
+    listing = lab.wire.configure(["bridge", "-json", "fdb", "show", "br", lab.switch_of(h1)])
+    learnt = {entry["mac"] for entry in json.loads(listing.stdout)}
+    check.equal(
+        "switch-learns-containers",
+        "the physical switch learns a MAC for every container",
+        expected=f"{len(lab.containers)} container MACs",
+        observed=f"{sum(c.mac in learnt for c in lab.containers)} container MACs",
+        evidence=f"bridge fdb show br {lab.switch_of(h1)}: {len(learnt)} entries",
+    )
+
+    # A switch port that admits one MAC only, as production networks have them (port security).
+    lab.limit_port_to_one_mac(h1)
+    check.reaches(h1, h2, f"one MAC admitted at the switch port: {h1} still reaches {h2}",
+                  id="port-security-host")  # fmt: skip
+    check.does_not_reach(c1, far, f"… but {c1} does NOT reach {far}: needs control of the network",
+                         id="port-security-container")  # fmt: skip
+    lab.admit_all_macs(h1)
+    check.reaches(c1, far, f"port opened again: {c1} reaches {far}", id="port-security-lifted")
+
+
+SCENARIO = Scenario(
+    name="bridge",
+    summary="the host's NIC is a port of br0; dockerd -b br0 --fixed-cidr; one flat subnet",
+    options=(
+        Option(
+            "fixed-cidr",
+            "divided",
+            "divided: a range a host; notes: host 2 as the notes have it; none: left out",
+            ("divided", "notes", "none"),
+        ),
+        Option(
+            "docker", "26", "whose allocator: 28 ignores a range outside the subnet", ("26", "28")
+        ),
+        Option("forward", "accept", "FORWARD policy: drop since Docker 1.13", ("accept", "drop")),
+    ),
+    plan=plan,
+    build=build,
+)

@@ -1,0 +1,194 @@
+"""ovs-gre: Open vSwitch, a GRE tunnel, and a static route to the other host's containers.
+
+        h1                                   h2
+        ┌────────────────────────────┐       ┌────────────────────────────┐
+        │ c1 192.168.1.2             │       │ c1 192.168.2.2             │
+        │   └┐                       │       │   └┐                       │
+        │  br0 192.168.1.1/24        │       │  br0 192.168.2.1/24        │
+        │   └ obr0 ── gre0 ┄┄┄┄┄┄┄┄┄┄┼┄ GRE ┄┼┄┄┄┄┄┄┄┄┄┄ gre0 ── obr0 ┘   │
+        │  eth0 192.168.59.103       │       │  eth0 192.168.59.104       │
+        └──────┬─────────────────────┘       └──────┬─────────────────────┘
+        ───────┴──── the physical network ──────────┴──── gw 192.168.59.1 ── outside
+
+The tunnel joins the two br0 into one segment.  Which way packets go is then up to the route:
+
+    routes=tunnel    ip route add 192.168.2.0/24 via 192.168.2.1 dev br0 onlink     through GRE
+    routes=underlay  ip route add 192.168.2.0/24 via 192.168.59.104 dev eth0        the notes' route,
+                                                                         which bypasses the tunnel
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+
+from xlab.checks import Checks
+from xlab.errors import UsageError
+from xlab.lab.docker import DaemonOptions
+from xlab.lab.lab import Host, Lab
+from xlab.lab.ovs import GRE_OVERHEAD_BYTES
+from xlab.scenario import Flow, Option, Scenario, Settings, Size
+
+UNDERLAY = IPv4Network("192.168.59.0/24")
+GATEWAY, FIRST_HOST = 1, 103
+MOST_HOSTS = 254 - FIRST_HOST + 1
+MOST_CONTAINERS = 253
+
+
+def container_subnet(host: Host) -> IPv4Network:
+    """192.168.1.0/24 for the first host, 192.168.2.0/24 for the second; .59 is the hosts' own."""
+    third = host.number if host.number < 59 else host.number + 1
+    return IPv4Network(f"192.168.{third}.0/24")
+
+
+def plan(size: Size, settings: Settings) -> None:
+    """Nothing to divide: a /24 a host.  UsageError where hosts or containers outnumber addresses."""
+    if size.hosts > MOST_HOSTS:
+        raise UsageError(f"{UNDERLAY} has room for {MOST_HOSTS} hosts from .{FIRST_HOST} on")
+    if size.containers > MOST_CONTAINERS:
+        raise UsageError(f"a /24 has room for {MOST_CONTAINERS} containers on each host")
+
+
+def build(lab: Lab, plan: None, size: Size, settings: Settings, check: Checks) -> Flow:
+    """The notes' chapter on Open vSwitch, in its order."""
+    lab.give_addresses(UNDERLAY, first=FIRST_HOST, gateway=GATEWAY)
+    h1, h2 = lab.hosts[0], lab.hosts[-1]
+    check.stage("hosts")
+    check.all_reach_each_other(lab.hosts, "hosts")
+
+    for host in lab.hosts:
+        # sudo ovs-vsctl add-br obr0
+        host.ovs.add_bridge("obr0")
+        connect_tunnels(lab, host)
+        # The notes never bring obr0 up; until somebody does, nothing crosses the tunnel.
+        host.set_up("obr0")
+
+        # sudo brctl addbr br0; sudo ifconfig br0 192.168.1.1 netmask 255.255.255.0
+        subnet = container_subnet(host)
+        host.add_bridge("br0")
+        host.add_address("br0", f"{subnet[1]}/{subnet.prefixlen}")
+        # sudo brctl addif br0 obr0
+        host.add_to_bridge("br0", "obr0")
+        # Larger packets vanish in the tunnel: with this the host answers "fragmentation needed".
+        host.set_mtu("br0", lab.mtu - GRE_OVERHEAD_BYTES)
+        # Routed in and out of br0 (below); a redirect would take containers off the tunnel.
+        host.set_sysctl("net.ipv4.conf.all.send_redirects", 0)
+        host.set_sysctl("net.ipv4.conf.br0.send_redirects", 0)
+
+        # ExecStart=/usr/bin/dockerd -b br0; then docker run -d --name c1 …
+        forward = "drop" if settings["forward"] == "drop" else "accept"
+        host.docker.start(DaemonOptions(bridge="br0", forward_policy=forward))
+        for number in range(1, size.containers + 1):
+            host.docker.run(f"c{number}")
+
+    c1, far = h1.containers[0], h2.containers[0]
+    check.stage("before the route")
+    check.addresses_are_distinct(lab.containers)
+    check.reaches_outside(c1)
+    check.reaches(c1, h2, f"{c1} reaches the other host {h2}")
+    check.does_not_reach(c1, far, f"{c1} does NOT reach {far} (notes: 无法ping通该主机上的容器)")
+
+    check.stage("with the notes' route")
+    add_underlay_routes(lab)
+    if settings["forward"] == "drop":
+        check.does_not_reach(
+            c1, far, f"FORWARD policy DROP, since Docker 1.13: {c1} still does NOT reach {far}",
+            id="forward-policy-drops",
+        )  # fmt: skip
+        # sudo iptables -P FORWARD ACCEPT
+        for host in lab.hosts:
+            host.configure(["iptables", "-P", "FORWARD", "ACCEPT"])
+    check.reaches(c1, far, f"{c1} reaches {far}", id="notes-route-reaches")
+    check.takes(
+        c1, far, "none",
+        f"the route `via {h2.address} dev eth0` uses plain IP, not GRE: it bypasses the tunnel",
+    )  # fmt: skip
+
+    if settings["routes"] == "tunnel":
+        check.stage("with the route through the tunnel")
+        delete_underlay_routes(lab)
+        add_tunnel_routes(lab)
+        check.reaches(c1, far, f"{c1} reaches {far}", id="tunnel-route-reaches")
+    check.all_reach_each_other(lab.containers, "containers")
+    check.transfers(c1, far)
+
+    return Flow(
+        source=c1,
+        target=far,
+        control=(h1, h2),
+        encapsulation="gre" if settings["routes"] == "tunnel" else "none",
+        watched=h1,
+        cut=lambda: cut_tunnels(lab, h1),
+        heal=lambda: connect_tunnels(lab, h1),
+        cut_text="GRE ports of h1 deleted",
+        # The notes' route never used the tunnel, so without it traffic must go on.
+        cut_stops_traffic=settings["routes"] == "tunnel",
+    )
+
+
+def connect_tunnels(lab: Lab, host: Host) -> None:
+    """sudo ovs-vsctl add-port obr0 gre0 -- set interface gre0 type=gre options:remote_ip=PEER
+
+    A port to every other host.  From three hosts on that mesh would loop; protected ports do not
+    forward to each other (split horizon), so there is nothing to loop through.
+    """
+    peers = [other for other in lab.hosts if other is not host]
+    for number, peer in enumerate(peers):
+        host.ovs.add_port(
+            "obr0",
+            f"gre{number}",
+            type="gre",
+            options={"remote_ip": str(peer.address)},
+            protected=len(peers) > 1,
+        )
+
+
+def cut_tunnels(lab: Lab, host: Host) -> None:
+    """sudo ovs-vsctl del-port obr0 gre0"""
+    for number in range(len(lab.hosts) - 1):
+        host.ovs.delete_port("obr0", f"gre{number}")
+
+
+def add_underlay_routes(lab: Lab) -> None:
+    """sudo ip route add 192.168.2.0/24 via 192.168.59.104 dev eth0"""
+    for host in lab.hosts:
+        for other in lab.hosts:
+            if other is not host:
+                host.add_route(container_subnet(other), via=other.address, dev="eth0")
+
+
+def delete_underlay_routes(lab: Lab) -> None:
+    """sudo ip route del 192.168.2.0/24 via 192.168.59.104"""
+    for host in lab.hosts:
+        for other in lab.hosts:
+            if other is not host:
+                host.delete_route(container_subnet(other), via=other.address)
+
+
+def add_tunnel_routes(lab: Lab) -> None:
+    """sudo ip route add 192.168.2.0/24 via 192.168.2.1 dev br0 onlink
+
+    The other br0 is on the same segment, through the tunnel; `onlink` says so to the kernel.
+    """
+    for host in lab.hosts:
+        for other in lab.hosts:
+            if other is not host:
+                subnet = container_subnet(other)
+                host.add_route(subnet, via=subnet[1], dev="br0", onlink=True)
+
+
+SCENARIO = Scenario(
+    name="ovs-gre",
+    summary="Open vSwitch bridge with a GRE port, one container subnet a host, static routes",
+    options=(
+        Option(
+            "routes",
+            "tunnel",
+            "tunnel: routed traffic takes GRE; underlay: the notes' route, which bypasses it",
+            ("tunnel", "underlay"),
+        ),
+        Option("forward", "accept", "FORWARD policy: drop since Docker 1.13", ("accept", "drop")),
+    ),
+    plan=plan,
+    build=build,
+    open_vswitch=True,
+)

@@ -1,0 +1,136 @@
+"""Listening on a link of the lab, and finding a flow's own packets in what was heard."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+import time
+from dataclasses import dataclass
+
+from xlab.errors import DeadlineError
+from xlab.lab.node import Node
+from xlab.packets import Decoded, Packet, decode, find_echoes
+from xlab.processes import command_line, wait_until
+
+_ETH_P_ALL = 0x0003
+_SOL_PACKET, _PACKET_STATISTICS = 263, 6
+_RECEIVE_BUFFER_BYTES = 4 << 20
+
+#: How long the last packets of a flow may take to reach the link once the sender has ended.
+_SETTLE_S = 2.0
+
+
+class Capture:
+    """Frames on one interface of a node, both ways, while the context lasts.
+
+    A packet socket rather than tcpdump: it listens from the moment it is bound, and the kernel says
+    how many frames it dropped.
+    """
+
+    def __init__(self, node: Node, interface: str) -> None:
+        self.frames: list[tuple[float, bytes]] = []
+        self.dropped = 0
+        with node.entered():
+            self._socket = socket.socket(
+                socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL)
+            )
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+            self._socket.bind((interface, _ETH_P_ALL))
+        self._socket.settimeout(0.05)
+        self._stopping = threading.Event()
+        self._reader = threading.Thread(target=self._read, name="capture", daemon=True)
+
+    def __enter__(self) -> Capture:
+        self._reader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._reader.join()
+        statistics = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
+        self.dropped = struct.unpack("II", statistics)[1]
+        self._socket.close()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                frame = self._socket.recv(65535)
+            except TimeoutError:
+                if self._stopping.is_set():
+                    return
+                continue
+            self.frames.append((time.time(), frame))
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One frame on the link that carried a packet of the flow."""
+
+    decoded: Decoded
+    #: The packet itself: the innermost one.
+    packet: Packet
+
+
+@dataclass(frozen=True, slots=True)
+class Sightings:
+    """What a capture saw of a flow of `sent` pings, in the order of their passing."""
+
+    sent: int
+    seen: tuple[Sighting, ...]
+    frames: tuple[tuple[float, bytes], ...]
+    #: Frames that the kernel could not keep: with any, nothing is proved.
+    dropped: int
+    transcript: str
+
+    def count(self, encapsulation: str) -> int:
+        return sum(s.decoded.encapsulation == encapsulation for s in self.seen)
+
+    @property
+    def stray(self) -> int:
+        """Frames on the link that belong to something else."""
+        return len(self.frames) - len(self.seen)
+
+    def all_took(self, encapsulation: str) -> bool:
+        """Each request and each reply passed once, in that encapsulation, and nothing was missed."""
+        return self.count(encapsulation) == len(self.seen) == 2 * self.sent and not self.dropped
+
+
+def follow_pings(
+    source: Node, target: Node, *, wire: Node, interface: str, count: int = 10
+) -> Sightings:
+    """Ping `target` from `source` with a payload nobody else sends, listening on `interface`."""
+    token = os.urandom(16)
+    argv = ["ping", "-n", f"-c{count}", "-i0.02", "-W2", "-p", token.hex(), str(target.address)]
+    with Capture(wire, interface) as capture:
+        result = source.run(argv, check=False, timeout_s=60)
+        seen: list[Sighting] = []
+        read = 0
+
+        def all_seen() -> bool:
+            nonlocal read
+            fresh, read = capture.frames[read:], len(capture.frames)
+            seen.extend(_sightings(fresh, token))
+            return len(seen) >= 2 * count
+
+        try:
+            wait_until(all_seen, timeout_s=_SETTLE_S, awaited="the flow's packets on the link")
+        except DeadlineError:
+            pass  # fewer than were sent: the figures say so
+    # Frames that came after the last look, duplicates above all, count as well.
+    return Sightings(
+        sent=count,
+        seen=tuple(_sightings(capture.frames, token)),
+        frames=tuple(capture.frames),
+        dropped=capture.dropped,
+        transcript=f"{source}$ {command_line(argv)}\n{result.stdout}{result.stderr}",
+    )
+
+
+def _sightings(frames: list[tuple[float, bytes]], token: bytes) -> list[Sighting]:
+    found = []
+    for _, frame in frames:
+        decoded = decode(frame)
+        found += [Sighting(decoded, packet) for packet in find_echoes(decoded, token)]
+    return found

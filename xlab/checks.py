@@ -1,0 +1,359 @@
+"""Claims, checked: each method here turns one sentence of the tutorial into evidence.
+
+A check never raises because it failed; it becomes a claim that does not hold, and the build goes on,
+so that one run shows everything there is to see.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv4Address
+from itertools import pairwise
+
+from xlab.capture import Capture, follow_pings
+from xlab.errors import XlabError
+from xlab.lab.lab import OUTSIDE, Host, Lab
+from xlab.lab.node import Node
+from xlab.lab.reachability import sample_pairs, unreachable
+from xlab.processes import command_line
+from xlab.record import Claim
+
+#: How long a positive claim may take to come true: ARP and flow set-up take up to a second.
+PATIENCE_S = 5.0
+
+#: Long enough for several windows of full-size segments.
+TRANSFER_BYTES = 1 << 20
+
+Target = Node | IPv4Address
+
+
+class Checks:
+    """The claims of one build, in the order in which they were checked."""
+
+    def __init__(self, lab: Lab, tell: Callable[[Claim], None]) -> None:
+        self._lab = lab
+        self._tell = tell
+        self._stage = "start"
+        self.claims: list[Claim] = []
+        #: Time spent checking, to be told apart from building.
+        self.spent_s = 0.0
+
+    def stage(self, name: str) -> None:
+        """Claims from here on belong to the stage `name`, "before the route" say."""
+        self._stage = name
+
+    # -- reachability ------------------------------------------------------------------------------
+
+    def reaches(self, source: Node, target: Target, text: str = "", *, id: str = "") -> None:  # noqa: A002
+        """`source` gets an answer to a ping within `PATIENCE_S`."""
+        argv = ["ping", "-n", "-c1", "-i0.2", f"-w{PATIENCE_S:g}", str(_address(target))]
+        with self._timed():
+            result = source.run(argv, check=False, timeout_s=PATIENCE_S + 5)
+            match = re.search(r"time=([\d.]+) ms", result.stdout)
+            self._add(
+                id or f"{source}-reaches-{_label(target)}",
+                text or f"{source} reaches {_label(target)}",
+                expected="an echo reply",
+                observed=f"a reply after {match[1]} ms" if match else _ping_failure(result.stdout),
+                holds=result.returncode == 0,
+                evidence=_evidence(source, argv, result.stdout),
+            )
+
+    def does_not_reach(
+        self,
+        source: Node,
+        target: Target,
+        text: str = "",
+        *,
+        id: str = "",  # noqa: A002
+    ) -> None:
+        """`source` gets no answer to any of three pings."""
+        argv = ["ping", "-n", "-c3", "-i0.1", "-W0.4", str(_address(target))]
+        with self._timed():
+            result = source.run(argv, check=False)
+            replies = result.stdout.count("time=")
+            self._add(
+                id or f"{source}-does-not-reach-{_label(target)}",
+                text or f"{source} does NOT reach {_label(target)}",
+                expected="no reply to 3 pings",
+                observed=f"{replies} replies" if replies else _ping_failure(result.stdout),
+                holds=replies == 0 and result.returncode == 1,
+                evidence=_evidence(source, argv, result.stdout),
+            )
+
+    def reaches_outside(self, source: Node) -> None:
+        """`source` gets an answer from an address off every lab subnet, behind the gateway."""
+        self.reaches(
+            source, OUTSIDE, f"{source} reaches the outside", id=f"{source}-reaches-outside"
+        )
+
+    def all_reach_each_other(self, nodes: Sequence[Node], what: str) -> None:
+        """Every pair of `nodes`, or a sample of 2,000 pairs, exchanges pings, both ways."""
+        pairs = sample_pairs(nodes)
+        with self._timed():
+            silent = unreachable(pairs, timeout_s=PATIENCE_S)
+            examples = ", ".join(f"{a} > {_label(b)}" for a, b in silent[:5])
+            total = len(nodes) * (len(nodes) - 1)
+            sampled = "" if len(pairs) == total else f", sampled of {total:,}"
+            self._add(
+                f"all-{what.replace(' ', '-')}-reach-each-other",
+                f"all {what} reach each other ({len(pairs):,} pairs{sampled})",
+                expected=f"{len(pairs)} of {len(pairs)} pairs answer",
+                observed=f"{len(pairs) - len(silent)} of {len(pairs)} pairs answer"
+                + (f"; silent: {examples}" if silent else ""),
+                holds=not silent and bool(pairs),
+                evidence="ICMP echo from a raw socket inside each node",
+            )
+
+    def transfers(self, source: Node, target: Node) -> None:
+        """A TCP transfer in full-size segments arrives whole: what a ping does not show."""
+        with self._timed():
+            received, reason = _transfer(source, target, timeout_s=PATIENCE_S)
+            self._add(
+                f"{source}-transfers-to-{target}",
+                f"a full-size TCP transfer from {source} to {target} arrives whole",
+                expected=f"{TRANSFER_BYTES:,} bytes, same SHA-256",
+                observed=f"{received:,} bytes, {reason}",
+                holds=received == TRANSFER_BYTES and reason == "same SHA-256",
+                evidence=f"TCP {source} > {target.address}",
+            )
+
+    def takes(self, source: Node, target: Node, encapsulation: str, text: str) -> None:
+        """Ten marked pings all cross the physical link of `source`'s host in `encapsulation`."""
+        host = self._host_of(source)
+        with self._timed():
+            sightings = follow_pings(
+                source, target, wire=self._lab.wire, interface=self._lab.physical_link(host)
+            )
+            kinds = sorted({s.decoded.encapsulation for s in sightings.seen})
+            counts = ", ".join(f"{sightings.count(kind)} {kind}" for kind in kinds)
+            self._add(
+                f"{source}-to-{target}-takes-{encapsulation}",
+                text,
+                expected=f"{2 * sightings.sent} of {2 * sightings.sent} packets: {encapsulation}",
+                observed=counts or "no packet of the flow on the physical link",
+                holds=sightings.all_took(encapsulation),
+                evidence=f"capture on {self._lab.physical_link(host)}; {sightings.transcript}",
+            )
+
+    def broadcasts_reach(self, source: Node, target: Node, text: str) -> None:
+        """An ARP request broadcast by `source` arrives at `target`'s eth0."""
+        nobody = _unused_address(source)
+        with self._timed():
+            with Capture(target, "eth0") as capture:
+                source.run(["ping", "-n", "-c1", "-W0.3", str(nobody)], check=False)
+            wanted = source.address.packed + bytes(6) + nobody.packed
+            heard = sum(wanted in frame for _, frame in capture.frames)
+            self._add(
+                f"broadcasts-of-{source}-reach-{target}",
+                text,
+                expected=f"ARP requests for {nobody} at {target}",
+                observed=f"{heard} ARP requests heard",
+                holds=heard > 0,
+                evidence=f"{len(capture.frames)} frames captured on {target}'s eth0",
+            )
+
+    # -- addresses ---------------------------------------------------------------------------------
+
+    def addresses_are_distinct(self, nodes: Iterable[Node]) -> None:
+        """No two of `nodes` have the same address."""
+        with self._timed():
+            owners: dict[IPv4Address, list[str]] = {}
+            for node in nodes:
+                owners.setdefault(node.address, []).append(node.name)
+            shared = {a: names for a, names in owners.items() if len(names) > 1}
+            total = sum(map(len, owners.values()))
+            listing = "; ".join(f"{a}: {', '.join(names)}" for a, names in list(shared.items())[:5])
+            self._add(
+                "addresses-never-collide",
+                f"no two of the {total} containers have the same address",
+                expected=f"{total} different addresses",
+                observed=f"{len(owners)} different addresses"
+                + (f"; shared: {listing}" if shared else ""),
+                holds=not shared,
+                evidence=_ranges(owners),
+            )
+
+    # -- anything else -----------------------------------------------------------------------------
+
+    def equal(
+        self,
+        id: str,  # noqa: A002
+        text: str,
+        *,
+        expected: object,
+        observed: Callable[[], object] | object,
+        evidence: str = "",
+    ) -> None:
+        """`observed`, or what it returns when called, equals `expected`."""
+        with self._timed():
+            try:
+                seen = observed() if callable(observed) else observed
+            except XlabError as error:
+                seen = f"{error}"
+            self._add(
+                id,
+                text,
+                expected=str(expected),
+                observed=str(seen),
+                holds=seen == expected,
+                evidence=evidence,
+            )
+
+    def shows(
+        self,
+        id: str,
+        text: str,
+        *,
+        node: Node,
+        argv: Sequence[str],
+        expected: str,
+        holds: str,  # noqa: A002
+    ) -> None:
+        """The output of a command matches the regular expression `holds`."""
+        with self._timed():
+            result = node.run(argv, check=False)
+            output = result.stdout + result.stderr
+            self._add(
+                id,
+                text,
+                expected=expected,
+                observed=" ".join(output.split())[:200] or "no output",
+                holds=re.search(holds, output) is not None,
+                evidence=_evidence(node, argv, output),
+            )
+
+    def note(self, id: str, text: str, *, observed: str, evidence: str = "") -> None:  # noqa: A002
+        """A measured fact that the notes state without a figure: it always holds, and says what was."""
+        self._add(id, text, expected="(measured)", observed=observed, holds=True, evidence=evidence)
+
+    # -- plumbing ----------------------------------------------------------------------------------
+
+    def _add(
+        self,
+        id: str,
+        text: str,
+        *,
+        expected: str,
+        observed: str,
+        holds: bool,
+        evidence: str,  # noqa: A002
+    ) -> None:
+        claim = Claim(
+            id=id.replace("/", "-"),
+            stage=self._stage,
+            text=text,
+            expected=expected,
+            observed=observed,
+            holds=holds,
+            evidence=evidence,
+        )
+        self.claims.append(claim)
+        self._tell(claim)
+
+    def _host_of(self, node: Node) -> Host:
+        host = self._lab[node.name.partition("/")[0]]
+        assert isinstance(host, Host)
+        return host
+
+    def _timed(self) -> _Stopwatch:
+        return _Stopwatch(self)
+
+
+class _Stopwatch:
+    def __init__(self, checks: Checks) -> None:
+        self._checks = checks
+
+    def __enter__(self) -> None:
+        self._begun = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._checks.spent_s += time.monotonic() - self._begun
+
+
+def _transfer(source: Node, target: Node, *, timeout_s: float) -> tuple[int, str]:
+    """Send TRANSFER_BYTES; returns how many arrived and what was wrong, or "same SHA-256"."""
+    payload = os.urandom(TRANSFER_BYTES)
+    deadline = time.monotonic() + timeout_s
+    with target.entered():
+        listener = socket.create_server(("", 0))
+    with source.entered():
+        sender = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    digest, received = hashlib.sha256(), 0
+    try:
+        sender.settimeout(timeout_s)
+        try:
+            sender.connect((str(target.address), listener.getsockname()[1]))
+        except OSError as error:
+            return 0, f"no connection ({error.strerror or error})"
+        connection, _ = listener.accept()
+        pump = threading.Thread(target=_send_all, args=(sender, payload), daemon=True)
+        pump.start()
+        with connection:
+            while received < TRANSFER_BYTES:
+                connection.settimeout(max(0.01, deadline - time.monotonic()))
+                try:
+                    chunk = connection.recv(1 << 18)
+                except TimeoutError:
+                    return received, f"then nothing more within {timeout_s:g} s"
+                if not chunk:
+                    return received, "then the connection closed"
+                digest.update(chunk)
+                received += len(chunk)
+    finally:
+        sender.close()
+        listener.close()
+    same = digest.digest() == hashlib.sha256(payload).digest()
+    return received, "same SHA-256" if same else "a different SHA-256"
+
+
+def _send_all(sender: socket.socket, payload: bytes) -> None:
+    try:
+        sender.sendall(payload)
+    except OSError:
+        return  # the receiving side reports what did not arrive
+
+
+def _unused_address(node: Node) -> IPv4Address:
+    """An address of the node's subnet that nobody has: the last but one, far from where one starts."""
+    interface = node.device_address("eth0")
+    assert interface is not None
+    return interface.network.broadcast_address - 1
+
+
+def _address(target: Target) -> IPv4Address:
+    return target.address if isinstance(target, Node) else target
+
+
+def _label(target: Target) -> str:
+    return target.name if isinstance(target, Node) else str(target)
+
+
+def _ping_failure(output: str) -> str:
+    """Why there was no reply, in ping's words: the error a router sent, or silence."""
+    match = re.search(r"From (\S+) icmp_seq=\d+ (.+)", output)
+    return f"no reply; {match[1]}: {match[2]}" if match else "no reply"
+
+
+def _evidence(node: Node, argv: Sequence[str], output: str) -> str:
+    return f"{node}$ {command_line(argv)}\n{output.strip()[-600:]}"
+
+
+def _ranges(addresses: Iterable[IPv4Address]) -> str:
+    """Addresses as runs: "10.211.55.64-10.211.55.67, 10.211.55.128"."""
+    numbers = sorted(int(a) for a in addresses)
+    if not numbers:
+        return ""
+    breaks = [i + 1 for i, (a, b) in enumerate(pairwise(numbers)) if b != a + 1]
+    runs = [numbers[i:j] for i, j in zip([0, *breaks], [*breaks, len(numbers)], strict=True)]
+    texts = [
+        f"{IPv4Address(run[0])}" + (f"-{IPv4Address(run[-1])}" if len(run) > 1 else "")
+        for run in runs
+    ]
+    return ", ".join(texts[:20]) + (" …" if len(texts) > 20 else "")

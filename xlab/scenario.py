@@ -1,0 +1,115 @@
+"""What a scenario file says about itself, and how it is loaded.
+
+A scenario is data and two functions.  `plan` turns the size and the settings into addresses, or
+raises UsageError, before anything exists; `build` types what the tutorial types, checking its
+sentences on the way, and returns the flow that is then proved and measured.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xlab.checks import Checks
+from xlab.errors import UsageError
+from xlab.lab.lab import Host, Lab
+from xlab.lab.node import Node
+from xlab.record import Encapsulation
+
+Settings = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A `--set NAME=VALUE` of a scenario; the first choice, if there are any, need not be default."""
+
+    name: str
+    default: str
+    help: str
+    #: Empty: any value.
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    hosts: int
+    #: On each host.
+    containers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """The traffic a method is about: proved on the wire, then measured."""
+
+    source: Node
+    target: Node
+    #: Host to host through the same datapath.
+    control: tuple[Node, Node]
+    #: What must be seen on the physical link of `watched`.
+    encapsulation: Encapsulation
+    watched: Host
+    #: The negative control: take the mechanism away, and put it back.
+    cut: Callable[[], None]
+    heal: Callable[[], None]
+    cut_text: str
+    #: False for an inverted control: the traffic must go on, since it never used what was cut.
+    cut_stops_traffic: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    name: str
+    summary: str
+    options: tuple[Option, ...]
+    plan: Callable[[Size, Settings], Any]
+    build: Callable[[Lab, Any, Size, Settings, Checks], Flow]
+    #: Whether hosts run Open vSwitch.
+    open_vswitch: bool = False
+
+    def settings(self, given: Settings) -> dict[str, str]:
+        """Defaults and what was given; UsageError for an unknown name or a value not offered."""
+        known = {option.name: option for option in self.options}
+        for name, value in given.items():
+            if name not in known:
+                offered = ", ".join(known) or "none"
+                raise UsageError(f"{self.name} has no option {name!r}; it has: {offered}")
+            choices = known[name].choices
+            if choices and value not in choices:
+                raise UsageError(f"{name}={value}: one of {', '.join(choices)} is wanted")
+        return {option.name: given.get(option.name, option.default) for option in self.options}
+
+
+def load(path: Path) -> Scenario:
+    """The `SCENARIO` of a file; UsageError with file and line if it fails to load."""
+    spec = importlib.util.spec_from_file_location(f"xlab_scenario_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(
+            f"{path}:{line_of(path, error)}: {type(error).__name__}: {error}"
+        ) from error
+    scenario = getattr(module, "SCENARIO", None)
+    if not isinstance(scenario, Scenario):
+        raise UsageError(f"{path}: defines no SCENARIO")
+    return scenario
+
+
+def line_of(path: Path, error: BaseException) -> int:
+    """The last line of `path` that took part in `error`; 1 if none did."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return error.lineno
+    lines = [
+        frame.lineno or 1
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == str(path)
+    ]
+    return lines[-1] if lines else 1

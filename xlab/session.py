@@ -1,0 +1,105 @@
+"""A scenario inside the sandbox: build it, check it, prove its path, measure it.
+
+Runs in pid 1, on one of the controller's connection threads.  Everything that happens is told as it
+happens (`Emit`); the return value is what the record needs beyond that.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from xlab.checks import Checks
+from xlab.controller import Emit, Handler
+from xlab.errors import XlabError
+from xlab.lab.lab import Lab
+from xlab.lab.ovs import Datapath
+from xlab.lab.underlay import Underlay
+from xlab.proof import prove
+from xlab.record import Claim
+from xlab.request import Request
+from xlab.scenario import Flow, Scenario, Size
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that was decided before the sandbox was made."""
+
+    scenario: Scenario
+    request: Request
+    size: Size
+    settings: Mapping[str, str]
+    plan: Any
+    underlay: Underlay
+    #: What Open vSwitch runs on, where the scenario has one.
+    ovs: Datapath | None
+
+
+def handlers(job: Job) -> dict[str, Handler]:
+    """What the controller of a lab answers to."""
+    session = Session(job)
+    return {"run": session.run}
+
+
+class Session:
+    """One lab in one sandbox."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._raw: dict[str, bytes] = {}
+
+    def run(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+        """Build, verify, prove and measure; returns raw files and timings."""
+        job = self._job
+        timings: dict[str, float] = {}
+        begun = time.monotonic()
+        lab = Lab(
+            job.underlay,
+            ovs=job.ovs,
+            mtu=job.request.mtu,
+            progress=lambda text: _step(emit, "build", text),
+        )
+        checks = Checks(lab, lambda claim: _tell(emit, "claim", claim))
+        flow = job.scenario.build(lab, job.plan, job.size, job.settings, checks)
+        timings["build"] = time.monotonic() - begun - checks.spent_s
+        _phase(emit, "build", timings["build"])
+        _phase(emit, "verify", checks.spent_s)
+
+        begun = time.monotonic()
+        proved = prove(flow, lab.wire, lab.physical_link(flow.watched), mtu=lab.mtu)
+        self._raw.update(proved.raw)
+        _tell(emit, "path", proved.proof)
+        timings["verify"] = checks.spent_s + time.monotonic() - begun
+        _phase(emit, "path", time.monotonic() - begun)
+
+        begun = time.monotonic()
+        if proved.proof.proved:
+            self._measure(lab, flow, emit)
+        else:
+            emit({"kind": "note", "text": "not measured: the path is not proved"})
+        timings["measure"] = time.monotonic() - begun
+        _phase(emit, "measure", timings["measure"])
+        return {
+            "timings": timings,
+            "raw": {name: base64.b64encode(data).decode() for name, data in self._raw.items()},
+        }
+
+    def _measure(self, lab: Lab, flow: Flow, emit: Emit) -> None:
+        """Every probe between every pair, in interleaved rounds."""
+
+
+def _tell(emit: Emit, kind: str, fact: Any) -> None:
+    emit({"kind": kind, **dataclasses.asdict(fact)})
+
+
+def _step(emit: Emit, phase: str, text: str) -> None:
+    emit({"kind": "step", "phase": phase, "text": text})
+
+
+def _phase(emit: Emit, phase: str, seconds: float) -> None:
+    emit({"kind": "phase", "phase": phase, "seconds": round(seconds, 4)})
