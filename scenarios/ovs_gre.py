@@ -23,7 +23,7 @@ from ipaddress import IPv4Network
 
 from xlab.checks import Checks
 from xlab.errors import UsageError
-from xlab.lab.docker import DaemonOptions
+from xlab.lab.docker import DaemonOptions, ForwardPolicy
 from xlab.lab.lab import Host, Lab
 from xlab.lab.ovs import GRE_OVERHEAD_BYTES
 from xlab.scenario import Flow, Option, Scenario, Settings, Size
@@ -55,6 +55,7 @@ def build(lab: Lab, plan: None, size: Size, settings: Settings, check: Checks) -
     check.stage("hosts")
     check.all_reach_each_other(lab.hosts, "hosts")
 
+    policy: ForwardPolicy = "drop" if settings["forward"] == "drop" else "accept"
     for host in lab.hosts:
         # sudo ovs-vsctl add-br obr0
         host.ovs.add_bridge("obr0")
@@ -75,8 +76,7 @@ def build(lab: Lab, plan: None, size: Size, settings: Settings, check: Checks) -
         host.set_sysctl("net.ipv4.conf.br0.send_redirects", 0)
 
         # ExecStart=/usr/bin/dockerd -b br0; then docker run -d --name c1 …
-        forward = "drop" if settings["forward"] == "drop" else "accept"
-        host.docker.start(DaemonOptions(bridge="br0", forward_policy=forward))
+        host.docker.start(DaemonOptions(bridge="br0", forward_policy=policy))
         for number in range(1, size.containers + 1):
             host.docker.run(f"c{number}")
 

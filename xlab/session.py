@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from xlab.checks import Checks
 from xlab.controller import Emit, Handler
-from xlab.errors import XlabError
 from xlab.lab.lab import Lab
 from xlab.lab.ovs import Datapath
 from xlab.lab.underlay import Underlay
+from xlab.probes import Pair, Plan, measure_round
 from xlab.proof import prove
-from xlab.record import Claim
 from xlab.request import Request
 from xlab.scenario import Flow, Scenario, Size
 
@@ -79,7 +78,7 @@ class Session:
 
         begun = time.monotonic()
         if proved.proof.proved:
-            self._measure(lab, flow, emit)
+            self._measure(lab, flow, proved.proof.effective_mtu or lab.mtu, emit)
         else:
             emit({"kind": "note", "text": "not measured: the path is not proved"})
         timings["measure"] = time.monotonic() - begun
@@ -89,8 +88,31 @@ class Session:
             "raw": {name: base64.b64encode(data).decode() for name, data in self._raw.items()},
         }
 
-    def _measure(self, lab: Lab, flow: Flow, emit: Emit) -> None:
+    def _measure(self, lab: Lab, flow: Flow, path_mtu: int, emit: Emit) -> None:
         """Every probe between every pair, in interleaved rounds."""
+        request = self._job.request
+        plain = lab.add_yardstick()
+        pairs = [
+            Pair(flow.source, flow.target, "method", path_mtu),
+            Pair(*flow.control, "control", lab.mtu),
+            Pair(*plain, "baseline", lab.mtu),
+        ]
+        daemons = [pid for host in lab.hosts for pid in host.daemon_pids()]
+        # Seeded, so that a run can be told again; the order differs from round to round.
+        generator = random.Random(request.scenario)
+        for number in range(1, request.repeat + 1):
+            plan = Plan.of(
+                request.duration_s, quick=request.quick, round=number, daemon_pids=daemons
+            )
+
+            def announce(probe: str, pair: Pair, number: int = number) -> None:
+                text = f"round {number}/{request.repeat}: {probe}, {pair.route} {pair.direction}"
+                _step(emit, "measure", text)
+
+            for sampled in measure_round(pairs, plan, generator, starting=announce):
+                self._raw.update(sampled.raw)
+                for measurement in sampled.measurements:
+                    _tell(emit, "measurement", measurement)
 
 
 def _tell(emit: Emit, kind: str, fact: Any) -> None:

@@ -121,6 +121,6 @@ def _echo(identifier: int, sequence: int) -> bytes:
 
 def _checksum(data: bytes) -> int:
     """The Internet checksum, RFC 1071, of an even number of bytes."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF
