@@ -59,10 +59,10 @@ def plan(size: Size, settings: Settings) -> Plan:
 def divide(size: Size) -> tuple[IPv4Network, list[IPv4Network]]:
     """The smallest subnet from the notes' /24 up, and in it a range a host, the largest that fit.
 
-    A range has a power of two of addresses.  The first ones hold gateway and hosts; in the last, the
-    subnet's broadcast address is nobody's.  UsageError if not even a /16 has room.
+    A range has a power of two of addresses.  The first ones hold gateway and hosts; in the last,
+    the subnet's broadcast address is nobody's.  UsageError if not even a /16 has room.
     """
-    smallest = (size.containers).bit_length() if size.containers > 1 else 1
+    smallest = size.containers.bit_length()
     for subnet_prefix in range(SUBNET.prefixlen, LARGEST_SUBNET_PREFIX - 1, -1):
         subnet = SUBNET.supernet(new_prefix=subnet_prefix)
         for prefix in range(max(NOTES_RANGE_PREFIX, subnet_prefix), 32 - smallest + 1):

@@ -13,8 +13,8 @@
 The tunnel joins the two br0 into one segment.  Which way packets go is then up to the route:
 
     routes=tunnel    ip route add 192.168.2.0/24 via 192.168.2.1 dev br0 onlink     through GRE
-    routes=underlay  ip route add 192.168.2.0/24 via 192.168.59.104 dev eth0        the notes' route,
-                                                                         which bypasses the tunnel
+    routes=underlay  ip route add 192.168.2.0/24 via 192.168.59.104 dev eth0        the notes' route:
+                                                                                it bypasses GRE
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def container_subnet(host: Host) -> IPv4Network:
 
 
 def plan(size: Size, settings: Settings) -> None:
-    """Nothing to divide: a /24 a host.  UsageError where hosts or containers outnumber addresses."""
+    """Nothing to divide, a /24 a host; UsageError where there are too few addresses."""
     if size.hosts > MOST_HOSTS:
         raise UsageError(f"{UNDERLAY} has room for {MOST_HOSTS} hosts from .{FIRST_HOST} on")
     if size.containers > MOST_CONTAINERS:

@@ -93,7 +93,7 @@ class Sightings:
         return len(self.frames) - len(self.seen)
 
     def all_took(self, encapsulation: str) -> bool:
-        """Each request and each reply passed once, in that encapsulation, and nothing was missed."""
+        """Each request and each reply passed once, in that encapsulation; nothing was missed."""
         return self.count(encapsulation) == len(self.seen) == 2 * self.sent and not self.dropped
 
 

@@ -1,7 +1,7 @@
 """Claims, checked: each method here turns one sentence of the tutorial into evidence.
 
-A check never raises because it failed; it becomes a claim that does not hold, and the build goes on,
-so that one run shows everything there is to see.
+A check never raises because it failed; it becomes a claim that does not hold, and the build goes
+on, so that one run shows everything there is to see.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Checks:
 
     # -- reachability ------------------------------------------------------------------------------
 
-    def reaches(self, source: Node, target: Target, text: str = "", *, id: str = "") -> None:  # noqa: A002
+    def reaches(self, source: Node, target: Target, text: str = "", *, id: str = "") -> None:
         """`source` gets an answer to a ping within `PATIENCE_S`."""
         argv = ["ping", "-n", "-c1", "-i0.2", f"-w{PATIENCE_S:g}", str(_address(target))]
         with self._timed():
@@ -71,7 +71,7 @@ class Checks:
         target: Target,
         text: str = "",
         *,
-        id: str = "",  # noqa: A002
+        id: str = "",
     ) -> None:
         """`source` gets no answer to any of three pings."""
         argv = ["ping", "-n", "-c3", "-i0.1", "-W0.4", str(_address(target))]
@@ -184,7 +184,7 @@ class Checks:
 
     def equal(
         self,
-        id: str,  # noqa: A002
+        id: str,
         text: str,
         *,
         expected: object,
@@ -214,7 +214,7 @@ class Checks:
         node: Node,
         argv: Sequence[str],
         expected: str,
-        holds: str,  # noqa: A002
+        holds: str,
     ) -> None:
         """The output of a command matches the regular expression `holds`."""
         with self._timed():
@@ -229,8 +229,8 @@ class Checks:
                 evidence=_evidence(node, argv, output),
             )
 
-    def note(self, id: str, text: str, *, observed: str, evidence: str = "") -> None:  # noqa: A002
-        """A measured fact that the notes state without a figure: it always holds, and says what was."""
+    def note(self, id: str, text: str, *, observed: str, evidence: str = "") -> None:
+        """A measured fact that the notes state without a figure."""
         self._add(id, text, expected="(measured)", observed=observed, holds=True, evidence=evidence)
 
     # -- plumbing ----------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ class Checks:
         expected: str,
         observed: str,
         holds: bool,
-        evidence: str,  # noqa: A002
+        evidence: str,
     ) -> None:
         claim = Claim(
             id=id.replace("/", "-"),
@@ -321,7 +321,7 @@ def _send_all(sender: socket.socket, payload: bytes) -> None:
 
 
 def _unused_address(node: Node) -> IPv4Address:
-    """An address of the node's subnet that nobody has: the last but one, far from where one starts."""
+    """An address of the node's subnet that nobody has: the last but one."""
     interface = node.device_address("eth0")
     assert interface is not None
     return interface.network.broadcast_address - 1

@@ -61,9 +61,7 @@ class Client:
         self._channel = channel
         self._file = channel.makefile("rb")
 
-    def call(
-        self, verb: str, arguments: Mapping[str, Any], watch: Emit = lambda event: None
-    ) -> Any:
+    def call(self, verb: str, arguments: Mapping[str, Any], watch: Emit = lambda _: None) -> Any:
         """Ask and wait, passing events to `watch`; raises the error the controller met."""
         try:
             self._channel.sendall(
@@ -112,7 +110,7 @@ def _converse(handlers: Mapping[str, Handler], connection: socket.socket, attach
             try:
                 handler = handlers[verb]
                 result = handler(request["arguments"], lambda event: send({"event": event}))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the caller gets it, whatever it is
                 send({"error": _described(error)})
             else:
                 send({"result": result})
@@ -136,7 +134,7 @@ def _described(error: Exception) -> dict[str, Any]:
 
 
 def _rebuilt(described: Mapping[str, Any]) -> XlabError:
-    """The error as the caller would have met it: same class, same text, the far traceback as a note."""
+    """The error as the caller would have met it; the far traceback is added as a note."""
     kind = getattr(errors, str(described["type"]), None)
     message = str(described["message"])
     if not (isinstance(kind, type) and issubclass(kind, XlabError)):

@@ -24,7 +24,7 @@ class UsageError(XlabError):
 
 
 class CapabilityError(XlabError):
-    """This machine cannot do it: names the missing capability and, where there is one, the remedy."""
+    """This machine cannot do it: names the missing capability and the remedy, if there is one."""
 
     exit_status = 3
 
@@ -80,7 +80,7 @@ class NetlinkError(XlabError):
 
 
 class DockerError(XlabError):
-    """What the Docker daemon or client would have said, in its own words; `exit_code` is Docker's."""
+    """What the Docker daemon or client would say, in its words; `exit_code` is Docker's."""
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)

@@ -5,8 +5,9 @@
                            └── descriptors: (net, mnt, uts) of every node
 
 A node costs no process: a thread unshares, keeps the three descriptors and goes home.  (Pinning a
-mount namespace by bind mount instead fails at random with EINVAL on some kernels.)  A child inherits
-the namespaces of the thread that starts it, so running a program "in" a node needs no helper either.
+mount namespace by bind mount instead fails at random with EINVAL on some kernels.)  A child
+inherits the namespaces of the thread that starts it, so running a program "in" a node needs no
+helper either.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _home: Namespaces | None = None
 
 
 def remember_home() -> None:
-    """Take the calling thread's namespaces as those to return to; once, in the controller's start."""
+    """Take the calling thread's namespaces as those to return to; once, when pid 1 starts."""
     global _home
     _home = current()
 

@@ -1,10 +1,10 @@
 """rtnetlink, batched: the one module that packs kernel messages by hand.
 
 pyroute2 takes 4 to 9 ms a host because it sends and parses one message at a time.  Here the
-operations of a batch lie end to end in one buffer, the kernel runs them in order in one system call,
-and only the last one asks for an acknowledgement: failures report themselves without being asked.
-What is not hot (dumps, queueing disciplines, bridge-port flags) goes through `ip`, `bridge`, `tc`
-or pyroute2 instead.
+operations of a batch lie end to end in one buffer, the kernel runs them in order in one system
+call, and only the last one asks for an acknowledgement: failures report themselves without being
+asked.  What is not hot (dumps, queueing disciplines, bridge-port flags) goes through `ip`,
+`bridge` and `tc` instead.
 
 Layouts: linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h, neighbour.h; rtnetlink(7).
 """
@@ -91,7 +91,7 @@ class Rtnl:
 
     @contextmanager
     def batch(self) -> Iterator[Batch]:
-        """Collect operations and run them on leaving; raises NetlinkError for the first that failed.
+        """Collect operations and run them on leaving; NetlinkError for the first that failed.
 
         The kernel goes on after a failed message: operations behind it have been tried as well.
         """
@@ -163,9 +163,9 @@ class Batch:
         up: bool = True,
         peer_up: bool = False,
     ) -> None:
-        """A veth pair: `name` here (or in `namespace`), `peer` here or in `peer_namespace` (descriptors)."""
+        """A veth pair: `name` here or in `namespace`, `peer` here or in `peer_namespace`."""
         size = b"" if mtu is None else _u32(_IFLA_MTU, mtu)
-        # Both ends' names, MTU and namespace go into one message: the kernel makes the pair at once.
+        # Both ends go into one message: the kernel makes the pair at once.
         far = _ifinfo(up=peer_up) + _text(_IFLA_IFNAME, peer) + size
         if peer_mac:
             far += _attribute(_IFLA_ADDRESS, _mac(peer_mac))
@@ -214,13 +214,13 @@ class Batch:
         self._set(name, _u32(_IFLA_MASTER, index), f"set {name} master {bridge or 'none'}")
 
     def rename(self, name: str, new_name: str) -> None:
-        """The kernel renames an interface only while it is down (or lately, up: do not rely on it)."""
+        """Older kernels rename an interface only while it is down."""
         body = _ifinfo(index=self._index(name)) + _text(_IFLA_IFNAME, new_name)
         self._add(_RTM_SETLINK, body, f"rename {name} to {new_name}")
         self.flush()
 
     def move(self, name: str, namespace: int, *, new_name: str | None = None) -> None:
-        """Move an interface to the namespace of that descriptor, under a new name if one is given."""
+        """Move an interface to the namespace of that descriptor, perhaps under a new name."""
         body = _ifinfo(index=self._index(name)) + _u32(_IFLA_NET_NS_FD, namespace)
         if new_name:
             body += _text(_IFLA_IFNAME, new_name)
@@ -243,7 +243,7 @@ class Batch:
         device: str | None = None,
         onlink: bool = False,
     ) -> None:
-        """As `ip route add DESTINATION [via VIA] [dev DEVICE] [onlink]`; at least one of the two."""
+        """As `ip route add DESTINATION [via VIA] [dev DEVICE] [onlink]`."""
         text = _route_text(destination, via, device)
         self._route(
             _RTM_NEWROUTE, destination, via, device, onlink, f"add route {text}", create=True
@@ -324,7 +324,7 @@ class Batch:
             self.flush()
 
     def _index(self, name: str) -> int:
-        """Look `name` up; an interface that this very batch makes exists once the batch was sent."""
+        """Look `name` up; an interface that this very batch makes exists once it was sent."""
         if self._messages and not self._rtnl.has(name):
             self.flush()
         return self._rtnl.index(name)

@@ -2,8 +2,8 @@
 
 Pid 1 inherits every orphan, so it must reap children it did not start; `subprocess` on the other
 hand wants to wait for its own.  Both at once lose exit statuses.  Here one place reaps everything
-(`reap`, called by the controller's loop on SIGCHLD) and hands the status to the `Process` it belongs
-to.  Output goes to memory files instead of pipes: nothing can fill up, nothing needs a reader.
+(`reap`, called by the controller's loop on SIGCHLD) and hands the status to the `Process` it
+belongs to.  Output goes to memory files instead of pipes: nothing fills up, nothing needs a reader.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Process:
                 os.kill(self.pid, signum)
 
     def stop(self, *, grace_s: float = 0.0) -> None:
-        """End the program: SIGTERM and `grace_s` to obey, then SIGKILL; returns when it is reaped."""
+        """End the program: SIGTERM and `grace_s` to obey, then SIGKILL; it is reaped then."""
         if grace_s:
             self.signal(signal.SIGTERM)
             if self._ended.wait(grace_s):

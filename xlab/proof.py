@@ -155,7 +155,7 @@ def _probe_of(pinger: socket.socket) -> Callable[[int], bool]:
 
 
 def _negative_control(flow: Flow) -> tuple[bool, str, str]:
-    """Cut, look, heal, look: whether all went as the method predicts, in words, and the raw pings."""
+    """Cut, look, heal, look: whether all went as predicted, in words, and the raw pings."""
     transcript: list[str] = []
 
     def answers(count: int, *options: str) -> int:

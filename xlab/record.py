@@ -77,7 +77,7 @@ class PathProof:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One probe, once, between one pair of end points.  Failed samples are counted, never zeroed."""
+    """One probe, once, between one pair of end points.  Failed samples are counted, never zero."""
 
     probe: str
     #: A fixed name: icmp_rtt_ms, tcp_rr_latency_ms, tcp_bits_per_second, udp_bits_per_second,
@@ -164,7 +164,7 @@ class RunRecord:
     schema_version: int = SCHEMA_VERSION
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as JSON-ready data, keys in the order of the fields, `schema_version` first."""
+        """The record as JSON-ready data, in the order of the fields, `schema_version` first."""
         data = dataclasses.asdict(self)
         return {"schema_version": data.pop("schema_version"), **data}
 
@@ -179,9 +179,7 @@ def load(path: Path) -> RunRecord:
     except UnicodeDecodeError as error:
         raise RecordError(f"{file}: not UTF-8 text (byte {error.start})") from error
     except json.JSONDecodeError as error:
-        raise RecordError(
-            f"{file}:{error.lineno}:{error.colno}: not JSON: {error.msg}"
-        ) from error
+        raise RecordError(f"{file}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from error
     except RecursionError as error:
         raise RecordError(f"{file}: nested too deeply") from error
     try:
@@ -191,7 +189,7 @@ def load(path: Path) -> RunRecord:
 
 
 def from_dict(data: object) -> RunRecord:
-    """Build a record from decoded JSON; raises RecordError naming the place, `claims[3].holds` say."""
+    """A record from decoded JSON; raises RecordError naming the place, "claims[3].holds" say."""
     if not isinstance(data, dict):
         raise RecordError("the record is not an object")
     version = data.get("schema_version")
@@ -205,7 +203,7 @@ def from_dict(data: object) -> RunRecord:
 
 
 def decode(kind: Any, value: Any, place: str) -> Any:
-    """`value` (decoded JSON) as an instance of the annotated type `kind`; RecordError names `place`."""
+    """Decoded JSON as an instance of the annotated type `kind`; RecordError names `place`."""
     if dataclasses.is_dataclass(kind):
         return _decode_object(typing.cast(type, kind), value, place)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
@@ -262,7 +260,7 @@ def _refuse(place: str, expected: str, value: Any) -> typing.NoReturn:
 
 
 def save(record: RunRecord, folder: Path, raw: dict[str, bytes]) -> None:
-    """Write `folder`/run.json and `folder`/raw/* whole or not at all: a hidden name, then one rename.
+    """Write `folder`/run.json and `folder`/raw/* whole or not at all: hidden, then renamed.
 
     Raises FileExistsError if `folder` exists, OSError if the disk refuses (nothing is left then).
     """

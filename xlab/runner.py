@@ -19,8 +19,17 @@ from xlab.capabilities import Machine
 from xlab.errors import CapabilityError, UsageError, XlabError
 from xlab.lab import underlay
 from xlab.lab.ovs import Datapath
-from xlab.record import Claim, Conditions, Environment, Event, Measurement, PathProof, RunRecord
-from xlab.record import Status, Timings
+from xlab.record import (
+    Claim,
+    Conditions,
+    Environment,
+    Event,
+    Measurement,
+    PathProof,
+    RunRecord,
+    Status,
+    Timings,
+)
 from xlab.request import Request
 from xlab.scenario import Size, load
 

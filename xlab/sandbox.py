@@ -6,8 +6,8 @@
 
 Everything of a lab is a descendant of pid 1 or a namespace only it refers to, so the death of pid 1
 is the end of the lab: the kernel kills what is left in the PID namespace and frees the rest.
-Attached, pid 1 asks the kernel to be killed with its caller (PR_SET_PDEATHSIG); detached, it lives on
-and is found by an abstract socket, a name that vanishes with it.
+Attached, pid 1 asks the kernel to be killed with its caller (PR_SET_PDEATHSIG); detached, it lives
+on and is found by an abstract socket, a name that vanishes with it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Sandbox:
         self._gone = False
 
     def close(self) -> float:
-        """Kill pid 1 and wait until the kernel has ended all its processes; returns seconds taken."""
+        """Kill pid 1 and wait until the kernel has ended all its processes; returns seconds."""
         begun = time.monotonic()
         if not self._gone:
             self._gone = True
@@ -93,10 +93,10 @@ def launch(
 ) -> Sandbox:
     """Start a sandbox whose pid 1 runs `serve(channel, listener)`; returns when that is ready.
 
-    Attached by default: `channel` is a stream socket to us, `listener` is None, and pid 1 dies with
-    the calling thread's process.  With a `name` it is detached: `channel` is None, `listener` listens
-    on the abstract address `address_of(name)`, and pid 1 outlives us.  `keep` are folders under /tmp
-    or /run that must stay visible inside.
+    Attached by default: `channel` is a stream socket to us, `listener` is None, and pid 1 dies
+    with the calling process.  With a `name` it is detached: `channel` is None, `listener` listens
+    on the abstract address `address_of(name)`, and pid 1 outlives us.  `keep` are folders under
+    /tmp or /run that must stay visible inside.
 
     Raises UsageError if a sandbox of that name is running, CapabilityError if the kernel allows no
     such namespaces, SandboxError if anything else fails.
@@ -118,7 +118,7 @@ def launch(
         report = _receive_line(ours)
         if "pid" not in report:
             _raise(report)
-        pid = int(report["pid"])
+        pid = int(str(report["pid"]))
     finally:
         if not listener:
             syscalls.adopt_orphans(False)
@@ -171,7 +171,7 @@ def _listen(name: str) -> socket.socket:
     return listener
 
 
-# -- the launcher: between the caller and pid 1 ------------------------------------------------------
+# -- the launcher: between the caller and pid 1 ----------------------------------------------------
 
 
 def _launcher(
@@ -185,7 +185,7 @@ def _launcher(
                 syscalls.unshare(_NEW_NAMESPACES)
             else:
                 syscalls.unshare(syscalls.CLONE_NEWUSER | _NEW_NAMESPACES)
-                # setgroups must be denied before an ordinary user may map a gid, user_namespaces(7).
+                # An ordinary user may map a gid once setgroups is denied, user_namespaces(7).
                 _write("/proc/self/setgroups", "deny")
                 _write("/proc/self/uid_map", f"0 {uid} 1")
                 _write("/proc/self/gid_map", f"0 {gid} 1")
@@ -197,7 +197,7 @@ def _launcher(
             _first_process(serve, channel, listener, keep, rootless=uid != 0)
         _send(channel, pid=first)
         os._exit(0)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - the caller is told, and nothing may return
         _send(channel, error=f"{type(error).__name__}: {error}")
         os._exit(1)
 
@@ -240,7 +240,7 @@ def _first_process(
             channel.close()
             serve(None, listener)
         serve(channel, None)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - the caller is told, and nothing may return
         _send(channel, error=f"{type(error).__name__}: {error}")
     finally:
         os._exit(1)
@@ -263,9 +263,9 @@ def _shed_descriptors(channel: socket.socket, listener: socket.socket | None) ->
     kept = {null, channel.fileno(), listener.fileno() if listener else -1}
     if os.environ.get("XLAB_DEBUG"):
         kept.add(_STDERR)
-    for entry in os.listdir("/proc/self/fd"):
-        descriptor = int(entry)
-        if descriptor not in kept and Path("/proc/self/fd", entry).exists():
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        descriptor = int(entry.name)
+        if descriptor not in kept and entry.is_symlink():
             os.dup2(null, descriptor, inheritable=descriptor <= _STDERR)
 
 
@@ -282,7 +282,7 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-# -- mounts ------------------------------------------------------------------------------------------
+# -- mounts ----------------------------------------------------------------------------------------
 
 
 def _private_mounts(keep: Sequence[Path], *, rootless: bool) -> None:
@@ -311,9 +311,9 @@ def mount_private_folders() -> None:
     for path, descriptor in visible:
         path.mkdir(parents=True, exist_ok=True)
         _bind(descriptor, str(path))
-    os.makedirs("/run/lock")
+    Path("/run/lock").mkdir()
     # Nearly everywhere /var/run is a symbolic link to /run.
-    if not os.path.samefile("/run", "/var/run"):
+    if not Path("/run").samefile("/var/run"):
         syscalls.mount("/run", "/var/run", flags=syscalls.MS_BIND | syscalls.MS_REC)
 
 
@@ -338,7 +338,7 @@ def mount_proc(*, rootless: bool) -> None:
         return
     network = os.open("/proc/sys/net", os.O_PATH | os.O_CLOEXEC)
     for path in _GUARDED:
-        if os.path.exists(path):
+        if Path(path).exists():
             _read_only(path)
     _bind(network, "/proc/sys/net")
 
@@ -376,7 +376,7 @@ def _read_only(path: str) -> None:
     syscalls.mount("", path, flags=syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY)
 
 
-# -- messages during the start -----------------------------------------------------------------------
+# -- messages during the start ---------------------------------------------------------------------
 
 
 def _send(channel: socket.socket, **report: object) -> None:

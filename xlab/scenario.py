@@ -26,7 +26,7 @@ Settings = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A `--set NAME=VALUE` of a scenario; the first choice, if there are any, need not be default."""
+    """A `--set NAME=VALUE` of a scenario."""
 
     name: str
     default: str

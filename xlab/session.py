@@ -52,7 +52,7 @@ class Session:
         self._job = job
         self._raw: dict[str, bytes] = {}
 
-    def run(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+    def run(self, _: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         """Build, verify, prove and measure; returns raw files and timings."""
         job = self._job
         timings: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""The few system calls the standard library of Python 3.11 does not offer, through one ctypes helper.
+"""The few system calls that the standard library of Python 3.11 lacks, through one ctypes helper.
 
 Each wrapper raises OSError with the call's name.  Flag values are the kernel's (linux/sched.h,
 linux/mount.h, linux/prctl.h); only those in use are listed.

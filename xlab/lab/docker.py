@@ -68,7 +68,7 @@ class Container(Node):
         self.mac = ""
         #: The other end of its eth0, on the host.
         self.host_interface = ""
-        self.on_exit: Callable[[Container], None] = lambda container: None
+        self.on_exit: Callable[[Container], None] = lambda _: None
         self._lock = threading.Lock()
         self.name = f"{host.name}/{name}"
         self.hostname = self.id[:12]

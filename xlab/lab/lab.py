@@ -64,7 +64,7 @@ class Lab:
         *,
         ovs: Datapath | None = None,
         mtu: int = 1500,
-        progress: Callable[[str], None] = lambda text: None,
+        progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Build switches, hosts and links.  `ovs`: the datapath each host's Open vSwitch uses."""
         self.underlay = underlay
@@ -152,7 +152,7 @@ class Lab:
             pair.append(node)
         return pair[0], pair[1]
 
-    # -- the physical switch ----------------------------------------------------------------------
+    # -- the physical switch -----------------------------------------------------------------------
 
     def limit_port_to_one_mac(self, host: Host) -> None:
         """Port security: the switch drops what comes from `host` under another MAC than eth0's."""

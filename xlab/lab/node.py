@@ -16,11 +16,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
 
 from xlab import namespaces, processes, sandbox
 from xlab.errors import XlabError
 from xlab.namespaces import Namespaces
-from xlab.netlink import Rtnl
 from xlab.processes import Completed, Process
 
 _SIOCGIFADDR, _SIOCGIFNETMASK, _SIOCGIFHWADDR = 0x8915, 0x891B, 0x8927
@@ -76,7 +76,7 @@ class Node:
         self._init: Process | None = None
         with self.entered():
             for name, value in _SYSCTLS:
-                with suppress(FileNotFoundError), open(_sysctl_path(name), "w") as file:
+                with suppress(FileNotFoundError), _sysctl_path(name).open("w") as file:
                     file.write(value)
 
     def __repr__(self) -> str:
@@ -130,7 +130,7 @@ class Node:
         with self._lock:
             self._furnish_once()
         with self.entered():
-            os.makedirs(path, exist_ok=True)
+            Path(path).mkdir(parents=True, exist_ok=True)
 
     # -- network -----------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class Node:
             return [name for _, name in socket.if_nameindex()]
 
     def device_address(self, device: str) -> IPv4Interface | None:
-        """The first IPv4 address on an interface, None if it has none (SIOCGIFADDR, netdevice(7))."""
+        """The first IPv4 address on an interface, None without one (SIOCGIFADDR, netdevice(7))."""
         request = struct.pack("16s24x", device.encode())
         with self.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
             try:
@@ -244,17 +244,17 @@ class Node:
         """`sysctl -w net.…`: only keys below net belong to a network namespace."""
         if not name.startswith("net."):
             raise ValueError(f"{name} does not belong to a network namespace")
-        with self.entered(), open(_sysctl_path(name), "w") as file:
+        with self.entered(), _sysctl_path(name).open("w") as file:
             file.write(f"{value}\n")
 
     def sysctl(self, name: str) -> str:
-        with self.entered(), open(_sysctl_path(name)) as file:
+        with self.entered(), _sysctl_path(name).open() as file:
             return file.read().strip()
 
     # -- lifetime ----------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End the node's processes and let go of its namespaces; the kernel frees its interfaces."""
+        """End the node's processes and let go of its namespaces; interfaces go with them."""
         if self._init is not None:
             self._init.stop()
         self.rtnl.close()
@@ -310,5 +310,5 @@ def _network(destination: str | IPv4Network) -> IPv4Network:
     return IPv4Network("0.0.0.0/0" if destination == "default" else destination)
 
 
-def _sysctl_path(name: str) -> str:
-    return "/proc/sys/" + name.replace(".", "/")
+def _sysctl_path(name: str) -> Path:
+    return Path("/proc/sys", name.replace(".", "/"))

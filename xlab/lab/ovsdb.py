@@ -1,7 +1,7 @@
 """A client of one ovsdb-server: transactions over its JSON-RPC socket (RFC 7047).
 
-A commit here takes about 2 ms including the wait until ovs-vswitchd has applied it; each `ovs-vsctl`
-takes 8 to 11.  Everything has a deadline: a dead daemon is an error, never a hang.
+A commit here takes about 2 ms including the wait until ovs-vswitchd has applied it; each
+`ovs-vsctl` takes 8 to 11.  Everything has a deadline: a dead daemon is an error, never a hang.
 """
 
 from __future__ import annotations

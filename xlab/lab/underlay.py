@@ -145,7 +145,7 @@ def _refuse_oversize(
         ports += sum(switch in (link.a.node, link.b.node) for link in trunks)
         if ports > _MOST_PORTS:
             raise UsageError(
-                f"switch {switch} would have {ports:,} ports; a Linux bridge holds {_MOST_PORTS:,}: "
+                f"switch {switch} needs {ports:,} ports, a Linux bridge holds {_MOST_PORTS:,}: "
                 "use a topology with several switches, such as tree,depth=2,fanout=40"
             )
     interfaces = [port.interface for link in (*uplinks, *trunks) for port in (link.a, link.b)]
