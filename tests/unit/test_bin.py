@@ -1,0 +1,264 @@
+"""bin/setup on checkouts of its own: whole environments only, few words, and one line to paste.
+
+The lock files here are empty, so nothing is fetched.  Installing system packages is proved in a
+bare root (tests/clean_root).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xlab.processes import wait_until
+
+BIN = Path(__file__).parents[2] / "bin"
+#: What bin/setup itself, and what it asks the machine for.
+TOOLS = "sh bash dash busybox id cat cp mv rm ls mkdir cmp cksum sed flock mktemp tail readlink env"
+NEEDED = "ip ping ovs-vswitchd iperf3 tcpdump iptables ethtool catatonit ps"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XLAB_PYTHON", sys.executable)
+    return tmp_path / "cache" / "xlab"
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH of one folder, so that what this machine has is for the test to say."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in TOOLS.split():
+        if found := shutil.which(name):
+            (programs / name).symlink_to(found)
+    for name in NEEDED.split():
+        program(programs / name, "exit 0")
+    # An ordinary user's, whoever runs the tests: nothing may be installed here.
+    program(programs / "id", "echo 1000")
+    monkeypatch.setenv("PATH", str(programs))
+    return programs
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout with bin/, and lock files that ask for nothing, at a path that needs quoting."""
+    folder = tmp_path / "it's a checkout"
+    shutil.copytree(BIN, folder / "bin")
+    for lock in ("requirements.lock", "requirements-dev.lock"):
+        (folder / lock).write_text("# nothing\n")
+    return folder
+
+
+def program(path: Path, script: str) -> None:
+    path.unlink(missing_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def setup(checkout: Path, *arguments: str, shell: str = "") -> subprocess.CompletedProcess[str]:
+    argv = [*shell.split(), str(checkout / "bin" / "setup"), *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+def test_the_first_run_makes_the_environment_and_the_next_finds_it(checkout: Path) -> None:
+    first = setup(checkout)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == f"{checkout}/.venv/bin/python\n", "stdout is the path and nothing else"
+    assert "making the Python environment" in first.stderr
+
+    program(checkout / ".venv/bin/python", "exit 9")
+    again = setup(checkout)
+    assert (again.returncode, again.stdout, again.stderr) == (0, first.stdout, "")
+
+
+def test_the_environment_finds_the_package_of_its_own_checkout(checkout: Path) -> None:
+    (checkout / "xlab").mkdir()
+    (checkout / "xlab/__init__.py").write_text("")
+    python = setup(checkout).stdout.strip()
+    shown = subprocess.run(
+        [python, "-P", "-c", "import xlab; print(xlab.__file__)"],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.strip() == f"{checkout}/xlab/__init__.py"
+
+
+def test_a_changed_lock_file_and_a_moved_checkout_make_it_anew(checkout: Path) -> None:
+    setup(checkout)
+    (checkout / "requirements.lock").write_text("# nothing else\n")
+    assert "making" in setup(checkout).stderr
+    assert setup(checkout).stderr == ""
+
+    moved = checkout.rename(checkout.with_name("moved"))
+    assert "making" in setup(moved).stderr
+    assert setup(moved).stderr == ""
+
+
+def test_development_packages_are_added_to_what_is_there(checkout: Path) -> None:
+    setup(checkout)
+    kept = checkout / ".venv/kept"
+    kept.touch()
+    assert setup(checkout, "--dev").returncode == 0
+    assert kept.exists(), "xlab may be running from that environment"
+    assert setup(checkout, "--dev").stderr == ""
+    assert setup(checkout).stderr == "", "an environment for the tests serves xlab too"
+
+
+def test_an_interrupted_set_up_is_not_taken_for_a_finished_one(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # This Python says when it has been asked to make the environment, and then takes for ever.
+    asked = tmp_path / "asked"
+    slow = tmp_path / "python-that-hangs"
+    program(
+        slow,
+        f"""[ "$1" = -m ] || exec {sys.executable} "$@"
+        {sys.executable} "$@" --without-pip
+        touch {asked}
+        exec sleep 1000""",
+    )
+    (tmp_path / "programs/sleep").symlink_to(shutil.which("sleep", path="/usr/bin") or "")
+    (tmp_path / "programs/touch").symlink_to(shutil.which("touch", path="/usr/bin") or "")
+    monkeypatch.setenv("XLAB_PYTHON", str(slow))
+    killed = subprocess.Popen(
+        [checkout / "bin/setup"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_until(asked.exists, timeout_s=60.0, awaited="the environment to be begun")
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert (checkout / ".venv/bin/python").exists(), "it looks like an environment"
+
+    monkeypatch.setenv("XLAB_PYTHON", sys.executable)
+    assert "making the Python environment" in setup(checkout).stderr
+    assert setup(checkout).stderr == ""
+
+
+def test_two_first_runs_at_once_make_one_environment(checkout: Path) -> None:
+    runs = [
+        subprocess.Popen(
+            [checkout / "bin/setup"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    outcomes = [(*run.communicate(), run.returncode) for run in runs]
+    assert [(out, status) for out, _, status in outcomes] == [
+        (f"{checkout}/.venv/bin/python\n", 0)
+    ] * 3
+    assert sum("making" in err for _, err, _ in outcomes) == 1
+
+
+def test_somebody_elses_environment_is_left_alone(checkout: Path, cache: Path) -> None:
+    theirs = checkout / ".venv"
+    theirs.mkdir()
+    (theirs / "pyvenv.cfg").write_text("theirs")
+    done = setup(checkout)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{cache}/venv-")
+    assert [file.name for file in theirs.iterdir()] == ["pyvenv.cfg"]
+    assert setup(checkout).stderr == ""
+
+
+def test_a_checkout_that_cannot_be_written_gets_its_environment_in_the_cache(
+    checkout: Path, cache: Path, machine: Path
+) -> None:
+    # Root, too, obeys the mode of a folder without this capability.
+    obey = "setpriv --bounding-set -dac_override " if os.geteuid() == 0 else ""
+    (machine / "setpriv").symlink_to(shutil.which("setpriv", path="/usr/bin") or "")
+    checkout.chmod(0o555)
+    try:
+        done = setup(checkout, shell=f"{obey}sh")
+    finally:
+        checkout.chmod(0o755)
+    assert done.stdout.startswith(f"{cache}/venv-"), done.stderr
+
+
+def test_without_root_missing_packages_are_one_line_to_paste(checkout: Path, machine: Path) -> None:
+    for name in ("iperf3", "catatonit"):
+        (machine / name).unlink()
+    done = setup(checkout)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.count("\n") == 1
+    missing, paste = done.stderr.split("; to install, run: ")
+    assert missing == "xlab: missing: iperf3 catatonit"
+
+    # The line survives a shell, whatever the checkout is called: as "root" it would install.
+    program(machine / "sudo", 'for word; do echo "<$word>"; done')
+    words = subprocess.run(["sh", "-c", paste], capture_output=True, text=True, check=True).stdout
+    assert words == f"<{checkout}/bin/setup>\n<--system>\n"
+
+
+def test_root_without_apt_is_told_what_is_missing(checkout: Path, machine: Path) -> None:
+    (machine / "ps").unlink()
+    program(machine / "id", "echo 0")
+    done = setup(checkout)
+    assert done.returncode == 3
+    assert "missing: procps" in done.stderr
+    assert "no apt-get" in done.stderr
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.14"])
+def test_a_python_of_another_version_is_passed_over(
+    checkout: Path, machine: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    other = machine / "other-python"
+    # It claims that version wherever it is asked to judge itself, and is sound otherwise.
+    program(
+        other,
+        f"""[ "$1" = -c ] || exec {sys.executable} "$@"
+        exec {sys.executable} -c "import sys; sys.version_info = ({version.replace(".", ",")})
+$2" """,
+    )
+    monkeypatch.setenv("XLAB_PYTHON", str(other))
+    done = setup(checkout)
+    assert done.returncode == 3
+    assert "3.11, 3.12 or 3.13" in done.stderr
+    assert not (checkout / ".venv").exists()
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox sh"])
+def test_any_posix_shell_will_do(checkout: Path, shell: str) -> None:
+    program_name, _, _ = shell.partition(" ")
+    if shutil.which(program_name) is None:
+        pytest.skip(f"{program_name} is not installed")
+    done = setup(checkout, shell=shell)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{checkout}/.venv/bin/python\n"
+
+
+def test_wrong_usage(checkout: Path) -> None:
+    assert setup(checkout, "--help").returncode == 2
+
+
+def test_the_command_passes_arguments_and_status_on_and_shadows_no_module(
+    checkout: Path, tmp_path: Path
+) -> None:
+    (checkout / "xlab").mkdir()
+    (checkout / "xlab/__init__.py").write_text("")
+    (checkout / "xlab/__main__.py").write_text(
+        "import json, os, sys\n"
+        "print(json.dumps([sys.argv[1:], os.environ['PATH'].split(':')[-2:]]))\n"
+        "sys.exit(4)\n"
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "json.py").write_text("raise SystemExit('the wrong json')")
+    link = tmp_path / "xlab-link"
+    link.symlink_to(checkout / "bin/xlab")
+    for command in (checkout / "bin/xlab", link):
+        done = subprocess.run(
+            [command, "run", "a b", ""], cwd=elsewhere, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 4, done.stderr
+        assert done.stdout == '[["run", "a b", ""], ["/usr/sbin", "/sbin"]]\n'
