@@ -1,0 +1,74 @@
+"""What records say, for people: figures, tables, Markdown.
+
+    records ──> figures.py   medians and paired ratios by metric
+                tables.py    the same as columns of text        ──> screen.py (a terminal)
+                text.py      how a figure or a path is worded    ──> markdown.py
+
+Nothing here measures, builds or draws on a terminal, and nothing is read but records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from xlab import record
+from xlab.errors import RecordError
+from xlab.record import RunRecord
+from xlab.report.figures import datapath_class, figures
+
+
+def find(paths: Iterable[Path]) -> list[Path]:
+    """The record files meant: each path a run.json, a folder with one, or a folder of such folders.
+
+    Sorted by name within a folder, which is by time; raises RecordError for a folder without any.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        if not path.is_dir() or (path / "run.json").exists():
+            found[path / "run.json" if path.is_dir() else path] = None
+            continue
+        inside = [file for file in sorted(path.glob("*/run.json")) if _is_result(file)]
+        if not inside:
+            raise RecordError(f"{path}: no run.json here or in the folders in it")
+        found.update(dict.fromkeys(inside))
+    return list(found)
+
+
+def load(files: Iterable[Path]) -> tuple[dict[Path, RunRecord], list[RecordError]]:
+    """The records that can be read, and for each other one the error that names the fault in it."""
+    records: dict[Path, RunRecord] = {}
+    errors = []
+    for file in files:
+        try:
+            records[file] = record.load(file)
+        except RecordError as error:
+            errors.append(error)
+    return records, errors
+
+
+def to_data(file: Path, source: RunRecord) -> dict[str, Any]:
+    """What a report says about a record, as JSON-ready data."""
+    return {
+        "file": str(file),
+        "scenario": source.scenario,
+        "status": source.status,
+        "reason": source.reason,
+        "started_at": source.started_at,
+        "datapath": source.environment.datapath,
+        "datapath_class": datapath_class(source),
+        "claims": {
+            "held": sum(claim.holds for claim in source.claims),
+            "total": len(source.claims),
+            "broken": [asdict(claim) for claim in source.claims if not claim.holds],
+        },
+        "path": asdict(source.path) if source.path else None,
+        "figures": [asdict(figure) for figure in figures(source)],
+    }
+
+
+def _is_result(file: Path) -> bool:
+    """Hidden folders are results still being written."""
+    return not file.parent.name.startswith(".")

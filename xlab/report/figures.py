@@ -1,0 +1,137 @@
+"""Figures of one record: medians by metric, and ratios paired round by round.
+
+A ratio is taken within a round and only then summed up: two probes of one round met the same state
+of the machine, two medians over all rounds did not (Abedi & Brecht, ICPE 2017).  Intervals are
+those of xlab.stats, narrower than they ought to be with few rounds; the number of rounds goes with
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from xlab import stats
+from xlab.record import Measurement, Route, RunRecord
+
+#: The order in which metrics are shown; others follow.
+METRICS = (
+    "icmp_rtt_ms",
+    "tcp_rr_latency_ms",
+    "loaded_rtt_ms",
+    "tcp_bits_per_second",
+    "udp_bits_per_second",
+    "udp_loss_ratio",
+    "cpu_seconds_per_gigabyte",
+    "recovery_s",
+    "build_s",
+)
+
+DatapathClass = Literal["kernel", "userspace"]
+#: A round of a build: what was measured in it is comparable.
+_Round = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The median of what the rounds gave, and its 95 % interval.
+
+    The interval is that of the rounds, from three rounds on; of a single round it is that of its
+    samples, and a ratio of a single round has none.
+    """
+
+    median: float
+    ci95: tuple[float, float] | None
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One metric on the three routes of one record; None where nothing was found out."""
+
+    metric: str
+    streams: int
+    unit: str
+    method: Spread | None
+    control: Spread | None
+    baseline: Spread | None
+    #: method / control and method / baseline, of the rounds that have both.
+    to_control: Spread | None
+    to_baseline: Spread | None
+    #: Samples of the method that failed; they are in no median.
+    failed_samples: int
+
+
+def figures(record: RunRecord) -> tuple[Figure, ...]:
+    """The figures of a record, in the order of METRICS, then by number of streams."""
+    keys = {(m.metric, m.streams) for m in record.measurements}
+    return tuple(
+        _figure([m for m in record.measurements if (m.metric, m.streams) == key])
+        for key in sorted(keys, key=_order)
+    )
+
+
+def find(found: Iterable[Figure], metric: str, streams: int = 1) -> Figure | None:
+    """The figure of that metric with that many streams, if there is one."""
+    return next((f for f in found if (f.metric, f.streams) == (metric, streams)), None)
+
+
+def datapath_class(record: RunRecord) -> DatapathClass:
+    """Userspace and kernel datapaths differ twentyfold for one method: never rank across them."""
+    return "userspace" if "userspace" in record.environment.datapath.lower() else "kernel"
+
+
+def _order(key: tuple[str, int]) -> tuple[int, str, int]:
+    metric, streams = key
+    place = METRICS.index(metric) if metric in METRICS else len(METRICS)
+    return place, metric, streams
+
+
+def _figure(measurements: Sequence[Measurement]) -> Figure:
+    first = measurements[0]
+    method, control, baseline = (
+        _by_round([m for m in measurements if m.route == route])
+        for route in ("method", "control", "baseline")
+    )
+    return Figure(
+        metric=first.metric,
+        streams=first.streams,
+        unit=first.unit,
+        method=_spread(method, _interval(measurements, "method")),
+        control=_spread(control, _interval(measurements, "control")),
+        baseline=_spread(baseline, _interval(measurements, "baseline")),
+        to_control=_ratio(method, control),
+        to_baseline=_ratio(method, baseline),
+        failed_samples=sum(m.failed_samples for m in measurements if m.route == "method"),
+    )
+
+
+def _by_round(measurements: Iterable[Measurement]) -> dict[_Round, float]:
+    """The value of each round: the median over the pairs of end points measured in it."""
+    medians: dict[_Round, list[float]] = {}
+    for m in measurements:
+        if m.median is not None:
+            medians.setdefault((m.build, m.round), []).append(m.median)
+    return {key: stats.median(values) or 0.0 for key, values in medians.items()}
+
+
+def _ratio(method: dict[_Round, float], other: dict[_Round, float]) -> Spread | None:
+    """Of the rounds that have both; nothing can be said in proportion to zero."""
+    rounds = sorted(method)
+    ratio = stats.paired_ratio([method[r] for r in rounds], [other.get(r) for r in rounds])
+    return None if ratio is None else Spread(ratio.median, ratio.ci95, ratio.rounds)
+
+
+def _interval(measurements: Iterable[Measurement], route: Route) -> tuple[float, float] | None:
+    """The 95 % interval of the only measurement on a route, if it is the only one."""
+    intervals = [m.ci95 for m in measurements if m.route == route and m.median is not None]
+    return intervals[0] if len(intervals) == 1 else None
+
+
+def _spread(rounds: dict[_Round, float], of_samples: tuple[float, float] | None) -> Spread | None:
+    values = list(rounds.values())
+    median = stats.median(values)
+    if median is None:
+        return None
+    return Spread(median, stats.median_interval(values) or of_samples, len(values))

@@ -1,0 +1,226 @@
+"""Tables as columns of text, before anyone decides how they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from xlab.record import RunRecord
+from xlab.report import text
+from xlab.report.figures import Figure, Spread, datapath_class, figures, find
+
+LEGEND = (
+    "× control (ctrl): against host to host through the same datapath. "
+    "× baseline (base): against two plain hosts on the same switches."
+)
+INDISTINGUISHABLE = "≈ the interval spans 1: no difference can be told."
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    title: str
+    #: The title where the width does not suffice for the whole.
+    short: str = ""
+    #: Flush right, for what is compared digit by digit.
+    right: bool = False
+    #: Where the width does not suffice, the highest is left out first; 0 is always shown.
+    expendable: int = 0
+    #: Where the width does not suffice, shown on a line of its own beneath the row.
+    below: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    title: str = ""
+    #: What a reader must know to read it right.
+    notes: tuple[str, ...] = field(default=())
+
+
+def overview(records: Sequence[RunRecord]) -> list[Table]:
+    """The closing table: a scenario a row; a table for each class of datapath, never across."""
+    classes = sorted({datapath_class(r) for r in records if r.status != "skipped"}) or ["kernel"]
+    tables = []
+    for number, kind in enumerate(classes):
+        members = [
+            record
+            for record in records
+            if datapath_class(record) == kind or (record.status == "skipped" and number == 0)
+        ]
+        title = f"{kind} datapath" if len(classes) > 1 else ""
+        tables.append(_overview(members, title))
+    return tables
+
+
+def remarks(records: Sequence[RunRecord]) -> list[str]:
+    """What the closing table leaves unsaid: broken claims, skips, and what forbids a comparison."""
+    said = []
+    for record in records:
+        name = text.plain(record.scenario)
+        if record.status == "skipped":
+            said.append(f"{name} was skipped: {text.plain(record.reason)}")
+        elif record.status == "failed":
+            said.append(f"{name} failed: {_why(record)}")
+    if len({datapath_class(r) for r in records if r.status != "skipped"}) > 1:
+        said.append("Figures of kernel and userspace datapaths do not rank methods.")
+    different = _differences([record for record in records if record.status != "skipped"])
+    if different:
+        listed = "; ".join(f"{name} ({' | '.join(seen)})" for name, seen in different.items())
+        said.append(f"Do not set the figures of these runs side by side: they differ in {listed}.")
+    return said
+
+
+def route_figures(record: RunRecord, *, routes_first: bool = False) -> Table:
+    """The figures of a record, a metric a row.
+
+    Where the width does not suffice, intervals outlive the medians of the other routes; with
+    `routes_first` it is the other way round.
+    """
+    interval_rank, route_rank = (3, 0) if routes_first else (0, 3)
+    found = figures(record)
+    columns = (
+        Column("measured"),
+        Column("method" if routes_first else "median", right=True),
+        Column("95 % interval", right=True, expendable=interval_rank),
+        Column("control", right=True, expendable=route_rank),
+        Column("baseline", right=True, expendable=route_rank),
+        Column("× control", right=True),
+        Column("interval", right=True, expendable=2),
+        Column("× baseline", right=True),
+        Column("interval", right=True, expendable=2),
+    )
+    notes = [
+        f"{text.label(f.metric, f.streams)}: {text.count(f.failed_samples, 'sample')} failed"
+        for f in found
+        if f.failed_samples
+    ]
+    if any(_spans_one(spread) for f in found for spread in (f.to_control, f.to_baseline)):
+        notes.append(INDISTINGUISHABLE)
+    return Table(columns, tuple(_figure_row(f) for f in found), heading(record), tuple(notes))
+
+
+def _overview(records: Sequence[RunRecord], title: str) -> Table:
+    columns: tuple[Column, ...] = (
+        Column("scenario"),
+        Column("claims"),
+        Column("RTT", right=True),
+        Column("× control", short="× ctrl", right=True),
+        Column("× baseline", short="× base", right=True),
+        Column("TCP", right=True),
+        Column("× control", short="× ctrl", right=True),
+        Column("× baseline", short="× base", right=True),
+        Column("path", below=True),
+        Column("datapath", below=True),
+        Column("run", below=True),
+    )
+    names = [record.scenario for record in records]
+    rows: list[tuple[str, ...]] = [
+        (*_overview_row(record), which(record) if names.count(record.scenario) > 1 else "")
+        for record in records
+    ]
+    if not any(row[-1] for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    return Table(columns, tuple(rows), title)
+
+
+def which(record: RunRecord) -> str:
+    """What tells a record from others of its scenario: its settings, and when it was made."""
+    settings = record.parameters.get("settings") or {}
+    given = [f"{name}={value}" for name, value in settings.items()]
+    return text.plain(" ".join([*given, record.started_at]))
+
+
+def heading(record: RunRecord) -> str:
+    return f"{text.plain(f'{record.scenario}, {record.environment.datapath}')}: {which(record)}"
+
+
+def _overview_row(record: RunRecord) -> tuple[str, ...]:
+    found = figures(record)
+    cells: list[str] = []
+    for metric in ("icmp_rtt_ms", "tcp_bits_per_second"):
+        figure = find(found, metric)
+        if figure is None:
+            cells += [text.NOTHING] * 3
+        else:
+            lost = figure.method is None and figure.failed_samples > 0
+            value = text.median(figure.metric, figure.unit, figure.method)
+            cells.append("failed" if lost else value)
+            cells += [_ratio(figure.to_control), _ratio(figure.to_baseline)]
+    skipped = record.status == "skipped"
+    return (
+        text.plain(record.scenario),
+        text.claims(record),
+        *cells,
+        text.NOTHING if skipped else text.path(record.path),
+        text.NOTHING if skipped else text.plain(record.environment.datapath),
+    )
+
+
+def _figure_row(figure: Figure) -> tuple[str, ...]:
+    metric, unit = figure.metric, figure.unit
+    lost = figure.method is None and figure.failed_samples > 0
+    return (
+        text.label(metric, figure.streams),
+        "failed" if lost else text.median(metric, unit, figure.method),
+        text.interval(metric, unit, figure.method),
+        text.median(metric, unit, figure.control),
+        text.median(metric, unit, figure.baseline),
+        _ratio(figure.to_control),
+        text.ratio_interval(figure.to_control),
+        _ratio(figure.to_baseline),
+        text.ratio_interval(figure.to_baseline),
+    )
+
+
+def _ratio(spread: Spread | None) -> str:
+    return f"≈ {text.ratio(spread)}" if _spans_one(spread) else text.ratio(spread)
+
+
+def _spans_one(spread: Spread | None) -> bool:
+    return spread is not None and spread.ci95 is not None and spread.ci95[0] <= 1 <= spread.ci95[1]
+
+
+def _why(record: RunRecord) -> str:
+    """The first broken claim, else what is wrong with the path, else the record's own reason."""
+    broken = text.broken(record)
+    if broken:
+        more = f", and {text.count(len(broken) - 1, 'more claim')}" if len(broken) > 1 else ""
+        first = broken[0]
+        return f"“{text.plain(first.text)}” ({text.plain(first.stage)}) does not hold{more}"
+    if record.path and not (record.path.proved and record.path.negative_control):
+        return text.path(record.path)
+    return text.plain(record.reason) or "see its record"
+
+
+def _differences(records: Sequence[RunRecord]) -> dict[str, list[str]]:
+    """In what the circumstances of these records differ: name and the values there are."""
+    circumstances = [_circumstances(record) for record in records]
+    values = {
+        name: list(dict.fromkeys(each[name] for each in circumstances))
+        for name in (circumstances[0] if circumstances else {})
+    }
+    return {name: seen for name, seen in values.items() if len(seen) > 1}
+
+
+def _circumstances(record: RunRecord) -> dict[str, str]:
+    environment, conditions, parameters = record.environment, record.conditions, record.parameters
+    asked = {
+        "rate": ("x_bits_per_second", conditions.rate_bits_per_second),
+        "delay": ("x_ms", conditions.delay_ms),
+        "jitter": ("x_ms", conditions.jitter_ms),
+        "loss": ("x_ratio", conditions.loss_ratio),
+    }
+    return {
+        "kernel": text.plain(environment.kernel),
+        "CPU": text.plain(f"{environment.cores} × {environment.cpu_model}"),
+        "congestion control": text.plain(environment.congestion_control),
+        **{
+            name: text.plain(str(parameters.get(name, "unknown")))
+            for name in ("hosts", "containers", "mtu", "topo")
+        },
+        **{
+            name: text.value(metric, "", number) if number else "none"
+            for name, (metric, number) in asked.items()
+        },
+    }

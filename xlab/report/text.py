@@ -1,0 +1,176 @@
+"""How figures, paths and untrusted text are worded, the same in every table."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+
+from xlab.record import Claim, PathProof, RunRecord
+from xlab.report.figures import Spread
+
+NOTHING = "–"
+
+_LABELS = {
+    "icmp_rtt_ms": "RTT",
+    "tcp_rr_latency_ms": "request/reply",
+    "loaded_rtt_ms": "RTT, loaded",
+    "tcp_bits_per_second": "TCP",
+    "udp_bits_per_second": "UDP",
+    "udp_loss_ratio": "UDP loss",
+    "cpu_seconds_per_gigabyte": "CPU per GB",
+    "recovery_s": "recovery",
+    "build_s": "build",
+}
+#: By the metric's suffix: the size of its unit in the smallest unit shown, and the units shown.
+_TIME = ((1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))
+_SPEED = ((1.0, "bit/s"), (1e3, "kbit/s"), (1e6, "Mbit/s"), (1e9, "Gbit/s"), (1e12, "Tbit/s"))
+
+
+def label(metric: str, streams: int = 1) -> str:
+    """What a metric is called in a table: "TCP 1 stream", "RTT"."""
+    name = _LABELS.get(metric, metric)
+    if metric != "tcp_bits_per_second":
+        return name if streams == 1 else f"{name} ×{streams}"
+    return f"{name} {streams} stream{'s' if streams > 1 else ''}"
+
+
+def value(metric: str, unit: str, number: float) -> str:
+    """A figure with three significant digits and the unit that suits its size: "478 µs"."""
+    scale, shown_unit = _scale(metric, unit, number)
+    return f"{digits(number / scale)} {shown_unit}".rstrip()
+
+
+def median(metric: str, unit: str, spread: Spread | None) -> str:
+    return NOTHING if spread is None else value(metric, unit, spread.median)
+
+
+def interval(metric: str, unit: str, spread: Spread | None) -> str:
+    """Low to high in the unit in which the median is shown: "460–495"; nothing when unknown."""
+    if spread is None or spread.ci95 is None:
+        return NOTHING
+    scale, _ = _scale(metric, unit, spread.median)
+    low, high = spread.ci95
+    return f"{digits(low / scale)}–{digits(high / scale)}"
+
+
+def ratio(spread: Spread | None) -> str:
+    return NOTHING if spread is None else _ratio_digits(spread.median)
+
+
+def ratio_interval(spread: Spread | None) -> str:
+    """Its 95 % interval: "0.64–0.69"; nothing when unknown."""
+    if spread is None or spread.ci95 is None:
+        return NOTHING
+    return "–".join(_ratio_digits(end) for end in spread.ci95)
+
+
+def digits(number: float) -> str:
+    """Three significant digits, never an exponent below a million: "1.07", "13.4", "478"."""
+    size = abs(number)
+    if not math.isfinite(number) or size >= 1e6 or 0 < size < 1e-3:
+        return f"{number:.3g}"
+    for limit, decimals in ((99.95, 0), (9.995, 1), (0.9995, 2)):
+        if size >= limit:
+            return f"{number:.{decimals}f}"
+    return f"{number:.3f}" if number else "0"
+
+
+def seconds(duration_s: float) -> str:
+    return f"{duration_s:.2f} s" if duration_s < 0.1 else f"{duration_s:.1f} s"
+
+
+def path(proof: PathProof | None) -> str:
+    """The proof in a few words: "gre 20/20, tunnel cut: stops; healed: back"."""
+    if proof is None:
+        return NOTHING
+    if not proof.proved:
+        return f"NOT proved: {packets(proof)}"
+    if not proof.negative_control:
+        return f"{packets(proof)}, control FAILED: {plain(proof.control_detail)}"
+    detail = plain(proof.control_detail)
+    return f"{packets(proof)}, {detail}" if detail else packets(proof)
+
+
+def packets(proof: PathProof) -> str:
+    """How many of the proof's packets went as they should, and how the others went, if any did."""
+    counts = {
+        kind: getattr(proof.underlay_packets, kind)
+        for kind in ("none", "gre", "vxlan", "geneve", "sleeve")
+    }
+    meant = counts.pop(proof.encapsulation)
+    seen = meant + sum(counts.values())
+    others = [f"{count} {encapsulation(kind)}" for kind, count in counts.items() if count]
+    total = max(seen, proof.packets_sent)
+    return ", ".join([f"{encapsulation(proof.encapsulation)} {meant}/{total}", *others])
+
+
+def encapsulation(kind: str) -> str:
+    return "plain" if kind == "none" else kind
+
+
+def claim(statement: Claim) -> str:
+    """The statement; what was measured beside it, where the notes give no figure to expect."""
+    measured = f": {statement.observed}" if statement.expected == "(measured)" else ""
+    return plain(statement.text + measured)
+
+
+def claims(record: RunRecord) -> str:
+    """How many hold of how many: "✓ 9/9", "✗ 3/4", or that the scenario was skipped."""
+    if record.status == "skipped":
+        return "skipped"
+    held = sum(claim.holds for claim in record.claims)
+    mark = "✓" if record.status == "passed" else "✗"
+    return f"{mark} {held}/{len(record.claims)}"
+
+
+def broken(record: RunRecord) -> list[Claim]:
+    return [claim for claim in record.claims if not claim.holds]
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 host", "2 hosts"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def plain(text: str) -> str:
+    """Text out of a record made fit for a terminal: no control or format characters, no
+    lone surrogates.
+
+    What tools print goes into records as it is, and records come from other machines.
+    """
+    return "".join(
+        character
+        if character in "\n\t" or not unicodedata.category(character).startswith("C")
+        else "\N{REPLACEMENT CHARACTER}"
+        for character in text
+    )
+
+
+def _scale(metric: str, unit: str, number: float) -> tuple[float, str]:
+    """The divisor and the unit in which a figure is shown; the metric's name fixes its own unit."""
+    if metric.endswith("_ms"):
+        return _step(number, 1e-3, _TIME)
+    if metric.endswith("_bits_per_second"):
+        return _step(number, 1.0, _SPEED)
+    if metric.endswith("_ratio"):
+        return 0.01, "%"
+    if metric == "cpu_seconds_per_gigabyte":
+        return 1.0, "s"
+    if metric.endswith("_s"):
+        return _step(number, 1.0, _TIME)
+    return 1.0, plain(unit)
+
+
+def _step(number: float, size: float, steps: tuple[tuple[float, str], ...]) -> tuple[float, str]:
+    """The largest of `steps` in which `number` (in units of `size`) is at least 1 when rounded."""
+    fitting = [step for step in steps if abs(number) * size >= step[0] * 0.9995]
+    scale, unit = fitting[-1] if fitting else steps[0]
+    return scale / size, unit
+
+
+def _ratio_digits(number: float) -> str:
+    size = abs(number)
+    for limit, decimals in ((99.5, 0), (9.95, 1), (0.1995, 2), (0.01995, 3)):
+        if size >= limit:
+            return f"{number:.{decimals}f}"
+    return f"{number:.2g}"
