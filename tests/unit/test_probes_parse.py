@@ -1,0 +1,333 @@
+"""Parsers against captured output of the real tools, and against damaged copies of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xlab.errors import XlabError
+from xlab.probes import parse
+from xlab.probes.parse import Interval, Iperf
+
+DATA = Path(__file__).parents[1] / "data" / "probes"
+
+
+def captured(name: str) -> str:
+    return (DATA / name).read_text(encoding="utf-8")
+
+
+def iperf(name: str) -> Iperf:
+    return parse.parse_iperf(captured(f"{name}-client.json"), captured(f"{name}-server.json"))
+
+
+# ------------------------------------------------------------------------------------------- ping
+
+
+def test_ping() -> None:
+    ping = parse.parse_ping(captured("rtt-ping.txt"))
+    assert ping.transmitted == 21
+    assert sorted(ping.replies_ms) == list(range(1, 22))
+    low, mean, high = (
+        float(figure) for figure in captured("rtt-ping.txt").rpartition(" = ")[2].split("/")[:3]
+    )
+    assert (min(ping.replies_ms.values()), max(ping.replies_ms.values())) == (low, high)
+    assert sum(ping.replies_ms.values()) / 21 == pytest.approx(mean, abs=0.001)
+    assert ping.duplicates == 0
+
+
+def test_ping_keeps_the_first_of_duplicate_replies() -> None:
+    ping = parse.parse_ping(captured("rtt-duplicates-ping.txt"))
+    assert ping.replies_ms == {1: 0.245, 2: 0.062, 3: 0.069, 4: 0.063}
+    assert ping.duplicates == 3
+
+
+def test_ping_without_a_reply_is_a_fact() -> None:
+    ping = parse.parse_ping(captured("rtt-unreachable-ping.txt"))
+    assert (ping.transmitted, ping.replies_ms) == (4, {})
+
+
+def test_ping_that_was_interrupted_says_how_many_it_sent() -> None:
+    ping = parse.parse_ping(captured("rtt-interrupted-ping.txt"))
+    assert ping.transmitted == len(ping.replies_ms) == 8
+
+
+def test_ping_without_a_route_is_an_error_that_says_so() -> None:
+    with pytest.raises(XlabError, match="connect: Network is unreachable"):
+        parse.parse_ping(captured("rtt-no-route-ping.txt"))
+
+
+def test_ping_of_slow_paths_prints_fewer_digits() -> None:
+    line = "64 bytes from 10.0.0.2: icmp_seq=1 ttl=64 time=201 ms"
+    assert parse.parse_ping(f"{line}\n1 packets transmitted, 1 received,").replies_ms == {1: 201.0}
+
+
+# ----------------------------------------------------------------------------------------- iperf3
+
+
+@pytest.mark.parametrize(("name", "streams"), [("tcp", 1), ("tcp-4", 4)])
+def test_tcp(name: str, streams: int) -> None:
+    result = iperf(name)
+    server = json.loads(captured(f"{name}-server.json"))
+    client = json.loads(captured(f"{name}-client.json"))
+    assert len(client["start"]["connected"]) == streams
+    assert result.version == "3.18"
+    assert len(result.intervals) >= 10
+    assert result.received_bytes == server["end"]["sum_received"]["bytes"]
+    assert sum(i.bytes for i in result.intervals) == pytest.approx(result.received_bytes, rel=0.01)
+    for interval, entry in zip(result.intervals, server["intervals"], strict=True):
+        assert interval.bits_per_second == pytest.approx(entry["sum"]["bits_per_second"])
+    assert result.retransmits == client["end"]["sum_sent"]["retransmits"]
+    rtts = [stream["sender"]["mean_rtt"] for stream in client["end"]["streams"]]
+    assert result.mean_rtt_ms == pytest.approx(sum(rtts) / streams / 1000)
+    assert result.congestion_control == "bbr"
+
+
+def test_udp_reports_what_the_receiver_got() -> None:
+    """Offered at 0.9 Gbit/s; two percent of it found the receiver's buffer full."""
+    result = iperf("udp")
+    assert result.sent_bits_per_second == pytest.approx(0.9e9, rel=0.01)
+    received = sum(i.bytes for i in result.intervals) * 8 / sum(i.seconds for i in result.intervals)
+    assert received == pytest.approx(0.88e9, rel=0.01)
+    assert (result.retransmits, result.mean_rtt_ms, result.congestion_control) == (None,) * 3
+
+
+@pytest.mark.parametrize("name", ["udp", "udp-lossy"])
+def test_udp_loss(name: str) -> None:
+    result = iperf(name)
+    lost, packets = (
+        sum(getattr(i, name) for i in result.intervals) for name in ("lost", "packets")
+    )
+    summed = json.loads(captured(f"{name}-server.json"))["end"]["sum"]
+    assert lost > 0
+    assert (lost, packets) == (summed["lost_packets"], summed["packets"])
+    # Its two counters are read a few datagrams apart.
+    received = sum(i.bytes for i in result.intervals)
+    assert received == pytest.approx((packets - lost) * 1472, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["tcp-4-stopped", "udp-stopped"])
+def test_a_transfer_told_to_stop_counts_no_interval_twice(name: str) -> None:
+    """iperf3's server repeats its last interval when its client is stopped."""
+    repeated = json.loads(captured(f"{name}-server.json"))["intervals"]
+    assert repeated[-1]["sum"]["start"] == repeated[-2]["sum"]["start"]
+    result = iperf(name)
+    starts = [i.start_s for i in result.intervals]
+    assert starts == sorted(set(starts))
+    assert len(starts) == len(repeated) - 1
+    assert result.received_bytes >= sum(i.bytes for i in result.intervals)
+
+
+@pytest.mark.parametrize("name", ["tcp-black-hole", "udp-black-hole"])
+def test_a_black_hole_is_a_fact(name: str) -> None:
+    result = iperf(name)
+    assert result.received_bytes == 0
+    assert len(result.intervals) >= 3
+    assert all(i.bits_per_second == 0 for i in result.intervals)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("tcp-refused", "unable to connect to server.*Connection refused"),
+        ("tcp-dead", "unable to connect to server.*Connection timed out"),
+        ("tcp-dead-stopped", "told to stop before it was connected"),
+        ("udp-dead-stopped", "told to stop before it was connected"),
+    ],
+)
+def test_a_client_without_a_connection_says_why(name: str, reason: str) -> None:
+    with pytest.raises(XlabError, match=reason):
+        parse.parse_iperf(captured(f"{name}-client.json"), captured("tcp-dead-server.json"))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "iperf3 client: no output"),
+        ("iperf3: command not found", "is not JSON"),
+        ("[]", "is not an object: '\\[\\]'"),
+        ('{"start": {"connected": [1]}, "intervals": [], "error": "odd"}', "odd"),
+        ('{"start": {}, "intervals": []}', "no list 'connected'"),
+        ('{"intervals": []}', "no object 'start'"),
+        ('{"end": NaN}', "NaN is no figure"),
+        ("[" * 100_000, "is not JSON"),
+    ],
+)
+def test_what_is_not_iperf3s_output_is_named(text: str, reason: str) -> None:
+    with pytest.raises(XlabError, match=reason):
+        parse.parse_iperf(text, captured("tcp-server.json"))
+
+
+def interval(start_s: float, size: int, seconds: float = 0.1) -> Interval:
+    return Interval(start_s, seconds, size, lost=1, packets=2)
+
+
+def test_the_beginning_and_a_short_last_piece_are_left_out() -> None:
+    intervals = [interval(s, 10) for s in (0.0, 0.1, 0.199996, 0.3)] + [interval(0.4, 9, 0.01)]
+    kept = parse.without_start(intervals, omit_s=0.2, interval_s=0.1)
+    assert [i.start_s for i in kept] == [0.199996, 0.3]
+
+
+def test_intervals_too_short_for_the_rate_are_merged() -> None:
+    """A packet every 250 ms: in most intervals of 100 ms there is none."""
+    sizes = [1500, 0, 0, 1500, 0, 1500, 0, 0, 1500, 0, 0]
+    merged = parse.widened(tuple(interval(i / 10, size) for i, size in enumerate(sizes)))
+    assert [(i.start_s, i.bytes) for i in merged] == [
+        (0.0, 1500), (0.2, 1500), (0.4, 1500), (0.6, 0), (0.8, 1500),
+    ]  # fmt: skip
+    assert [round(i.seconds, 3) for i in merged] == [0.2, 0.2, 0.2, 0.2, 0.3]
+    assert sum(i.packets for i in merged) == 2 * len(sizes)
+    full = tuple(interval(i / 10, 1500) for i in range(5))
+    assert parse.widened(full) == full
+
+
+@given(st.lists(st.integers(0, 3), max_size=50))
+def test_merging_loses_nothing_and_ends(sizes: list[int]) -> None:
+    intervals = tuple(interval(i / 10, size) for i, size in enumerate(sizes))
+    merged = parse.widened(intervals)
+    assert sum(i.bytes for i in merged) == sum(sizes)
+    assert sum(i.seconds for i in merged) == pytest.approx(len(sizes) / 10)
+    assert len(merged) <= 1 or 2 * sum(i.bytes == 0 for i in merged) < len(merged)
+
+
+# ---------------------------------------------------------------------------------------- netperf
+
+
+@pytest.mark.parametrize("name", ["rr", "rr-counted"])
+def test_netperf(name: str) -> None:
+    text = captured(f"{name}-netperf.txt")
+    result = parse.parse_netperf(text)
+    assert len(result.interval_means_ms) == text.count("NETPERF_INTERIM_RESULT") >= 4
+    assert result.p50_ms <= result.p90_ms <= result.p99_ms
+    assert result.mean_ms == pytest.approx(1000 / result.transactions_per_second, rel=0.1)
+    means = result.interval_means_ms
+    assert sum(means) / len(means) == pytest.approx(result.mean_ms, rel=0.3)
+
+
+def test_netperf_that_cannot_connect() -> None:
+    with pytest.raises(XlabError, match="no MEAN_LATENCY in its output: 'establish control"):
+        parse.parse_netperf(captured("rr-refused-netperf.txt"))
+
+
+def test_netperf_figures_must_be_figures() -> None:
+    text = captured("rr-netperf.txt").replace("P99_LATENCY=", "P99_LATENCY=inf")
+    with pytest.raises(XlabError, match="netperf"):
+        parse.parse_netperf(text)
+
+
+# ------------------------------------------------------------------------------------------ /proc
+
+
+def test_busy_time_of_the_machine() -> None:
+    """user 35001, nice 0, system 19468, irq 0, softirq 9901 in ticks of 10 ms."""
+    assert captured("stat.txt").startswith("cpu  35001 0 19468 588006 1632 0 9901 14 0 0\n")
+    assert parse.parse_busy_s(captured("stat.txt")) == pytest.approx(643.70)
+
+
+def test_time_of_a_process() -> None:
+    assert parse.parse_process_s(captured("process-stat.txt")) == ("netserver", 0.0)
+    odd_name = "7 (a) b (c) S 1 7 7 0 -1 4194304 84 0 0 0 150 25 0 0 20 0"
+    assert parse.parse_process_s(odd_name) == ("a) b (c", 1.75)
+
+
+def test_a_listening_port() -> None:
+    """12865 listens; 5201 has connections in TIME_WAIT alone."""
+    table = captured("net-tcp.txt")
+    assert parse.listens(table, 12865)
+    assert f":{5201:04X}" in table
+    assert not parse.listens(table, 5201)
+    assert not parse.listens("", 12865)
+
+
+@pytest.mark.parametrize("text", ["", "cpu0 1 2 3 4 5 6 7", "cpu 1 2 x 4 5 6 7", "cpu 1 2"])
+def test_no_busy_time(text: str) -> None:
+    with pytest.raises(XlabError, match="/proc/stat"):
+        parse.parse_busy_s(text)
+
+
+@pytest.mark.parametrize("text", ["", "7 (a S 1", "7 (a) S 1 2", f"7 (a) S {'x ' * 20}"])
+def test_no_time_of_a_process(text: str) -> None:
+    with pytest.raises(XlabError, match="/proc/PID/stat"):
+        parse.parse_process_s(text)
+
+
+# -------------------------------------------------------------------------------------- any output
+
+PARSERS: list[tuple[Callable[[str], Any], str]] = [
+    (parse.parse_ping, "rtt-ping.txt"),
+    (parse.parse_netperf, "rr-netperf.txt"),
+    (parse.parse_busy_s, "stat.txt"),
+    (parse.parse_process_s, "process-stat.txt"),
+    (lambda text: parse.listens(text, 5201), "net-tcp.txt"),
+    (lambda text: parse.parse_iperf(text, captured("tcp-server.json")), "tcp-client.json"),
+    (lambda text: parse.parse_iperf(captured("tcp-client.json"), text), "tcp-server.json"),
+    (lambda text: parse.parse_iperf(captured("udp-client.json"), text), "udp-server.json"),
+]
+
+
+def check_parses_or_says_why(parser: Callable[[str], Any], text: str) -> None:
+    """Anything but XlabError fails the test by itself."""
+    outcome: Any
+    try:
+        outcome = parser(text)
+    except XlabError as error:
+        outcome = str(error)[:400]
+    assert outcome not in (None, "")
+
+
+@given(st.sampled_from([parser for parser, _ in PARSERS]), st.text(max_size=200))
+def test_any_text(parser: Callable[[str], Any], text: str) -> None:
+    check_parses_or_says_why(parser, text)
+
+
+@given(st.sampled_from(PARSERS), st.integers(0, 10_000))
+def test_truncated_output(case: tuple[Callable[[str], Any], str], kept: int) -> None:
+    parser, name = case
+    check_parses_or_says_why(parser, captured(name)[:kept])
+
+
+@given(
+    st.sampled_from(PARSERS),
+    st.integers(0, 10_000),
+    st.text(alphabet='0123456789.-eE"{}[],: \nnulINFaN', max_size=4),
+    st.integers(0, 20),
+)
+def test_damaged_output(
+    case: tuple[Callable[[str], Any], str], position: int, inserted: str, removed: int
+) -> None:
+    parser, name = case
+    text = captured(name)
+    position %= len(text)
+    check_parses_or_says_why(parser, text[:position] + inserted + text[position + removed :])
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+
+
+@st.composite
+def iperf_with_odd_values(draw: st.DrawFn) -> str:
+    """A captured report in which one value somewhere is replaced by some other JSON."""
+    report = json.loads(captured(draw(st.sampled_from(["tcp-server.json", "tcp-client.json"]))))
+    place: Any = report
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = draw(st.sampled_from(keys))
+        if not isinstance(place[key], dict | list) or not place[key] or draw(st.booleans()):
+            place[key] = draw(JSON)
+            return json.dumps(report)
+        place = place[key]
+
+
+@given(iperf_with_odd_values())
+def test_odd_values_in_iperf3s_report(text: str) -> None:
+    check_parses_or_says_why(lambda t: parse.parse_iperf(t, captured("tcp-server.json")), text)
+    check_parses_or_says_why(lambda t: parse.parse_iperf(captured("tcp-client.json"), t), text)

@@ -1,0 +1,75 @@
+"""Probes: what is measured between two nodes of a lab.
+
+    measure_round(pairs, plan, generator)
+       idle window ─ h1/c1 > h2/c1: tcp ─ h1 > h2: rr ─ h1/c1 > h2/c1: udp ─ ...
+
+Every probe between every pair once, in random order: what disturbs the machine for a while then
+meets all pairs alike (Abedi & Brecht, ICPE 2017).  A path that lets nothing through gives failed
+samples in bounded time.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+from xlab.probes.cpu import Usage, measure_idle
+from xlab.probes.facts import Pair, Plan, Sampled
+from xlab.probes.latency import probe_rr, probe_rtt
+from xlab.probes.throughput import probe_tcp, probe_tcp_parallel, probe_udp
+
+__all__ = ["PROBES", "Pair", "Plan", "Sampled", "measure_round"]
+
+PROBES = ("rtt", "rr", "tcp", "tcp-parallel", "udp")
+
+
+def measure_round(
+    pairs: Sequence[Pair],
+    plan: Plan,
+    generator: random.Random,
+    probes: Sequence[str] = PROBES,
+    *,
+    starting: Callable[[str, Pair], None] | None = None,
+) -> Iterator[Sampled]:
+    """One round: yields what each probe found as soon as it has ended; `starting` hears of each.
+
+    Raises CapabilityError if a tool is missing; whatever else goes wrong is a failed sample.
+    """
+    idle = measure_idle(plan.idle_s)
+    tcp_medians: dict[int, float | None] = {}
+    for number, probe in shuffled(len(pairs), probes, generator):
+        if starting:
+            starting(probe, pairs[number])
+        sampled = _run(probe, pairs[number], plan, idle, tcp_medians.get(number))
+        if probe == "tcp":
+            tcp_medians[number] = sampled.measurements[0].median
+        yield sampled
+
+
+def shuffled(pairs: int, probes: Sequence[str], generator: random.Random) -> list[tuple[int, str]]:
+    """Every probe of every pair (by number) in random order, but for each pair TCP before UDP."""
+    order = [(number, probe) for number in range(pairs) for probe in probes]
+    generator.shuffle(order)
+    for number in range(pairs):
+        tcp, udp = (number, "tcp"), (number, "udp")
+        if tcp in order and udp in order and order.index(udp) < order.index(tcp):
+            i, j = order.index(udp), order.index(tcp)
+            order[i], order[j] = tcp, udp
+    return order
+
+
+def _run(
+    probe: str, pair: Pair, plan: Plan, idle: Usage, tcp_bits_per_second: float | None
+) -> Sampled:
+    match probe:
+        case "rtt":
+            return probe_rtt(pair, plan)
+        case "rr":
+            return probe_rr(pair, plan)
+        case "tcp":
+            return probe_tcp(pair, plan, idle)
+        case "tcp-parallel":
+            return probe_tcp_parallel(pair, plan)
+        case "udp":
+            return probe_udp(pair, plan, tcp_bits_per_second)
+    raise ValueError(f"{probe!r} is no probe; there are {', '.join(PROBES)}")

@@ -1,0 +1,140 @@
+"""What is measured between whom, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from xlab import stats
+from xlab.record import Measurement, Route
+
+if TYPE_CHECKING:
+    from xlab.lab.node import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two end points; data flows from `source` to `target`."""
+
+    source: Node
+    target: Node
+    route: Route
+    #: Largest IP packet that crosses whole; UDP datagrams are made to fit.
+    path_mtu: int = 1500
+
+    @property
+    def direction(self) -> str:
+        return f"{self.source.name} > {self.target.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long each probe of a round takes, in seconds, and which round it is."""
+
+    tcp_s: float
+    tcp_parallel_s: float
+    udp_s: float
+    rtt_s: float
+    rr_s: float
+    #: The machine left alone, to know what of its load is not ours.
+    idle_s: float
+    round: int = 1
+    build: int = 1
+    parallel_streams: int = 4
+    #: Daemons that move packets in user space: their own CPU time is told apart.
+    daemon_pids: Sequence[int] = ()
+
+    @classmethod
+    def of(
+        cls,
+        duration_s: float,
+        *,
+        quick: bool = False,
+        round: int = 1,  # noqa: A002
+        build: int = 1,
+        daemon_pids: Sequence[int] = (),
+    ) -> Plan:
+        """Throughput probes of `duration_s` each; `quick` measures three pairs in 9 seconds."""
+        parallel, udp, rtt, rr, idle = (
+            (0.5, 0.5, 0.2, 0.3, 0.3) if quick else (1.0, 1.0, 1 / 3, 1 / 3, 1.0)
+        )
+        return cls(
+            tcp_s=duration_s,
+            tcp_parallel_s=parallel * duration_s,
+            udp_s=udp * duration_s,
+            rtt_s=rtt * duration_s,
+            rr_s=rr * duration_s,
+            idle_s=idle * duration_s,
+            round=round,
+            build=build,
+            daemon_pids=daemon_pids,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What one probe found out: a measurement or several, and what the tools printed."""
+
+    measurements: tuple[Measurement, ...]
+    #: File name, unique within a run, and content.
+    raw: Mapping[str, bytes]
+
+
+@dataclass(slots=True)
+class Trial:
+    """One probe while it runs, and what its measurements have in common."""
+
+    probe: str
+    pair: Pair
+    plan: Plan
+    streams: int = 1
+    started_at: str = field(
+        default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds")
+    )
+    raw: dict[str, bytes] = field(default_factory=dict)
+
+    def keep(self, what: str, content: str) -> None:
+        """Keep a tool's output; `what` ends in the file's extension."""
+        if content:
+            ends = self.pair.direction.replace("/", ".").replace(" > ", "-")
+            build_round = f"b{self.plan.build}-r{self.plan.round}"
+            name = f"{build_round}-{self.pair.route}-{ends}-{self.probe}-{what}"
+            self.raw[name] = content.encode()
+
+    def measurement(
+        self,
+        metric: str,
+        unit: str,
+        samples: Sequence[float],
+        *,
+        failed_samples: int = 0,
+        detail: Mapping[str, Any],
+    ) -> Measurement:
+        return Measurement(
+            probe=self.probe,
+            metric=metric,
+            unit=unit,
+            direction=self.pair.direction,
+            streams=self.streams,
+            round=self.plan.round,
+            build=self.plan.build,
+            started_at=self.started_at,
+            samples=tuple(samples),
+            failed_samples=failed_samples,
+            median=stats.median(samples),
+            ci95=stats.median_interval(samples),
+            route=self.pair.route,
+            detail={**detail, "raw": sorted(self.raw)},
+        )
+
+    def failed(self, metric: str, unit: str, error: Exception, **detail: Any) -> Sampled:
+        """The only measurement of a probe did not come about."""
+        return Sampled((self.failure(metric, unit, str(error), **detail),), self.raw)
+
+    def failure(self, metric: str, unit: str, reason: str, **detail: Any) -> Measurement:
+        """A measurement that did not come about: one failed sample, and why."""
+        return self.measurement(
+            metric, unit, (), failed_samples=1, detail={**detail, "error": reason}
+        )

@@ -1,0 +1,321 @@
+"""Reading what the measuring tools print.
+
+Pure functions from text to facts.  Whatever is not the whole, well-formed output of the tool raises
+XlabError with what is wrong with it; a path that lets nothing through is no such error but a fact
+(no replies, no bytes).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from xlab.errors import XlabError
+
+#: Clock ticks a second in /proc: USER_HZ, 100 on every architecture Debian has.
+TICKS_PER_SECOND = 100
+
+_REPLY = re.compile(r"icmp_seq=(\d+) ttl=\d+ time[=<]([\d.]+) ms")
+_ASSIGNMENT = re.compile(r"^([A-Z0-9_]+(?:\[\d+\])?)=(.*)$", re.MULTILINE)
+_SUMMARY = re.compile(r"^(\d+) packets transmitted, (\d+) received,", re.MULTILINE)
+
+
+# -- ping ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    transmitted: int
+    #: Round-trip time of each first reply in milliseconds, by sequence number from 1.
+    replies_ms: dict[int, float]
+    duplicates: int
+
+
+def parse_ping(text: str) -> Ping:
+    """The output of iputils' `ping -n`."""
+    summary = _SUMMARY.search(text)
+    if summary is None:
+        raise XlabError(f"ping: no summary in its output{_beginning(text)}")
+    found = [(int(sequence), _float("ping", ms)) for sequence, ms in _REPLY.findall(text)]
+    replies: dict[int, float] = {}
+    for sequence, ms in found:
+        replies.setdefault(sequence, ms)
+    return Ping(int(summary[1]), replies, len(found) - len(replies))
+
+
+# -- iperf3 ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """What the receiver got in one interval, of all streams together."""
+
+    start_s: float
+    seconds: float
+    bytes: int
+    #: Of UDP alone: packets lost and all that should have come.
+    lost: int = 0
+    packets: int = 0
+
+    @property
+    def bits_per_second(self) -> float:
+        return self.bytes * 8 / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Iperf:
+    """One transfer, from what both ends report."""
+
+    version: str
+    #: The receiver's, in order.
+    intervals: tuple[Interval, ...]
+    #: What the receiver got in all, set-up and first moments included.
+    received_bytes: int
+    sent_bits_per_second: float
+    #: TCP alone; None where the system does not tell.
+    retransmits: int | None
+    mean_rtt_ms: float | None
+    congestion_control: str | None
+
+
+def parse_iperf(client: str, server: str) -> Iperf:
+    """`--json` output of a sending client and of its server.
+
+    The receiver's figures come from the server's own intervals: they are there even if the client
+    was told to stop, and what counts is what arrived.  A server that is stopped repeats its last
+    interval (iperf3 3.18), and repetitions are left out.
+    """
+    sender, receiver = (
+        _iperf_output("iperf3 client", client),
+        _iperf_output("iperf3 server", server),
+    )
+    error = str(sender.get("error", ""))
+    if error and "the client has terminated" not in error:
+        raise XlabError(f"iperf3 client: {error}")
+    if not _list(_object(sender, "start"), "connected"):
+        raise XlabError("iperf3 client: told to stop before it was connected")
+    intervals: list[Interval] = []
+    for entry in _list(receiver, "intervals"):
+        interval = _interval(entry)
+        if interval.seconds > 0 and (not intervals or interval.start_s > intervals[-1].start_s):
+            intervals.append(interval)
+    end = _object(sender, "end")
+    streams = [_object(stream, "sender") for stream in _list(end, "streams") if "sender" in stream]
+    rtts_us = [_number(stream, "mean_rtt") for stream in streams if "mean_rtt" in stream]
+    sent = _object(end, "sum_sent") if "sum_sent" in end else _object(end, "sum")
+    return Iperf(
+        version=str(_object(sender, "start").get("version", "iperf3")).removeprefix("iperf "),
+        intervals=tuple(intervals),
+        received_bytes=_received_bytes(receiver, intervals),
+        sent_bits_per_second=_number(sent, "bits_per_second"),
+        retransmits=int(_number(sent, "retransmits")) if "retransmits" in sent else None,
+        mean_rtt_ms=sum(rtts_us) / len(rtts_us) / 1000 if rtts_us else None,
+        congestion_control=_text(end, "sender_tcp_congestion"),
+    )
+
+
+def without_start(
+    intervals: Iterable[Interval], *, omit_s: float, interval_s: float
+) -> tuple[Interval, ...]:
+    """Leave out what began in the first `omit_s`, and a last piece below half an interval."""
+    # iperf3's clock starts a few microseconds off: 0.199996 is meant to be 0.2.
+    return tuple(
+        i for i in intervals if i.start_s >= omit_s - 0.001 and i.seconds >= interval_s / 2
+    )
+
+
+def widened(intervals: tuple[Interval, ...]) -> tuple[Interval, ...]:
+    """Merge neighbours until at most half of the intervals are empty.
+
+    On a slow link fewer than one packet comes in an interval: half of them hold nothing, and the
+    median of their rates would be 0.
+    """
+    while len(intervals) > 1 and 2 * sum(i.bytes == 0 for i in intervals) >= len(intervals):
+        merged = [_merged(intervals[i : i + 2]) for i in range(0, len(intervals), 2)]
+        if len(intervals) % 2 and len(merged) > 1:
+            merged[-2:] = [_merged(tuple(merged[-2:]))]
+        intervals = tuple(merged)
+    return intervals
+
+
+def _merged(intervals: tuple[Interval, ...]) -> Interval:
+    return Interval(
+        start_s=intervals[0].start_s,
+        seconds=sum(i.seconds for i in intervals),
+        bytes=sum(i.bytes for i in intervals),
+        lost=sum(i.lost for i in intervals),
+        packets=sum(i.packets for i in intervals),
+    )
+
+
+def _iperf_output(who: str, text: str) -> dict[str, Any]:
+    if not text.strip():
+        raise XlabError(f"{who}: no output")
+    try:
+        output = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise XlabError(f"{who}: its output is not JSON ({error}){_beginning(text)}") from error
+    if not isinstance(output, dict):
+        raise XlabError(f"{who}: its output is not an object{_beginning(text)}")
+    if "end" not in output and "error" in output:
+        raise XlabError(f"{who}: {output['error']}")
+    return output
+
+
+def _interval(entry: Any) -> Interval:
+    total = _object(entry, "sum")
+    return Interval(
+        start_s=_number(total, "start"),
+        seconds=_number(total, "seconds"),
+        bytes=int(_number(total, "bytes")),
+        lost=int(_number(total, "lost_packets")) if "lost_packets" in total else 0,
+        packets=int(_number(total, "packets")) if "packets" in total else 0,
+    )
+
+
+def _received_bytes(receiver: dict[str, Any], intervals: list[Interval]) -> int:
+    """The total, with what came after the last interval where the server was stopped."""
+    end = _object(receiver, "end")
+    received = int(_number(_object(end, "sum_received"), "bytes")) if "sum_received" in end else 0
+    return max(received, sum(interval.bytes for interval in intervals))
+
+
+# -- netperf ---------------------------------------------------------------------------------------
+
+#: What `netperf -t TCP_RR -- -k` is asked for; latencies come in microseconds.
+NETPERF_KEYS = (
+    "MEAN_LATENCY",
+    "P50_LATENCY",
+    "P90_LATENCY",
+    "P99_LATENCY",
+    "TRANSACTION_RATE",
+    "ELAPSED_TIME",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestResponse:
+    """A run of single transactions over one connection, by netperf or by ourselves."""
+
+    #: Mean latency in each interval of the run, in milliseconds.
+    interval_means_ms: tuple[float, ...]
+    mean_ms: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    transactions_per_second: float
+
+
+def parse_netperf(text: str) -> RequestResponse:
+    """The output of `netperf -P 0 -t TCP_RR -D -INTERVAL -- -k NETPERF_KEYS`."""
+    values = dict(_ASSIGNMENT.findall(text))
+    missing = [key for key in NETPERF_KEYS if key not in values]
+    if missing:
+        raise XlabError(f"netperf: no {missing[0]} in its output{_beginning(text)}")
+    number = {key: _float("netperf", values[key]) for key in NETPERF_KEYS}
+    rates = [
+        _float("netperf", value)
+        for key, value in values.items()
+        if key.startswith("NETPERF_INTERIM_RESULT[")
+    ]
+    return RequestResponse(
+        interval_means_ms=tuple(1000 / rate for rate in rates if rate > 0),
+        mean_ms=number["MEAN_LATENCY"] / 1000,
+        p50_ms=number["P50_LATENCY"] / 1000,
+        p90_ms=number["P90_LATENCY"] / 1000,
+        p99_ms=number["P99_LATENCY"] / 1000,
+        transactions_per_second=number["TRANSACTION_RATE"],
+    )
+
+
+# -- /proc -----------------------------------------------------------------------------------------
+
+
+def parse_busy_s(stat: str) -> float:
+    """Seconds all processors together have been busy, from /proc/stat.
+
+    User, nice, system, irq and softirq; not idle and iowait, and not steal, which is time of other
+    machines (proc_stat(5)).  Guest time is part of user time already.
+    """
+    fields = stat.partition("\n")[0].split()
+    if len(fields) < 8 or fields[0] != "cpu":
+        raise XlabError(f"/proc/stat: no line of totals{_beginning(stat)}")
+    try:
+        user, nice, system, _idle, _iowait, irq, softirq = (int(field) for field in fields[1:8])
+    except ValueError as error:
+        raise XlabError(f"/proc/stat: {error}") from error
+    return (user + nice + system + irq + softirq) / TICKS_PER_SECOND
+
+
+def parse_process_s(stat: str) -> tuple[str, float]:
+    """A process's name and its user and system time in seconds, from /proc/PID/stat."""
+    # The name stands in parentheses and may hold any character, parentheses and spaces too.
+    before, closed, after = stat.rpartition(")")
+    fields = after.split()
+    if not closed or "(" not in before or len(fields) < 13:
+        raise XlabError(f"/proc/PID/stat: not in its format{_beginning(stat)}")
+    try:
+        ticks = int(fields[11]) + int(fields[12])
+    except ValueError as error:
+        raise XlabError(f"/proc/PID/stat: {error}") from error
+    return before.partition("(")[2], ticks / TICKS_PER_SECOND
+
+
+def listens(tcp_table: str, port: int) -> bool:
+    """Whether /proc/PID/net/tcp shows a socket in state LISTEN (0A) on `port`."""
+    suffix = f":{port:04X}"
+    rows = (line.split() for line in tcp_table.splitlines()[1:])
+    return any(len(row) > 3 and row[3] == "0A" and row[1].endswith(suffix) for row in rows)
+
+
+# -- access to what may not be there ---------------------------------------------------------------
+
+
+def _object(container: Any, key: str) -> dict[str, Any]:
+    value = container.get(key) if isinstance(container, dict) else None
+    if not isinstance(value, dict):
+        raise XlabError(f"iperf3: no object {key!r} in its output")
+    return value
+
+
+def _list(container: dict[str, Any], key: str) -> list[Any]:
+    value = container.get(key)
+    if not isinstance(value, list):
+        raise XlabError(f"iperf3: no list {key!r} in its output")
+    return value
+
+
+def _number(container: dict[str, Any], key: str) -> float:
+    value = container.get(key)
+    # The bound keeps every sum of such numbers finite.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e18:
+        raise XlabError(f"iperf3: no number {key!r} in its output")
+    return value
+
+
+def _text(container: dict[str, Any], key: str) -> str | None:
+    value = container.get(key)
+    return value if isinstance(value, str) else None
+
+
+def _float(tool: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise XlabError(f"{tool}: {error}") from error
+    if not math.isfinite(value) or value < 0:
+        raise XlabError(f"{tool}: {text} is no figure")
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no figure")
+
+
+def _beginning(text: str) -> str:
+    first = text.strip()[:120]
+    return f": {first!r}" if first else ""
