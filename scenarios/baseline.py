@@ -62,7 +62,7 @@ def build(lab: Lab, subnet: IPv4Network, size: Size, settings: Settings, check: 
     )
     check.transfers(h1, h2)
 
-    port = lab.physical_link(h1)
+    port = lab.switch_port(h1)
     return Flow(
         source=h1,
         target=h2,

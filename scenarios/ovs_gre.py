@@ -12,9 +12,9 @@
 
 The tunnel joins the two br0 into one segment.  Which way packets go is then up to the route:
 
-    routes=tunnel    ip route add 192.168.2.0/24 via 192.168.2.1 dev br0 onlink     through GRE
-    routes=underlay  ip route add 192.168.2.0/24 via 192.168.59.104 dev eth0        the notes' route:
-                                                                                it bypasses GRE
+    routes=tunnel    ip route add 192.168.2.0/24 via 192.168.2.1 dev br0 onlink    through GRE
+    routes=underlay  ip route add 192.168.2.0/24 via 192.168.59.104 dev eth0       the notes' route:
+                                                                               it bypasses GRE
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ from xlab.record import Claim
 #: How long a positive claim may take to come true: ARP and flow set-up take up to a second.
 PATIENCE_S = 5.0
 
-#: Long enough for several windows of full-size segments.
-TRANSFER_BYTES = 1 << 20
+#: Long enough for several windows of full-size segments; less where links are slow on purpose.
+_TRANSFER_BYTES, _LEAST_TRANSFER_BYTES, _TRANSFER_S = 1 << 20, 64 << 10, 2.0
 
 Target = Node | IPv4Address
 
@@ -43,6 +43,9 @@ class Checks:
         self.claims: list[Claim] = []
         #: Time spent checking, to be told apart from building.
         self.spent_s = 0.0
+        self._patience_s = PATIENCE_S + 5 * lab.round_trip_s
+        #: How long no answer must come before it counts as none.
+        self._silence_s = 0.4 + 1.5 * lab.round_trip_s
 
     def stage(self, name: str) -> None:
         """Claims from here on belong to the stage `name`, "before the route" say."""
@@ -52,9 +55,10 @@ class Checks:
 
     def reaches(self, source: Node, target: Target, text: str = "", *, id: str = "") -> None:
         """`source` gets an answer to a ping within `PATIENCE_S`."""
-        argv = ["ping", "-n", "-c1", "-i0.2", f"-w{PATIENCE_S:g}", str(_address(target))]
+        argv = ["ping", "-n", "-c1", "-i0.2", f"-w{self._patience_s:.0f}"]
+        argv.append(str(_address(target)))
         with self._timed():
-            result = source.run(argv, check=False, timeout_s=PATIENCE_S + 5)
+            result = source.run(argv, check=False, timeout_s=self._patience_s + 5)
             match = re.search(r"time=([\d.]+) ms", result.stdout)
             self._add(
                 id or f"{source}-reaches-{_label(target)}",
@@ -74,9 +78,9 @@ class Checks:
         id: str = "",
     ) -> None:
         """`source` gets no answer to any of three pings."""
-        argv = ["ping", "-n", "-c3", "-i0.1", "-W0.4", str(_address(target))]
+        argv = ["ping", "-n", "-c3", "-i0.1", f"-W{self._silence_s:g}", str(_address(target))]
         with self._timed():
-            result = source.run(argv, check=False)
+            result = source.run(argv, check=False, timeout_s=10 * self._patience_s)
             replies = result.stdout.count("time=")
             self._add(
                 id or f"{source}-does-not-reach-{_label(target)}",
@@ -97,7 +101,7 @@ class Checks:
         """Every pair of `nodes`, or a sample of 2,000 pairs, exchanges pings, both ways."""
         pairs = sample_pairs(nodes)
         with self._timed():
-            silent = unreachable(pairs, timeout_s=PATIENCE_S)
+            silent = unreachable(pairs, timeout_s=self._patience_s)
             examples = ", ".join(f"{a} > {_label(b)}" for a, b in silent[:5])
             total = len(nodes) * (len(nodes) - 1)
             sampled = "" if len(pairs) == total else f", sampled of {total:,}"
@@ -114,13 +118,17 @@ class Checks:
     def transfers(self, source: Node, target: Node) -> None:
         """A TCP transfer in full-size segments arrives whole: what a ping does not show."""
         with self._timed():
-            received, reason = _transfer(source, target, timeout_s=PATIENCE_S)
+            rate = self._lab.slowest_bits_per_second
+            wanted = int(min(_TRANSFER_BYTES, (rate or float("inf")) / 8 * _TRANSFER_S))
+            wanted = max(wanted, _LEAST_TRANSFER_BYTES)
+            timeout_s = self._patience_s + (2 * wanted * 8 / rate if rate else 0)
+            received, reason = _transfer(source, target, wanted, timeout_s=timeout_s)
             self._add(
                 f"{source}-transfers-to-{target}",
                 f"a full-size TCP transfer from {source} to {target} arrives whole",
-                expected=f"{TRANSFER_BYTES:,} bytes, same SHA-256",
+                expected=f"{wanted:,} bytes, same SHA-256",
                 observed=f"{received:,} bytes, {reason}",
-                holds=received == TRANSFER_BYTES and reason == "same SHA-256",
+                holds=received == wanted and reason == "same SHA-256",
                 evidence=f"TCP {source} > {target.address}",
             )
 
@@ -138,7 +146,7 @@ class Checks:
                 text,
                 expected=f"{2 * sightings.sent} of {2 * sightings.sent} packets: {encapsulation}",
                 observed=counts or "no packet of the flow on the physical link",
-                holds=sightings.all_took(encapsulation),
+                holds=sightings.all_took(encapsulation, lossy=self._lab.lossy),
                 evidence=f"capture on {self._lab.physical_link(host)}; {sightings.transcript}",
             )
 
@@ -277,9 +285,9 @@ class _Stopwatch:
         self._checks.spent_s += time.monotonic() - self._begun
 
 
-def _transfer(source: Node, target: Node, *, timeout_s: float) -> tuple[int, str]:
-    """Send TRANSFER_BYTES; returns how many arrived and what was wrong, or "same SHA-256"."""
-    payload = os.urandom(TRANSFER_BYTES)
+def _transfer(source: Node, target: Node, size: int, *, timeout_s: float) -> tuple[int, str]:
+    """Send `size` bytes; returns how many arrived and what was wrong, or "same SHA-256"."""
+    payload = os.urandom(size)
     deadline = time.monotonic() + timeout_s
     with target.entered():
         listener = socket.create_server(("", 0))
@@ -296,7 +304,7 @@ def _transfer(source: Node, target: Node, *, timeout_s: float) -> tuple[int, str
         pump = threading.Thread(target=_send_all, args=(sender, payload), daemon=True)
         pump.start()
         with connection:
-            while received < TRANSFER_BYTES:
+            while received < size:
                 connection.settimeout(max(0.01, deadline - time.monotonic()))
                 try:
                     chunk = connection.recv(1 << 18)

@@ -161,12 +161,14 @@ class Batch:
         peer_mac: str | None = None,
         master: str | None = None,
         up: bool = True,
-        peer_up: bool = False,
     ) -> None:
-        """A veth pair: `name` here or in `namespace`, `peer` here or in `peer_namespace`."""
+        """A veth pair: `name` here or in `namespace`, `peer` here or in `peer_namespace`.
+
+        The peer stays down: brought up while it is made, it has no other end yet (ENOTCONN).
+        """
         size = b"" if mtu is None else _u32(_IFLA_MTU, mtu)
         # Both ends go into one message: the kernel makes the pair at once.
-        far = _ifinfo(up=peer_up) + _text(_IFLA_IFNAME, peer) + size
+        far = _ifinfo() + _text(_IFLA_IFNAME, peer) + size
         if peer_mac:
             far += _attribute(_IFLA_ADDRESS, _mac(peer_mac))
         if peer_namespace is not None:

@@ -18,7 +18,10 @@ from xlab import capabilities, catalog, controller, record, sandbox, session
 from xlab.capabilities import Machine
 from xlab.errors import CapabilityError, UsageError, XlabError
 from xlab.lab import underlay
+from xlab.lab.conditions import LinkConditions, choose_backend, fallback, from_mininet
+from xlab.lab.lab import Conditioned
 from xlab.lab.ovs import Datapath
+from xlab.lab.underlay import Underlay
 from xlab.record import (
     Claim,
     Conditions,
@@ -60,11 +63,14 @@ def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Pa
     status: Status = "failed"
     reason = ""
     datapath = "none"
+    conditions: dict[str, Conditioned] = {}
+    measured: dict[str, float] = {}
     try:
         _require_namespaces(machine)
         ovs = _ovs_datapath(machine) if scenario.open_vswitch else None
         datapath = f"ovs {ovs}" if ovs else "linux bridge"
-        job = session.Job(scenario, request, size, settings, plan, described, ovs)
+        conditions = _conditions(request, described, machine)
+        job = session.Job(scenario, request, size, settings, plan, described, ovs, conditions)
 
         def serve(channel: Any, listener: Any) -> NoReturn:
             controller.serve(session.handlers(job), channel, listener)
@@ -83,8 +89,11 @@ def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Pa
                     "settings": settings,
                 }
             )
+            for note in _notes(machine, ovs, conditions):
+                seen({"kind": "note", "text": note})
             outcome = controller.Client(lab.channel).call("run", {}, seen)
             timings.update(outcome["timings"])
+            measured = outcome["conditions"]
             raw = {name: base64.b64decode(data) for name, data in outcome["raw"].items()}
             timings["teardown"] = lab.close()
         watch({"kind": "phase", "phase": "teardown", "seconds": timings["teardown"]})
@@ -103,7 +112,7 @@ def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Pa
         started_at=started_at.isoformat(timespec="milliseconds"),
         parameters=_parameters(request, size, settings),
         environment=_environment(datapath),
-        conditions=Conditions(),
+        conditions=_conditions_record(request, conditions, measured),
         timings_s=Timings(**{name: round(value, 4) for name, value in timings.items()}),
         claims=tuple(seen.claims),
         path=seen.path,
@@ -176,6 +185,56 @@ def _ovs_datapath(machine: Machine) -> Datapath:
         f"no datapath for Open vSwitch: {machine.ovs_datapath.detail}, and {machine.tun.detail}",
         machine.tun.remedy or machine.ovs_datapath.remedy,
     )
+
+
+def _conditions(request: Request, described: Underlay, machine: Machine) -> dict[str, Conditioned]:
+    """Conditions of every link that has any, by the switch's interface.
+
+    The command line's hold for every link of the topology, over the topology's own; the gateway's
+    link keeps what the topology says.  Raises CapabilityError for what nothing here can impose.
+    """
+    asked = LinkConditions(
+        rate_bits_per_second=request.rate_bits_per_second,
+        delay_ms=request.delay_ms,
+        jitter_ms=request.jitter_ms,
+        loss_ratio=request.loss_ratio,
+    )
+    found = {}
+    for link in (*described.uplinks, *described.trunks):
+        own = from_mininet(link.options, f"{link.a.node} - {link.b.node}")
+        if link.b.node != underlay.GATEWAY:
+            own = own.overridden_by(asked)
+        if own:
+            found[link.a.interface] = Conditioned(own, choose_backend(own, machine))
+    return found
+
+
+def _conditions_record(
+    request: Request, conditions: Mapping[str, Conditioned], measured: dict[str, float]
+) -> Conditions:
+    backends = sorted({str(c.backend) for c in conditions.values()})
+    return Conditions(
+        rate_bits_per_second=request.rate_bits_per_second,
+        delay_ms=request.delay_ms,
+        jitter_ms=request.jitter_ms,
+        loss_ratio=request.loss_ratio,
+        backend="+".join(backends) or "none",
+        measured=measured,
+    )
+
+
+def _notes(
+    machine: Machine, ovs: Datapath | None, conditions: Mapping[str, Conditioned]
+) -> list[str]:
+    """Fallbacks that whoever reads the figures must know of."""
+    notes = []
+    if ovs == "userspace":
+        notes.append(f"Open vSwitch runs in user space: {machine.ovs_datapath.detail}")
+    for backend in {c.backend for c in conditions.values()}:
+        text = fallback(backend, machine)
+        if text:
+            notes.append(text)
+    return notes
 
 
 def _parameters(request: Request, size: Size, settings: Mapping[str, str]) -> dict[str, Any]:

@@ -324,7 +324,7 @@ def _hidden(keep: Sequence[Path]) -> list[Path]:
     wanted += [Path(entry) for entry in sys.path if entry]
     folders: list[Path] = []
     for path in sorted({p.resolve() for p in wanted if p.is_dir()}):
-        below = path.is_relative_to("/run") or path.is_relative_to("/tmp")
+        below = Path("/run") in path.parents or Path("/tmp") in path.parents
         if below and not any(path.is_relative_to(done) for done in folders):
             folders.append(path)
     return folders

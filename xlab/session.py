@@ -16,7 +16,8 @@ from typing import Any
 
 from xlab.checks import Checks
 from xlab.controller import Emit, Handler
-from xlab.lab.lab import Lab
+from xlab.lab.conditions import measure
+from xlab.lab.lab import Conditioned, Lab
 from xlab.lab.ovs import Datapath
 from xlab.lab.underlay import Underlay
 from xlab.probes import Pair, Plan, measure_round
@@ -37,6 +38,8 @@ class Job:
     underlay: Underlay
     #: What Open vSwitch runs on, where the scenario has one.
     ovs: Datapath | None
+    #: Link conditions and what imposes them, by the switch's interface.
+    conditions: Mapping[str, Conditioned]
 
 
 def handlers(job: Job) -> dict[str, Handler]:
@@ -61,16 +64,29 @@ class Session:
             job.underlay,
             ovs=job.ovs,
             mtu=job.request.mtu,
+            conditions=job.conditions,
             progress=lambda text: _step(emit, "build", text),
         )
         checks = Checks(lab, lambda claim: _tell(emit, "claim", claim))
-        flow = job.scenario.build(lab, job.plan, job.size, job.settings, checks)
+        try:
+            flow = job.scenario.build(lab, job.plan, job.size, job.settings, checks)
+        except Exception:
+            lab.require_daemons()  # a dead one is the better explanation
+            raise
         timings["build"] = time.monotonic() - begun - checks.spent_s
         _phase(emit, "build", timings["build"])
         _phase(emit, "verify", checks.spent_s)
 
         begun = time.monotonic()
-        proved = prove(flow, lab.wire, lab.physical_link(flow.watched), mtu=lab.mtu)
+        measured = self._measure_conditions(lab, emit)
+        proved = prove(
+            flow,
+            lab.wire,
+            lab.physical_link(flow.watched),
+            mtu=lab.mtu,
+            lossy=lab.lossy,
+            round_trip_s=lab.round_trip_s,
+        )
         self._raw.update(proved.raw)
         _tell(emit, "path", proved.proof)
         timings["verify"] = checks.spent_s + time.monotonic() - begun
@@ -82,11 +98,26 @@ class Session:
         else:
             emit({"kind": "note", "text": "not measured: the path is not proved"})
         timings["measure"] = time.monotonic() - begun
+        lab.require_daemons()
         _phase(emit, "measure", timings["measure"])
         return {
             "timings": timings,
+            "conditions": measured,
             "raw": {name: base64.b64encode(data).decode() for name, data in self._raw.items()},
         }
+
+    def _measure_conditions(self, lab: Lab, emit: Emit) -> dict[str, float]:
+        """What the links' conditions come to, between the first host and the last."""
+        first, last = lab.hosts[0], lab.hosts[-1]
+        path = lab.conditions_between(first, last)
+        if not path:
+            return {}
+        _step(emit, "verify", "link conditions")
+        measured = measure(first, last, path, mtu=lab.mtu)
+        for doubt in measured.doubts:
+            emit({"kind": "note", "text": f"link conditions: {doubt}"})
+        self._raw.update({name: text.encode() for name, text in measured.raw.items()})
+        return measured.values
 
     def _measure(self, lab: Lab, flow: Flow, path_mtu: int, emit: Emit) -> None:
         """Every probe between every pair, in interleaved rounds."""

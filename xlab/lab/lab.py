@@ -7,12 +7,14 @@ Lab(underlay, …)   builds what a person finds when the machines have just been
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import TypeVar
 
 from xlab.errors import XlabError
+from xlab.lab.conditions import Backend, Imposed, LinkConditions, impose, switch_off
 from xlab.lab.docker import Container, Docker
 from xlab.lab.node import Node
 from xlab.lab.ovs import Datapath, OpenVSwitch
@@ -55,6 +57,14 @@ class Host(Node):
         return self._ovs.pids() if self._ovs else []
 
 
+@dataclass(frozen=True, slots=True)
+class Conditioned:
+    """What a link does to packets, and what makes it do so here."""
+
+    conditions: LinkConditions
+    backend: Backend
+
+
 class Lab:
     """A running lab; ends with the sandbox."""
 
@@ -64,10 +74,18 @@ class Lab:
         *,
         ovs: Datapath | None = None,
         mtu: int = 1500,
+        conditions: Mapping[str, Conditioned] | None = None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Build switches, hosts and links.  `ovs`: the datapath each host's Open vSwitch uses."""
+        """Build switches, hosts and links.
+
+        `ovs` is the datapath each host's Open vSwitch uses; `conditions` are those of links, by the
+        switch's interface.
+        """
         self.underlay = underlay
+        self._conditions = conditions or {}
+        #: Links that have their conditions, by the switch's interface.
+        self._imposed: dict[str, Imposed] = {}
         self.mtu = mtu
         self.ovs_datapath = ovs
         self.wire = Node("wire")
@@ -85,6 +103,11 @@ class Lab:
             for link in underlay.uplinks
             if not (ovs == "userspace" and isinstance(self._nodes[link.b.node], Host))
         )
+        for link in (*underlay.uplinks, *underlay.trunks):
+            own = self._conditions.get(link.a.interface)
+            if own:
+                far = self._nodes.get(link.b.node)
+                self._condition(link.a.interface, link.a.node, own, far)
         self.gateway.add_address("lo", IPv4Interface(OUTSIDE))
         self.gateway.set_sysctl("net.ipv4.ip_forward", 1)
 
@@ -117,6 +140,43 @@ class Lab:
         """The switch at the host's eth0."""
         return self.underlay.uplink_of(host.name).a.node
 
+    def switch_port(self, host: Host) -> str:
+        """The bridge port at the host's eth0; not the physical link where that has conditions."""
+        link = self.physical_link(host)
+        return self._imposed[link].port if link in self._imposed else link
+
+    def conditions_between(self, a: Host, b: Host) -> list[LinkConditions]:
+        """The conditions of the links from `a` to `b`, those without any left out."""
+        links = self.underlay.path(a.name, b.name)
+        found = [self._conditions.get(link.a.interface) for link in links]
+        return [conditioned.conditions for conditioned in found if conditioned]
+
+    @property
+    def round_trip_s(self) -> float:
+        """What the links' delays make of the longest round trip, in seconds."""
+        delays = [c.conditions.delay_ms or 0.0 for c in self._conditions.values()]
+        longest = 2 + len(self.underlay.trunks)
+        return 2 * sum(sorted(delays, reverse=True)[:longest]) / 1e3
+
+    @property
+    def slowest_bits_per_second(self) -> float | None:
+        """The lowest rate among the links' conditions; None where no link has one."""
+        rates = [c.conditions.rate_bits_per_second for c in self._conditions.values()]
+        return min((rate for rate in rates if rate), default=None)
+
+    @property
+    def lossy(self) -> bool:
+        """Whether links lose packets on purpose."""
+        return any(c.conditions.loss_ratio for c in self._conditions.values())
+
+    def require_daemons(self) -> None:
+        """DaemonError, with the tail of its log, if a daemon of the lab has died."""
+        for host in self.hosts:
+            if host._ovs:
+                host._ovs.require_alive()
+        for imposed in self._imposed.values():
+            imposed.require_alive()
+
     # -- the plan of addresses ---------------------------------------------------------------------
 
     def give_addresses(self, subnet: IPv4Network, *, first: int, gateway: int) -> None:
@@ -139,14 +199,18 @@ class Lab:
             node = Node(f"plain{number}")
             node.boot()
             switch = self.switch_of(host)
+            uplink = f"{switch}-plain{number}"
             with self.wire.rtnl.batch() as batch:
                 batch.add_veth(
-                    f"{switch}-plain{number}",
+                    uplink,
                     "eth0",
                     peer_namespace=node.namespaces.net,
                     mtu=self.mtu,
                     master=switch,
                 )
+            own = self._conditions.get(self.physical_link(host))
+            if own:
+                self._condition(uplink, switch, own, node)
             node.add_address("eth0", _interface(YARDSTICK, number))
             self._nodes[node.name] = node
             pair.append(node)
@@ -156,7 +220,7 @@ class Lab:
 
     def limit_port_to_one_mac(self, host: Host) -> None:
         """Port security: the switch drops what comes from `host` under another MAC than eth0's."""
-        port = self.physical_link(host)
+        port = self.switch_port(host)
         mac = host.mac_address("eth0")
         # A locked port admits only sources in the forwarding table, so what it learnt must go.
         for command in (
@@ -168,7 +232,7 @@ class Lab:
 
     def admit_all_macs(self, host: Host) -> None:
         """Undo `limit_port_to_one_mac`."""
-        port = self.physical_link(host)
+        port = self.switch_port(host)
         mac = host.mac_address("eth0")
         self.wire.configure(
             ["bridge", "link", "set", "dev", port, "learning", "on", "locked", "off"]
@@ -187,9 +251,9 @@ class Lab:
                     trunk.b.interface,
                     mtu=self.mtu,
                     master=trunk.a.node,
-                    peer_up=True,
                 )
                 batch.set_master(trunk.b.interface, trunk.b.node)
+                batch.set_up(trunk.b.interface)
 
     def _plug_in(self, links: Iterable[Link]) -> None:
         with self.wire.rtnl.batch() as batch:
@@ -203,6 +267,15 @@ class Lab:
                     mtu=self.mtu,
                     master=link.a.node,
                 )
+
+    def _condition(self, uplink: str, switch: str, own: Conditioned, far: Node | None) -> None:
+        """Put conditions on the link at `uplink` and join it to its switch again."""
+        imposed = impose(self.wire, uplink, own.conditions, own.backend, mtu=self.mtu)
+        with self.wire.rtnl.batch() as batch:
+            batch.set_master(imposed.port, switch)
+        if far:
+            switch_off(far, "eth0", imposed)
+        self._imposed[uplink] = imposed
 
     def _start_ovs(self, host: Host, progress: Callable[[str], None]) -> None:
         """Daemons, and on the userspace datapath the bridge eth0 with its uplink to the switch."""

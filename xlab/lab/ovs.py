@@ -76,6 +76,11 @@ class OpenVSwitch:
     def daemon(self, name: str) -> Process:
         return self._daemons[name]
 
+    def require_alive(self) -> None:
+        """DaemonError, with the tail of its log, if one of the daemons has died."""
+        if any(process.poll() is not None for process in self._daemons.values()):
+            raise self._blame("it was needed until the end")
+
     # -- configuration -----------------------------------------------------------------------------
 
     def add_bridge(

@@ -61,6 +61,21 @@ class Underlay:
         """The link at the node's eth0."""
         return next(link for link in self.uplinks if link.b.node == node)
 
+    def path(self, first: str, second: str) -> tuple[Link, ...]:
+        """The links from one host to another: uplink, trunks, uplink.  Links form a tree."""
+        start, end = self.uplink_of(first), self.uplink_of(second)
+        reached: dict[str, tuple[Link, ...]] = {start.a.node: ()}
+        frontier = [start.a.node]
+        while frontier:
+            switch = frontier.pop()
+            for link in self.trunks:
+                if switch in (link.a.node, link.b.node):
+                    other = link.b.node if link.a.node == switch else link.a.node
+                    if other not in reached:
+                        reached[other] = (*reached[switch], link)
+                        frontier.append(other)
+        return (start, *reached[end.a.node], end)
+
 
 def describe(spec: str | None, *, hosts: int) -> Underlay:
     """The underlay meant by `--topo` and `--hosts`; one switch if there is no `spec`.
