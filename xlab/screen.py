@@ -29,6 +29,7 @@ from rich.text import Text
 from xlab import record
 from xlab.record import Claim, Measurement, PathProof, RunRecord
 from xlab.report import tables, text
+from xlab.report.figures import order
 from xlab.report.tables import Table
 
 #: What is set flush right stays near its line on a very wide terminal.
@@ -43,6 +44,13 @@ _NEXT_PHASE = {
     "path": "measure",
     "measure": "teardown",
     "teardown": "teardown",
+}
+
+#: What goes on in a phase before its first step is told.
+_UNTOLD = {
+    "path": "marked packets, then cut and healed",
+    "measure": "getting ready",
+    "teardown": "ending all processes of the lab",
 }
 
 
@@ -172,7 +180,7 @@ class Screen:
         self._claims: list[bool] = []
         self._label = ""
         self._round = 0
-        self._round_values: dict[str, str] = {}
+        self._round_values: dict[tuple[str, int], str] = {}
 
     def _started(self, event: Mapping[str, Any]) -> None:
         containers = text.count(event["containers"], "container")
@@ -298,12 +306,12 @@ class Screen:
         )
         self._latest = f"{name} {found}"
         if measurement.route == "method":
-            self._round_values[name] = found
+            self._round_values[measurement.metric, measurement.streams] = f"{name} {found}"
 
     def _round_line(self) -> None:
         """Where no line tells what is going on, one for each round says that it goes on."""
         if self._round_values and not self._live:
-            values = [f"{name} {found}" for name, found in self._round_values.items()]
+            values = [self._round_values[key] for key in sorted(self._round_values, key=order)]
             flowed = _flowed(values, self._line_width - _LABEL_WIDTH)
             self._block(f"round {self._round}", Text(flowed))
         self._round_values = {}
@@ -371,8 +379,10 @@ class Screen:
         now = time.monotonic()
         frame = self._frames[int(now * 10) % len(self._frames)]
         elapsed = f"{now - self._phase_since:.0f} s"
-        width = self._line_width
-        left = Text.assemble((f"{frame} {self._phase:<8} ", "cyan"), self._doing)
+        # Room for the "^C" that the terminal adds: a line that wraps could not be erased.
+        width = min(self._line_width, self._console.width - 3)
+        doing = self._doing or _UNTOLD.get(self._phase, "")
+        left = Text.assemble((f"{frame} {self._phase:<8} ", "cyan"), doing)
         if self._latest:
             left.append(f"   last: {self._latest}", "dim")
         left.truncate(max(width - len(elapsed) - 2, 1), overflow="ellipsis", pad=True)
@@ -467,10 +477,15 @@ class _Ticker:
                 return  # the terminal is gone; the main thread will find out by itself
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 - rich calls this while handling it, and would exit with status 1
+
+
 def _console(stream: TextIO, *, plain: bool) -> Console:
     if not plain:
-        return Console(file=stream, highlight=False, markup=False, emoji=False)
-    return Console(
+        return _Console(file=stream, highlight=False, markup=False, emoji=False)
+    return _Console(
         file=stream,
         width=_plain_width(),
         color_system=None,

@@ -107,14 +107,20 @@ def test_several_pairs_of_a_round_count_as_one_figure() -> None:
 
 
 def test_nothing_is_said_in_proportion_to_zero() -> None:
+    (figure,) = figures(with_measurements(measured("method", 1, 0.01), measured("control", 1, 0.0)))
+    assert figure.to_control is None
+    assert figure.control == Spread(0.0, (0.0, 0.0), 1)
+
+
+def test_losses_are_not_put_in_proportion() -> None:
     (figure,) = figures(
         with_measurements(
-            measured("method", 1, 0.01, metric="udp_loss_ratio"),
-            measured("control", 1, 0.0, metric="udp_loss_ratio"),
+            measured("method", 1, 0.02, metric="udp_loss_ratio"),
+            measured("control", 1, 0.01, metric="udp_loss_ratio"),
         )
     )
     assert figure.to_control is None
-    assert figure.control == Spread(0.0, (0.0, 0.0), 1)
+    assert figure.method is not None
 
 
 def test_figures_come_in_a_fixed_order_and_unknown_metrics_last() -> None:

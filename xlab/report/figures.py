@@ -68,7 +68,7 @@ def figures(record: RunRecord) -> tuple[Figure, ...]:
     keys = {(m.metric, m.streams) for m in record.measurements}
     return tuple(
         _figure([m for m in record.measurements if (m.metric, m.streams) == key])
-        for key in sorted(keys, key=_order)
+        for key in sorted(keys, key=order)
     )
 
 
@@ -82,7 +82,8 @@ def datapath_class(record: RunRecord) -> DatapathClass:
     return "userspace" if "userspace" in record.environment.datapath.lower() else "kernel"
 
 
-def _order(key: tuple[str, int]) -> tuple[int, str, int]:
+def order(key: tuple[str, int]) -> tuple[int, str, int]:
+    """Sorts (metric, streams) into the order of METRICS."""
     metric, streams = key
     place = METRICS.index(metric) if metric in METRICS else len(METRICS)
     return place, metric, streams
@@ -90,6 +91,8 @@ def _order(key: tuple[str, int]) -> tuple[int, str, int]:
 
 def _figure(measurements: Sequence[Measurement]) -> Figure:
     first = measurements[0]
+    # Of two losses near zero the one may be any multiple of the other: that says nothing.
+    proportional = not first.metric.endswith("_ratio")
     method, control, baseline = (
         _by_round([m for m in measurements if m.route == route])
         for route in ("method", "control", "baseline")
@@ -101,8 +104,8 @@ def _figure(measurements: Sequence[Measurement]) -> Figure:
         method=_spread(method, _interval(measurements, "method")),
         control=_spread(control, _interval(measurements, "control")),
         baseline=_spread(baseline, _interval(measurements, "baseline")),
-        to_control=_ratio(method, control),
-        to_baseline=_ratio(method, baseline),
+        to_control=_ratio(method, control) if proportional else None,
+        to_baseline=_ratio(method, baseline) if proportional else None,
         failed_samples=sum(m.failed_samples for m in measurements if m.route == "method"),
     )
 
