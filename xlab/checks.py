@@ -345,7 +345,7 @@ def _label(target: Target) -> str:
 
 def _ping_failure(output: str) -> str:
     """Why there was no reply, in ping's words: the error a router sent, or silence."""
-    match = re.search(r"From (\S+) icmp_seq=\d+ (.+)", output)
+    match = re.search(r"From ([\d.]+):? icmp_seq=\d+ (.+)", output)
     return f"no reply; {match[1]}: {match[2]}" if match else "no reply"
 
 

@@ -23,14 +23,14 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from xlab.errors import NetlinkError
 
-_NLMSG_ERROR = 2
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLM_F_REQUEST, _NLM_F_ACK = 0x1, 0x4
-_NLM_F_EXCL, _NLM_F_CREATE = 0x200, 0x400
+_NLM_F_EXCL, _NLM_F_CREATE, _NLM_F_DUMP = 0x200, 0x400, 0x300
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_SETLINK = 16, 17, 19
 _RTM_NEWADDR, _RTM_DELADDR = 20, 21
 _RTM_NEWROUTE, _RTM_DELROUTE = 24, 25
-_RTM_NEWNEIGH = 28
+_RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
 _IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
@@ -40,7 +40,7 @@ _IFLA_BR_FORWARD_DELAY, _IFLA_BR_STP_STATE, _IFLA_BR_MCAST_SNOOPING = 1, 5, 23
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _NDA_DST, _NDA_LLADDR = 1, 2
-_NUD_PERMANENT = 0x80
+_NUD_NOARP, _NUD_PERMANENT = 0x40, 0x80
 _IFF_UP = 0x1
 _RTNH_F_ONLINK = 4
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RTN_UNICAST = 254, 3, 1
@@ -88,6 +88,44 @@ class Rtnl:
         except NetlinkError:
             return False
         return True
+
+    def forget_neighbours(self) -> None:
+        """Delete the dynamic ARP entries of this namespace, `ip neigh flush all`."""
+        with self._lock:
+            found = self._dump_neighbours()
+        gone = []
+        for index, state, address in found:
+            if not state & (_NUD_PERMANENT | _NUD_NOARP):
+                body = struct.pack("=BxxxiHBB", socket.AF_INET, index, 0, 0, 0)
+                body += _attribute(_NDA_DST, address)
+                gone.append((_RTM_DELNEIGH, 0, body, f"forget {IPv4Address(address)}"))
+        if gone:
+            try:
+                self.exchange(gone)
+            except NetlinkError as error:
+                if error.errno != errno.ENOENT:  # it expired by itself meanwhile
+                    raise
+
+    def _dump_neighbours(self) -> list[tuple[int, int, bytes]]:
+        """(interface index, state, IPv4 address) of every ARP entry."""
+        self._sequence += 1
+        flags = _NLM_F_REQUEST | _NLM_F_DUMP
+        body = struct.pack("=BxxxiHBB", socket.AF_INET, 0, 0, 0, 0)
+        header = struct.pack("=IHHII", 16 + len(body), _RTM_GETNEIGH, flags, self._sequence, 0)
+        self._socket.send(header + body)
+        found: list[tuple[int, int, bytes]] = []
+        while True:
+            answer = self._socket.recv(1 << 18)
+            offset = 0
+            while offset < len(answer):
+                length, kind, _, _, _ = struct.unpack_from("=IHHII", answer, offset)
+                if kind in (_NLMSG_DONE, _NLMSG_ERROR):
+                    return found
+                index, state = struct.unpack_from("=4xiH", answer, offset + 16)
+                attributes = _attributes(answer[offset + 28 : offset + length])
+                if _NDA_DST in attributes:
+                    found.append((index, state, attributes[_NDA_DST]))
+                offset += (length + 3) & ~3
 
     @contextmanager
     def batch(self) -> Iterator[Batch]:
@@ -342,6 +380,18 @@ def _attribute(kind: int, payload: bytes) -> bytes:
     return struct.pack("=HH", length, kind) + payload + bytes(-length % 4)
 
 
+def _attributes(data: bytes) -> dict[int, bytes]:
+    """The attributes of a message, by type."""
+    found, offset = {}, 0
+    while offset + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, offset)
+        if length < 4:
+            break
+        found[kind] = data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
+
+
 def _u32(kind: int, value: int) -> bytes:
     return struct.pack("=HHI", 8, kind, value)
 
@@ -372,14 +422,8 @@ def _extended_reason(message: bytes, flags: int) -> str:
     offset = 16 + 4 + 16
     if not flags & _NLM_F_CAPPED:
         offset = 16 + 4 + struct.unpack_from("=I", message, 20)[0]
-    while offset + 4 <= len(message):
-        length, kind = struct.unpack_from("=HH", message, offset)
-        if length < 4:
-            break
-        if kind == _NLMSGERR_ATTR_MSG:
-            return message[offset + 4 : offset + length].rstrip(b"\0").decode(errors="replace")
-        offset += (length + 3) & ~3
-    return ""
+    text = _attributes(message[offset:]).get(_NLMSGERR_ATTR_MSG, b"")
+    return text.rstrip(b"\0").decode(errors="replace")
 
 
 #: The errors callers tell apart.

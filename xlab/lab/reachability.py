@@ -24,6 +24,9 @@ _ECHO_REQUEST, _ECHO_REPLY = 8, 0
 _WINDOW = 256
 _RESEND_AFTER_S = 0.4
 
+#: Pairs at a time: two ARP entries each stay well below the machine's 1,024.
+_PORTION = 200
+
 
 def sample_pairs(nodes: Sequence[Node], *, most: int = 2000) -> list[tuple[Node, Node]]:
     """All ordered pairs, or a random `most` of them, the same ones for the same nodes."""
@@ -40,7 +43,27 @@ def sample_pairs(nodes: Sequence[Node], *, most: int = 2000) -> list[tuple[Node,
 def unreachable(
     pairs: Iterable[tuple[Node, Node | IPv4Address]], *, timeout_s: float = 3.0
 ) -> list[tuple[Node, Node | IPv4Address]]:
-    """Those of `pairs` (source, target) from which no echo reply came back within `timeout_s`."""
+    """Those of `pairs` (source, target) from which no echo reply came back in `timeout_s`.
+
+    A pair on one segment makes an ARP entry at either end, and the kernel keeps one table for all
+    namespaces of the machine (1,024 dynamic entries, gc_thresh3).  So many pairs go by portions,
+    and the entries of one are forgotten before the next.
+    """
+    waiting = list(pairs)
+    if len(waiting) <= _PORTION:
+        return _unreachable(waiting, timeout_s)
+    silent = []
+    for start in range(0, len(waiting), _PORTION):
+        portion = waiting[start : start + _PORTION]
+        silent += _unreachable(portion, timeout_s)
+        for node in {n for pair in portion for n in pair if isinstance(n, Node)}:
+            node.rtnl.forget_neighbours()
+    return silent
+
+
+def _unreachable(
+    pairs: Sequence[tuple[Node, Node | IPv4Address]], timeout_s: float
+) -> list[tuple[Node, Node | IPv4Address]]:
     by_source: dict[Node, list[Node | IPv4Address]] = {}
     for source, target in pairs:
         by_source.setdefault(source, []).append(target)
