@@ -123,7 +123,7 @@ def _netperf(trial: Trial) -> Sampled:
     round_trip_s = first_contact(pair)
     argv = [
         "netperf", "-4", "-P", "0", "-t", "TCP_RR", "-H", str(pair.target.address),
-        "-l", str(_length(rr_s, round_trip_s)), "-D", f"-{_RR_INTERVAL_S:g}",
+        "-l", str(netperf_length(rr_s, round_trip_s)), "-D", f"-{_RR_INTERVAL_S:g}",
         # -D of the test: TCP_NODELAY at both ends.
         "--", "-D", "-r", "1,1", "-k", ",".join(NETPERF_KEYS),
     ]  # fmt: skip
@@ -139,7 +139,7 @@ def _netperf(trial: Trial) -> Sampled:
         return trial.failed("tcp_rr_latency_ms", "ms", error, **detail)
 
 
-def _length(rr_s: float, round_trip_s: float | None) -> int:
+def netperf_length(rr_s: float, round_trip_s: float | None) -> int:
     """netperf's -l: whole seconds, else (negative) as many transactions as take about as long.
 
     netperf takes 0.5 for 0, which is for ever.  A transaction costs no less than 40 us even where

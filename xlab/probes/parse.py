@@ -104,7 +104,11 @@ def parse_iperf(client: str, server: str) -> Iperf:
         if interval.seconds > 0 and (not intervals or interval.start_s > intervals[-1].start_s):
             intervals.append(interval)
     end = _object(sender, "end")
-    streams = [_object(stream, "sender") for stream in _list(end, "streams") if "sender" in stream]
+    streams = [
+        _object(stream, "sender")
+        for stream in _list(end, "streams")
+        if isinstance(stream, dict) and "sender" in stream
+    ]
     rtts_us = [_number(stream, "mean_rtt") for stream in streams if "mean_rtt" in stream]
     sent = _object(end, "sum_sent") if "sum_sent" in end else _object(end, "sum")
     return Iperf(

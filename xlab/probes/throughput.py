@@ -55,7 +55,7 @@ def probe_tcp(pair: Pair, plan: Plan, idle: Usage) -> Sampled:
             ),
             trial.raw,
         )
-    return Sampled((_tcp_rate(trial, transfer), _cpu_cost(trial, transfer, idle)), trial.raw)
+    return Sampled((_tcp_rate(trial, transfer), cpu_cost(trial, transfer, idle)), trial.raw)
 
 
 def probe_tcp_parallel(pair: Pair, plan: Plan) -> Sampled:
@@ -123,7 +123,7 @@ def _tcp_rate(trial: Trial, transfer: Transfer) -> Measurement:
     )
 
 
-def _cpu_cost(trial: Trial, transfer: Transfer, idle: Usage) -> Measurement:
+def cpu_cost(trial: Trial, transfer: Transfer, idle: Usage) -> Measurement:
     """Busy time of the whole machine for each 10^9 bytes that arrived, beyond its idle load."""
     usage, gigabytes = transfer.usage, transfer.iperf.received_bytes / 1e9
     idle_s = idle.busy_share * usage.elapsed_s
@@ -165,13 +165,14 @@ def _run_iperf(trial: Trial, seconds: float, *options: str) -> Transfer:
             # iperf3 counts whole seconds; it is told to stop earlier.
             _end(client, after_s=set_up_s + (seconds if seconds < ceil(seconds) else seconds + 2))
             usage = end_window()
-        _end(server, after_s=1 + set_up_s)
+        # A client that failed leaves behind a server that would wait for another.
+        _end(server, after_s=set_up_s + (0.5 if client.poll() else 1.0))
         trial.keep("client.json", client.stdout())
         trial.keep("server.json", server.stdout())
         if not client.stdout().strip():
             raise XlabError(f"iperf3 client: {client.stderr_tail().strip() or 'no output'}")
         iperf = parse_iperf(client.stdout(), server.stdout())
-    omit_s = _omitted_s(seconds, round_trip_s)
+    omit_s = omitted_s(seconds, round_trip_s)
     counted = without_start(iperf.intervals, omit_s=omit_s, interval_s=INTERVAL_S)
     intervals = widened(counted)
     if not any(i.bytes for i in intervals):
@@ -212,7 +213,7 @@ def _end(process: Process, *, after_s: float) -> None:
             pass
 
 
-def _omitted_s(seconds: float, round_trip_s: float) -> float:
+def omitted_s(seconds: float, round_trip_s: float) -> float:
     """How much of the beginning does not count: slow start, flow set-up, filling of buffers.
 
     A fifth, ten round trips where those are more, but never more than half.

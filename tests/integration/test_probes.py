@@ -1,0 +1,234 @@
+"""Probes between two nodes of a sandbox, over paths whose properties are known.
+
+h1 ── br0 (wire) ── h2        10.0.0.1 and .2
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from xlab import controller, sandbox
+from xlab.errors import CapabilityError, XlabError
+from xlab.lab.node import Node
+from xlab.probes import PROBES, Pair, Plan, Sampled, measure_round
+from xlab.probes import latency as latency_probes
+from xlab.probes.latency import probe_rr
+from xlab.probes.throughput import probe_udp
+
+pytestmark = pytest.mark.sandbox
+
+QUICK = Plan.of(1.0, quick=True)
+Measured = dict[str, dict[str, Any]]
+
+
+def two_hosts() -> tuple[Pair, Node]:
+    """The pair, and the wire between with its ports s1 and s2."""
+    h1, h2, wire = Node("h1"), Node("h2"), Node("wire")
+    wire.add_bridge("br0")
+    with wire.rtnl.batch() as batch:
+        for number, host in enumerate((h1, h2), 1):
+            batch.add_veth(f"s{number}", "eth0", peer_namespace=host.namespaces.net, master="br0")
+    h1.add_address("eth0", "10.0.0.1/24")
+    h2.add_address("eth0", "10.0.0.2/24")
+    return Pair(h1, h2, "method"), wire
+
+
+def by_probe(sampled: list[Sampled]) -> Measured:
+    """Measurements as plain data, "udp udp_loss_ratio" say to its fields, and all raw files."""
+    found: Measured = {"raw": {}}
+    for each in sampled:
+        found["raw"].update({name: len(content) for name, content in each.raw.items()})
+        for measurement in each.measurements:
+            key = f"{measurement.probe} {measurement.metric}"
+            found[key] = dataclasses.asdict(measurement)
+    return found
+
+
+def measure(pair: Pair, plan: Plan = QUICK, probes: Sequence[str] = PROBES) -> Measured:
+    return by_probe(list(measure_round([pair], plan, random.Random(1), probes)))
+
+
+# -- what runs inside; each makes a lab of its own -------------------------------------------------
+
+
+def all_well() -> Measured:
+    pair, _ = two_hosts()
+    return measure(pair)
+
+
+def black_hole() -> Measured:
+    """Full-size packets vanish at the second port, and nobody tells the sender."""
+    pair, wire = two_hosts()
+    for host in (pair.source, pair.target):
+        host.run(["ethtool", "-K", "eth0", "tso", "off", "gso", "off", "gro", "off"])
+    wire.set_mtu("s2", 1400)
+    return measure(pair)
+
+
+def dead_path() -> Measured:
+    pair, wire = two_hosts()
+    wire.set_down("s2")
+    return measure(pair, probes=["rtt", "tcp-parallel"])
+
+
+def nobody_there() -> Measured:
+    """No route: the tools fail at once, each in its own way."""
+    pair, _ = two_hosts()
+    pair.source.delete_address("eth0", "10.0.0.1/24")
+    return measure(pair)
+
+
+def slow_link() -> Measured:
+    """20 Mbit/s towards h2; UDP is offered at twice that."""
+    pair, wire = two_hosts()
+    rate = ["rate", "20mbit", "burst", "4kb", "latency", "20ms"]
+    try:
+        wire.run(["tc", "qdisc", "add", "dev", "s2", "root", "tbf", *rate])
+    except XlabError as error:
+        raise CapabilityError(f"no token bucket filter (sch_tbf): {error}") from error
+    plan = dataclasses.replace(QUICK, udp_s=1.0)
+    found = measure(pair, plan)
+    found |= by_probe([probe_udp(pair, plan, 40e6 / 0.9)])
+    return found
+
+
+def without_netperf() -> Measured:
+    pair, _ = two_hosts()
+    missing = CapabilityError("`netperf` is not installed")
+    with mock.patch.object(latency_probes, "find_program", side_effect=missing):
+        return by_probe([probe_rr(pair, QUICK)])
+
+
+LABS: dict[str, Callable[[], Measured]] = {
+    lab.__name__: lab
+    for lab in (all_well, black_hole, dead_path, nobody_there, slow_link, without_netperf)
+}
+
+
+@pytest.fixture(name="measured")
+def measured_in_a_sandbox(request: pytest.FixtureRequest) -> Iterator[Measured]:
+    """What the lab that the test names has measured, in a sandbox that is gone afterwards."""
+    lab = LABS[request.param]
+    handlers: dict[str, controller.Handler] = {"measure": lambda _arguments, _emit: lab()}
+    try:
+        with warnings.catch_warnings():
+            # Python 3.12 warns of any fork while there are threads, numpy's own among them; the
+            # child runs no code that could wait for one of them.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            box = sandbox.launch(lambda *channels: controller.serve(handlers, *channels))
+    except CapabilityError as error:
+        pytest.skip(str(error))
+    with box:
+        assert box.channel is not None
+        client = controller.Client(box.channel)
+        try:
+            yield client.call("measure", {})
+        except CapabilityError as error:
+            pytest.skip(str(error))
+        finally:
+            client.close()
+
+
+def measured_by(lab: Callable[[], Measured]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("measured", [lab.__name__], indirect=True)
+
+
+def median(measured: Measured, key: str) -> float:
+    value = measured[key]["median"]
+    assert isinstance(value, float), measured[key]
+    return value
+
+
+# --------------------------------------------------------------------------------- what must hold
+
+
+@measured_by(all_well)
+def test_every_probe_gives_figures_and_keeps_its_raw_output(measured: Measured) -> None:
+    raw = measured.pop("raw")
+    assert set(measured) == {
+        "rtt icmp_rtt_ms", "rr tcp_rr_latency_ms", "tcp tcp_bits_per_second",
+        "tcp cpu_seconds_per_gigabyte", "tcp-parallel tcp_bits_per_second",
+        "udp udp_bits_per_second", "udp udp_loss_ratio",
+    }  # fmt: skip
+    for key, measurement in measured.items():
+        if key == "tcp cpu_seconds_per_gigabyte" and measurement["failed_samples"]:
+            # A machine busy with other things may be no busier with ours.
+            continue
+        assert measurement["median"] is not None, measurement
+        assert measurement["failed_samples"] == 0
+        assert measurement["direction"] == "h1 > h2"
+        assert set(measurement["detail"]["raw"]) <= set(raw)
+    assert min(raw.values()) > 100
+    assert {name.split("-", 5)[5] for name in raw} >= {
+        "rtt-ping.txt", "tcp-client.json", "tcp-server.json", "udp-server.json",
+    }  # fmt: skip
+    rtt = measured["rtt icmp_rtt_ms"]
+    assert len(rtt["samples"]) == round(QUICK.rtt_s / 0.01)
+    assert rtt["detail"]["first_ms_left_out"] > 0
+    assert measured["tcp-parallel tcp_bits_per_second"]["streams"] == 4
+    assert 0 <= median(measured, "udp udp_loss_ratio") <= 1
+
+
+@measured_by(black_hole)
+def test_an_mtu_black_hole_fails_what_is_full_size_and_nothing_else(measured: Measured) -> None:
+    assert median(measured, "rtt icmp_rtt_ms") > 0
+    assert median(measured, "rr tcp_rr_latency_ms") > 0
+    for key in ("tcp tcp_bits_per_second", "tcp-parallel tcp_bits_per_second"):
+        assert (measured[key]["samples"], measured[key]["failed_samples"]) == ([], 1)
+        assert "do full-size packets get through?" in measured[key]["detail"]["error"]
+    assert measured["tcp cpu_seconds_per_gigabyte"]["failed_samples"] == 1
+    for key in ("udp udp_bits_per_second", "udp udp_loss_ratio"):
+        assert measured[key]["median"] is None
+        assert "nothing to offer" in measured[key]["detail"]["error"]
+
+
+@measured_by(dead_path)
+def test_a_dead_path_fails_every_sample(measured: Measured) -> None:
+    measured.pop("raw")
+    assert set(measured) == {"rtt icmp_rtt_ms", "tcp-parallel tcp_bits_per_second"}
+    for measurement in measured.values():
+        assert (measurement["samples"], measurement["median"]) == ([], None)
+        assert measurement["failed_samples"] >= 1
+    assert measured["rtt icmp_rtt_ms"]["failed_samples"] == round(QUICK.rtt_s / 0.01)
+    error = measured["tcp-parallel tcp_bits_per_second"]["detail"]["error"]
+    assert "connect" in error
+
+
+@measured_by(nobody_there)
+def test_a_host_without_a_route_fails_every_sample(measured: Measured) -> None:
+    measured.pop("raw")
+    for measurement in measured.values():
+        assert (measurement["samples"], measurement["median"]) == ([], None)
+        assert measurement["failed_samples"] == 1
+    assert "unreachable" in measured["rtt icmp_rtt_ms"]["detail"]["error"]
+    assert "unable to connect" in measured["tcp tcp_bits_per_second"]["detail"]["error"]
+
+
+@measured_by(slow_link)
+def test_the_figures_of_a_link_of_20_megabits(measured: Measured) -> None:
+    """1448 of 1514 bytes a frame are TCP's data, 1472 are UDP's; 40 offered, half of it lost."""
+    assert median(measured, "tcp tcp_bits_per_second") == pytest.approx(19.1e6, rel=0.1)
+    assert median(measured, "tcp-parallel tcp_bits_per_second") == pytest.approx(19.1e6, rel=0.2)
+    assert median(measured, "udp udp_bits_per_second") == pytest.approx(19.4e6, rel=0.1)
+    assert median(measured, "udp udp_loss_ratio") == pytest.approx(0.515, abs=0.06)
+    detail = measured["udp udp_bits_per_second"]["detail"]
+    assert detail["offered_bits_per_second"] == 40_000_000
+    assert detail["datagram_bytes"] == 1472
+
+
+@measured_by(without_netperf)
+def test_our_own_transactions_stand_in_for_netperf(measured: Measured) -> None:
+    measurement = measured["rr tcp_rr_latency_ms"]
+    assert measurement["detail"]["tool"] == "xlab"
+    assert median(measured, "rr tcp_rr_latency_ms") > 0
+    assert len(measurement["samples"]) >= 3
+    detail = measurement["detail"]
+    assert detail["p50_ms"] <= detail["p90_ms"] <= detail["p99_ms"]
+    assert list(measured["raw"]) == ["b1-r1-method-h1-h2-rr-rr.json"]

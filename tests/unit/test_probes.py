@@ -1,0 +1,185 @@
+"""What probes decide without a lab: order, durations, figures out of facts."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xlab.errors import CapabilityError, XlabError
+from xlab.probes import PROBES, Pair, Plan, shuffled
+from xlab.probes.cpu import Usage, measure_idle, start_measuring
+from xlab.probes.facts import Trial
+from xlab.probes.latency import netperf_length, raise_if_incapable, summarise
+from xlab.probes.parse import Interval, Iperf
+from xlab.probes.throughput import Transfer, cpu_cost, omitted_s
+
+if TYPE_CHECKING:
+    from xlab.lab.node import Node
+
+
+class Named:
+    """Stands for a node where its name is all that matters."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+PAIR = Pair(cast("Node", Named("h1/c1")), cast("Node", Named("h2/c1")), "method")
+QUICK = Plan.of(1.0, quick=True)
+
+
+# ------------------------------------------------------------------------------------------- order
+
+
+@given(st.integers(0, 5), st.integers())
+def test_each_probe_of_each_pair_once_and_tcp_before_udp(pairs: int, seed: int) -> None:
+    order = shuffled(pairs, PROBES, random.Random(seed))
+    assert Counter(order) == Counter((n, probe) for n in range(pairs) for probe in PROBES)
+    for number in range(pairs):
+        assert order.index((number, "tcp")) < order.index((number, "udp"))
+
+
+def test_the_order_is_random_and_can_be_told_again() -> None:
+    orders = [tuple(shuffled(3, PROBES, random.Random(seed))) for seed in range(20)]
+    assert len(set(orders)) == 20
+    assert orders[7] == tuple(shuffled(3, PROBES, random.Random(7)))
+    # Neither a pair nor a probe is always first.
+    assert len({number for (number, _), *_ in orders}) == 3
+    assert len({probe for (_, probe), *_ in orders}) >= 4
+
+
+def test_a_probe_left_out_is_not_missed() -> None:
+    assert shuffled(1, ["udp"], random.Random(0)) == [(0, "udp")]
+    assert sorted(shuffled(2, ["rtt"], random.Random(0))) == [(0, "rtt"), (1, "rtt")]
+
+
+# --------------------------------------------------------------------------------------- durations
+
+
+def test_a_quick_round_of_three_pairs_fits_its_budget() -> None:
+    seconds = QUICK.tcp_s + QUICK.tcp_parallel_s + QUICK.udp_s + QUICK.rtt_s + QUICK.rr_s
+    assert QUICK.idle_s + 3 * seconds < 8.0
+    plan = Plan.of(3.0, round=2, build=3, daemon_pids=[7])
+    assert (plan.tcp_s, plan.udp_s, plan.rr_s, plan.idle_s) == (3.0, 3.0, 1.0, 3.0)
+    assert (plan.round, plan.build, plan.daemon_pids) == (2, 3, [7])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "round_trip_s", "omitted"),
+    [
+        (0.5, 0.0, 0.1),
+        (1.0, 0.0001, 0.2),
+        (3.0, 0.0001, 0.6),
+        (3.0, 0.1, 1.0),
+        (1.0, 0.4, 0.5),
+    ],
+)
+def test_how_much_of_the_beginning_does_not_count(
+    seconds: float, round_trip_s: float, omitted: float
+) -> None:
+    assert omitted_s(seconds, round_trip_s) == omitted
+
+
+def test_netperf_is_given_whole_seconds_or_a_number_of_transactions() -> None:
+    assert netperf_length(2.0, None) == 2
+    assert netperf_length(0.3, 0.001) == -300
+    # Without knowing the round trip, or on a very short one: as on a fast path.
+    assert netperf_length(0.3, None) == netperf_length(0.3, 5e-6) == -7500
+    assert netperf_length(0.3, 0.2) == -20
+
+
+# --------------------------------------------------------------------------------------- figures
+
+
+def transfer(received_bytes: int, usage: Usage) -> Transfer:
+    intervals = (Interval(0.0, 1.0, received_bytes),)
+    return Transfer(
+        Iperf("3.18", intervals, received_bytes, 0.0, None, None, None), intervals, usage, {}
+    )
+
+
+def test_cpu_cost_is_busy_time_beyond_idle_load_for_each_gigabyte() -> None:
+    """Idle at 0.2 busy seconds a second; 2 GB in 2 s that cost 3.4 s: 3.0 s, 1.5 a gigabyte."""
+    idle = Usage(elapsed_s=0.5, busy_s=0.1, daemons_s={})
+    usage = Usage(elapsed_s=2.0, busy_s=3.4, daemons_s={"ovs-vswitchd[7]": 1.0})
+    measured = cpu_cost(Trial("tcp", PAIR, QUICK), transfer(2_000_000_000, usage), idle)
+    assert measured.metric == "cpu_seconds_per_gigabyte"
+    assert list(measured.samples) == [pytest.approx(1.5)]
+    assert measured.detail["daemon_cpu_seconds_per_gigabyte"] == {"ovs-vswitchd[7]": 0.5}
+
+
+def test_cpu_cost_below_the_idle_load_is_a_failed_sample() -> None:
+    idle = Usage(elapsed_s=1.0, busy_s=1.9, daemons_s={})
+    usage = Usage(elapsed_s=1.0, busy_s=1.8, daemons_s={})
+    measured = cpu_cost(Trial("tcp", PAIR, QUICK), transfer(1000, usage), idle)
+    assert (measured.samples, measured.median, measured.failed_samples) == ((), None, 1)
+    assert "no busier" in measured.detail["error"]
+
+
+def test_the_window_holds_what_a_process_used_in_it() -> None:
+    end = start_measuring([os.getpid(), 2**22 + 1])
+    begun = time.process_time()
+    while time.process_time() - begun < 0.05:
+        pass
+    usage = end()
+    (name,) = usage.daemons_s
+    assert name.endswith(f"[{os.getpid()}]")
+    assert usage.daemons_s[name] >= 0.03
+    assert usage.busy_s >= 0.03
+    assert usage.elapsed_s > 0
+
+
+def test_the_idle_window_is_as_long_as_asked() -> None:
+    usage = measure_idle(0.02)
+    assert usage.elapsed_s >= 0.02
+    assert 0 <= usage.busy_share <= 2 * (os.cpu_count() or 1)
+    assert Usage(0.0, 0.0, {}).busy_share == 0.0
+
+
+def test_transactions_are_summed_up_as_netperf_does() -> None:
+    """100 of 1 ms, then 10 of 10 ms: four intervals of 50 ms."""
+    result = summarise([0.001] * 100 + [0.010] * 10)
+    assert list(result.interval_means_ms) == pytest.approx([1, 1, 10, 10])
+    assert result.mean_ms == pytest.approx(200 / 110)
+    assert [result.p50_ms, result.p99_ms] == pytest.approx([1, 10])
+    assert result.transactions_per_second == pytest.approx(110 / 0.2)
+    with pytest.raises(XlabError, match="no transaction"):
+        summarise([])
+
+
+# ------------------------------------------------------------------------------ what is kept of it
+
+
+def test_a_measurement_says_where_its_raw_output_is() -> None:
+    trial = Trial("tcp-parallel", PAIR, Plan.of(1.0, round=2, build=3), streams=4)
+    trial.keep("client.json", "{}")
+    trial.keep("server.json", "")
+    measured = trial.measurement("tcp_bits_per_second", "bit/s", [3.0, 1.0, 2.0], detail={"a": 1})
+    name = "b3-r2-method-h1.c1-h2.c1-tcp-parallel-client.json"
+    assert trial.raw == {name: b"{}"}
+    assert measured.detail == {"a": 1, "raw": [name]}
+    assert (measured.direction, measured.route) == ("h1/c1 > h2/c1", "method")
+    assert (measured.streams, measured.round, measured.build) == (4, 2, 3)
+    assert (measured.median, measured.ci95) == (2.0, (1.0, 3.0))
+    assert measured.started_at.endswith("+00:00")
+
+
+def test_a_failure_has_no_figure_but_a_reason() -> None:
+    trial = Trial("rtt", PAIR, QUICK)
+    (measured,) = trial.failed("icmp_rtt_ms", "ms", XlabError("no route"), tool="ping").measurements
+    assert (measured.samples, measured.median, measured.ci95) == ((), None, None)
+    assert measured.failed_samples == 1
+    assert measured.detail == {"tool": "ping", "error": "no route", "raw": []}
+
+
+def test_a_missing_tool_is_no_failed_sample() -> None:
+    raise_if_incapable(XlabError("the path is dead"))
+    with pytest.raises(CapabilityError):
+        raise_if_incapable(CapabilityError("`iperf3` is not installed"))
