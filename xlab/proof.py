@@ -186,4 +186,4 @@ def _negative_control(flow: Flow, *, round_trip_s: float, lossy: bool) -> tuple[
     effect = "stops" if during == 0 else f"{during} of 5 replies"
     back = "back" if after else "NOT back"
     detail = f"{flow.cut_text}: {effect}; healed: {back}"
-    return went_as_predicted and after == 1, detail, "\n".join(transcript)
+    return went_as_predicted and after > 0, detail, "\n".join(transcript)
