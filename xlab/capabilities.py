@@ -89,6 +89,7 @@ class Machine:
     tun: Capability
     netem: Capability
     tbf: Capability
+    packet_sockets: Capability
     overlayfs: Capability
     bridge_netfilter: Capability
     #: The hard limit of open files; a node of a lab takes four.
@@ -128,6 +129,7 @@ DRIVERS: Mapping[str, Driver] = {
     "tun": Driver("tun", "CONFIG_TUN"),
     "netem": Driver("sch_netem", "CONFIG_NET_SCH_NETEM"),
     "tbf": Driver("sch_tbf", "CONFIG_NET_SCH_TBF"),
+    "packet_sockets": Driver("af_packet", "CONFIG_PACKET"),
     "overlayfs": Driver("overlay", "CONFIG_OVERLAY_FS"),
     "bridge_netfilter": Driver("br_netfilter", "CONFIG_BRIDGE_NETFILTER"),
 }
@@ -461,6 +463,9 @@ def assess(seen: Observation) -> Machine:
         tun=_tun(seen),
         netem=_driver(seen, "netem", "rate, delay, jitter and loss on links, by the kernel"),
         tbf=_driver(seen, "tbf", "rates of links, by the kernel"),
+        packet_sockets=_driver(
+            seen, "packet_sockets", "captures, and links with a delay without netem", on_demand=True
+        ),
         overlayfs=_overlayfs(seen),
         bridge_netfilter=_driver(
             seen, "bridge_netfilter", "iptables seeing frames that a bridge forwards"

@@ -290,7 +290,7 @@ def test_probe_leaves_no_child_and_no_descriptor() -> None:
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
     assert machine.kernel == os.uname().release
-    assert len(machine.capabilities) == 11
+    assert len(machine.capabilities) == 12
 
 
 def test_environment_facts_describe_this_machine() -> None:

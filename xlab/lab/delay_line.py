@@ -4,7 +4,7 @@
     uplink <──send── Direction: queued until its time, or lost? <──ring── port
 
     python -m xlab.lab.delay_line IF_A IF_B [--delay-ms D] [--jitter-ms J] [--loss-ratio L]
-           [--rate-bits-per-second R [--queue-bytes Q]] [--slot-bytes S] [--seed N]
+           [--rate-bits-per-second R [--queue-bytes Q]] [--frame-bytes F] [--seed N]
 
 Forwards between two interfaces of its network namespace, which must be up and serve nothing else.
 Prints "ready" when both are bound, and when it is told to end (SIGTERM) one line of JSON: what has
@@ -19,9 +19,10 @@ the hardware to cut passes whole, its checksum still to be filled in.  Two thing
 - A virtio header says nothing of encapsulation: the kernel drops a tunnel's segments instead of
   handing them over.  The end points must cut them themselves (tx-udp_tnl-segmentation off, ...).
 
-Packets are taken from a ring shared with the kernel (PACKET_RX_RING, TPACKET_V2).  The ordinary
-receive queue is bounded by net.core.rmem_max, on stock kernels 208 KB: six segments, and thousands
-of retransmits a second.  A ring has no such bound, and takes no system call for each packet.
+Packets are taken from a ring shared with the kernel (PACKET_RX_RING, TPACKET_V2): no system call
+for each, and no bound by net.core.rmem_max.  Where that is large, or we are root, a ring has 5,000
+slots for single packets, and segments come by the receive queue.  On stock kernels the queue would
+hold six segments (208 KB, thousands of retransmits a second), so the ring has 120 slots for either.
 
 Started as a program of its own, once for each link: this file imports the standard library only.
 """
@@ -186,8 +187,8 @@ _PACKET_VNET_HDR, _PACKET_IGNORE_OUTGOING = 15, 23
 _TPACKET_V2 = 1
 _ETH_P_ALL, _ETH_P_8021Q = 3, 0x8100
 
-#: Status of a slot, linux/if_packet.h: ours to read; the whole packet is in the receive queue
-#: because the slot is too small; a VLAN tag was taken out, and of which protocol.
+#: Status of a slot, linux/if_packet.h: ours to read; too small, so the packet is in the receive
+#: queue, whole; a VLAN tag was taken out, and of which protocol.
 _USER, _COPY, _VLAN_VALID, _VLAN_PROTOCOL_VALID = 0x1, 0x2, 0x10, 0x40
 
 #: Memory of an interface's ring, halved while the kernel cannot give as much.
@@ -197,10 +198,11 @@ _BLOCK_BYTES = 1024 * 1024
 _ALIGNMENT = 16
 #: struct tpacket2_hdr, struct sockaddr_ll and the virtio header lie before the packet in a slot.
 _SLOT_OVERHEAD_BYTES = 128
-#: Slots hold the largest packet, unless told otherwise.
-DEFAULT_SLOT_BYTES = LARGEST_BYTES + _SLOT_OVERHEAD_BYTES
+#: The receive queue takes the segments if it is as large as this: some sixty of 64 KB.
+_ENOUGH_QUEUE_BYTES = 4 * 1024 * 1024
 
-_SEND_BUFFER_BYTES = 32 * 1024 * 1024
+_SO_RCVBUFFORCE = 33
+_BUFFER_BYTES = 32 * 1024 * 1024
 
 #: Packets taken from one side before those whose time has come are sent: keeps them punctual.
 _BATCH = 16
@@ -209,8 +211,11 @@ _BATCH = 16
 class Interface:
     """A packet socket that takes what comes in at an interface, and sends out there."""
 
-    def __init__(self, name: str, *, slot_bytes: int = DEFAULT_SLOT_BYTES) -> None:
-        """Raises OSError: no such interface, not permitted, or no memory for the ring."""
+    def __init__(self, name: str, *, frame_bytes: int, segments: bool) -> None:
+        """`frame_bytes`: the largest single packet; `segments`: whether larger ones are common.
+
+        Raises OSError: no such interface, not permitted, or no memory for the ring.
+        """
         # Protocol 0: nothing is received before the ring is there.
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         set_option = self.socket.setsockopt
@@ -220,8 +225,15 @@ class Interface:
         set_option(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         # A packet larger than its slot goes to the receive queue as well, whole.
         set_option(_SOL_PACKET, _PACKET_COPY_THRESH, 1)
-        set_option(socket.SOL_SOCKET, socket.SO_RCVBUF, _SEND_BUFFER_BYTES)
-        set_option(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        set_option(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+        try:
+            set_option(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+        except PermissionError:
+            # In a user namespace: net.core.rmem_max is the limit.
+            set_option(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
+        queue_bytes = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        by_queue = not segments or queue_bytes >= _ENOUGH_QUEUE_BYTES
+        slot_bytes = _SLOT_OVERHEAD_BYTES + (frame_bytes if by_queue else LARGEST_BYTES)
         self.socket.setblocking(False)
         self._memory, self._slots = self._map_ring(-(-slot_bytes // _ALIGNMENT) * _ALIGNMENT)
         self._words = memoryview(self._memory).cast("I")
@@ -349,8 +361,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The kernel may wake us 50 microseconds late unless told otherwise, prctl(2).
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(1), 0, 0, 0)
     try:
-        a = Interface(options.a, slot_bytes=options.slot_bytes)
-        b = Interface(options.b, slot_bytes=options.slot_bytes)
+        # Where packets are lost, end points cut segments themselves.
+        segments = not options.loss_ratio
+        a = Interface(options.a, frame_bytes=options.frame_bytes, segments=segments)
+        b = Interface(options.b, frame_bytes=options.frame_bytes, segments=segments)
     except OSError as error:
         sys.stderr.write(f"delay_line: {options.a} - {options.b}: {error.strerror}\n")
         return 1
@@ -376,12 +390,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--queue-bytes", type=float, default=1e6, help="how much may wait for the rate"
     )
-    parser.add_argument(
-        "--slot-bytes",
-        type=int,
-        default=DEFAULT_SLOT_BYTES,
-        help="of the receive ring; larger packets pass, but few of them at a time",
-    )
+    parser.add_argument("--frame-bytes", type=int, default=1518, help="the largest single packet")
     parser.add_argument("--seed", type=int, help="of loss and jitter")
     return parser
 

@@ -1,0 +1,348 @@
+"""Link conditions on real links: impose them, send, and see what has become of the packets.
+
+h1: eth0 ── s1-eth1 [joint] ── bridge s1 ── [joint] s1-eth2 ── eth0 :h2
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from xlab import capabilities, controller, sandbox
+from xlab.capabilities import Machine
+from xlab.errors import DaemonError
+from xlab.lab import conditions
+from xlab.lab.conditions import Backend, Imposed, LinkConditions
+from xlab.lab.node import Node
+from xlab.processes import wait_until
+
+Story = Callable[[], Any]
+
+DELAY = LinkConditions(delay_ms=5.0)
+RATE = LinkConditions(rate_bits_per_second=20e6)
+LOSS = LinkConditions(loss_ratio=0.05)
+
+#: TCG makes everything slower; shapes and lower bounds hold all the same.
+IN_GUEST = "XLAB_GUEST" in os.environ
+
+
+def in_sandbox(story: Story) -> Any:
+    """Run `story` as part of a lab's pid 1; what it returns comes back as JSON would have it."""
+    machine = capabilities.probe()
+    if not machine.namespaces.usable:
+        pytest.skip(machine.namespaces.detail)
+
+    def serve(channel: socket.socket | None, listener: socket.socket | None) -> NoReturn:
+        def tell(arguments: Mapping[str, Any], emit: controller.Emit) -> Any:
+            return story()
+
+        controller.serve({"tell": tell}, channel, listener)
+
+    with sandbox.launch(serve) as lab:
+        assert lab.channel is not None
+        with closing(controller.Client(lab.channel)) as client:
+            return client.call("tell", {})
+
+
+class Wires:
+    """Two hosts at one switch, both links with the same conditions."""
+
+    def __init__(self, asked: LinkConditions, backend: Backend, *, mtu: int = 1500) -> None:
+        self.wire = Node("wire")
+        self.wire.add_bridge("s1")
+        self.hosts = (Node("h1"), Node("h2"))
+        self.imposed: list[Imposed] = []
+        for number, host in enumerate(self.hosts, 1):
+            uplink = f"s1-eth{number}"
+            with self.wire.rtnl.batch() as batch:
+                batch.add_veth(uplink, "eth0", peer_namespace=host.namespaces.net, mtu=mtu)
+            imposed = conditions.impose(self.wire, uplink, asked, backend, mtu=mtu)
+            self.wire.add_to_bridge("s1", imposed.port)
+            host.add_address("eth0", f"10.0.0.{number}/24")
+            conditions.switch_off(host, "eth0", imposed)
+            self.imposed.append(imposed)
+
+    def require_alive(self) -> None:
+        for imposed in self.imposed:
+            imposed.require_alive()
+
+
+def measured(asked: LinkConditions, backend: Backend) -> conditions.Measured:
+    def story() -> Any:
+        wires = Wires(asked, backend)
+        result = conditions.measure(*wires.hosts, [asked, asked])
+        wires.require_alive()
+        return dataclasses.asdict(result)
+
+    return conditions.Measured(**in_sandbox(story))
+
+
+def require(machine: Machine, name: str) -> None:
+    capability = getattr(machine, name)
+    if not capability.live:
+        if IN_GUEST:
+            pytest.fail(f"the guest's kernel lacks {name}: {capability.detail}")
+        pytest.skip(capability.detail)
+
+
+BACKENDS = [
+    pytest.param("netem", marks=pytest.mark.kernel),
+    pytest.param("delay-line", marks=[pytest.mark.sandbox, pytest.mark.kernel]),
+]
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> Backend:
+    chosen = Backend(request.param)
+    if chosen is Backend.NETEM:
+        require(capabilities.probe(), "netem")
+    return chosen
+
+
+# -- what conditions come to -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+def test_two_links_delay_a_round_trip_four_times(backend: Backend) -> None:
+    found = measured(DELAY, backend)
+    assert set(found.values) == {"rtt_ms"}
+    assert 19.9 <= found.values["rtt_ms"] <= (60 if IN_GUEST else 30)
+    if not IN_GUEST:
+        assert list(found.doubts) == []
+
+
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+def test_loss_is_lost_on_every_link_in_each_direction(backend: Backend) -> None:
+    found = measured(LOSS, backend)
+    assert set(found.values) == {"loss_ratio"}
+    # Two links one way: 9.75 %; a hundred round trips show it within four standard deviations.
+    assert 0.02 <= found.values["loss_ratio"] <= 0.19
+
+
+@pytest.mark.parametrize(
+    "backend", [*BACKENDS, pytest.param("tbf", marks=pytest.mark.sandbox)], indirect=True
+)
+def test_a_rate_is_the_rate_of_the_path(backend: Backend) -> None:
+    if backend is Backend.TBF:
+        require(capabilities.probe(), "tbf")
+    found = measured(RATE, backend)
+    assert set(found.values) == {"rate_bits_per_second"}
+    assert 20e6 * (0.5 if IN_GUEST else 0.85) <= found.values["rate_bits_per_second"] <= 20e6 * 1.1
+
+
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+def test_jitter_keeps_packets_in_order(backend: Backend) -> None:
+    asked = LinkConditions(delay_ms=10.0, jitter_ms=8.0)
+
+    def story() -> Any:
+        wires = Wires(asked, backend)
+        h1, h2 = wires.hosts
+        h1.run(["ping", "-c", "1", "-w", "5", "10.0.0.2"])
+        with h2.entered():
+            receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            receiver.bind(("10.0.0.2", 4000))
+        with h1.entered():
+            sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        receiver.settimeout(5)
+        for number in range(200):
+            sender.sendto(number.to_bytes(2, "big"), ("10.0.0.2", 4000))
+        return [int.from_bytes(receiver.recv(16), "big") for _ in range(200)]
+
+    assert in_sandbox(story) == list(range(200))
+
+
+# -- what a link must not do to packets ------------------------------------------------------------
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("mtu", [1500, 9000])
+def test_large_segments_pass_the_delay_line_whole(mtu: int) -> None:
+    """TCP leaves 64 KB to the interface to cut and to sum up; all of it must arrive, and right."""
+    content = os.urandom(64 * 1024) * 64
+
+    def story() -> Any:
+        wires = Wires(LinkConditions(delay_ms=1.0), Backend.DELAY_LINE, mtu=mtu)
+        h1, h2 = wires.hosts
+        with h2.entered():
+            listener = socket.create_server(("10.0.0.2", 4000))
+        with h1.entered():
+            client = socket.create_connection(("10.0.0.2", 4000), timeout=10)
+        server, _ = listener.accept()
+        received = bytearray()
+        client.setblocking(False)
+        rest = memoryview(content)
+        while len(received) < len(content):
+            try:
+                rest = rest[client.send(rest[: 1 << 20]) :] if rest else rest
+            except BlockingIOError:
+                pass
+            received += server.recv(1 << 20)
+        line = wires.imposed[0].line
+        assert line is not None
+        line.stop(grace_s=5)
+        return [received == content, json.loads(line.stdout().split("\n")[1])]
+
+    same, counters = in_sandbox(story)
+    assert same
+    from_host = counters["s1-eth1"]
+    assert from_host["missed"] == 0
+    # Far fewer packets than the 2,900 of 1,448 bytes that are in it: the segments came whole.
+    assert from_host["departed"] < 1500
+
+
+@pytest.mark.sandbox
+def test_vlan_tags_pass_the_delay_line() -> None:
+    """The kernel takes the tag out of a frame before a packet socket sees it."""
+    destination, source = b"\xff" * 6, b"\x02\x00\x00\x00\x00\x09"
+    tag, payload = 0x2064, b"tagged".ljust(46, b".")
+    frame = destination + source + struct.pack("!HHH", 0x8100, tag, 0x88B5) + payload
+
+    def story() -> Any:
+        wires = Wires(LinkConditions(delay_ms=1.0), Backend.DELAY_LINE)
+        h1, h2 = wires.hosts
+        with h2.entered():
+            receiver = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
+            receiver.bind(("eth0", 0x0003))
+        auxdata, sol_packet = 8, 263
+        receiver.setsockopt(sol_packet, auxdata, 1)
+        receiver.settimeout(5)
+        with h1.entered():
+            sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+            sender.bind(("eth0", 0))
+        sender.send(frame)
+        while True:
+            data, ancillary, _, _ = receiver.recvmsg(2048, socket.CMSG_SPACE(20))
+            if payload in data:
+                break
+        # struct tpacket_auxdata: status, len, snaplen, mac, net, vlan_tci, vlan_tpid.
+        (_, _, aux), *_ = ancillary
+        return [*struct.unpack("=IIIHHHH", aux)[5:], data.hex()]
+
+    tci, protocol, data = in_sandbox(story)
+    assert (tci, protocol) == (tag, 0x8100)
+    assert bytes.fromhex(data) == destination + source + struct.pack("!H", 0x88B5) + payload
+
+
+@pytest.mark.sandbox
+def test_loss_takes_packets_one_by_one_because_offloads_are_off() -> None:
+    def story() -> Any:
+        wires = Wires(LOSS, Backend.DELAY_LINE)
+        shown = wires.hosts[0].run(["ethtool", "-k", "eth0"]).stdout
+        port = wires.wire.run(["ethtool", "-k", wires.imposed[0].port]).stdout
+        return [shown, port]
+
+    for shown in in_sandbox(story):
+        assert "tcp-segmentation-offload: off" in shown
+        assert "generic-segmentation-offload: off" in shown
+        assert "tx-udp_tnl-segmentation: off" in shown
+
+
+@pytest.mark.sandbox
+def test_a_joint_of_bridges_learns_nothing() -> None:
+    """A wire has no memory: what moves to the other side of it must be reached at once."""
+
+    def story() -> Any:
+        if not capabilities.probe().tbf.live:
+            return None
+        wires = Wires(RATE, Backend.TBF)
+        wires.hosts[0].run(["ping", "-c", "1", "-w", "5", "10.0.0.2"])
+        shown = wires.wire.run(["bridge", "-json", "fdb", "show", "br", "s1-eth1j"]).stdout
+        learnt = [entry for entry in json.loads(shown) if entry.get("state") != "permanent"]
+        switch = wires.wire.run(["bridge", "-json", "fdb", "show", "br", "s1"]).stdout
+        by_switch = [e for e in json.loads(switch) if e.get("state") != "permanent"]
+        return [learnt, len(by_switch)]
+
+    told = in_sandbox(story)
+    if told is None:
+        pytest.skip("this kernel has no live sch_tbf")
+    learnt, by_switch = told
+    assert learnt == []
+    assert by_switch == 2
+
+
+# -- when it goes wrong ----------------------------------------------------------------------------
+
+
+@pytest.mark.sandbox
+def test_a_delay_line_that_dies_is_reported() -> None:
+    def story() -> Any:
+        wires = Wires(DELAY, Backend.DELAY_LINE)
+        imposed = wires.imposed[1]
+        assert imposed.line is not None
+        wires.require_alive()
+        imposed.line.stop()
+        try:
+            wires.require_alive()
+        except DaemonError as error:
+            return str(error)
+        return "not noticed"
+
+    assert "the delay line of s1-eth2p ended with status -9" in in_sandbox(story)
+
+
+@pytest.mark.sandbox
+def test_a_delay_line_that_cannot_start_says_why() -> None:
+    def story() -> Any:
+        wire = Node("wire")
+        try:
+            conditions._start_line(
+                wire, conditions.delay_line_argv("none0", "none1", DELAY, mtu=1500)
+            )
+        except DaemonError as error:
+            return str(error)
+        return "not noticed"
+
+    message = in_sandbox(story)
+    assert "ended at once with status 1" in message
+    assert "none0 - none1: No such device" in message
+
+
+@pytest.mark.sandbox
+def test_an_interface_that_goes_down_and_up_again_does_not_end_the_line() -> None:
+    def story() -> Any:
+        wires = Wires(DELAY, Backend.DELAY_LINE)
+        h1, _ = wires.hosts
+        wires.wire.set_down("s1-eth1")
+        lost = h1.run(["ping", "-c", "1", "-W", "1", "10.0.0.2"], check=False).returncode
+        line = wires.imposed[0].line
+        assert line is not None
+        used_s = _cpu_seconds(line.pid)
+        wires.wire.set_up("s1-eth1")
+
+        def answers() -> bool:
+            ping = ["ping", "-c", "1", "-W", "1", "10.0.0.2"]
+            return h1.run(ping, check=False).returncode == 0
+
+        wait_until(answers, timeout_s=10, awaited="an answer once the interface is up again")
+        return [lost, used_s]
+
+    lost, used_s = in_sandbox(story)
+    assert lost == 1
+    # Waiting a second for an interface that is down must not be done by spinning.
+    assert used_s < 0.7
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.sandbox
+def test_a_path_that_answers_nothing_is_doubted_and_not_measured_as_zero() -> None:
+    def story() -> Any:
+        wires = Wires(DELAY, Backend.DELAY_LINE)
+        wires.wire.set_down("s1-eth2")
+        return dataclasses.asdict(conditions.measure(*wires.hosts, [DELAY, DELAY]))
+
+    found = in_sandbox(story)
+    assert found["values"] == {}
+    assert found["doubts"] == ["none of 25 pings from h1 to h2 was answered"]
