@@ -6,9 +6,12 @@ asking loads nothing (xlab/capabilities.py).
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +19,7 @@ from xlab.capabilities import DRIVERS, Driver, Kernel, State, generic_netlink_fa
 
 pytestmark = pytest.mark.kernel
 
+CHECKOUT = Path(__file__).parents[2]
 IN_GUEST = "XLAB_GUEST" in os.environ
 
 
@@ -78,3 +82,29 @@ def test_tunnel_devices_can_be_made(kind: str, driver: Driver, options: str) -> 
     need_driver(driver)
     shown = in_fresh_namespace(f"ip link add tun7 type {kind} {options}; ip -d link show tun7")
     assert kind in shown
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize(
+    ("routes", "encapsulation", "overhead_bytes"), [("tunnel", "gre", 38), ("underlay", "none", 0)]
+)
+def test_ovs_gre_holds_on_the_kernel_datapath(
+    tmp_path: Path, routes: str, encapsulation: str, overhead_bytes: int
+) -> None:
+    need("Open vSwitch datapath", live="ovs_datapath" in generic_netlink_families())
+    options = ["--quick", "--json", "--set", f"routes={routes}", "--results", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "xlab", "run", "ovs-gre", *options],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["environment"]["datapath"].endswith("kernel")
+    assert [claim["id"] for claim in record["claims"] if not claim["holds"]] == []
+    path = record["path"]
+    assert path["encapsulation"] == encapsulation
+    assert (path["proved"], path["negative_control"]) == (True, True)
+    assert path["overhead_bytes"] == overhead_bytes
