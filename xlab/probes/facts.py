@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -138,3 +139,15 @@ class Trial:
         return self.measurement(
             metric, unit, (), failed_samples=1, detail={**detail, "error": reason}
         )
+
+
+def two_cores(streams: int = 1) -> str:
+    """ "client,server" on two processors, as iperf3 -A and netperf -T take it.
+
+    "" where pinning would only constrain.  Left to the scheduler, both ends share a core at times
+    and at times don't, and a request/response takes 16 or 60 us accordingly.
+    """
+    processors = sorted(os.sched_getaffinity(0))
+    if len(processors) < 2 or (streams > 1 and len(processors) > 2):
+        return ""
+    return f"{processors[0]},{processors[1]}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from xlab import stats
 from xlab.errors import CapabilityError, XlabError
-from xlab.probes.facts import Pair, Plan, Sampled, Trial
+from xlab.probes.facts import Pair, Plan, Sampled, Trial, two_cores
 from xlab.probes.parse import (
     NETPERF_KEYS,
     RequestResponse,
@@ -119,15 +119,16 @@ def _ping_argv(pair: Pair, count: int, interval_s: float) -> list[str]:
 
 
 def _netperf(trial: Trial) -> Sampled:
-    pair, rr_s = trial.pair, trial.plan.rr_s
+    pair, rr_s, cores = trial.pair, trial.plan.rr_s, two_cores()
     round_trip_s = first_contact(pair)
     argv = [
-        "netperf", "-4", "-P", "0", "-t", "TCP_RR", "-H", str(pair.target.address),
+        "netperf", "-4", "-P", "0", *(("-T", cores) if cores else ()),
+        "-t", "TCP_RR", "-H", str(pair.target.address),
         "-l", str(netperf_length(rr_s, round_trip_s)), "-D", f"-{_RR_INTERVAL_S:g}",
         # -D of the test: TCP_NODELAY at both ends.
         "--", "-D", "-r", "1,1", "-k", ",".join(NETPERF_KEYS),
     ]  # fmt: skip
-    detail = {"tool": "netperf", "command": command_line(argv)}
+    detail = {"tool": "netperf", "command": command_line(argv), "cores": cores or "not pinned"}
     try:
         with pair.target.start(["netserver", "-D", "-4"]) as server:
             until_listening(server, _NETPERF_PORT)

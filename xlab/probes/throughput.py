@@ -7,14 +7,13 @@ bounded time, never as a zero.
 
 from __future__ import annotations
 
-import os
 import signal
 from dataclasses import dataclass
 from math import ceil
 
 from xlab.errors import CommandError, XlabError
 from xlab.probes.cpu import Usage, start_measuring
-from xlab.probes.facts import Pair, Plan, Sampled, Trial
+from xlab.probes.facts import Pair, Plan, Sampled, Trial, two_cores
 from xlab.probes.latency import first_contact, raise_if_incapable, until_listening
 from xlab.probes.parse import Interval, Iperf, parse_iperf, widened, without_start
 from xlab.processes import Process, command_line
@@ -150,7 +149,7 @@ def _run_iperf(trial: Trial, seconds: float, *options: str) -> Transfer:
     pair = trial.pair
     round_trip_s = first_contact(pair) or 0.0
     set_up_s = _SET_UP_ROUND_TRIPS * round_trip_s
-    cores = _cores(trial.streams)
+    cores = two_cores(trial.streams)
     argv = [
         "iperf3", "-4", "-c", str(pair.target.address), "--json", "-i", f"{INTERVAL_S:g}",
         "-t", str(ceil(seconds)), "--connect-timeout", str(round(1000 * (2 + set_up_s))),
@@ -219,11 +218,3 @@ def omitted_s(seconds: float, round_trip_s: float) -> float:
     A fifth, ten round trips where those are more, but never more than half.
     """
     return round(max(INTERVAL_S, min(seconds / 2, max(seconds / 5, 10 * round_trip_s))), 1)
-
-
-def _cores(streams: int) -> str:
-    """iperf3's -A, "client,server" on two processors; "" where pinning would only constrain."""
-    processors = sorted(os.sched_getaffinity(0))
-    if len(processors) < 2 or (streams > 1 and len(processors) > 2):
-        return ""
-    return f"{processors[0]},{processors[1]}"
