@@ -1,0 +1,202 @@
+"""The findings of `xlab doctor`, from machines made up."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from xlab import doctor
+from xlab.capabilities import TOOLS, Capability, Machine, State
+from xlab.doctor import Finding
+
+VERSIONS = {tool.name: "1.0" for tool in TOOLS}
+
+
+def yes(name: str) -> Capability:
+    return Capability(name, State.YES, f"{name} is live", "")
+
+
+def no(name: str, remedy: str = "") -> Capability:
+    return Capability(name, State.NO, f"this kernel has no {name}", "", remedy)
+
+
+def loadable(name: str, *, on_demand: bool = False) -> Capability:
+    remedy = "" if on_demand else f"sudo modprobe {name}"
+    return Capability(name, State.LOADABLE, f"module {name} is not loaded", "", remedy, on_demand)
+
+
+def machine(**changes: object) -> Machine:
+    """Everything is there, with `changes`."""
+    complete = Machine(
+        kernel="6.12.48+deb13-amd64",
+        sandbox="rootless",
+        namespaces=yes("namespaces"),
+        veth=yes("veth"),
+        bridge=yes("bridge"),
+        masquerading=yes("nf_nat"),
+        ovs_datapath=yes("openvswitch"),
+        ovs_gre=yes("ip_gre"),
+        tun=yes("tun"),
+        netem=yes("sch_netem"),
+        tbf=yes("sch_tbf"),
+        packet_sockets=yes("af_packet"),
+        overlayfs=yes("overlay"),
+        bridge_netfilter=yes("br_netfilter"),
+        open_files=1048576,
+        neighbours=1024,
+    )
+    return dataclasses.replace(complete, **changes)  # type: ignore[arg-type]
+
+
+def find(name: str, **changes: object) -> Finding:
+    (finding,) = (f for f in doctor.diagnose(machine(**changes), VERSIONS) if f.name == name)
+    return finding
+
+
+def status(**changes: object) -> int:
+    return doctor.exit_status(doctor.diagnose(machine(**changes), VERSIONS))
+
+
+def test_a_machine_that_has_everything_needs_nothing() -> None:
+    found = doctor.diagnose(machine(), VERSIONS)
+    assert [finding.name for finding in found if finding.ok is not True] == []
+    assert [finding.remedy for finding in found if finding.remedy] == []
+    assert doctor.exit_status(found) == 0
+    names = [finding.name for finding in found]
+    assert len(set(names)) == len(names)
+
+
+# -- labs ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "how"), [("rootless", "rootless, each in a user namespace"), ("root", "as root")]
+)
+def test_which_way_labs_run(sandbox: str, how: str) -> None:
+    assert how in find("labs", sandbox=sandbox).detail
+
+
+def test_no_namespaces_no_labs() -> None:
+    remedy = "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+    refused = Capability("namespaces", State.NO, "AppArmor takes them", "", remedy)
+    finding = find("labs", namespaces=refused)
+    assert (finding.ok, finding.detail, finding.remedy) == (False, "AppArmor takes them", remedy)
+    assert status(namespaces=refused) == 3
+
+
+def test_modules_that_load_by_themselves_are_no_obstacle() -> None:
+    finding = find("links and switches", veth=loadable("veth", on_demand=True))
+    assert finding.ok is True
+    assert "module veth is not loaded: the kernel loads it" in finding.detail
+
+
+def test_a_kernel_without_bridges_runs_no_scenario() -> None:
+    finding = find("links and switches", bridge=no("bridge"))
+    assert (finding.ok, finding.detail) == (False, "this kernel has no bridge")
+
+
+# -- Open vSwitch ----------------------------------------------------------------------------------
+
+
+def test_the_kernel_datapath_where_it_is_live() -> None:
+    finding = find("Open vSwitch")
+    assert finding.ok is True
+    assert "in the kernel" in finding.detail
+
+
+def test_the_datapath_in_user_space_is_a_fallback_with_a_way_out() -> None:
+    finding = find("Open vSwitch", ovs_datapath=loadable("openvswitch"))
+    assert finding.ok is None
+    assert "in user space" in finding.detail
+    assert finding.remedy == "sudo modprobe openvswitch"
+    assert status(ovs_datapath=loadable("openvswitch")) == 0
+
+
+def test_a_kernel_datapath_without_gre_is_not_used() -> None:
+    finding = find("Open vSwitch", ovs_gre=no("ip_gre"))
+    assert finding.ok is None
+    assert "but this kernel has no ip_gre" in finding.detail
+
+
+def test_neither_datapath() -> None:
+    closed = Capability(
+        "tun", State.NO, "/dev/net/tun does not open", "", "sudo chmod 0666 /dev/net/tun"
+    )
+    without = {"ovs_datapath": no("openvswitch"), "tun": closed}
+    finding = find("Open vSwitch", **without)
+    assert (finding.ok, finding.needed_for) == (False, "ovs-gre")
+    assert finding.remedy == "sudo chmod 0666 /dev/net/tun"
+    assert status(**without) == 3
+
+
+def test_open_vswitch_is_not_installed() -> None:
+    versions = {name: v for name, v in VERSIONS.items() if name != "ovsdb-server"}
+    found = {finding.name: finding for finding in doctor.diagnose(machine(), versions)}
+    for name in ("Open vSwitch", "ovsdb-server"):
+        assert found[name].ok is False
+        assert found[name].remedy == "sudo apt-get install openvswitch-switch"
+
+
+# -- link conditions and limits --------------------------------------------------------------------
+
+
+def test_netem_missing_means_the_delay_line() -> None:
+    finding = find("link conditions", netem=loadable("sch_netem"))
+    assert finding.ok is None
+    assert finding.detail.startswith("rates by tbf, all else by a delay line")
+    assert finding.remedy == "sudo modprobe sch_netem"
+    without_tbf = find("link conditions", netem=no("sch_netem"), tbf=no("sch_tbf"))
+    assert without_tbf.detail.startswith("all else by a delay line")
+
+
+def test_without_any_backend_conditions_are_impossible_but_scenarios_are_not() -> None:
+    without = {"netem": no("sch_netem"), "packet_sockets": no("af_packet")}
+    assert find("link conditions", **without).detail.startswith("not possible: ")
+    assert status(**without) == 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "ok", "nodes"), [(1048576, True, "209,664"), (1024, None, "153"), (100, None, "0")]
+)
+def test_open_files_bound_the_size_of_labs(limit: int, ok: bool | None, nodes: str) -> None:
+    finding = find("open files", open_files=limit)
+    assert finding.ok is ok
+    assert f"up to {nodes} hosts and containers" in finding.detail
+    assert bool(finding.remedy) is (ok is None)
+
+
+@pytest.mark.parametrize(
+    ("limit", "ok", "everyone"), [(1024, True, 32), (16384, True, 128), (128, None, 11)]
+)
+def test_the_neighbour_table(limit: int, ok: bool | None, everyone: int) -> None:
+    """Each of n nodes keeps an entry for every other: n (n - 1) must fit."""
+    assert everyone * (everyone - 1) <= limit < (everyone + 1) * everyone
+    finding = find("neighbour table", neighbours=limit)
+    assert finding.ok is ok
+    assert f"up to {everyone} that all talk" in finding.detail
+
+
+def test_a_sandbox_does_not_show_the_neighbour_table() -> None:
+    found = doctor.diagnose(machine(neighbours=None), VERSIONS)
+    assert "neighbour table" not in [finding.name for finding in found]
+
+
+# -- tools -----------------------------------------------------------------------------------------
+
+
+def test_tools_that_are_missing() -> None:
+    found = {finding.name: finding for finding in doctor.diagnose(machine(), {})}
+    assert (found["ping"].ok, found["ping"].needed_for) == (False, "every scenario")
+    assert found["ping"].remedy == "sudo apt-get install iputils-ping"
+    assert (found["iptables"].ok, found["iptables"].needed_for) == (False, "bridge, ovs-gre")
+    assert (found["netperf"].ok, found["netperf"].remedy) == (
+        None,
+        "sudo apt-get install netperf",
+    )
+
+
+def test_findings_of_this_machine_name_every_tool() -> None:
+    found = doctor.findings()
+    assert {tool.name for tool in TOOLS} <= {finding.name for finding in found}
+    assert doctor.exit_status(found) in (0, 3)
