@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -31,6 +31,9 @@ from xlab.record import Claim, Measurement, PathProof, RunRecord
 from xlab.report import tables, text
 from xlab.report.figures import order
 from xlab.report.tables import Table
+
+if TYPE_CHECKING:
+    from xlab.doctor import Finding
 
 #: What is set flush right stays near its line on a very wide terminal.
 LINE_WIDTH = 100
@@ -141,6 +144,29 @@ class Screen:
             self._begin(result.scenario)
             for claim in broken:
                 self._claim(claim)
+
+    def diagnosis(self, found: Sequence[Finding]) -> None:
+        """What this machine can do; a remedy stands on a line of its own, to be pasted."""
+        width = 4 + max(cell_len(finding.name) for finding in found)
+        marks = {True: Text("✓ ", "green"), None: Text("! ", "yellow"), False: Text("✗ ", "red")}
+        for finding in found:
+            name = f"{text.plain(finding.name):<{width - 2}}"
+            body = Text(text.plain(finding.detail))
+            if finding.ok is not True and finding.needed_for:
+                body.append(f"\nfor {text.plain(finding.needed_for)}", "dim")
+            head = marks[finding.ok] + Text(name, "" if finding.ok is True else "bold")
+            self._block("", body, mark=head, indent=0, label_width=0)
+            for line in text.plain(finding.remedy).splitlines():
+                self._print(Text(" " * (width + 2) + line, "yellow"))
+        impossible = [finding.needed_for for finding in found if finding.ok is False]
+        self._console.print()
+        if impossible:
+            what = ", ".join(dict.fromkeys(impossible))
+            self._wrapped(Text(f"Not possible here: {text.plain(what)}", "bold red"))
+        elif any(finding.ok is None for finding in found):
+            self._wrapped(Text("Every scenario runs here; ! marks what runs with a limit.", "bold"))
+        else:
+            self._wrapped(Text("Every scenario runs here.", "bold green"))
 
     def table(self, content: Table, *, indent: int = 0, titled: bool = True) -> None:
         """A table in the width there is: columns are left out, or go beneath their row."""

@@ -1,0 +1,598 @@
+"""The command line: what it understands, prints where, and ends with.
+
+What runs here is the whole command line, with a runner that tells sample records (fake_run.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from xlab import cli, record
+from xlab.doctor import Finding
+from xlab.errors import CapabilityError, DeadlineError, UsageError
+from xlab.record import RunRecord
+from xlab.request import Request
+
+ROOT = Path(__file__).parent.parent.parent
+Watch = Callable[[Mapping[str, Any]], None]
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+fake = _load(ROOT / "tests" / "fake_run.py")
+
+
+class FakeRunner:
+    """Stands in for xlab.runner.run: remembers requests, and tells what `tells` says."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        #: By scenario: the sample to tell, or what to raise.
+        self.tells: dict[str, str | BaseException] = {}
+        self.during: Callable[[], None] = lambda: None
+
+    def run(self, request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Path]:
+        self.requests.append(request)
+        told = self.tells.get(request.scenario, fake.SAMPLES.get(request.scenario, "bridge"))
+        if isinstance(told, BaseException):
+            raise told
+        sample = fake.sample(told)
+        for event in fake.events(sample):
+            watch(event)
+            self.during()
+        folder = results / f"{len(self.requests)}-{request.scenario}"
+        record.save(sample, folder, {})
+        return sample, folder
+
+    @property
+    def request(self) -> Request:
+        (request,) = self.requests
+        return request
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeRunner:
+    made = FakeRunner()
+    monkeypatch.setattr("xlab.runner.run", made.run)
+    monkeypatch.setattr("xlab.catalog.names", lambda: ["baseline", "bridge", "ovs-gre"])
+    monkeypatch.setattr("xlab.catalog.TUTORIAL_ORDER", ("baseline", "bridge", "ovs-gre"))
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+def json_of(capsys: Capture) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+def xlab(
+    *arguments: str, environment: Mapping[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """The program itself, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "xlab", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        check=False,
+        text=True,
+        **{"capture_output": True, **options},
+    )
+
+
+# ---------------------------------------------------------------------------------- wrong usage
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nonsense"], "No such command"),
+        (["run"], "Missing argument"),
+        (["run", "bridge", "--nonsense"], "No such option"),
+        (["run", "bridge", "--hosts", "two"], "--hosts"),
+        (["run", "bridge", "--hosts", "1"], "the range is 2 to 1,000"),
+        (["run", "bridge", "--mtu", "100"], "the range is 576 to 65,535"),
+        (["run", "bridge", "--repeat", "0"], "the range is 1 to 1,000 rounds"),
+        (["run", "bridge", "--duration", "0"], "the range is 1 to 3,600 seconds"),
+        (["run", "bridge", "--rate", "fast"], "fast"),
+        (["run", "bridge", "--delay", "10parsec"], "10parsec"),
+        (["run", "bridge", "--loss", "101%"], "under 100"),
+        (["run", "bridge", "--jitter", "1ms"], "give --delay too"),
+        (["run", "bridge", "--set", "routes"], "NAME=VALUE"),
+        (["run", "bridge", "--set", "=x"], "NAME=VALUE"),
+        (["run", "bridge", "--set", "a=1", "--set", "a=2"], "given twice"),
+        (["run", "bridge", "--topo", "single,3", "--hosts", "3"], "leave --hosts out"),
+        (["run", "bridgee"], "did you mean bridge?"),
+        (["run", "nowhere/x.py"], "no such scenario file: nowhere/x.py"),
+        (["run", "all", "--set", "nonsense=1"], "no scenario has an option of that name"),
+        (["report"], "Missing argument"),
+        (["report", "nowhere"], "nowhere: No such file or directory"),
+        (["report", ".", "--markdown", "--json"], "exclude each other"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_says_what_is_right(
+    runner: FakeRunner, capsys: Capture, arguments: list[str], said: str
+) -> None:
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    assert runner.requests == []
+
+
+def test_results_that_cannot_be_written_are_refused_before_anything_is_built(
+    runner: FakeRunner, capsys: Capture, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    assert cli.main(["run", "bridge", "--results", "file"]) == 2
+    assert cli.main(["run", "bridge", "--results", "file/below"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "xlab: --results file: File exists",
+        "xlab: --results file/below: Not a directory",
+    ]
+    assert runner.requests == []
+
+
+# ------------------------------------------------------------------------------------------ run
+
+
+def test_options_arrive_in_the_request(runner: FakeRunner) -> None:
+    arguments = (
+        "run ovs-gre --hosts 4 --containers 3 --mtu 9000 --rate 100mbit --delay 10ms --jitter 2ms "
+        "--loss 1% --duration 5 --repeat 7 --set routes=underlay --set x=a=b --results there"
+    )
+    assert cli.main(arguments.split()) == 0
+    assert runner.request == Request(
+        "ovs-gre",
+        hosts=4,
+        containers=3,
+        mtu=9000,
+        rate_bits_per_second=1e8,
+        delay_ms=10.0,
+        jitter_ms=2.0,
+        loss_ratio=0.01,
+        duration_s=5.0,
+        repeat=7,
+        settings={"routes": "underlay", "x": "a=b"},
+    )
+    assert record.load(Path("there/1-ovs-gre")).scenario == "ovs-gre"
+
+
+def test_what_is_not_asked_for_has_the_defaults_of_the_request(runner: FakeRunner) -> None:
+    assert cli.main(["run", "bridge"]) == 0
+    assert runner.request == Request("bridge")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "duration_s", "repeat"),
+    [
+        ([], 1.0, 1),
+        (["--duration", "3"], 3.0, 1),
+        (["--repeat", "2"], 1.0, 2),
+    ],
+)
+def test_quick_is_one_second_and_one_round_unless_they_are_given(
+    runner: FakeRunner, arguments: list[str], duration_s: float, repeat: int
+) -> None:
+    assert cli.main(["run", "bridge", "--quick", *arguments]) == 0
+    assert runner.request == Request("bridge", quick=True, duration_s=duration_s, repeat=repeat)
+
+
+def test_a_topology_says_how_many_hosts_there_are(runner: FakeRunner) -> None:
+    assert cli.main(["run", "bridge", "--topo", "linear,4"]) == 0
+    assert runner.request == Request("bridge", topo="linear,4")
+
+
+def test_all_runs_every_scenario_and_each_gets_the_settings_it_knows(runner: FakeRunner) -> None:
+    assert cli.main(["run", "all", "--set", "routes=underlay", "--hosts", "3"]) == 0
+    assert runner.requests == [
+        Request("baseline", hosts=3),
+        Request("bridge", hosts=3),
+        Request("ovs-gre", hosts=3, settings={"routes": "underlay"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tells", "status"),
+    [
+        ({}, 0),
+        ({"bridge": "bridge-failed"}, 1),
+        ({"ovs-gre": "ovs-gre-skipped"}, 3),
+        ({"bridge": "bridge-failed", "ovs-gre": "ovs-gre-skipped"}, 1),
+        ({"ovs-gre": CapabilityError("no tun", "chmod 0666 /dev/net/tun")}, 3),
+        ({"bridge": DeadlineError("h1", 5.0), "ovs-gre": "ovs-gre-skipped"}, 1),
+        ({"bridge": UsageError("300 containers do not fit")}, 2),
+        ({"bridge": UsageError("they do not fit"), "ovs-gre": "ovs-gre-skipped"}, 2),
+    ],
+    ids=str,
+)
+def test_the_status_of_several_scenarios_is_that_of_the_worst(
+    runner: FakeRunner, capsys: Capture, tells: dict[str, str | BaseException], status: int
+) -> None:
+    runner.tells = tells
+    assert cli.main(["run", "all"]) == status
+    assert len(runner.requests) == 3, "one that fails does not stop the others"
+    captured = capsys.readouterr()
+    assert "× control (ctrl)" in captured.out, "the closing table is there"
+    errors = [str(told) for told in tells.values() if isinstance(told, BaseException)]
+    for error in errors:
+        assert error in captured.err
+
+
+@pytest.mark.parametrize(
+    ("sample", "status"),
+    [("bridge", 0), ("bridge-failed", 1), ("ovs-gre-skipped", 3)],
+)
+def test_the_status_of_one_scenario_is_its_own(
+    runner: FakeRunner, sample: str, status: int
+) -> None:
+    runner.tells = {"bridge": sample}
+    assert cli.main(["run", "bridge"]) == status
+
+
+def test_with_json_stdout_is_one_record_and_progress_goes_to_stderr(
+    runner: FakeRunner, capsys: Capture
+) -> None:
+    assert cli.main(["run", "ovs-gre", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert record.from_dict(json.loads(captured.out)) == fake.sample("ovs-gre")
+    assert "✓ c1 reaches c3" in captured.err
+    assert "无法ping通" in captured.out, "readable where the encoding allows it"
+
+
+def test_with_json_several_records_are_an_array(runner: FakeRunner, capsys: Capture) -> None:
+    runner.tells = {"bridge": DeadlineError("h1", 5.0)}
+    assert cli.main(["run", "all", "--json"]) == 1
+    names = [record.from_dict(data).scenario for data in json_of(capsys)]
+    assert names == ["baseline", "ovs-gre"]
+
+
+# --------------------------------------------------------------------- errors, signals, streams
+
+
+@pytest.mark.parametrize("arguments", [["run", "bridge", "--debug"], ["--debug", "run", "bridge"]])
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (DeadlineError("the tunnel", 5.0), 1, "xlab: waited 5 s in vain for the tunnel"),
+        (CapabilityError("no tun", "chmod it"), 3, "xlab: no tun; chmod it"),
+        (OSError(errno.ENOSPC, "No space left on device", "r/x"), 1, "xlab: r/x: No space left"),
+        (ZeroDivisionError("division by zero"), 1, "xlab: ZeroDivisionError: division by zero"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_an_error_is_one_line_and_with_debug_a_traceback_as_well(
+    runner: FakeRunner,
+    capsys: Capture,
+    arguments: list[str],
+    error: BaseException,
+    status: int,
+    said: str,
+) -> None:
+    runner.tells = {"bridge": error}
+    assert cli.main(["run", "bridge"]) == status
+    captured = capsys.readouterr()
+    assert captured.err.startswith(said)
+    assert len(captured.err.splitlines()) == 1
+    assert cli.main(arguments) == status
+    captured = capsys.readouterr()
+    assert captured.err.startswith("Traceback")
+    assert captured.err.splitlines()[-1].startswith(said)
+
+
+def test_debug_shows_the_traceback_that_came_from_within_the_sandbox(
+    runner: FakeRunner, capsys: Capture
+) -> None:
+    error = DeadlineError("the tunnel", 5.0)
+    error.add_note("far traceback")
+    runner.tells = {"bridge": error}
+    cli.main(["run", "bridge", "--debug"])
+    assert "far traceback" in capsys.readouterr().err
+
+
+def test_what_an_error_quotes_cannot_control_the_terminal(
+    runner: FakeRunner, capsys: Capture
+) -> None:
+    runner.tells = {"bridge": DeadlineError("\x1b[2J\x07", 5.0)}
+    assert cli.main(["run", "bridge"]) == 1
+    assert not set(capsys.readouterr().err) & set("\x1b\x07")
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "interrupted by SIGTERM"),
+        (signal.SIGHUP, 129, "interrupted by SIGHUP"),
+    ],
+)
+def test_signals_reach_the_runner_as_an_exception_and_end_the_run(
+    runner: FakeRunner, capsys: Capture, number: signal.Signals, status: int, said: str
+) -> None:
+    raised: list[BaseException] = []
+
+    def interrupt() -> None:
+        try:
+            signal.raise_signal(number)
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    runner.during = interrupt
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    assert cli.main(["run", "all"]) == status
+    assert len(raised) == len(runner.requests) == 1, "no further scenario is run"
+    assert isinstance(raised[0], KeyboardInterrupt)
+    assert capsys.readouterr().err.splitlines() == [said]
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+
+
+def test_a_hangup_that_is_ignored_stays_ignored(runner: FakeRunner) -> None:
+    """As under nohup."""
+    runner.during = lambda: signal.raise_signal(signal.SIGHUP)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert cli.main(["run", "bridge"]) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_reader_that_goes_away_ends_a_run_without_a_word(
+    runner: FakeRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The run is broken off where its progress can no longer be shown, past the runner's nets."""
+    read, write = os.pipe()
+    caught: list[type] = []
+    tell = runner.run
+
+    def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Path]:
+        try:
+            return tell(request, results=results, watch=watch)
+        except Exception as error:
+            caught.append(type(error))
+            raise
+
+    monkeypatch.setattr("xlab.runner.run", run)
+    with os.fdopen(write, "w", encoding="utf-8", buffering=1) as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        os.close(read)
+        with (tmp_path / "err").open("w", encoding="utf-8") as stderr:
+            monkeypatch.setattr("sys.stderr", stderr)
+            assert cli.main(["run", "all"]) == 128 + signal.SIGPIPE
+    assert (tmp_path / "err").read_text(encoding="utf-8") == ""
+    assert len(runner.requests) == 1
+    (kind,) = caught
+    assert not issubclass(kind, OSError), "the runner takes those for errors of its own"
+
+
+def test_a_full_disk_behind_stdout_is_an_error_without_a_traceback() -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = xlab("list", capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr == "xlab: No space left on device\n"
+
+
+def test_a_pipe_nobody_reads_is_no_error_worth_a_word() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = xlab("list", "--json", capture_output=False, stdout=write, stderr=subprocess.PIPE)
+    finally:
+        os.close(write)
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert done.stderr == ""
+
+
+def test_closed_streams_are_no_error() -> None:
+    def close() -> None:
+        os.close(1)
+        os.close(2)
+
+    assert xlab("list", capture_output=False, preexec_fn=close).returncode == 0
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_any_encoding_of_stdout_will_do(encoding: str) -> None:
+    folder = ROOT / "tests" / "data" / "records"
+    environment = {"PYTHONIOENCODING": encoding, "COLUMNS": "100"}
+    table = xlab("report", str(folder), environment=environment, encoding=encoding)
+    assert table.returncode == 0
+    assert "+ 3/3" in table.stdout
+    assert table.stderr == ""
+    data = xlab("report", str(folder), "--json", environment=environment, encoding=encoding)
+    assert len(json.loads(data.stdout)) == 7
+
+
+# --------------------------------------------------------------------------------- other commands
+
+
+def test_list_shows_every_scenario_with_its_options(capsys: Capture) -> None:
+    assert cli.main(["list"]) == 0
+    human = capsys.readouterr().out
+    assert cli.main(["list", "--json"]) == 0
+    entries = {entry["name"]: entry for entry in json_of(capsys)}
+    assert list(entries)[:3] == ["baseline", "bridge", "ovs-gre"]
+    (routes,) = (o for o in entries["ovs-gre"]["options"] if o["name"] == "routes")
+    assert (routes["default"], routes["choices"]) == ("tunnel", ["tunnel", "underlay"])
+    assert Path(entries["bridge"]["file"]).is_file()
+    for entry in entries.values():
+        assert entry["name"] in human
+        assert entry["summary"].split()[0] in human
+    assert "    --set routes=tunnel|underlay\n" in human
+
+
+def test_list_survives_a_broken_scenario_and_says_its_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
+) -> None:
+    (tmp_path / "scenarios").mkdir()
+    (tmp_path / "scenarios" / "odd.py").write_text("\nimport nowhere_to_be_found\n")
+    (tmp_path / "scenarios" / "empty.py").write_text("")
+    monkeypatch.setattr("xlab.catalog.folders", lambda: (tmp_path / "scenarios", tmp_path / "labs"))
+    assert cli.main(["list"]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    assert "odd.py:2: ModuleNotFoundError" in output
+    assert cli.main(["list", "--json"]) == 0
+    errors = {entry["name"]: entry["error"] for entry in json_of(capsys)}
+    assert sorted(errors) == ["empty", "odd"]
+
+
+def test_report_of_one_record_is_an_object_and_of_several_an_array(capsys: Capture) -> None:
+    folder = ROOT / "tests" / "data" / "records"
+    one = str(folder / "20250102T090015Z-bridge")
+    assert cli.main(["report", one, "--json"]) == 0
+    assert json_of(capsys)["scenario"] == "bridge"
+    assert cli.main(["report", str(folder), "--json"]) == 0
+    assert len(json_of(capsys)) == 7
+
+
+def test_report_writes_tables_markdown_and_json_to_stdout_or_a_file(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    folder = str(ROOT / "tests" / "data" / "records")
+    for option, start in ((None, "kernel datapath"), ("--markdown", "### kernel"), ("--json", "[")):
+        arguments = ["report", folder, *([option] if option else [])]
+        assert cli.main(arguments) == 0
+        output = capsys.readouterr().out
+        assert output.startswith(start)
+        assert cli.main([*arguments, "--output", str(tmp_path / "out")]) == 0
+        assert capsys.readouterr().out == ""
+        assert (tmp_path / "out").read_text(encoding="utf-8") == output
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_report_that_cannot_be_written_leaves_nothing(capsys: Capture, tmp_path: Path) -> None:
+    folder = str(ROOT / "tests" / "data" / "records")
+    (tmp_path / "out").mkdir()
+    assert cli.main(["report", folder, "--output", str(tmp_path / "out")]) == 1
+    assert "Is a directory" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_report_names_corrupt_records_shows_the_others_and_ends_with_2(
+    capsys: Capture, tmp_path: Path
+) -> None:
+    record.save(fake.sample("bridge"), tmp_path / "a", {})
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "run.json").write_text("{", encoding="utf-8")
+    assert cli.main(["report", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"xlab: {tmp_path}/b/run.json:1:2: not JSON")
+    assert "13.3 Gbit/s" in captured.out
+
+
+SOUND = Finding("labs", True, "run as root")
+LIMITED = Finding("Open vSwitch", None, "in user space", "sudo modprobe openvswitch", "ovs-gre")
+LACKING = Finding("iperf3", False, "not installed", "sudo apt-get install iperf3", "every scenario")
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "last"),
+    [
+        ([SOUND], 0, "Every scenario runs here."),
+        ([SOUND, LIMITED], 0, "Every scenario runs here; ! marks what runs with a limit."),
+        ([SOUND, LIMITED, LACKING], 3, "Not possible here: every scenario"),
+    ],
+)
+def test_doctor_says_what_is_possible_and_gives_lines_to_paste(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    found: list[Finding],
+    status: int,
+    last: str,
+) -> None:
+    monkeypatch.setattr("xlab.doctor.findings", lambda: found)
+    assert cli.main(["doctor"]) == status
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[-1] == last
+    for finding in found:
+        assert any(finding.name in line and finding.detail in line for line in lines)
+        assert not finding.remedy or finding.remedy in lines
+    assert cli.main(["doctor", "--json"]) == status
+    assert json_of(capsys) == [dataclasses.asdict(finding) for finding in found]
+
+
+def test_doctor_examines_this_machine(capsys: Capture) -> None:
+    status = cli.main(["doctor", "--json"])
+    found = {entry["name"]: entry["ok"] for entry in json_of(capsys)}
+    assert "labs" in found
+    assert status == (3 if False in found.values() else 0)
+
+
+def test_version(capsys: Capture) -> None:
+    import xlab as package
+
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"xlab {package.__version__}\n"
+
+
+def test_scenarios_are_completed() -> None:
+    environment = {
+        "_XLAB_COMPLETE": "complete_bash",
+        "COMP_WORDS": "xlab run b",
+        "COMP_CWORD": "2",
+    }
+    done = xlab(environment=environment)
+    assert done.returncode == 0
+    assert done.stdout.split() == ["baseline", "bridge"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]], ids=str)
+def test_help_imports_nothing_that_takes_time(arguments: list[str]) -> None:
+    """A bound on `xlab --help` that does not depend on how busy the machine is."""
+    program = (
+        "import sys; from xlab.cli import main; status = main(sys.argv[1:]);"
+        "print(*sys.modules, file=sys.stderr); sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules = {name.partition(".")[0] for name in done.stderr.split()}
+    assert modules & {"rich", "numpy", "matplotlib", "pyroute2", "mininet", "asyncio"} == set()
+    ours = {name for name in done.stderr.split() if name.startswith("xlab")}
+    assert ours == {"xlab", "xlab.cli", "xlab.errors", "xlab.request"}
+
+
+def test_intervals_are_computed_without_starting_threads(tmp_path: Path) -> None:
+    """The next sandbox is forked from this process; numpy's BLAS starts threads unless told."""
+    program = (
+        "import sys; from pathlib import Path; import fake_run; fake_run.main()\n"
+        "assert 'numpy' in sys.modules\n"
+        "print(Path('/proc/self/status').read_text().split('Threads:')[1].split()[0])"
+    )
+    environment = {name: value for name, value in os.environ.items() if "THREADS" not in name}
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--fast", "run", "bridge"],
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split()[-1] == "1"
