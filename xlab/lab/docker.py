@@ -116,6 +116,8 @@ class Docker:
         self.network_id = secrets.token_hex(32)
         self._pool: ipam.BridgePool | None = None
         self._containers: dict[str, Container] = {}
+        #: Image and process of containers in the host's own network, by name.
+        self._system: dict[str, tuple[str, Process]] = {}
         self._lock = threading.RLock()
         self._random = random.Random()
 
@@ -165,6 +167,15 @@ class Docker:
             bridge=self.bridge,
         )
         self.host.configure(["iptables-restore", "--noflush"], stdin=rules.encode())
+
+    def adopt(self, name: str, *, image: str, process: Process) -> None:
+        """List a program that runs in the host's own network as a container (`--net=host`)."""
+        self._system[name] = (image, process)
+
+    def names(self) -> list[str]:
+        """The names in `docker ps`: those of programs in the host's network first."""
+        system = [name for name, (_, process) in self._system.items() if process.poll() is None]
+        return system + [container.short_name for container in self.containers]
 
     # -- containers --------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from xlab.lab.docker import Container, Docker
 from xlab.lab.node import Node
 from xlab.lab.ovs import Datapath, OpenVSwitch
 from xlab.lab.underlay import GATEWAY, Link, Underlay
+from xlab.lab.weave import Weave
 
 #: "The internet": an address off every lab subnet, answered by the gateway (TEST-NET-2, RFC 5737).
 OUTSIDE = IPv4Address("198.51.100.1")
@@ -33,12 +34,13 @@ _Out = TypeVar("_Out")
 class Host(Node):
     """An emulated Docker host.  Its eth0 comes from the lab: a veth end or an Open vSwitch port."""
 
-    def __init__(self, name: str, number: int, *, ovs: Datapath | None) -> None:
+    def __init__(self, name: str, number: int, *, ovs: Datapath | None, mtu: int) -> None:
         super().__init__(name)
         self.boot()
         #: 1 for the first host.
         self.number = number
         self.docker = Docker(self)
+        self.weave = Weave(self, self.docker, number=number, mtu=mtu)
         self._ovs = OpenVSwitch(self, ovs) if ovs else None
 
     @property
@@ -54,7 +56,13 @@ class Host(Node):
 
     def daemon_pids(self) -> list[int]:
         """Process numbers of what moves packets for this host in user space."""
-        return self._ovs.pids() if self._ovs else []
+        return (self._ovs.pids() if self._ovs else []) + self.weave.pids()
+
+    def require_daemons(self) -> None:
+        """DaemonError, with the tail of its log, if a daemon of this host has died."""
+        if self._ovs:
+            self._ovs.require_alive()
+        self.weave.require_alive()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,7 @@ class Lab:
         self.wire.boot()
         self.gateway = Node(GATEWAY)
         self.gateway.boot()
-        self.hosts = [Host(name, i, ovs=ovs) for i, name in enumerate(underlay.hosts, 1)]
+        self.hosts = [Host(name, i, ovs=ovs, mtu=mtu) for i, name in enumerate(underlay.hosts, 1)]
         self._nodes: dict[str, Node] = {host.name: host for host in self.hosts}
         self._nodes[GATEWAY] = self.gateway
         self._build_switches()
@@ -172,8 +180,7 @@ class Lab:
     def require_daemons(self) -> None:
         """DaemonError, with the tail of its log, if a daemon of the lab has died."""
         for host in self.hosts:
-            if host._ovs:
-                host._ovs.require_alive()
+            host.require_daemons()
         for imposed in self._imposed.values():
             imposed.require_alive()
 

@@ -141,6 +141,10 @@ class Node:
             raise XlabError(f"{self.name} has no address yet")
         return self._address
 
+    def prefer_address(self, address: IPv4Address) -> None:
+        """Take `address`, one of the node's, for what claims and probes send to."""
+        self._address = address
+
     def interfaces(self) -> list[str]:
         """The names of the node's network interfaces, in the kernel's order."""
         with self.entered():

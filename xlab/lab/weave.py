@@ -1,0 +1,216 @@
+"""Weave Net on one host: the `weave` command, and the router it launches.
+
+    c1 ethwe ── vethwe… ┐
+    c2 ethwe ── vethwe… ┴ weave (bridge) ── weave0 (TAP) ── router ── UDP 6783 to its peers   sleeve
+                                         └─ vxlan-6784 (kernel)    ── UDP 6784 to its peers   fastdp
+
+The router (`xlab.weave`) is ours and speaks Weave Net's protocol.  Fastdp proper is a kernel
+module's flow table; here it is the kernel's VXLAN with the same port and control plane, a "fastdp
+equivalent".
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import secrets
+import sys
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+from typing import Any, Literal
+
+from xlab.errors import DaemonError, DeadlineError, XlabError
+from xlab.lab.docker import Container, Docker
+from xlab.lab.node import Node
+from xlab.processes import Process, wait_until
+
+Datapath = Literal["sleeve", "fastdp"]
+
+SLEEVE_PORT, FASTDP_PORT, STATUS_PORT = 6783, 6784, 6784
+
+#: What sleeve adds: IPv4 20, UDP 8, sender 6, two peers and a length 14, inner Ethernet 14.
+SLEEVE_OVERHEAD_BYTES = 20 + 8 + 6 + 14 + 14
+#: Weave's default for fastdp leaves room for encryption: 1376 on 1500.
+FASTDP_HEADROOM_BYTES = 124
+
+_BRIDGE, _TAP, _VXLAN = "weave", "weave0", "vxlan-6784"
+_VXLAN_ID = 0x6784
+_PATIENCE_S = 15.0
+
+
+class Weave:
+    """The weave command of one host."""
+
+    def __init__(self, host: Node, docker: Docker, *, number: int, mtu: int) -> None:
+        self.host = host
+        #: Like a MAC address: how the router is called among its peers.
+        self.name = f"7a:00:00:00:{number >> 8:02x}:{number & 0xFF:02x}"
+        self._docker = docker
+        self._underlay_mtu = mtu
+        self._router: Process | None = None
+        self._flooded: set[str] = set()
+        self.datapath: Datapath = "sleeve"
+
+    @property
+    def port(self) -> int:
+        """The UDP port of the datapath."""
+        return SLEEVE_PORT if self.datapath == "sleeve" else FASTDP_PORT
+
+    def launch(self, *peers: IPv4Address, datapath: Datapath = "sleeve") -> None:
+        """`weave launch [PEER…]`: the router, as a container named weave, and the bridge weave."""
+        self.datapath = datapath
+        self.host.add_bridge(_BRIDGE)
+        program = [sys.executable, "-P", "-m", "xlab.weave"]
+        options = ["--name", self.name, "--nickname", self.host.name]
+        options += ["--bind", str(self.host.address), "--tap", _TAP, "--datapath", datapath]
+        self._router = self.host.spawn(
+            [*program, *options, *map(str, peers)],
+            env={"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        )
+        self._docker.adopt("weave", image="weaveworks/weave", process=self._router)
+        self._await(lambda: self._report() is not None, "its status page")
+        if datapath == "sleeve":
+            self.host.set_mtu(_TAP, self.mtu)
+            self.host.add_to_bridge(_BRIDGE, _TAP)
+        else:
+            self._add_vxlan()
+
+    def run(
+        self,
+        address: str | IPv4Interface,
+        *,
+        name: str | None = None,
+        image: str = "ubuntu",
+        command: Sequence[str] = (),
+    ) -> Container:
+        """`weave run ADDRESS -it --name NAME IMAGE COMMAND`: a container that also has an ethwe."""
+        container = self._docker.run(name, image=image, command=command)
+        self.attach(address, container)
+        return container
+
+    def attach(self, address: str | IPv4Interface, container: Container) -> None:
+        """`weave attach ADDRESS CONTAINER`.
+
+        Weave switches the interface's checksum offload off; our router completes checksums itself,
+        and with the offload goes segmentation.
+        """
+        interface = IPv4Interface(address)
+        with self.host.rtnl.batch() as batch:
+            batch.add_veth(
+                f"vethwe{secrets.token_hex(4)}",
+                "ethwe",
+                peer_namespace=container.namespaces.net,
+                mtu=self.mtu,
+                master=_BRIDGE,
+            )
+        container.add_address("ethwe", interface)
+        container.add_route("224.0.0.0/4", dev="ethwe")
+        container.prefer_address(interface.ip)
+
+    @property
+    def mtu(self) -> int:
+        """The largest IP packet that crosses whole, in bytes."""
+        headroom = SLEEVE_OVERHEAD_BYTES if self.datapath == "sleeve" else FASTDP_HEADROOM_BYTES
+        return self._underlay_mtu - headroom
+
+    def await_connections(self, number: int) -> None:
+        """Wait until the router has `number` established connections."""
+        self._await(lambda: len(self.connections()) >= number, f"{number} established connections")
+        if self.datapath == "fastdp":
+            self._flood_to_peers()
+
+    def connections(self) -> list[dict[str, Any]]:
+        """The router's established connections, as its report has them."""
+        report = self._report() or {}
+        return [c for c in report.get("connections", []) if c.get("state") == "established"]
+
+    def status(self) -> str:
+        """What `weave status connections` prints."""
+        return self._get("/status/connections") or ""
+
+    def block(self) -> None:
+        """Drop what peers send over the datapath's port."""
+        self.host.configure(["iptables", "-I", "INPUT", *self._rule()])
+
+    def unblock(self) -> None:
+        """Undo `block`."""
+        self.host.configure(["iptables", "-D", "INPUT", *self._rule()])
+
+    def pids(self) -> list[int]:
+        """The router's process number in the sandbox, if it runs."""
+        return [self._router.pid] if self._router else []
+
+    def require_alive(self) -> None:
+        """DaemonError, with the tail of its log, if the router has died."""
+        if self._router is not None and self._router.poll() is not None:
+            raise self._blame("it was needed until the end")
+
+    # -- plumbing ----------------------------------------------------------------------------------
+
+    def _rule(self) -> list[str]:
+        return ["-p", "udp", "--dport", str(self.port), "-j", "DROP"]
+
+    def _add_vxlan(self) -> None:
+        """The kernel's VXLAN in the TAP's place; who is flooded to is known once peers are."""
+        self.host.configure(
+            ["ip", "link", "add", _VXLAN, "type", "vxlan", "id", str(_VXLAN_ID),
+             "dstport", str(FASTDP_PORT), "local", str(self.host.address)]
+        )  # fmt: skip
+        self.host.set_mtu(_VXLAN, self.mtu)
+        self.host.add_to_bridge(_BRIDGE, _VXLAN)
+
+    def _flood_to_peers(self) -> None:
+        """An all-zero entry a peer: unknown and broadcast frames go to each of them."""
+        for connection in self.connections():
+            peer = str(connection["address"]).rpartition(":")[0]
+            if peer not in self._flooded:
+                self._flooded.add(peer)
+                zero = "00:00:00:00:00:00"
+                self.host.configure(
+                    ["bridge", "fdb", "append", zero, "dev", _VXLAN, "dst", peer, "self"]
+                )
+
+    def _report(self) -> dict[str, Any] | None:
+        text = self._get("/report")
+        if text is None:
+            return None
+        report: dict[str, Any] = json.loads(text)
+        return report
+
+    def _get(self, path: str) -> str | None:
+        """A page of the router's status server on the host's loopback; None if it is not there."""
+        connection = http.client.HTTPConnection("127.0.0.1", STATUS_PORT, timeout=2.0)
+        try:
+            with self.host.entered():
+                connection.connect()
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+
+    def _await(self, condition: Any, awaited: str) -> None:
+        router = self._router
+        if router is None:
+            raise XlabError(f"{self.host}: weave is not running; `weave launch` starts it")
+        try:
+            wait_until(
+                lambda: router.poll() is not None or condition(),
+                timeout_s=_PATIENCE_S,
+                awaited=awaited,
+            )
+        except DeadlineError as error:
+            raise self._blame(str(error)) from error
+        self.require_alive()
+
+    def _blame(self, reason: str) -> DaemonError:
+        assert self._router is not None
+        status = self._router.poll()
+        return DaemonError(
+            "the weave router",
+            node=str(self.host),
+            reason=reason if status is None else f"has ended (status {status}); {reason}",
+            log_tail=self._router.stderr_tail(),
+        )
