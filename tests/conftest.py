@@ -1,0 +1,36 @@
+"""What every test has: skips that name the missing capability, a sandbox to tell stories in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis
+import pytest
+
+from tests.support import run_in_sandbox, why_no_open_vswitch, why_no_sandbox
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("xlab", deadline=None)
+hypothesis.settings.load_profile("xlab")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("sandbox"):
+        missing = why_no_sandbox()
+        if missing:
+            pytest.skip(missing)
+
+
+@pytest.fixture
+def in_sandbox() -> Callable[[Callable[[], Any]], Any]:
+    """Runs a function as part of a fresh sandbox's pid 1; its result comes back as JSON would."""
+    return run_in_sandbox
+
+
+@pytest.fixture
+def open_vswitch() -> None:
+    """Skips where no Open vSwitch can run."""
+    missing = why_no_open_vswitch()
+    if missing:
+        pytest.skip(missing)

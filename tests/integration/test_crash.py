@@ -1,0 +1,147 @@
+"""SIGKILL at any moment, to the caller, to pid 1, to a daemon: nothing is left of the lab.
+
+The moments are counted in events of the run (steps of building, claims, probes), so that a failure
+can be told again; what happens within a moment is up to the scheduler.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support import PATIENCE_S, Run, all_pids, kill, link_target, names_in, namespaces_of
+from xlab import record
+from xlab.processes import wait_until
+from xlab.request import Request
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.usefixtures("open_vswitch")]
+
+#: Events of an ovs-gre run: 0 is "ready" (no sandbox yet), 3 and 4 a host each, 5 to 14 claims,
+#: 17 the path, 19 the first probe of measuring.
+BUILT, LAST = 4, 20
+
+
+def moments(victim: str, count: int, first: int = 0) -> list[tuple[str, int]]:
+    """`count` different moments, the same in every run."""
+    return [(victim, m) for m in random.Random(victim).sample(range(first, LAST + 1), count)]
+
+
+@pytest.mark.parametrize(
+    ("victim", "moment"),
+    moments("caller", 8) + moments("pid 1", 7) + moments("ovs-vswitchd", 5, first=BUILT),
+)
+def test_nothing_survives(victim: str, moment: int, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    request = Request("ovs-gre", quick=True, duration_s=1, repeat=1)
+    mounts, interfaces = mounts_of_ours(), names_in("/sys/class/net")
+    with Run(request, results, measure=True) as run:
+        reach(run, moment)
+        if moment == 0:  # the sandbox is being made
+            find(run.first_process)
+        doomed = find(lambda: whom(run, victim))
+        pids = run.processes()
+        namespaces = set().union(*map(namespaces_of, pids)) - namespaces_of(os.getpid())
+        kill(doomed)
+
+        if victim == "caller":
+            run.wait()
+            assert not list(results.glob("*/run.json"))
+        else:
+            ended = run.finish()
+            assert run.wait() == 1
+            assert ended["status"] == "failed"
+            expected = "ovs-vswitchd has ended" if victim == "ovs-vswitchd" else "controller"
+            assert expected in ended["reason"]
+            # It is on record, with what had been seen until then.
+            assert record.load(Path(ended["folder"])).reason == ended["reason"]
+            claims = [event for event in run.events if event["kind"] == "claim"]
+            assert len(record.load(Path(ended["folder"])).claims) == len(claims)
+
+        wait_until(
+            lambda: not run.processes() and not set(pids) & set(all_pids()),
+            timeout_s=PATIENCE_S,
+            awaited="the end of every process of the run",
+        )
+    assert not namespaces & held_here()
+    assert mounts_of_ours() == mounts
+    assert names_in("/sys/class/net") == interfaces
+
+
+def reach(run: Run, moment: int) -> None:
+    for number, _ in enumerate(run):
+        if number == moment:
+            return
+    pytest.fail(f"the run ended before moment {moment}: {run.events[-1]}")
+
+
+def whom(run: Run, victim: str) -> int | None:
+    if victim == "caller":
+        return run.pid
+    return run.first_process() if victim == "pid 1" else run.daemon(victim)
+
+
+def find(look: Callable[[], int | None]) -> int:
+    """The victim's number, as soon as there is one."""
+    found: list[int] = []
+
+    def seen() -> bool:
+        pid = look()
+        found.extend([] if pid is None else [pid])
+        return bool(found)
+
+    wait_until(seen, timeout_s=PATIENCE_S, awaited="the victim")
+    return found[0]
+
+
+def held_here() -> set[str]:
+    """Namespaces that any process of this PID namespace is in, holds open or has mounted.
+
+    Processes in PID namespaces of their own are other labs: the kernel may have given them the
+    numbers that a dead lab's namespaces had.
+    """
+    here = link_target("/proc/self/ns/pid")
+    neighbours = [pid for pid in all_pids() if link_target(f"/proc/{pid}/ns/pid") == here]
+    held = set().union(*map(namespaces_of, neighbours))
+    return held | {line.split()[3] for line in mounts_of_ours() if " nsfs " in line}
+
+
+def mounts_of_ours() -> list[str]:
+    return Path("/proc/self/mountinfo").read_text().splitlines()
+
+
+# -- results ---------------------------------------------------------------------------------------
+
+#: Dies in the middle of writing a record: everything is written and nothing is renamed.
+_KILLED_WHILE_SAVING = """
+import os, sys
+from pathlib import Path
+from xlab import record
+os.fsync = lambda _: os.kill(os.getpid(), 9)
+sample = record.load(Path(sys.argv[1]))
+record.save(sample, Path(sys.argv[2]) / "killed", {"ping.txt": b"half"})
+"""
+
+
+def test_a_half_written_result_is_gone_with_the_next_run(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    (sample,) = (root / "tests/data/records").glob("*Z-baseline")
+    results = tmp_path / "results"
+    results.mkdir()
+    killed = subprocess.run(
+        [sys.executable, "-P", "-c", _KILLED_WHILE_SAVING, str(sample), str(results)],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        check=False,
+    )
+    assert killed.returncode == -9
+    (partial,) = results.iterdir()
+    assert partial.name.startswith(".partial-")
+
+    with Run(Request("baseline", quick=True), results) as run:
+        finished = run.finish()
+    assert [str(path) for path in results.iterdir()] == [finished["folder"]]

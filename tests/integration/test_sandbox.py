@@ -1,0 +1,366 @@
+"""Sandboxes: private, alone, and gone with their pid 1; attached to a caller or found by name."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from tests.support import (
+    PATIENCE_S,
+    all_pids,
+    kill,
+    names_in,
+    namespaces_of,
+    run_in_sandbox,
+    sandboxed,
+)
+from xlab import controller, sandbox
+from xlab.errors import (
+    CapabilityError,
+    CommandError,
+    DockerError,
+    SandboxError,
+    UsageError,
+)
+from xlab.processes import wait_until
+
+pytestmark = pytest.mark.sandbox
+
+#: Those that every kernel has, and some that not all have; none would change by being written.
+MACHINE_SETTINGS = (
+    "/proc/sys/kernel/panic",
+    "/proc/sys/vm/swappiness",
+    "/proc/sys/fs/file-max",
+    "/proc/irq/default_smp_affinity",
+    "/sys/kernel/mm/ksm/run",
+    "/sys/power/pm_async",
+)
+
+InSandbox = Callable[[Callable[[], Any]], Any]
+
+
+# -- inside ----------------------------------------------------------------------------------------
+
+
+@sandboxed
+def test_pid_1_is_the_controller_and_alone() -> None:
+    assert os.getpid() == 1
+    assert Path("/proc/self/comm").read_text() == "xlab\n"
+    assert [name for name in names_in("/proc") if name.isdigit()] == ["1"]
+    assert socket.gethostname() == "xlab"
+    assert os.geteuid() == 0
+
+
+@sandboxed
+def test_only_a_loopback_that_is_up() -> None:
+    assert socket.if_nameindex() == [(1, "lo")]
+    assert names_in("/sys/class/net") == ["lo"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        socket.create_connection(server.getsockname()).close()
+
+
+@sandboxed
+def test_run_and_tmp_are_private_and_empty() -> None:
+    assert names_in("/run") == ["lock"]
+    shown = [path for path in Path("/tmp").rglob("*") if path.is_file()]
+    # What Python itself needs stays visible where it lay.
+    needed = [Path(entry).resolve() for entry in (*sys.path, sys.prefix) if entry]
+    assert [path for path in shown if not any(path.is_relative_to(n) for n in needed)] == []
+
+
+def test_what_is_written_there_never_gets_out(in_sandbox: InSandbox) -> None:
+    names = [f"/tmp/xlab-{uuid.uuid4()}", f"/run/xlab-{uuid.uuid4()}"]
+
+    def write() -> list[bool]:
+        for name in names:
+            Path(name).touch()
+        return [Path(name).exists() for name in names]
+
+    assert in_sandbox(write) == [True, True]
+    assert [Path(name).exists() for name in names] == [False, False]
+
+
+def test_kept_folders_are_visible_and_nothing_else(tmp_path: Path) -> None:
+    kept, hidden = tmp_path / "kept", tmp_path / "hidden"
+    for folder in (kept, hidden):
+        folder.mkdir()
+        (folder / "file").write_text("here")
+
+    def look() -> list[bool]:
+        (kept / "reply").write_text("there")
+        return [(kept / "file").exists(), (hidden / "file").exists()]
+
+    assert run_in_sandbox(look, keep=[kept]) == [True, False]
+    assert (kept / "reply").read_text() == "there"
+
+
+@sandboxed
+def test_the_machines_own_settings_are_read_only() -> None:
+    """Also as real root, for whom all of /proc and /sys but the network's are the machine's."""
+    for path in MACHINE_SETTINGS:
+        if Path(path).exists():
+            with pytest.raises(OSError, match=r"denied|Read-only|not permitted"):
+                Path(path).write_text(Path(path).read_text())
+    # The network's belong to the sandbox.
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == "1\n"
+
+
+@sandboxed
+def test_what_would_harm_the_machine_is_out_of_reach() -> None:
+    """Modules, the clock, the kernel's log: whatever a lab executes cannot regain these."""
+    bounding = next(
+        int(line.split()[1], 16)
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("CapBnd:")
+    )
+    if sandbox.kind() == "root":
+        sys_module, sys_rawio, sys_boot, sys_time, syslog = 16, 17, 22, 25, 34
+        assert not any(
+            bounding >> n & 1 for n in (sys_module, sys_rawio, sys_boot, sys_time, syslog)
+        )
+    done = subprocess.run(["date", "-s", "2001-01-01"], capture_output=True, text=True, check=False)
+    assert "not permitted" in done.stderr
+
+
+def test_a_story_may_fail(in_sandbox: InSandbox) -> None:
+    def false() -> None:
+        assert 1 + 1 == 3, "sums"
+
+    with pytest.raises(AssertionError, match="sums") as failed:
+        in_sandbox(false)
+    assert "in false" in failed.value.__notes__[0]
+
+
+# -- errors cross over ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UsageError("no such thing"),
+        CapabilityError("`ip` is not installed", "apt-get install iproute2"),
+        CommandError(["ip", "link"], node="h1", returncode=2, stderr="bad"),
+        DockerError("Conflict.", exit_code=125),
+    ],
+)
+def test_errors_keep_class_text_and_exit_status(error: Exception, in_sandbox: InSandbox) -> None:
+    def broken() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as met:
+        in_sandbox(broken)
+    assert str(met.value) == str(error)
+    assert getattr(met.value, "exit_status") == getattr(error, "exit_status")  # noqa: B009
+    assert "in broken" in met.value.__notes__[0]
+
+
+def test_a_capability_error_keeps_its_remedy(in_sandbox: InSandbox) -> None:
+    def broken() -> None:
+        raise CapabilityError("`ip` is not installed", "apt-get install iproute2")
+
+    with pytest.raises(CapabilityError) as met:
+        in_sandbox(broken)
+    assert met.value.missing == "`ip` is not installed"
+    assert met.value.remedy == "apt-get install iproute2"
+
+
+def test_any_other_exception_is_named(in_sandbox: InSandbox) -> None:
+    with pytest.raises(SandboxError, match="ZeroDivisionError: "):
+        in_sandbox(lambda: 1 // 0)
+
+
+def test_the_death_of_pid_1_is_an_error_not_a_hang(in_sandbox: InSandbox) -> None:
+    with pytest.raises(SandboxError, match="controller is gone"):
+        in_sandbox(lambda: os._exit(9))
+
+
+def test_events_come_before_the_result() -> None:
+    def count(arguments: Any, emit: controller.Emit) -> int:
+        for number in range(arguments["to"]):
+            emit({"number": number})
+        return int(arguments["to"])
+
+    def serve(channel: socket.socket | None, listener: socket.socket | None) -> NoReturn:
+        controller.serve({"count": count}, channel, listener)
+
+    heard: list[Any] = []
+    with sandbox.launch(serve) as lab:
+        assert lab.channel is not None
+        with closing(controller.Client(lab.channel)) as client:
+            assert client.call("count", {"to": 3}, watch=heard.append) == 3
+            assert client.call("count", {"to": 1}, watch=heard.append) == 1
+            with pytest.raises(SandboxError, match="KeyError"):
+                client.call("no such verb", {})
+    assert heard == [{"number": 0}, {"number": 1}, {"number": 2}, {"number": 0}]
+
+
+def test_the_caller_keeps_no_child_no_descriptor_and_no_namespace(in_sandbox: InSandbox) -> None:
+    descriptors, namespaces = names_in("/proc/self/fd"), namespaces_of(os.getpid())
+    for _ in range(3):
+        in_sandbox(lambda: None)
+    assert names_in("/proc/self/fd") == descriptors
+    assert namespaces_of(os.getpid()) == namespaces
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+# -- detached ------------------------------------------------------------------------------------
+
+#: Leaves a lab behind: prints its pid 1's number, as seen here, and ends.
+_LAUNCHER = """
+import os, sys
+from xlab import controller, sandbox
+def serve(channel, listener):
+    handlers = {
+        "pid": lambda arguments, emit: os.getpid(),
+        "echo": lambda arguments, emit: arguments,
+        "host": lambda arguments, emit: make(arguments["name"]),
+    }
+    controller.serve(handlers, channel, listener)
+nodes = {}
+def make(name):
+    from xlab.lab.node import Node
+    nodes[name] = Node(name)
+    return sorted(nodes)
+print(sandbox.launch(serve, name=sys.argv[1]).pid)
+"""
+
+
+@pytest.fixture
+def detached() -> Iterator[tuple[str, int]]:
+    """The name of a lab whose launcher has ended, and its pid 1."""
+    name = f"test-{uuid.uuid4()}"
+    pid = start_detached(name)
+    yield name, pid
+    kill(pid)
+
+
+def start_detached(name: str) -> int:
+    launched = subprocess.run(
+        [sys.executable, "-P", "-c", _LAUNCHER, name],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert launched.returncode == 0, launched.stderr
+    return int(launched.stdout)
+
+
+def call(lab: str, verb: str, **arguments: Any) -> Any:
+    with closing(controller.Client(sandbox.connect(lab))) as client:
+        return client.call(verb, arguments)
+
+
+def await_end(pid: int) -> None:
+    wait_until(
+        lambda: pid not in all_pids(), timeout_s=PATIENCE_S, awaited=f"the end of process {pid}"
+    )
+
+
+def test_a_detached_lab_outlives_its_launcher(detached: tuple[str, int]) -> None:
+    name, pid = detached
+    assert pid in all_pids()
+    assert call(name, "pid") == 1
+    assert call(name, "echo", a=1) == {"a": 1}
+
+
+def test_it_remembers_from_one_connection_to_the_next(detached: tuple[str, int]) -> None:
+    name, _ = detached
+    assert call(name, "host", name="h1") == ["h1"]
+    assert call(name, "host", name="h2") == ["h1", "h2"]
+
+
+def test_two_callers_at_once(detached: tuple[str, int]) -> None:
+    name, _ = detached
+    with closing(controller.Client(sandbox.connect(name))) as first:
+        assert call(name, "echo", second=2) == {"second": 2}
+        assert first.call("echo", {"first": 1}) == {"first": 1}
+
+
+def test_it_survives_a_caller_that_talks_nonsense(detached: tuple[str, int]) -> None:
+    name, pid = detached
+    with sandbox.connect(name) as channel:
+        channel.sendall(b"GET / HTTP/1.1\r\n")
+        assert channel.recv(1) == b""
+    assert call(name, "pid") == 1
+    assert pid in all_pids()
+
+
+def test_down_ends_it_and_its_name_is_free(detached: tuple[str, int]) -> None:
+    name, pid = detached
+    assert call(name, "down") is None
+    await_end(pid)
+    with pytest.raises(UsageError, match=f"no lab named '{name}'"):
+        sandbox.connect(name)
+
+
+def test_a_second_lab_of_the_same_name_is_refused(detached: tuple[str, int]) -> None:
+    name, _ = detached
+
+    def never(channel: socket.socket | None, listener: socket.socket | None) -> NoReturn:
+        os._exit(0)
+
+    with pytest.raises(UsageError, match=f"'{name}' is already running"):
+        sandbox.launch(never, name=name)
+    assert call(name, "pid") == 1
+
+
+def test_the_name_is_free_again_after_a_kill(detached: tuple[str, int]) -> None:
+    name, pid = detached
+    kill(pid)
+    await_end(pid)
+    second = start_detached(name)
+    try:
+        assert call(name, "pid") == 1
+    finally:
+        call(name, "down")
+    await_end(second)
+
+
+def test_labs_of_several_names_do_not_meet(detached: tuple[str, int]) -> None:
+    name, _ = detached
+    other = f"test-{uuid.uuid4()}"
+    pid = start_detached(other)
+    try:
+        assert call(name, "host", name="h1") == ["h1"]
+        assert call(other, "host", name="h9") == ["h9"]
+    finally:
+        call(other, "down")
+    await_end(pid)
+
+
+def test_somebody_elses_socket_is_not_trusted() -> None:
+    """Anyone may bind an abstract name."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    name = f"test-{uuid.uuid4()}"
+    impostor = f"""
+import os, socket, sys
+os.setresuid(65534, 65534, 65534)
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+listener.bind({sandbox.address_of(name)!r})
+listener.listen()
+print("bound", flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen(
+        ["/usr/bin/env", sys.executable, "-c", impostor],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "bound\n"
+        with pytest.raises(SandboxError, match="belongs to somebody else"):
+            sandbox.connect(name)
+        process.communicate("")

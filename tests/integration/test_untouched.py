@@ -1,0 +1,177 @@
+"""The machine is never touched: before, during and after a run its own namespaces are the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import Run, all_pids, link_target, names_in, run_in_sandbox
+from xlab.lab.node import Node
+from xlab.request import Request
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.kernel]
+
+#: Settings the kernel changes by itself; everything else below net and kernel must stay as it was.
+_VOLATILE = {
+    "kernel/ns_last_pid",  # counts processes
+    "kernel/perf_event_max_sample_rate",  # lowered when sampling takes long
+    "kernel/pty/nr",
+    "kernel/random",  # entropy, and a new UUID at every look
+    "net/netfilter/nf_conntrack_count",
+}
+
+#: The six kinds that a sandbox has for itself; a user namespace only where it is made without root.
+_PRIVATE = ("pid", "mnt", "net", "uts", "ipc")
+
+
+@pytest.mark.parametrize("scenario", ["bridge", "ovs-gre"])
+def test_a_run_leaves_the_machine_alone(
+    scenario: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if scenario == "ovs-gre":
+        request.getfixturevalue("open_vswitch")
+    run_in_sandbox(use_what_the_kernel_loads_by_itself)
+    before = snapshot()
+
+    during = 0
+    with Run(Request(scenario, quick=True), tmp_path / "results") as run:
+        for event in run:
+            if event["kind"] not in ("step", "claim", "path"):
+                continue
+            first = run.first_process()
+            assert snapshot() == before
+            assert_only_the_caller_is_outside(run)
+            # Counted only if the lab was there all the time.
+            during += first is not None and run.first_process() == first
+        assert run.finish()["status"] == "passed"
+        assert run.stderr() == ""
+        assert run.processes() == []
+    assert during >= 3
+    assert snapshot() == before
+
+
+def use_what_the_kernel_loads_by_itself() -> None:
+    """A veth, a bridge, address translation: what modules come with first use are there then."""
+    node = Node("h1")
+    with node.rtnl.batch() as batch:
+        batch.add_bridge("br0")
+        batch.add_veth("a", "b", master="br0")
+    rules = b"*nat\n-A POSTROUTING -s 192.0.2.0/24 ! -o br0 -j MASQUERADE\nCOMMIT\n"
+    node.configure(["iptables-restore"], stdin=rules)
+
+
+def assert_only_the_caller_is_outside(run: Run) -> None:
+    """Every process of the run but the one that was started here has namespaces of its own."""
+    ours = {kind: link_target(f"/proc/self/ns/{kind}") for kind in _PRIVATE}
+    for pid in run.processes():
+        if pid == run.pid:
+            continue
+        shared = {kind for kind in _PRIVATE if link_target(f"/proc/{pid}/ns/{kind}") == ours[kind]}
+        assert not shared, f"process {pid} shares {shared} with the machine"
+
+
+# -- the machine as it is --------------------------------------------------------------------------
+
+
+def snapshot() -> dict[str, Any]:
+    """All that a lab could leave in the root namespaces, by what it is."""
+    return {
+        "interfaces": listed("ip", "-details", "-json", "link"),
+        "addresses": listed("ip", "-json", "address"),
+        "routes": listed("ip", "-json", "-4", "route", "show", "table", "all"),
+        "routes, IPv6": listed("ip", "-json", "-6", "route", "show", "table", "all"),
+        "rules": listed("ip", "-json", "-4", "rule") + listed("ip", "-json", "-6", "rule"),
+        "queueing disciplines": listed("tc", "-json", "qdisc"),
+        "firewall": listed("nft", "--json", "list", "ruleset") if shutil.which("nft") else None,
+        "sysctls": sysctls(),
+        "mounts": Path("/proc/self/mountinfo").read_text().splitlines(),
+        "cgroups": sorted(folder for folder, _, _ in os.walk("/sys/fs/cgroup")),
+        "named namespaces": names_below("/run/netns"),
+        "/run": names_below("/run"),
+        "/dev": names_in("/dev"),
+        "shared memory": names_below("/dev/shm"),
+        "Open vSwitch": names_below("/var/lib/openvswitch") + names_below("/etc/openvswitch"),
+        "modules": sorted(line.split()[0] for line in read("/proc/modules").splitlines()),
+    }
+
+
+def listed(*argv: str) -> list[Any]:
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    listing = json.loads(done.stdout or "[]")
+    if isinstance(listing, dict):  # nft wraps its list
+        (listing,) = listing.values()
+    without_clocks: list[Any] = _without_clocks(listing)
+    return without_clocks
+
+
+def _without_clocks(value: Any) -> Any:
+    """Lifetimes of addresses and routes count down by themselves."""
+    clocks = {"valid_life_time", "preferred_life_time", "expires"}
+    if isinstance(value, dict):
+        return {key: _without_clocks(v) for key, v in value.items() if key not in clocks}
+    if isinstance(value, list):
+        return [_without_clocks(v) for v in value]
+    return value
+
+
+def sysctls() -> dict[str, str]:
+    found = {}
+    for top in ("net", "kernel"):
+        for folder, _, names in os.walk(f"/proc/sys/{top}"):
+            for name in names:
+                key = f"{folder.removeprefix('/proc/sys/')}/{name}"
+                if key not in _VOLATILE and folder.removeprefix("/proc/sys/") not in _VOLATILE:
+                    found[key] = read(f"{folder}/{name}")
+    return found
+
+
+def read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError as error:
+        return f"({error.strerror})"
+
+
+def names_below(folder: str) -> list[str]:
+    return sorted(f"{path}/{name}" for path, _, names in os.walk(folder) for name in names)
+
+
+# -- the snapshot itself ---------------------------------------------------------------------------
+
+
+def test_the_snapshot_would_show_it() -> None:
+    """Interface, address, route, rule, sysctl, mount, name in /run: a lab's own differ visibly."""
+
+    def changed() -> list[str]:
+        before = snapshot()
+        subprocess.run(
+            ["sh", "-ec", """
+                ip link add leak type veth peer name leak2
+                ip addr add 192.0.2.1/24 dev leak; ip link set leak up
+                ip route add 198.51.100.0/24 dev leak; ip rule add from 192.0.2.9 table 7
+                echo 1 >/proc/sys/net/ipv4/ip_forward
+                mkdir /run/netns; : >/run/netns/leak; mount -t tmpfs leak /run/netns
+            """],
+            check=True,
+        )  # fmt: skip
+        after = snapshot()
+        return [name for name in before if before[name] != after[name]]
+
+    assert {"interfaces", "addresses", "routes", "rules", "sysctls", "mounts"} <= set(
+        run_in_sandbox(changed)
+    )
+
+
+def test_no_process_here_belongs_to_no_run(tmp_path: Path) -> None:
+    """The mark is a run's own: nobody else's processes carry it."""
+    with Run(Request("baseline", quick=True), tmp_path / "results") as run:
+        next(iter(run))
+        assert run.pid in run.processes()
+        assert set(run.processes()) <= set(all_pids())
+        assert os.getpid() not in run.processes()

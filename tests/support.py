@@ -1,0 +1,305 @@
+"""What tests of running labs share: a story told inside a sandbox, and a run told from outside.
+
+@sandboxed                          the whole test is part of a lab's pid 1
+def test_two_hosts_talk() -> None:
+    h1, h2 = joined("10.0.0.1/24", "10.0.0.2/24")
+    assert h1.run(["ping", "-c1", "10.0.0.2"]).stdout
+
+with Run(request, results) as run:  `runner.run` in a process of its own
+    run.until("claim")
+    run.kill_parent()
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NoReturn, ParamSpec
+
+import pytest
+
+from xlab import capabilities, controller, sandbox
+from xlab.errors import SandboxError
+from xlab.request import Request
+
+Parameters = ParamSpec("Parameters")
+
+#: Within this any story or run has an end; a guest without KVM is some ten times slower.
+PATIENCE_S = 600 if "XLAB_GUEST" in os.environ else 60
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+# -- what this machine can do ----------------------------------------------------------------------
+
+
+@functools.cache
+def machine() -> capabilities.Machine:
+    return capabilities.probe()
+
+
+def why_no_sandbox() -> str:
+    """The missing capability without which no lab can be made; empty if all are there."""
+    for needed in (machine().namespaces, machine().veth, machine().bridge):
+        if not needed.usable:
+            return f"{needed.name}: {needed.detail}"
+    return ""
+
+
+def why_no_open_vswitch() -> str:
+    """What an Open vSwitch scenario lacks here; empty if nothing."""
+    for tool in ("ovs-vswitchd", "ovsdb-server"):
+        if capabilities.locate(tool) is None:
+            return f"{tool} is not installed"
+    if not (machine().ovs_datapath.live or machine().tun.live):
+        return f"{machine().ovs_datapath.detail}, and {machine().tun.detail}"
+    return ""
+
+
+# -- stories inside --------------------------------------------------------------------------------
+
+
+def run_in_sandbox(story: Callable[[], Any], *, keep: Sequence[Path] = ()) -> Any:
+    """What `story` returns, as JSON would have it, told on a connection thread of a fresh pid 1.
+
+    A failed assertion is raised here as one; other errors as the controller's client rebuilds them.
+    The traceback from inside is a note of the exception.
+    """
+    # The sandbox is a fork of this very process, which is sound only while it has one thread.
+    assert threading.active_count() == 1, threading.enumerate()
+
+    def tell(_: Mapping[str, Any], __: controller.Emit) -> Any:
+        try:
+            return story()
+        except pytest.fail.Exception as failure:  # of pytest.raises, say; not an Exception
+            raise AssertionError(str(failure)) from failure
+
+    def serve(channel: socket.socket | None, listener: socket.socket | None) -> NoReturn:
+        controller.serve({"tell": tell}, channel, listener)
+
+    with sandbox.launch(serve, keep=keep) as lab:
+        assert lab.channel is not None
+        lab.channel.settimeout(PATIENCE_S)
+        with closing(controller.Client(lab.channel)) as client:
+            try:
+                return client.call("tell", {})
+            except SandboxError as error:
+                kind, colon, text = str(error).partition(": ")
+                if colon and kind == "AssertionError":
+                    failure = AssertionError(text)
+                    failure.add_note("\n".join(error.__notes__))
+                    raise failure from None
+                raise
+
+
+def sandboxed(test: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """The test is told inside a fresh sandbox; fixtures and parameters come along in the fork."""
+
+    @functools.wraps(test)
+    def outside(*arguments: Parameters.args, **named: Parameters.kwargs) -> None:
+        run_in_sandbox(lambda: test(*arguments, **named))
+
+    marked: Callable[Parameters, None] = pytest.mark.sandbox(outside)
+    return marked
+
+
+# -- runs seen from outside ------------------------------------------------------------------------
+
+
+class Run:
+    """`runner.run` in a process of its own, which bears a mark that all its descendants inherit.
+
+    Whatever else happens on this machine, what carries the mark belongs to this run.
+    """
+
+    def __init__(self, request: Request, results: Path, *, measure: bool = False) -> None:
+        self.results = results
+        self.mark = f"XLAB_TEST_RUN={uuid.uuid4()}"
+        self._errors = results.with_name(f"{results.name}-{self.mark[-8:]}.stderr")
+        name, _, value = self.mark.partition("=")
+        orders = {"request": dataclasses.asdict(request), "results": str(results)}
+        with self._errors.open("wb") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-W", "error", "-c", _DRIVER],
+                cwd=_ROOT,
+                env={**os.environ, name: value, "PYTHONPATH": str(_ROOT)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        self.pid = self._process.pid
+        assert self._process.stdin is not None
+        self._process.stdin.write(
+            json.dumps({**orders, "measure": measure, "patience_s": PATIENCE_S})
+        )
+        self._process.stdin.close()
+        self.events: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self.wait()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Events as they happen, {"kind": "ready"} before the first and "finished" at the end."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            event: dict[str, Any] = json.loads(line)
+            self.events.append(event)
+            yield event
+
+    def finish(self) -> dict[str, Any]:
+        """Read on to the end; the last event, which has "status", "reason" and "folder"."""
+        for _ in self:
+            pass
+        self.wait()
+        last = self.events[-1] if self.events else {}
+        assert last.get("kind") == "finished", self.stderr() or f"the run ended after {last}"
+        return last
+
+    def wait(self) -> int:
+        """Reap the process; its exit status."""
+        status = self._process.wait(PATIENCE_S)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        return status
+
+    def stderr(self) -> str:
+        return self._errors.read_text(errors="replace")
+
+    # -- its processes -----------------------------------------------------------------------------
+
+    def processes(self) -> list[int]:
+        """Everything alive that carries the mark, the run's own process first."""
+        found = [pid for pid in all_pids() if self.mark.encode() in _environment(pid)]
+        return sorted(found, key=lambda pid: (pid != self.pid, pid))
+
+    def first_process(self) -> int | None:
+        """Pid 1 of the sandbox, by its number out here; None before there is one."""
+        for pid in self.processes():
+            # The name tells it from the trial that asks whether sandboxes can be made.
+            if _numbers(pid)[1:] == [1] and _comm(pid) == "xlab":
+                return pid
+        return None
+
+    def daemon(self, name: str) -> int | None:
+        """One process of that name inside the sandbox; None if there is none."""
+        for pid in self.processes():
+            if pid != self.pid and _comm(pid) == name:
+                return pid
+        return None
+
+
+#: Reads its orders from stdin; every event is a line of stdout.  SIGALRM bounds it, come what may.
+_DRIVER = """
+import json, signal, sys
+from pathlib import Path
+from xlab import runner, session
+from xlab.request import Request
+
+orders = json.load(sys.stdin)
+signal.alarm(orders["patience_s"])
+if not orders["measure"]:
+    session.Session._measure = lambda *_: None
+
+def tell(event):
+    print(json.dumps(event, default=str), flush=True)
+
+tell({"kind": "ready"})
+record, folder = runner.run(
+    Request(**orders["request"]), results=Path(orders["results"]), watch=tell
+)
+tell({"kind": "finished", "status": record.status, "reason": record.reason, "folder": str(folder)})
+sys.exit({"passed": 0, "failed": 1, "skipped": 3}[record.status])
+"""
+
+
+# -- /proc -----------------------------------------------------------------------------------------
+
+
+def all_pids() -> list[int]:
+    """Every process that has not ended; a zombie only waits for its parent to ask."""
+    return [int(name) for name in names_in("/proc") if name.isdigit() and not _ended(name)]
+
+
+def _ended(pid: str) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return True
+    # The command's name, in brackets, may hold anything; the state stands behind it (proc(5)).
+    return stat.rpartition(") ")[2][:1] in "ZX"
+
+
+def namespaces_of(pid: int) -> set[str]:
+    """The namespaces that a process is in or holds open, "net:[4026532001]" say."""
+    folders = (f"/proc/{pid}/ns", f"/proc/{pid}/fd")
+    targets = {link_target(f"{folder}/{name}") for folder in folders for name in names_in(folder)}
+    return {t for t in targets if ":[" in t and t.partition(":")[0] in _NAMESPACES}
+
+
+def link_target(path: str) -> str:
+    """Where a symbolic link of /proc leads; empty once it is gone, or if it is not ours to read."""
+    try:
+        return str(Path(path).readlink())
+    except OSError:
+        return ""
+
+
+def names_in(folder: str) -> list[str]:
+    """The names in a folder, sorted; none once it is gone."""
+    try:
+        return sorted(path.name for path in Path(folder).iterdir())
+    except OSError:
+        return []
+
+
+_NAMESPACES = {"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"}
+
+
+def kill(pid: int) -> None:
+    """SIGKILL; whoever is gone already needs none."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def _comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _numbers(pid: int) -> list[int]:
+    """A process's numbers in each PID namespace it is in, ours first (NSpid, proc(5))."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return []
+    for line in status.splitlines():
+        if line.startswith("NSpid:"):
+            return [int(number) for number in line.split()[1:]]
+    return []
