@@ -631,14 +631,14 @@ def locate(name: str) -> str | None:
 def tool_versions(tools: Sequence[Tool] = TOOLS) -> dict[str, str]:
     """Version of every tool that is installed, by name; "unknown" where it does not say.
 
-    All are asked at once.  None of the commands touches the network or makes the kernel load
-    anything.
+    All are asked at once.  None of the commands makes the kernel load anything.
     """
+    installed = {tool.name: path for tool in tools if (path := locate(tool.name))}
     asked: dict[str, subprocess.Popen[str]] = {}
     for tool in tools:
-        if path := locate(tool.name):
+        if tool.name in installed and (program := _safe_to_ask(installed[tool.name])):
             asked[tool.name] = subprocess.Popen(
-                [path, tool.version_option],
+                [program, tool.version_option],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -647,7 +647,7 @@ def tool_versions(tools: Sequence[Tool] = TOOLS) -> dict[str, str]:
                 env={**os.environ, "LC_ALL": "C"},
             )
     deadline = time.monotonic() + _VERSION_LIMIT_S
-    versions = {}
+    versions = dict.fromkeys(installed, "unknown")
     for name, process in asked.items():
         try:
             output, _ = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
@@ -655,7 +655,28 @@ def tool_versions(tools: Sequence[Tool] = TOOLS) -> dict[str, str]:
             process.kill()
             output, _ = process.communicate()
         versions[name] = parse_version(output)
+        if _is_nft_variant(installed[name]):
+            versions[name] = versions[name].replace("(legacy)", "(nf_tables)")
     return versions
+
+
+def _safe_to_ask(path: str) -> str | None:
+    """The program to ask for its version; None if asking would make the kernel load a module.
+
+    The nf_tables variant of iptables opens a netfilter socket before it looks at its options, which
+    loads nfnetlink.  Its twin of the same package, iptables-legacy, does not.
+    """
+    if not _is_nft_variant(path):
+        return path
+    return locate("iptables-legacy") or (path if _nfnetlink_is_live() else None)
+
+
+def _is_nft_variant(path: str) -> bool:
+    return "xtables-nft" in os.path.realpath(path)
+
+
+def _nfnetlink_is_live() -> bool:
+    return Kernel().driver(Driver("nfnetlink", "CONFIG_NETFILTER_NETLINK")).state is State.YES
 
 
 def parse_version(output: str) -> str:

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import struct
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, NoReturn
 import pytest
 
 from xlab import capabilities, controller, sandbox
-from xlab.capabilities import Machine
+from xlab.capabilities import DRIVERS, Driver, Kernel, Machine, State
 from xlab.errors import DaemonError
 from xlab.lab import conditions
 from xlab.lab.conditions import Backend, Imposed, LinkConditions
@@ -163,11 +164,29 @@ def test_jitter_keeps_packets_in_order(backend: Backend) -> None:
 # -- what a link must not do to packets ------------------------------------------------------------
 
 
+#: 4 MB.
+CONTENT = os.urandom(64 * 1024) * 64
+
+
+def received(client: socket.socket, server: socket.socket, content: bytes) -> bytes:
+    """What `server` gets of the content that `client` sends; a pause of 10 s ends it."""
+    sending = threading.Thread(target=client.sendall, args=(content,), daemon=True)
+    sending.start()
+    server.settimeout(10)
+    got = bytearray()
+    while len(got) < len(content):
+        try:
+            piece = server.recv(1 << 20)
+        except TimeoutError:
+            break
+        got += piece
+    return bytes(got)
+
+
 @pytest.mark.sandbox
 @pytest.mark.parametrize("mtu", [1500, 9000])
 def test_large_segments_pass_the_delay_line_whole(mtu: int) -> None:
     """TCP leaves 64 KB to the interface to cut and to sum up; all of it must arrive, and right."""
-    content = os.urandom(64 * 1024) * 64
 
     def story() -> Any:
         wires = Wires(LinkConditions(delay_ms=1.0), Backend.DELAY_LINE, mtu=mtu)
@@ -177,19 +196,11 @@ def test_large_segments_pass_the_delay_line_whole(mtu: int) -> None:
         with h1.entered():
             client = socket.create_connection(("10.0.0.2", 4000), timeout=10)
         server, _ = listener.accept()
-        received = bytearray()
-        client.setblocking(False)
-        rest = memoryview(content)
-        while len(received) < len(content):
-            try:
-                rest = rest[client.send(rest[: 1 << 20]) :] if rest else rest
-            except BlockingIOError:
-                pass
-            received += server.recv(1 << 20)
+        same = received(client, server, CONTENT) == CONTENT
         line = wires.imposed[0].line
         assert line is not None
         line.stop(grace_s=5)
-        return [received == content, json.loads(line.stdout().split("\n")[1])]
+        return [same, json.loads(line.stdout().split("\n")[1])]
 
     same, counters = in_sandbox(story)
     assert same
@@ -197,6 +208,39 @@ def test_large_segments_pass_the_delay_line_whole(mtu: int) -> None:
     assert from_host["missed"] == 0
     # Far fewer packets than the 2,900 of 1,448 bytes that are in it: the segments came whole.
     assert from_host["departed"] < 1500
+
+
+TUNNELS = [
+    pytest.param(
+        Driver("vxlan", "CONFIG_VXLAN"),
+        "vxlan id 7 dstport 4789 dev eth0",
+        marks=pytest.mark.sandbox,
+    ),
+    pytest.param(DRIVERS["ovs_gre"], "gretap", marks=pytest.mark.kernel),
+]
+
+
+@pytest.mark.parametrize(("driver", "kind"), TUNNELS)
+def test_tcp_inside_a_tunnel_passes_the_delay_line(driver: Driver, kind: str) -> None:
+    """Segments inside a tunnel cannot be handed over: with their offloads on, TCP gets nowhere."""
+    if Kernel().driver(driver).state is not State.YES:
+        pytest.skip(Kernel().driver(driver).detail)
+
+    def story() -> Any:
+        wires = Wires(LinkConditions(delay_ms=1.0), Backend.DELAY_LINE)
+        for number, host in enumerate(wires.hosts, 1):
+            link = f"link add tunnel type {kind} remote 10.0.0.{3 - number} local 10.0.0.{number}"
+            host.run(["ip", *link.split()])
+            host.add_address("tunnel", f"10.1.0.{number}/24")
+        h1, h2 = wires.hosts
+        with h2.entered():
+            listener = socket.create_server(("10.1.0.2", 4000))
+        with h1.entered():
+            client = socket.create_connection(("10.1.0.2", 4000), timeout=10)
+        server, _ = listener.accept()
+        return received(client, server, CONTENT) == CONTENT
+
+    assert in_sandbox(story)
 
 
 @pytest.mark.sandbox

@@ -252,6 +252,33 @@ def test_tool_versions_asks_what_is_installed_and_omits_what_is_not(
 
 
 @pytest.mark.parametrize(
+    ("legacy", "live", "version"),
+    [
+        (True, False, "1.8.11 (nf_tables)"),
+        (False, True, "1.8.11 (nf_tables)"),
+        (False, False, "unknown"),
+    ],
+)
+def test_the_nf_tables_variant_of_iptables_is_not_asked_if_that_loads_a_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, legacy: bool, live: bool, version: str
+) -> None:
+    programs = {"xtables-nft-multi": "nf_tables"} | (
+        {"iptables-legacy": "legacy"} if legacy else {}
+    )
+    for name, variant in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\necho 'iptables v1.8.11 ({variant})'\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "iptables").symlink_to("xtables-nft-multi")
+    monkeypatch.setattr(capabilities, "_nfnetlink_is_live", lambda: live)
+    monkeypatch.setattr(
+        capabilities,
+        "locate",
+        lambda name: str(tmp_path / name) if (tmp_path / name).exists() else None,
+    )
+    assert capabilities.tool_versions() == {"iptables": version}
+
+
+@pytest.mark.parametrize(
     ("cpuinfo", "model"),
     [
         ("processor\t: 0\nmodel\t\t: 2\nmodel name\t: AMD EPYC\n", "AMD EPYC"),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -200,3 +203,31 @@ def test_findings_of_this_machine_name_every_tool() -> None:
     found = doctor.findings()
     assert {tool.name for tool in TOOLS} <= {finding.name for finding in found}
     assert doctor.exit_status(found) in (0, 3)
+
+
+@pytest.mark.kernel
+def test_looking_loads_no_module() -> None:
+    """On a kernel that has everything as modules, of which some are not loaded."""
+    if "XLAB_GUEST" not in os.environ:
+        pytest.skip("unloads modules: only in the full-kernel guest")
+    # In an order in which nothing is in use by what comes after it.
+    unloaded = ["vport_gre", "vport_vxlan", "vport_geneve", "openvswitch", "sch_netem", "sch_tbf"]
+    subprocess.run(["modprobe", "--remove", "--all", *unloaded, "tun"], check=True)
+    try:
+        before = _loaded_modules()
+        assert not before & {*unloaded, "tun"}
+        found = {finding.name: finding for finding in doctor.findings()}
+        assert _loaded_modules() == before
+    finally:
+        subprocess.run(["modprobe", "--all", *unloaded, "tun"], check=True)
+    assert found["Open vSwitch"].ok is None
+    assert found["Open vSwitch"].remedy == "sudo modprobe -a openvswitch vport-gre"
+    assert "the kernel loads tun" in found["Open vSwitch"].detail
+    assert found["link conditions"].remedy == "sudo modprobe sch_netem"
+    again = {finding.name: finding for finding in doctor.findings()}
+    assert again["Open vSwitch"].ok is True
+    assert again["link conditions"].ok is True
+
+
+def _loaded_modules() -> set[str]:
+    return {line.split()[0] for line in Path("/proc/modules").read_text().splitlines()}
