@@ -190,7 +190,7 @@ class Screen:
                 flowed = _flowed(said, self._console.width - indent - 4)
                 self._wrapped(Text(flowed, "dim"), indent + 4)
         for note in content.notes:
-            self._wrapped(Text(note, "dim"), indent)
+            self._block("-", Text(note, "dim"), indent=indent, label_width=indent + 2)
 
     # ------------------------------------------------------------------------------ one scenario
 
@@ -357,7 +357,7 @@ class Screen:
         if conditions.loss_ratio:
             asked.append(f"loss {text.value('x_ratio', '', conditions.loss_ratio)}")
         came_to = [
-            f"{name.rsplit('_', 1)[0].replace('_', ' ')} {text.value(name, '', number)}"
+            f"{name.split('_')[0]} {text.value(name, '', number)}"
             for name, number in conditions.measured.items()
         ]
         measured = f"; measured: {', '.join(came_to)}" if came_to else ""

@@ -79,7 +79,7 @@ def test_only_rounds_that_have_both_make_a_ratio() -> None:
     )
     assert figure.to_control == Spread(2.0, None, 1)
     assert figure.method == Spread(5.0, None, 2)
-    assert figure.failed_samples == 1
+    assert figure.failed_samples == {"method": 1}
 
 
 def test_rounds_of_different_builds_are_not_mixed_up() -> None:
@@ -273,6 +273,21 @@ def test_runs_under_different_circumstances_are_not_to_be_compared() -> None:
     # What was skipped measured nothing, so it cannot differ.
     skipped = replace(quick, status="skipped", reason="no tun")
     assert tables.remarks([bridge, skipped]) == ["bridge was skipped: no tun"]
+
+
+def test_what_failed_is_noted_with_its_route_and_what_the_probe_said() -> None:
+    stalled = replace(measured("control", 1, None), detail={"error": "no data after 0.2 s"})
+    table = tables.route_figures(
+        with_measurements(measured("method", 1, 2.0), measured("method", 2, None), stalled)
+    )
+    assert table.notes == (
+        "RTT, method: 1 sample failed",
+        "RTT, control: 1 sample failed (no data after 0.2 s)",
+    )
+    titles = [column.title for column in table.columns]
+    (row,) = table.rows
+    assert row[titles.index("control")] == "failed"
+    assert row[titles.index("median")] == "2.00 ms"
 
 
 def test_a_ratio_whose_interval_spans_one_is_marked_indistinguishable() -> None:

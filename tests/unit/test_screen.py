@@ -164,12 +164,16 @@ def test_conditions_are_told_as_asked_for_and_as_measured() -> None:
     output = shown(fake.sample("bridge-quick"))
     assert lines_with(output, "links", "rate 100 Mbit/s, delay 10.0 ms, loss 1.00 %")
     assert lines_with(output, "measured: delay 10.2 ms")
+    told = fake.sample("bridge-quick")
+    measured = {"rtt_ms": 21.16, "rate_bits_per_second": 45.8e6, "loss_ratio": 0.011}
+    output = shown(replace(told, conditions=replace(told.conditions, measured=measured)))
+    assert "measured: rtt 21.2 ms, rate 45.8 Mbit/s, loss 1.10 %" in " ".join(output.split())
 
 
 def test_a_probe_that_found_nothing_out_has_failed_and_has_no_figure() -> None:
     output = shown(fake.sample("bridge-quick"))
     assert lines_with(output, "RTT ", "failed", "–")
-    assert lines_with(output, "RTT: 10 samples failed")
+    assert lines_with(output, "- RTT, method: 10 samples failed")
 
 
 def test_control_characters_out_of_a_record_do_not_reach_the_terminal() -> None:

@@ -59,8 +59,10 @@ class Figure:
     #: method / control and method / baseline, of the rounds that have both.
     to_control: Spread | None
     to_baseline: Spread | None
-    #: Samples of the method that failed; they are in no median.
-    failed_samples: int
+    #: Samples that failed, by route, where any did; they are in no median.
+    failed_samples: dict[Route, int]
+    #: What a probe that found nothing out said of the reason, by route.
+    errors: dict[Route, str]
 
 
 def figures(record: RunRecord) -> tuple[Figure, ...]:
@@ -106,8 +108,21 @@ def _figure(measurements: Sequence[Measurement]) -> Figure:
         baseline=_spread(baseline, _interval(measurements, "baseline")),
         to_control=_ratio(method, control) if proportional else None,
         to_baseline=_ratio(method, baseline) if proportional else None,
-        failed_samples=sum(m.failed_samples for m in measurements if m.route == "method"),
+        failed_samples=_failed_samples(measurements),
+        errors={
+            m.route: str(m.detail["error"])
+            for m in reversed(measurements)
+            if m.median is None and m.detail.get("error")
+        },
     )
+
+
+def _failed_samples(measurements: Iterable[Measurement]) -> dict[Route, int]:
+    failed: dict[Route, int] = {}
+    for m in measurements:
+        if m.failed_samples:
+            failed[m.route] = failed.get(m.route, 0) + m.failed_samples
+    return failed
 
 
 def _by_round(measurements: Iterable[Measurement]) -> dict[_Round, float]:

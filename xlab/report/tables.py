@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from xlab.record import RunRecord
+from xlab.record import Route, RunRecord
 from xlab.report import text
 from xlab.report.figures import Figure, Spread, datapath_class, figures, find
 
@@ -90,11 +90,7 @@ def route_figures(record: RunRecord, *, routes_first: bool = False) -> Table:
         Column("× baseline", right=True),
         Column("interval", right=True, expendable=2),
     )
-    notes = [
-        f"{text.label(f.metric, f.streams)}: {text.count(f.failed_samples, 'sample')} failed"
-        for f in found
-        if f.failed_samples
-    ]
+    notes = [note for figure in found for note in _failures(figure)]
     if any(_spans_one(spread) for f in found for spread in (f.to_control, f.to_baseline)):
         notes.append(INDISTINGUISHABLE)
     return Table(columns, tuple(_figure_row(f) for f in found), heading(record), tuple(notes))
@@ -143,9 +139,7 @@ def _overview_row(record: RunRecord) -> tuple[str, ...]:
         if figure is None:
             cells += [text.NOTHING] * 3
         else:
-            lost = figure.method is None and figure.failed_samples > 0
-            value = text.median(figure.metric, figure.unit, figure.method)
-            cells.append("failed" if lost else value)
+            cells.append(_median(figure, "method"))
             cells += [_ratio(figure.to_control), _ratio(figure.to_baseline)]
     skipped = record.status == "skipped"
     return (
@@ -159,18 +153,34 @@ def _overview_row(record: RunRecord) -> tuple[str, ...]:
 
 def _figure_row(figure: Figure) -> tuple[str, ...]:
     metric, unit = figure.metric, figure.unit
-    lost = figure.method is None and figure.failed_samples > 0
     return (
         text.label(metric, figure.streams),
-        "failed" if lost else text.median(metric, unit, figure.method),
+        _median(figure, "method"),
         text.interval(metric, unit, figure.method),
-        text.median(metric, unit, figure.control),
-        text.median(metric, unit, figure.baseline),
+        _median(figure, "control"),
+        _median(figure, "baseline"),
         _ratio(figure.to_control),
         text.ratio_interval(figure.to_control),
         _ratio(figure.to_baseline),
         text.ratio_interval(figure.to_baseline),
     )
+
+
+def _median(figure: Figure, route: Route) -> str:
+    spread: Spread | None = getattr(figure, route)
+    if spread is None and figure.failed_samples.get(route):
+        return "failed"
+    return text.median(figure.metric, figure.unit, spread)
+
+
+def _failures(figure: Figure) -> list[str]:
+    """What failed, on which route, and what the probe said of it."""
+    name = text.label(figure.metric, figure.streams)
+    return [
+        f"{name}, {route}: {text.count(number, 'sample')} failed"
+        + (f" ({text.plain(figure.errors[route])})" if route in figure.errors else "")
+        for route, number in figure.failed_samples.items()
+    ]
 
 
 def _ratio(spread: Spread | None) -> str:
