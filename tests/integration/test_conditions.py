@@ -11,22 +11,18 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import closing
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
-from xlab import capabilities, controller, sandbox
-from xlab.capabilities import DRIVERS, Driver, Kernel, Machine, State
+from tests.support import machine, run_in_sandbox
+from xlab.capabilities import DRIVERS, Driver, Kernel, State
 from xlab.errors import DaemonError
 from xlab.lab import conditions
 from xlab.lab.conditions import Backend, Imposed, LinkConditions
 from xlab.lab.node import Node
 from xlab.processes import wait_until
-
-Story = Callable[[], Any]
 
 DELAY = LinkConditions(delay_ms=5.0)
 RATE = LinkConditions(rate_bits_per_second=20e6)
@@ -34,24 +30,6 @@ LOSS = LinkConditions(loss_ratio=0.05)
 
 #: TCG makes everything slower; shapes and lower bounds hold all the same.
 IN_GUEST = "XLAB_GUEST" in os.environ
-
-
-def in_sandbox(story: Story) -> Any:
-    """Run `story` as part of a lab's pid 1; what it returns comes back as JSON would have it."""
-    machine = capabilities.probe()
-    if not machine.namespaces.usable:
-        pytest.skip(machine.namespaces.detail)
-
-    def serve(channel: socket.socket | None, listener: socket.socket | None) -> NoReturn:
-        def tell(arguments: Mapping[str, Any], emit: controller.Emit) -> Any:
-            return story()
-
-        controller.serve({"tell": tell}, channel, listener)
-
-    with sandbox.launch(serve) as lab:
-        assert lab.channel is not None
-        with closing(controller.Client(lab.channel)) as client:
-            return client.call("tell", {})
 
 
 class Wires:
@@ -84,11 +62,11 @@ def measured(asked: LinkConditions, backend: Backend) -> conditions.Measured:
         wires.require_alive()
         return dataclasses.asdict(result)
 
-    return conditions.Measured(**in_sandbox(story))
+    return conditions.Measured(**run_in_sandbox(story))
 
 
-def require(machine: Machine, name: str) -> None:
-    capability = getattr(machine, name)
+def require(name: str) -> None:
+    capability = getattr(machine(), name)
     if not capability.live:
         if IN_GUEST:
             pytest.fail(f"the guest's kernel lacks {name}: {capability.detail}")
@@ -96,7 +74,7 @@ def require(machine: Machine, name: str) -> None:
 
 
 BACKENDS = [
-    pytest.param("netem", marks=pytest.mark.kernel),
+    pytest.param("netem", marks=[pytest.mark.sandbox, pytest.mark.kernel]),
     pytest.param("delay-line", marks=[pytest.mark.sandbox, pytest.mark.kernel]),
 ]
 
@@ -105,7 +83,7 @@ BACKENDS = [
 def backend(request: pytest.FixtureRequest) -> Backend:
     chosen = Backend(request.param)
     if chosen is Backend.NETEM:
-        require(capabilities.probe(), "netem")
+        require("netem")
     return chosen
 
 
@@ -134,7 +112,7 @@ def test_loss_is_lost_on_every_link_in_each_direction(backend: Backend) -> None:
 )
 def test_a_rate_is_the_rate_of_the_path(backend: Backend) -> None:
     if backend is Backend.TBF:
-        require(capabilities.probe(), "tbf")
+        require("tbf")
     found = measured(RATE, backend)
     assert set(found.values) == {"rate_bits_per_second"}
     assert 20e6 * (0.5 if IN_GUEST else 0.85) <= found.values["rate_bits_per_second"] <= 20e6 * 1.1
@@ -158,7 +136,7 @@ def test_jitter_keeps_packets_in_order(backend: Backend) -> None:
             sender.sendto(number.to_bytes(2, "big"), ("10.0.0.2", 4000))
         return [int.from_bytes(receiver.recv(16), "big") for _ in range(200)]
 
-    assert in_sandbox(story) == list(range(200))
+    assert run_in_sandbox(story) == list(range(200))
 
 
 # -- what a link must not do to packets ------------------------------------------------------------
@@ -202,7 +180,7 @@ def test_large_segments_pass_the_delay_line_whole(mtu: int) -> None:
         line.stop(grace_s=5)
         return [same, json.loads(line.stdout().split("\n")[1])]
 
-    same, counters = in_sandbox(story)
+    same, counters = run_in_sandbox(story)
     assert same
     from_host = counters["s1-eth1"]
     assert from_host["missed"] == 0
@@ -216,7 +194,7 @@ TUNNELS = [
         "vxlan id 7 dstport 4789 dev eth0",
         marks=pytest.mark.sandbox,
     ),
-    pytest.param(DRIVERS["ovs_gre"], "gretap", marks=pytest.mark.kernel),
+    pytest.param(DRIVERS["ovs_gre"], "gretap", marks=[pytest.mark.sandbox, pytest.mark.kernel]),
 ]
 
 
@@ -240,7 +218,7 @@ def test_tcp_inside_a_tunnel_passes_the_delay_line(driver: Driver, kind: str) ->
         server, _ = listener.accept()
         return received(client, server, CONTENT) == CONTENT
 
-    assert in_sandbox(story)
+    assert run_in_sandbox(story)
 
 
 @pytest.mark.sandbox
@@ -271,7 +249,7 @@ def test_vlan_tags_pass_the_delay_line() -> None:
         (_, _, aux), *_ = ancillary
         return [*struct.unpack("=IIIHHHH", aux)[5:], data.hex()]
 
-    tci, protocol, data = in_sandbox(story)
+    tci, protocol, data = run_in_sandbox(story)
     assert (tci, protocol) == (tag, 0x8100)
     assert bytes.fromhex(data) == destination + source + struct.pack("!H", 0x88B5) + payload
 
@@ -284,7 +262,7 @@ def test_loss_takes_packets_one_by_one_because_offloads_are_off() -> None:
         port = wires.wire.run(["ethtool", "-k", wires.imposed[0].port]).stdout
         return [shown, port]
 
-    for shown in in_sandbox(story):
+    for shown in run_in_sandbox(story):
         assert "tcp-segmentation-offload: off" in shown
         assert "generic-segmentation-offload: off" in shown
         assert "tx-udp_tnl-segmentation: off" in shown
@@ -294,9 +272,9 @@ def test_loss_takes_packets_one_by_one_because_offloads_are_off() -> None:
 def test_a_joint_of_bridges_learns_nothing() -> None:
     """A wire has no memory: what moves to the other side of it must be reached at once."""
 
+    require("tbf")
+
     def story() -> Any:
-        if not capabilities.probe().tbf.live:
-            return None
         wires = Wires(RATE, Backend.TBF)
         wires.hosts[0].run(["ping", "-c", "1", "-w", "5", "10.0.0.2"])
         shown = wires.wire.run(["bridge", "-json", "fdb", "show", "br", "s1-eth1j"]).stdout
@@ -305,10 +283,7 @@ def test_a_joint_of_bridges_learns_nothing() -> None:
         by_switch = [e for e in json.loads(switch) if e.get("state") != "permanent"]
         return [learnt, len(by_switch)]
 
-    told = in_sandbox(story)
-    if told is None:
-        pytest.skip("this kernel has no live sch_tbf")
-    learnt, by_switch = told
+    learnt, by_switch = run_in_sandbox(story)
     assert learnt == []
     assert by_switch == 2
 
@@ -330,7 +305,7 @@ def test_a_delay_line_that_dies_is_reported() -> None:
             return str(error)
         return "not noticed"
 
-    assert "the delay line of s1-eth2p ended with status -9" in in_sandbox(story)
+    assert "the delay line of s1-eth2p ended with status -9" in run_in_sandbox(story)
 
 
 @pytest.mark.sandbox
@@ -345,7 +320,7 @@ def test_a_delay_line_that_cannot_start_says_why() -> None:
             return str(error)
         return "not noticed"
 
-    message = in_sandbox(story)
+    message = run_in_sandbox(story)
     assert "ended at once with status 1" in message
     assert "none0 - none1: No such device" in message
 
@@ -369,7 +344,7 @@ def test_an_interface_that_goes_down_and_up_again_does_not_end_the_line() -> Non
         wait_until(answers, timeout_s=10, awaited="an answer once the interface is up again")
         return [lost, used_s]
 
-    lost, used_s = in_sandbox(story)
+    lost, used_s = run_in_sandbox(story)
     assert lost == 1
     # Waiting a second for an interface that is down must not be done by spinning.
     assert used_s < 0.7
@@ -387,6 +362,6 @@ def test_a_path_that_answers_nothing_is_doubted_and_not_measured_as_zero() -> No
         wires.wire.set_down("s1-eth2")
         return dataclasses.asdict(conditions.measure(*wires.hosts, [DELAY, DELAY]))
 
-    found = in_sandbox(story)
+    found = run_in_sandbox(story)
     assert found["values"] == {}
     assert found["doubts"] == ["none of 25 pings from h1 to h2 was answered"]
