@@ -69,7 +69,8 @@ mkdir -p "$root/run/lock"
 cd "$root"
 mkdir .machine
 pivot_root . .machine
-exec /usr/bin/env -i \
+# A shell's background programs, of which this is one, ignore interrupts; tests send them.
+exec /usr/bin/env -i --default-signal=INT,QUIT \
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 TERM=dumb \
     ${CI+"CI=$CI"} ${http_proxy+"http_proxy=$http_proxy"} ${https_proxy+"https_proxy=$https_proxy"} \
     ${PIP_INDEX_URL+"PIP_INDEX_URL=$PIP_INDEX_URL"} \
