@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from xlab.errors import UsageError, XlabError
 from xlab.request import (
@@ -129,8 +130,20 @@ def _perform(arguments: Sequence[str] | None, settings: _Settings) -> int:
 
 # --------------------------------------------------------------------------------------- commands
 
+
+class _Commands(TyperGroup):
+    def get_params(self, ctx: Any) -> list[Any]:
+        """typer's own flags default to None, and None is coerced by pydantic: 50 ms of imports."""
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
+            if parameter.default is None and getattr(parameter, "is_bool_flag", False):
+                parameter.default = False
+        return parameters
+
+
 app = typer.Typer(
     name="xlab",
+    cls=_Commands,
     help="Build cross-host container networks on one Linux machine, prove which way their packets "
     "go, and measure them.",
     epilog=_STATUSES,

@@ -548,6 +548,17 @@ def test_version(capsys: Capture) -> None:
     assert capsys.readouterr().out == f"xlab {package.__version__}\n"
 
 
+def test_completion_for_the_calling_shell_is_shown() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m xlab --show-completion; exit $?"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "_XLAB_COMPLETE=complete_bash" in done.stdout
+
+
 def test_scenarios_are_completed() -> None:
     environment = {
         "_XLAB_COMPLETE": "complete_bash",
@@ -574,7 +585,8 @@ def test_help_imports_nothing_that_takes_time(arguments: list[str]) -> None:
         check=True,
     )
     modules = {name.partition(".")[0] for name in done.stderr.split()}
-    assert modules & {"rich", "numpy", "matplotlib", "pyroute2", "mininet", "asyncio"} == set()
+    slow = {"asyncio", "matplotlib", "mininet", "numpy", "pydantic", "pyroute2", "rich"}
+    assert modules & slow == set()
     ours = {name for name in done.stderr.split() if name.startswith("xlab")}
     assert ours == {"xlab", "xlab.cli", "xlab.errors", "xlab.request"}
 
