@@ -264,6 +264,8 @@ class Checks:
         )
         self.claims.append(claim)
         self._tell(claim)
+        if not holds:
+            self._lab.require_daemons()  # a dead one explains it, and all that would follow
 
     def _host_of(self, node: Node) -> Host:
         host = self._lab[node.name.partition("/")[0]]

@@ -53,6 +53,8 @@ _SIOCGIFINDEX = 0x8933
 
 #: Below the default send buffer (net.core.wmem_default, 212,992 bytes) with room to spare.
 _FLUSH_AT_BYTES = 64 * 1024
+#: Each failure is an answer of its own in the receive buffer; 300 of them overflow the default.
+_FLUSH_AT_MESSAGES = 128
 
 
 class Rtnl:
@@ -360,7 +362,7 @@ class Batch:
         body += bytes(-len(body) % 4)
         self._messages.append((kind, flags, body, text))
         self._bytes += 16 + len(body)
-        if self._bytes > _FLUSH_AT_BYTES:
+        if self._bytes > _FLUSH_AT_BYTES or len(self._messages) >= _FLUSH_AT_MESSAGES:
             self.flush()
 
     def _index(self, name: str) -> int:

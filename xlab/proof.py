@@ -47,13 +47,16 @@ def prove(
     mtu: int,
     lossy: bool = False,
     round_trip_s: float = 0,
+    require_daemons: Callable[[], None],
 ) -> Proved:
     """Run the proof of `flow` with a capture on `interface` of `wire`, the physical link.
 
-    `mtu` is the physical link's.  Leaves the method healed; raises what `flow.cut` or `flow.heal`
-    raise.
+    `mtu` is the physical link's, `lossy` and `round_trip_s` its conditions; `require_daemons` raises
+    where a dead daemon explains a failure.  Leaves the method healed.
     """
     sightings = follow_pings(flow.source, flow.target, wire=wire, interface=interface, count=PINGS)
+    if not sightings.all_took(flow.encapsulation, lossy=lossy):
+        require_daemons()
     overhead = _overhead(sightings, flow.encapsulation)
     largest = _effective_mtu(flow, mtu, overhead or 0, round_trip_s)
     control, control_detail, control_raw = _negative_control(

@@ -179,7 +179,7 @@ def _ovs_datapath(machine: Machine) -> Datapath:
             )
     if machine.ovs_datapath.live and machine.ovs_gre.usable:
         return "kernel"
-    if machine.tun.live:
+    if machine.tun.usable:
         return "userspace"
     raise CapabilityError(
         f"no datapath for Open vSwitch: {machine.ovs_datapath.detail}, and {machine.tun.detail}",

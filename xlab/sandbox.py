@@ -102,25 +102,29 @@ def launch(
     such namespaces, SandboxError if anything else fails.
     """
     begun = time.monotonic()
-    ours, theirs = socket.socketpair()
     listener = _listen(name) if name else None
-    launcher = os.fork()
-    if launcher == 0:
-        _launcher(serve, theirs, listener, keep)
-    theirs.close()
-    if listener:
-        listener.close()
-    else:
+    ours, theirs = socket.socketpair()
+    if not listener:
         # Pid 1 becomes our child when the launcher exits, so that it can ask to die with us.
         syscalls.adopt_orphans(True)
     try:
+        launcher = os.fork()
+        if launcher == 0:
+            _launcher(serve, theirs, listener, keep)
+        theirs.close()
         os.waitpid(launcher, 0)
         report = _receive_line(ours)
         if "pid" not in report:
             _raise(report)
         pid = int(str(report["pid"]))
+    except BaseException:
+        ours.close()
+        theirs.close()
+        raise
     finally:
-        if not listener:
+        if listener:
+            listener.close()
+        else:
             syscalls.adopt_orphans(False)
     sandbox = Sandbox(pid, None if listener else ours, 0.0)
     try:
@@ -130,6 +134,7 @@ def launch(
             _raise(report)
     except BaseException:
         sandbox.close()
+        ours.close()
         raise
     if listener:
         ours.close()

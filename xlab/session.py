@@ -86,6 +86,7 @@ class Session:
             mtu=lab.mtu,
             lossy=lab.lossy,
             round_trip_s=lab.round_trip_s,
+            require_daemons=lab.require_daemons,
         )
         self._raw.update(proved.raw)
         _tell(emit, "path", proved.proof)
@@ -141,6 +142,7 @@ class Session:
                 _step(emit, "measure", text)
 
             for sampled in measure_round(pairs, plan, generator, starting=announce):
+                lab.require_daemons()
                 self._raw.update(sampled.raw)
                 for measurement in sampled.measurements:
                     _tell(emit, "measurement", measurement)

@@ -36,7 +36,6 @@ class Host(Node):
 
     def __init__(self, name: str, number: int, *, ovs: Datapath | None, mtu: int) -> None:
         super().__init__(name)
-        self.boot()
         #: 1 for the first host.
         self.number = number
         self.docker = Docker(self)
@@ -97,9 +96,7 @@ class Lab:
         self.mtu = mtu
         self.ovs_datapath = ovs
         self.wire = Node("wire")
-        self.wire.boot()
         self.gateway = Node(GATEWAY)
-        self.gateway.boot()
         self.hosts = [Host(name, i, ovs=ovs, mtu=mtu) for i, name in enumerate(underlay.hosts, 1)]
         self._nodes: dict[str, Node] = {host.name: host for host in self.hosts}
         self._nodes[GATEWAY] = self.gateway
@@ -111,11 +108,12 @@ class Lab:
             for link in underlay.uplinks
             if not (ovs == "userspace" and isinstance(self._nodes[link.b.node], Host))
         )
-        for link in (*underlay.uplinks, *underlay.trunks):
-            own = self._conditions.get(link.a.interface)
-            if own:
-                far = self._nodes.get(link.b.node)
-                self._condition(link.a.interface, link.a.node, own, far)
+        conditioned = [
+            link
+            for link in (*underlay.uplinks, *underlay.trunks)
+            if link.a.interface in self._conditions
+        ]
+        concurrently(self._condition_link, conditioned)
         self.gateway.add_address("lo", IPv4Interface(OUTSIDE))
         self.gateway.set_sysctl("net.ipv4.ip_forward", 1)
 
@@ -204,7 +202,6 @@ class Lab:
         pair = []
         for number, host in enumerate((self.hosts[0], self.hosts[-1]), 1):
             node = Node(f"plain{number}")
-            node.boot()
             switch = self.switch_of(host)
             uplink = f"{switch}-plain{number}"
             with self.wire.rtnl.batch() as batch:
@@ -274,6 +271,10 @@ class Lab:
                     mtu=self.mtu,
                     master=link.a.node,
                 )
+
+    def _condition_link(self, link: Link) -> None:
+        own = self._conditions[link.a.interface]
+        self._condition(link.a.interface, link.a.node, own, self._nodes.get(link.b.node))
 
     def _condition(self, uplink: str, switch: str, own: Conditioned, far: Node | None) -> None:
         """Put conditions on the link at `uplink` and join it to its switch again."""

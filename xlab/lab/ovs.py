@@ -190,10 +190,14 @@ class OpenVSwitch:
     def _connect(self) -> bool:
         with self.host.entered():
             try:
-                self._database = Database(_SOCKET)
+                self._database = Database(_SOCKET, alive=self._vswitchd_runs)
             except (FileNotFoundError, ConnectionRefusedError):
                 return False
         return True
+
+    def _vswitchd_runs(self) -> bool:
+        daemon = self._daemons.get("ovs-vswitchd")
+        return daemon is None or daemon.poll() is None
 
     def _await(self, daemon: str, condition: Any, awaited: str) -> None:
         process = self._daemons[daemon]

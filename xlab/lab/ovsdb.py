@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from xlab.errors import XlabError
@@ -27,8 +27,12 @@ class Database:
     Made inside `node.entered()`, so that `path` is looked up in the node's file system.
     """
 
-    def __init__(self, path: str, *, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, path: str, *, alive: Callable[[], bool] = lambda: True, timeout_s: float = 5.0
+    ) -> None:
         self._timeout_s = timeout_s
+        #: Whether ovs-vswitchd still runs: without it, a commit need not be waited for.
+        self._alive = alive
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.connect(path)
         self._buffer = b""
@@ -70,6 +74,8 @@ class Database:
             (result,) = self.transact(select)
             if result["rows"][0]["cur_cfg"] >= wanted:
                 return results[: len(operations)]
+            if not self._alive():
+                raise OvsdbError("ovs-vswitchd ended before it applied the configuration")
             if time.monotonic() > deadline:
                 raise OvsdbError(
                     f"ovs-vswitchd has not applied the configuration within {self._timeout_s:g} s"
