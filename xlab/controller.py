@@ -63,21 +63,29 @@ class Client:
 
     def call(self, verb: str, arguments: Mapping[str, Any], watch: Emit = lambda _: None) -> Any:
         """Ask and wait, passing events to `watch`; raises the error the controller met."""
+        request = json.dumps({"verb": verb, "arguments": arguments}).encode() + b"\n"
         try:
-            self._channel.sendall(
-                json.dumps({"verb": verb, "arguments": arguments}).encode() + b"\n"
-            )
-            for line in self._file:
-                answer = json.loads(line)
-                if "event" in answer:
-                    watch(answer["event"])
-                elif "error" in answer:
-                    raise _rebuilt(answer["error"])
-                else:
-                    return answer.get("result")
+            self._channel.sendall(request)
         except OSError as error:
             raise SandboxError(f"the lab's controller is gone ({error.strerror})") from error
-        raise SandboxError("the lab's controller is gone")
+        while True:
+            answer = self._receive()
+            if "event" in answer:
+                watch(answer["event"])
+            elif "error" in answer:
+                raise _rebuilt(answer["error"])
+            else:
+                return answer.get("result")
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            line = self._file.readline()
+        except OSError as error:
+            raise SandboxError(f"the lab's controller is gone ({error.strerror})") from error
+        if not line:
+            raise SandboxError("the lab's controller is gone")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def close(self) -> None:
         self._file.close()

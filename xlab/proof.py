@@ -51,8 +51,8 @@ def prove(
 ) -> Proved:
     """Run the proof of `flow` with a capture on `interface` of `wire`, the physical link.
 
-    `mtu` is the physical link's, `lossy` and `round_trip_s` its conditions; `require_daemons` raises
-    where a dead daemon explains a failure.  Leaves the method healed.
+    `mtu` is the physical link's, `lossy` and `round_trip_s` its conditions; `require_daemons`
+    raises where a dead daemon explains a failure.  Leaves the method healed.
     """
     sightings = follow_pings(flow.source, flow.target, wire=wire, interface=interface, count=PINGS)
     if not sightings.all_took(flow.encapsulation, lossy=lossy):

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from xlab.errors import RecordError
 
@@ -173,19 +174,28 @@ def load(path: Path) -> RunRecord:
     """Read `run.json`, given the file or its folder; raises RecordError naming file and place."""
     file = path / "run.json" if path.is_dir() else path
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except OSError as error:
         raise RecordError(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise RecordError(f"{file}: not UTF-8 text (byte {error.start})") from error
     except json.JSONDecodeError as error:
         raise RecordError(f"{file}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from error
+    except ValueError as error:
+        # Python refuses to read integers of more than 4,300 digits, and we what is no number.
+        raise RecordError(f"{file}: {error}") from error
     except RecursionError as error:
         raise RecordError(f"{file}: nested too deeply") from error
     try:
         return from_dict(data)
     except RecordError as error:
         raise RecordError(f"{file}: {error}") from error
+    except RecursionError as error:
+        raise RecordError(f"{file}: nested too deeply") from error
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a number")
 
 
 def from_dict(data: object) -> RunRecord:
@@ -233,8 +243,14 @@ def decode(kind: Any, value: Any, place: str) -> Any:
         if not isinstance(value, dict):
             _refuse(place, "an object", value)
         return {key: decode(arguments[1], v, f"{place}.{key}") for key, v in value.items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            _refuse(place, "a finite number", value)
+        return number
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         _refuse(place, {str: "text", bool: "true or false"}.get(kind, "a number"), value)
     return value
@@ -254,7 +270,7 @@ def _decode_object(kind: type, value: Any, place: str) -> Any:
     return kind(**known)
 
 
-def _refuse(place: str, expected: str, value: Any) -> typing.NoReturn:
+def _refuse(place: str, expected: str, value: Any) -> NoReturn:
     shown = json.dumps(value, default=str)
     raise RecordError(f"{place}: expected {expected}, found {shown[:80]}")
 

@@ -104,6 +104,8 @@ def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Pa
         raise
     except XlabError as error:
         reason = str(error)
+        # Where it arose, as the controller told it.
+        raw["error.txt"] = "\n".join([reason, *getattr(error, "__notes__", [])]).encode()
     timings["total"] = time.monotonic() - begun
     finished = RunRecord(
         scenario=scenario.name,

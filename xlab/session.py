@@ -141,6 +141,7 @@ class Session:
                 text = f"round {number}/{request.repeat}: {probe}, {pair.route} {pair.direction}"
                 _step(emit, "measure", text)
 
+            _step(emit, "measure", f"round {number}/{request.repeat}: the machine left alone")
             for sampled in measure_round(pairs, plan, generator, starting=announce):
                 lab.require_daemons()
                 self._raw.update(sampled.raw)
