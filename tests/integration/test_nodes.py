@@ -1,0 +1,416 @@
+"""Nodes: each is a machine of its own, and what runs in it ends as it says it did."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support import names_in, sandboxed
+from xlab import namespaces, processes
+from xlab.errors import CapabilityError, CommandError, DeadlineError, XlabError
+from xlab.lab.lab import Host
+from xlab.lab.node import Node
+
+
+def pair() -> tuple[Node, Node]:
+    """h1 10.0.0.1 ── 10.0.0.2 h2"""
+    h1, h2 = Node("h1"), Node("h2")
+    with h1.rtnl.batch() as batch:
+        batch.add_veth("eth0", "eth0", peer_namespace=h2.namespaces.net)
+    h1.add_address("eth0", "10.0.0.1/24")
+    h2.add_address("eth0", "10.0.0.2/24")
+    return h1, h2
+
+
+def output(node: Node, *argv: str) -> str:
+    return node.run(argv).stdout
+
+
+# -- a machine of its own --------------------------------------------------------------------------
+
+
+@sandboxed
+def test_two_nodes_on_a_cable_reach_each_other() -> None:
+    h1, h2 = pair()
+    assert "1 received" in output(h1, "ping", "-n", "-c1", "-W5", str(h2.address))
+    assert "1 received" in output(h2, "ping", "-n", "-c1", "-W5", str(h1.address))
+
+
+@sandboxed
+def test_the_prompt_says_who_one_is() -> None:
+    h1, h2 = Node("h1"), Node("h2", hostname="second")
+    assert output(h1, "hostname") == "h1\n"
+    assert output(h2, "hostname") == "second\n"
+    output(h1, "hostname", "renamed")
+    assert output(h1, "hostname") == "renamed\n"
+    assert socket.gethostname() == "xlab"
+
+
+@sandboxed
+def test_run_and_tmp_belong_to_one_node() -> None:
+    h1, h2 = Node("h1"), Node("h2")
+    for folder in ("/run", "/tmp"):
+        output(h1, "sh", "-c", f"echo here >{folder}/file")
+        assert output(h1, "cat", f"{folder}/file") == "here\n"
+        assert h2.run(["cat", f"{folder}/file"], check=False).returncode == 1
+        assert not Path(folder, "file").exists()
+
+
+@sandboxed
+def test_sys_shows_the_nodes_own_interfaces() -> None:
+    h1, h2 = pair()
+    h2.add_bridge("br0")
+    assert output(h1, "ls", "/sys/class/net").split() == ["eth0", "lo"]
+    assert output(h2, "ls", "/sys/class/net").split() == ["br0", "eth0", "lo"]
+    assert names_in("/sys/class/net") == ["lo"]
+
+
+@sandboxed
+def test_the_very_first_command_sees_its_own_processes_only() -> None:
+    """Its /proc is mounted by the node's init, which must be done with it by then."""
+    for number in range(8):
+        node = Node(f"h{number}")
+        seen = output(node, "ps", "-e", "-o", "pid=,comm=").split()
+        assert seen[:2] == ["1", "catatonit"]
+        assert seen[3:] == ["ps"]
+
+
+@sandboxed
+def test_processes_of_one_node_are_invisible_to_another() -> None:
+    h1, h2 = Node("h1"), Node("h2")
+    with h1.start(["sleep", "1000"]) as sleeper:
+        assert "sleep" in output(h1, "ps", "-e", "-o", "comm=")
+        assert "sleep" not in output(h2, "ps", "-e", "-o", "comm=")
+        assert f"{sleeper.pid}" in names_in("/proc")  # the controller sees them all
+        h1.run(["sh", "-c", "kill -9 -1"], check=False)
+        assert sleeper.wait(10) == -signal.SIGKILL
+    assert output(h2, "echo", "alive") == "alive\n"
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["at once", "later"])
+@sandboxed
+def test_the_machines_settings_are_out_of_reach(first: bool) -> None:
+    """Also as real root, for whom /proc/sys/kernel is the real machine's."""
+    nodes = [Node(f"h{number}") for number in range(8 if first else 1)]
+    for node in nodes:
+        if not first:
+            output(node, "true")
+        # It would write what is there already.
+        script = "cat /proc/sys/kernel/panic >/tmp/now; cat /tmp/now >/proc/sys/kernel/panic"
+        refused = node.run(["sh", "-c", script], check=False)
+        assert refused.returncode != 0
+        assert "Permission denied" in refused.stderr or "Read-only" in refused.stderr
+        output(node, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
+        assert node.sysctl("net.ipv4.ip_forward") == "1"
+
+
+@sandboxed
+def test_sysctls_belong_to_one_network_namespace() -> None:
+    h1, h2 = Node("h1"), Node("h2")
+    h1.set_sysctl("net.ipv4.ip_forward", 1)
+    h1.set_sysctl("net.ipv4.conf.all.rp_filter", 2)
+    assert (h1.sysctl("net.ipv4.ip_forward"), h2.sysctl("net.ipv4.ip_forward")) == ("1", "0")
+    assert h2.sysctl("net.ipv4.conf.all.rp_filter") == "0"
+    with pytest.raises(ValueError, match=r"kernel\.panic does not belong"):
+        h1.set_sysctl("kernel.panic", 1)
+
+
+@sandboxed
+def test_a_lab_is_the_same_whatever_the_machines_settings_are() -> None:
+    """A new network namespace copies some of its parent's."""
+    for name in ("net/ipv4/ip_forward", "net/ipv4/conf/all/rp_filter"):
+        Path("/proc/sys", name).write_text("1")
+    node = Node("h1")
+    node.add_bridge("br0")
+    assert node.sysctl("net.ipv4.ip_forward") == "0"
+    assert node.sysctl("net.ipv4.conf.all.rp_filter") == "0"
+    assert node.sysctl("net.ipv6.conf.br0.disable_ipv6") == "1"
+
+
+@sandboxed
+def test_sockets_made_inside_belong_to_the_node_for_good() -> None:
+    h1, h2 = pair()
+    with h2.entered():
+        server = socket.create_server(("10.0.0.2", 0))
+    with h1.entered():
+        client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # The thread is home again; the sockets are not.
+    assert socket.if_nameindex() == [(1, "lo")]
+    with server, client:
+        client.connect(server.getsockname())
+        connection, (peer, _) = server.accept()
+        connection.close()
+    assert peer == "10.0.0.1"
+
+
+@sandboxed
+def test_entering_can_be_nested_and_returns_after_an_error() -> None:
+    h1, h2 = Node("h1"), Node("h2")
+    with h1.entered():
+        with h2.entered():
+            assert socket.gethostname() == "h2"
+        assert socket.gethostname() == "h1"
+        with pytest.raises(RuntimeError), h2.entered():
+            raise RuntimeError
+        assert socket.gethostname() == "h1"
+    assert socket.gethostname() == "xlab"
+
+
+@sandboxed
+def test_threads_are_in_different_nodes_at_the_same_time() -> None:
+    nodes = [Node(f"h{number}") for number in range(4)]
+    barrier = threading.Barrier(len(nodes), timeout=30)
+
+    def look(node: Node) -> list[str]:
+        names = []
+        for _ in range(20):
+            with node.entered():
+                barrier.wait()
+                names.append(socket.gethostname())
+        return names
+
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        for node, names in zip(nodes, pool.map(look, nodes), strict=True):
+            assert names == [node.name] * 20
+
+
+@sandboxed
+def test_what_a_node_is_asked_about_its_interfaces() -> None:
+    h1, _ = pair()
+    assert h1.interfaces() == ["lo", "eth0"]
+    assert str(h1.device_address("eth0")) == "10.0.0.1/24"
+    assert h1.mac_address("eth0") == output(h1, "cat", "/sys/class/net/eth0/address").strip()
+    h1.add_address("eth0", "10.0.0.9/24")
+    assert str(h1.address) == "10.0.0.1"
+    h1.delete_address("eth0", "10.0.0.1/24")
+    with pytest.raises(XlabError, match="h1 has no address yet"):
+        _ = h1.address
+    with pytest.raises(OSError, match="No such device"):
+        h1.device_address("eth9")
+
+
+@sandboxed
+def test_a_closed_node_is_gone_with_all_that_ran_in_it() -> None:
+    h1, h2 = pair()
+    process = h2.spawn(["sleep", "1000"])
+    descriptors = len(names_in("/proc/self/fd"))
+    h2.close()
+    assert process.wait(10) == -signal.SIGKILL
+    # Its network namespace is freed a little later, and its end of the cable with it.
+    processes.wait_until(lambda: h1.interfaces() == ["lo"], timeout_s=30, awaited="the veth's end")
+    # net, mnt, uts, pid and the netlink socket
+    assert len(names_in("/proc/self/fd")) == descriptors - 5
+
+
+@sandboxed
+def test_a_plain_node_costs_no_process_and_four_descriptors() -> None:
+    Node("warm-up")
+    before = len(names_in("/proc/self/fd"))
+    nodes = [Node(f"h{number}") for number in range(100)]
+    assert len(names_in("/proc/self/fd")) == before + 4 * len(nodes)
+    assert [name for name in names_in("/proc") if name.isdigit()] == ["1"]
+
+
+# -- running programs ------------------------------------------------------------------------------
+
+
+@sandboxed
+def test_output_and_status_come_back() -> None:
+    h1 = Node("h1")
+    done = h1.run(["sh", "-c", "echo out; echo err >&2; exit 3"], check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("out\n", "err\n", 3)
+    assert done.argv == ("sh", "-c", "echo out; echo err >&2; exit 3")
+    assert h1.run(["cat"], stdin=b"fed in").stdout == "fed in"
+    assert h1.run(["sh", "-c", "echo $LC_ALL $X"], env={"X": "y"}).stdout == "C y\n"
+    assert h1.run(["printf", r"\377"]).stdout == "\ufffd"
+
+
+@sandboxed
+def test_a_failure_says_what_where_and_why() -> None:
+    h1 = Node("h1")
+    with pytest.raises(CommandError) as met:
+        h1.run(["ls", "/no such folder"])
+    assert str(met.value).startswith("h1: `ls '/no such folder'` ended with status 2: ls: ")
+    assert (met.value.node, met.value.returncode) == ("h1", 2)
+
+
+@sandboxed
+def test_a_program_killed_by_a_signal_says_so() -> None:
+    done = Node("h1").run(["sh", "-c", "kill -TERM $$"], check=False)
+    assert done.returncode == -signal.SIGTERM
+
+
+@sandboxed
+def test_a_missing_program_is_a_missing_capability() -> None:
+    h1 = Node("h1")
+    output(h1, "true")
+    before = len(names_in("/proc/self/fd"))
+    for _ in range(5):
+        with pytest.raises(CapabilityError, match="`no-such-program` is not installed"):
+            h1.run(["no-such-program"])
+    assert len(names_in("/proc/self/fd")) <= before
+    assert output(h1, "echo", "still works") == "still works\n"
+
+
+@sandboxed
+def test_a_file_that_cannot_be_executed() -> None:
+    h1 = Node("h1")
+    output(h1, "touch", "/tmp/plain")
+    before = len(names_in("/proc/self/fd"))
+    for _ in range(5):
+        with pytest.raises(XlabError, match="/tmp/plain"):
+            h1.run(["/tmp/plain"])
+    assert len(names_in("/proc/self/fd")) <= before
+
+
+@sandboxed
+def test_what_does_not_end_in_time_is_killed() -> None:
+    h1 = Node("h1")
+    output(h1, "true")
+    with pytest.raises(CommandError) as met:
+        h1.run(["sh", "-c", "echo waiting >&2; exec sleep 1000"], timeout_s=0.2)
+    assert "did not end within 0.2 s: waiting" in str(met.value)
+    assert met.value.returncode is None
+    assert "sleep" not in output(h1, "ps", "-e", "-o", "comm=")
+
+
+@sandboxed
+def test_a_program_runs_while_its_context_does() -> None:
+    h1 = Node("h1")
+    with h1.start(["sleep", "1000"]) as process:
+        assert process.poll() is None
+        assert "sleep" in output(h1, "ps", "-e", "-o", "comm=")
+    assert process.poll() == -signal.SIGKILL
+    process.signal(signal.SIGTERM)  # to nobody
+
+
+@sandboxed
+def test_a_program_may_end_gracefully() -> None:
+    h1 = Node("h1")
+    script = "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.01; done"
+    with h1.start(["sh", "-c", script]) as process:
+        processes.wait_until(lambda: "ready" in process.stdout(), timeout_s=30, awaited="the trap")
+        process.stop(grace_s=30)
+        assert process.poll() == 7
+        assert process.stdout() == "ready\nbye\n"
+
+
+@sandboxed
+def test_no_status_is_lost_among_many_short_programs() -> None:
+    """Pid 1 reaps its own children and adopts everyone else's orphans, at the same time."""
+    nodes = [Node(f"h{number}") for number in range(4)]
+    for node in nodes:
+        output(node, "true")
+
+    def run(number: int) -> int:
+        # Each leaves an orphan behind, which pid 1 or the node's init must reap.
+        script = f"(sh -c 'exit 9' &) ; exit {number % 50}"
+        return nodes[number % 4].run(["sh", "-c", script], check=False).returncode
+
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(run, range(300))) == [number % 50 for number in range(300)]
+    for node in nodes:
+        processes.wait_until(
+            lambda node=node: "defunct" not in output(node, "ps", "-e"),  # type: ignore[misc]
+            timeout_s=30,
+            awaited="the end of all zombies",
+        )
+    assert zombies() == []
+
+
+def zombies() -> list[str]:
+    shown = subprocess.run(["ps", "-e", "-o", "stat="], capture_output=True, text=True, check=True)
+    return [state for state in shown.stdout.split() if state.startswith("Z")]
+
+
+@sandboxed
+def test_programs_are_started_side_by_side_in_fresh_nodes() -> None:
+    """Several threads may ask for a node's first program at once: there is one init."""
+    node = Node("h1")
+    with ThreadPoolExecutor(8) as pool:
+        shown = list(pool.map(lambda _: output(node, "ps", "-e", "-o", "comm="), range(8)))
+    assert all(listing.split().count("catatonit") == 1 for listing in shown)
+
+
+@sandboxed
+def test_a_node_whose_init_was_killed_gets_a_new_one() -> None:
+    node = Node("h1")
+    output(node, "touch", "/tmp/file")
+    (init,) = [name for name in names_in("/proc") if name.isdigit() and name != "1"]
+    os.kill(int(init), signal.SIGKILL)
+    processes.wait_until(
+        lambda: init not in names_in("/proc"), timeout_s=30, awaited="the end of the init"
+    )
+    assert output(node, "hostname") == "h1\n"
+    assert output(node, "ls", "/tmp") == "file\n"
+    assert output(node, "ps", "-e", "-o", "pid=,comm=").split()[:2] == ["1", "catatonit"]
+
+
+@sandboxed
+def test_waiting_has_a_deadline_and_says_for_what() -> None:
+    with pytest.raises(DeadlineError, match=r"waited 0\.01 s in vain for Godot"):
+        processes.wait_until(lambda: False, timeout_s=0.01, awaited="Godot")
+
+
+# -- configuration without an init -----------------------------------------------------------------
+
+
+@sandboxed
+def test_configuring_starts_no_init() -> None:
+    node = Node("h1")
+    assert "eth" not in node.configure(["ip", "-brief", "link"]).stdout
+    assert [name for name in names_in("/proc") if name.isdigit()] == ["1"]
+
+
+@sandboxed
+def test_folders_of_a_node() -> None:
+    node = Node("h1")
+    node.make_folder("/run/openvswitch/deep")
+    assert output(node, "ls", "/run/openvswitch") == "deep\n"
+    assert not Path("/run/openvswitch").exists()
+
+
+# -- hosts, threads, raw sockets -------------------------------------------------------------------
+
+
+@sandboxed
+def test_a_host_without_open_vswitch_says_so() -> None:
+    host = Host("h1", 1, ovs=None, mtu=1500)
+    with pytest.raises(XlabError, match="h1 runs no Open vSwitch"):
+        _ = host.ovs
+    assert host.daemon_pids() == []
+
+
+@sandboxed
+def test_the_namespaces_are_those_of_a_thread_not_of_the_process() -> None:
+    """What pid 1 itself is in never changes: /proc/self is its first thread."""
+    before = namespaces.current()
+    node = Node("h1")
+    with node.entered():
+        inside = Path("/proc/thread-self/ns/net").stat().st_ino
+        assert Path("/proc/self/ns/net").stat().st_ino == os.fstat(before.net).st_ino != inside
+    before.close()
+
+
+@sandboxed
+def test_raw_sockets_work_without_being_root_outside() -> None:
+    h1, h2 = pair()
+    with h2.entered():
+        receiver = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5))
+        receiver.bind(("eth0", 0x88B5))
+    with h1.entered():
+        sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        sender.bind(("eth0", 0))
+    frame = b"\xff" * 6 + bytes(6) + struct.pack("!H", 0x88B5) + b"hello".ljust(46, b".")
+    with sender, receiver:
+        receiver.settimeout(30)
+        sender.send(frame)
+        assert receiver.recv(100) == frame
