@@ -1,0 +1,166 @@
+"""Scenario files: how they are loaded, what options they take, what they refuse to plan."""
+
+from __future__ import annotations
+
+import sys
+from ipaddress import IPv4Network
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xlab import catalog
+from xlab.errors import UsageError
+from xlab.scenario import Option, Scenario, Size, load
+
+SCENARIOS = ["baseline", "bridge", "ovs-gre"]
+
+GOOD = """
+from xlab.scenario import Scenario
+SCENARIO = Scenario("mine", "a method of my own", (), lambda *_: None, lambda *_: None)
+"""
+
+
+def scenario_file(folder: Path, text: str, name: str = "mine.py") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(UsageError) as met:
+        load(path)
+    return str(met.value)
+
+
+# -- loading ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_catalogs_scenarios_load_under_their_names(name: str) -> None:
+    scenario = load(catalog.find(name))
+    assert scenario.name == name
+    assert scenario.summary
+    assert scenario.open_vswitch == (name == "ovs-gre")
+
+
+def test_a_file_of_ones_own(tmp_path: Path) -> None:
+    assert load(scenario_file(tmp_path, GOOD)).summary == "a method of my own"
+
+
+def test_loading_again_reads_the_file_again(tmp_path: Path) -> None:
+    load(scenario_file(tmp_path, GOOD))
+    changed = scenario_file(tmp_path, GOOD.replace("my own", "mine"))
+    assert load(changed).summary == "a method of mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\ndef build(:\n", "{path}:2: SyntaxError: "),
+        ("\n\nimport no_such_module\n", "{path}:3: ModuleNotFoundError: "),
+        ("def f():\n    return 1 // 0\n\nf()\n", "{path}:2: ZeroDivisionError: "),
+        ("from xlab.scenario import Scenario\nScenario()\n", "{path}:2: TypeError: "),
+        ("raise SystemExit(9)\n", "{path}:1: SystemExit: 9"),
+        ("build = None\n", "{path}: defines no SCENARIO"),
+        ("SCENARIO = 'bridge'\n", "{path}: defines no SCENARIO"),
+        ("x = '\\0'; y = b'\n", "{path}:1: SyntaxError: "),
+    ],
+    ids=["syntax", "import", "deep", "wrong fields", "exit", "none", "no scenario", "string"],
+)
+def test_a_file_that_does_not_load_is_told_with_its_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = scenario_file(tmp_path, text)
+    assert refusal(path).startswith(message.format(path=path))
+
+
+def test_a_file_of_bytes_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_bytes(b"x = '\xff\xfe'\n")
+    assert refusal(path).startswith(f"{path}:1: ")
+
+
+def test_an_error_in_what_a_file_imports_is_told_at_the_import(tmp_path: Path) -> None:
+    helper = scenario_file(tmp_path, "def broken():\n    raise KeyError('far')\n", "helper.py")
+    text = f"import runpy\n\nspace = runpy.run_path({str(helper)!r})\nspace['broken']()\n"
+    path = scenario_file(tmp_path, text)
+    assert refusal(path).startswith(f"{path}:4: KeyError: ")
+
+
+# -- options ---------------------------------------------------------------------------------------
+
+OPTIONS = Scenario(
+    "mine",
+    "",
+    (Option("routes", "tunnel", "", ("tunnel", "underlay")), Option("note", "", "anything")),
+    plan=lambda *_: None,
+    build=lambda *_: None,  # type: ignore[arg-type]
+)
+
+
+def test_defaults_are_filled_in() -> None:
+    assert OPTIONS.settings({}) == {"routes": "tunnel", "note": ""}
+    assert OPTIONS.settings({"routes": "underlay", "note": "x"}) == {
+        "routes": "underlay",
+        "note": "x",
+    }
+
+
+def test_an_unknown_option_lists_those_there_are() -> None:
+    with pytest.raises(UsageError, match="mine has no option 'route'; it has: routes, note"):
+        OPTIONS.settings({"route": "tunnel"})
+    with pytest.raises(UsageError, match="baseline has no option 'x'; it has: none"):
+        load(catalog.find("baseline")).settings({"x": "1"})
+
+
+def test_a_value_that_is_not_offered_lists_those_that_are() -> None:
+    with pytest.raises(UsageError, match="routes=gre: one of tunnel, underlay is wanted"):
+        OPTIONS.settings({"routes": "gre"})
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_default_is_one_of_its_choices(name: str) -> None:
+    for option in load(catalog.find(name)).options:
+        assert option.help
+        assert not option.choices or option.default in option.choices
+
+
+# -- plans of the others (the bridge's has a file of its own) --------------------------------------
+
+
+@given(st.integers(2, 1000))
+def test_baseline_has_room_for_any_number_of_hosts(hosts: int) -> None:
+    subnet: Any = load(catalog.find("baseline")).plan(Size(hosts, 1), {})
+    assert subnet in (IPv4Network("10.211.55.0/24"), IPv4Network("10.211.0.0/16"))
+    assert subnet[3 + hosts - 1] < subnet.broadcast_address
+
+
+def test_ovs_gre_refuses_more_hosts_than_its_underlay_has_addresses() -> None:
+    scenario = load(catalog.find("ovs-gre"))
+    settings = scenario.settings({})
+    scenario.plan(Size(152, 253), settings)
+    with pytest.raises(UsageError, match="room for 152 hosts"):
+        scenario.plan(Size(153, 1), settings)
+    with pytest.raises(UsageError, match="room for 253 containers"):
+        scenario.plan(Size(2, 254), settings)
+
+
+def module_of(name: str) -> ModuleType:
+    """The loaded file itself, for what it defines beside its SCENARIO."""
+    scenario = load(catalog.find(name))
+    return sys.modules[scenario.plan.__module__]
+
+
+def test_container_subnets_of_ovs_gre_never_meet_the_underlay() -> None:
+    ovs_gre = module_of("ovs-gre")
+    subnets = [
+        ovs_gre.container_subnet(SimpleNamespace(number=number))
+        for number in range(1, ovs_gre.MOST_HOSTS + 1)
+    ]
+    assert [str(subnet) for subnet in subnets[:2]] == ["192.168.1.0/24", "192.168.2.0/24"]
+    assert len(set(subnets)) == ovs_gre.MOST_HOSTS
+    assert ovs_gre.UNDERLAY not in subnets

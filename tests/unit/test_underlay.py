@@ -1,0 +1,285 @@
+"""What `--topo` and `--hosts` mean: Mininet's own specs and files, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xlab.errors import UsageError
+from xlab.lab import underlay
+from xlab.lab.underlay import Link, Underlay
+
+
+def ends(links: tuple[Link, ...]) -> list[tuple[str, str]]:
+    return [(link.a.interface, f"{link.b.node} {link.b.interface}") for link in links]
+
+
+def described(spec: str) -> Underlay:
+    return underlay.describe(spec, hosts=2)
+
+
+def refusal(spec: str | None, hosts: int = 2) -> str:
+    with pytest.raises(UsageError) as met:
+        underlay.describe(spec, hosts=hosts)
+    return str(met.value)
+
+
+# -- Mininet's own ---------------------------------------------------------------------------------
+
+
+def test_by_default_one_switch_and_a_gateway() -> None:
+    found = underlay.describe(None, hosts=3)
+    assert (found.switches, found.hosts, found.trunks) == (("s1",), ("h1", "h2", "h3"), ())
+    assert ends(found.uplinks) == [
+        ("s1-eth1", "h1 eth0"),
+        ("s1-eth2", "h2 eth0"),
+        ("s1-eth3", "h3 eth0"),
+        ("s1-eth4", "gw eth0"),
+    ]
+
+
+def test_hosts_are_counted_as_people_count() -> None:
+    assert underlay.describe(None, hosts=12).hosts == tuple(f"h{n}" for n in range(1, 13))
+
+
+def test_single() -> None:
+    assert described("single,4") == underlay.describe(None, hosts=4)
+
+
+def test_linear() -> None:
+    found = described("linear,3")
+    assert found.switches == ("s1", "s2", "s3")
+    assert ends(found.uplinks) == [
+        ("s1-eth1", "h1 eth0"),
+        ("s2-eth1", "h2 eth0"),
+        ("s3-eth1", "h3 eth0"),
+        ("s1-eth3", "gw eth0"),
+    ]
+    assert sorted(sorted([t.a.interface, t.b.interface]) for t in found.trunks) == [
+        ["s1-eth2", "s2-eth2"],
+        ["s2-eth3", "s3-eth2"],
+    ]
+
+
+def test_linear_with_several_hosts_a_switch() -> None:
+    # Mininet calls these h1s1, h2s1, h1s2 …
+    found = described("linear,2,2")
+    assert len(found.hosts) == 4
+    assert {link.a.node for link in found.uplinks} == {"s1", "s2"}
+
+
+def test_tree() -> None:
+    found = described("tree,depth=2,fanout=3")
+    assert (len(found.switches), len(found.hosts), len(found.trunks)) == (4, 9, 3)
+    assert described("tree,2,3") == found
+
+
+@pytest.mark.parametrize("spec", ["minimal", "reversed,2", "linear,k=2", "tree,1"])
+def test_other_specs_mininet_takes(spec: str) -> None:
+    assert len(described(spec).hosts) == 2
+
+
+@given(st.integers(1, 4), st.integers(2, 4))
+def test_every_interface_is_unique_and_every_host_has_one_uplink(depth: int, fanout: int) -> None:
+    found = described(f"tree,depth={depth},fanout={fanout}")
+    assert len(found.hosts) == fanout**depth
+    assert [link.b.node for link in found.uplinks] == [*found.hosts, "gw"]
+    links = (*found.uplinks, *found.trunks)
+    at_switches = [link.a.interface for link in links] + [t.b.interface for t in found.trunks]
+    assert len(set(at_switches)) == len(at_switches)
+    assert len(found.trunks) == len(found.switches) - 1
+    for host in found.hosts:
+        assert found.uplink_of(host).b.interface == "eth0"
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    message = refusal("ring,3")
+    assert "ring: not one of minimal, single, reversed, linear, tree, torus" in message
+
+
+def test_wrong_arguments_are_mininets_to_judge() -> None:
+    assert refusal("tree,depth=2,width=3").startswith("--topo tree,depth=2,width=3: TypeError: ")
+    assert refusal("torus,2,2").startswith("--topo torus,2,2: Exception: ")
+
+
+def test_too_few_hosts() -> None:
+    assert refusal("single,1") == "the topology has 1 host(s); a lab needs at least 2"
+
+
+def test_a_loop_is_a_storm() -> None:
+    message = refusal("torus,3,3")
+    assert "has a loop through" in message
+    assert "without STP" in message
+
+
+def test_a_bridge_has_a_limit_of_ports() -> None:
+    """1,023 (BR_MAX_PORTS), the gateway's and a yardstick's among them."""
+    message = refusal(None, hosts=1023)
+    assert "switch s1 needs 1,024 ports, a Linux bridge holds 1,023" in message
+    assert "tree,depth=2" in message
+    assert len(underlay.describe(None, hosts=1000).hosts) == 1000
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def topo_file(folder: Path, body: str, name: str = "mine.py") -> str:
+    path = folder / name
+    path.write_text("from mininet.topo import Topo\n" + body)
+    return str(path)
+
+
+TWO = """
+class Mine(Topo):
+    def build(self, left="h1", right="h2", switch="s1"):
+        self.addLink(self.addHost(left), self.addSwitch(switch))
+        self.addLink(self.addHost(right), switch, bw=10, delay="5ms", loss=1, jitter="1ms")
+"""
+
+
+def test_a_class_in_a_file(tmp_path: Path) -> None:
+    found = described(topo_file(tmp_path, TWO) + ":Mine")
+    assert ends(found.uplinks) == [
+        ("s1-eth1", "h1 eth0"),
+        ("s1-eth2", "h2 eth0"),
+        ("s1-eth3", "gw eth0"),
+    ]
+
+
+def test_a_class_takes_arguments(tmp_path: Path) -> None:
+    found = described(topo_file(tmp_path, TWO) + ":Mine,a,right=b")
+    assert found.hosts == ("a", "b")
+
+
+def test_links_keep_their_conditions(tmp_path: Path) -> None:
+    plain, limited = described(topo_file(tmp_path, TWO) + ":Mine").uplinks[:2]
+    assert plain.options == {}
+    assert limited.options == {"bw": 10, "delay": "5ms", "jitter": "1ms", "loss": 1}
+
+
+def test_mininets_dictionary_of_names(tmp_path: Path) -> None:
+    body = TWO + "topos = {'short': lambda: Mine(left='x')}\n"
+    assert described(topo_file(tmp_path, body) + ":short").hosts == ("h2", "x")
+
+
+def test_a_host_named_gw_is_the_gateway(tmp_path: Path) -> None:
+    body = """
+class Mine(Topo):
+    def build(self):
+        a, b = self.addSwitch("s1"), self.addSwitch("s2")
+        self.addLink(a, b)
+        for host, switch in (("h1", a), ("gw", b), ("h2", b)):
+            self.addLink(switch, self.addHost(host))
+"""
+    found = described(topo_file(tmp_path, body) + ":Mine")
+    assert found.hosts == ("h1", "h2")
+    assert found.uplink_of("gw").a.interface == "s2-eth2"
+    assert len(found.uplinks) == 3
+
+
+def test_a_host_with_two_uplinks_has_eth0_and_eth1(tmp_path: Path) -> None:
+    body = """
+class Mine(Topo):
+    def build(self):
+        for name in ("h1", "h2"):
+            self.addHost(name)
+        for name in ("s1", "s2"):
+            self.addSwitch(name)
+            for host in ("h1", "h2"):
+                self.addLink(host, name)
+"""
+    found = described(topo_file(tmp_path, body) + ":Mine")
+    assert sorted(ends(found.uplinks))[:2] == [("s1-eth1", "h1 eth0"), ("s1-eth2", "h2 eth0")]
+    assert {link.b.interface for link in found.uplinks} == {"eth0", "eth1"}
+    assert found.uplink_of("h1").a.node == "s1"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("class Mine(Topo:\n    pass\n", "{path}:2: SyntaxError: "),
+        ("\nimport no_such_module\n", "{path}:3: ModuleNotFoundError: No module named"),
+        ("class Other(Topo): pass\n", "--topo {path}:Mine: {path} defines no Mine"),
+        ("Mine = dict\n", "--topo {path}:Mine: {path}:Mine is not a Mininet Topo"),
+    ],
+    ids=["syntax", "import", "no such class", "no Topo"],
+)
+def test_a_file_that_is_wrong_is_told_where(tmp_path: Path, body: str, message: str) -> None:
+    path = topo_file(tmp_path, body)
+    assert refusal(f"{path}:Mine").startswith(message.format(path=path))
+
+
+def test_a_class_whose_build_breaks_is_told_where(tmp_path: Path) -> None:
+    body = "\nclass Mine(Topo):\n    def build(self):\n        self.addLink('h1', 1 // 0)\n"
+    message = refusal(topo_file(tmp_path, body) + ":Mine")
+    assert "ZeroDivisionError" in message
+    assert f"{tmp_path}/mine.py:5" in message
+
+
+def test_a_file_that_is_not_there() -> None:
+    assert refusal("no/such.py:Mine") == "--topo no/such.py:Mine: no file no/such.py"
+
+
+def test_a_file_that_is_not_python(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("hello")
+    assert refusal(f"{path}:Mine") == f"--topo {path}:Mine: {path} is not a Python file"
+
+
+def build(*lines: str) -> str:
+    return "class Mine(Topo):\n    def build(self):\n" + "".join(f"        {x}\n" for x in lines)
+
+
+TWO_HOSTS = "a, b, s = self.addHost('h1'), self.addHost('h2'), self.addSwitch('s1')"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([TWO_HOSTS, "self.addLink(a, b)"], "the link h1 - h2 joins two hosts"),
+        ([TWO_HOSTS, "self.addLink(a, s)"], "host h2 is joined to no switch"),
+        (["self.addLink(self.addHost('h1'), self.addHost('h2'))"], "the topology has no switch"),
+        (
+            [TWO_HOSTS, "t = self.addSwitch('s2')", "self.addLink(a, s)", "self.addLink(b, t)"],
+            "s1 and s2 are not joined",
+        ),
+        (
+            [TWO_HOSTS, "t = self.addSwitch('s2')", "self.addLink(a, s)", "self.addLink(b, t)",
+             "self.addLink(s, t)", "self.addLink(s, t)"],
+            "the topology has a loop through s1 - s2",
+        ),
+        (
+            ["s = self.addSwitch('a-switch-of-name')", "self.addLink(self.addHost('h1'), s)",
+             "self.addLink(self.addHost('h2'), s)"],
+            "the name 'a-switch-of-name' is longer than 15 characters",
+        ),
+    ],
+)  # fmt: skip
+def test_a_topology_that_cannot_be_built(tmp_path: Path, lines: list[str], message: str) -> None:
+    assert message in refusal(topo_file(tmp_path, build(*lines)) + ":Mine")
+
+
+def test_an_interfaces_name_must_fit_as_well(tmp_path: Path) -> None:
+    """A switch's name may have 15 characters, but its ports add "-eth1"."""
+    lines = [
+        "s = self.addSwitch('long-switch')",
+        "self.addLink(self.addHost('h1'), s)",
+        "self.addLink(self.addHost('h2'), s)",
+    ]
+    message = refusal(topo_file(tmp_path, build(*lines)) + ":Mine")
+    assert "'long-switch-eth1' is longer than 15 characters" in message
+
+
+def test_the_description_is_plain_data() -> None:
+    """Made before anything is built; equal specs give equal descriptions."""
+    first: Any = described("tree,2,2")
+    assert first == described("tree,2,2")
+    with pytest.raises(AttributeError):
+        first.switches = ()
