@@ -1,0 +1,164 @@
+"""The router as a process: `python -m xlab.weave --name MAC --nickname NAME [PEER…]`.
+
+Runs in the namespaces it was started in until SIGTERM or SIGINT.  Silent unless there is trouble:
+then a short line on the error output for each.  It says how it is on http://127.0.0.1:6784/status.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from ipaddress import IPv4Address
+from typing import NoReturn, TypeVar
+
+from xlab.errors import XlabError
+from xlab.weave import names, router, status, web
+from xlab.weave.fastdp import FastdpEquivalent, Overlay
+from xlab.weave.router import Identity, Router
+from xlab.weave.targets import parse_address
+from xlab.weave.timers import Timers
+from xlab.weave.transport import Loop, Transport
+
+#: What each datapath says it can do: Weave Net's own fast datapath falls back to sleeve.
+_OVERLAYS = {"sleeve": ("sleeve",), "fastdp": ("fastdp", "sleeve")}
+
+_LOOPBACK = IPv4Address("127.0.0.1")
+
+
+def main(arguments: Sequence[str]) -> None:
+    options = _parse(arguments)
+    log = Log(options.nickname, time.monotonic)
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
+    try:
+        _run(options, log)
+    except XlabError as error:
+        log.write(str(error))
+        sys.exit(error.exit_status)
+
+
+def _run(options: argparse.Namespace, log: Log) -> NoReturn:
+    timers = Timers(time.monotonic)
+    with ExitStack() as open_files:
+        overlay = open_files.enter_context(closing(_overlay(options)))
+        loop = open_files.enter_context(closing(Loop(timers, overlay)))
+        transport = open_files.enter_context(
+            closing(Transport(loop, bind=options.bind, port=options.port))
+        )
+        control = Router(
+            Identity(
+                name=options.name,
+                nickname=options.nickname,
+                overlays=_OVERLAYS[options.datapath],
+                overlay=options.datapath,
+                port=options.port,
+            ),
+            overlay=overlay,
+            timers=timers,
+            dial=transport.dial,
+            log=log.write,
+            chance=random.SystemRandom(),
+        )
+        open_files.enter_context(closing(control))
+        transport.router = control
+        open_files.enter_context(
+            closing(
+                web.Server(
+                    loop,
+                    address=_LOOPBACK,
+                    port=options.status_port,
+                    answer=lambda method, path, body: status.answer(control, method, path, body),
+                )
+            )
+        )
+        control.connect(options.peers)
+        while True:
+            loop.turn()
+
+
+def _overlay(options: argparse.Namespace) -> Overlay:
+    if options.datapath == "fastdp":
+        return FastdpEquivalent()
+    # Only sleeve needs what this imports.
+    from xlab.weave.overlay import SleeveOverlay
+
+    return SleeveOverlay(
+        name=options.name,
+        tap=options.tap,
+        bind=options.bind,
+        clock=time.monotonic,
+        port=options.port,
+    )
+
+
+def _end(*_: object) -> NoReturn:
+    sys.exit(0)
+
+
+class Log:
+    """Lines on the error output: some at once, then one a second at most.
+
+    Strangers make trouble as often as they like, and whoever started us keeps what we write.
+    """
+
+    _BURST = 20
+
+    def __init__(self, nickname: str, clock: Callable[[], float]) -> None:
+        self._nickname = nickname
+        self._clock = clock
+        self._left = float(self._BURST)
+        self._at_s = clock()
+        self._omitted = 0
+
+    def write(self, line: str) -> None:
+        now_s = self._clock()
+        self._left = min(self._BURST, self._left + now_s - self._at_s)
+        self._at_s = now_s
+        if self._left < 1:
+            self._omitted += 1
+            return
+        self._left -= 1
+        omitted, self._omitted = self._omitted, 0
+        more = f" ({omitted} lines omitted)" if omitted else ""
+        text = "".join(c if c.isprintable() else "?" for c in line)
+        os.write(2, f"weave {self._nickname}: {text}{more}\n".encode(errors="replace"))
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m xlab.weave", description=__doc__)
+    parser.add_argument("--name", type=_valid(names.parse), required=True, metavar="MAC")
+    parser.add_argument("--nickname", required=True)
+    parser.add_argument(
+        "--bind", type=_valid(IPv4Address), default=IPv4Address(0), metavar="ADDRESS"
+    )
+    parser.add_argument("--tap", default="weave0", metavar="DEVICE", help="sleeve's TAP device")
+    parser.add_argument("--datapath", choices=sorted(_OVERLAYS), default="sleeve")
+    parser.add_argument("--port", type=int, default=router.PORT, help="of TCP and UDP")
+    parser.add_argument("--status-port", type=int, default=web.PORT)
+    parser.add_argument("peers", type=_valid(parse_address), nargs="*", metavar="PEER")
+    return parser.parse_args(arguments)
+
+
+_T = TypeVar("_T")
+
+
+def _valid(parse: Callable[[str], _T]) -> Callable[[str], _T]:
+    """argparse shows the text of this error alone, not of ValueError."""
+
+    def parsed(text: str) -> _T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parsed
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,158 @@
+"""One TCP connection to a peer, without the socket: bytes in, messages out, and the other way.
+
+    header ──> flag ──> features ──> messages
+       │         │         │            │
+       └─ "weave", versions│            └─ heartbeats both ways: silence for 60 s is death
+                 └─ plain, or encrypted with a key
+                           └─ who the peer is; known from here on
+
+A password changes two things: what follows the flag, and the `Seal` that every frame passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
+
+from xlab.weave import messages
+from xlab.weave.gob import ProtocolError
+from xlab.weave.messages import (
+    ENCRYPTED,
+    FEATURES_LIMIT_BYTES,
+    FRAME_LIMIT_BYTES,
+    HEADER,
+    LENGTH_BYTES,
+    PLAIN,
+    Features,
+)
+from xlab.weave.targets import Address
+
+HEARTBEAT_S = 30.0
+DEAD_AFTER_S = 60.0
+HANDSHAKE_S = 10.0
+
+
+class Stream(Protocol):
+    """The socket's side of a connection.  Neither method raises or calls back."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Seal(Protocol):
+    """Encryption of frames, one direction's counter each."""
+
+    def close(self, message: bytes) -> bytes: ...
+
+    def open(self, frame: bytes) -> bytes:
+        """ProtocolError if it was not closed by the peer."""
+
+
+class Plain:
+    """No encryption."""
+
+    def close(self, message: bytes) -> bytes:
+        return message
+
+    def open(self, frame: bytes) -> bytes:
+        return frame
+
+
+class Connection:
+    """The protocol's state on one connection.
+
+    `features` are those we introduce ourselves with here.  After `start`, what comes in goes into
+    `receive`, which yields messages.
+    """
+
+    #: The first of the messages: the peer has introduced itself.  None on the wire is empty.
+    INTRODUCED: Final = b""
+
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        remote: Address,
+        outbound: bool,
+        features: Features,
+        clock: Callable[[], float],
+    ) -> None:
+        self._stream = stream
+        self._features = features
+        self._clock = clock
+        self._seal: Seal = Plain()
+        self._received = bytearray()
+        #: The next step of the protocol, and how many bytes it takes.
+        self._step: Callable[[bytes], bytes | None] = self._on_header
+        self._step_bytes = len(HEADER)
+        self.remote = remote
+        self.outbound = outbound
+        #: Who is there: None until it has said so.
+        self.peer: Features | None = None
+        self.last_heard_s = clock()
+        self.closed = False
+        #: Whether an overlay carries frames: set by the router.
+        self.established = False
+
+    @property
+    def uid(self) -> int:
+        """The connection's number, the same at both ends once they have introduced themselves."""
+        theirs = self.peer.connection_id if self.peer else 0
+        return self._features.connection_id ^ theirs
+
+    def start(self) -> None:
+        self._stream.write(HEADER)
+
+    def send(self, message: bytes) -> None:
+        if not self.closed:
+            self._stream.write(messages.frame(self._seal.close(message)))
+
+    def close(self) -> None:
+        self.closed = True
+        self._stream.close()
+
+    def receive(self, data: bytes) -> Iterator[bytes]:
+        """The messages that are complete with `data`; ProtocolError must end the connection."""
+        self.last_heard_s = self._clock()
+        self._received += data
+        at = 0
+        while not self.closed and len(self._received) - at >= self._step_bytes:
+            part = bytes(self._received[at : at + self._step_bytes])
+            at += self._step_bytes
+            message = self._step(part)
+            if message is not None:
+                yield message
+        del self._received[:at]
+
+    # -- steps, in the order in which they come ----------------------------------------------------
+
+    def _on_header(self, header: bytes) -> None:
+        messages.check_header(header)
+        self._stream.write(bytes([PLAIN]))
+        self._step, self._step_bytes = self._on_flag, 1
+
+    def _on_flag(self, flag: bytes) -> None:
+        if flag[0] == ENCRYPTED:
+            raise ProtocolError(
+                "the peer has a password and wants encryption; this router has none"
+            )
+        if flag[0] != PLAIN:
+            raise ProtocolError(f"the peer's encryption flag is {flag[0]}, neither 0 nor 1")
+        self.send(self._features.encode())
+        self._step, self._step_bytes = self._on_length, LENGTH_BYTES
+
+    def _on_length(self, length: bytes) -> None:
+        self._step, self._step_bytes = self._on_frame, int.from_bytes(length, "big")
+        limit = FRAME_LIMIT_BYTES if self.peer else FEATURES_LIMIT_BYTES
+        if self._step_bytes > limit:
+            raise ProtocolError(f"a frame of {self._step_bytes} bytes; the limit is {limit}")
+
+    def _on_frame(self, frame: bytes) -> bytes | None:
+        self._step, self._step_bytes = self._on_length, LENGTH_BYTES
+        message = self._seal.open(frame)
+        if self.peer is None:
+            self.peer = messages.parse_features(message)
+            return self.INTRODUCED
+        # Weave Net ignores empty messages, and so do we.
+        return message or None

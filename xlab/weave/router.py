@@ -1,0 +1,455 @@
+"""The control plane of one router, without a socket in it.
+
+             TCP bytes in ──> Connection ──> messages ──> Gossip ──> Topology ──> routes
+             TCP bytes out <──────────────────────────────┘ (and what changed)      │
+             addresses to dial <── Targets <── gossip, people                       v
+             overlay control messages, neighbours <────────────────────────> Overlay (frames)
+
+What has sockets tells it what happens (`accepted`, `connected`, `received`, …) and calls
+`timers.run`; it answers through the streams it was given and through `dial`.
+
+Nothing that a peer sends raises out of here.  What cannot be understood ends that connection and is
+counted.  What a callback asks for happens when the thread is back in its loop (`timers.soon`), so
+that no connection vanishes under those who are just going through the list.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from xlab.weave import gossip, messages, names, routes, topology
+from xlab.weave.connection import DEAD_AFTER_S, HANDSHAKE_S, HEARTBEAT_S, Connection, Stream
+from xlab.weave.fastdp import Overlay
+from xlab.weave.gob import ProtocolError
+from xlab.weave.messages import Features, Tag
+from xlab.weave.names import PeerName
+from xlab.weave.targets import Address, Targets
+from xlab.weave.timers import Timer, Timers
+from xlab.weave.topology import Link, Merged, Peer, Topology
+
+PORT = 6783
+
+_TOPOLOGY = "topology"
+
+#: Changes are gathered before routes are calculated anew and before others hear of them.  In a
+#: large mesh, where everyone tells everyone, they are gathered for as long as Weave Net does it.
+_ROUTES_DELAY_S = 0.02
+_GOSSIP_DELAY_S = 0.02
+_DELAY_PER_NEIGHBOUR_S = 0.01
+_LONGEST_DELAY_S = 1.0
+
+#: Connections whose other end has not yet said who it is.
+_STRANGER_LIMIT = 128
+_NEIGHBOUR_LIMIT = 1000
+
+#: An earlier life of ours is overruled once or twice, and forgotten.  Another router of our name
+#: overrules us in its turn: from then on the quarrel is a slow one.
+_QUARREL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this router is, and what it tells everyone."""
+
+    name: PeerName
+    nickname: str
+    #: What it says it can carry frames with, best first.
+    overlays: tuple[str, ...]
+    #: The one of them that does.
+    overlay: str
+    port: int = PORT
+
+
+class Router:
+    """One peer's view of the network, and its connections."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        overlay: Overlay,
+        timers: Timers,
+        dial: Callable[[Address], None],
+        log: Callable[[str], None],
+        chance: random.Random,
+    ) -> None:
+        self.identity = identity
+        self.overlay = overlay
+        self.timers = timers
+        self.counters: Counter[str] = Counter()
+        #: By the name of the peer at the other end; what it said it is called is in `peer`.
+        self.neighbours: dict[PeerName, Connection] = {}
+        self._strangers: set[Connection] = set()
+        self._dial = dial
+        self._log = log
+        self._chance = chance
+        self.topology = Topology(
+            Peer(
+                name=identity.name,
+                nickname=identity.nickname,
+                uid=chance.randrange(1, 1 << 64),
+                short_id=chance.randrange(1 << messages.SHORT_ID_BITS),
+            ),
+            chance=chance,
+        )
+        self.gossip = gossip.Gossip(
+            identity.name,
+            graph=self.topology.every_link,
+            send=self._send,
+            clock=timers.clock,
+            chance=chance,
+        )
+        self.gossip.register(_TOPOLOGY, _TopologyChannel(self.topology, self._on_merged))
+        self.targets = Targets(identity.name, port=identity.port, clock=timers.clock, chance=chance)
+        self.routes = routes.Routes({}, {})
+        self._routes_timer: Timer | None = None
+        self._dial_timer: Timer | None = None
+        #: Whom others should hear of, and when they will.
+        self._changed: set[PeerName] = set()
+        self._gossip_timer: Timer | None = None
+        self._calculate_routes()
+        self.timers.after(gossip.INTERVAL_S, self._regular_round)
+
+    # -- what people ask for -----------------------------------------------------------------------
+
+    def connect(self, addresses: Iterable[tuple[IPv4Address, int | None]]) -> None:
+        """Dial these, and go on until somebody is there."""
+        for ip, port in addresses:
+            self.targets.add(ip, port)
+        self._dial_soon()
+
+    def forget(self, addresses: Iterable[tuple[IPv4Address, int | None]]) -> None:
+        """Do not dial these any more.  A connection that is there stays, as in Weave Net."""
+        for ip, port in addresses:
+            self.targets.remove(ip, port)
+        self._dial_soon()
+
+    # -- what happens to connections ---------------------------------------------------------------
+
+    def accepted(self, stream: Stream, remote: Address) -> Connection | None:
+        """Somebody has dialled us; None if there are too many strangers already."""
+        if len(self._strangers) >= _STRANGER_LIMIT:
+            self.counters["refused_strangers"] += 1
+            return None
+        self.counters["accepted"] += 1
+        return self._begin(stream, remote, outbound=False)
+
+    def connected(self, stream: Stream, remote: Address) -> Connection:
+        """What we dialled has answered."""
+        return self._begin(stream, remote, outbound=True)
+
+    def dial_failed(self, address: Address, reason: str) -> None:
+        """What we dialled has not."""
+        self.counters["dials_failed"] += 1
+        self.targets.failed(address, reason)
+        self._dial_soon()
+
+    def received(self, connection: Connection, data: bytes) -> None:
+        """Bytes from the peer."""
+        try:
+            for message in connection.receive(data):
+                if message == Connection.INTRODUCED:
+                    self._introduced(connection)
+                else:
+                    self._handle(connection, message)
+        except ProtocolError as error:
+            self.counters["protocol_errors"] += 1
+            self._drop(connection, str(error))
+
+    def disconnected(self, connection: Connection, reason: str) -> None:
+        """The stream has ended.  Before frames have passed that is no trouble: peers hang up on the
+        second of two connections."""
+        self._drop(connection, reason, trouble=connection.established)
+
+    def close(self) -> None:
+        """Hang up on everybody."""
+        for connection in (*self._strangers, *self.neighbours.values()):
+            connection.close()
+
+    # -- a connection's life -----------------------------------------------------------------------
+
+    def _begin(self, stream: Stream, remote: Address, *, outbound: bool) -> Connection:
+        ourself = self.topology.ourself
+        connection = Connection(
+            stream,
+            remote=remote,
+            outbound=outbound,
+            clock=self.timers.clock,
+            features=Features(
+                name=ourself.name,
+                nickname=ourself.nickname,
+                uid=ourself.uid,
+                connection_id=self._chance.getrandbits(64),
+                short_id=ourself.short_id,
+                trusted=False,
+                overlays=self.identity.overlays,
+            ),
+        )
+        self._strangers.add(connection)
+        connection.start()
+        self.timers.after(HANDSHAKE_S, lambda: self._require_introduction(connection))
+        return connection
+
+    def _require_introduction(self, connection: Connection) -> None:
+        if connection in self._strangers:
+            self._drop(connection, f"the peer did not introduce itself within {HANDSHAKE_S:g} s")
+
+    def _introduced(self, connection: Connection) -> None:
+        """We know who is at the other end: admit the peer, or hang up."""
+        peer = connection.peer
+        assert peer is not None
+        ourself = self.topology.ourself
+        if peer.name == ourself.name and peer.uid == ourself.uid:
+            self._drop(connection, "it is this router itself", trouble=False)
+            return
+        if peer.name == ourself.name:
+            self._drop(connection, "another router has this router's name")
+            return
+        index = self._overlay_index(connection)
+        if index is None:
+            offered = " ".join(peer.overlays)[:80] or "none"
+            self._drop(
+                connection, f"no common overlay: {self.identity.overlay} here, there {offered}"
+            )
+            return
+        if peer.name not in self.neighbours and len(self.neighbours) >= _NEIGHBOUR_LIMIT:
+            self._drop(connection, f"there are {_NEIGHBOUR_LIMIT} connections already")
+            return
+        if not self._survives_duplicate(connection):
+            return
+        self._strangers.discard(connection)
+        self.neighbours[peer.name] = connection
+        self._welcome(connection, peer, index)
+
+    def _overlay_index(self, connection: Connection) -> int | None:
+        """The place of our overlay among those both ends know, which control messages carry."""
+        assert connection.peer is not None
+        ours, theirs = self.identity.overlays, connection.peer.overlays
+        common = messages.common_overlays(
+            *((ours, theirs) if connection.outbound else (theirs, ours))
+        )
+        return common.index(self.identity.overlay) if self.identity.overlay in common else None
+
+    def _survives_duplicate(self, connection: Connection) -> bool:
+        """Of two connections to one peer both ends keep that with the lower UID."""
+        peer = connection.peer
+        assert peer is not None
+        other = self.neighbours.get(peer.name)
+        if other is None:
+            return True
+        self.counters["duplicates"] += 1
+        reason = f"multiple connections to {describe(peer)}"
+        assert other.peer is not None
+        if other.peer.uid != peer.uid or connection.uid < other.uid:
+            # Another UID: the peer was restarted, and we have not noticed that the old one is dead.
+            self._hang_up(other, reason)
+            self.overlay.remove(peer.name)
+            return True
+        if connection.uid == other.uid:
+            self._drop(other, reason, trouble=False)
+        self._drop(connection, reason, trouble=False)
+        return False
+
+    def _welcome(self, connection: Connection, peer: Features, index: int) -> None:
+        known = self.topology.peers.get(peer.name)
+        newcomer = known is None or known.uid != peer.uid or peer.name not in self.routes.unicast
+        self.topology.introduce(
+            Peer(name=peer.name, nickname=peer.nickname, uid=peer.uid, short_id=peer.short_id)
+        )
+        if connection.outbound:
+            self.targets.reached(connection.remote, peer.name)
+        self._publish_link(connection)
+        self._changed.add(peer.name)
+        if newcomer:
+            self.gossip.tell_everything(peer.name)
+        self.overlay.add(
+            peer.name,
+            connection_uid=connection.uid,
+            remote=(str(connection.remote.ip), connection.remote.port)
+            if connection.outbound
+            else None,
+            outbound=connection.outbound,
+            send_control=lambda subtag, data: connection.send(
+                messages.overlay_control(index, subtag, data)
+            ),
+            on_established=lambda: self._soon_established(connection),
+            on_dead=lambda reason: self._soon_dead(connection, reason),
+        )
+        self.timers.after(HEARTBEAT_S, lambda: self._heartbeat(connection))
+        self.timers.after(DEAD_AFTER_S, lambda: self._require_life(connection))
+        self._dial_soon()
+
+    def _soon_established(self, connection: Connection) -> None:
+        self.timers.soon(lambda: self._established(connection))
+
+    def _soon_dead(self, connection: Connection, reason: str) -> None:
+        self.timers.soon(lambda: self._drop(connection, f"{self.identity.overlay}: {reason}"))
+
+    def _established(self, connection: Connection) -> None:
+        if not connection.closed and not connection.established:
+            connection.established = True
+            self._publish_link(connection)
+
+    def _publish_link(self, connection: Connection) -> None:
+        assert connection.peer is not None
+        link = Link(
+            remote_address=str(connection.remote),
+            outbound=connection.outbound,
+            established=connection.established,
+        )
+        self.topology.set_link(connection.peer.name, link)
+        self._topology_changed(self.identity.name)
+
+    def _heartbeat(self, connection: Connection) -> None:
+        if not connection.closed:
+            connection.send(bytes([Tag.HEARTBEAT]))
+            self.timers.after(HEARTBEAT_S, lambda: self._heartbeat(connection))
+
+    def _require_life(self, connection: Connection) -> None:
+        if connection.closed:
+            return
+        left_s = connection.last_heard_s + DEAD_AFTER_S - self.timers.clock()
+        if left_s > 0:
+            self.timers.after(left_s, lambda: self._require_life(connection))
+        else:
+            self._drop(connection, f"nothing heard from the peer for {DEAD_AFTER_S:g} s")
+
+    def _drop(self, connection: Connection, reason: str, *, trouble: bool = True) -> None:
+        """Hang up.  `trouble` is worth a line of the log."""
+        if connection.closed:
+            return
+        peer = connection.peer
+        if trouble:
+            who = f" {describe(peer)}" if peer else ""
+            self._log(f"{connection.remote}{who}: {reason}")
+        self._hang_up(connection, reason)
+        if peer and self.neighbours.get(peer.name) is connection:
+            del self.neighbours[peer.name]
+            self.overlay.remove(peer.name)
+            self.topology.set_link(peer.name, None)
+            self._topology_changed(self.identity.name)
+
+    def _hang_up(self, connection: Connection, reason: str) -> None:
+        connection.close()
+        self._strangers.discard(connection)
+        self.counters["dropped"] += 1
+        if connection.outbound:
+            peer = connection.peer.name if connection.peer else None
+            self.targets.failed(connection.remote, reason, peer=peer)
+        self._dial_soon()
+
+    # -- messages ----------------------------------------------------------------------------------
+
+    def _handle(self, connection: Connection, message: bytes) -> None:
+        assert connection.peer is not None
+        tag, body = message[0], message[1:]
+        match tag:
+            case Tag.HEARTBEAT:
+                pass
+            case Tag.GOSSIP | Tag.GOSSIP_UNICAST | Tag.GOSSIP_BROADCAST:
+                self.gossip.receive(connection.peer.name, tag, body)
+            case Tag.OVERLAY_CONTROL:
+                index, subtag, data = messages.parse_overlay_control(body)
+                if index == self._overlay_index(connection):
+                    self.overlay.control(connection.peer.name, subtag, data)
+                else:
+                    self.counters["control_of_other_overlays"] += 1
+            case _:
+                # Weave Net ignores tags it does not know; so will we be compatible with what comes.
+                self.counters["unknown_tags"] += 1
+
+    def _send(self, neighbour: PeerName, message: bytes) -> None:
+        connection = self.neighbours.get(neighbour)
+        if connection:
+            connection.send(message)
+
+    # -- when the topology changes -----------------------------------------------------------------
+
+    def _on_merged(self, merged: Merged) -> None:
+        if merged.other_self:
+            self.counters["other_self"] += 1
+            if self.counters["other_self"] == _QUARREL:
+                self._log("another router has this router's name")
+        if merged.ourself_changed and self.counters["other_self"] < _QUARREL:
+            self._topology_changed(self.identity.name)
+        if merged.news:
+            self._topology_changed()
+            self._dial_soon()
+
+    def _topology_changed(self, *to_tell: PeerName) -> None:
+        """Calculate routes anew, and have others hear of some peers, both shortly."""
+        gathered_s = min(_LONGEST_DELAY_S, _DELAY_PER_NEIGHBOUR_S * len(self.neighbours))
+        if not (self._routes_timer and self._routes_timer.pending):
+            self._routes_timer = self.timers.after(
+                _ROUTES_DELAY_S + gathered_s / 10, self._calculate_routes
+            )
+        self._changed.update(to_tell)
+        if self._changed and not (self._gossip_timer and self._gossip_timer.pending):
+            self._gossip_timer = self.timers.after(_GOSSIP_DELAY_S + gathered_s, self._tell_changes)
+
+    def _calculate_routes(self) -> None:
+        self.routes = routes.calculate(self.topology.established_links(), self.identity.name)
+        self.overlay.set_routes(self.routes.unicast, self.routes.broadcast)
+
+    def _tell_changes(self) -> None:
+        changed, self._changed = self._changed, set()
+        self.gossip.broadcast(_TOPOLOGY, self.topology.describe(changed))
+
+    def _regular_round(self) -> None:
+        self.gossip.tell_some_everything()
+        self.timers.after(gossip.INTERVAL_S, self._regular_round)
+
+    # -- dialling ----------------------------------------------------------------------------------
+
+    def _dial_soon(self, delay_s: float = 0.0) -> None:
+        if self._dial_timer:
+            self._dial_timer.cancel()
+        self._dial_timer = self.timers.after(delay_s, self._dial_targets)
+
+    def _dial_targets(self) -> None:
+        due, ask_again_s = self.targets.choose(
+            self.topology.ourself.links, self.topology.peers.values()
+        )
+        if ask_again_s is not None:
+            self._dial_soon(ask_again_s - self.timers.clock())
+        for address in due:
+            self.counters["dialled"] += 1
+            self._dial(address)
+
+
+class _TopologyChannel:
+    """The topology as a channel of gossip."""
+
+    def __init__(self, known: Topology, on_merged: Callable[[Merged], None]) -> None:
+        self._topology = known
+        self._on_merged = on_merged
+
+    def everything(self) -> bytes:
+        return self._topology.describe(self._topology.peers.keys())
+
+    def on_gossip(self, payload: bytes) -> bytes | None:
+        merged = self._merge(payload)
+        return self._topology.describe(merged.news) if merged.news else None
+
+    def on_broadcast(self, source: PeerName, payload: bytes) -> bytes | None:  # noqa: ARG002 (Gossiper)
+        # In our words: what we know of these peers may be newer than what came.
+        merged = self._merge(payload)
+        return self._topology.describe(merged.described) if merged.described else None
+
+    def on_unicast(self, source: PeerName, payload: bytes) -> None:  # noqa: ARG002 (Gossiper)
+        raise ProtocolError("topology gossip to one peer")
+
+    def _merge(self, payload: bytes) -> Merged:
+        merged = self._topology.merge(topology.decode(payload))
+        self._on_merged(merged)
+        return merged
+
+
+def describe(peer: Features | Peer) -> str:
+    """ "7a:16:dd:5b:e5:9a(h2)": of the nickname, a stranger's choice, what can be shown."""
+    nickname = "".join(c if c.isprintable() and not c.isspace() else "?" for c in peer.nickname)
+    return f"{names.text(peer.name)}({nickname[:64]})"

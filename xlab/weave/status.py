@@ -1,0 +1,255 @@
+"""What the router says of itself, in Weave Net's words: pages as text, and a report as data.
+
+    /status                a summary                 /report          everything, as JSON
+    /status/connections    one line for each         /status/targets  what is dialled for people
+    /status/peers          who is connected to whom
+
+`/connect` and `/forget` take a form: peer=ADDRESS, any number, and replace=true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from ipaddress import IPv4Address
+from typing import Any
+from urllib.parse import parse_qs
+
+from xlab.weave import names
+from xlab.weave.connection import Connection
+from xlab.weave.router import Router, describe
+from xlab.weave.targets import Target, parse_address
+
+#: What the status calls an overlay that is not what Weave Net means by its name.
+_MODES = {"sleeve": "sleeve", "fastdp": "fastdp equivalent"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: HTTPStatus
+    text: str
+    content_type: str = "text/plain; charset=utf-8"
+
+
+def answer(router: Router, method: str, path: str, body: str) -> Answer:
+    """The answer to an HTTP request."""
+    if path in _PAGES:
+        if method != "GET":
+            return Answer(HTTPStatus.METHOD_NOT_ALLOWED, f"{path} takes GET\n")
+        return Answer(HTTPStatus.OK, _PAGES[path](router))
+    if path == "/report":
+        if method != "GET":
+            return Answer(HTTPStatus.METHOD_NOT_ALLOWED, "/report takes GET\n")
+        import json
+
+        return Answer(HTTPStatus.OK, json.dumps(report(router)) + "\n", "application/json")
+    if path in ("/connect", "/forget"):
+        if method != "POST":
+            return Answer(HTTPStatus.METHOD_NOT_ALLOWED, f"{path} takes POST\n")
+        return _change_targets(router, path, body)
+    return Answer(HTTPStatus.NOT_FOUND, f"no {path}; there are {' '.join(_PAGES)} /report\n")
+
+
+def _change_targets(router: Router, path: str, body: str) -> Answer:
+    form = parse_qs(body)
+    addresses: list[tuple[IPv4Address, int | None]] = []
+    for peer in form.get("peer", []):
+        try:
+            addresses.append(parse_address(peer.strip()))
+        except ValueError as error:
+            return Answer(HTTPStatus.BAD_REQUEST, f"{error}\n")
+    if not addresses:
+        return Answer(HTTPStatus.BAD_REQUEST, "no peer=ADDRESS given\n")
+    if path == "/forget":
+        router.forget(addresses)
+    else:
+        if form.get("replace") == ["true"]:
+            router.targets.forget_all()
+        router.connect(addresses)
+    return Answer(HTTPStatus.OK, "")
+
+
+# -- pages -----------------------------------------------------------------------------------------
+
+
+def summary(router: Router) -> str:
+    """The page `/status`."""
+    ourself = router.topology.ourself
+    established = sum(c.established for c in router.neighbours.values())
+    pending = len(router.neighbours) - established
+    peers = router.topology.peers.values()
+    links = sum(len(peer.links) for peer in peers)
+    lines = (
+        ("Protocol", "weave 1..2"),
+        ("Name", describe(ourself)),
+        ("Datapath", _MODES[router.identity.overlay]),
+        ("Encryption", "disabled"),
+        ("PeerDiscovery", "enabled"),
+        ("Targets", str(len(router.targets.direct))),
+        ("Connections", f"{len(router.neighbours)} ({established} established, {pending} pending)"),
+        ("Peers", f"{len(peers)} (with {links} connections)"),
+    )
+    return "".join(f"{key:>15}: {value}\n" for key, value in lines)
+
+
+def connections(router: Router) -> str:
+    """The page `/status/connections`: those that are there, then those that are being tried."""
+    lines = [_connection_line(router, connection) for connection in _sorted(router)]
+    for target in _tried(router):
+        state, info = _target_state(router, target)
+        lines.append(_line("->", str(target.address), state, info))
+    return "".join(lines)
+
+
+def peers(router: Router) -> str:
+    """The page `/status/peers`: each peer, and below it its connections as it sees them."""
+    known = router.topology.peers
+    lines = []
+    for _, peer in sorted(known.items()):
+        lines.append(f"{describe(peer)}\n")
+        for other, link in sorted(peer.links.items()):
+            far = known.get(other)
+            arrow = "->" if link.outbound else "<-"
+            state = "established" if link.established else "pending"
+            label = describe(far) if far else names.text(other)
+            address = _printable(link.remote_address)
+            lines.append(f"   {arrow} {address:<21} {label:<37} {state}\n")
+    return "".join(lines)
+
+
+def targets(router: Router) -> str:
+    """The page `/status/targets`."""
+    return "".join(f"{target}\n" for target in router.targets.direct)
+
+
+_PAGES: Mapping[str, Callable[[Router], str]] = {
+    "/status": summary,
+    "/status/connections": connections,
+    "/status/peers": peers,
+    "/status/targets": targets,
+}
+
+
+def _line(arrow: str, address: str, state: str, info: str) -> str:
+    return f"{arrow} {address:<21} {state:<11} {info}".rstrip() + "\n"
+
+
+def _connection_line(router: Router, connection: Connection) -> str:
+    assert connection.peer is not None
+    name = connection.peer.name
+    mtu = router.overlay.mtu(name)
+    words = [router.identity.overlay, describe(connection.peer)]
+    if mtu is not None:
+        words.append(f"mtu={mtu}")
+    if _MODES[router.identity.overlay] != router.identity.overlay:
+        words.append(f"({_MODES[router.identity.overlay]})")
+    return _line(
+        "->" if connection.outbound else "<-",
+        str(connection.remote),
+        "established" if connection.established else "pending",
+        " ".join(words),
+    )
+
+
+def _sorted(router: Router) -> list[Connection]:
+    return [connection for _, connection in sorted(router.neighbours.items())]
+
+
+def _tried(router: Router) -> list[Target]:
+    return [t for t in router.targets.unconnected if t.peer not in router.neighbours]
+
+
+def _target_state(router: Router, target: Target) -> tuple[str, str]:
+    """(state, what else there is to say), in Weave Net's words."""
+    error = _printable(target.error)
+    if target.attempting:
+        return "connecting", error
+    if target.try_at_s is None:
+        return "failed", f"{error}, retry: never"
+    wait_s = max(0.0, target.try_at_s - router.timers.clock())
+    return (
+        "failed" if error else "waiting"
+    ), f"{error or 'not tried yet'}, retry in {wait_s:.1f} s"
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+# -- data ------------------------------------------------------------------------------------------
+
+
+def report(router: Router) -> dict[str, Any]:
+    """The page `/report`, as plain data; peers by name, times in seconds."""
+    ourself = router.topology.ourself
+    return {
+        "name": names.text(ourself.name),
+        "nickname": ourself.nickname,
+        "uid": ourself.uid,
+        "version": ourself.version,
+        "short_id": ourself.short_id,
+        "overlay": router.identity.overlay,
+        "datapath": _MODES[router.identity.overlay],
+        "encryption": False,
+        "peers": [
+            {
+                "name": names.text(name),
+                "nickname": peer.nickname,
+                "uid": peer.uid,
+                "version": peer.version,
+                "short_id": peer.short_id,
+                "connections": [
+                    {
+                        "name": names.text(other),
+                        "address": link.remote_address,
+                        "outbound": link.outbound,
+                        "established": link.established,
+                    }
+                    for other, link in sorted(peer.links.items())
+                ],
+            }
+            for name, peer in sorted(router.topology.peers.items())
+        ],
+        "connections": [_connection_data(router, c) for c in _sorted(router)],
+        "established": [
+            names.text(name) for name, c in sorted(router.neighbours.items()) if c.established
+        ],
+        "targets": [
+            {"address": str(t.address), "state": _target_state(router, t)[0], "error": t.error}
+            for t in _tried(router)
+        ],
+        "direct": router.targets.direct,
+        "routes": {
+            "unicast": {
+                names.text(to): names.text(hop) for to, hop in sorted(router.routes.unicast.items())
+            },
+            "broadcast": {
+                names.text(source): [names.text(hop) for hop in hops]
+                for source, hops in sorted(router.routes.broadcast.items())
+            },
+        },
+        "counters": {
+            "control": {
+                **router.counters,
+                "gossip_undeliverable": router.gossip.undeliverable,
+                "descriptions_refused": router.topology.refused,
+            },
+            "overlay": router.overlay.counters(),
+        },
+    }
+
+
+def _connection_data(router: Router, connection: Connection) -> dict[str, Any]:
+    assert connection.peer is not None
+    return {
+        "name": names.text(connection.peer.name),
+        "nickname": connection.peer.nickname,
+        "uid": connection.uid,
+        "address": str(connection.remote),
+        "outbound": connection.outbound,
+        "state": "established" if connection.established else "pending",
+        "overlay": router.identity.overlay,
+        "datapath": _MODES[router.identity.overlay],
+        "mtu": router.overlay.mtu(connection.peer.name),
+    }

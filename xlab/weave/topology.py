@@ -1,0 +1,314 @@
+"""Who is in the network and connected to whom: what peers tell each other on the topology channel.
+
+Every peer describes itself and counts the versions of its description; descriptions are passed on
+by everybody.  Of two descriptions of one peer the higher version counts, then the higher UID, which
+is another after each restart of its router.  A router that sees its own name under a foreign UID,
+an earlier life of its own, makes its version higher than that.
+
+What cannot be reached from here any more is forgotten.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+
+from xlab.weave import gob, names, routes
+from xlab.weave.gob import Basic, ProtocolError
+from xlab.weave.messages import SHORT_ID_BITS
+from xlab.weave.names import PeerName
+
+#: Short IDs have 12 bits, so Weave Net itself cannot have more.
+PEER_LIMIT = 1 << SHORT_ID_BITS
+#: Of all peers together: a full mesh of 450.
+LINK_LIMIT = 200_000
+_NICKNAME_LIMIT = 255
+_ADDRESS_LIMIT = 64
+
+_HIGHEST_VERSION = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One peer's end of a connection."""
+
+    #: "ADDRESS:PORT" of the TCP connection's other end, as the peer at this end sees it.
+    remote_address: str
+    #: Whether this end has dialled: otherwise the port is of no use to anyone else.
+    outbound: bool
+    #: Whether an overlay carries frames.
+    established: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A peer's description of itself."""
+
+    name: PeerName
+    nickname: str
+    uid: int
+    version: int = 0
+    short_id: int | None = None
+    links: Mapping[PeerName, Link] = field(default_factory=dict)
+
+    def older_than(self, other: Peer) -> bool:
+        """Whether `other` is news to who knows this."""
+        if (self.version, self.uid) == (other.version, other.uid):
+            return self.short_id is None and other.short_id is not None
+        return (self.version, self.uid) < (other.version, other.uid)
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What has become of an update."""
+
+    #: All peers it described.
+    described: frozenset[PeerName]
+    #: Those of which it knew more than we.
+    news: frozenset[PeerName]
+    #: Our own description has a new version because of it.
+    ourself_changed: bool
+    #: It described our name with another UID, and a version that beat ours: an earlier life of this
+    #: router, or another router of this name.
+    other_self: bool
+
+
+class Topology:
+    """All peers that can be reached, our own router among them."""
+
+    def __init__(self, ourself: Peer, *, chance: random.Random) -> None:
+        self._ourself = ourself.name
+        self._chance = chance
+        self.peers: dict[PeerName, Peer] = {ourself.name: ourself}
+        #: Descriptions that there was no room for.
+        self.refused = 0
+
+    @property
+    def ourself(self) -> Peer:
+        return self.peers[self._ourself]
+
+    def introduce(self, peer: Peer) -> None:
+        """A peer has introduced itself to us; its own gossip will say more."""
+        self.peers.setdefault(peer.name, peer)
+
+    def set_link(self, remote: PeerName, link: Link | None) -> None:
+        """Our end of the connection to `remote` has changed, or is gone."""
+        links = {name: known for name, known in self.ourself.links.items() if name != remote}
+        if link:
+            links[remote] = link
+        self._change(links=links)
+        if not link:
+            self._forget_unreachable()
+
+    def merge(self, update: Collection[Peer]) -> Merged:
+        """Learn from an update what is new in it."""
+        news = set()
+        version = self.ourself.version
+        links = sum(len(peer.links) for peer in self.peers.values())
+        for peer in update:
+            known = self.peers.get(peer.name)
+            if peer.name == self._ourself:
+                if peer.uid != self.ourself.uid and peer.version >= version:
+                    version = min(peer.version + 1, _HIGHEST_VERSION)
+            elif known is None or known.older_than(peer):
+                more_links = len(peer.links) - (len(known.links) if known else 0)
+                if len(self.peers) + (not known) > PEER_LIMIT or links + more_links > LINK_LIMIT:
+                    self.refused += 1
+                    continue
+                links += more_links
+                self.peers[peer.name] = peer
+                news.add(peer.name)
+        changed = other_self = version != self.ourself.version
+        if changed:
+            self.peers[self._ourself] = replace(self.ourself, version=version)
+        if news:
+            self._forget_unreachable()
+            changed |= self._resolve_short_id()
+        return Merged(
+            described=frozenset(peer.name for peer in update),
+            news=frozenset(news & self.peers.keys()),
+            ourself_changed=changed,
+            other_self=other_self,
+        )
+
+    def describe(self, chosen: Collection[PeerName]) -> bytes:
+        """An update with the descriptions of those of the chosen that we know."""
+        return encode(
+            [peer for name in sorted(chosen) if (peer := self.peers.get(name)) is not None]
+        )
+
+    # -- as graphs ---------------------------------------------------------------------------------
+
+    def every_link(self) -> routes.Graph:
+        """Whom each peer says it is connected to: the way of gossip."""
+        return {name: peer.links.keys() for name, peer in self.peers.items()}
+
+    def established_links(self) -> routes.Graph:
+        """Connections that both ends say are established: the way of frames."""
+        return {
+            name: [
+                other
+                for other, link in peer.links.items()
+                if link.established and self._established(other, name)
+            ]
+            for name, peer in self.peers.items()
+        }
+
+    def _established(self, a: PeerName, b: PeerName) -> bool:
+        peer = self.peers.get(a)
+        link = peer.links.get(b) if peer else None
+        return link is not None and link.established
+
+    # -- keeping it true ---------------------------------------------------------------------------
+
+    def _change(self, *, links: Mapping[PeerName, Link]) -> None:
+        version = min(self.ourself.version + 1, _HIGHEST_VERSION)
+        self.peers[self._ourself] = replace(self.ourself, version=version, links=links)
+
+    def _forget_unreachable(self) -> None:
+        reached = routes.next_hops(self.every_link(), self._ourself)
+        for name in self.peers.keys() - reached.keys() - {self._ourself}:
+            del self.peers[name]
+
+    def _resolve_short_id(self) -> bool:
+        """Of peers with the same short ID the one with the lowest name keeps it."""
+        taken = {peer.short_id for name, peer in self.peers.items() if name < self._ourself}
+        if self.ourself.short_id is None or self.ourself.short_id not in taken:
+            return False
+        taken |= {peer.short_id for peer in self.peers.values()}
+        free = [number for number in range(1 << SHORT_ID_BITS) if number not in taken]
+        if not free:
+            return False
+        version = min(self.ourself.version + 1, _HIGHEST_VERSION)
+        self.peers[self._ourself] = replace(
+            self.ourself, version=version, short_id=self._chance.choice(free)
+        )
+        return True
+
+
+# -- on the wire: for each peer its summary and a slice of its connections' ------------------------
+
+_PEER = gob.Struct(
+    "peerSummary",
+    (
+        ("NameByte", Basic.BYTES),
+        ("NickName", Basic.STRING),
+        ("UID", Basic.UINT),
+        ("Version", Basic.UINT),
+        ("ShortID", Basic.UINT),
+        ("HasShortID", Basic.BOOL),
+    ),
+)
+_LINKS = gob.Slice(
+    gob.Struct(
+        "connectionSummary",
+        (
+            ("NameByte", Basic.BYTES),
+            ("RemoteTCPAddr", Basic.STRING),
+            ("Outbound", Basic.BOOL),
+            ("Established", Basic.BOOL),
+        ),
+    )
+)
+
+
+def encode(peers: Collection[Peer]) -> bytes:
+    encoder = gob.Encoder()
+    for peer in peers:
+        encoder.encode(
+            _PEER,
+            {
+                "NameByte": peer.name,
+                "NickName": peer.nickname,
+                "UID": peer.uid,
+                "Version": peer.version,
+                "ShortID": peer.short_id or 0,
+                "HasShortID": peer.short_id is not None,
+            },
+        )
+        encoder.encode(
+            _LINKS,
+            [
+                {
+                    "NameByte": name,
+                    "RemoteTCPAddr": link.remote_address,
+                    "Outbound": link.outbound,
+                    "Established": link.established,
+                }
+                for name, link in sorted(peer.links.items())
+            ],
+        )
+    return bytes(encoder.data)
+
+
+def decode(update: bytes) -> list[Peer]:
+    """The peers that an update describes.
+
+    Raises ProtocolError for what is no update.  Impossible descriptions are left out, since the
+    neighbour may only be passing them on; so are placeholders (UID 0), by which Weave Net keeps a
+    place for peers it has only heard of.
+    """
+    decoder = gob.Decoder(update)
+    peers = []
+    while decoder.more():
+        summary = decoder.decode()
+        links = decoder.decode()
+        if not isinstance(summary, dict) or not isinstance(links, list):
+            raise ProtocolError("topology: no peer with its connections")
+        short_id = _unsigned(summary, "ShortID")
+        peer = Peer(
+            name=_bytes(summary, "NameByte"),
+            nickname=_string(summary, "NickName"),
+            uid=_unsigned(summary, "UID"),
+            version=_unsigned(summary, "Version"),
+            short_id=short_id % PEER_LIMIT if summary.get("HasShortID") is True else None,
+            links=dict(_decode_link(link) for link in links),
+        )
+        if _plausible(peer):
+            peers.append(peer)
+    return peers
+
+
+def _plausible(peer: Peer) -> bool:
+    return (
+        names.valid(peer.name)
+        and peer.uid != 0
+        and len(peer.nickname) <= _NICKNAME_LIMIT
+        and len(peer.links) < PEER_LIMIT
+        and all(
+            names.valid(other) and len(link.remote_address) <= _ADDRESS_LIMIT
+            for other, link in peer.links.items()
+        )
+    )
+
+
+def _decode_link(summary: object) -> tuple[PeerName, Link]:
+    if not isinstance(summary, dict):
+        raise ProtocolError("topology: a connection is no struct")
+    return _bytes(summary, "NameByte"), Link(
+        remote_address=_string(summary, "RemoteTCPAddr"),
+        outbound=summary.get("Outbound") is True,
+        established=summary.get("Established") is True,
+    )
+
+
+def _unsigned(summary: Mapping[str, object], key: str) -> int:
+    value = summary.get(key, 0)
+    if type(value) is not int or value < 0:
+        raise ProtocolError(f"topology: {key} is no unsigned number")
+    return value
+
+
+def _string(summary: Mapping[str, object], key: str) -> str:
+    value = summary.get(key, "")
+    if not isinstance(value, str):
+        raise ProtocolError(f"topology: {key} is no string")
+    return value
+
+
+def _bytes(summary: Mapping[str, object], key: str) -> bytes:
+    value = summary.get(key, b"")
+    if not isinstance(value, bytes):
+        raise ProtocolError(f"topology: {key} is no byte slice")
+    return value

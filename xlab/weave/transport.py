@@ -1,0 +1,263 @@
+"""Sockets, and the one loop that serves them all: control connections, the overlay, the status.
+
+Each turn takes a bounded piece of work from everything that is ready, so that neither a flood of
+frames nor a long message keeps the others waiting.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import socket
+from collections.abc import Callable
+from ipaddress import IPv4Address
+
+from xlab.errors import XlabError
+from xlab.weave.connection import Connection
+from xlab.weave.fastdp import Overlay
+from xlab.weave.router import Router
+from xlab.weave.targets import Address
+from xlab.weave.timers import Timers
+
+_READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+_CHUNK_BYTES = 64 * 1024
+#: What may wait to be sent on one connection: two of the longest messages.
+_BACKLOG_BYTES = 24 * 1024 * 1024
+_DIAL_S = 10.0
+
+
+class Loop:
+    """Waits for descriptors and times, and calls whoever they belong to."""
+
+    def __init__(self, timers: Timers, overlay: Overlay) -> None:
+        self.timers = timers
+        self._overlay = overlay
+        self._selector = selectors.DefaultSelector()
+        for descriptor in overlay.files():
+            self._selector.register(descriptor, _READ, self._ready(descriptor))
+
+    def _ready(self, descriptor: int) -> Callable[[int], None]:
+        ready = self._overlay.ready
+        return lambda _: ready(descriptor)
+
+    def watch(self, file: socket.socket, events: int, call: Callable[[int], None]) -> None:
+        """Call with the events that have happened, until `unwatch`."""
+        self._selector.register(file, events, call)
+
+    def rewatch(self, file: socket.socket, events: int) -> None:
+        """Wait for other events."""
+        self._selector.modify(file, events, self._selector.get_key(file).data)
+
+    def unwatch(self, file: socket.socket) -> None:
+        """Before closing it: a closed file cannot be found any more."""
+        if file in self._selector.get_map():
+            self._selector.unregister(file)
+
+    def pause(self, file: socket.socket, pause_s: float) -> None:
+        """Do not wait for this one for a while."""
+        key = self._selector.unregister(file)
+
+        def resume() -> None:
+            if file.fileno() >= 0:
+                self._selector.register(file, key.events, key.data)
+
+        self.timers.after(pause_s, resume)
+
+    def turn(self) -> None:
+        """Wait until something is to be done, and do it."""
+        timers, overlay, clock = self.timers, self._overlay, self.timers.clock
+        times = [at_s for at_s in (timers.next_at_s(), overlay.next_timer()) if at_s is not None]
+        timeout_s = max(0.0, min(times) - clock()) if times else None
+        watched = self._selector.get_map()
+        for key, events in self._selector.select(timeout_s):
+            # Who was called before may have closed this one.
+            if watched.get(key.fd) is key:
+                key.data(events)
+        overlay_at_s = overlay.next_timer()
+        if overlay_at_s is not None and overlay_at_s <= clock():
+            overlay.run_timers()
+        timers.run()
+
+    def close(self) -> None:
+        self._selector.close()
+
+
+class Transport:
+    """The router's TCP sockets: one that listens, and one for each connection."""
+
+    def __init__(self, loop: Loop, *, bind: IPv4Address, port: int) -> None:
+        """XlabError if the address is taken, or not one of this host."""
+        self._loop = loop
+        self._bind = bind
+        self.router: Router | None = None
+        self._listener = listen(bind, port)
+        self._loop.watch(self._listener, _READ, self._accept)
+
+    def dial(self, address: Address) -> None:
+        """Begin to connect; the router hears what becomes of it."""
+        connecting = socket.socket(
+            socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        )
+        try:
+            if not self._bind.is_unspecified:
+                connecting.bind((str(self._bind), 0))
+            error = connecting.connect_ex((str(address.ip), address.port))
+        except OSError as failure:
+            error = failure.errno or errno.EIO
+        if error not in (0, errno.EINPROGRESS):
+            connecting.close()
+            self._failed(address, os.strerror(error))
+            return
+        give_up = self._loop.timers.after(
+            _DIAL_S, lambda: self._end_dial(connecting, address, "no answer")
+        )
+
+        def answered(_: int) -> None:
+            give_up.cancel()
+            outcome = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if outcome:
+                self._end_dial(connecting, address, os.strerror(outcome))
+            else:
+                self._loop.unwatch(connecting)
+                self._begin(connecting, address, outbound=True)
+
+        self._loop.watch(connecting, _WRITE, answered)
+
+    def close(self) -> None:
+        self._loop.unwatch(self._listener)
+        self._listener.close()
+
+    def _end_dial(self, connecting: socket.socket, address: Address, reason: str) -> None:
+        self._loop.unwatch(connecting)
+        connecting.close()
+        self._failed(address, reason)
+
+    def _failed(self, address: Address, reason: str) -> None:
+        if self.router:
+            self.router.dial_failed(address, reason)
+
+    def _accept(self, _: int) -> None:
+        accepted = accept(self._loop, self._listener)
+        if accepted:
+            connection, (host, port) = accepted
+            self._begin(connection, Address(IPv4Address(host), port), outbound=False)
+
+    def _begin(self, connected: socket.socket, remote: Address, *, outbound: bool) -> None:
+        assert self.router is not None
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        stream = TcpStream(self._loop, connected)
+        begin = self.router.connected if outbound else self.router.accepted
+        connection = begin(stream, remote)
+        if connection:
+            stream.attach(self.router, connection)
+        else:
+            stream.close()
+
+
+class TcpStream:
+    """The socket under one connection."""
+
+    def __init__(self, loop: Loop, connected: socket.socket) -> None:
+        self._loop = loop
+        self._socket = connected
+        self._unsent = bytearray()
+        self._closed = False
+        self._router: Router | None = None
+        self._connection: Connection | None = None
+        loop.watch(connected, _READ, self._on_events)
+
+    def attach(self, router: Router, connection: Connection) -> None:
+        """From now on `router` gets what comes in."""
+        self._router, self._connection = router, connection
+
+    def write(self, data: bytes) -> None:
+        if self._closed:
+            return
+        if self._unsent:
+            self._unsent += data
+            if len(self._unsent) > _BACKLOG_BYTES:
+                self._end_soon("the peer does not read what we send")
+            return
+        self._unsent += data
+        self._send()
+        if self._unsent and not self._closed:
+            self._loop.rewatch(self._socket, _READ | _WRITE)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._unsent.clear()
+            self._loop.unwatch(self._socket)
+            self._socket.close()
+
+    def _send(self) -> None:
+        try:
+            sent = self._socket.send(self._unsent)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end_soon(os.strerror(error.errno or 0))
+            return
+        del self._unsent[:sent]
+
+    def _on_events(self, events: int) -> None:
+        if events & _WRITE:
+            self._send()
+            if not self._unsent and not self._closed:
+                self._loop.rewatch(self._socket, _READ)
+        if events & _READ and not self._closed:
+            self._receive()
+
+    def _receive(self) -> None:
+        try:
+            data = self._socket.recv(_CHUNK_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(os.strerror(error.errno or 0))
+            return
+        if not data:
+            self._end("the peer closed the connection")
+        elif self._router and self._connection:
+            self._router.received(self._connection, data)
+
+    def _end_soon(self, reason: str) -> None:
+        # Who writes may be going through the list of connections.
+        self._loop.timers.soon(lambda: self._end(reason))
+
+    def _end(self, reason: str) -> None:
+        if self._router and self._connection and not self._closed:
+            self._router.disconnected(self._connection, reason)
+        self.close()
+
+
+def listen(address: IPv4Address, port: int) -> socket.socket:
+    """A listening TCP socket; XlabError if there cannot be one."""
+    listener = socket.socket(
+        socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    )
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((str(address), port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise XlabError(f"TCP {address}:{port}: {os.strerror(error.errno or 0)}") from error
+    return listener
+
+
+def accept(loop: Loop, listener: socket.socket) -> tuple[socket.socket, tuple[str, int]] | None:
+    """Who has connected; None if nobody is there any more, or there is no room."""
+    try:
+        connection, address = listener.accept()
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+            # The listener stays ready, and would keep the loop spinning.
+            loop.pause(listener, 1.0)
+        return None
+    connection.setblocking(False)
+    return connection, address

@@ -1,0 +1,141 @@
+"""Just enough HTTP/1.1 (RFC 9112) to answer those on this host: one request a connection."""
+
+from __future__ import annotations
+
+import re
+import selectors
+import socket
+from collections.abc import Callable
+from http import HTTPStatus
+from ipaddress import IPv4Address
+
+from xlab.weave.status import Answer
+from xlab.weave.transport import Loop, accept, listen
+
+PORT = 6784
+
+_REQUEST_LIMIT_BYTES = 16 * 1024
+_CLIENT_LIMIT = 32
+_PATIENCE_S = 5.0
+
+_REQUEST_LINE = re.compile(r"([A-Z]{1,16}) (/[^ ?]*)(?:\?[^ ]*)? HTTP/1\.[01]")
+_LENGTH = re.compile(r"content-length:[ \t]*([0-9]{1,6})[ \t]*", re.IGNORECASE)
+
+
+class Server:
+    """Answers (method, path, body) on one address."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        *,
+        address: IPv4Address,
+        port: int,
+        answer: Callable[[str, str, str], Answer],
+    ) -> None:
+        """XlabError if the address is taken."""
+        self._loop = loop
+        self._answer = answer
+        self._clients = 0
+        self._listener = listen(address, port)
+        loop.watch(self._listener, selectors.EVENT_READ, self._accept)
+
+    def close(self) -> None:
+        self._loop.unwatch(self._listener)
+        self._listener.close()
+
+    def _accept(self, _: int) -> None:
+        accepted = accept(self._loop, self._listener)
+        if not accepted:
+            return
+        if self._clients >= _CLIENT_LIMIT:
+            accepted[0].close()
+            return
+        self._clients += 1
+        _Client(self._loop, accepted[0], self._answer, self._gone)
+
+    def _gone(self) -> None:
+        self._clients -= 1
+
+
+class _Client:
+    def __init__(
+        self,
+        loop: Loop,
+        connected: socket.socket,
+        answer: Callable[[str, str, str], Answer],
+        gone: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._socket = connected
+        self._answer = answer
+        self._gone = gone
+        self._request = b""
+        self._response = memoryview(b"")
+        self._impatient = loop.timers.after(_PATIENCE_S, self._close)
+        loop.watch(connected, selectors.EVENT_READ, self._on_events)
+
+    def _close(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._impatient.cancel()
+            self._loop.unwatch(self._socket)
+            self._socket.close()
+            self._gone()
+
+    def _on_events(self, _: int) -> None:
+        try:
+            if self._response:
+                self._send()
+            else:
+                self._receive()
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._close()
+
+    def _receive(self) -> None:
+        data = self._socket.recv(_REQUEST_LIMIT_BYTES)
+        self._request += data
+        if not data:
+            self._close()
+            return
+        answer = respond(self._request, self._answer)
+        if answer is not None:
+            self._response = memoryview(answer)
+            self._loop.rewatch(self._socket, selectors.EVENT_WRITE)
+
+    def _send(self) -> None:
+        sent = self._socket.send(self._response)
+        self._response = self._response[sent:]
+        if not self._response:
+            self._close()
+
+
+def respond(request: bytes, answer: Callable[[str, str, str], Answer]) -> bytes | None:
+    """The response to a request; None while it is incomplete."""
+    if len(request) > _REQUEST_LIMIT_BYTES:
+        return _response(Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too long\n"))
+    head, end, body = request.partition(b"\r\n\r\n")
+    if not end:
+        return None
+    first, *headers = head.decode("latin-1").split("\r\n")
+    line = _REQUEST_LINE.fullmatch(first)
+    if not line:
+        return _response(Answer(HTTPStatus.BAD_REQUEST, "not an HTTP request\n"))
+    lengths = [int(match[1]) for header in headers if (match := _LENGTH.fullmatch(header))]
+    length = lengths[0] if lengths else 0
+    if length > _REQUEST_LIMIT_BYTES:
+        return _response(Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too long\n"))
+    if len(body) < length:
+        return None
+    method, path = line.groups()
+    return _response(answer(method, path, body[:length].decode("latin-1")))
+
+
+def _response(answer: Answer) -> bytes:
+    text = answer.text.encode(errors="replace")
+    return (
+        f"HTTP/1.1 {answer.status.value} {answer.status.phrase}\r\n"
+        f"Content-Type: {answer.content_type}\r\n"
+        f"Content-Length: {len(text)}\r\nConnection: close\r\n\r\n"
+    ).encode() + text
