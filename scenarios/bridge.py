@@ -59,25 +59,35 @@ def plan(size: Size, settings: Settings) -> Plan:
 def divide(size: Size) -> tuple[IPv4Network, list[IPv4Network]]:
     """The smallest subnet from the notes' /24 up, and in it a range a host, the largest that fit.
 
-    A range has a power of two of addresses.  The first ones hold gateway and hosts; in the last,
-    the subnet's broadcast address is nobody's.  UsageError if not even a /16 has room.
+    A range has a power of two of addresses, at least one more than containers where a /16 allows
+    it.  The first ones hold gateway and hosts; in the last, the subnet's broadcast address is
+    nobody's.  UsageError if not even a /16 has room.
     """
-    smallest = size.containers.bit_length()
-    for subnet_prefix in range(SUBNET.prefixlen, LARGEST_SUBNET_PREFIX - 1, -1):
-        subnet = SUBNET.supernet(new_prefix=subnet_prefix)
-        for prefix in range(max(NOTES_RANGE_PREFIX, subnet_prefix), 32 - smallest + 1):
-            block = 1 << (32 - prefix)
-            reserved = -(-(FIRST_HOST + size.hosts) // block)
-            if reserved + size.hosts <= subnet.num_addresses // block:
-                blocks = [
-                    IPv4Network((int(subnet.network_address) + i * block, prefix))
-                    for i in range(reserved, reserved + size.hosts)
-                ]
+    for spare in (1, 0):
+        for subnet_prefix in range(SUBNET.prefixlen, LARGEST_SUBNET_PREFIX - 1, -1):
+            subnet = SUBNET.supernet(new_prefix=subnet_prefix)
+            blocks = ranges_in(subnet, size, smallest=size.containers + spare)
+            if blocks:
                 return subnet, blocks
     raise UsageError(
         f"{size.hosts:,} hosts with {size.containers:,} containers each do not fit into a "
         f"/{LARGEST_SUBNET_PREFIX} ({2 ** (32 - LARGEST_SUBNET_PREFIX):,} addresses)"
     )
+
+
+def ranges_in(subnet: IPv4Network, size: Size, *, smallest: int) -> list[IPv4Network]:
+    """A range of at least `smallest` addresses a host, the largest that fit; [] if none does."""
+    shortest_block = (smallest - 1).bit_length()
+    longest_block = min(max(32 - NOTES_RANGE_PREFIX, shortest_block), 32 - subnet.prefixlen)
+    for bits in range(longest_block, shortest_block - 1, -1):
+        block = 1 << bits
+        reserved = -(-(FIRST_HOST + size.hosts) // block)
+        # The subnet's last address is its broadcast address.
+        last_is_short = size.containers == block
+        if reserved + size.hosts + last_is_short <= subnet.num_addresses // block:
+            first = int(subnet.network_address) + reserved * block
+            return [IPv4Network((first + i * block, 32 - bits)) for i in range(size.hosts)]
+    return []
 
 
 def build(lab: Lab, plan: Plan, size: Size, settings: Settings, check: Checks) -> Flow:

@@ -126,13 +126,16 @@ def spawn(
     node: str,
     namespaces: Namespaces | None = None,
     env: Mapping[str, str] | None = None,
-    stdin: bytes | None = None,
+    stdin: bytes | int | None = None,
     new_pid_namespace: bool = False,
 ) -> Process:
-    """Start `argv` in a node's namespaces; raises CapabilityError if there is no such program."""
+    """Start `argv` in a node's namespaces, with bytes or a descriptor as standard input.
+
+    Raises CapabilityError if there is no such program, CommandError if it cannot be executed.
+    """
     out, err = _memory_file("stdout"), _memory_file("stderr")
-    source: int = subprocess.DEVNULL
-    if stdin is not None:
+    source = stdin if isinstance(stdin, int) else subprocess.DEVNULL
+    if isinstance(stdin, bytes):
         source = _memory_file("stdin")
         os.write(source, stdin)
         os.lseek(source, 0, os.SEEK_SET)
@@ -150,12 +153,15 @@ def spawn(
                 )  # fmt: skip
                 process = Process(popen, node=node, argv=argv, out=out, err=err)
                 _running[popen.pid] = process
-    except FileNotFoundError as error:
+    except OSError as error:
         os.close(out)
         os.close(err)
-        raise CapabilityError(f"`{argv[0]}` is not installed") from error
+        if isinstance(error, FileNotFoundError):
+            raise CapabilityError(f"`{argv[0]}` is not installed") from error
+        # As a shell has it: 126 for what is there and cannot be executed.
+        raise CommandError(argv, node=node, returncode=126, stderr=str(error)) from error
     finally:
-        if source >= 0:
+        if isinstance(stdin, bytes):
             os.close(source)
     return process
 

@@ -93,7 +93,7 @@ def load(path: Path) -> Scenario:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"{path}:{line_of(path, error)}: {type(error).__name__}: {error}"
         ) from error

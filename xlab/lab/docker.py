@@ -26,7 +26,7 @@ from xlab.lab.node import Node
 from xlab.namespaces import Namespaces
 from xlab.processes import Process
 
-State = Literal["created", "running", "exited"]
+State = Literal["created", "starting", "running", "exited"]
 ForwardPolicy = Literal["accept", "drop"]
 
 DEFAULT_BRIDGE = "docker0"
@@ -100,7 +100,7 @@ class Container(Node):
         super()._furnish()
 
     def _require_running(self) -> None:
-        if self.state == "exited":
+        if self.state not in ("starting", "running"):
             raise DockerError(
                 f"Error response from daemon: container {self.id} is not running", exit_code=1
             )
@@ -115,6 +115,8 @@ class Docker:
         self.bridge = ""
         self.network_id = secrets.token_hex(32)
         self._pool: ipam.BridgePool | None = None
+        #: What the daemon has put into iptables; "" before its first start.
+        self._rules = ""
         self._containers: dict[str, Container] = {}
         #: Image and process of containers in the host's own network, by name.
         self._system: dict[str, tuple[str, Process]] = {}
@@ -161,12 +163,12 @@ class Docker:
             return
         drop = switched_on and self.options.forward_policy == "drop"
         assert self._pool is not None
-        rules = _RULES.format(
-            policy=":FORWARD DROP [0:0]\n" if drop else "",
-            subnet=self._pool.subnet,
-            bridge=self.bridge,
-        )
-        self.host.configure(["iptables-restore", "--noflush"], stdin=rules.encode())
+        rules = _RULES.format(subnet=self._pool.subnet, bridge=self.bridge)
+        text = _FIRST_RULES if not self._rules else _without(self._rules)
+        self.host.configure(["iptables-restore", "--noflush"], stdin=(text + rules).encode())
+        if drop:
+            self.host.configure(["iptables", "-P", "FORWARD", "DROP"])
+        self._rules = rules
 
     def adopt(self, name: str, *, image: str, process: Process) -> None:
         """List a program that runs in the host's own network as a container (`--net=host`)."""
@@ -228,12 +230,17 @@ class Docker:
                 return
             pool = self._running_pool()
             address = pool.allocate(self.network_id)
+            before, container.state = container.state, "starting"
             try:
+                container.boot()
                 self._plug_in(container, address, pool)
+                container.start_main_process()
             except BaseException:
+                self._unplug(container)
+                container.state = before
                 pool.release(address)
                 raise
-            container.start_main_process()
+            container.state = "running"
 
     def stop(self, container: Container) -> None:
         """`docker stop`: its processes end, its interface and address go."""
@@ -241,11 +248,7 @@ class Docker:
             if container.state != "running":
                 return
             container.state = "exited"
-            # The kernel frees a namespace some time after its last reference is gone; without this
-            # the old interface could still answer for an address that is handed out again.
-            with self.host.rtnl.batch() as batch:
-                batch.delete_link(container.host_interface)
-            container.close()
+            self._unplug(container)
             assert container.interface_address is not None
             self._running_pool().release(container.interface_address.ip)
             container.interface_address = None
@@ -289,7 +292,6 @@ class Docker:
         random_macs = self.options.version >= 28
         container.mac = ipam.random_mac(self._random) if random_macs else ipam.mac_address(address)
         container.interface_address = IPv4Interface((address, pool.prefix_length))
-        container.boot()
         container.host_interface = f"veth{secrets.token_hex(4)[:7]}"
         with self.host.rtnl.batch() as batch:
             batch.add_veth(
@@ -302,10 +304,38 @@ class Docker:
             )
         container.add_address("eth0", container.interface_address)
         container.add_route("default", via=pool.gateway, dev="eth0")
-        container.state = "running"
+
+    def _unplug(self, container: Container) -> None:
+        """Take the container's interface away, and end what runs in it.
+
+        The kernel frees a namespace some time after its last reference is gone; the interface must
+        be gone by then, or it could still answer for an address that is handed out again.
+        """
+        if self.host.rtnl.has(container.host_interface):
+            with self.host.rtnl.batch() as batch:
+                batch.delete_link(container.host_interface)
+        container.close()
 
     def _exited(self, container: Container) -> None:
         self.stop(container)
+
+
+#: DOCKER-USER is the user's: made once, and never touched again.
+_FIRST_RULES = """*filter
+:DOCKER-USER - [0:0]
+-A DOCKER-USER -j RETURN
+COMMIT
+"""
+
+
+def _without(rules: str) -> str:
+    """What takes `rules` out of the built-in chains again; declaring a chain of ours empties it."""
+    lines = [
+        line.replace("-A ", "-D ", 1)
+        for line in rules.splitlines()
+        if not line.startswith("-A DOCKER")
+    ]
+    return "\n".join(lines) + "\n"
 
 
 #: As `iptables-save` shows them on a host with one bridge network.
@@ -317,13 +347,11 @@ _RULES = """*nat
 -A DOCKER -i {bridge} -j RETURN
 COMMIT
 *filter
-{policy}:DOCKER - [0:0]
-:DOCKER-USER - [0:0]
+:DOCKER - [0:0]
 -A FORWARD -j DOCKER-USER
 -A FORWARD -o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 -A FORWARD -o {bridge} -j DOCKER
 -A FORWARD -i {bridge} ! -o {bridge} -j ACCEPT
 -A FORWARD -i {bridge} -o {bridge} -j ACCEPT
--A DOCKER-USER -j RETURN
 COMMIT
 """

@@ -28,6 +28,8 @@ _LONGEST_NAME = 15
 
 #: A Linux bridge holds at most 1,023 ports (BR_MAX_PORTS, net/bridge/br_private.h).
 _MOST_PORTS = 1023
+#: The plain hosts that a method is measured beside may both be at one switch.
+_SPARE_PORTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def from_topo(topo: Any) -> Underlay:
     for name in names:
         if name not in attached:
             raise UsageError(f"host {name} is joined to no switch")
-    _refuse_loops(switches, trunks)
+    _refuse_all_but_trees(switches, trunks)
     _refuse_oversize(switches, names, uplinks, trunks)
     order = {name: i for i, name in enumerate(names)}
     uplinks.sort(key=lambda link: order.get(link.b.node, len(order)))
@@ -133,8 +135,11 @@ def _conditions(info: Mapping[str, Any]) -> dict[str, Any]:
     return {key: info[key] for key in known if info.get(key) is not None}
 
 
-def _refuse_loops(switches: Sequence[str], trunks: Sequence[Link]) -> None:
-    """Bridges here run without STP, which would take 30 s to open its ports: a loop is a storm."""
+def _refuse_all_but_trees(switches: Sequence[str], trunks: Sequence[Link]) -> None:
+    """Bridges here run without STP, which would take 30 s to open its ports: a loop is a storm.
+
+    And where switches are not joined at all, hosts at them cannot be either.
+    """
     root = {name: name for name in switches}
 
     def find(name: str) -> str:
@@ -150,6 +155,10 @@ def _refuse_loops(switches: Sequence[str], trunks: Sequence[Link]) -> None:
                 "its switches run without STP, so links must form a tree"
             )
         root[a] = b
+    first = switches[0]
+    for switch in switches:
+        if find(switch) != find(first):
+            raise UsageError(f"the topology falls apart: {first} and {switch} are not joined")
 
 
 def _refuse_oversize(
@@ -158,7 +167,7 @@ def _refuse_oversize(
     for switch in switches:
         ports = sum(link.a.node == switch for link in uplinks)
         ports += sum(switch in (link.a.node, link.b.node) for link in trunks)
-        if ports > _MOST_PORTS:
+        if ports > _MOST_PORTS - _SPARE_PORTS:
             raise UsageError(
                 f"switch {switch} needs {ports:,} ports, a Linux bridge holds {_MOST_PORTS:,}: "
                 "use a topology with several switches, such as tree,depth=2,fanout=40"
@@ -176,8 +185,10 @@ def _load(spec: str) -> Any:
     kind = _from_file(name) if ":" in name else _named(name)
     try:
         topo = kind(*positional, **named)
-    except Exception as error:
-        raise UsageError(f"--topo {spec}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        path = name.rpartition(":")[0]
+        where = f"{path}:{_line_in(Path(path), error)}" if path else f"--topo {spec}"
+        raise UsageError(f"{where}: {type(error).__name__}: {error}") from error
     if not (hasattr(topo, "switches") and hasattr(topo, "links")):
         raise UsageError(f"--topo {spec}: {name} is not a Mininet Topo")
     return topo
@@ -214,7 +225,7 @@ def _from_file(text: str) -> Any:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = _line_in(path, error)
         raise UsageError(f"{path}:{line}: {type(error).__name__}: {error}") from error
     # Mininet's custom files list their classes in a dictionary `topos`.
