@@ -68,7 +68,7 @@ def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Pa
     try:
         _require_namespaces(machine)
         ovs = _ovs_datapath(machine) if scenario.open_vswitch else None
-        datapath = f"ovs {ovs}" if ovs else "linux bridge"
+        datapath = f"ovs {ovs}" if ovs else scenario.datapath(settings)
         conditions = _conditions(request, described, machine)
         job = session.Job(scenario, request, size, settings, plan, described, ovs, conditions)
 

@@ -70,6 +70,8 @@ class Scenario:
     build: Callable[[Lab, Any, Size, Settings, Checks], Flow]
     #: Whether hosts run Open vSwitch.
     open_vswitch: bool = False
+    #: What carries packets between hosts, where it is not Open vSwitch; "userspace" in it if that.
+    datapath: Callable[[Settings], str] = lambda _: "linux bridge"
 
     def settings(self, given: Settings) -> dict[str, str]:
         """Defaults and what was given; UsageError for an unknown name or a value not offered."""
