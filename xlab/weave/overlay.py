@@ -1,0 +1,729 @@
+"""The sleeve overlay: frames between the weave bridge and the other peers, in one thread.
+
+    bridge ── TAP ──> captured ──> Switch: which peers? ──> one datagram train a neighbour ──> UDP
+    bridge <── TAP ── inject  <── Switch: for us, or on? <── frames <── datagram trains <───── UDP
+
+One UDP socket serves all neighbours.  A frame that is IPv4 with DF travels with DF, so that a path
+too narrow for it shows; everything else may be fragmented on the way.  DF is an option of the
+socket (IP_MTU_DISCOVER), switched only when the next datagram needs it otherwise.
+
+`ready` and `run_timers` do a bounded piece of work and return; neither they nor `control` raise on
+what comes from outside.  What is dropped is counted, under the reason.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Address
+
+from xlab.errors import XlabError
+from xlab.weave import sleeve
+from xlab.weave.forward import (
+    MAC_AGE_S,
+    Decision,
+    PathMtu,
+    Switch,
+    fragmentation_needed,
+    fragments,
+    has_df,
+    is_ipv4,
+    too_large,
+)
+from xlab.weave.sleeve import (
+    ETHERNET_HEADER_BYTES,
+    IPV4_AND_UDP_BYTES,
+    LARGEST_DATAGRAM_BYTES,
+    MOST_SEGMENTS,
+    NAME_BYTES,
+    OVERHEAD_BYTES,
+    FragmentationTest,
+    Heartbeat,
+    MtuProbe,
+    Packer,
+    Special,
+)
+from xlab.weave.tap import (
+    BUFFER_BYTES,
+    LARGEST_PACKET_BYTES,
+    PLAIN,
+    PREFIX_BYTES,
+    VNET_HEADER_BYTES,
+    Merger,
+    Segment,
+    Segmenter,
+    Tap,
+    Train,
+    VnetHeader,
+    complete_checksum,
+    read_segment,
+    read_vnet_header,
+)
+
+FAST_HEARTBEAT_S, SLOW_HEARTBEAT_S, DEAD_AFTER_S = 0.5, 10.0, 60.0
+FRAGMENTATION_TEST_S = 300.0
+
+#: Linux, include/uapi: linux/in.h, linux/udp.h.
+_IP_MTU_DISCOVER, _IP_MTU = 10, 14
+_IP_PMTUDISC_DONT, _IP_PMTUDISC_DO = 0, 2
+_SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
+
+#: The plain number: operators of enum members cost a microsecond.
+_MSG_TRUNC = int(socket.MSG_TRUNC)
+
+_SEGMENT_SIZE = struct.Struct("=H")
+_GRO_SIZE = struct.Struct("=i")
+_ANCILLARY_BYTES = socket.CMSG_SPACE(_GRO_SIZE.size)
+
+#: What one call of `ready` reads at most, in packets or datagram trains, and in bytes.
+_BATCH, _BATCH_BYTES = 64, 1024 * 1024
+#: Trains of fewer datagrams are not worth numpy.
+_FEWEST_MERGED = 3
+
+
+class _Neighbour:
+    """A peer with a connection of its own."""
+
+    def __init__(
+        self,
+        name: bytes,
+        peer: bytes,
+        *,
+        connection_uid: int,
+        remote: tuple[str, int] | None,
+        send_control: Callable[[int, bytes], None],
+        on_established: Callable[[], None],
+        on_dead: Callable[[str], None],
+        now_s: float,
+    ) -> None:
+        self.peer = peer
+        self.connection_uid = connection_uid
+        #: Where its datagrams go; None until its first heartbeat has come.
+        self.remote = remote
+        self.send_control = send_control
+        self.on_established = on_established
+        self.on_dead = on_dead
+        #: The peer has said that our heartbeats arrive.
+        self.established = False
+        #: We have said so of the peer's.
+        self.acknowledged = False
+        #: The network carries fragments to it.
+        self.fragments_arrive = False
+        self.path = PathMtu()
+        self.next_heartbeat_s = now_s
+        self.dead_at_s = now_s + DEAD_AFTER_S
+        self.next_fragmentation_test_s: float | None = None
+        self.with_df = Packer(name)
+        self.without_df = Packer(name)
+
+    @property
+    def limit_bytes(self) -> int:
+        """The largest datagram that needs no fragmentation."""
+        return self.path.effective + OVERHEAD_BYTES - IPV4_AND_UDP_BYTES
+
+    def next_timer(self) -> float:
+        times = [self.dead_at_s]
+        if self.remote is not None:
+            times.append(self.next_heartbeat_s)
+        if self.next_fragmentation_test_s is not None:
+            times.append(self.next_fragmentation_test_s)
+        if self.path.deadline_s is not None:
+            times.append(self.path.deadline_s)
+        return min(times)
+
+
+class SleeveOverlay:
+    """The data plane of one router: a TAP device, a UDP socket, and a state for each neighbour."""
+
+    def __init__(
+        self,
+        *,
+        name: bytes,
+        tap: str,
+        bind: IPv4Address,
+        clock: Callable[[], float],
+        port: int = sleeve.PORT,
+    ) -> None:
+        """In the caller's network namespace; `name` are the 6 bytes of our peer name.
+
+        Raises CapabilityError without /dev/net/tun, XlabError if device name or port are taken.
+        """
+        self._name = name
+        self._clock = clock
+        self._bind = str(bind)
+        self._switch = Switch(name)
+        self._neighbours: dict[bytes, _Neighbour] = {}
+        self._counters: Counter[str] = Counter()
+        self._next_expiry_s = clock() + MAC_AGE_S / 10
+        #: When `run_timers` has something to do; None: it has to be worked out again.
+        self._next_timer_s: float | None = None
+        #: Neighbours with frames that wait for the end of the batch.
+        self._waiting: dict[bytes, _Neighbour] = {}
+        self._packet = bytearray(BUFFER_BYTES)
+        self._packet_view = memoryview(self._packet)
+        self._packet_target = [self._packet_view[:LARGEST_PACKET_BYTES]]
+        self._train = bytearray(BUFFER_BYTES)
+        self._train_view = memoryview(self._train)
+        self._train_target = [self._train_view[:LARGEST_PACKET_BYTES]]
+        self._segmenter: Segmenter | None = None
+        self._merger: Merger | None = None
+        self._tap = Tap(tap)
+        try:
+            self._socket = _open_socket(self._bind, port)
+        except OSError as error:
+            self._tap.close()
+            reason = os.strerror(error.errno or 0)
+            raise XlabError(f"UDP {bind}:{port}: {reason}") from error
+        self._df = False
+        self._can_segment = True
+        self._udp_descriptor = self._socket.fileno()
+
+    # -- the event loop ----------------------------------------------------------------------------
+
+    def files(self) -> tuple[int, ...]:
+        """Descriptors to wait on for reading."""
+        return self._tap.descriptor, self._udp_descriptor
+
+    def ready(self, descriptor: int) -> None:
+        """One of `files` can be read: work off a part of what is there."""
+        now_s = self._clock()
+        if descriptor == self._tap.descriptor:
+            self._read_tap(now_s)
+        else:
+            self._read_socket(now_s)
+        self._flush_all(now_s)
+
+    def next_timer(self) -> float | None:
+        """The time of the clock at which `run_timers` wants to be called."""
+        if self._next_timer_s is None:
+            times = [neighbour.next_timer() for neighbour in self._neighbours.values()]
+            self._next_timer_s = min(times, default=self._next_expiry_s)
+            self._next_timer_s = min(self._next_timer_s, self._next_expiry_s)
+        return self._next_timer_s
+
+    def run_timers(self) -> None:
+        """Do what is due: heartbeats, probes, tests, and giving up on the silent."""
+        now_s = self._clock()
+        self._next_timer_s = None
+        if now_s >= self._next_expiry_s:
+            self._switch.macs.expire(now_s)
+            self._next_expiry_s = now_s + MAC_AGE_S / 10
+        for neighbour in list(self._neighbours.values()):
+            if now_s >= neighbour.dead_at_s:
+                self.remove(neighbour.peer)
+                neighbour.on_dead(f"no heartbeat over UDP for {DEAD_AFTER_S:.0f} s")
+            else:
+                self._run_timers_of(neighbour, now_s)
+
+    def close(self) -> None:
+        self._neighbours.clear()
+        self._tap.close()
+        self._socket.close()
+
+    # -- what the control plane says ---------------------------------------------------------------
+
+    def add(
+        self,
+        peer: bytes,
+        *,
+        connection_uid: int,
+        remote: tuple[str, int] | None,
+        outbound: bool,
+        send_control: Callable[[int, bytes], None],
+        on_established: Callable[[], None],
+        on_dead: Callable[[str], None],
+    ) -> None:
+        """A connection with `peer` is through its handshake.
+
+        `remote` is where we dialled; the address of one that dialled us shows in its first
+        heartbeat, since a network in between may have changed it.  `on_established` is called once,
+        `on_dead` at most once, and then the peer is removed already.
+        """
+        now_s = self._clock()
+        neighbour = _Neighbour(
+            self._name,
+            peer,
+            connection_uid=connection_uid,
+            remote=remote if outbound else None,
+            send_control=send_control,
+            on_established=on_established,
+            on_dead=on_dead,
+            now_s=now_s,
+        )
+        self._neighbours[peer] = neighbour
+        self._waiting.pop(peer, None)
+        self._next_timer_s = None
+        if neighbour.remote is not None:
+            self._run_timers_of(neighbour, now_s)
+
+    def control(self, peer: bytes, subtag: int, data: bytes) -> None:
+        """A control message of the overlay arrived on the connection with `peer`."""
+        neighbour = self._neighbours.get(peer)
+        if neighbour is None:
+            self._counters["control_without_connection"] += 1
+            return
+        now_s = self._clock()
+        self._next_timer_s = None
+        if subtag == sleeve.ESTABLISHED:
+            self._establish(neighbour, now_s)
+        elif subtag == sleeve.FRAGMENTATION_TEST_RECEIVED:
+            neighbour.fragments_arrive = True
+        elif subtag == sleeve.MTU_VERIFIED and (mtu := sleeve.decode_mtu(data)) is not None:
+            neighbour.path.verify(mtu, now_s)
+            self._run_timers_of(neighbour, now_s)
+        else:
+            self._counters["control_unknown"] += 1
+
+    def remove(self, peer: bytes) -> None:
+        """The connection with `peer` is gone; nothing happens if it is not there."""
+        self._neighbours.pop(peer, None)
+        self._waiting.pop(peer, None)
+        self._next_timer_s = None
+
+    def mtu(self, peer: bytes) -> int | None:
+        """What the overlay carries to `peer`; None before the peer has confirmed it."""
+        neighbour = self._neighbours.get(peer)
+        if neighbour is None or not neighbour.path.verified:
+            return None
+        return neighbour.path.effective
+
+    def set_routes(
+        self, unicast: Mapping[bytes, bytes], broadcast: Mapping[bytes, Sequence[bytes]]
+    ) -> None:
+        """The way from here, by destination peer; and by source peer whom to pass broadcasts."""
+        self._switch.set_routes(unicast, broadcast)
+
+    def counters(self) -> dict[str, int]:
+        """Frames and datagrams moved, and those dropped, by reason."""
+        return dict(self._counters)
+
+    # -- from the bridge ---------------------------------------------------------------------------
+
+    def _read_tap(self, now_s: float) -> None:
+        descriptor, target, packet = self._tap.descriptor, self._packet_target, self._packet
+        total = 0
+        for _ in range(_BATCH):
+            try:
+                size = os.readv(descriptor, target)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # The device was deleted: it stays readable for ever, and nothing comes any more.
+                reason = os.strerror(error.errno or 0)
+                raise XlabError(f"the TAP device {self._tap.name} is gone: {reason}") from error
+            header = read_vnet_header(packet)
+            if size < VNET_HEADER_BYTES + ETHERNET_HEADER_BYTES:
+                self._counters["captured_runt"] += 1
+                continue
+            self._counters["captured"] += 1
+            decision = self._switch.captured(bytes(packet[10:16]), bytes(packet[16:22]), now_s)
+            if decision.dropped:
+                self._counters[decision.dropped] += 1
+            elif header.is_segment:
+                self._forward_segment(size, header, decision, now_s)
+            else:
+                frame = bytes(self._packet_view[VNET_HEADER_BYTES:size])
+                if header.needs_checksum:
+                    completed = complete_checksum(frame, header)
+                    if completed is None:
+                        self._counters["captured_malformed"] += 1
+                        continue
+                    frame = completed
+                self._forward(self._name, frame, decision, now_s)
+            total += size
+            if total > _BATCH_BYTES:
+                return
+
+    def _forward_segment(
+        self, size: int, header: VnetHeader, decision: Decision, now_s: float
+    ) -> None:
+        """Send a TCP segment as the packets it stands for."""
+        segment = read_segment(self._packet, size, header)
+        if segment is None:
+            self._counters["captured_malformed"] += 1
+            return
+        if self._segmenter is None:
+            self._segmenter = Segmenter(self._packet)
+        for peer, destination in decision.send:
+            neighbour = self._neighbour_with_address(peer)
+            if neighbour is None:
+                continue
+            head = self._packet_view[VNET_HEADER_BYTES : VNET_HEADER_BYTES + segment.payload]
+            fits = segment.mtu <= neighbour.path.effective and segment.ip == ETHERNET_HEADER_BYTES
+            if not fits and has_df(head):
+                self._refuse(self._name, self._oversized(segment), neighbour, decision, now_s)
+                continue
+            train = self._segmenter.cut(segment, self._name, self._name, destination)
+            if fits and has_df(head):
+                # What is waiting for this neighbour may be of the same stream.
+                self._flush(neighbour, now_s)
+                self._send_train(neighbour, train, now_s, df=True)
+            else:
+                for start in range(0, len(train.data), train.size):
+                    frame = bytes(train.data[start + PREFIX_BYTES : start + train.size])
+                    only = Decision(send=((peer, destination),), broadcast=decision.broadcast)
+                    self._forward(self._name, frame, only, now_s)
+
+    def _oversized(self, segment: Segment) -> bytes:
+        """The start of a segment as an error quotes it."""
+        return bytes(self._packet_view[VNET_HEADER_BYTES : VNET_HEADER_BYTES + segment.payload + 8])
+
+    # -- from the network --------------------------------------------------------------------------
+
+    def _read_socket(self, now_s: float) -> None:
+        target, view, receive = self._train_target, self._train_view, self._socket.recvmsg_into
+        total = 0
+        for _ in range(_BATCH):
+            try:
+                length, ancillary, flags, sender = receive(target, _ANCILLARY_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                # An ICMP error about an earlier datagram; reading it clears it.
+                self._counters["receive_errors"] += 1
+                continue
+            if length < NAME_BYTES or flags & _MSG_TRUNC:
+                self._counters["datagram_malformed"] += 1
+                continue
+            size = length
+            for level, kind, data in ancillary:
+                if level == _SOL_UDP and kind == _UDP_GRO and len(data) == _GRO_SIZE.size:
+                    size = _GRO_SIZE.unpack(data)[0]
+            train = Train(view[:length], size)
+            self._counters["datagrams_received"] += train.datagrams
+            if train.datagrams < _FEWEST_MERGED or not self._receive_train(train, now_s):
+                for start in range(0, length, size):
+                    self._receive(view[start : min(start + size, length)], sender, now_s)
+            total += length
+            if total > _BATCH_BYTES:
+                return
+
+    def _receive_train(self, train: Train, now_s: float) -> bool:
+        """Handle a train of frames of one kind at once; False if it has to be taken apart."""
+        data, size = train
+        if size < PREFIX_BYTES + ETHERNET_HEADER_BYTES or bytes(data[:6]) not in self._neighbours:
+            return False
+        if self._merger is None:
+            self._merger = Merger(self._train)
+        if not self._merger.alike(train):
+            return False
+        source, destination = bytes(data[6:12]), bytes(data[12:18])
+        destination_mac, source_mac = bytes(data[20:26]), bytes(data[26:32])
+        if not any(destination_mac) and not any(source_mac):
+            return False
+        frame = bytes(data[PREFIX_BYTES:size])
+        decision = self._switch.received(source, destination, destination_mac, source_mac, now_s)
+        if decision.dropped:
+            self._counters[decision.dropped] += train.datagrams
+            return True
+        if decision.inject:
+            merged = self._merger.merge(train)
+            if merged is not None:
+                self._write_tap(merged, train.datagrams)
+            else:
+                for start in range(0, len(data), size):
+                    self._inject(data[start + PREFIX_BYTES : start + size])
+        for peer, onward in decision.send:
+            neighbour = self._neighbour_with_address(peer)
+            if neighbour is None:
+                continue
+            fits = size <= neighbour.limit_bytes
+            if has_df(frame) and not fits:
+                # One answer says it for all of them.
+                self._refuse(source, frame, neighbour, decision, now_s)
+                self._counters["too_large_with_df"] += train.datagrams - 1
+            elif has_df(frame):
+                self._flush(neighbour, now_s)
+                relayed = bytearray(data)
+                for start in range(0, len(data), size):
+                    relayed[start : start + 18] = self._name + source + onward
+                self._counters["relayed"] += train.datagrams
+                self._send_train(neighbour, Train(memoryview(relayed), size), now_s, df=True)
+            else:
+                only = Decision(send=((peer, onward),), broadcast=decision.broadcast)
+                for start in range(0, len(data), size):
+                    piece = bytes(data[start + PREFIX_BYTES : start + size])
+                    self._forward(source, piece, only, now_s)
+        return True
+
+    def _receive(self, datagram: memoryview, sender: tuple[str, int], now_s: float) -> None:
+        neighbour = self._neighbours.get(bytes(datagram[:NAME_BYTES]))
+        if neighbour is None:
+            # Also from a peer whose connection we have just lost.
+            self._counters["unknown_sender"] += 1
+            return
+        frames, whole = sleeve.decode(datagram)
+        if not whole:
+            self._counters["datagram_malformed"] += 1
+        for source, destination, frame in frames:
+            special = sleeve.decode_special(frame)
+            if special is not None:
+                if source == neighbour.peer and destination == self._name:
+                    self._receive_special(neighbour, special, sender, now_s)
+                else:
+                    self._counters["special_misdirected"] += 1
+                continue
+            decision = self._switch.received(
+                source, destination, bytes(frame[:6]), bytes(frame[6:12]), now_s
+            )
+            if decision.dropped:
+                self._counters[decision.dropped] += 1
+                continue
+            if decision.inject:
+                self._inject(frame)
+            if decision.send:
+                self._counters["relayed"] += 1
+                self._forward(source, bytes(frame), decision, now_s)
+
+    def _receive_special(
+        self, neighbour: _Neighbour, special: Special, sender: tuple[str, int], now_s: float
+    ) -> None:
+        if isinstance(special, Heartbeat):
+            if special.connection_uid != neighbour.connection_uid:
+                self._counters["heartbeat_of_another_connection"] += 1
+                return
+            neighbour.dead_at_s = now_s + DEAD_AFTER_S
+            if neighbour.remote != sender:
+                neighbour.remote = sender
+                neighbour.next_heartbeat_s = now_s
+                self._next_timer_s = None
+                self._learn_path(neighbour, now_s)
+                self._run_timers_of(neighbour, now_s)
+            if not neighbour.acknowledged:
+                neighbour.acknowledged = True
+                neighbour.send_control(sleeve.ESTABLISHED, b"")
+        elif isinstance(special, FragmentationTest):
+            neighbour.send_control(sleeve.FRAGMENTATION_TEST_RECEIVED, b"")
+        else:
+            neighbour.send_control(sleeve.MTU_VERIFIED, sleeve.encode_mtu(special.mtu))
+
+    def _inject(self, frame: memoryview) -> None:
+        self._write_tap(PLAIN + frame, 1)
+
+    def _write_tap(self, packet: bytes | memoryview, frames: int) -> None:
+        try:
+            os.write(self._tap.descriptor, packet)
+            self._counters["injected"] += frames
+        except OSError:
+            # EINVAL: headers it does not believe; EIO: it is down; EAGAIN: no memory.
+            self._counters["inject_refused"] += frames
+
+    # -- to neighbours -----------------------------------------------------------------------------
+
+    def _neighbour_with_address(self, peer: bytes) -> _Neighbour | None:
+        neighbour = self._neighbours.get(peer)
+        if neighbour is None or neighbour.remote is None:
+            self._counters["no_address_yet" if neighbour else "no_connection"] += 1
+            return None
+        return neighbour
+
+    def _forward(self, source: bytes, frame: bytes, decision: Decision, now_s: float) -> None:
+        """Queue a frame for those neighbours that the decision names."""
+        for peer, destination in decision.send:
+            neighbour = self._neighbour_with_address(peer)
+            if neighbour is None:
+                continue
+            self._waiting[peer] = neighbour
+            df = has_df(frame)
+            large = too_large(frame, neighbour.path.effective)
+            if df and large:
+                self._refuse(source, frame, neighbour, decision, now_s)
+                continue
+            pieces = [frame]
+            if not df and not neighbour.fragments_arrive and is_ipv4(frame):
+                # The network has not shown that it carries fragments: it gets none.
+                df = True
+                if large:
+                    pieces = fragments(frame, neighbour.path.effective)
+            packer = neighbour.with_df if df else neighbour.without_df
+            for piece in pieces:
+                if not packer.add(source, destination, piece, neighbour.limit_bytes):
+                    self._counters["too_large"] += 1
+            if not pieces:
+                self._counters["not_fragmentable"] += 1
+
+    def _refuse(
+        self,
+        source: bytes,
+        frame: bytes,
+        neighbour: _Neighbour,
+        decision: Decision,
+        now_s: float,
+    ) -> None:
+        """Answer a frame that is too large with ICMP, back the way it came."""
+        self._counters["too_large_with_df"] += 1
+        answer = None
+        if not decision.broadcast:
+            answer = fragmentation_needed(frame, neighbour.path.effective)
+        if answer is None:
+            return
+        self._counters["fragmentation_needed_sent"] += 1
+        if source == self._name:
+            self._inject(memoryview(answer))
+            return
+        back = self._switch.unicast.get(source)
+        if back is not None:
+            self._forward(self._name, answer, Decision(send=((back, source),)), now_s)
+
+    def _flush_all(self, now_s: float) -> None:
+        if self._waiting:
+            waiting, self._waiting = self._waiting, {}
+            for neighbour in waiting.values():
+                self._flush(neighbour, now_s)
+
+    def _flush(self, neighbour: _Neighbour, now_s: float) -> None:
+        """Send what is packed for a neighbour."""
+        for packer, df in ((neighbour.with_df, True), (neighbour.without_df, False)):
+            if not packer:
+                continue
+            for data, size, count in sleeve.trains(packer.take()):
+                if count > 1 and size <= neighbour.limit_bytes:
+                    self._send_train(neighbour, Train(memoryview(data), size), now_s, df=df)
+                else:
+                    for start in range(0, len(data), size):
+                        self._send(neighbour, data[start : start + size], now_s, df=df)
+
+    def _send_train(self, neighbour: _Neighbour, train: Train, now_s: float, *, df: bool) -> None:
+        """Send datagrams that lie end to end, as many as go into one call."""
+        data, size = train
+        most = min(MOST_SEGMENTS, LARGEST_DATAGRAM_BYTES // size)
+        calls = -(-train.datagrams // most)
+        step = -(-train.datagrams // calls) * size
+        self._set_df(df)
+        for start in range(0, len(data), step):
+            piece = data[start : start + step]
+            if not self._can_segment or len(piece) <= size:
+                for at in range(0, len(piece), size):
+                    self._send(neighbour, piece[at : at + size], now_s, df=df)
+                continue
+            option = (_SOL_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(size))
+            try:
+                self._socket.sendmsg((piece,), (option,), 0, neighbour.remote)
+                self._counters["datagrams_sent"] += -(-len(piece) // size)
+            except OSError as error:
+                if error.errno in (errno.EIO, errno.EINVAL):
+                    # EIO: the kernel cannot on this way out (no checksum offload before Linux 6.9,
+                    # IPsec), and asking again is vain.  EINVAL: not at this size.
+                    self._can_segment = error.errno == errno.EINVAL
+                    self._counters["trains_taken_apart"] += 1
+                    for at in range(0, len(piece), size):
+                        self._send(neighbour, piece[at : at + size], now_s, df=df)
+                else:
+                    self._note_failure(neighbour, error, -(-len(piece) // size), now_s)
+
+    def _send(
+        self, neighbour: _Neighbour, datagram: bytes | memoryview, now_s: float, *, df: bool
+    ) -> None:
+        assert neighbour.remote is not None
+        self._set_df(df)
+        try:
+            self._socket.sendto(datagram, neighbour.remote)
+            self._counters["datagrams_sent"] += 1
+        except OSError as error:
+            self._note_failure(neighbour, error, 1, now_s)
+
+    def _note_failure(
+        self, neighbour: _Neighbour, error: OSError, datagrams: int, now_s: float
+    ) -> None:
+        if error.errno == errno.EMSGSIZE:
+            self._counters["larger_than_path"] += datagrams
+            self._learn_path(neighbour, now_s)
+        else:
+            # EAGAIN, ENOBUFS: no room; ENETUNREACH, EPERM: the host's routes and firewall.
+            self._counters["send_errors"] += datagrams
+
+    def _set_df(self, df: bool) -> None:
+        if df != self._df:
+            self._df = df
+            value = _IP_PMTUDISC_DO if df else _IP_PMTUDISC_DONT
+            self._socket.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, value)
+
+    # -- a neighbour's life ------------------------------------------------------------------------
+
+    def _run_timers_of(self, neighbour: _Neighbour, now_s: float) -> None:
+        if neighbour.remote is None:
+            return
+        if now_s >= neighbour.next_heartbeat_s:
+            interval_s = SLOW_HEARTBEAT_S if neighbour.established else FAST_HEARTBEAT_S
+            neighbour.next_heartbeat_s = now_s + interval_s
+            self._send_special(neighbour, Heartbeat(neighbour.connection_uid), now_s, df=True)
+        test_s = neighbour.next_fragmentation_test_s
+        if test_s is not None and now_s >= test_s:
+            self._test_path(neighbour, now_s)
+        if neighbour.established:
+            mtu = neighbour.path.due(now_s)
+            if mtu is not None:
+                self._send_special(neighbour, MtuProbe(mtu), now_s, df=True)
+
+    def _establish(self, neighbour: _Neighbour, now_s: float) -> None:
+        if neighbour.established:
+            return
+        neighbour.established = True
+        neighbour.next_heartbeat_s = now_s + SLOW_HEARTBEAT_S
+        neighbour.on_established()
+        self._test_path(neighbour, now_s)
+        self._run_timers_of(neighbour, now_s)
+
+    def _test_path(self, neighbour: _Neighbour, now_s: float) -> None:
+        """See whether fragments arrive, and what the kernel knows of the path."""
+        neighbour.next_fragmentation_test_s = now_s + FRAGMENTATION_TEST_S
+        neighbour.fragments_arrive = False
+        self._send_special(neighbour, FragmentationTest(), now_s, df=False)
+        self._learn_path(neighbour, now_s)
+
+    def _learn_path(self, neighbour: _Neighbour, now_s: float) -> None:
+        """Ask the kernel for the MTU to a neighbour, which only a connected socket can."""
+        if neighbour.remote is None:
+            return
+        self._next_timer_s = None
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as query:
+                query.bind((self._bind, 0))
+                query.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
+                query.connect(neighbour.remote)
+                mtu = query.getsockopt(socket.IPPROTO_IP, _IP_MTU)
+        except OSError:
+            self._counters["path_unknown"] += 1
+            return
+        neighbour.path.begin(mtu, now_s)
+
+    def _send_special(
+        self, neighbour: _Neighbour, special: Special, now_s: float, *, df: bool
+    ) -> None:
+        frame = sleeve.encode_special(special)
+        header = sleeve.frame_header(self._name, neighbour.peer, len(frame))
+        self._send(neighbour, self._name + header + frame, now_s, df=df)
+
+
+def _open_socket(address: str, port: int) -> socket.socket:
+    """The socket for all datagrams, with the largest buffers that we are given."""
+    udp = socket.socket(
+        socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    )
+    try:
+        for force, plain in (
+            (_SO_RCVBUFFORCE, socket.SO_RCVBUF),
+            (_SO_SNDBUFFORCE, socket.SO_SNDBUF),
+        ):
+            try:
+                udp.setsockopt(socket.SOL_SOCKET, force, _SOCKET_BUFFER_BYTES)
+            except OSError:
+                # Only root of the machine is above net.core.rmem_max; others get what that allows.
+                udp.setsockopt(socket.SOL_SOCKET, plain, _SOCKET_BUFFER_BYTES)
+        udp.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT)
+        try:
+            udp.setsockopt(_SOL_UDP, _UDP_GRO, 1)
+        except OSError:
+            # Before Linux 5.0: datagrams then come one by one.
+            pass
+        udp.bind((address, port))
+    except OSError:
+        udp.close()
+        raise
+    return udp
