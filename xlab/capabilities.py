@@ -30,6 +30,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -405,7 +406,7 @@ def _use_capabilities() -> Trial:
         syscalls.mount("proc", "/proc", "proc", flags)
 
     def loopback_up() -> None:
-        with Rtnl().batch() as batch:
+        with closing(Rtnl()) as rtnl, rtnl.batch() as batch:
             batch.set_up("lo")
 
     for name, attempt in (
