@@ -17,6 +17,8 @@ from xlab.processes import command_line, wait_until
 _ETH_P_ALL = 0x0003
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6
 _RECEIVE_BUFFER_BYTES = 4 << 20
+#: More frames than that buffer holds.
+_MOST_LEFT_FRAMES = 20_000
 
 #: How long the last packets of a flow may take to reach the link once the sender has ended.
 _SETTLE_S = 2.0
@@ -54,7 +56,11 @@ class Capture:
         self._socket.close()
 
     def _read(self) -> None:
-        while True:
+        """Until told to stop, and then what is left in the socket: a busy link never falls silent."""
+        left = -1
+        while left:
+            if left < 0 and self._stopping.is_set():
+                left = _MOST_LEFT_FRAMES
             try:
                 frame = self._socket.recv(65535)
             except TimeoutError:
@@ -62,6 +68,7 @@ class Capture:
                     return
                 continue
             self.frames.append((time.time(), frame))
+            left -= left > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ _NUD_NOARP, _NUD_PERMANENT = 0x40, 0x80
 _IFF_UP = 0x1
 _RTNH_F_ONLINK = 4
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RTN_UNICAST = 254, 3, 1
-_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
+_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_NOWHERE = 0, 253, 255
 
 _SOL_NETLINK, _NETLINK_EXT_ACK, _NETLINK_CAP_ACK = 270, 11, 10
 _NLMSGERR_ATTR_MSG = 1
@@ -334,6 +334,9 @@ class Batch:
         *,
         create: bool = False,
     ) -> None:
+        scope = _RT_SCOPE_UNIVERSE if via else _RT_SCOPE_LINK
+        if not create:
+            scope = _RT_SCOPE_NOWHERE  # whatever it is, as iproute2 asks for it
         body = struct.pack(
             "=BBBBBBBBI",
             socket.AF_INET,
@@ -342,7 +345,7 @@ class Batch:
             0,
             _RT_TABLE_MAIN,
             _RTPROT_BOOT if create else 0,
-            _RT_SCOPE_UNIVERSE if via else _RT_SCOPE_LINK,
+            scope,
             _RTN_UNICAST,
             _RTNH_F_ONLINK if onlink else 0,
         )
