@@ -56,7 +56,7 @@ class Capture:
         self._socket.close()
 
     def _read(self) -> None:
-        """Until told to stop, and then what is left in the socket: a busy link never falls silent."""
+        """Until told to stop, then what is left in the socket: a busy link never falls silent."""
         left = -1
         while left:
             if left < 0 and self._stopping.is_set():

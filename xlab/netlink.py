@@ -33,7 +33,7 @@ _RTM_NEWROUTE, _RTM_DELROUTE = 24, 25
 _RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
-_IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
+_IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 13, 18, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
 _IFLA_BR_FORWARD_DELAY, _IFLA_BR_STP_STATE, _IFLA_BR_MCAST_SNOOPING = 1, 5, 23
@@ -246,6 +246,10 @@ class Batch:
 
     def set_mtu(self, name: str, mtu: int) -> None:
         self._set(name, _u32(_IFLA_MTU, mtu), f"set {name} mtu {mtu}")
+
+    def set_queue_length(self, name: str, packets: int) -> None:
+        """How many packets may wait to be sent, `ip link set NAME txqueuelen PACKETS`."""
+        self._set(name, _u32(_IFLA_TXQLEN, packets), f"set {name} txqueuelen {packets}")
 
     def set_mac(self, name: str, mac: str) -> None:
         self._set(name, _attribute(_IFLA_ADDRESS, _mac(mac)), f"set {name} address {mac}")

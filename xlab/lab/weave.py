@@ -71,7 +71,6 @@ class Weave:
         self._docker.adopt("weave", image="weaveworks/weave", process=self._router)
         self._await(lambda: self._report() is not None, "its status page")
         if datapath == "sleeve":
-            self.host.set_mtu(_TAP, self.mtu)
             self.host.add_to_bridge(_BRIDGE, _TAP)
         else:
             self._add_vxlan()

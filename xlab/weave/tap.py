@@ -18,12 +18,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import socket
 import struct
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from xlab.errors import CapabilityError, XlabError
+from xlab.netlink import Rtnl
 from xlab.weave.forward import checksum
 from xlab.weave.sleeve import FRAME_HEADER_BYTES, NAME_BYTES
 
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 _TUNSETIFF, _TUNSETOFFLOAD = 0x400454CA, 0x400454D0
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR, _IFF_TUN_EXCL = 0x0002, 0x1000, 0x4000, 0x8000
 _TUN_F_CSUM, _TUN_F_TSO4 = 0x01, 0x02
-_SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCSIFMTU, _SIOCSIFTXQLEN = 0x8913, 0x8914, 0x8922, 0x8943
-_IFF_UP = 0x1
 
 #: The device itself never limits a packet: what fits is decided for each neighbour.
 _LARGEST_MTU = 65521
@@ -79,13 +78,11 @@ class Tap:
         flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR | _IFF_TUN_EXCL
         fcntl.ioctl(self.descriptor, _TUNSETIFF, struct.pack("16sH22x", self.name.encode(), flags))
         fcntl.ioctl(self.descriptor, _TUNSETOFFLOAD, _TUN_F_CSUM | _TUN_F_TSO4)
-        device = self.name.encode()
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
-            fcntl.ioctl(query, _SIOCSIFMTU, struct.pack("16si20x", device, _LARGEST_MTU))
-            fcntl.ioctl(query, _SIOCSIFTXQLEN, struct.pack("16si20x", device, _QUEUE_FRAMES))
-            answer = fcntl.ioctl(query, _SIOCGIFFLAGS, struct.pack("16sH22x", device, 0))
-            up = struct.unpack_from("16xH", answer)[0] | _IFF_UP
-            fcntl.ioctl(query, _SIOCSIFFLAGS, struct.pack("16sH22x", device, up))
+        # By netlink: the ioctl for the queue's length asks for a capability of the real root.
+        with closing(Rtnl()) as rtnl, rtnl.batch() as batch:
+            batch.set_mtu(self.name, _LARGEST_MTU)
+            batch.set_queue_length(self.name, _QUEUE_FRAMES)
+            batch.set_up(self.name)
 
     def close(self) -> None:
         os.close(self.descriptor)
