@@ -80,66 +80,82 @@ class Encoder:
 
     def __init__(self) -> None:
         self.data = bytearray()
-        self._ids: dict[Type, int] = {}
+        self._numbers: dict[Type, int] = {}
+        self._defined: set[Type] = set()
 
     def encode(self, kind: Type, value: Any) -> None:
         """Append a value: dicts for structs and maps, sequences for slices.
 
         Fields that a dict lacks are zero.  Raises ValueError for a number that has no encoding.
         """
-        type_id = self._define(kind)
-        body = bytearray(_signed(type_id))
+        self._define(kind)
+        body = bytearray(_signed(self._number(kind)))
         if not isinstance(kind, Struct):
             body.append(0)
         _encode_value(body, kind, value)
         self._message(body)
 
-    def _define(self, kind: Type) -> int:
-        """The number of a type; sends its definition when it is met for the first time."""
+    def _number(self, kind: Type) -> int:
+        """Types are numbered from the inside out."""
         if isinstance(kind, Basic):
             return int(kind)
-        if kind in self._ids:
-            return self._ids[kind]
-        # Go's decoder reserves the numbers up to 63, and its encoders begin at 65.
-        type_id = self._ids[kind] = 65 + len(self._ids)
+        if kind not in self._numbers:
+            for inner in _inner(kind):
+                self._number(inner)
+            self._numbers[kind] = _FIRST_NUMBER + len(self._numbers)
+        return self._numbers[kind]
+
+    def _define(self, kind: Type) -> None:
+        """Send the definitions that the other side does not have yet, from the outside in."""
+        if isinstance(kind, Basic) or kind in self._defined:
+            return
+        self._defined.add(kind)
+        self._message(self._definition(kind))
+        for inner in _inner(kind):
+            self._define(inner)
+
+    def _definition(self, kind: Slice | Map | Struct) -> bytes:
+        """A wireType with one field set, which tells the kind: {CommonType{Name, Id}, …}."""
+        number = self._number(kind)
+        rest = bytearray()
         match kind:
             case Slice():
-                element = self._define(kind.element)
-                definition = _definition(_SLICE_FIELD, type_id, _signed_field(element))
+                field, name = _SLICE_FIELD, ""
+                rest += b"\1" + _signed(self._number(kind.element))
             case Map():
-                key, element = self._define(kind.key), self._define(kind.element)
-                definition = _definition(
-                    _MAP_FIELD, type_id, _signed_field(key) + _signed_field(element)
-                )
+                field, name = _MAP_FIELD, ""
+                rest += b"\1" + _signed(self._number(kind.key))
+                rest += b"\1" + _signed(self._number(kind.element))
             case Struct():
-                fields = bytearray(_unsigned(len(kind.fields)))
-                for name, field in kind.fields:
-                    fields += b"\1" + _string(name.encode()) + _signed_field(self._define(field))
-                    fields.append(0)
-                definition = _definition(
-                    _STRUCT_FIELD, type_id, b"\1" + bytes(fields), name=kind.name
-                )
-        self._message(_signed(-type_id) + definition)
-        return type_id
+                field, name = _STRUCT_FIELD, kind.name
+                rest += b"\1" + _unsigned(len(kind.fields))
+                for field_name, field_kind in kind.fields:
+                    rest += b"\1" + _string(field_name.encode())
+                    rest += b"\1" + _signed(self._number(field_kind)) + b"\0"
+        common = b"\1" + _string(name.encode()) + b"\1" if name else b"\2"
+        head = _signed(-number) + bytes([field]) + b"\1" + common + _signed(number) + b"\0"
+        return head + bytes(rest) + b"\0\0"
 
     def _message(self, body: bytes | bytearray) -> None:
         self.data += _unsigned(len(body))
         self.data += body
 
 
-#: Which field of "wireType" is set tells what kind of type is defined.
+#: Go's encoders begin here; its decoders reserve the numbers below 64.
+_FIRST_NUMBER = 65
+
+#: Fields of "wireType".
 _SLICE_FIELD, _STRUCT_FIELD, _MAP_FIELD = 2, 3, 4
 
 
-def _definition(kind_field: int, type_id: int, rest: bytes, *, name: str = "") -> bytes:
-    """A wireType with one field set: {CommonType{Name, Id}, …rest}."""
-    common = b"\1" + _string(name.encode()) + b"\1" if name else b"\2"
-    return bytes([kind_field]) + b"\1" + common + _signed(type_id) + b"\0" + rest + b"\0\0"
-
-
-def _signed_field(value: int) -> bytes:
-    """The next field of a struct, a signed number that is not zero."""
-    return b"\1" + _signed(value)
+def _inner(kind: Slice | Map | Struct) -> tuple[Type, ...]:
+    match kind:
+        case Slice():
+            return (kind.element,)
+        case Map():
+            return (kind.key, kind.element)
+        case Struct():
+            return tuple(inner for _, inner in kind.fields)
 
 
 def _encode_value(out: bytearray, kind: Type, value: Any) -> None:

@@ -42,6 +42,9 @@ _GOSSIP_DELAY_S = 0.02
 _DELAY_PER_NEIGHBOUR_S = 0.01
 _LONGEST_DELAY_S = 1.0
 
+#: Many attempts may fail at once: which are next is worked out at most that often.
+_DIAL_SPACING_S = 0.02
+
 #: Connections whose other end has not yet said who it is.
 _STRANGER_LIMIT = 128
 _NEIGHBOUR_LIMIT = 1000
@@ -108,6 +111,8 @@ class Router:
         self.routes = routes.Routes({}, {})
         self._routes_timer: Timer | None = None
         self._dial_timer: Timer | None = None
+        self._dialled_at_s = timers.clock() - _DIAL_SPACING_S
+        self._refresh_targets = True
         #: Whom others should hear of, and when they will.
         self._changed: set[PeerName] = set()
         self._gossip_timer: Timer | None = None
@@ -120,13 +125,13 @@ class Router:
         """Dial these, and go on until somebody is there."""
         for ip, port in addresses:
             self.targets.add(ip, port)
-        self._dial_soon()
+        self._targets_changed()
 
     def forget(self, addresses: Iterable[tuple[IPv4Address, int | None]]) -> None:
         """Do not dial these any more.  A connection that is there stays, as in Weave Net."""
         for ip, port in addresses:
             self.targets.remove(ip, port)
-        self._dial_soon()
+        self._targets_changed()
 
     # -- what happens to connections ---------------------------------------------------------------
 
@@ -244,8 +249,11 @@ class Router:
         self.counters["duplicates"] += 1
         reason = f"multiple connections to {describe(peer)}"
         assert other.peer is not None
+        if other.peer.uid != peer.uid:
+            # The old connection is dead and we have not noticed; that of a twin would be alive.
+            reason = "the peer was restarted, or another router has its name"
+            self._log(f"{connection.remote} {describe(peer)}: {reason}")
         if other.peer.uid != peer.uid or connection.uid < other.uid:
-            # Another UID: the peer was restarted, and we have not noticed that the old one is dead.
             self._hang_up(other, reason)
             self.overlay.remove(peer.name)
             return True
@@ -281,7 +289,7 @@ class Router:
         )
         self.timers.after(HEARTBEAT_S, lambda: self._heartbeat(connection))
         self.timers.after(DEAD_AFTER_S, lambda: self._require_life(connection))
-        self._dial_soon()
+        self._targets_changed()
 
     def _soon_established(self, connection: Connection) -> None:
         self.timers.soon(lambda: self._established(connection))
@@ -340,7 +348,7 @@ class Router:
         if connection.outbound:
             peer = connection.peer.name if connection.peer else None
             self.targets.failed(connection.remote, reason, peer=peer)
-        self._dial_soon()
+        self._targets_changed()
 
     # -- messages ----------------------------------------------------------------------------------
 
@@ -378,7 +386,7 @@ class Router:
             self._topology_changed(self.identity.name)
         if merged.news:
             self._topology_changed()
-            self._dial_soon()
+            self._targets_changed()
 
     def _topology_changed(self, *to_tell: PeerName) -> None:
         """Calculate routes anew, and have others hear of some peers, both shortly."""
@@ -405,17 +413,32 @@ class Router:
 
     # -- dialling ----------------------------------------------------------------------------------
 
-    def _dial_soon(self, delay_s: float = 0.0) -> None:
-        if self._dial_timer:
+    def _targets_changed(self) -> None:
+        """Whom to dial has to be worked out anew."""
+        self._refresh_targets = True
+        self._dial_soon()
+
+    def _dial_soon(self) -> None:
+        self._dial_at(self._dialled_at_s + _DIAL_SPACING_S)
+
+    def _dial_at(self, at_s: float) -> None:
+        if self._dial_timer and self._dial_timer.pending:
+            if self._dial_timer.at_s <= at_s:
+                return
             self._dial_timer.cancel()
-        self._dial_timer = self.timers.after(delay_s, self._dial_targets)
+        self._dial_timer = self.timers.after(
+            max(0.0, at_s - self.timers.clock()), self._dial_targets
+        )
 
     def _dial_targets(self) -> None:
-        due, ask_again_s = self.targets.choose(
-            self.topology.ourself.links, self.topology.peers.values()
-        )
+        self._dialled_at_s = self.timers.clock()
+        ours = self.topology.ourself.links
+        if self._refresh_targets:
+            self._refresh_targets = False
+            self.targets.refresh(ours, self.topology.peers.values())
+        due, ask_again_s = self.targets.due(ours)
         if ask_again_s is not None:
-            self._dial_soon(ask_again_s - self.timers.clock())
+            self._dial_at(ask_again_s)
         for address in due:
             self.counters["dialled"] += 1
             self._dial(address)

@@ -4,7 +4,7 @@ Two kinds of addresses are dialled: those a person gave, for ever, and those tha
 peers are connected to, as long as we are not.  After a failure the next attempt waits, each time
 half as long again, by chance a little more or less.
 
-Pure: `choose` names the addresses that are due, and is told what became of them.
+Pure: `due` names the addresses to dial now, and is told what became of them.
 """
 
 from __future__ import annotations
@@ -86,6 +86,8 @@ class Targets:
         #: What a person asked for; without a port, whoever is at the address already will do.
         self._direct: dict[IPv4Address, set[int | None]] = {}
         self._known: dict[Address, Target] = {}
+        #: What `refresh` found worth dialling, and how long to wait before the first attempt.
+        self._wanted: dict[Address, float] = {}
 
     def add(self, ip: IPv4Address, port: int | None) -> None:
         """A person wants a connection there: at once, whatever has been tried."""
@@ -148,33 +150,40 @@ class Targets:
 
     # -- choosing ----------------------------------------------------------------------------------
 
-    def choose(
-        self, ours: Mapping[PeerName, Link], peers: Collection[Peer]
-    ) -> tuple[list[Address], float | None]:
-        """What to dial now, and when to ask again; `ours` are the connections that we have."""
-        wanted = self._found_in_gossip(ours, peers) | self._wanted_by_person(ours)
-        now_s = self._clock()
+    def refresh(self, ours: Mapping[PeerName, Link], peers: Collection[Peer]) -> None:
+        """What is wanted has changed; `ours` are the connections that we have."""
+        self._wanted = self._found_in_gossip(ours, peers) | self._wanted_by_person(ours)
         for address in list(self._known):
             target = self._known[address]
-            if address not in wanted and not target.attempting and not target.connected:
+            if address not in self._wanted and not target.attempting and not target.connected:
                 del self._known[address]
-        for address, wait_s in wanted.items():
+        now_s = self._clock()
+        for address, wait_s in self._wanted.items():
             if address not in self._known and len(self._known) < _TARGET_LIMIT:
                 self._known[address] = Target(address, try_at_s=now_s + wait_s)
-        free = _ATTEMPT_LIMIT - sum(target.attempting for target in self._known.values())
-        due, ask_again_s = [], None
-        for target in sorted(self._known.values(), key=lambda target: target.try_at_s or 0.0):
-            idle = not (target.attempting or target.connected or target.peer in ours)
-            if not idle or target.try_at_s is None:
-                continue
-            if target.try_at_s > now_s:
-                ask_again_s = target.try_at_s
-                break
-            if free > 0:
+
+    def due(self, ours: Mapping[PeerName, Link]) -> tuple[list[Address], float | None]:
+        """What to dial now, and when to ask again."""
+        now_s = self._clock()
+        free = _ATTEMPT_LIMIT
+        waiting: list[tuple[float, Address]] = []
+        for address, target in self._known.items():
+            if target.attempting:
                 free -= 1
-                target.attempting = True
-                due.append(target.address)
-        return due, ask_again_s
+            elif (
+                target.try_at_s is not None
+                and not target.connected
+                and target.peer not in ours
+                and address in self._wanted
+            ):
+                waiting.append((target.try_at_s, address))
+        waiting.sort()
+        chosen = [address for at_s, address in waiting[: max(0, free)] if at_s <= now_s]
+        for address in chosen:
+            self._known[address].attempting = True
+        rest = waiting[len(chosen) :]
+        # Those that are due while none is free will be asked for when an attempt has ended.
+        return chosen, rest[0][0] if rest and rest[0][0] > now_s else None
 
     def _wanted_by_person(self, ours: Mapping[PeerName, Link]) -> dict[Address, float]:
         connected = {link.remote_address for link in ours.values()}

@@ -1,0 +1,348 @@
+"""Who is connected to whom: merging what peers say, and the routes that follow from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import random
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xlab.weave import gob, names, routes, topology
+from xlab.weave.gob import ProtocolError
+from xlab.weave.names import PeerName
+from xlab.weave.topology import LINK_LIMIT, PEER_LIMIT, Link, Peer, Topology
+
+A, B, C, D, E, F = (names.from_number(0x7A0000000000 + n) for n in range(1, 7))
+
+UP = Link("10.0.0.1:6783", outbound=True, established=True)
+DOWN = Link("10.0.0.1:6783", outbound=True, established=False)
+
+
+def peer(name: PeerName, *links: PeerName, version: int = 1, uid: int = 100, **more: int) -> Peer:
+    return Peer(
+        name=name,
+        nickname=f"h{name[-1]}",
+        uid=uid,
+        version=version,
+        links=dict.fromkeys(links, UP),
+        short_id=more.get("short_id"),
+    )
+
+
+def view_of_a(*others: Peer, links: tuple[PeerName, ...] = (B,), **more: int) -> Topology:
+    """A's view, connected to `links`, after an update about `others`."""
+    view = Topology(peer(A, short_id=more.get("short_id", 1), uid=7), chance=random.Random(1))
+    for name in links:
+        view.set_link(name, UP)
+    view.merge(others)
+    return view
+
+
+# -- which description counts ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("known", "told", "news"),
+    [
+        ((1, 100), (2, 100), True),
+        ((2, 100), (1, 100), False),
+        ((1, 100), (1, 100), False),
+        ((1, 100), (1, 101), True),
+        ((1, 101), (1, 100), False),
+        ((2, 1), (1, 999), False),
+        ((1, 999), (2, 1), True),
+    ],
+)
+def test_the_higher_version_counts_then_the_higher_uid(
+    known: tuple[int, int], told: tuple[int, int], news: bool
+) -> None:
+    view = view_of_a(peer(B, A, version=known[0], uid=known[1]))
+    merged = view.merge([peer(B, A, C, version=told[0], uid=told[1])])
+    assert merged.news == ({B} if news else set())
+    assert merged.described == {B}
+    assert (view.peers[B].version, view.peers[B].uid) == (told if news else known)
+
+
+def test_a_short_id_is_news_even_at_the_same_version() -> None:
+    view = view_of_a(peer(B, A))
+    assert view.merge([peer(B, A, short_id=9)]).news == {B}
+    assert view.merge([peer(B, A)]).news == set()
+    assert view.peers[B].short_id == 9
+
+
+def test_what_is_told_of_ourselves_is_believed_only_as_a_version_to_beat() -> None:
+    view = view_of_a(peer(B, A))
+    before = view.ourself
+    # Our own words, come back.
+    merged = view.merge([dataclasses.replace(before, version=before.version + 5)])
+    assert (merged.ourself_changed, view.ourself) == (False, before)
+    # An earlier life of ours, that got further.
+    merged = view.merge([peer(A, C, D, version=40, uid=99)])
+    assert merged.ourself_changed
+    assert merged.other_self
+    assert merged.news == set()
+    assert view.ourself == dataclasses.replace(before, version=41)
+    # The same once more is no longer worth a word.
+    assert not view.merge([peer(A, version=40, uid=99)]).ourself_changed
+
+
+def test_the_highest_version_there_is_does_not_overflow() -> None:
+    view = view_of_a(peer(B, A))
+    view.merge([peer(A, version=(1 << 64) - 1, uid=99)])
+    view.set_link(C, UP)
+    assert view.ourself.version == (1 << 64) - 1
+    assert topology.decode(view.describe([A])) == [view.ourself]
+
+
+def test_each_change_of_ours_is_a_version() -> None:
+    view = view_of_a(peer(B, A))
+    version = view.ourself.version
+    view.set_link(C, DOWN)
+    view.set_link(C, UP)
+    view.set_link(C, None)
+    assert view.ourself.version == version + 3
+    assert view.ourself.links == {B: UP}
+
+
+# -- what is forgotten -----------------------------------------------------------------------------
+
+
+def test_what_cannot_be_reached_is_forgotten() -> None:
+    view = view_of_a(peer(B, A, C), peer(C, B, D), peer(D, C))
+    assert view.peers.keys() == {A, B, C, D}
+    view.merge([peer(B, A, version=2)])
+    assert view.peers.keys() == {A, B}
+    view.set_link(B, None)
+    assert view.peers.keys() == {A}
+
+
+def test_news_of_what_cannot_be_reached_is_no_news() -> None:
+    view = view_of_a(peer(B, A))
+    assert view.merge([peer(C, D), peer(D, C)]).news == set()
+    assert view.peers.keys() == {A, B}
+
+
+def test_a_link_that_one_end_claims_is_enough_to_be_remembered() -> None:
+    assert view_of_a(peer(B, A, C), peer(C)).peers.keys() == {A, B, C}
+
+
+def test_a_liar_cannot_fill_the_memory() -> None:
+    many = [names.from_number(0x020000000000 + n) for n in range(1, PEER_LIMIT + 10)]
+    view = view_of_a(peer(B, A, *many))
+    view.merge([peer(name) for name in many])
+    assert len(view.peers) == PEER_LIMIT
+    assert view.refused == len(many) - (PEER_LIMIT - 2)
+
+    view = view_of_a(peer(B, A, *many[:100]))
+    view.merge([peer(name, *many[:3000]) for name in many[:100]])
+    assert sum(len(known.links) for known in view.peers.values()) <= LINK_LIMIT
+    assert view.refused > 0
+
+
+# -- short IDs -------------------------------------------------------------------------------------
+
+
+def test_of_two_peers_with_one_short_id_the_lower_name_keeps_it() -> None:
+    view = Topology(peer(B, short_id=5, uid=7), chance=random.Random(1))
+    view.set_link(C, UP)
+    assert not view.merge([peer(C, B, short_id=5)]).ourself_changed
+    assert view.ourself.short_id == 5
+    view.set_link(A, UP)
+    version = view.ourself.version
+    merged = view.merge([peer(A, B, short_id=5)])
+    assert merged.ourself_changed
+    assert not merged.other_self
+    assert view.ourself.short_id not in (5, None)
+    assert view.ourself.version == version + 1
+
+
+# -- on the wire -----------------------------------------------------------------------------------
+
+#: encoding/gob of Go 1.24, of Weave Net's two structs.
+WRITTEN_BY_GO = bytes.fromhex(
+    "62ff810301010b7065657253756d6d61727901ff8200010601084e616d6542797465010a0001084e69636b4e616d"
+    "65010c000103554944010600010756657273696f6e010600010753686f72744944010600010a48617353686f7274"
+    "4944010200000021ff8201067a01020304050102683101f8ffffffffffffffff010301fe0fff0101000dff850201"
+    "02ff860001ff8400005bff8303010111636f6e6e656374696f6e53756d6d61727901ff8400010401084e616d6542"
+    "797465010a00010d52656d6f746554435041646472010c0001084f7574626f756e64010200010b45737461626c69"
+    "73686564010200000039ff86000201067a0102030406010d31302e302e302e323a363738330101010100"
+    "01067a0102030409010e31302e302e302e393a3430303030000fff8201067a0102030406020703010004ff860000"
+)  # fmt: skip
+
+
+def test_an_update_is_what_go_writes_to_the_byte() -> None:
+    first, second, third = (bytes.fromhex(f"7a01020304{n:02x}") for n in (5, 6, 9))
+    peers = [
+        Peer(
+            name=first,
+            nickname="h1",
+            uid=(1 << 64) - 1,
+            version=3,
+            short_id=4095,
+            links={
+                second: Link("10.0.0.2:6783", outbound=True, established=True),
+                third: Link("10.0.0.9:40000", outbound=False, established=False),
+            },
+        ),
+        Peer(name=second, nickname="", uid=7, version=0, short_id=0),
+    ]
+    assert topology.decode(WRITTEN_BY_GO) == peers
+    assert topology.encode(peers) == WRITTEN_BY_GO
+
+
+_NAMES = st.binary(min_size=6, max_size=6).filter(any)
+_LINKS = st.builds(Link, st.text(max_size=30), outbound=st.booleans(), established=st.booleans())
+_PEERS = st.builds(
+    Peer,
+    name=_NAMES,
+    nickname=st.text(max_size=30),
+    uid=st.integers(1, (1 << 64) - 1),
+    version=st.integers(0, (1 << 64) - 1),
+    short_id=st.none() | st.integers(0, 4095),
+    links=st.dictionaries(_NAMES, _LINKS, max_size=5),
+)
+
+
+@given(st.lists(_PEERS, max_size=4))
+def test_any_description_survives(peers: list[Peer]) -> None:
+    assert topology.decode(topology.encode(peers)) == peers
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, len(WRITTEN_BY_GO) - 1), st.integers(0, 255)), min_size=1),
+    st.lists(_PEERS, max_size=4),
+)
+def test_damaged_updates_leave_a_topology_that_still_works(
+    changes: list[tuple[int, int]], more: list[Peer]
+) -> None:
+    damaged = bytearray(WRITTEN_BY_GO)
+    for place, value in changes:
+        damaged[place] = value
+    view = view_of_a(peer(B, A, C, D), peer(C, B))
+    try:
+        view.merge([*topology.decode(bytes(damaged)), *more])
+    except ProtocolError:
+        return
+    assert A in view.peers
+    assert view.peers.keys() - {A} <= routes.next_hops(view.every_link(), A).keys()
+    routes.calculate(view.established_links(), A)
+    assert topology.decode(view.describe(view.peers.keys()))
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {"name": b"\0" * 6},
+        {"name": b"\1\2\3"},
+        {"uid": 0},
+        {"nickname": "x" * 300},
+        {"links": {b"\0" * 6: UP}},
+        {"links": {b"\1" * 7: UP}},
+        {"links": {B: dataclasses.replace(UP, remote_address="9" * 100)}},
+    ],
+)
+def test_impossible_descriptions_are_left_out_and_the_others_count(
+    strange: Mapping[str, object],
+) -> None:
+    odd = dataclasses.replace(peer(C), **strange)  # type: ignore[arg-type]  # odd on purpose
+    assert topology.decode(topology.encode([peer(B, A), odd, peer(D)])) == [peer(B, A), peer(D)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (gob.Basic.STRING, "h1"),
+        (gob.Struct("p", (("NameByte", gob.Basic.STRING),)), {"NameByte": "h1"}),
+        (gob.Struct("p", (("UID", gob.Basic.STRING),)), {"UID": "1"}),
+        (gob.Struct("p", (("UID", gob.Basic.INT),)), {"UID": -1}),
+        (gob.Struct("p", (("NickName", gob.Basic.UINT),)), {"NickName": 1}),
+    ],
+)
+def test_other_types_are_a_protocol_error(kind: gob.Type, value: object) -> None:
+    encoder = gob.Encoder()
+    encoder.encode(kind, value)
+    encoder.encode(gob.Slice(gob.Basic.UINT), [])
+    with pytest.raises(ProtocolError, match="topology"):
+        topology.decode(bytes(encoder.data))
+
+
+# -- routes ----------------------------------------------------------------------------------------
+
+
+def symmetric(*edges: tuple[PeerName, PeerName]) -> dict[PeerName, list[PeerName]]:
+    graph: dict[PeerName, list[PeerName]] = {}
+    for a, b in edges:
+        graph.setdefault(a, []).append(b)
+        graph.setdefault(b, []).append(a)
+    return graph
+
+
+def test_frames_take_only_links_that_both_ends_call_established() -> None:
+    view = Topology(peer(A, uid=7), chance=random.Random(1))
+    view.set_link(B, UP)
+    view.set_link(C, DOWN)
+    view.set_link(D, UP)
+    view.merge([peer(B, A), peer(C, A), dataclasses.replace(peer(D), links={A: DOWN}), peer(E, A)])
+    assert routes.next_hops(view.established_links(), A) == {B: B}
+    assert routes.next_hops(view.every_link(), A).keys() == {B, C, D}
+
+
+def test_the_way_is_the_shortest_and_among_equals_by_the_lowest_name() -> None:
+    #     B ── D
+    #   /        \
+    # A            F         A to F: three ways of three steps, B and C each have two of them
+    #   \        /
+    #     C ── E ── B
+    graph = symmetric((A, B), (A, C), (B, D), (C, E), (D, F), (E, F), (B, E))
+    assert routes.next_hops(graph, A) == {B: B, C: C, D: B, E: B, F: B}
+    assert routes.next_hops(graph, F) == {D: D, E: E, B: D, C: E, A: D}
+
+
+def test_a_broadcast_goes_to_those_whom_its_source_has_not_reached_before_us() -> None:
+    triangle = symmetric((A, B), (B, C), (A, C))
+    assert routes.calculate(triangle, A).broadcast == {A: [B, C], B: [], C: []}
+    chain = symmetric((A, B), (B, C), (C, D))
+    assert routes.calculate(chain, B).broadcast == {A: [C], B: [A, C], C: [A], D: [A]}
+    square = symmetric((A, B), (B, D), (A, C), (C, D))
+    # B comes before C, so D hears A through B.
+    assert routes.forward_to(square, A, B) == [D]
+    assert routes.forward_to(square, A, C) == []
+
+
+def test_of_the_unreachable_there_is_no_route() -> None:
+    graph = symmetric((A, B), (C, D))
+    assert routes.calculate(graph, A) == routes.Routes({B: B}, {A: [B], B: []})
+    assert routes.forward_to(graph, C, A) == []
+    assert routes.forward_to(graph, F, A) == []
+    assert routes.calculate({}, A) == routes.Routes({}, {A: []})
+
+
+_EDGES = st.lists(st.sampled_from(list(itertools.combinations((A, B, C, D, E, F), 2))), max_size=15)
+
+
+@given(_EDGES)
+def test_every_broadcast_reaches_everyone_once(edges: list[tuple[PeerName, PeerName]]) -> None:
+    """In any network, with each peer deciding for itself."""
+    graph = symmetric(*set(edges))
+    for source in graph:
+        got: list[PeerName] = [source]
+        for member in got:
+            got += routes.forward_to(graph, source, member)
+        assert sorted(got) == sorted({source, *routes.next_hops(graph, source)})
+
+
+@given(_EDGES)
+def test_every_unicast_arrives(edges: list[tuple[PeerName, PeerName]]) -> None:
+    """Hop by hop, each with a next hop of its own choice, and never farther away."""
+    graph = symmetric(*set(edges))
+    for source in graph:
+        for destination in routes.next_hops(graph, source):
+            at, steps = source, 0
+            while at != destination:
+                at = routes.next_hops(graph, at)[destination]
+                steps += 1
+                assert steps < len(graph)
