@@ -243,17 +243,23 @@ def decode(kind: Any, value: Any, place: str) -> Any:
         if not isinstance(value, dict):
             _refuse(place, "an object", value)
         return {key: decode(arguments[1], v, f"{place}.{key}") for key, v in value.items()}
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if not math.isfinite(number):
-            _refuse(place, "a finite number", value)
-        return number
+    if kind is float:
+        return _decode_float(value, place)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         _refuse(place, {str: "text", bool: "true or false"}.get(kind, "a number"), value)
     return value
+
+
+def _decode_float(value: Any, place: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        _refuse(place, "a number", value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        _refuse(place, "a finite number", value)
+    return number
 
 
 def _decode_object(kind: type, value: Any, place: str) -> Any:

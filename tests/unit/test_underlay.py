@@ -194,6 +194,7 @@ class Mine(Topo):
             self.addSwitch(name)
             for host in ("h1", "h2"):
                 self.addLink(host, name)
+        self.addLink("s1", "s2")
 """
     found = described(topo_file(tmp_path, body) + ":Mine")
     assert sorted(ends(found.uplinks))[:2] == [("s1-eth1", "h1 eth0"), ("s1-eth2", "h2 eth0")]
