@@ -60,6 +60,7 @@ from xlab.weave.tap import (
     Train,
     VnetHeader,
     complete_checksum,
+    is_plain,
     read_segment,
     read_vnet_header,
 )
@@ -306,39 +307,51 @@ class SleeveOverlay:
     # -- from the bridge ---------------------------------------------------------------------------
 
     def _read_tap(self, now_s: float) -> None:
-        descriptor, target, packet = self._tap.descriptor, self._packet_target, self._packet
-        total = 0
-        for _ in range(_BATCH):
+        """Forward what the bridge has for other hosts, a batch of it."""
+        descriptor, target, packet = self._tap.descriptor, self._packet_target, self._packet_view
+        #: By destination and source address: a batch is mostly of one flow.
+        decisions: dict[bytes, Decision] = {}
+        total = frames = 0
+        while frames < _BATCH and total < _BATCH_BYTES:
             try:
                 size = os.readv(descriptor, target)
             except BlockingIOError:
-                return
+                break
             except OSError as error:
                 # The device was deleted: it stays readable for ever, and nothing comes any more.
                 reason = os.strerror(error.errno or 0)
                 raise XlabError(f"the TAP device {self._tap.name} is gone: {reason}") from error
-            header = read_vnet_header(packet)
+            frames += 1
+            total += size
             if size < VNET_HEADER_BYTES + ETHERNET_HEADER_BYTES:
                 self._counters["captured_runt"] += 1
                 continue
-            self._counters["captured"] += 1
-            decision = self._switch.captured(bytes(packet[10:16]), bytes(packet[16:22]), now_s)
+            addresses = bytes(packet[VNET_HEADER_BYTES : VNET_HEADER_BYTES + 12])
+            decision = decisions.get(addresses)
+            if decision is None:
+                decision = self._switch.captured(addresses[:6], addresses[6:], now_s)
+                decisions[addresses] = decision
             if decision.dropped:
                 self._counters[decision.dropped] += 1
-            elif header.is_segment:
-                self._forward_segment(size, header, decision, now_s)
+            elif is_plain(packet):
+                self._forward(self._name, bytes(packet[VNET_HEADER_BYTES:size]), decision, now_s)
             else:
-                frame = bytes(self._packet_view[VNET_HEADER_BYTES:size])
-                if header.needs_checksum:
-                    completed = complete_checksum(frame, header)
-                    if completed is None:
-                        self._counters["captured_malformed"] += 1
-                        continue
-                    frame = completed
-                self._forward(self._name, frame, decision, now_s)
-            total += size
-            if total > _BATCH_BYTES:
-                return
+                self._forward_offloaded(size, decision, now_s)
+        self._counters["captured"] += frames
+
+    def _forward_offloaded(self, size: int, decision: Decision, now_s: float) -> None:
+        """Forward what the kernel has left something to do about."""
+        header = read_vnet_header(self._packet)
+        if header.is_segment:
+            self._forward_segment(size, header, decision, now_s)
+            return
+        frame: bytes | None = bytes(self._packet_view[VNET_HEADER_BYTES:size])
+        if frame and header.needs_checksum:
+            frame = complete_checksum(frame, header)
+        if frame is None:
+            self._counters["captured_malformed"] += 1
+        else:
+            self._forward(self._name, frame, decision, now_s)
 
     def _forward_segment(
         self, size: int, header: VnetHeader, decision: Decision, now_s: float
@@ -417,7 +430,6 @@ class SleeveOverlay:
         destination_mac, source_mac = bytes(data[20:26]), bytes(data[26:32])
         if not any(destination_mac) and not any(source_mac):
             return False
-        frame = bytes(data[PREFIX_BYTES:size])
         decision = self._switch.received(source, destination, destination_mac, source_mac, now_s)
         if decision.dropped:
             self._counters[decision.dropped] += train.datagrams
@@ -427,30 +439,43 @@ class SleeveOverlay:
             if merged is not None:
                 self._write_tap(merged, train.datagrams)
             else:
-                for start in range(0, len(data), size):
-                    self._inject(data[start + PREFIX_BYTES : start + size])
+                for start in range(PREFIX_BYTES, len(data), size):
+                    self._inject(data[start : start + size - PREFIX_BYTES])
         for peer, onward in decision.send:
-            neighbour = self._neighbour_with_address(peer)
-            if neighbour is None:
-                continue
-            fits = size <= neighbour.limit_bytes
-            if has_df(frame) and not fits:
-                # One answer says it for all of them.
-                self._refuse(source, frame, neighbour, decision, now_s)
-                self._counters["too_large_with_df"] += train.datagrams - 1
-            elif has_df(frame):
-                self._flush(neighbour, now_s)
-                relayed = bytearray(data)
-                for start in range(0, len(data), size):
-                    relayed[start : start + 18] = self._name + source + onward
-                self._counters["relayed"] += train.datagrams
-                self._send_train(neighbour, Train(memoryview(relayed), size), now_s, df=True)
-            else:
-                only = Decision(send=((peer, onward),), broadcast=decision.broadcast)
-                for start in range(0, len(data), size):
-                    piece = bytes(data[start + PREFIX_BYTES : start + size])
-                    self._forward(source, piece, only, now_s)
+            self._relay_train(train, source, peer, onward, decision.broadcast, now_s)
         return True
+
+    def _relay_train(
+        self,
+        train: Train,
+        source: bytes,
+        peer: bytes,
+        destination: bytes,
+        broadcast: bool,
+        now_s: float,
+    ) -> None:
+        """Send a train of frames of one kind on to neighbour `peer`."""
+        neighbour = self._neighbour_with_address(peer)
+        if neighbour is None:
+            return
+        data, size = train
+        only = Decision(send=((peer, destination),), broadcast=broadcast)
+        frame = bytes(data[PREFIX_BYTES:size])
+        self._counters["relayed"] += train.datagrams
+        if not has_df(frame):
+            for start in range(PREFIX_BYTES, len(data), size):
+                piece = bytes(data[start : start + size - PREFIX_BYTES])
+                self._forward(source, piece, only, now_s)
+        elif size > neighbour.limit_bytes:
+            # One answer says it for all of them.
+            self._refuse(source, frame, neighbour, only, now_s)
+            self._counters["too_large_with_df"] += train.datagrams - 1
+        else:
+            self._flush(neighbour, now_s)
+            relayed = bytearray(data)
+            for start in range(0, len(data), size):
+                relayed[start : start + 18] = self._name + source + destination
+            self._send_train(neighbour, Train(memoryview(relayed), size), now_s, df=True)
 
     def _receive(self, datagram: memoryview, sender: tuple[str, int], now_s: float) -> None:
         neighbour = self._neighbours.get(bytes(datagram[:NAME_BYTES]))

@@ -21,6 +21,7 @@ import os
 import struct
 import sys
 from contextlib import closing
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from xlab.errors import CapabilityError, XlabError
@@ -119,6 +120,11 @@ class VnetHeader(NamedTuple):
         return bool(self.flags & _NEEDS_CSUM)
 
 
+def is_plain(packet: memoryview) -> bool:
+    """Nothing is left to do about the frame: no flags, no segmentation."""
+    return packet[0] == 0 and packet[1] == _GSO_NONE
+
+
 def read_vnet_header(packet: bytearray) -> VnetHeader:
     return VnetHeader._make(_VNET_HEADER.unpack_from(packet))
 
@@ -213,9 +219,7 @@ class Segmenter:
 
     def __init__(self, packet: bytearray) -> None:
         """`packet` is the buffer that segments are read into, BUFFER_BYTES long."""
-        import numpy as np
-
-        self._np = np
+        self._np = np = _numpy()
         self._packet = packet
         self._in: Bytes = np.frombuffer(packet, np.uint8)
         self._out: Bytes = np.empty(96 * 1024, np.uint8)
@@ -296,6 +300,14 @@ class Segmenter:
         return Train(out.data[: count * size - shorter], size)
 
 
+def _numpy() -> ModuleType:
+    """numpy, without the threads of its linear algebra, which spin for a while when they start."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    import numpy as np
+
+    return np
+
+
 _LITTLE = sys.byteorder == "little"
 _U16 = struct.Struct("!H")
 
@@ -331,9 +343,7 @@ class Merger:
 
     def __init__(self, datagrams: bytearray) -> None:
         """`datagrams` is the buffer that trains are received into, BUFFER_BYTES long."""
-        import numpy as np
-
-        self._np = np
+        self._np = np = _numpy()
         self._in: Bytes = np.frombuffer(datagrams, np.uint8)
         self._out = bytearray(BUFFER_BYTES)
         self._out_array: Bytes = np.frombuffer(self._out, np.uint8)
