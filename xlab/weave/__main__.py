@@ -32,7 +32,7 @@ _LOOPBACK = IPv4Address("127.0.0.1")
 
 
 def main(arguments: Sequence[str]) -> None:
-    options = _parse(arguments)
+    options = parse_options(arguments)
     log = Log(options.nickname, time.monotonic)
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
@@ -130,7 +130,7 @@ class Log:
         os.write(2, f"weave {self._nickname}: {text}{more}\n".encode(errors="replace"))
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m xlab.weave", description=__doc__)
     parser.add_argument("--name", type=_valid(names.parse), required=True, metavar="MAC")
     parser.add_argument("--nickname", required=True)

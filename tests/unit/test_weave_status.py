@@ -1,0 +1,219 @@
+"""What the router says of itself, and the little HTTP it says it over."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.weave_world import Member, World
+from xlab.weave import status, web
+from xlab.weave.status import Answer, answer
+
+
+@pytest.fixture
+def pair() -> tuple[World, Member, Member]:
+    world = World()
+    a, b = world.routers(2)
+    b.control.connect([a.host])
+    world.run(1.0)
+    return world, a, b
+
+
+def get(member: Member, path: str) -> str:
+    got = answer(member.control, "GET", path, "")
+    assert got.status == 200
+    return got.text
+
+
+# -- pages -----------------------------------------------------------------------------------------
+
+
+def test_a_line_for_each_connection_as_weave_net_writes_it(
+    pair: tuple[World, Member, Member],
+) -> None:
+    _, a, b = pair
+    assert get(b, "/status/connections") == (
+        "-> 10.0.0.1:6783         established sleeve 7a:00:00:00:00:01(h1) mtu=1438\n"
+    )
+    assert get(a, "/status/connections") == (
+        "<- 10.0.0.2:40001        established sleeve 7a:00:00:00:00:02(h2) mtu=1438\n"
+    )
+
+
+def test_the_equivalent_of_fastdp_says_that_it_is_one() -> None:
+    world = World()
+    a, b = (world.router(name, overlays=("fastdp", "sleeve")) for name in ("h1", "h2"))
+    b.control.connect([a.host])
+    world.run(1.0)
+    assert get(b, "/status/connections").endswith("mtu=1438 (fastdp equivalent)\n")
+    assert "Datapath: fastdp equivalent\n" in get(b, "/status")
+    assert json.loads(get(b, "/report"))["connections"][0]["datapath"] == "fastdp equivalent"
+
+
+def test_what_is_being_tried_says_why_it_failed(pair: tuple[World, Member, Member]) -> None:
+    world, a, b = pair
+    a.stop()
+    world.run(2.0)
+    line = get(b, "/status/connections")
+    assert line.startswith("-> 10.0.0.1:6783         failed      Connection refused, retry in ")
+    (target,) = json.loads(get(b, "/report"))["targets"]
+    assert target == {
+        "address": "10.0.0.1:6783",
+        "state": "failed",
+        "error": "Connection refused",
+    }
+
+
+def test_the_summary(pair: tuple[World, Member, Member]) -> None:
+    _, _, b = pair
+    lines = [line.strip() for line in get(b, "/status").splitlines()]
+    assert "Name: 7a:00:00:00:00:02(h2)" in lines
+    assert "Targets: 1" in lines
+    assert "Connections: 1 (1 established, 0 pending)" in lines
+    assert "Peers: 2 (with 2 connections)" in lines
+
+
+def test_peers_with_their_connections(pair: tuple[World, Member, Member]) -> None:
+    _, a, _ = pair
+    assert get(a, "/status/peers").splitlines() == [
+        "7a:00:00:00:00:01(h1)",
+        "   <- 10.0.0.2:40001        7a:00:00:00:00:02(h2)                 established",
+        "7a:00:00:00:00:02(h2)",
+        "   -> 10.0.0.1:6783         7a:00:00:00:00:01(h1)                 established",
+    ]
+
+
+def test_the_report_has_all_of_it(pair: tuple[World, Member, Member]) -> None:
+    _, a, b = pair
+    report = json.loads(get(b, "/report"))
+    assert report["name"] == "7a:00:00:00:00:02"
+    assert report["established"] == ["7a:00:00:00:00:01"]
+    assert report["routes"] == {
+        "unicast": {"7a:00:00:00:00:01": "7a:00:00:00:00:01"},
+        "broadcast": {"7a:00:00:00:00:01": [], "7a:00:00:00:00:02": ["7a:00:00:00:00:01"]},
+    }
+    (connection,) = report["connections"]
+    assert connection == {
+        "name": "7a:00:00:00:00:01",
+        "nickname": "h1",
+        "uid": a.overlay.peers[b.name]["uid"],
+        "address": "10.0.0.1:6783",
+        "outbound": True,
+        "state": "established",
+        "overlay": "sleeve",
+        "datapath": "sleeve",
+        "mtu": 1438,
+    }
+    assert [peer["nickname"] for peer in report["peers"]] == ["h1", "h2"]
+    assert report["peers"][0]["connections"][0]["established"] is True
+    assert report["direct"] == ["10.0.0.1"]
+    assert report["counters"]["control"]["dialled"] == 1
+    assert report["counters"]["overlay"] == {"added": 1}
+
+
+def test_a_nickname_cannot_forge_lines() -> None:
+    world = World()
+    a = world.router("h1")
+    b = world.router("h2)\n-> 10.9.9.9:6783  established \x1b[31m(")
+    b.control.connect([a.host])
+    world.run(1.0)
+    for page in ("/status/connections", "/status/peers", "/status"):
+        text = get(a, page)
+        assert "\x1b" not in text
+        assert not any(line.startswith("-> 10.9") for line in text.splitlines())
+
+
+# -- requests --------------------------------------------------------------------------------------
+
+
+def test_connect_and_forget(pair: tuple[World, Member, Member]) -> None:
+    world, a, _ = pair
+    c = world.router("h3")
+    assert answer(a.control, "POST", "/connect", "peer=10.0.0.3&peer=10.0.0.9:7000").status == 200
+    world.run(1.0)
+    assert c.name in a.established
+    assert get(a, "/status/targets") == "10.0.0.3\n10.0.0.9:7000\n"
+    assert answer(a.control, "POST", "/forget", "peer=10.0.0.9:7000").status == 200
+    assert get(a, "/status/targets") == "10.0.0.3\n"
+    assert answer(a.control, "POST", "/connect", "peer=10.0.0.2&replace=true").status == 200
+    assert get(a, "/status/targets") == "10.0.0.2\n"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "code", "says"),
+    [
+        ("GET", "/", "", 404, "no /;"),
+        ("GET", "/status/ipam", "", 404, "/status/peers"),
+        ("POST", "/status", "", 405, "takes GET"),
+        ("POST", "/report", "", 405, "takes GET"),
+        ("GET", "/connect", "", 405, "takes POST"),
+        ("POST", "/connect", "", 400, "no peer=ADDRESS"),
+        ("POST", "/forget", "replace=true", 400, "no peer=ADDRESS"),
+        ("POST", "/connect", "peer=10.0.0.3&peer=h2", 400, "not an IPv4 address: 'h2'"),
+    ],
+)
+def test_requests_that_make_no_sense_change_nothing(
+    pair: tuple[World, Member, Member], method: str, path: str, body: str, code: int, says: str
+) -> None:
+    _, _, b = pair
+    got = answer(b.control, method, path, body)
+    assert got.status == code
+    assert says in got.text
+    assert b.control.targets.direct == ["10.0.0.1"]
+
+
+# -- HTTP ------------------------------------------------------------------------------------------
+
+
+def echo(method: str, path: str, body: str) -> Answer:
+    from http import HTTPStatus
+
+    return Answer(HTTPStatus.OK, f"{method} {path} {body}")
+
+
+def body_of(response: bytes | None) -> bytes:
+    assert response is not None
+    head, _, body = response.partition(b"\r\n\r\n")
+    assert f"Content-Length: {len(body)}".encode() in head
+    assert b"Connection: close" in head
+    return body
+
+
+def test_a_request_is_answered_when_it_is_complete() -> None:
+    request = b"POST /connect HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\npeer=h1"
+    for cut in range(len(request)):
+        assert web.respond(request[:cut], echo) is None
+    assert body_of(web.respond(request, echo)) == b"POST /connect peer=h1"
+    assert body_of(web.respond(b"GET /status?x=1 HTTP/1.0\r\n\r\n", echo)) == b"GET /status "
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "code"),
+    [
+        (b"hello\r\n\r\n", b"400"),
+        (b"GET http://elsewhere/ HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET / HTTP/2.0\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 999999\r\n\r\n", b"413"),
+        (b"GET /" + b"x" * 20000, b"413"),
+    ],
+)
+def test_what_is_no_request(request_bytes: bytes, code: bytes) -> None:
+    response = web.respond(request_bytes, echo)
+    assert response is not None
+    assert response.startswith(b"HTTP/1.1 " + code)
+
+
+@given(st.binary(max_size=300))
+def test_noise_is_answered_or_waited_for(noise: bytes) -> None:
+    for request in (noise, noise + b"\r\n\r\n", b"GET / HTTP/1.1\r\n" + noise + b"\r\n\r\n"):
+        response = web.respond(request, echo)
+        assert response is None or response.startswith(b"HTTP/1.1 ")
+
+
+def test_the_summary_is_there_for_a_router_alone() -> None:
+    (alone,) = World().routers(1)
+    assert "Connections: 0 (0 established, 0 pending)" in status.summary(alone.control)
+    assert status.connections(alone.control) == ""

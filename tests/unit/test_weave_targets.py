@@ -1,0 +1,211 @@
+"""Whom to dial and when: with clock and chance made up."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from ipaddress import IPv4Address
+
+import pytest
+
+from xlab.weave import names
+from xlab.weave.targets import Address, Targets, parse_address
+from xlab.weave.topology import Link, Peer
+
+A, B, C, D = (names.from_number(0x7A0000000000 + n) for n in range(1, 5))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def at(text: str) -> Address:
+    ip, port = parse_address(text)
+    return Address(ip, port or 6783)
+
+
+def targets_of(ourself: bytes = A) -> tuple[Targets, Clock]:
+    clock = Clock()
+    return Targets(ourself, port=6783, clock=clock, chance=random.Random(1)), clock
+
+
+def link(address: str, *, outbound: bool = True) -> Link:
+    return Link(address, outbound=outbound, established=True)
+
+
+# -- addresses -------------------------------------------------------------------------------------
+
+
+def test_addresses_with_and_without_a_port() -> None:
+    assert parse_address("10.0.0.1") == (IPv4Address("10.0.0.1"), None)
+    assert parse_address("10.0.0.1:7000") == (IPv4Address("10.0.0.1"), 7000)
+    assert str(at("10.0.0.1")) == "10.0.0.1:6783"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "h1", "10.0.0", "10.0.0.256", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:65536", "10.0.0.1:-1",
+     "10.0.0.1:6783:1", "10.0.0.1:٣", "224.0.0.1", "0.0.0.0", "255.255.255.255", "[::1]:6783"],
+)  # fmt: skip
+def test_what_nobody_can_be_dialled_at(text: str) -> None:
+    with pytest.raises(ValueError, match=r"not an IPv4 address|not a port|no host's address"):
+        parse_address(text)
+
+
+# -- what a person asked for -----------------------------------------------------------------------
+
+
+def test_attempts_wait_longer_each_time_and_never_longer_than_six_minutes() -> None:
+    targets, clock = targets_of()
+    targets.add(IPv4Address("10.0.0.9"), None)
+    targets.refresh({}, [])
+    waits = []
+    for _ in range(40):
+        due, _ = targets.due({})
+        assert due == [at("10.0.0.9")]
+        # While it is being tried it is not due.
+        assert targets.due({}) == ([], None)
+        targets.failed(due[0], "Connection refused")
+        due, again_s = targets.due({})
+        assert due == []
+        assert again_s is not None
+        waits.append(again_s - clock.now_s)
+        clock.now_s = again_s
+    assert 0.1 <= waits[0] <= 0.3
+    assert all(later < 3 * 1.5 * earlier for earlier, later in itertools.pairwise(waits))
+    assert max(waits) <= 1.5 * 360
+    assert min(waits[-10:]) >= 0.5 * 360
+
+
+def test_what_has_held_for_long_is_dialled_again_at_once() -> None:
+    targets, clock = targets_of()
+    targets.add(IPv4Address("10.0.0.9"), None)
+    targets.refresh({}, [])
+    for held_s, at_once in ((61.0, True), (5.0, False)):
+        (address,), _ = targets.due({})
+        targets.reached(address, B)
+        clock.now_s += held_s
+        targets.failed(address, "the peer closed the connection")
+        targets.refresh({}, [])
+        due, again_s = targets.due({})
+        assert bool(due) == at_once
+        if due:
+            targets.failed(due[0], "Connection refused")
+            _, again_s = targets.due({})
+        assert again_s is not None
+        clock.now_s = again_s
+
+
+def test_whoever_is_connected_from_there_will_do_unless_a_port_was_given() -> None:
+    ours = {B: link("10.0.0.2:40000", outbound=False)}
+    targets, _ = targets_of()
+    targets.add(IPv4Address("10.0.0.2"), None)
+    targets.refresh(ours, [])
+    assert targets.due(ours) == ([], None)
+    targets.add(IPv4Address("10.0.0.2"), 7000)
+    targets.refresh(ours, [])
+    assert targets.due(ours) == ([at("10.0.0.2:7000")], None)
+    # There we meet the same peer: the second connection is given up, and not tried again.
+    targets.failed(at("10.0.0.2:7000"), "multiple connections", peer=B)
+    assert targets.due(ours) == ([], None)
+    # Until the first is gone.
+    targets.refresh({}, [])
+    _, again_s = targets.due({})
+    assert again_s is not None
+
+
+def test_what_is_connected_is_not_dialled() -> None:
+    targets, _ = targets_of()
+    targets.add(IPv4Address("10.0.0.2"), None)
+    ours = {B: link("10.0.0.2:6783")}
+    targets.refresh(ours, [])
+    assert targets.due(ours) == ([], None)
+    assert targets.unconnected == []
+
+
+def test_ourself_is_tried_once() -> None:
+    targets, clock = targets_of()
+    targets.add(IPv4Address("10.0.0.1"), None)
+    targets.refresh({}, [])
+    assert targets.due({}) == ([at("10.0.0.1")], None)
+    targets.failed(at("10.0.0.1"), "it is this router itself", peer=A)
+    clock.now_s += 1e6
+    targets.refresh({}, [])
+    assert targets.due({}) == ([], None)
+
+
+def test_what_is_no_longer_wanted_is_not_dialled() -> None:
+    targets, _ = targets_of()
+    targets.add(IPv4Address("10.0.0.2"), None)
+    targets.add(IPv4Address("10.0.0.3"), 7000)
+    assert targets.direct == ["10.0.0.2", "10.0.0.3:7000"]
+    targets.refresh({}, [])
+    targets.due({})
+    assert targets.remove(IPv4Address("10.0.0.2"), None)
+    assert not targets.remove(IPv4Address("10.0.0.3"), None)
+    targets.refresh({}, [])
+    for address in (at("10.0.0.2"), at("10.0.0.3:7000")):
+        targets.failed(address, "Connection refused")
+    targets.refresh({}, [])
+    assert [target.address for target in targets.unconnected] == [at("10.0.0.3:7000")]
+
+
+# -- what gossip says ------------------------------------------------------------------------------
+
+
+def test_peers_of_peers_are_dialled_where_they_listen() -> None:
+    targets, clock = targets_of()
+    ours = {B: link("10.0.0.2:6783")}
+    peers = [
+        Peer(A, "h1", 1, links=ours),
+        Peer(
+            B,
+            "h2",
+            2,
+            links={
+                A: link("10.0.0.1:40000", outbound=False),
+                C: link("10.0.0.3:7000"),
+                D: link("10.0.0.4:41000", outbound=False),
+            },
+        ),
+        Peer(C, "h3", 3, links={B: link("nonsense")}),
+    ]
+    targets.refresh(ours, peers)
+    # C was dialled at a port of its own; D has dialled, from a port where nobody listens.
+    assert sorted(targets.due(ours)[0]) == [at("10.0.0.3:7000"), at("10.0.0.4:6783")]
+    # When they are neighbours of nobody any more, they are forgotten.
+    targets.failed(at("10.0.0.3:7000"), "no answer")
+    targets.failed(at("10.0.0.4"), "no answer")
+    targets.refresh(ours, peers[:1])
+    clock.now_s += 1e6
+    assert targets.due(ours) == ([], None)
+
+
+def test_of_two_that_hear_of_each_other_the_lower_name_dials_first() -> None:
+    for ourself, other, first_s in ((B, C, 0.0), (C, B, 0.5)):
+        targets, clock = targets_of(ourself)
+        ours = {A: link("10.0.0.1:6783")}
+        peers = [Peer(A, "h1", 1, links={other: link("10.0.0.9:6783")})]
+        targets.refresh(ours, peers)
+        due, again_s = targets.due(ours)
+        assert due == ([] if first_s else [at("10.0.0.9")])
+        assert again_s == (clock.now_s + first_s if first_s else None)
+
+
+def test_only_so_many_are_tried_at_a_time() -> None:
+    targets, clock = targets_of()
+    links = {names.from_number(0x7B0000000000 + n): link(f"10.1.0.{n}:6783") for n in range(1, 101)}
+    peers = [Peer(B, "h2", 2, links=links)]
+    targets.refresh({}, peers)
+    tried, _ = targets.due({})
+    assert len(tried) == 32
+    assert targets.due({}) == ([], None)
+    clock.now_s += 0.01
+    targets.failed(tried[0], "no answer")
+    # Its place goes to one that has waited longer.
+    (another,), _ = targets.due({})
+    assert another not in tried
