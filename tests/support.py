@@ -62,7 +62,7 @@ def why_no_open_vswitch() -> str:
     for tool in ("ovs-vswitchd", "ovsdb-server"):
         if capabilities.locate(tool) is None:
             return f"{tool} is not installed"
-    if not (machine().ovs_datapath.live or machine().tun.live):
+    if not (machine().ovs_datapath.live or machine().tun.usable):
         return f"{machine().ovs_datapath.detail}, and {machine().tun.detail}"
     return ""
 
@@ -123,15 +123,34 @@ class Run:
     Whatever else happens on this machine, what carries the mark belongs to this run.
     """
 
-    def __init__(self, request: Request, results: Path, *, measure: bool = False) -> None:
+    def __init__(
+        self,
+        request: Request,
+        results: Path,
+        *,
+        measure: bool = False,
+        claim_patience_s: float | None = None,
+        argv: Sequence[str] = (sys.executable,),
+    ) -> None:
+        """Start it: without measuring unless asked.
+
+        `claim_patience_s` is for runs in which claims will not come true; `argv` is what Python is
+        started with.
+        """
         self.results = results
         self.mark = f"XLAB_TEST_RUN={uuid.uuid4()}"
         self._errors = results.with_name(f"{results.name}-{self.mark[-8:]}.stderr")
         name, _, value = self.mark.partition("=")
-        orders = {"request": dataclasses.asdict(request), "results": str(results)}
+        orders = {
+            "request": dataclasses.asdict(request),
+            "results": str(results),
+            "measure": measure,
+            "patience_s": PATIENCE_S,
+            "claim_patience_s": claim_patience_s,
+        }
         with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-W", "error", "-c", _DRIVER],
+                [*argv, "-P", "-W", "error", "-c", _DRIVER],
                 cwd=_ROOT,
                 env={**os.environ, name: value, "PYTHONPATH": str(_ROOT)},
                 stdin=subprocess.PIPE,
@@ -141,9 +160,7 @@ class Run:
             )
         self.pid = self._process.pid
         assert self._process.stdin is not None
-        self._process.stdin.write(
-            json.dumps({**orders, "measure": measure, "patience_s": PATIENCE_S})
-        )
+        self._process.stdin.write(json.dumps(orders))
         self._process.stdin.close()
         self.events: list[dict[str, Any]] = []
 
@@ -208,13 +225,15 @@ class Run:
 _DRIVER = """
 import json, signal, sys
 from pathlib import Path
-from xlab import runner, session
+from xlab import checks, runner, session
 from xlab.request import Request
 
 orders = json.load(sys.stdin)
 signal.alarm(orders["patience_s"])
 if not orders["measure"]:
     session.Session._measure = lambda *_: None
+if orders["claim_patience_s"]:
+    checks.PATIENCE_S = orders["claim_patience_s"]
 
 def tell(event):
     print(json.dumps(event, default=str), flush=True)

@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,15 +33,29 @@ def moments(victim: str, count: int, first: int = 0) -> list[tuple[str, int]]:
     return [(victim, m) for m in random.Random(victim).sample(range(first, LAST + 1), count)]
 
 
-@pytest.mark.parametrize(
-    ("victim", "moment"),
-    moments("caller", 8) + moments("pid 1", 7) + moments("ovs-vswitchd", 5, first=BUILT),
-)
-def test_nothing_survives(victim: str, moment: int, tmp_path: Path) -> None:
-    results = tmp_path / "results"
+#: What each of the twenty kills hits, and after which event.
+KILLS = moments("caller", 8) + moments("pid 1", 7) + moments("ovs-vswitchd", 5, first=BUILT)
+AT_ONCE = 4
+
+
+def test_twenty_kills_leave_nothing(tmp_path: Path) -> None:
+    mounts, interfaces = mounts_here(), names_in("/sys/class/net")
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        futures = {
+            (victim, moment): pool.submit(kill_and_look, victim, moment, tmp_path / str(number))
+            for number, (victim, moment) in enumerate(KILLS)
+        }
+    failures = {kill: str(future.exception()) for kill, future in futures.items()
+                if future.exception()}  # fmt: skip
+    assert failures == {}
+    assert mounts_here() == mounts
+    assert names_in("/sys/class/net") == interfaces
+
+
+def kill_and_look(victim: str, moment: int, results: Path) -> None:
+    """One run, one SIGKILL; raises AssertionError or DeadlineError if anything is left of it."""
     request = Request("ovs-gre", quick=True, duration_s=1, repeat=1)
-    mounts, interfaces = mounts_of_ours(), names_in("/sys/class/net")
-    with Run(request, results, measure=True) as run:
+    with Run(request, results, measure=True, claim_patience_s=1) as run:
         reach(run, moment)
         if moment == 0:  # the sandbox is being made
             find(run.first_process)
@@ -48,29 +63,29 @@ def test_nothing_survives(victim: str, moment: int, tmp_path: Path) -> None:
         pids = run.processes()
         namespaces = set().union(*map(namespaces_of, pids)) - namespaces_of(os.getpid())
         kill(doomed)
-
         if victim == "caller":
             run.wait()
             assert not list(results.glob("*/run.json"))
         else:
-            ended = run.finish()
-            assert run.wait() == 1
-            assert ended["status"] == "failed"
-            expected = "ovs-vswitchd has ended" if victim == "ovs-vswitchd" else "controller"
-            assert expected in ended["reason"]
-            # It is on record, with what had been seen until then.
-            assert record.load(Path(ended["folder"])).reason == ended["reason"]
-            claims = [event for event in run.events if event["kind"] == "claim"]
-            assert len(record.load(Path(ended["folder"])).claims) == len(claims)
-
+            assert_on_record(run, victim)
         wait_until(
             lambda: not run.processes() and not set(pids) & set(all_pids()),
             timeout_s=PATIENCE_S,
             awaited="the end of every process of the run",
         )
     assert not namespaces & held_here()
-    assert mounts_of_ours() == mounts
-    assert names_in("/sys/class/net") == interfaces
+
+
+def assert_on_record(run: Run, victim: str) -> None:
+    """The run ended as failed, names the victim, and has what had been seen until then."""
+    ended = run.finish()
+    assert (run.wait(), ended["status"]) == (1, "failed")
+    expected = "ovs-vswitchd has ended" if victim == "ovs-vswitchd" else "controller"
+    assert expected in ended["reason"], ended["reason"]
+    kept = record.load(Path(ended["folder"]))
+    assert kept.reason == ended["reason"]
+    claims = [event["id"] for event in run.events if event["kind"] == "claim"]
+    assert [claim.id for claim in kept.claims] == claims
 
 
 def reach(run: Run, moment: int) -> None:
@@ -108,10 +123,10 @@ def held_here() -> set[str]:
     here = link_target("/proc/self/ns/pid")
     neighbours = [pid for pid in all_pids() if link_target(f"/proc/{pid}/ns/pid") == here]
     held = set().union(*map(namespaces_of, neighbours))
-    return held | {line.split()[3] for line in mounts_of_ours() if " nsfs " in line}
+    return held | {line.split()[3] for line in mounts_here() if " nsfs " in line}
 
 
-def mounts_of_ours() -> list[str]:
+def mounts_here() -> list[str]:
     return Path("/proc/self/mountinfo").read_text().splitlines()
 
 
