@@ -16,7 +16,7 @@ import pytest
 import typer
 
 from tests import documents
-from tests.documents import ROOT, Command, asked, require_known
+from tests.documents import ROOT, Command, Outcome, asked, require_known
 from tests.support import why_no_open_vswitch
 from xlab import catalog, scenario
 from xlab.errors import UsageError
@@ -112,6 +112,14 @@ def test_a_command_with_an_unknown_option_scenario_or_setting_would_be_found() -
             require_known(request)
 
 
+def test_a_command_that_goes_otherwise_than_shown_would_be_found() -> None:
+    fails = Command("here", "bin/xlab run bridge", ("✗ a reaches b", "result failed"))
+    output = "  claims   ✗ a reaches b\n  result   failed   1 of 5 claims"
+    assert what_differs(fails, Outcome(1, output)) == ""
+    assert what_differs(fails, Outcome(0, output)) == "exit status 0"
+    assert what_differs(fails, Outcome(1, "  result   failed")).endswith("✗ a reaches b")
+
+
 def test_output_must_come_in_the_order_shown() -> None:
     output = "  claims   ✓ a reaches b\n           ✗ b reaches c   0.2 s\n"
     assert documents.first_missing(["✓ a reaches b", "✗ b reaches c … s"], output) is None
@@ -127,9 +135,21 @@ def test_a_lab_can_be_followed_from_top_to_bottom(lab: Path, tmp_path: Path) -> 
         pytest.skip(why_no_open_vswitch())
     place = documents.workplace(tmp_path / "checkout")
     outcomes = documents.type_in(place, typed(lab), timeout_s=600)
-    for command, outcome in zip(typed(lab), outcomes, strict=True):
-        told = f"{command.place}: $ {command.text}\n{outcome.output}"
-        assert documents.first_missing(command.shown, outcome.output) is None, told
-        # A run that goes wrong on purpose says so in its last line.
-        fails = any(line.strip().startswith("result failed") for line in command.shown)
-        assert outcome.returncode == int(fails), told
+    wrong = [
+        f"{command.place}: $ {command.text}\n{outcome.output}\n--> {reason}"
+        for command, outcome in zip(typed(lab), outcomes, strict=True)
+        if (reason := what_differs(command, outcome))
+    ]
+    assert not wrong, "\n\n".join(wrong)
+
+
+def what_differs(command: Command, outcome: Outcome) -> str:
+    """How a command went other than its lab shows; empty if it went so."""
+    missing = documents.first_missing(command.shown, outcome.output)
+    if missing is not None:
+        return f"not seen, or not in this place: {missing}"
+    # A run that goes wrong on purpose says so in its last line.
+    fails = any(line.strip().startswith("result failed") for line in command.shown)
+    if outcome.returncode != int(fails):
+        return f"exit status {outcome.returncode}"
+    return ""
