@@ -188,7 +188,8 @@ class PathMtu:
 
         What is proved stays in force until more is.
         """
-        mtu = max(underlay_mtu - OVERHEAD_BYTES, ETHERNET_HEADER_BYTES)
+        # The loopback device says 65536, more than an IPv4 packet can have.
+        mtu = max(min(underlay_mtu, 65535) - OVERHEAD_BYTES, ETHERNET_HEADER_BYTES)
         if self._candidate is not None and self._candidate <= mtu < self._bad:
             return
         if self._candidate is None and self.verified and mtu == self.effective:

@@ -83,7 +83,7 @@ _GRO_SIZE = struct.Struct("=i")
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_GRO_SIZE.size)
 
 #: What one call of `ready` reads at most, in packets or datagram trains, and in bytes.
-_BATCH, _BATCH_BYTES = 64, 1024 * 1024
+_BATCH, _BATCH_BYTES = 64, 256 * 1024
 #: Trains of fewer datagrams are not worth numpy.
 _FEWEST_MERGED = 3
 
