@@ -471,6 +471,16 @@ def test_a_large_frame_with_df_is_answered_unless_it_went_to_all(pair: World) ->
     assert h2.frames() == []
 
 
+def test_what_only_the_underlay_can_fragment_is_left_to_it(pair: World) -> None:
+    h1, h2 = pair.peers
+    narrow(h1, h2, 1500)
+    h1.overlay._neighbours[h2.name].fragments_arrive = False
+    frame = C2 + C1 + b"\x86\xdd\x60" + bytes(3000)
+    h1.send(frame)
+    pair.settle()
+    assert h2.frames() == [frame]
+
+
 def test_frames_larger_than_udp_are_counted(pair: World) -> None:
     h1, h2 = pair.peers
     h1.send(C2 + C1 + b"\x86\xdd" + bytes(65500))
@@ -599,6 +609,20 @@ def test_a_segment_is_relayed_as_a_train(chain: World) -> None:
     assert h2.received() == []
     (merged,) = h3.received()
     assert merged[10:] == packet.frame(partial=True)
+
+
+def test_a_segment_to_an_unknown_address_goes_along_the_tree(chain: World) -> None:
+    h1, h2, h3 = chain.peers
+    narrow(h1, h2, 1500)
+    narrow(h2, h3, 1500)
+    first, packet = Packet(b"first", 995).frame(), Packet(b"x" * 8000)
+    h1.send(first)
+    offload(h1, packet, 1386)
+    chain.settle()
+    for peer in (h2, h3):
+        early, segment = peer.received()
+        assert early == PLAIN + first
+        assert segment[10:] == packet.frame(partial=True)
 
 
 def test_a_narrow_second_hop_is_told_to_who_sent(chain: World) -> None:
