@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -71,14 +71,23 @@ class FakeRunner:
 
 
 @pytest.fixture
-def runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeRunner:
+def runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeRunner]:
     made = FakeRunner()
+    # Under nohup, or as a shell's background job, the tests start with signals ignored.
+    usual = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    found = {number: signal.signal(number, handler) for number, handler in usual.items()}
     monkeypatch.setattr("xlab.runner.run", made.run)
     monkeypatch.setattr("xlab.catalog.names", lambda: ["baseline", "bridge", "ovs-gre"])
     monkeypatch.setattr("xlab.catalog.TUTORIAL_ORDER", ("baseline", "bridge", "ovs-gre"))
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(tmp_path)
-    return made
+    yield made
+    for number, before in found.items():
+        signal.signal(number, before)
 
 
 Capture = pytest.CaptureFixture[str]
