@@ -74,7 +74,7 @@ class FakeRunner:
 def runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeRunner]:
     made = FakeRunner()
     # Under nohup, or as a shell's background job, the tests start with signals ignored.
-    usual = {
+    usual: dict[signal.Signals, Any] = {
         signal.SIGINT: signal.default_int_handler,
         signal.SIGTERM: signal.SIG_DFL,
         signal.SIGHUP: signal.SIG_DFL,
