@@ -4,6 +4,9 @@ A ratio is taken within a round and only then summed up: two probes of one round
 of the machine, two medians over all rounds did not (Abedi & Brecht, ICPE 2017).  Intervals are
 those of xlab.stats, narrower than they ought to be with few rounds; the number of rounds goes with
 them.
+
+UDP has no ratios: each pair of end points is offered 90 % of its own TCP rate, so what arrives and
+what is lost says how a path takes nearly all that it can carry, not how it compares with another.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ METRICS = (
     "recovery_s",
     "build_s",
 )
+
+ROUTES: tuple[Route, ...] = ("method", "control", "baseline")
+_HIGHEST_RATE = 1e18
 
 DatapathClass = Literal["kernel", "userspace"]
 #: A round of a build: what was measured in it is comparable.
@@ -63,6 +69,20 @@ class Figure:
     failed_samples: dict[Route, int]
     #: What a probe that found nothing out said of the reason, by route.
     errors: dict[Route, str]
+    #: UDP alone: what each route was offered, in bits per second, and what of it could be sent.
+    offered_bits_per_second: dict[Route, float]
+    sent_bits_per_second: dict[Route, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """What a chart shows of one route: its spread, and every value behind it."""
+
+    spread: Spread | None
+    #: One a round: what the spread is of.
+    rounds: tuple[float, ...]
+    #: The single samples, where they are of the same kind as the rounds' values.
+    samples: tuple[float, ...] = ()
 
 
 def figures(record: RunRecord) -> tuple[Figure, ...]:
@@ -77,6 +97,31 @@ def figures(record: RunRecord) -> tuple[Figure, ...]:
 def find(found: Iterable[Figure], metric: str, streams: int = 1) -> Figure | None:
     """The figure of that metric with that many streams, if there is one."""
     return next((f for f in found if (f.metric, f.streams) == (metric, streams)), None)
+
+
+def ratio_points(record: RunRecord, metric: str, route: Route, streams: int = 1) -> Points:
+    """A route's ratios to the plain hosts of the same rounds."""
+    chosen = [m for m in record.measurements if (m.metric, m.streams) == (metric, streams)]
+    values, plain = (
+        _by_round([m for m in chosen if m.route == each]) for each in (route, "baseline")
+    )
+    ratios = tuple(values[r] / plain[r] for r in sorted(values) if plain.get(r))
+    return Points(_ratio(values, plain), ratios)
+
+
+def value_points(record: RunRecord, metric: str, route: Route, streams: int = 1) -> Points:
+    """A route's values: one a round, and the samples they are the medians of."""
+    chosen = [
+        m
+        for m in record.measurements
+        if (m.metric, m.streams, m.route) == (metric, streams, route)
+    ]
+    values = _by_round(chosen)
+    return Points(
+        _spread(values, _interval(chosen, route)),
+        tuple(values[r] for r in sorted(values)),
+        tuple(sample for m in chosen for sample in m.samples),
+    )
 
 
 def datapath_class(record: RunRecord) -> DatapathClass:
@@ -94,11 +139,12 @@ def order(key: tuple[str, int]) -> tuple[int, str, int]:
 def _figure(measurements: Sequence[Measurement]) -> Figure:
     first = measurements[0]
     # Of two losses near zero the one may be any multiple of the other: that says nothing.
-    proportional = not first.metric.endswith("_ratio")
+    proportional = not first.metric.startswith("udp_") and not first.metric.endswith("_ratio")
     method, control, baseline = (
         _by_round([m for m in measurements if m.route == route])
-        for route in ("method", "control", "baseline")
+        for route in ROUTES
     )
+    rates = measurements if first.metric == "udp_bits_per_second" else ()
     return Figure(
         metric=first.metric,
         streams=first.streams,
@@ -114,7 +160,20 @@ def _figure(measurements: Sequence[Measurement]) -> Figure:
             for m in reversed(measurements)
             if m.median is None and m.detail.get("error")
         },
+        offered_bits_per_second=_rates(rates, "offered_bits_per_second"),
+        sent_bits_per_second=_rates(rates, "sent_bits_per_second"),
     )
+
+
+def _rates(measurements: Iterable[Measurement], name: str) -> dict[Route, float]:
+    """The median of what the measurements of each route have in their detail as `name`."""
+    given: dict[Route, list[float]] = {}
+    for m in measurements:
+        rate = m.detail.get(name)
+        # Nobody has checked a measurement's detail when the record was read.
+        if isinstance(rate, int | float) and 0 < rate < _HIGHEST_RATE:
+            given.setdefault(m.route, []).append(float(rate))
+    return {route: stats.median(given[route]) or 0.0 for route in ROUTES if route in given}
 
 
 def _failed_samples(measurements: Iterable[Measurement]) -> dict[Route, int]:

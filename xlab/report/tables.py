@@ -7,12 +7,21 @@ from dataclasses import dataclass, field
 
 from xlab.record import Route, RunRecord
 from xlab.report import text
-from xlab.report.figures import Figure, Spread, datapath_class, figures, find
+from xlab.report.figures import (
+    DatapathClass,
+    Figure,
+    Spread,
+    datapath_class,
+    figures,
+    find,
+)
 
 LEGEND = (
     "× control (ctrl): against host to host through the same datapath. "
     "× baseline (base): against two plain hosts on the same switches."
 )
+#: What is sent of what is offered, below which the difference is worth a word.
+_ALL_BUT = 0.95
 INDISTINGUISHABLE = "≈ the interval spans 1: no difference can be told."
 
 
@@ -40,21 +49,29 @@ class Table:
 
 def overview(records: Sequence[RunRecord]) -> list[Table]:
     """The closing table: a scenario a row; a table for each class of datapath, never across."""
+    found = groups(records)
+    return [
+        _overview(members, f"{kind} datapath" if len(found) > 1 else "") for kind, members in found
+    ]
+
+
+def groups(records: Sequence[RunRecord]) -> list[tuple[DatapathClass, list[RunRecord]]]:
+    """Records by class of datapath, in their order; what was skipped goes with the first class."""
     classes = sorted({datapath_class(r) for r in records if r.status != "skipped"}) or ["kernel"]
-    tables = []
-    for number, kind in enumerate(classes):
-        members = [
-            record
-            for record in records
-            if datapath_class(record) == kind or (record.status == "skipped" and number == 0)
-        ]
-        title = f"{kind} datapath" if len(classes) > 1 else ""
-        tables.append(_overview(members, title))
-    return tables
+
+    def home(record: RunRecord) -> DatapathClass:
+        return classes[0] if record.status == "skipped" else datapath_class(record)
+
+    return [(kind, [record for record in records if home(record) == kind]) for kind in classes]
 
 
 def remarks(records: Sequence[RunRecord]) -> list[str]:
     """What the closing table leaves unsaid: broken claims, skips, and what forbids a comparison."""
+    return [*outcomes(records), *cautions(records)]
+
+
+def outcomes(records: Sequence[RunRecord]) -> list[str]:
+    """Why a scenario failed or was skipped, for each that did not pass."""
     said = []
     for record in records:
         name = text.plain(record.scenario)
@@ -62,9 +79,16 @@ def remarks(records: Sequence[RunRecord]) -> list[str]:
             said.append(f"{name} was skipped: {text.plain(record.reason)}")
         elif record.status == "failed":
             said.append(f"{name} failed: {_why(record)}")
-    if len({datapath_class(r) for r in records if r.status != "skipped"}) > 1:
+    return said
+
+
+def cautions(records: Sequence[RunRecord]) -> list[str]:
+    """What forbids to compare these records."""
+    ran = [record for record in records if record.status != "skipped"]
+    said = []
+    if len({datapath_class(record) for record in ran}) > 1:
         said.append("Figures of kernel and userspace datapaths do not rank methods.")
-    different = _differences([record for record in records if record.status != "skipped"])
+    different = _differences(ran)
     if different:
         listed = "; ".join(f"{name} ({' | '.join(seen)})" for name, seen in different.items())
         said.append(f"Do not set the figures of these runs side by side: they differ in {listed}.")
@@ -91,6 +115,7 @@ def route_figures(record: RunRecord, *, routes_first: bool = False) -> Table:
         Column("interval", right=True, expendable=2),
     )
     notes = [note for figure in found for note in _failures(figure)]
+    notes += [note for figure in found for note in _offered(figure)]
     if any(_spans_one(spread) for f in found for spread in (f.to_control, f.to_baseline)):
         notes.append(INDISTINGUISHABLE)
     return Table(columns, tuple(_figure_row(f) for f in found), heading(record), tuple(notes))
@@ -181,6 +206,22 @@ def _failures(figure: Figure) -> list[str]:
         + (f" ({text.plain(figure.errors[route])})" if route in figure.errors else "")
         for route, number in figure.failed_samples.items()
     ]
+
+
+def _offered(figure: Figure) -> list[str]:
+    """What UDP was offered on each route; and what could be sent, where that is much less."""
+    said = []
+    for route, offered in figure.offered_bits_per_second.items():
+        sent = figure.sent_bits_per_second.get(route)
+        less = f" (sent {_speed(sent)})" if sent and sent < _ALL_BUT * offered else ""
+        said.append(f"{route} {_speed(offered)}{less}")
+    if not said:
+        return []
+    return [f"UDP has no ratios: each route was offered 90 % of its own TCP: {', '.join(said)}"]
+
+
+def _speed(bits_per_second: float) -> str:
+    return text.value("x_bits_per_second", "", bits_per_second)
 
 
 def _ratio(spread: Spread | None) -> str:

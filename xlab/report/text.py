@@ -36,8 +36,23 @@ def label(metric: str, streams: int = 1) -> str:
 
 def value(metric: str, unit: str, number: float) -> str:
     """A figure with three significant digits and the unit that suits its size: "478 µs"."""
-    scale, shown_unit = _scale(metric, unit, number)
-    return f"{digits(number / scale)} {shown_unit}".rstrip()
+    size, shown_unit = scale(metric, unit, number)
+    return f"{digits(number / size)} {shown_unit}".rstrip()
+
+
+def scale(metric: str, unit: str, number: float) -> tuple[float, str]:
+    """The divisor and the unit in which a figure is shown; the metric's name fixes its own unit."""
+    if metric.endswith("_ms"):
+        return _step(number, 1e-3, _TIME)
+    if metric.endswith("_bits_per_second"):
+        return _step(number, 1.0, _SPEED)
+    if metric.endswith("_ratio"):
+        return 0.01, "%"
+    if metric == "cpu_seconds_per_gigabyte":
+        return 1.0, "s"
+    if metric.endswith("_s"):
+        return _step(number, 1.0, _TIME)
+    return 1.0, plain(unit)
 
 
 def median(metric: str, unit: str, spread: Spread | None) -> str:
@@ -48,20 +63,20 @@ def interval(metric: str, unit: str, spread: Spread | None) -> str:
     """Low to high in the unit in which the median is shown: "460–495"; nothing when unknown."""
     if spread is None or spread.ci95 is None:
         return NOTHING
-    scale, _ = _scale(metric, unit, spread.median)
+    size, _ = scale(metric, unit, spread.median)
     low, high = spread.ci95
-    return f"{digits(low / scale)}–{digits(high / scale)}"
+    return f"{digits(low / size)}–{digits(high / size)}"
 
 
 def ratio(spread: Spread | None) -> str:
-    return NOTHING if spread is None else _ratio_digits(spread.median)
+    return NOTHING if spread is None else ratio_digits(spread.median)
 
 
 def ratio_interval(spread: Spread | None) -> str:
     """Its 95 % interval: "0.64–0.69"; nothing when unknown."""
     if spread is None or spread.ci95 is None:
         return NOTHING
-    return "–".join(_ratio_digits(end) for end in spread.ci95)
+    return "–".join(map(ratio_digits, spread.ci95))
 
 
 def digits(number: float) -> str:
@@ -146,19 +161,20 @@ def plain(text: str) -> str:
     )
 
 
-def _scale(metric: str, unit: str, number: float) -> tuple[float, str]:
-    """The divisor and the unit in which a figure is shown; the metric's name fixes its own unit."""
-    if metric.endswith("_ms"):
-        return _step(number, 1e-3, _TIME)
-    if metric.endswith("_bits_per_second"):
-        return _step(number, 1.0, _SPEED)
-    if metric.endswith("_ratio"):
-        return 0.01, "%"
-    if metric == "cpu_seconds_per_gigabyte":
-        return 1.0, "s"
-    if metric.endswith("_s"):
-        return _step(number, 1.0, _TIME)
-    return 1.0, plain(unit)
+def cut(content: str, room: int) -> str:
+    """Text on one line of at most `room` columns, with an ellipsis where some had to go."""
+    content = " ".join(plain(content).split())
+    if columns(content[: room + 1]) <= room:
+        return content
+    kept = content[:room]
+    while kept and columns(kept) > room - 1:
+        kept = kept[:-1]
+    return f"{kept.rstrip()}…"
+
+
+def columns(content: str) -> int:
+    """How wide text is: Chinese takes two columns a character."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in content)
 
 
 def _step(number: float, size: float, steps: tuple[tuple[float, str], ...]) -> tuple[float, str]:
@@ -168,7 +184,8 @@ def _step(number: float, size: float, steps: tuple[tuple[float, str], ...]) -> t
     return scale / size, unit
 
 
-def _ratio_digits(number: float) -> str:
+def ratio_digits(number: float) -> str:
+    """Two digits that mean something, whatever the size: "0.95", "0.052", "26.1"."""
     size = abs(number)
     for limit, decimals in ((99.5, 0), (9.95, 1), (0.1995, 2), (0.01995, 3)):
         if size >= limit:

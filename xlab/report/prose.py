@@ -1,0 +1,268 @@
+"""What a report says in sentences: the verdict first, how it was measured, in what environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from xlab.record import Measurement, RunRecord, Status
+from xlab.report import tables, text
+from xlab.report.figures import datapath_class, figures, find
+from xlab.report.topology import conditions
+
+#: Rounds below which figures are a smoke test, and those of a report.
+SMOKE_ROUNDS, REPORT_ROUNDS = 5, 10
+_MARKS: dict[Status, str] = {"passed": "✓", "failed": "✗", "skipped": "–"}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of it, the worst first: a record that failed outranks one that was skipped."""
+
+    status: Status
+    headline: str
+    #: What a reader must know next: what failed, what was found, how far to trust it.
+    findings: tuple[str, ...]
+
+    @property
+    def mark(self) -> str:
+        return _MARKS[self.status]
+
+
+def verdict(records: Sequence[RunRecord]) -> Verdict:
+    """The verdict on these records together."""
+    by_status = {
+        status: [record for record in records if record.status == status] for status in _MARKS
+    }
+    worst: Status = next(
+        (status for status in ("failed", "skipped") if by_status[status]), "passed"
+    )
+    findings = [
+        *tables.outcomes(records),
+        *_found(records),
+        *tables.cautions(records),
+        *_doubts(records),
+    ]
+    return Verdict(worst, _headline(records, by_status, worst), tuple(findings))
+
+
+def measured(records: Sequence[RunRecord]) -> list[str]:
+    """How the figures came about, a paragraph a topic; nothing if there are no figures."""
+    told = [record for record in records if record.measurements]
+    if not told:
+        return []
+    return [
+        f"{_rounds(told)} In a round every probe ran once between each pair of end points, in "
+        "random order, so that what disturbs the machine meets all alike.",
+        "Each method was measured beside its control, host to host through the same datapath, and "
+        "a baseline, two plain hosts on the same switches. A ratio is taken within a round; shown "
+        "is the median over the rounds.",
+        "Intervals are 95 % bootstrap intervals of the median: of the rounds from three rounds on, "
+        "of a single round's samples where there was only one. Few rounds make them too narrow.",
+        "The path was proved before anything was measured: pings with a payload nobody else sends, "
+        "captured on the physical link and matched after address translation. Then the mechanism "
+        "was cut, traffic had to stop (or, where it was not to pass there, go on), and healed.",
+        "All hosts share one kernel: the figures compare processor time per packet, not the speed "
+        "of wires.",
+    ]
+
+
+def probes(records: Sequence[RunRecord]) -> list[tuple[str, str, str]]:
+    """Each metric with the tool that measured it, what was left out, and a command as it was run."""
+    seen: dict[str, tuple[str, str, str]] = {}
+    for record in records:
+        for m in record.measurements:
+            name = text.label(m.metric, m.streams)
+            if name not in seen and m.route == "method":
+                seen[name] = (name, _tool(m), _detail(m, "command"))
+    return [seen[name] for name in sorted(seen, key=list(_labels(records)).index)]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing about the environment, and its values with the scenarios they belong to."""
+
+    name: str
+    #: One value of all records, or several with who has each.
+    values: tuple[str, ...]
+
+
+def environment(records: Sequence[RunRecord]) -> list[Fact]:
+    """Machine, tools and conditions; where records differ, each value with its scenarios."""
+    topics: dict[str, Callable[[RunRecord], str]] = {
+        "kernel": lambda r: r.environment.kernel,
+        "processor": lambda r: f"{r.environment.cores} × {r.environment.cpu_model}",
+        "load before": lambda r: " ".join(f"{value:.2f}" for value in r.environment.load),
+        "datapath": lambda r: r.environment.datapath,
+        "containers": lambda r: r.environment.container_runtime,
+        "sandbox": lambda r: r.environment.sandbox,
+        "congestion control": lambda r: r.environment.congestion_control,
+        "size": _size,
+        "MTU": lambda r: text.plain(str(r.parameters.get("mtu", "unknown"))),
+        "link conditions": lambda r: _links(r) or "none",
+        "tools": lambda r: ", ".join(f"{k} {v}" for k, v in r.environment.tools.items()),
+        "xlab": lambda r: r.environment.xlab,
+        "machine": lambda r: "; ".join(r.environment.notes),
+    }
+    facts = []
+    for name, say in topics.items():
+        values: dict[str, list[str]] = {}
+        for record in records:
+            values.setdefault(text.plain(say(record)), []).append(text.plain(record.scenario))
+        if list(values) != [""]:
+            facts.append(Fact(name, _with_owners(values)))
+    return facts
+
+
+def notes(record: RunRecord) -> list[str]:
+    """Fallbacks, faults and recoveries, in the order in which they occurred."""
+    return [
+        text.plain(event.detail if event.kind == "note" else f"{event.kind}: {event.detail}")
+        for event in record.events
+    ]
+
+
+def path_facts(record: RunRecord) -> list[tuple[str, str, bool | None]]:
+    """The proof of the path: what, what was seen, and whether that is as it should be."""
+    proof = record.path
+    if proof is None:
+        return []
+    others = proof.underlay_packets.stray
+    facts: list[tuple[str, str, bool | None]] = [
+        ("on the wire", text.packets(proof), proof.proved),
+        ("negative control", text.plain(proof.control_detail) or "done", proof.negative_control),
+    ]
+    if proof.overhead_bytes is not None:
+        facts.append(("overhead", text.count(proof.overhead_bytes, "byte") + " a packet", None))
+    if proof.effective_mtu is not None:
+        facts.append(("effective MTU", text.count(proof.effective_mtu, "byte"), None))
+    if others:
+        facts.append(("beside it", text.count(others, "other packet") + " on the link", None))
+    return facts
+
+
+# ------------------------------------------------------------------------------------ the verdict
+
+
+def _headline(
+    records: Sequence[RunRecord], by_status: dict[Status, list[RunRecord]], worst: Status
+) -> str:
+    held = sum(claim.holds for record in records for claim in record.claims)
+    total = sum(len(record.claims) for record in records)
+    names = ", ".join(dict.fromkeys(text.plain(r.scenario) for r in by_status[worst]))
+    if worst == "passed":
+        subject = names if len(records) == 1 else f"All {len(records)} scenarios"
+        verb = "works" if len(records) == 1 else "work"
+        path = "its path is" if len(records) == 1 else "every path is"
+        return f"{subject} {verb}: {held} of {total} claims hold, and {path} proved"
+    if len(records) == 1:
+        return f"{names} failed" if worst == "failed" else f"{names} was skipped"
+    passed = len(by_status["passed"])
+    return f"{names} {worst if worst == 'failed' else 'skipped'}; {passed} of {len(records)} passed"
+
+
+def _found(records: Sequence[RunRecord]) -> Iterator[str]:
+    """The figures that matter most, a method a sentence."""
+    for record in records:
+        found = figures(record)
+        tcp, rtt = (find(found, metric) for metric in ("tcp_bits_per_second", "icmp_rtt_ms"))
+        said = []
+        if tcp and tcp.to_baseline:
+            said.append(f"{text.ratio(tcp.to_baseline)} × the TCP throughput of plain hosts")
+        if rtt and rtt.to_baseline:
+            said.append(f"{text.ratio(rtt.to_baseline)} × their round-trip time")
+        if said and record.scenario != "baseline":
+            yield (
+                f"{text.plain(record.scenario)}: {' and '.join(said)} "
+                f"({datapath_class(record)} datapath)."
+            )
+
+
+def _doubts(records: Sequence[RunRecord]) -> Iterator[str]:
+    rounds = [len({(m.build, m.round) for m in r.measurements}) for r in records if r.measurements]
+    if rounds and min(rounds) < SMOKE_ROUNDS:
+        yield (
+            f"Few rounds ({text.count(min(rounds), 'round')}): take the figures for a smoke test; "
+            f"`--repeat {REPORT_ROUNDS}` makes a report of them."
+        )
+
+
+# ----------------------------------------------------------------------------- how it was measured
+
+
+def _rounds(records: Sequence[RunRecord]) -> str:
+    counts = sorted({len({(m.build, m.round) for m in record.measurements}) for record in records})
+    said = " to ".join(dict.fromkeys((str(counts[0]), str(counts[-1]))))
+    noun = "round" if counts[-1] == 1 else "rounds"
+    durations = sorted(
+        {
+            float(value)
+            for record in records
+            if isinstance(value := record.parameters.get("duration_s"), int | float)
+            and 0 < value < 1e6
+        }
+    )
+    lasting = ""
+    if durations:
+        lasting = ", TCP for " + " to ".join(
+            dict.fromkeys((f"{durations[0]:g}", f"{durations[-1]:g}"))
+        )
+        lasting += " s each time"
+    return f"Measured in {said} {noun}{lasting}."
+
+
+def _labels(records: Sequence[RunRecord]) -> Iterator[str]:
+    for record in records:
+        for figure in figures(record):
+            yield text.label(figure.metric, figure.streams)
+
+
+def _tool(m: Measurement) -> str:
+    said = [_detail(m, "tool") or text.plain(m.probe)]
+    omitted = m.detail.get("omitted_s")
+    if isinstance(omitted, int | float) and 0 < omitted < 1e6:
+        said.append(f"the first {omitted:g} s left out")
+    if "first_ms_left_out" in m.detail:
+        said.append("the first reply left out")
+    if _detail(m, "samples_are"):
+        said.append(f"samples are {_detail(m, 'samples_are')}")
+    cores = _detail(m, "cores")
+    if cores:
+        said.append(f"on cores {cores}" if cores[:1].isdigit() else cores)
+    return ", ".join(said)
+
+
+def _detail(m: Measurement, name: str) -> str:
+    value = m.detail.get(name)
+    return text.plain(value) if isinstance(value, str) else ""
+
+
+# --------------------------------------------------------------------------------- environment
+
+
+def _size(record: RunRecord) -> str:
+    hosts, containers, topo = (
+        record.parameters.get(name) for name in ("hosts", "containers", "topo")
+    )
+    said = f"{hosts} hosts, {containers} containers each"
+    return f"{said}, topology {topo}" if topo else said
+
+
+def _links(record: RunRecord) -> str:
+    asked = ", ".join(conditions(record))
+    if not asked:
+        return ""
+    came_to = ", ".join(
+        f"{name.partition('_')[0]} {text.value(name, '', number)}"
+        for name, number in record.conditions.measured.items()
+    )
+    measured_as = f"; measured: {came_to}" if came_to else ""
+    return f"{asked} by {text.plain(record.conditions.backend)}{measured_as}"
+
+
+def _with_owners(values: dict[str, list[str]]) -> tuple[str, ...]:
+    if len(values) == 1:
+        return tuple(values)
+    return tuple(
+        f"{value or 'none'} ({', '.join(dict.fromkeys(names))})" for value, names in values.items()
+    )
