@@ -1,0 +1,301 @@
+"""Frames across real routers: containers of two hosts talk, and what they send arrives unharmed.
+
+c1 ethwe ── weave (bridge) ── weave0 (TAP) ── router ── eth0 h1
+                                                         │ UDP 6783
+c2 ethwe ── weave (bridge) ── weave0 (TAP) ── router ── eth0 h2
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from tests.integration.test_weave_control import report, routers, wait_for_mesh
+from tests.support import machine, sandboxed
+from xlab.lab import underlay
+from xlab.lab.lab import Host, Lab
+from xlab.lab.node import Node
+from xlab.packets import decode as decode_packet
+from xlab.processes import wait_until
+from xlab.weave import sleeve
+from xlab.weave.overlay import SleeveOverlay
+
+pytestmark = pytest.mark.skipif(not machine().tun.usable, reason=machine().tun.detail)
+
+_TAP = "weave0"
+_EFFECTIVE = {1500: 1438, 9000: 8938}
+
+
+@dataclass(frozen=True)
+class Meshed:
+    hosts: list[Host]
+    #: One on each host, addresses 10.32.0.1 and so on.
+    containers: list[Node]
+
+    def count(self, host: int, name: str) -> int:
+        counters: dict[str, int] = report(self.hosts[host])["counters"]["overlay"]
+        return counters.get(name, 0)
+
+
+def attach(host: Host, tap: str, *, mtu: int) -> Node:
+    """A container on the host's weave bridge, which carries whatever its MTU allows."""
+    container = Node(f"{host.name}/c")
+    container.boot()
+    with host.rtnl.batch() as batch:
+        batch.add_bridge("weave")
+        batch.add_veth(
+            "vethwe", "ethwe", peer_namespace=container.namespaces.net, mtu=mtu, master="weave"
+        )
+    host.add_to_bridge("weave", tap)
+    container.add_address("ethwe", f"10.32.0.{host.number}/24")
+    return container
+
+
+@contextmanager
+def meshed(
+    *, hosts: int = 2, mtu: int = 1500, container_mtu: int | None = None
+) -> Iterator[Meshed]:
+    lab = Lab(underlay.describe(None, hosts=hosts), mtu=mtu)
+    lab.give_addresses(IPv4Network("10.211.55.0/24"), first=3, gateway=1)
+    effective = _EFFECTIVE[mtu]
+    with routers(lab, datapath="sleeve") as processes:
+        wait_for_mesh(lab.hosts)
+        wait_until(
+            lambda: all(
+                connection["mtu"] == effective
+                for host in lab.hosts
+                for connection in report(host)["connections"]
+            ),
+            timeout_s=10.0,
+            awaited=f"an effective MTU of {effective}",
+        )
+        containers = [attach(host, _TAP, mtu=container_mtu or effective) for host in lab.hosts]
+        yield Meshed(lab.hosts, containers)
+        assert [process.stderr_tail() for process in processes] == [""] * hosts
+
+
+def transfer(source: Node, target: Node, data: bytes) -> str:
+    """Send it over TCP; the SHA-256 of what arrived."""
+    with target.entered():
+        server = socket.create_server((str(target.address), 5000))
+    with source.entered():
+        client = socket.create_connection((str(target.address), 5000), timeout=20)
+    with server, client:
+        connection, _ = server.accept()
+
+        def send() -> None:
+            client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        digest = hashlib.sha256()
+        with connection:
+            connection.settimeout(20)
+            while piece := connection.recv(1 << 20):
+                digest.update(piece)
+        sender.join()
+    return digest.hexdigest()
+
+
+def arrives(source: Node, target: Node, data: bytes) -> bool:
+    return transfer(source, target, data) == hashlib.sha256(data).hexdigest()
+
+
+def ping(source: Node, target: IPv4Address, *options: str) -> str:
+    command = ["ping", "-c", "1", "-W", "2", *options, str(target)]
+    done = source.run(command, check=False)
+    return done.stdout + done.stderr
+
+
+# -- what containers notice ------------------------------------------------------------------------
+
+
+@sandboxed
+def test_containers_reach_each_other_and_bulk_data_arrives_unharmed() -> None:
+    with meshed() as lab:
+        c1, c2 = lab.containers
+        assert "1 received" in ping(c1, c2.address)
+        data = os.urandom(10_000_001)
+        assert arrives(c1, c2, data)
+        assert arrives(c2, c1, data)
+        # It went through the routers in segments: fewer frames read than sent on.
+        assert lab.count(1, "injected") > 7_000
+        assert lab.count(0, "captured") < 0.5 * lab.count(0, "datagrams_sent")
+        assert lab.count(0, "inject_refused") == lab.count(1, "inject_refused") == 0
+
+
+@sandboxed
+def test_without_offload_in_the_container_it_does_too() -> None:
+    """As with the original router, which switches it off."""
+    with meshed() as lab:
+        c1, c2 = lab.containers
+        for container in lab.containers:
+            container.configure(["ethtool", "-K", "ethwe", "tx", "off"])
+        data = os.urandom(3_000_001)
+        assert arrives(c1, c2, data)
+        assert arrives(c2, c1, data)
+        assert lab.count(0, "captured") > 3_000_000 / 1438
+
+
+@sandboxed
+def test_a_container_with_a_larger_mtu_is_told_the_effective_one() -> None:
+    with meshed(container_mtu=9000) as lab:
+        c1, c2 = lab.containers
+        # Segments that would be cut too large: c1 learns, and c2 from the MSS that c1 then offers.
+        data = os.urandom(1_000_001)
+        assert arrives(c1, c2, data)
+        assert lab.count(0, "too_large_with_df") > 0
+        assert arrives(c2, c1, data)
+        # Does not fit and says DF: the answer comes from the overlay, then from c2's own kernel.
+        assert "mtu = 1438" in ping(c2, c1.address, "-M", "do", "-s", "3000")
+        assert "essage too long" in ping(c2, c1.address, "-M", "do", "-s", "1411")
+        assert "1 received" in ping(c2, c1.address, "-M", "do", "-s", "1410")
+        assert lab.count(1, "fragmentation_needed_sent") == 1
+
+
+@sandboxed
+def test_large_datagrams_without_df_arrive_whole() -> None:
+    with meshed(container_mtu=9000) as lab:
+        c1, c2 = lab.containers
+        assert "1 received" in ping(c1, c2.address)
+        with c2.entered():
+            receiver = socket.socket(type=socket.SOCK_DGRAM)
+        with c1.entered():
+            sender = socket.socket(type=socket.SOCK_DGRAM)
+        with receiver, sender:
+            receiver.bind((str(c2.address), 5000))
+            receiver.settimeout(5)
+            sender.setsockopt(socket.IPPROTO_IP, 10, 0)  # IP_MTU_DISCOVER, DONT
+            for size in (1, 1410, 1411, 4000, 8972, 20000, 65507):
+                data = os.urandom(size)
+                sender.sendto(data, (str(c2.address), 5000))
+                assert receiver.recv(1 << 17) == data
+        assert lab.count(0, "too_large") == lab.count(0, "too_large_with_df") == 0
+
+
+@sandboxed
+def test_a_jumbo_underlay_makes_jumbo_packets() -> None:
+    with meshed(mtu=9000) as lab:
+        c1, c2 = lab.containers
+        assert "1 received" in ping(c1, c2.address, "-M", "do", "-s", str(8938 - 28))
+        assert arrives(c1, c2, os.urandom(10_000_001))
+        assert lab.count(0, "datagrams_sent") < 10_000_000 / 8000
+
+
+@sandboxed
+def test_broadcasts_and_multicasts_reach_every_host_once() -> None:
+    with meshed(hosts=3) as lab:
+        c1, *others = lab.containers
+        receivers = []
+        for container in others:
+            with container.entered():
+                receiver = socket.socket(type=socket.SOCK_DGRAM)
+            receiver.bind(("0.0.0.0", 5000))
+            receiver.settimeout(5)
+            membership = socket.inet_aton("224.1.2.3") + container.address.packed
+            receiver.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+            receivers.append(receiver)
+        with c1.entered():
+            sender = socket.socket(type=socket.SOCK_DGRAM)
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, c1.address.packed)
+        messages = [b"one", b"two", b"three"]
+        for message, to in zip(messages, ("10.32.0.255", "224.1.2.3", "10.32.0.255"), strict=True):
+            sender.sendto(message, (to, 5000))
+        for receiver in receivers:
+            assert [receiver.recv(100) for _ in messages] == messages
+            receiver.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                receiver.recv(100)
+
+
+# -- what the wire shows ---------------------------------------------------------------------------
+
+
+@sandboxed
+def test_each_datagram_is_one_the_original_router_would_take() -> None:
+    """A bulk transfer, seen by a plain UDP socket, which knows nothing of trains."""
+    lab = Lab(underlay.describe(None, hosts=2))
+    lab.give_addresses(IPv4Network("10.211.55.0/24"), first=3, gateway=1)
+    h1, h2 = lab.hosts
+    name, peer = bytes.fromhex("7a0000000001"), bytes.fromhex("7a0000000002")
+    with h1.entered():
+        overlay = SleeveOverlay(name=name, tap=_TAP, bind=h1.address, clock=lambda: 0.0)
+    container = attach(h1, _TAP, mtu=1438)
+    with h2.entered():
+        listener = socket.socket(type=socket.SOCK_DGRAM)
+        sniffer = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    listener.bind((str(h2.address), 6783))
+    sniffer.bind(("eth0", 3))
+    for receiver in (listener, sniffer):
+        receiver.setblocking(False)
+    with h1.entered():
+        overlay.add(
+            peer, connection_uid=1, remote=(str(h2.address), 6783), outbound=True,
+            send_control=lambda _subtag, _data: None, on_established=lambda: None,
+            on_dead=lambda _reason: None,
+        )  # fmt: skip
+        overlay.set_routes({peer: peer}, {name: [peer]})
+        overlay.control(peer, sleeve.ESTABLISHED, b"")
+        overlay.control(peer, sleeve.FRAGMENTATION_TEST_RECEIVED, b"")
+        overlay.control(peer, sleeve.MTU_VERIFIED, sleeve.encode_mtu(1438))
+    assert overlay.mtu(peer) == 1438
+
+    stranger = b"\x02" * 6
+    container.configure(
+        ["ip", "neigh", "add", "10.32.0.9", "lladdr", stranger.hex(":"), "dev", "ethwe"]
+    )
+    with container.entered():
+        sender = socket.socket(type=socket.SOCK_DGRAM)
+    sizes = [10, 1400, 1400, 1400, 300, 1410, 1410]
+    sender.setsockopt(socket.IPPROTO_IP, 10, 2)  # DF
+    for size in sizes:
+        sender.sendto(bytes([size % 251]) * size, ("10.32.0.9", 7))
+    sender.setsockopt(socket.IPPROTO_IP, 10, 0)
+    sender.sendto(b"without DF", ("10.32.0.9", 7))
+    overlay.ready(overlay.files()[0])
+
+    datagrams = received(listener)
+    carried = []
+    for datagram in datagrams:
+        assert datagram[:6] == name
+        inside, whole = sleeve.decode(memoryview(datagram))
+        assert whole
+        assert all((c.source, c.destination) == (name, peer) for c in inside)
+        if sleeve.decode_special(inside[0].frame) is None:
+            assert len(datagram) <= 1472
+            carried += [bytes(c.frame) for c in inside]
+    # The last, without DF, went into a datagram of its own.
+    assert [len(frame) - 42 for frame in carried] == [*sizes, 10]
+    assert carried[1][42:] == bytes([1400 % 251]) * 1400
+    specials = [sleeve.decode_special(memoryview(d)[20:]) for d in datagrams]
+    assert sleeve.Heartbeat(1) in specials
+    assert sleeve.FragmentationTest() in specials
+    assert sleeve.MtuProbe(1438) in specials
+
+    # On the wire a frame with DF is in a packet with DF, and others are not.
+    flags = {True: set[int](), False: set[int]()}
+    for packet in received(sniffer):
+        for inner in decode_packet(packet).inner:
+            if inner.protocol == 17 and inner.payload:
+                flags[inner.payload == b"without DF"].add(packet[20] & 0x40)
+    assert flags == {False: {0x40}, True: {0}}
+    overlay.close()
+
+
+def received(source: socket.socket) -> list[bytes]:
+    packets = []
+    while True:
+        try:
+            packets.append(source.recv(1 << 17))
+        except BlockingIOError:
+            return packets
