@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -295,15 +296,32 @@ def report(
     markdown: Annotated[bool, typer.Option("--markdown", help="Markdown.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON.")] = False,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write there instead of to stdout.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write there instead of to stdout: FILE.html is a page with charts, FILE.md "
+            "Markdown, FILE.json JSON, anything else tables.",
+        ),
     ] = None,
     _debug: Debug = False,
 ) -> Job:
-    """Redo tables from records, and compare several."""
+    """Redo tables, charts and the page from records, and compare several."""
+    form = _report_form(markdown=markdown, as_json=as_json, output=output)
+    return partial(_report, result, form=form, output=output)
+
+
+_FORMS = {".html": "html", ".htm": "html", ".md": "markdown", ".json": "json"}
+
+
+def _report_form(*, markdown: bool, as_json: bool, output: Path | None) -> str:
+    """What a report is written as: what an option says, or the name of its file."""
     if markdown and as_json:
         raise UsageError("--markdown and --json exclude each other")
-    form = "markdown" if markdown else "json" if as_json else "text"
-    return partial(_report, result, form=form, output=output)
+    named = _FORMS.get(output.suffix.lower()) if output else None
+    asked = "markdown" if markdown else "json" if as_json else None
+    if asked and named and asked != named:
+        raise UsageError(f"--{asked} does not go with {output}: the name says {named}")
+    return asked or named or "text"
 
 
 # -------------------------------------------------------------------------------------------- run
@@ -321,28 +339,45 @@ def _run(request: Request, *, results: Path, as_json: bool) -> int:
     catalog.find(names[0])
     _require_writable(results)
     screen = Screen(sys.stderr if as_json else sys.stdout)
-    records: list[RunRecord] = []
+    started_at = datetime.now(UTC)
+    found: dict[Path, RunRecord] = {}
     statuses = []
     for each in requests:
         try:
-            record = _run_one(each, results, screen)
+            record, folder = _run_one(each, results, screen)
         except XlabError as error:
             if not several:
                 raise
             _print_error(f"xlab: {each.scenario}: {error}")
             statuses.append(error.exit_status)
         else:
-            records.append(record)
+            found[folder / "run.json"] = record
             statuses.append({"passed": 0, "failed": 1, "skipped": 3}[record.status])
     if several:
-        screen.closing(records)
+        screen.closing(list(found.values()))
     if as_json:
-        data = [record.to_dict() for record in records]
+        data = [record.to_dict() for record in found.values()]
         _print_json(data if several else data[0])
+    _write_page(found, screen, together=(results, started_at) if several else None)
     return min(statuses, key=_WORST_FIRST.index)
 
 
-def _run_one(request: Request, results: Path, screen: Screen) -> RunRecord:
+def _write_page(
+    found: Mapping[Path, RunRecord], screen: Screen, *, together: tuple[Path, datetime] | None
+) -> None:
+    """The report at the end: in a folder of its own, or beside the only record if that ran."""
+    from xlab.report import files
+
+    if together and found:
+        results, started_at = together
+        screen.written(files.together(results, found, started_at))
+    elif not together:
+        for file, record in found.items():
+            if record.status != "skipped":
+                screen.written(files.beside(file, record))
+
+
+def _run_one(request: Request, results: Path, screen: Screen) -> tuple[RunRecord, Path]:
     from xlab import runner
 
     def watch(event: Mapping[str, Any]) -> None:
@@ -354,7 +389,7 @@ def _run_one(request: Request, results: Path, screen: Screen) -> RunRecord:
     with screen.running(request.scenario):
         record, folder = runner.run(request, results=results, watch=watch)
         screen.finished(record, folder)
-    return record
+    return record, folder
 
 
 def _requests(request: Request, names: Sequence[str]) -> list[Request]:
@@ -497,10 +532,11 @@ def _report(results: Sequence[Path], *, form: str, output: Path | None) -> int:
         if form == "json":
             data = [report.to_data(file, record) for file, record in records.items()]
             _write(_json_text(data if len(data) > 1 else data[0]), output)
-        elif form == "markdown":
-            from xlab.report import markdown
+        elif form in ("markdown", "html"):
+            from xlab.report import markdown, page
 
-            _write(markdown.render(shown), output)
+            render = markdown.render if form == "markdown" else page.render
+            _write(render(records, base=output.parent if output else Path()), output)
         else:
             _write_tables(shown, output)
     return errors[0].exit_status if errors else 0

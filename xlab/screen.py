@@ -130,6 +130,10 @@ class Screen:
         for remark in tables.remarks(results):
             self._block("-", Text(remark), style="none", indent=0, label_width=2)
 
+    def written(self, page: Path) -> None:
+        """Where the report is."""
+        self._block("report", Text(str(page)))
+
     def report(self, results: Sequence[RunRecord]) -> None:
         """Records by themselves: the closing table, then the figures and broken claims of each."""
         self.closing(results)

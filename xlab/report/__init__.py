@@ -1,8 +1,11 @@
-"""What records say, for people: figures, tables, Markdown.
+"""What records say, for people: figures, tables, Markdown, a page.
 
-    records ──> figures.py   medians and paired ratios by metric
-                tables.py    the same as columns of text        ──> screen.py (a terminal)
-                text.py      how a figure or a path is worded    ──> markdown.py
+    records ──> figures.py    medians and paired ratios by metric
+                tables.py     the same as columns of text             ──> screen.py (a terminal)
+                text.py       how a figure or a path is worded         ──> markdown.py
+                prose.py      the verdict, how it was measured         ──> page.py, page.css
+                topology.py   hosts, addresses, the way of a packet        charts.py (matplotlib)
+                published.py  what others measured                         picture.py (SVG)
 
 Nothing here measures, builds or draws on a terminal, and nothing is read but records.
 """
@@ -23,17 +26,24 @@ from xlab.report.figures import datapath_class, figures
 def find(paths: Iterable[Path]) -> list[Path]:
     """The record files meant: each path a run.json, a folder with one, or a folder of such folders.
 
-    Sorted by name within a folder, which is by time; raises RecordError for a folder without any.
+    Sorted by name within a folder, which is by time.  A folder that holds a report on records
+    elsewhere is passed over beside others; raises RecordError for any other folder without records.
     """
     found: dict[Path, None] = {}
+    reports = []
     for path in paths:
         if not path.is_dir() or (path / "run.json").exists():
             found[path / "run.json" if path.is_dir() else path] = None
             continue
         inside = [file for file in sorted(path.glob("*/run.json")) if _is_result(file)]
+        if (path / "report.html").exists() and not inside:
+            reports.append(path)
+            continue
         if not inside:
             raise RecordError(f"{path}: no run.json here or in the folders in it")
         found.update(dict.fromkeys(inside))
+    if reports and not found:
+        raise RecordError(f"{reports[0]}: a report; name the folders of the records it is about")
     return list(found)
 
 

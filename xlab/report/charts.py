@@ -16,6 +16,7 @@ matplotlib is imported where it draws: it costs a quarter of a second.
 from __future__ import annotations
 
 import io
+import logging
 import math
 import warnings
 import xml.etree.ElementTree as ET
@@ -135,6 +136,8 @@ def latency(records: Sequence[RunRecord]) -> Chart | None:
 
 def draw(chart: Chart, name: str) -> Html:
     """The chart as an SVG element; `name` is unique in its page, and begins the ids in it."""
+    # Without a cache folder of its own matplotlib says so, to somebody who has not heard of it.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -180,11 +183,11 @@ def _chart(
     records: Sequence[RunRecord], blank: Chart, bar: Callable[[RunRecord, Route], Bar]
 ) -> Chart | None:
     panels = []
-    groups = tables.groups(records)
-    for kind, members in groups:
+    named = dict(zip(map(id, records), tables.names(records), strict=True))
+    for kind, members in tables.groups(records):
         ran = [record for record in members if record.status != "skipped"]
         bars = [
-            Group(_heading(record, ran), (bar(record, "method"), bar(record, "control")))
+            Group(named[id(record)], (bar(record, "method"), bar(record, "control")))
             for record in ran
         ]
         if any(each.points.spread for group in bars for each in group.bars):
@@ -196,25 +199,6 @@ def _chart(
 
 def _panel_title(kind: DatapathClass) -> str:
     return f"{kind} datapath"
-
-
-def _heading(record: RunRecord, among: Sequence[RunRecord]) -> str:
-    """The scenario; its settings too where several are of one scenario, and else its time."""
-    name = text.plain(record.scenario)
-    alike = [other for other in among if other.scenario == record.scenario]
-    if len(alike) < 2:
-        return name
-    settings = _settings(record)
-    if settings and [_settings(other) for other in alike].count(settings) == 1:
-        return f"{name}  {settings}"
-    return f"{name}  {text.plain(record.started_at)}"
-
-
-def _settings(record: RunRecord) -> str:
-    settings = record.parameters.get("settings")
-    if not isinstance(settings, dict):
-        return ""
-    return text.plain(" ".join(f"{name}={value}" for name, value in settings.items()))
 
 
 def _bar(record: RunRecord, route: Route, points: Points, band: Range | None) -> Bar:

@@ -7,15 +7,13 @@ the page, coloured by page.css, so that they follow the reader's light or dark s
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from urllib.parse import quote
 
 from xlab.record import Claim, RunRecord
-from xlab.report import charts, picture, prose, tables, text
+from xlab.report import charts, links, picture, prose, tables, text
 from xlab.report.charts import Chart
 from xlab.report.markup import Child, Html, join, tag
 from xlab.report.published import in_words, published
@@ -26,7 +24,6 @@ from xlab.report.topology import topology, way
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STYLE = Path(__file__).with_name("page.css")
 _CHINESE = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]+")
-_RAW_FILE = re.compile(r"raw/([A-Za-z0-9][\w.+-]*)")
 
 
 def render(records: Mapping[Path, RunRecord], *, base: Path) -> str:
@@ -73,13 +70,11 @@ def render(records: Mapping[Path, RunRecord], *, base: Path) -> str:
 
 
 def _header(records: Sequence[RunRecord], found: prose.Verdict) -> Html:
-    links = [("#summary", "Summary")]
+    targets = [("#summary", "Summary")]
     if _drawn(records):
-        links.append(("#figures", "Charts"))
-    links += [
-        (f"#run-{number}", text.plain(record.scenario)) for number, record in enumerate(records, 1)
-    ]
-    links += [("#environment", "Environment"), ("#data", "Raw data")]
+        targets.append(("#figures", "Charts"))
+    targets += [(f"#run-{n}", name) for n, name in enumerate(tables.names(records), 1)]
+    targets += [("#environment", "Environment"), ("#data", "Raw data")]
     return tag(
         "header",
         tag("p", f"Cross-host container networking · {_when(records)}", class_="kicker"),
@@ -94,7 +89,7 @@ def _header(records: Sequence[RunRecord], found: prose.Verdict) -> Html:
         else None,
         tag(
             "nav",
-            tag("ul", [tag("li", tag("a", said, href=target)) for target, said in links]),
+            tag("ul", [tag("li", tag("a", said, href=target)) for target, said in targets]),
             aria_label="Sections",
         ),
     )
@@ -103,9 +98,10 @@ def _header(records: Sequence[RunRecord], found: prose.Verdict) -> Html:
 def _summary(records: Sequence[RunRecord], anchors: Mapping[int, str]) -> Html:
     parts: list[Child] = [tag("h2", "Summary")]
     members = [members for _, members in tables.groups(records)]
-    for content, rows in zip(tables.overview(records), members, strict=True):
-        parts.append(_table(content, links=[f"#{anchors[id(record)]}" for record in rows]))
-    parts.append(tag("p", tables.LEGEND, class_="small"))
+    for content, rows in zip(tables.glance(records), members, strict=True):
+        parts.append(_table(content, targets=[f"#{anchors[id(record)]}" for record in rows]))
+    if any(record.measurements for record in records):
+        parts.append(tag("p", tables.LEGEND, class_="small"))
     return tag("section", *parts, class_="card", id="summary")
 
 
@@ -196,10 +192,9 @@ def _sources(records: Sequence[RunRecord]) -> Html | None:
 
 
 def _run(file: Path, record: RunRecord, anchor: str, base: Path) -> Html:
-    settings = record.parameters.get("settings")
     facts = [
         "" if record.status == "skipped" else record.environment.datapath,
-        *(f"{k}={v}" for k, v in (settings if isinstance(settings, dict) else {}).items()),
+        *(f"{name}={value}" for name, value in tables.settings_of(record).items()),
         f"{text.seconds(record.timings_s.total)} in all",
     ]
     reason = record.reason if record.status != "passed" else ""
@@ -284,10 +279,10 @@ def _path(file: Path, record: RunRecord, base: Path) -> Html:
     for name, said, good in prose.path_facts(record):
         mark = None if good is None else tag("b", "✓ " if good else "✗ ", class_=_quality(good))
         pairs.append((name, join(mark, said)))
-    captured = _RAW_FILE.match(proof.evidence)
-    if captured:
-        link = tag("a", captured[0], href=_link(file.parent / captured[0], base))
-        pairs.append(("capture", join(link, proof.evidence[captured.end() :])))
+    capture = links.capture(record)
+    if capture:
+        link = tag("a", capture, href=links.relative(file.parent / capture, base))
+        pairs.append(("capture", join(link, proof.evidence.removeprefix(capture))))
     elif proof.evidence:
         pairs.append(("evidence", proof.evidence))
     title = "proved" if proof.proved and proof.negative_control else "NOT proved"
@@ -369,11 +364,11 @@ def _data(records: Mapping[Path, RunRecord], base: Path) -> Html:
 
 
 def _files(file: Path, record: RunRecord, base: Path) -> Html:
-    names = sorted(set(_raw_names(record)))
+    names = links.raw_files(record)
     return join(
         tag(
             "p",
-            tag("a", f"{file.parent.name}/{file.name}", href=_link(file, base)),
+            tag("a", f"{file.parent.name}/{file.name}", href=links.relative(file, base)),
             f" {record.scenario}, {record.started_at}",
         ),
         tag(
@@ -382,7 +377,7 @@ def _files(file: Path, record: RunRecord, base: Path) -> Html:
             tag(
                 "ul",
                 [
-                    tag("li", tag("a", name, href=_link(file.parent / "raw" / name, base)))
+                    tag("li", tag("a", name, href=links.relative(file.parent / "raw" / name, base)))
                     for name in names
                 ],
                 class_="files",
@@ -393,21 +388,10 @@ def _files(file: Path, record: RunRecord, base: Path) -> Html:
     )
 
 
-def _raw_names(record: RunRecord) -> Iterator[str]:
-    """Files under raw/ that the record names; no other path comes out of here."""
-    if record.path:
-        yield from _RAW_FILE.findall(record.path.evidence)
-    for m in record.measurements:
-        listed = m.detail.get("raw")
-        for name in listed if isinstance(listed, list) else ():
-            if isinstance(name, str) and _RAW_FILE.fullmatch(f"raw/{name}"):
-                yield name
-
-
 # ------------------------------------------------------------------------------------------ parts
 
 
-def _table(content: Table, *, links: Sequence[str] = ()) -> Html:
+def _table(content: Table, *, targets: Sequence[str] = ()) -> Html:
     """A table whose rows become blocks on a narrow screen; its first column names the row."""
     labels = _labels(content)
     head = tag(
@@ -427,7 +411,7 @@ def _table(content: Table, *, links: Sequence[str] = ()) -> Html:
     )
     rows = []
     for number, cells in enumerate(content.rows):
-        name: Child = tag("a", cells[0], href=links[number]) if links else cells[0]
+        name: Child = tag("a", cells[0], href=targets[number]) if targets else cells[0]
         data = [
             tag(
                 "td",
@@ -511,11 +495,6 @@ def _spoken(said: str) -> Html:
         pieces += [said[end : match.start()], tag("span", match[0], lang="zh")]
         end = match.end()
     return join(*pieces, said[end:])
-
-
-def _link(target: Path, base: Path) -> str:
-    """A relative address, which holds wherever both are moved together."""
-    return quote(os.path.relpath(target, base))
 
 
 def _when(records: Sequence[RunRecord]) -> str:

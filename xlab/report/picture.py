@@ -97,21 +97,23 @@ def _site(site: Site, *, y: int, upright: bool, proved: bool) -> Html:
             if part.name:
                 link(x + width / 2, distance, _LINK_H, on_path=part.on_path)
         distance += _LINK_H
-    on_path_x = _LANE
     if site.bridge:
         rows.append(_bar(site.bridge, place(_BAR_H, distance)))
         distance += _BAR_H
     if site.between:
-        row, row_links, on_path_x = _between(site, place(_PART_H, distance + _LINK_H), proved)
-        enters = _LANE if not site.between[0].on_path else _centre(site.between, 0)
-        link(enters, distance, _LINK_H, on_path=True)
-        if enters == _LANE and not site.between[0].on_path:
+        top = place(_PART_H, distance + _LINK_H)
+        bypassed = not site.between[0].on_path
+        link(_centre(site.between, 0), distance, _LINK_H, on_path=not bypassed)
+        if bypassed:
             link(_LANE, distance, _LINK_H + _PART_H, on_path=True)
-            link(_centre(site.between, 0), distance, _LINK_H, on_path=False)
+        links.extend(_joints(site.between, top, proved=proved))
+        rows.extend(
+            _box(part, _centre(site.between, i) - _part_width(site.between) / 2, top,
+                 _part_width(site.between), _PART_H)
+            for i, part in enumerate(site.between)
+        )  # fmt: skip
         distance += _LINK_H + _PART_H
-        rows.extend(row)
-        links.extend(row_links)
-    link(on_path_x, distance, _LINK_H, on_path=_any_on_path(site))
+    link(_LANE, distance, _LINK_H, on_path=_any_on_path(site))
     distance += _LINK_H
     rows.append(_bar(site.interface, place(_BAR_H, distance)))
     title_y = y + 17 if upright else y + height - 8
@@ -136,37 +138,24 @@ def _containers(site: Site) -> list[tuple[Part, float, float]]:
     return [(part, _LEFT + i * (width + gap), width) for i, part in enumerate(parts)]
 
 
-def _between(site: Site, y: int, proved: bool) -> tuple[list[Html], list[Html], float]:
-    """Parts side by side, joined; and where the way of the packets leaves them."""
-    boxes = [
-        _box(part, _edge(site.between, i), y, _part_width(site.between), _PART_H)
-        for i, part in enumerate(site.between)
-    ]
-    links = [
+def _joints(parts: Sequence[Part], y: int, *, proved: bool) -> list[Html]:
+    """What joins parts that stand side by side."""
+    middle = y + _PART_H / 2
+    return [
         _line(
-            [
-                (_centre(site.between, i), y + _PART_H / 2),
-                (_centre(site.between, i + 1), y + _PART_H / 2),
-            ],
+            [(_centre(parts, i), middle), (_centre(parts, i + 1), middle)],
             on_path=part.on_path,
             proved=proved,
         )
-        for i, part in enumerate(site.between[:-1])
+        for i, part in enumerate(parts[:-1])
     ]
-    return boxes, links, _LANE
-
-
-def _edge(parts: Sequence[Part], number: int) -> float:
-    """The left edge of a part; the last is centred on the lane, unless the lane passes it by."""
-    if not parts[0].on_path:
-        return _LEFT + number * (_part_width(parts) + 14)
-    return _centre(parts, number) - _part_width(parts) / 2
 
 
 def _centre(parts: Sequence[Part], number: int) -> float:
+    """Where a part stands: the last one on the lane, or all of them left of it if it passes by."""
     width = _part_width(parts)
     if not parts[0].on_path:
-        return _edge(parts, number) + width / 2
+        return _LEFT + number * (width + 14) + width / 2
     return _LANE - (len(parts) - 1 - number) * (width + 26)
 
 
@@ -191,13 +180,14 @@ def _box(part: Part, x: float, y: int, width: float, height: int) -> Html:
     """A container or a port: its name, and beneath it its address."""
     middle = x + width / 2
     room = int(width / 6.4)
+    name = f"{part.name} · {part.interface}" if part.interface else part.name
     if not part.name:
         words = [_words(middle, y + height / 2 + 4, part.note, "p-note", anchor="middle")]
     elif not part.note:
-        words = [_words(middle, y + height / 2 + 4, text.cut(part.name, room), "p-name", anchor="middle")]
+        words = [_words(middle, y + height / 2 + 4, text.cut(name, room), "p-name", anchor="middle")]
     else:
         words = [
-            _words(middle, y + height / 2 - 3, text.cut(part.name, room), "p-name", anchor="middle"),
+            _words(middle, y + height / 2 - 3, text.cut(name, room), "p-name", anchor="middle"),
             _words(middle, y + height / 2 + 12, text.cut(part.note, room), "p-note", anchor="middle"),
         ]
     return join(_shape(part, x, y, width, height), *words)
@@ -245,15 +235,14 @@ def _frame(shown: Topology, y: int) -> Html:
     """One frame as it crosses the wire: each header with its length, then what is inside."""
     inside = f"IP ≤ {shown.effective_mtu}" if shown.effective_mtu else "IP"
     cells = [(_SHORT.get(name, name), f"{size}", "p-outer") for name, size in shown.headers]
-    cells.append((inside, "", "p-inner"))
+    cells.append((inside, "bytes each", "p-inner"))
     widths = [max(_width(name), _width(size)) + 9 for name, size, _ in cells]
     drawn = []
     x = float(_LEFT)
     for (name, size, kind), width in zip(cells, widths, strict=True):
         drawn.append(tag("rect", x=x, y=y, width=width, height=_HEADER_H, class_=f"p-cell {kind}"))
         drawn.append(_words(x + width / 2, y + 14, name, "p-small", anchor="middle"))
-        if size:
-            drawn.append(_words(x + width / 2, y + _HEADER_H + 13, size, "p-tiny", anchor="middle"))
+        drawn.append(_words(x + width / 2, y + _HEADER_H + 13, size, "p-tiny", anchor="middle"))
         x += width
     return join(drawn)
 

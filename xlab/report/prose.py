@@ -107,8 +107,8 @@ def environment(records: Sequence[RunRecord]) -> list[Fact]:
     facts = []
     for name, say in topics.items():
         values: dict[str, list[str]] = {}
-        for record in records:
-            values.setdefault(text.plain(say(record)), []).append(text.plain(record.scenario))
+        for record, owner in zip(records, tables.names(records), strict=True):
+            values.setdefault(text.plain(say(record)), []).append(owner)
         if list(values) != [""]:
             facts.append(Fact(name, _with_owners(values)))
     return facts
@@ -149,7 +149,8 @@ def _headline(
 ) -> str:
     held = sum(claim.holds for record in records for claim in record.claims)
     total = sum(len(record.claims) for record in records)
-    names = ", ".join(dict.fromkeys(text.plain(r.scenario) for r in by_status[worst]))
+    named = zip(records, tables.names(records), strict=True)
+    names = ", ".join(name for record, name in named if record.status == worst)
     if worst == "passed":
         subject = names if len(records) == 1 else f"All {len(records)} scenarios"
         verb = "works" if len(records) == 1 else "work"
@@ -163,7 +164,7 @@ def _headline(
 
 def _found(records: Sequence[RunRecord]) -> Iterator[str]:
     """The figures that matter most, a method a sentence."""
-    for record in records:
+    for record, name in zip(records, tables.names(records), strict=True):
         found = figures(record)
         tcp, rtt = (find(found, metric) for metric in ("tcp_bits_per_second", "icmp_rtt_ms"))
         said = []
@@ -172,10 +173,7 @@ def _found(records: Sequence[RunRecord]) -> Iterator[str]:
         if rtt and rtt.to_baseline:
             said.append(f"{text.ratio(rtt.to_baseline)} × their round-trip time")
         if said and record.scenario != "baseline":
-            yield (
-                f"{text.plain(record.scenario)}: {' and '.join(said)} "
-                f"({datapath_class(record)} datapath)."
-            )
+            yield f"{name}: {' and '.join(said)} ({datapath_class(record)} datapath)."
 
 
 def _doubts(records: Sequence[RunRecord]) -> Iterator[str]:

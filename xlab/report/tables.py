@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from xlab.record import Route, RunRecord
 from xlab.report import text
@@ -53,6 +54,46 @@ def overview(records: Sequence[RunRecord]) -> list[Table]:
     return [
         _overview(members, f"{kind} datapath" if len(found) > 1 else "") for kind, members in found
     ]
+
+
+def glance(records: Sequence[RunRecord]) -> list[Table]:
+    """The closing table for a page that tells of each path elsewhere, and has room for `names`."""
+    named = dict(zip(map(id, records), names(records), strict=True))
+    found = []
+    for table, (_, members) in zip(overview(records), groups(records), strict=True):
+        titles = [column.title for column in table.columns]
+        path, end = titles.index("path"), titles.index("datapath") + 1
+        rows = [
+            (named[id(record)], *row[1:path], text.proved(record.path), *row[path + 1 : end])
+            for record, row in zip(members, table.rows, strict=True)
+        ]
+        found.append(Table(table.columns[:end], tuple(rows), table.title))
+    return found
+
+
+def names(records: Sequence[RunRecord]) -> list[str]:
+    """The scenario of each record, with what tells it from others of that scenario.
+
+    Those are the settings in which they differ, and the time where these do not suffice.
+    """
+    named = []
+    for record in records:
+        alike = [other for other in records if other.scenario == record.scenario]
+        differing = [
+            key
+            for key in settings_of(record)
+            if len({str(settings_of(other).get(key)) for other in alike}) > 1
+        ]
+        name = " ".join(
+            [record.scenario, *(f"{key}={settings_of(record)[key]}" for key in differing)]
+        )
+        same = [
+            other
+            for other in alike
+            if all(settings_of(other).get(k) == settings_of(record)[k] for k in differing)
+        ]
+        named.append(text.plain(name if len(same) == 1 else f"{name} {record.started_at[:19]}"))
+    return named
 
 
 def groups(records: Sequence[RunRecord]) -> list[tuple[DatapathClass, list[RunRecord]]]:
@@ -147,9 +188,14 @@ def _overview(records: Sequence[RunRecord], title: str) -> Table:
 
 def which(record: RunRecord) -> str:
     """What tells a record from others of its scenario: its settings, and when it was made."""
-    settings = record.parameters.get("settings") or {}
-    given = [f"{name}={value}" for name, value in settings.items()]
+    given = [f"{name}={value}" for name, value in settings_of(record).items()]
     return text.plain(" ".join([*given, record.started_at]))
+
+
+def settings_of(record: RunRecord) -> dict[str, Any]:
+    """The scenario's options; empty where a record has something else in their place."""
+    settings = record.parameters.get("settings")
+    return settings if isinstance(settings, dict) else {}
 
 
 def heading(record: RunRecord) -> str:

@@ -34,6 +34,8 @@ class Part:
     note: str = ""
     #: Whether the packets of the proof pass it.
     on_path: bool = True
+    #: A container's interface, where it is not the one every container has.
+    interface: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,9 @@ class _Method:
 
     bridge: Part
     between: tuple[Part, ...]
-    interface: str = ""
+    eth0: str = ""
+    #: What the method adds to a container.
+    container_interface: str = ""
     #: Whether the proof is of containers; otherwise of the hosts themselves.
     of_containers: bool = True
 
@@ -94,8 +98,16 @@ _METHODS: dict[tuple[str, Encapsulation], _Method] = {
     ("ovs-gre", "none"): _Method(
         Part("br0"), (Part("obr0", "OVS", on_path=False), Part("gre", "bypassed", on_path=False))
     ),
-    ("weave", "sleeve"): _Method(Part("weave", "bridge"), (Part("weave router", "UDP port 6783"),)),
-    ("weave", "vxlan"): _Method(Part("weave", "bridge"), (Part("vxlan-6784", "VXLAN, UDP 6784"),)),
+    ("weave", "sleeve"): _Method(
+        Part("weave", "bridge"),
+        (Part("weave router", "UDP port 6783"),),
+        container_interface="ethwe",
+    ),
+    ("weave", "vxlan"): _Method(
+        Part("weave", "bridge"),
+        (Part("vxlan-6784", "UDP port 6784"),),
+        container_interface="ethwe",
+    ),
 }
 
 #: Up to the inner IP packet; their sum is the record's `overhead_bytes` and the outer Ethernet.
@@ -148,8 +160,8 @@ def wire_kind(encapsulation: Encapsulation) -> str:
     return {
         "none": "plain IP",
         "gre": "GRE, IP protocol 47",
-        "vxlan": "VXLAN, UDP",
-        "geneve": "Geneve, UDP 6081",
+        "vxlan": "VXLAN over UDP",
+        "geneve": "Geneve over UDP",
         "sleeve": "sleeve, UDP 6783",
     }[encapsulation]
 
@@ -176,7 +188,12 @@ def _site(
     shown = containers if containers <= CONTAINERS_SHOWN else CONTAINERS_SHOWN - 1
     of_containers = method is None or method.of_containers
     parts = tuple(
-        Part(f"c{i}", known.get(f"{name}/c{i}", ""), on_path=of_containers and i == 1)
+        Part(
+            f"c{i}",
+            known.get(f"{name}/c{i}", ""),
+            on_path=of_containers and i == 1,
+            interface=method.container_interface if method else "",
+        )
         for i in range(1, shown + 1)
     )
     bridge = None
@@ -186,7 +203,7 @@ def _site(
         address = known.get(f"{name} {method.bridge.name}", "")
         bridge = Part(method.bridge.name, address or method.bridge.note, method.bridge.on_path)
         between = tuple(_numbered(part, peers) for part in method.between)
-        note = method.interface
+        note = method.eth0
     own = known.get(f"{name} eth0", "")
     return Site(
         name=name,

@@ -1,0 +1,42 @@
+"""From a report to the files it is about: relative, and to nothing outside a record's folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from xlab.record import RunRecord
+
+_RAW_FILE = re.compile(r"raw/([A-Za-z0-9][\w.+-]*)", re.ASCII)
+
+
+def relative(target: Path, base: Path) -> str:
+    """The address of a file for a report in the folder `base`; it holds while both move together.
+
+    On different file systems too: neither needs to be there.
+    """
+    return quote(os.path.relpath(target.absolute(), base.absolute()), errors="surrogateescape")
+
+
+def capture(record: RunRecord) -> str:
+    """The capture of the path's proof, "raw/path.pcap", if the proof names one."""
+    named = _RAW_FILE.match(record.path.evidence) if record.path else None
+    return named[0] if named else ""
+
+
+def raw_files(record: RunRecord) -> list[str]:
+    """The names of files under raw/ that the record mentions."""
+    return sorted(set(_mentioned(record)))
+
+
+def _mentioned(record: RunRecord) -> Iterator[str]:
+    if record.path:
+        yield from _RAW_FILE.findall(record.path.evidence)
+    for m in record.measurements:
+        listed = m.detail.get("raw")
+        for name in listed if isinstance(listed, list) else ():
+            if isinstance(name, str) and _RAW_FILE.fullmatch(f"raw/{name}"):
+                yield name
