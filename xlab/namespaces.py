@@ -2,9 +2,9 @@
 
     pid 1 of the sandbox ──┬── thread in h1's namespaces ── vfork ── ping
                            ├── thread in h2/c1's ── a socket made here belongs to h2/c1 for good
-                           └── descriptors: (net, mnt, uts) of every node
+                           └── descriptors: (net, uts) of every node, (mnt, pid) of the inhabited
 
-A node costs no process: a thread unshares, keeps the three descriptors and goes home.  (Pinning a
+A node costs no process: a thread unshares, keeps the descriptors and goes home.  (Pinning a
 mount namespace by bind mount instead fails at random with EINVAL on some kernels.)  A child
 inherits the namespaces of the thread that starts it, so running a program "in" a node needs no
 helper either.
@@ -12,10 +12,13 @@ helper either.
 
 from __future__ import annotations
 
+import dataclasses
+import fcntl
 import os
+import resource
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -25,15 +28,19 @@ from xlab.netlink import Rtnl
 
 @dataclass(frozen=True, slots=True)
 class Namespaces:
-    """Open descriptors of a node's namespaces; `pid` once the node has an init process."""
+    """Open descriptors of a node's namespaces; where there is none the controller's own is meant.
+
+    `mnt` and `pid` come with the first program: a mount namespace is a copy of every mount, and
+    most nodes of a large lab never run any.
+    """
 
     net: int
-    mnt: int
     uts: int
+    mnt: int | None = None
     pid: int | None = None
 
     def close(self) -> None:
-        for descriptor in (self.net, self.mnt, self.uts, self.pid):
+        for descriptor in (self.net, self.uts, self.mnt, self.pid):
             if descriptor is not None:
                 os.close(descriptor)
 
@@ -46,6 +53,9 @@ class _ThreadState(threading.local):
 
 
 _thread = _ThreadState()
+
+#: Descriptors of 1,000 hosts with two containers each, at 8 bytes apiece.
+_ROOM = 16384
 _home: Namespaces | None = None
 
 
@@ -53,35 +63,45 @@ def remember_home() -> None:
     """Take the calling thread's namespaces as those to return to; once, when pid 1 starts."""
     global _home
     _home = current()
+    _make_room_for_descriptors()
 
 
 def current() -> Namespaces:
     """Descriptors of the calling thread's namespaces, as they are now."""
     return Namespaces(
         net=_open("/proc/thread-self/ns/net"),
-        mnt=_open("/proc/thread-self/ns/mnt"),
         uts=_open("/proc/thread-self/ns/uts"),
+        mnt=_open("/proc/thread-self/ns/mnt"),
         pid=_open("/proc/thread-self/ns/pid_for_children"),
     )
 
 
-def create(hostname: str) -> tuple[Namespaces, Rtnl]:
-    """New network, mount and UTS namespaces with `lo` up, and the rtnetlink socket of the first."""
+def create(hostname: str, *, prepare: Callable[[], None] = lambda: None) -> tuple[Namespaces, Rtnl]:
+    """New network and UTS namespaces with `lo` up, and the rtnetlink socket of the former.
+
+    `prepare` runs in them before anything else does.
+    """
     _unshare_working_directory()
-    syscalls.unshare(syscalls.CLONE_NEWNET | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS)
+    syscalls.unshare(syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS)
     try:
         namespaces = Namespaces(
-            net=_open("/proc/thread-self/ns/net"),
-            mnt=_open("/proc/thread-self/ns/mnt"),
-            uts=_open("/proc/thread-self/ns/uts"),
+            net=_open("/proc/thread-self/ns/net"), uts=_open("/proc/thread-self/ns/uts")
         )
         socket.sethostname(hostname)
+        prepare()
         rtnl = Rtnl()
     finally:
         _go(_thread.stack[-1] if _thread.stack else home())
     with rtnl.batch() as batch:
         batch.set_up("lo")
     return namespaces, rtnl
+
+
+def with_own_mounts(namespaces: Namespaces) -> Namespaces:
+    """The same with a mount namespace, a copy of the one they were in."""
+    with entered(namespaces):
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        return dataclasses.replace(namespaces, mnt=_open("/proc/thread-self/ns/mnt"))
 
 
 @contextmanager
@@ -112,10 +132,12 @@ def _go(namespaces: Namespaces) -> None:
     syscalls.setns(namespaces.net, syscalls.CLONE_NEWNET)
     syscalls.setns(namespaces.uts, syscalls.CLONE_NEWUTS)
     pid = namespaces.pid if namespaces.pid is not None else home().pid
+    mnt = namespaces.mnt if namespaces.mnt is not None else home().mnt
     assert pid is not None
+    assert mnt is not None
     syscalls.setns(pid, syscalls.CLONE_NEWPID)
     # Last: it also moves the thread's root and working directory.
-    syscalls.setns(namespaces.mnt, syscalls.CLONE_NEWNS)
+    syscalls.setns(mnt, syscalls.CLONE_NEWNS)
 
 
 def _unshare_working_directory() -> None:
@@ -123,6 +145,16 @@ def _unshare_working_directory() -> None:
     # with no other (EINVAL otherwise, setns(2)).  A new thread shares its creator's, so this is
     # asked for every time; for a thread that is alone already the kernel does nothing.
     syscalls.unshare(syscalls.CLONE_FS)
+
+
+def _make_room_for_descriptors() -> None:
+    """Grow the table of descriptors now, while one thread uses it.
+
+    The kernel doubles it when it is full, and among threads that waits for every CPU to pass a
+    quiet state (expand_fdtable, synchronize_rcu): some 5 ms, at 64, 128, 256 … descriptors.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(fcntl.fcntl(home().net, fcntl.F_DUPFD_CLOEXEC, min(limit, _ROOM) - 1))
 
 
 def _open(path: str) -> int:

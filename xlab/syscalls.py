@@ -29,8 +29,11 @@ MS_REC = 16384
 MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 
-#: The same number on every architecture that Linux 5.12 and later runs on.
-_SYS_MOUNT_SETATTR = 442
+#: The same numbers on every architecture that Linux 5.12 and later runs on.
+_SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_MOUNT_SETATTR = 430, 431, 432, 442
+_FSOPEN_CLOEXEC, _FSMOUNT_CLOEXEC = 1, 1
+_FSCONFIG_CMD_CREATE = 6
+_MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV, _MOUNT_ATTR_NOEXEC = 2, 4, 8
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_RDONLY = 1
@@ -76,6 +79,33 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
         data.encode() or None,
         subject=target,
     )
+
+
+def detached_mount(kind: str) -> int:
+    """A new instance of a file system that is mounted nowhere, by its descriptor (fsmount(2))."""
+    context = _call(
+        "syscall", ctypes.c_long(_SYS_FSOPEN), kind.encode(), ctypes.c_uint(_FSOPEN_CLOEXEC)
+    )
+    try:
+        _call(
+            "syscall",
+            ctypes.c_long(_SYS_FSCONFIG),
+            ctypes.c_int(context),
+            ctypes.c_uint(_FSCONFIG_CMD_CREATE),
+            None,
+            None,
+            ctypes.c_int(0),
+        )
+        attributes = _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV | _MOUNT_ATTR_NOEXEC
+        return _call(
+            "syscall",
+            ctypes.c_long(_SYS_FSMOUNT),
+            ctypes.c_int(context),
+            ctypes.c_uint(_FSMOUNT_CLOEXEC),
+            ctypes.c_uint(attributes),
+        )
+    finally:
+        os.close(context)
 
 
 def make_read_only(path: str) -> None:

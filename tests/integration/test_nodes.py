@@ -206,8 +206,8 @@ def test_a_closed_node_is_gone_with_all_that_ran_in_it() -> None:
     assert process.wait(10) == -signal.SIGKILL
     # Its network namespace is freed a little later, and its end of the cable with it.
     processes.wait_until(lambda: h1.interfaces() == ["lo"], timeout_s=30, awaited="the veth's end")
-    # net, mnt, uts, pid and the netlink socket
-    assert len(names_in("/proc/self/fd")) == descriptors - 5
+    # net, uts, mnt, pid, the folder of its settings and the netlink socket
+    assert len(names_in("/proc/self/fd")) == descriptors - 6
 
 
 @sandboxed

@@ -302,8 +302,7 @@ class Docker:
                 peer_mac=container.mac,
                 master=self.bridge,
             )
-        container.add_address("eth0", container.interface_address)
-        container.add_route("default", via=pool.gateway, dev="eth0")
+        container.add_address("eth0", container.interface_address, gateway=pool.gateway)
 
     def _unplug(self, container: Container) -> None:
         """Take the container's interface away, and end what runs in it.

@@ -108,6 +108,9 @@ class Lab:
             for link in underlay.uplinks
             if not (ovs == "userspace" and isinstance(self._nodes[link.b.node], Host))
         )
+        with self.wire.rtnl.batch() as batch:
+            for switch in underlay.switches:
+                batch.set_up(switch)
         conditioned = [
             link
             for link in (*underlay.uplinks, *underlay.trunks)
@@ -191,8 +194,8 @@ class Lab:
         """
         self.gateway.add_address("eth0", _interface(subnet, gateway))
         for host in self.hosts:
-            host.add_address("eth0", _interface(subnet, first + host.number - 1))
-            host.add_route("default", via=subnet[gateway], dev="eth0")
+            own = _interface(subnet, first + host.number - 1)
+            host.add_address("eth0", own, gateway=subnet[gateway])
 
     def add_yardstick(self) -> tuple[Node, Node]:
         """Two plain hosts, veth and nothing else, on the switches of the first host and the last.
@@ -246,9 +249,13 @@ class Lab:
     # -- building ----------------------------------------------------------------------------------
 
     def _build_switches(self) -> None:
+        """Down as yet: for every port that joins a bridge that is up the kernel visits all others.
+
+        (br_port_state_selection, net/bridge/br_stp.c.)
+        """
         with self.wire.rtnl.batch() as batch:
             for switch in self.underlay.switches:
-                batch.add_bridge(switch)
+                batch.add_bridge(switch, up=False)
             for trunk in self.underlay.trunks:
                 batch.add_veth(
                     trunk.a.interface,
