@@ -4,6 +4,9 @@ Pid 1 inherits every orphan, so it must reap children it did not start; `subproc
 hand wants to wait for its own.  Both at once lose exit statuses.  Here one place reaps everything
 (`reap`, called by the controller's loop on SIGCHLD) and hands the status to the `Process` it
 belongs to.  Output goes to memory files instead of pipes: nothing fills up, nothing needs a reader.
+
+A process beside pid 1 in which somebody else's code runs has no orphans, but children that are not
+ours to reap: there a thread waits for each of ours (`reap_only_own`).
 """
 
 from __future__ import annotations
@@ -102,7 +105,30 @@ class Process:
 
 
 _lock = threading.Lock()
-_running: dict[int, Process] = {}
+#: Who is told the wait status, by process number.
+_told: dict[int, Callable[[int], None]] = {}
+_reaps_everything = True
+
+
+def reap_only_own() -> None:
+    """In this process only programs started by `spawn` are reaped, and `reap` is not called."""
+    global _reaps_everything
+    _reaps_everything = False
+
+
+def reaps_everything() -> bool:
+    """Whether `reap` takes every child's status here, so that none may wait for its own."""
+    return _reaps_everything
+
+
+@contextmanager
+def births() -> Iterator[dict[int, Callable[[int], None]]]:
+    """Start a child meanwhile, and enter who is to be told its wait status, by its number.
+
+    It holds `reap` off, which else could take a status before its owner is known.
+    """
+    with _lock:
+        yield _told
 
 
 def reap() -> None:
@@ -115,9 +141,18 @@ def reap() -> None:
                 return
             if pid == 0:
                 return
-            process = _running.pop(pid, None)
-            if process is not None:
-                process._end(status)
+            told = _told.pop(pid, None)
+            if told is not None:
+                told(status)
+
+
+def _reap_one(pid: int) -> None:
+    """Wait for one child and tell whom its status belongs to."""
+    # It stays a zombie until the lock is held, so that nobody signals another process's number.
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    with _lock:
+        _, status = os.waitpid(pid, 0)
+        _told.pop(pid)(status)
 
 
 def spawn(
@@ -139,20 +174,19 @@ def spawn(
         source = _memory_file("stdin")
         os.write(source, stdin)
         os.lseek(source, 0, os.SEEK_SET)
-    environment = {**os.environ, "LC_ALL": "C", "PATH": _search_path(), **(env or {})}
+    environment = {**os.environ, "LC_ALL": "C", "PATH": search_path(), **(env or {})}
     try:
         with entered(namespaces) if namespaces else nullcontext():
             if new_pid_namespace:
                 syscalls.unshare(syscalls.CLONE_NEWPID)
-            # The lock keeps `reap` from taking a status before its owner is known.  All our
-            # descriptors are close-on-exec, so nothing needs closing in the child.
-            with _lock:
+            # All our descriptors are close-on-exec, so nothing needs closing in the child.
+            with births() as told:
                 popen = subprocess.Popen(
                     argv, stdin=source, stdout=out, stderr=err, env=environment, close_fds=False,
                     start_new_session=True,
                 )  # fmt: skip
                 process = Process(popen, node=node, argv=argv, out=out, err=err)
-                _running[popen.pid] = process
+                told[popen.pid] = process._end
     except OSError as error:
         os.close(out)
         os.close(err)
@@ -163,6 +197,8 @@ def spawn(
     finally:
         if isinstance(stdin, bytes):
             os.close(source)
+    if not _reaps_everything:
+        threading.Thread(target=_reap_one, args=(process.pid,), daemon=True).start()
     return process
 
 
@@ -231,7 +267,7 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float, awaited: str)
 
 def find_program(name: str, remedy: str = "") -> str:
     """The path of a program the lab needs; CapabilityError, with the remedy, if it is missing."""
-    path = shutil.which(name, path=_search_path())
+    path = shutil.which(name, path=search_path())
     if path is None:
         raise CapabilityError(f"`{name}` is not installed", remedy)
     return path
@@ -242,7 +278,8 @@ def command_line(argv: Sequence[str]) -> str:
     return shlex.join(argv)
 
 
-def _search_path() -> str:
+def search_path() -> str:
+    """Where programs are looked for."""
     # An ordinary user's PATH lacks the folders that hold ip, tcpdump and ovs-vswitchd on Debian.
     return os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
 
