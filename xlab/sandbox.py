@@ -176,6 +176,61 @@ def _listen(name: str) -> socket.socket:
     return listener
 
 
+def join(lab: Sandbox, keep: Sequence[Path]) -> None:
+    """Go on inside: what returns is a new process, in which nodes of the sandbox can be made.
+
+    The calling process stays outside, waits for that one, takes the sandbox down and ends with its
+    status.  `keep` is what the sandbox was launched with.  Only for a process with one thread.
+    """
+    rootless, folder = os.geteuid() != 0, Path.cwd()
+    opened = {
+        flag: os.open(f"/proc/{lab.pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+        for kind, flag in _JOINED.items()
+        if rootless or flag != syscalls.CLONE_NEWUSER
+    }
+    # The first two are for the one that stays outside, too.  The PID namespace holds for its
+    # children only: a process keeps its number for life.
+    for flag in (syscalls.CLONE_NEWUSER, syscalls.CLONE_NEWPID):
+        if flag in opened:
+            syscalls.setns(opened[flag], flag)
+            os.close(opened.pop(flag))
+    # Ctrl-C is for the one inside, which decides what comes of it.
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    inside = os.fork()
+    if inside:
+        _, status = os.waitpid(inside, 0)
+        lab.close()
+        code = os.waitstatus_to_exitcode(status)
+        os._exit(code if code >= 0 else 128 - code)
+    signal.signal(signal.SIGINT, interrupt)
+    for flag, descriptor in opened.items():
+        syscalls.setns(descriptor, flag)
+        os.close(descriptor)
+    os.chdir(folder if folder.is_dir() else "/")
+    _kept.extend(_hidden(keep))
+    settle(rootless=rootless)
+
+
+#: In this order: the user namespace gives the right to the others.
+_JOINED = {
+    "user": syscalls.CLONE_NEWUSER,
+    "pid": syscalls.CLONE_NEWPID,
+    "net": syscalls.CLONE_NEWNET,
+    "uts": syscalls.CLONE_NEWUTS,
+    "ipc": syscalls.CLONE_NEWIPC,
+    "mnt": syscalls.CLONE_NEWNS,
+}
+
+
+def settle(*, rootless: bool) -> None:
+    """The calling process, which is inside, may make nodes there, and do the machine no harm."""
+    _raise_descriptor_limit()
+    namespaces.remember_home()
+    if not rootless:
+        for capability in _DROPPED_CAPABILITIES:
+            syscalls.drop_from_bounding_set(capability)
+
+
 # -- the launcher: between the caller and pid 1 ----------------------------------------------------
 
 
@@ -229,17 +284,13 @@ def _first_process(
         _shed_descriptors(channel, listener)
         _default_signals()
         syscalls.set_process_name("xlab")
-        _raise_descriptor_limit()
         _private_mounts(keep, rootless=rootless)
         socket.sethostname("xlab")
-        namespaces.remember_home()
+        settle(rootless=rootless)
         rtnl = Rtnl()
         with rtnl.batch() as batch:
             batch.set_up("lo")
         rtnl.close()
-        if not rootless:
-            for capability in _DROPPED_CAPABILITIES:
-                syscalls.drop_from_bounding_set(capability)
         _send(channel, ready=True)
         if listener:
             channel.close()
