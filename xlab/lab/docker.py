@@ -89,9 +89,9 @@ class Container(Node):
         self.exit_code = process.wait(threading.TIMEOUT_MAX)
         self.on_exit(self)
 
-    def _inhabited(self) -> Namespaces:
+    def inhabited(self) -> Namespaces:
         self._require_running()
-        return super()._inhabited()
+        return super().inhabited()
 
     def _furnish(self) -> None:
         # Before the private folders are mounted: they must stay writable.

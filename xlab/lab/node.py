@@ -104,7 +104,7 @@ class Node:
         return processes.run(
             argv,
             node=self.name,
-            namespaces=self._inhabited(),
+            namespaces=self.inhabited(),
             timeout_s=timeout_s,
             check=check,
             stdin=stdin,
@@ -115,11 +115,11 @@ class Node:
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None
     ) -> AbstractContextManager[Process]:
         """A program that runs in the node while the context does."""
-        return processes.running(argv, node=self.name, namespaces=self._inhabited(), env=env)
+        return processes.running(argv, node=self.name, namespaces=self.inhabited(), env=env)
 
     def spawn(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Process:
         """A program that runs until it ends, is stopped, or the node's init dies: for daemons."""
-        return processes.spawn(argv, node=self.name, namespaces=self._inhabited(), env=env)
+        return processes.spawn(argv, node=self.name, namespaces=self.inhabited(), env=env)
 
     def configure(self, argv: Sequence[str], *, stdin: bytes | None = None) -> Completed:
         """Run a configuration tool in the node's network namespace alone: no mounts, no init."""
@@ -128,6 +128,16 @@ class Node:
     def entered(self) -> AbstractContextManager[None]:
         """The calling thread is in the node: sockets made inside belong to it for good."""
         return namespaces.entered(self.namespaces)
+
+    def inhabited(self) -> Namespaces:
+        """The node's namespaces, a PID namespace with a living init among them.
+
+        What a program of the node is started in.
+        """
+        with self._lock:
+            if self._init is None or self._init.poll() is not None:
+                self._init = self._start_first_process(["catatonit", "-P"])
+            return self.namespaces
 
     def make_folder(self, path: str) -> None:
         """A folder in the node's own /run or /tmp, with those above it."""
@@ -277,13 +287,6 @@ class Node:
 
     def _network_only(self) -> Namespaces:
         return Namespaces(net=self.namespaces.net, uts=namespaces.home().uts)
-
-    def _inhabited(self) -> Namespaces:
-        """The node's namespaces, a PID namespace with a living init among them."""
-        with self._lock:
-            if self._init is None or self._init.poll() is not None:
-                self._init = self._start_first_process(["catatonit", "-P"])
-            return self.namespaces
 
     def _start_first_process(self, argv: Sequence[str]) -> Process:
         self._furnish_once()
