@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
+from itertools import islice
 
 from xlab.checks import Checks
 from xlab.errors import UsageError
@@ -139,8 +140,10 @@ def build(lab: Lab, plan: Plan, size: Size, settings: Settings, check: Checks) -
         holds=r"eth0\s+veth[\s\S]*docker0'?: No such file",
     )
     for host in (h1, h2):
-        check_range(check, host, plan)
-    check.addresses_are_distinct(lab.containers)
+        check_range(check, host, plan, settings["docker"])
+    check.addresses_are_distinct(
+        [*lab.containers, *lab.hosts, lab.gateway], "containers, hosts and gateway"
+    )
     check.reaches_outside(c1)
     check.reaches(c1, h2, f"{c1} reaches the other host {h2}")
     check.reaches(c1, far, f"{c1} reaches {far} on the other host")
@@ -160,17 +163,30 @@ def build(lab: Lab, plan: Plan, size: Size, settings: Settings, check: Checks) -
     )
 
 
-def check_range(check: Checks, host: Host, plan: Plan) -> None:
+def check_range(check: Checks, host: Host, plan: Plan, docker: str) -> None:
     """Containers have addresses from their host's --fixed-cidr, its very first one included."""
     fixed_cidr = plan.ranges[host.number - 1]
     if fixed_cidr is None:
         return
-    inside = IPv4Network(fixed_cidr)
+    inside, why = (
+        IPv4Network(fixed_cidr),
+        "gives addresses from its first on (the notes count from .65)",
+    )
+    if not inside.subnet_of(plan.subnet):
+        # Docker 26 takes the host part of such a range, 28 none of it.
+        host_part = int(inside.network_address) & int(plan.subnet.hostmask)
+        inside, why = (
+            IPv4Network((plan.subnet[host_part], inside.prefixlen)),
+            "serves as an offset into the subnet",
+        )
+        if docker == "28":
+            inside, why = plan.subnet, "is ignored by Docker 28: addresses come from all the subnet"
+    allocatable = (a for a in inside if a not in (plan.subnet[0], host.address))
     addresses = [container.address for container in host.containers]
     check.equal(
         f"{host}-addresses-from-fixed-cidr",
-        f"{host}: addresses come from {fixed_cidr}, from {inside[0]} on (the notes count from .65)",
-        expected=[str(inside[i]) for i in range(len(addresses))],
+        f"{host}: --fixed-cidr {fixed_cidr} {why}",
+        expected=[str(address) for address in islice(allocatable, len(addresses))],
         observed=[str(address) for address in addresses],
     )
 

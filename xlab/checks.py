@@ -169,7 +169,7 @@ class Checks:
 
     # -- addresses ---------------------------------------------------------------------------------
 
-    def addresses_are_distinct(self, nodes: Iterable[Node]) -> None:
+    def addresses_are_distinct(self, nodes: Iterable[Node], what: str = "containers") -> None:
         """No two of `nodes` have the same address."""
         with self._timed():
             owners: dict[IPv4Address, list[str]] = {}
@@ -180,7 +180,7 @@ class Checks:
             listing = "; ".join(f"{a}: {', '.join(names)}" for a, names in list(shared.items())[:5])
             self._add(
                 "addresses-never-collide",
-                f"no two of the {total} containers have the same address",
+                f"no two of the {total} {what} have the same address",
                 expected=f"{total} different addresses",
                 observed=f"{len(owners)} different addresses"
                 + (f"; shared: {listing}" if shared else ""),

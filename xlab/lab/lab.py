@@ -193,6 +193,7 @@ class Lab:
         `first` and `gateway` count from the subnet's own address: 10.211.55.0/24, 3 is 10.211.55.3.
         """
         self.gateway.add_address("eth0", _interface(subnet, gateway))
+        self.gateway.prefer_address(subnet[gateway])
         for host in self.hosts:
             own = _interface(subnet, first + host.number - 1)
             host.add_address("eth0", own, gateway=subnet[gateway])
