@@ -268,43 +268,63 @@ class Imposed:
 
 
 def impose(
-    wire: Node, uplink: str, conditions: LinkConditions, backend: Backend, *, mtu: int = 1500
+    wire: Node,
+    uplink: str,
+    conditions: LinkConditions,
+    backend: Backend,
+    *,
+    back: LinkConditions | None = None,
+    mtu: int = 1500,
 ) -> Imposed:
     """Put `conditions` on the link whose end `uplink` is, in both directions.
 
+    With `back` they are those of what comes in at `uplink`, and `back` those of what leaves by it.
     `uplink` is in the switches' namespace `wire`, its other side a host or another switch; it is
     taken out of its bridge, if it has one.  The caller makes `Imposed.port`, which is up, a port of
     the switch in its stead, and calls `switch_off` for the host's own interface.  Everything made
-    lives as long as `wire`.  Raises CommandError if `ip`, `tc` or `ethtool` fails, DaemonError if
-    the delay line does not start.
+    lives as long as `wire`, or until `lift`.  Raises CommandError if `ip`, `tc` or `ethtool` fails,
+    DaemonError if the delay line does not start.
     """
     if backend is Backend.NONE:
         return Imposed(backend, uplink)
     names = _Names(uplink)
-    offloads_off: tuple[str, ...] = _SEGMENTATION if conditions.loss_ratio else ()
+    returning = conditions if back is None else back
+    offloads_off: tuple[str, ...] = ()
+    if conditions.loss_ratio or returning.loss_ratio:
+        offloads_off = _SEGMENTATION
     if backend is Backend.DELAY_LINE:
         offloads_off += _TUNNEL_SEGMENTATION
-        argv = delay_line_argv(uplink, names.inner, conditions, mtu=mtu)
+        argv = delay_line_argv(uplink, names.inner, conditions, back=back, mtu=mtu)
         commands = [*_batch(wire, "ip", _cut(names, mtu))]
         commands += _switch_off(wire, names.port, offloads_off)
         line = _start_line(wire, argv)
         return Imposed(backend, names.port, line, (*commands, command_line(argv)), offloads_off)
-    discipline = (
-        netem_arguments(conditions, mtu=mtu)
-        if backend is Backend.NETEM
-        else tbf_arguments(conditions, mtu=mtu)
-    )
+    arguments = netem_arguments if backend is Backend.NETEM else tbf_arguments
+    disciplines = [
+        f"qdisc replace dev {name} root {arguments(wanted, mtu=mtu)}"
+        for name, wanted in ((uplink, returning), (names.inner, conditions))
+        if wanted
+    ]
     commands = [
         *_batch(wire, "ip", _cut(names, mtu)),
-        *_batch(
-            wire,
-            "tc",
-            [f"qdisc replace dev {name} root {discipline}" for name in (uplink, names.inner)],
-        ),
+        *_batch(wire, "tc", disciplines),
         *_batch(wire, "ip", _bridge(names)),
     ]
     commands += _switch_off(wire, names.port, offloads_off)
     return Imposed(backend, names.port, None, tuple(commands), offloads_off)
+
+
+def lift(wire: Node, uplink: str, imposed: Imposed) -> None:
+    """Undo `impose`: the link is without conditions, `uplink` up and in no bridge."""
+    if imposed.backend is Backend.NONE:
+        return
+    if imposed.line is not None:
+        imposed.line.stop()
+    else:
+        if any(line.startswith(f"tc qdisc replace dev {uplink} ") for line in imposed.commands):
+            _batch(wire, "tc", [f"qdisc del dev {uplink} root"])
+        _batch(wire, "ip", [f"link del {_Names(uplink).joint}"])
+    _batch(wire, "ip", [f"link del {imposed.port}"])
 
 
 def switch_off(node: Node, interface: str, imposed: Imposed) -> tuple[str, ...]:
@@ -436,22 +456,32 @@ def queue_bytes(conditions: LinkConditions, *, mtu: int) -> float:
     return max(rate / 8 * queue_s, 100.0 * frame_bytes)
 
 
-def delay_line_argv(a: str, b: str, conditions: LinkConditions, *, mtu: int) -> list[str]:
+def delay_line_argv(
+    a: str, b: str, conditions: LinkConditions, *, back: LinkConditions | None = None, mtu: int
+) -> list[str]:
     """The delay line, run as a file of its own: no site-packages, nothing of ours on its path."""
     argv = [sys.executable, "-I", "-S", delay_line.__file__, a, b]
     argv += ["--frame-bytes", str(mtu + _FRAME_OVERHEAD_BYTES)]
+    argv += _delay_line_options(conditions, mtu=mtu)
+    if back is not None:
+        argv += ["--back", *_delay_line_options(back, mtu=mtu)]
+    return argv
+
+
+def _delay_line_options(conditions: LinkConditions, *, mtu: int) -> list[str]:
     options = {
         "--delay-ms": conditions.delay_ms,
         "--jitter-ms": conditions.jitter_ms,
         "--loss-ratio": conditions.loss_ratio,
         "--rate-bits-per-second": conditions.rate_bits_per_second,
     }
+    given = []
     for option, value in options.items():
         if value:
-            argv += [option, f"{value:.15g}"]
+            given += [option, f"{value:.15g}"]
     if conditions.rate_bits_per_second:
-        argv += ["--queue-bytes", f"{queue_bytes(conditions, mtu=mtu):.0f}"]
-    return argv
+        given += ["--queue-bytes", f"{queue_bytes(conditions, mtu=mtu):.0f}"]
+    return given
 
 
 # -- measuring -------------------------------------------------------------------------------------

@@ -5,8 +5,10 @@
 
     python -m xlab.lab.delay_line IF_A IF_B [--delay-ms D] [--jitter-ms J] [--loss-ratio L]
            [--rate-bits-per-second R [--queue-bytes Q]] [--frame-bytes F] [--seed N]
+           [--back OPTIONS]
 
 Forwards between two interfaces of its network namespace, which must be up and serve nothing else.
+What comes in at IF_B is treated as the options behind --back say, without it like the rest.
 Prints "ready" when both are bound, and when it is told to end (SIGTERM) one line of JSON: what has
 become of the packets of each side (`Direction.counters`).
 
@@ -341,28 +343,30 @@ class _Stop(BaseException):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    there, separator, back = _split(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(there)
+    returning = _parser().parse_args([options.a, options.b, *back]) if separator else options
 
-    def direction(name: str) -> Direction:
+    def direction(name: str, wanted: argparse.Namespace) -> Direction:
         seed = None if options.seed is None else f"{options.seed} {name}"
         return Direction(
-            delay_s=options.delay_ms / 1e3,
-            jitter_s=options.jitter_ms / 1e3,
-            loss_ratio=options.loss_ratio,
-            rate_bits_per_second=options.rate_bits_per_second,
-            queue_bytes=options.queue_bytes,
+            delay_s=wanted.delay_ms / 1e3,
+            jitter_s=wanted.jitter_ms / 1e3,
+            loss_ratio=wanted.loss_ratio,
+            rate_bits_per_second=wanted.rate_bits_per_second,
+            queue_bytes=wanted.queue_bytes,
             chance=random.Random(seed).random,
         )
 
     def stop(_signum: int, _frame: object) -> None:
         raise _Stop
 
-    from_a, from_b = direction("a"), direction("b")
+    from_a, from_b = direction("a", options), direction("b", returning)
     # The kernel may wake us 50 microseconds late unless told otherwise, prctl(2).
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(1), 0, 0, 0)
     try:
         # Where packets are lost, end points cut segments themselves.
-        segments = not options.loss_ratio
+        segments = not (options.loss_ratio or returning.loss_ratio)
         a = Interface(options.a, frame_bytes=options.frame_bytes, segments=segments)
         b = Interface(options.b, frame_bytes=options.frame_bytes, segments=segments)
     except OSError as error:
@@ -377,6 +381,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from_b.missed += b.dropped()
         _say(json.dumps({options.a: from_a.counters(), options.b: from_b.counters()}))
     return 0
+
+
+def _split(arguments: Sequence[str]) -> tuple[Sequence[str], bool, Sequence[str]]:
+    """Before and behind --back, and whether it is there."""
+    if "--back" not in arguments:
+        return arguments, False, ()
+    place = list(arguments).index("--back")
+    return arguments[:place], True, arguments[place + 1 :]
 
 
 def _parser() -> argparse.ArgumentParser:
