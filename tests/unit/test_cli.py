@@ -138,6 +138,7 @@ def xlab(
         (["report"], "Missing argument"),
         (["report", "nowhere"], "nowhere: No such file or directory"),
         (["report", ".", "--markdown", "--json"], "exclude each other"),
+        (["report", ".", "--json", "--output", "x.html"], "the name says html"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_is_right(
@@ -431,7 +432,7 @@ def test_any_encoding_of_stdout_will_do(encoding: str) -> None:
     assert "+ 3/3" in table.stdout
     assert table.stderr == ""
     data = xlab("report", str(folder), "--json", environment=environment, encoding=encoding)
-    assert len(json.loads(data.stdout)) == 7
+    assert len(json.loads(data.stdout)) == len(list(folder.glob("*/run.json")))
 
 
 # --------------------------------------------------------------------------------- other commands
@@ -473,23 +474,94 @@ def test_report_of_one_record_is_an_object_and_of_several_an_array(capsys: Captu
     assert cli.main(["report", one, "--json"]) == 0
     assert json_of(capsys)["scenario"] == "bridge"
     assert cli.main(["report", str(folder), "--json"]) == 0
-    assert len(json_of(capsys)) == 7
+    assert len(json_of(capsys)) == len(list(folder.glob("*/run.json")))
 
 
 def test_report_writes_tables_markdown_and_json_to_stdout_or_a_file(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
     folder = str(ROOT / "tests" / "data" / "records")
-    for option, start in ((None, "kernel datapath"), ("--markdown", "### kernel"), ("--json", "[")):
+    for option, start in ((None, "kernel datapath"), ("--markdown", "# ✗"), ("--json", "[")):
         arguments = ["report", folder, *([option] if option else [])]
         assert cli.main(arguments) == 0
         output = capsys.readouterr().out
         assert output.startswith(start)
-        assert cli.main([*arguments, "--output", str(tmp_path / "out")]) == 0
+        assert cli.main([*arguments, "--output", "out"]) == 0
         assert capsys.readouterr().out == ""
         assert (tmp_path / "out").read_text(encoding="utf-8") == output
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [("a.html", "<!doctype html>"), ("a.md", "# ✓"), ("a.json", "{"), ("a.txt", "scenario")],
+)
+def test_the_name_of_its_file_says_what_a_report_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, start: str
+) -> None:
+    record.save(fake.sample("bridge"), tmp_path / "results" / "a run", {})
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["report", "results/a run", "--output", name]) == 0
+    written = (tmp_path / name).read_text(encoding="utf-8")
+    assert written.startswith(start)
+    if name in ("a.html", "a.md"):
+        assert "results/a%20run/raw/path.pcap" in written
+
+
+def test_a_run_leaves_a_page_beside_its_record_and_says_where(
+    runner: FakeRunner, capsys: Capture, tmp_path: Path
+) -> None:
+    assert cli.main(["run", "bridge"]) == 0
+    (folder,) = (tmp_path / "results").iterdir()
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["raw", "report.html", "report.md", "run.json"]
+    assert f"results/{folder.name}/report.html" in capsys.readouterr().out
+    assert 'href="raw/path.pcap"' in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_was_skipped_gets_no_page(runner: FakeRunner, tmp_path: Path) -> None:
+    runner.tells = {"bridge": "ovs-gre-skipped"}
+    assert cli.main(["run", "bridge"]) == 3
+    (folder,) = (tmp_path / "results").iterdir()
+    assert not (folder / "report.html").exists()
+
+
+def test_all_scenarios_end_with_one_page_in_a_folder_of_its_own(
+    runner: FakeRunner, capsys: Capture, tmp_path: Path
+) -> None:
+    assert cli.main(["run", "all", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert len(json.loads(captured.out)) == 3
+    (page,) = (tmp_path / "results").glob("*-all/report.html")
+    assert f"{page.parent.name}/report.html" in captured.err
+    assert sorted(path.name for path in page.parent.iterdir()) == ["report.html", "report.md"]
+    told = page.read_text(encoding="utf-8")
+    for record_folder in ("1-baseline", "2-bridge", "3-ovs-gre"):
+        assert f'href="../{record_folder}/run.json"' in told
+        assert not (tmp_path / "results" / record_folder / "report.html").exists()
+    # The report's folder is none of a record, so `xlab report results/*` passes it over.
+    everything = sorted(map(str, (tmp_path / "results").iterdir()))
+    assert cli.main(["report", *everything]) == 0
+    assert cli.main(["report", str(page.parent)]) == 2
+    assert "name the folders of the records" in capsys.readouterr().err
+
+
+def test_a_page_that_cannot_be_written_leaves_the_record_and_nothing_half_written(
+    runner: FakeRunner, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device", "report.html")
+
+    monkeypatch.setattr("xlab.report.page.render", full)
+    for scenario in ("bridge", "all"):
+        assert cli.main(["run", scenario]) == 1
+        assert "report.html: No space left on device" in capsys.readouterr().err
+    results = tmp_path / "results"
+    assert len(list(results.glob("*/run.json"))) == 4
+    assert not list(results.glob(".*"))
+    assert not list(results.glob("*-all"))
 
 
 def test_report_that_cannot_be_written_leaves_nothing(capsys: Capture, tmp_path: Path) -> None:

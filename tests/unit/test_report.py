@@ -14,8 +14,15 @@ from hypothesis import strategies as st
 from xlab import record, report
 from xlab.errors import RecordError
 from xlab.record import Measurement, Route, RunRecord
-from xlab.report import markdown, tables, text
-from xlab.report.figures import Spread, datapath_class, figures, find
+from xlab.report import markdown, prose, tables, text
+from xlab.report.figures import (
+    Spread,
+    datapath_class,
+    figures,
+    find,
+    ratio_points,
+    value_points,
+)
 
 RECORDS = Path(__file__).parent.parent / "data" / "records"
 
@@ -47,6 +54,11 @@ def measured(
 
 def with_measurements(*measurements: Measurement) -> RunRecord:
     return replace(sample("bridge"), measurements=measurements)
+
+
+def as_markdown(*records: RunRecord) -> str:
+    named = {Path(f"results/{i}/run.json"): each for i, each in enumerate(records, 1)}
+    return markdown.render(named, base=Path("results/all"))
 
 
 # ---------------------------------------------------------------------------------------- figures
@@ -123,6 +135,54 @@ def test_losses_are_not_put_in_proportion() -> None:
     assert figure.method is not None
 
 
+@pytest.mark.parametrize("metric", ["udp_bits_per_second", "udp_loss_ratio"])
+def test_udp_has_no_ratios_as_each_route_is_offered_a_rate_of_its_own(metric: str) -> None:
+    told = sample("weave")
+    figure = find(figures(told), metric)
+    assert figure is not None
+    assert figure.method is not None
+    assert figure.to_control is figure.to_baseline is None
+    label = text.label(metric)
+    table = tables.route_figures(told)
+    titles = [column.title for column in table.columns]
+    (row,) = (row for row in table.rows if row[0] == label)
+    assert [row[titles.index(title)] for title in ("× control", "× baseline")] == ["–", "–"]
+
+
+def test_what_udp_was_offered_is_said_beside_its_figures() -> None:
+    (note,) = tables.route_figures(sample("weave")).notes
+    assert note == (
+        "UDP has no ratios: each route was offered 90 % of its own TCP: method 950 Mbit/s, "
+        "control 9.30 Gbit/s (sent 4.20 Gbit/s), baseline 18.4 Gbit/s (sent 2.50 Gbit/s)"
+    )
+    figure = find(figures(sample("weave")), "udp_bits_per_second")
+    assert figure is not None
+    assert figure.offered_bits_per_second == {
+        "method": 0.95e9,
+        "control": 9.3e9,
+        "baseline": 18.4e9,
+    }
+
+
+@pytest.mark.parametrize("rate", ["fast", None, -1, 10**400, float("inf"), [], {}])
+def test_an_offered_rate_that_is_none_is_left_out(rate: object) -> None:
+    (first, *_) = (m for m in sample("weave").measurements if m.metric == "udp_bits_per_second")
+    (figure,) = figures(with_measurements(replace(first, detail={"offered_bits_per_second": rate})))
+    assert figure.offered_bits_per_second == {}
+
+
+def test_charts_get_every_round_and_every_sample() -> None:
+    told = with_measurements(
+        *(measured("method", i, v) for i, v in ((1, 2.0), (2, 6.0), (3, None))),
+        *(measured("baseline", i, v) for i, v in ((1, 1.0), (2, 2.0), (3, 1.0), (4, 0.0))),
+    )
+    ratios = ratio_points(told, "icmp_rtt_ms", "method")
+    assert (ratios.rounds, ratios.spread) == ((2.0, 3.0), Spread(2.5, None, 2))
+    values = value_points(told, "icmp_rtt_ms", "method")
+    assert (values.rounds, values.samples) == ((2.0, 6.0), (2.0, 6.0))
+    assert value_points(told, "icmp_rtt_ms", "control").spread is None
+
+
 def test_figures_come_in_a_fixed_order_and_unknown_metrics_last() -> None:
     record_ = sample("ovs-gre")
     later = replace(record_.measurements[0], metric="packets_reordered", unit="packets")
@@ -160,7 +220,7 @@ def test_any_rounds_give_a_report_without_invented_figures(
         assert min(values) <= found[0].method.median <= max(values)
     else:
         assert all(figure.method is None for figure in found)
-    assert markdown.render([told]).endswith("\n")
+    assert as_markdown(told).endswith("\n")
 
 
 def test_datapaths_are_told_apart_by_what_forwards_packets() -> None:
@@ -275,6 +335,36 @@ def test_runs_under_different_circumstances_are_not_to_be_compared() -> None:
     assert tables.remarks([bridge, skipped]) == ["bridge was skipped: no tun"]
 
 
+def test_records_are_named_by_what_tells_them_apart() -> None:
+    bridge = sample("bridge")
+    again = replace(bridge, started_at="2025-01-03T10:00:00.123+00:00")
+    names = ("ovs-gre", "ovs-gre-underlay", "weave", "baseline")
+    assert tables.names([sample(name) for name in names]) == [
+        "ovs-gre routes=tunnel",
+        "ovs-gre routes=underlay",
+        "weave",
+        "baseline",
+    ]
+    assert tables.names([bridge, again]) == [
+        "bridge 2025-01-02T09:00:15",
+        "bridge 2025-01-03T10:00:00",
+    ]
+    odd = replace(bridge, parameters={"settings": ["no", "object"]})
+    assert tables.names([odd]) == ["bridge"]
+    assert tables.which(odd) == bridge.started_at
+
+
+def test_at_a_glance_a_path_is_a_mark_and_a_count() -> None:
+    told = [sample(name) for name in ("bridge", "bridge-failed", "ovs-gre-skipped")]
+    (table,) = tables.glance(told)
+    assert [column.title for column in table.columns][-2:] == ["path", "datapath"]
+    assert [(row[0], row[-2]) for row in table.rows] == [
+        ("bridge 2025-01-02T09:00:15", "✓ plain 20/20"),
+        ("bridge fixed_cidr=off", "–"),
+        ("ovs-gre", "–"),
+    ]
+
+
 def test_what_failed_is_noted_with_its_route_and_what_the_probe_said() -> None:
     stalled = replace(measured("control", 1, None), detail={"error": "no data after 0.2 s"})
     table = tables.route_figures(
@@ -304,32 +394,126 @@ def test_a_ratio_whose_interval_spans_one_is_marked_indistinguishable() -> None:
 # ---------------------------------------------------------------------------- Markdown and JSON
 
 
+def test_markdown_begins_with_the_verdict_and_ends_with_the_data() -> None:
+    found = as_markdown(sample("ovs-gre"), sample("bridge-failed"))
+    lines = found.splitlines()
+    assert lines[0] == "# ✗ bridge failed; 1 of 2 passed"
+    titles = [line for line in lines if line.startswith("## ")]
+    assert titles == [
+        "## Summary",
+        "## ovs-gre: passed",
+        "## bridge: failed",
+        "## Environment",
+        "## How it was measured",
+        "## Raw data",
+    ]
+    assert "[1/run.json](../1/run.json)" in found
+    assert "capture: [raw/path.pcap](../1/raw/path.pcap)" in found
+
+
 def test_markdown_holds_the_overview_and_the_figures_of_every_record() -> None:
-    found = markdown.render([sample("ovs-gre"), sample("bridge-failed")])
+    found = as_markdown(sample("ovs-gre"), sample("bridge-failed"))
     lines = found.splitlines()
     assert "### kernel datapath" in lines
     assert "### userspace datapath" in lines
     assert (
         "| ovs-gre | ✓ 3/3 | 469 µs | 1.20 | 26.1 | 1.08 Gbit/s | 0.102 | 0.053 "
-        "| gre 20/20, gre0 cut: stops; healed: back | ovs 3.5.0 userspace (netdev) |"
+        "| ✓ gre 20/20 | ovs 3.5.0 userspace (netdev) |"
     ) in lines
     assert (
         "| TCP 1 stream | 1.08 Gbit/s | 1.04–1.10 | 10.6 Gbit/s | 19.9 Gbit/s "
         "| 0.102 | 0.098–0.103 | 0.053 | 0.052–0.056 |"
     ) in lines
+    assert "- negative control: ✓ gre0 cut: stops; healed: back" in lines
+
+
+def test_markdown_holds_every_claim_and_what_was_observed_where_one_does_not_hold() -> None:
+    told = sample("bridge-failed")
+    lines = as_markdown(told).splitlines()
+    for claim in told.claims[:3]:
+        assert f"- ✓ {claim.text} ({claim.stage})" in lines
     assert (
-        "- no two containers have one address (containers run): expected 4 different addresses, "
-        "observed 10.211.55.2 on h1/c1 and on h2/c1"
+        "- ✗ **no two containers have one address** (containers run): expected 4 different "
+        "addresses, observed 10.211.55.2 on h1/c1 and on h2/c1"
     ) in lines
 
 
 def test_every_row_of_a_markdown_table_has_as_many_cells_as_its_head() -> None:
-    nasty = replace(sample("bridge-failed"), scenario="a|b\nc", reason="*x* | <y>")
-    for table in markdown.render([sample("ovs-gre"), nasty]).split("\n\n"):
+    nasty = replace(sample("bridge-failed"), scenario="a|b\nc", reason="*x* | <y> &copy;")
+    for table in as_markdown(sample("ovs-gre"), nasty).split("\n\n"):
         rows = [line for line in table.splitlines() if line.startswith("|")]
         counts = {row.replace("\\|", "").count("|") for row in rows}
         assert len(counts) <= 1
-    assert "a\\|b c" in markdown.render([nasty])
+    assert "a\\|b c" in as_markdown(nasty)
+    assert "\\*x\\* \\| \\<y\\> \\&copy;" in as_markdown(nasty)
+
+
+# ---------------------------------------------------------------------------------------- verdict
+
+
+@pytest.mark.parametrize(
+    ("names", "status", "headline"),
+    [
+        (["bridge"], "passed", "bridge works: 4 of 4 claims hold, and its path is proved"),
+        (
+            ["baseline", "bridge", "ovs-gre"],
+            "passed",
+            "All 3 scenarios work: 8 of 8 claims hold, and every path is proved",
+        ),
+        (["bridge-failed"], "failed", "bridge failed"),
+        (["ovs-gre-skipped"], "skipped", "ovs-gre was skipped"),
+        (["baseline", "ovs-gre-skipped"], "skipped", "ovs-gre skipped; 1 of 2 passed"),
+        (
+            ["baseline", "ovs-gre-skipped", "bridge-failed"],
+            "failed",
+            "bridge failed; 1 of 3 passed",
+        ),
+    ],
+)
+def test_the_verdict_is_that_of_the_worst_record(
+    names: list[str], status: str, headline: str
+) -> None:
+    found = prose.verdict([sample(name) for name in names])
+    assert (found.status, found.headline) == (status, headline)
+
+
+def test_the_verdict_says_what_failed_then_what_was_found_then_how_far_to_trust_it() -> None:
+    findings = prose.verdict(
+        [sample(name) for name in ("ovs-gre", "bridge-failed", "bridge")]
+    ).findings
+    assert findings[0].startswith("bridge failed: “no two containers have one address”")
+    assert findings[1].startswith("ovs-gre: 0.053 × the TCP throughput of plain hosts and 26.1 ×")
+    assert findings[1].endswith("(userspace datapath).")
+    assert findings[-2] == "Figures of kernel and userspace datapaths do not rank methods."
+    assert findings[-1].startswith("Few rounds (3 rounds)")
+
+
+def test_how_it_was_measured_tells_the_rounds_that_there_were() -> None:
+    told = sample("bridge")
+    told = replace(told, parameters={**told.parameters, "duration_s": 1.5})
+    assert prose.measured([told])[0].startswith("Measured in 3 rounds, TCP for 1.5 s each time. ")
+    assert prose.measured([sample("bridge-failed")]) == []
+    tools = {name: tool for name, tool, _ in prose.probes([sample("weave")])}
+    assert tools["UDP"] == "iperf3 3.18"
+
+
+def test_the_environment_says_whose_a_value_is_only_where_records_differ() -> None:
+    facts = {
+        fact.name: fact.values
+        for fact in prose.environment([sample("bridge"), sample("ovs-gre"), sample("bridge-quick")])
+    }
+    assert facts["kernel"] == ("6.12.0",)
+    assert facts["datapath"] == (
+        "linux bridge (bridge 2025-01-02T09:00:15, bridge 2025-01-02T09:03:00)",
+        "ovs 3.5.0 userspace (netdev) (ovs-gre)",
+    )
+    assert facts["link conditions"][1] == (
+        "rate 100 Mbit/s, delay 10.0 ms, loss 1.00 % by tbf+delay-line; measured: delay 10.2 ms "
+        "(bridge 2025-01-02T09:03:00)"
+    )
+
+
+# ------------------------------------------------------------------------------------------- JSON
 
 
 def test_json_says_what_the_tables_say_with_every_digit() -> None:

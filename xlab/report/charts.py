@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import io
 import logging
-import math
 import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Sequence
@@ -120,7 +119,9 @@ def throughput(records: Sequence[RunRecord]) -> Chart | None:
 
     return _chart(
         records,
-        Chart("TCP throughput", "× the throughput of plain hosts, one stream", (), _ratio, mark=1.0),
+        Chart(
+            "TCP throughput", "× the throughput of plain hosts, one stream", (), _ratio, mark=1.0
+        ),
         bar,
     )
 
@@ -138,13 +139,13 @@ def draw(chart: Chart, name: str) -> Html:
     """The chart as an SVG element; `name` is unique in its page, and begins the ids in it."""
     # Without a cache folder of its own matplotlib says so, to somebody who has not heard of it.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    import matplotlib
+    import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     heights = [_panel_height(chart, panel) for panel in chart.panels]
     total = sum(heights)
-    style = {
+    style: dict[Any, Any] = {
         "font.family": "sans-serif",
         "font.sans-serif": [_FONT],
         "font.size": _SIZE,
@@ -156,7 +157,7 @@ def draw(chart: Chart, name: str) -> Html:
         "axes.unicode_minus": False,
         "path.simplify": False,
     }
-    with matplotlib.rc_context(style), warnings.catch_warnings():
+    with mpl.rc_context(style), warnings.catch_warnings():
         # A glyph that this machine's fonts lack is the reader's browser's to find.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         # A point of matplotlib is a px of SVG.
@@ -212,7 +213,7 @@ def _drawable(points: Points) -> Points:
     """Without what no axis has room for: a record may hold any finite number, and their ratios."""
 
     def fits(value: float) -> bool:
-        return math.isfinite(value) and 0 <= value < 1e15
+        return value == 0 or 1e-12 < value < 1e15
 
     spread = points.spread
     if spread and not all(map(fits, (spread.median, *(spread.ci95 or ())))):
@@ -300,7 +301,9 @@ def _draw_bar(axes: Axes, chart: Chart, bar: Bar, y: float, right: float) -> Non
     if spread:
         face, edge = (_METHOD, _METHOD) if bar.route == "method" else (_CONTROL, _CONTROL_EDGE)
         axes.add_patch(
-            Rectangle((0, top), spread.median, _BAR_H, facecolor=face, edgecolor=edge, linewidth=0.8)
+            Rectangle(
+                (0, top), spread.median, _BAR_H, facecolor=face, edgecolor=edge, linewidth=0.8
+            )
         )
     if bar.band:
         low, high = bar.band
@@ -327,8 +330,8 @@ def _draw_bar(axes: Axes, chart: Chart, bar: Bar, y: float, right: float) -> Non
     for number, x in enumerate(_distinct(bar.points.rounds, right)):
         axes.plot(
             [x], [middle + (0, -2.5, 2.5)[number % 3] if len(bar.points.rounds) > 1 else middle],
-            marker="o", markersize=4, markerfacecolor=_CARD, markeredgecolor=_INK,
-            markeredgewidth=1, zorder=5, clip_on=False,
+            color=_INK, linestyle="none", marker="o", markersize=4,
+            markerfacecolor=_CARD, markeredgecolor=_INK, markeredgewidth=1, zorder=5, clip_on=False,
         )  # fmt: skip
     note = _note(bar, right)
     if note:
@@ -362,7 +365,9 @@ def _reach(bar: Bar) -> Iterable[float]:
 
 def _right_end(chart: Chart, bars: Sequence[Bar]) -> float:
     largest = max((value for bar in bars for value in _reach(bar)), default=0.0)
-    samples = [value for bar in bars for value in bar.points.samples if value <= largest * _FARTHEST]
+    samples = [
+        value for bar in bars for value in bar.points.samples if value <= largest * _FARTHEST
+    ]
     bands = [bar.band[1] for bar in bars if bar.band]
     ends = [largest, *samples, *bands, *([chart.mark] if chart.mark else [])]
     return max(ends) * 1.04 or 1.0
@@ -457,9 +462,7 @@ def _embedded(document: str, name: str, words: str) -> Html:
 def _references(root: Any) -> set[str]:
     values = [value for element in root.iter() for value in element.attrib.values()]
     found = {value[1:] for value in values if value.startswith("#")}
-    return found | {
-        part.partition(")")[0] for value in values for part in value.split("url(#")[1:]
-    }
+    return found | {part.partition(")")[0] for value in values for part in value.split("url(#")[1:]}
 
 
 def _local(name: str) -> str:

@@ -112,9 +112,7 @@ def ratio_points(record: RunRecord, metric: str, route: Route, streams: int = 1)
 def value_points(record: RunRecord, metric: str, route: Route, streams: int = 1) -> Points:
     """A route's values: one a round, and the samples they are the medians of."""
     chosen = [
-        m
-        for m in record.measurements
-        if (m.metric, m.streams, m.route) == (metric, streams, route)
+        m for m in record.measurements if (m.metric, m.streams, m.route) == (metric, streams, route)
     ]
     values = _by_round(chosen)
     return Points(
@@ -141,8 +139,7 @@ def _figure(measurements: Sequence[Measurement]) -> Figure:
     # Of two losses near zero the one may be any multiple of the other: that says nothing.
     proportional = not first.metric.startswith("udp_") and not first.metric.endswith("_ratio")
     method, control, baseline = (
-        _by_round([m for m in measurements if m.route == route])
-        for route in ROUTES
+        _by_round([m for m in measurements if m.route == route]) for route in ROUTES
     )
     rates = measurements if first.metric == "udp_bits_per_second" else ()
     return Figure(

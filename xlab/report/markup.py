@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable
+from typing import TypeAlias
 
 from xlab.report.text import plain
 
 #: Elements that HTML never closes.
 _VOID = frozenset({"br", "link", "meta"})
 
-Child = str | Iterable[str] | None
+Child: TypeAlias = "str | Iterable[Child] | None"
 
 
 class Html(str):

@@ -22,6 +22,10 @@ from xlab.report.topology import topology, way
 
 #: Nothing in the page may fetch anything or run, whatever a record holds.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_APART = (
+    "Kernel and userspace datapaths each have a scale of their own: they are not ranked against "
+    "each other."
+)
 _STYLE = Path(__file__).with_name("page.css")
 _CHINESE = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]+")
 
@@ -40,10 +44,7 @@ def render(records: Mapping[Path, RunRecord], *, base: Path) -> str:
                 "main",
                 _summary(shown, anchors),
                 _charts(shown),
-                [
-                    _run(file, record, anchors[id(record)], base)
-                    for file, record in records.items()
-                ],
+                [_run(file, record, anchors[id(record)], base) for file, record in records.items()],
                 _environment(shown),
                 _how(shown),
                 _data(records, base),
@@ -113,16 +114,7 @@ def _charts(records: Sequence[RunRecord]) -> Html | None:
     return tag(
         "section",
         tag("h2", "Throughput and latency"),
-        tag(
-            "p",
-            "Kernel and userspace datapaths each have a scale of their own: they are not ranked "
-            "against each other."
-            if several
-            else None,
-            class_="small",
-        )
-        if several
-        else None,
+        tag("p", _APART, class_="small") if several else None,
         tag(
             "div",
             [
@@ -163,7 +155,10 @@ def _key(chart: Chart) -> Html:
         entries.append(("published", "published by others, as context"))
     return tag(
         "ul",
-        [tag("li", tag("i", class_=f"k-{kind}", aria_hidden="true"), said) for kind, said in entries],
+        [
+            tag("li", tag("i", class_=f"k-{kind}", aria_hidden="true"), said)
+            for kind, said in entries
+        ],
         class_="key",
     )
 
@@ -320,9 +315,7 @@ def _environment(records: Sequence[RunRecord]) -> Html:
         )
         for fact in prose.environment(records)
     ]
-    return tag(
-        "section", tag("h2", "Environment"), _pairs(pairs), class_="card", id="environment"
-    )
+    return tag("section", tag("h2", "Environment"), _pairs(pairs), class_="card", id="environment")
 
 
 def _how(records: Sequence[RunRecord]) -> Html | None:

@@ -40,7 +40,11 @@ def draw(shown: Topology, name: str) -> Html:
     ]
     return tag(
         "svg",
-        tag("title", f"{shown.first.name} and {shown.last.name}, and the wire between", id=f"{name}-t"),
+        tag(
+            "title",
+            f"{shown.first.name} and {shown.last.name}, and the wire between",
+            id=f"{name}-t",
+        ),
         tag("desc", describe(shown), id=f"{name}-d"),
         *parts,
         viewBox=f"0 0 {WIDTH} {height}",
@@ -184,11 +188,15 @@ def _box(part: Part, x: float, y: int, width: float, height: int) -> Html:
     if not part.name:
         words = [_words(middle, y + height / 2 + 4, part.note, "p-note", anchor="middle")]
     elif not part.note:
-        words = [_words(middle, y + height / 2 + 4, text.cut(name, room), "p-name", anchor="middle")]
+        words = [
+            _words(middle, y + height / 2 + 4, text.cut(name, room), "p-name", anchor="middle")
+        ]
     else:
         words = [
             _words(middle, y + height / 2 - 3, text.cut(name, room), "p-name", anchor="middle"),
-            _words(middle, y + height / 2 + 12, text.cut(part.note, room), "p-note", anchor="middle"),
+            _words(
+                middle, y + height / 2 + 12, text.cut(part.note, room), "p-note", anchor="middle"
+            ),
         ]
     return join(_shape(part, x, y, width, height), *words)
 
@@ -203,7 +211,7 @@ def _shape(part: Part, x: float, y: float, width: float, height: float) -> Html:
 
 def _wire(shown: Topology, *, y: int) -> tuple[Html, int]:
     """What is on the wire, and how much room that takes."""
-    lines: list[Html] = []
+    lines: list[Html | None] = []
     at = y + 24
     title = wire_kind(shown.encapsulation)
     lines.append(_words(_LEFT, at, title, "p-name"))
@@ -221,7 +229,9 @@ def _wire_facts(shown: Topology) -> list[tuple[str, str]]:
     facts = []
     if shown.packets is not None:
         mark = "✓" if shown.proved else "✗"
-        facts.append((f"{mark} {shown.packets} of the proof", "p-good" if shown.proved else "p-bad"))
+        facts.append(
+            (f"{mark} {shown.packets} of the proof", "p-good" if shown.proved else "p-bad")
+        )
     mtu = f", MTU {shown.mtu}" if shown.mtu else ""
     facts.append((f"{shown.fabric}{mtu}", "p-note"))
     if shown.conditions:
@@ -237,7 +247,7 @@ def _frame(shown: Topology, y: int) -> Html:
     cells = [(_SHORT.get(name, name), f"{size}", "p-outer") for name, size in shown.headers]
     cells.append((inside, "bytes each", "p-inner"))
     widths = [max(_width(name), _width(size)) + 9 for name, size, _ in cells]
-    drawn = []
+    drawn: list[Html | None] = []
     x = float(_LEFT)
     for (name, size, kind), width in zip(cells, widths, strict=True):
         drawn.append(tag("rect", x=x, y=y, width=width, height=_HEADER_H, class_=f"p-cell {kind}"))
@@ -263,7 +273,11 @@ def _line(points: Sequence[tuple[float, float]], *, on_path: bool, proved: bool)
     return tag("path", d=path, class_=kind)
 
 
-def _words(x: float, y: float, content: str, kind: str, *, anchor: str | None = None) -> Html:
+def _words(
+    x: float, y: float, content: str, kind: str, *, anchor: str | None = None
+) -> Html | None:
+    if not content:
+        return None
     return tag("text", content, x=x, y=y, class_=kind, text_anchor=anchor)
 
 

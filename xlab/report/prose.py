@@ -12,6 +12,30 @@ from xlab.report.topology import conditions
 
 #: Rounds below which figures are a smoke test, and those of a report.
 SMOKE_ROUNDS, REPORT_ROUNDS = 5, 10
+_HOW = (
+    (
+        "In a round every probe ran once between each pair of end points, in random order, so that "
+        "what disturbs the machine meets all alike."
+    ),
+    (
+        "Each method was measured beside its control, host to host through the same datapath, and "
+        "a baseline, two plain hosts on the same switches. A ratio is taken within a round; shown "
+        "is the median over the rounds."
+    ),
+    (
+        "Intervals are 95 % bootstrap intervals of the median: of the rounds from three rounds on, "
+        "of a single round's samples where there was only one. Few rounds make them too narrow."
+    ),
+    (
+        "The path was proved before anything was measured: pings with a payload nobody else sends, "
+        "captured on the physical link and matched after address translation. Then the mechanism "
+        "was cut, traffic had to stop (or, where it was not to pass there, go on), and healed."
+    ),
+    (
+        "All hosts share one kernel: the figures compare processor time per packet, not the speed "
+        "of wires."
+    ),
+)
 _MARKS: dict[Status, str] = {"passed": "✓", "failed": "✗", "skipped": "–"}
 
 
@@ -51,24 +75,11 @@ def measured(records: Sequence[RunRecord]) -> list[str]:
     told = [record for record in records if record.measurements]
     if not told:
         return []
-    return [
-        f"{_rounds(told)} In a round every probe ran once between each pair of end points, in "
-        "random order, so that what disturbs the machine meets all alike.",
-        "Each method was measured beside its control, host to host through the same datapath, and "
-        "a baseline, two plain hosts on the same switches. A ratio is taken within a round; shown "
-        "is the median over the rounds.",
-        "Intervals are 95 % bootstrap intervals of the median: of the rounds from three rounds on, "
-        "of a single round's samples where there was only one. Few rounds make them too narrow.",
-        "The path was proved before anything was measured: pings with a payload nobody else sends, "
-        "captured on the physical link and matched after address translation. Then the mechanism "
-        "was cut, traffic had to stop (or, where it was not to pass there, go on), and healed.",
-        "All hosts share one kernel: the figures compare processor time per packet, not the speed "
-        "of wires.",
-    ]
+    return [f"{_rounds(told)} {_HOW[0]}", *_HOW[1:]]
 
 
 def probes(records: Sequence[RunRecord]) -> list[tuple[str, str, str]]:
-    """Each metric with the tool that measured it, what was left out, and a command as it was run."""
+    """Each metric with its tool and what that left out, and a command as it was run."""
     seen: dict[str, tuple[str, str, str]] = {}
     for record in records:
         for m in record.measurements:

@@ -130,9 +130,7 @@ def topology(record: RunRecord) -> Topology:
     known = addresses(record)
     first, last = _hosts(record, hosts)
     proof = record.path
-    sites = [
-        _site(name, containers, method, known, peers=hosts - 1) for name in (first, last)
-    ]
+    sites = [_site(name, containers, method, known, peers=hosts - 1) for name in (first, last)]
     return Topology(
         first=sites[0],
         last=sites[1],

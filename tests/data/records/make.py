@@ -110,6 +110,9 @@ def samples() -> dict[str, RunRecord]:
         "20250102T090200Z-bridge-failed": bridge_failed(),
         "20250102T090230Z-ovs-gre-skipped": ovs_gre_skipped(),
         "20250102T090300Z-bridge-quick": bridge_quick(),
+        "20250102T090330Z-ovs-gre-underlay": ovs_gre_underlay(),
+        "20250102T090400Z-weave": weave(),
+        "20250102T090430Z-weave-fastdp": weave_fastdp(),
     }
 
 
@@ -243,6 +246,95 @@ def bridge_quick() -> RunRecord:
     )
 
 
+def ovs_gre_underlay() -> RunRecord:
+    """The notes' route: packets pass the tunnel by, and go on when it is cut."""
+    tunnel = ovs_gre()
+    return replace(
+        tunnel,
+        started_at="2025-01-02T09:03:30Z",
+        parameters={**tunnel.parameters, "settings": {"routes": "underlay"}},
+        claims=(
+            *tunnel.claims,
+            Claim("addresses-never-collide", "after the route", "no two of the 4 containers share",
+                  "4 different addresses", "4 different addresses", True,
+                  "192.168.1.2-192.168.1.3, 192.168.2.2-192.168.2.3"),
+        ),
+        path=replace(path("none", control="gre0 cut: 5 of 5 replies"), effective_mtu=1462),
+        measurements=(*measurements(SLOW, "h1/c1 > h2/c1", seed=6), *udp("h1/c1 > h2/c1")),
+    )  # fmt: skip
+
+
+def weave() -> RunRecord:
+    """Five hosts, four containers each, frames in the router's own datagrams."""
+    return RunRecord(
+        scenario="weave",
+        status="passed",
+        reason="",
+        started_at="2025-01-02T09:04:00Z",
+        parameters={
+            "hosts": 5, "containers": 4, "mtu": 1500, "topo": None,
+            "settings": {"datapath": "sleeve"},
+        },
+        environment=replace(ENVIRONMENT, datapath="weave sleeve userspace"),
+        conditions=Conditions(),
+        timings_s=Timings(0.05, 0.31, 1.2, 12.2, 0.06, 13.8),
+        claims=(
+            Claim("routers-are-connected", "weave launched",
+                  "every router is connected with every other", "20", "20", True,
+                  "h1$ weave status connections\n<- 10.211.55.7:36767  established sleeve"),
+            Claim("ethwe-appears", "weave run", "h5/c1 has an interface ethwe",
+                  "ethwe with 192.168.1.34/24", "ethwe@if7 UP 192.168.1.34/24", True,
+                  "h5/c1$ ip -brief -4 address show ethwe\n"
+                  "ethwe@if7        UP             192.168.1.34/24"),
+            Claim("h1-c1-reaches-h5-c1", "weave run",
+                  "h1/c1 reaches h5/c1 on the other host (notes: 已经可以联通另一台主机)",
+                  "an echo reply", "a reply after 0.532 ms", True,
+                  "h1/c1$ ping -n -c1 -i0.2 -w5 192.168.1.34\n"
+                  "PING 192.168.1.34 (192.168.1.34) 56(84) bytes of data."),
+        ),
+        path=path("sleeve", overhead_bytes=62, control="port 6783 dropped: stops; healed: back"),
+        measurements=(*measurements(SLOW, "h1/c1 > h5/c1", seed=7), *udp("h1/c1 > h5/c1")),
+    )  # fmt: skip
+
+
+def weave_fastdp() -> RunRecord:
+    sleeve = weave()
+    return replace(
+        sleeve,
+        started_at="2025-01-02T09:04:30Z",
+        parameters={**sleeve.parameters, "settings": {"datapath": "fastdp"}},
+        environment=replace(ENVIRONMENT, datapath="weave fastdp equivalent (kernel vxlan)"),
+        path=replace(
+            path("vxlan", overhead_bytes=50, control="UDP port 6784 dropped: stops; healed: back"),
+            effective_mtu=1376,
+        ),
+        measurements=measurements([*FAST, CPU], "h1/c1 > h5/c1", seed=8),
+    )
+
+
+def udp(direction: str) -> tuple[Measurement, ...]:
+    """UDP as it is measured: each pair is offered a rate of its own."""
+    rows: list[Row] = [
+        ("udp", "udp_bits_per_second", "bit/s", 1, 3,
+         {"method": 0.93e9, "control": 2.1e9, "baseline": 2.4e9}),
+        ("udp", "udp_loss_ratio", "ratio", 1, 1,
+         {"method": 0.017, "control": 0.41, "baseline": 0.003}),
+    ]  # fmt: skip
+    offered = {"method": 0.95e9, "control": 9.3e9, "baseline": 18.4e9}
+    sent = {"method": 0.94e9, "control": 4.2e9, "baseline": 2.5e9}
+    return tuple(
+        replace(
+            m,
+            detail={
+                "tool": "iperf3 3.18",
+                "offered_bits_per_second": offered[m.route],
+                "sent_bits_per_second": sent[m.route],
+            },
+        )
+        for m in measurements(rows, direction, seed=9)
+    )
+
+
 def path(encapsulation: Encapsulation, *, overhead_bytes: int = 0, control: str = "") -> PathProof:
     packets = UnderlayPackets(**{encapsulation: 20}, stray=3)
     return PathProof(
@@ -276,7 +368,7 @@ def measurements(
                         probe=probe,
                         metric=metric,
                         unit=unit,
-                        direction=direction if route == "method" else "h1 > h2",
+                        direction=direction if route == "method" else hosts_of(direction),
                         streams=streams,
                         round=number,
                         build=1,
@@ -288,6 +380,11 @@ def measurements(
                     )
                 )
     return tuple(made)
+
+
+def hosts_of(direction: str) -> str:
+    """ "h1/c1 > h2/c1" is from h1 to h2."""
+    return " > ".join(end.partition("/")[0] for end in direction.split(" > "))
 
 
 if __name__ == "__main__":
