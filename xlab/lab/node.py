@@ -184,7 +184,7 @@ class Node:
 
         With a `gateway` also `ip route add default via GATEWAY dev DEVICE`.
         """
-        interface = IPv4Interface(address)
+        interface = address if isinstance(address, IPv4Interface) else IPv4Interface(address)
         with self.rtnl.batch() as batch:
             batch.add_address(device, interface)
             batch.set_up(device)
