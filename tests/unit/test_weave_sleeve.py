@@ -173,18 +173,18 @@ def test_a_sender_alone_is_not_whole() -> None:
 def test_a_train_cut_every_size_bytes_gives_the_datagrams_back(sizes: list[int]) -> None:
     datagrams = [bytes([n % 256]) * size for n, size in enumerate(sizes)]
     found = []
-    for joined, size, count in trains(datagrams):
-        assert count <= MOST_SEGMENTS
-        assert len(joined) <= LARGEST_DATAGRAM_BYTES
-        cut = [joined[start : start + size] for start in range(0, len(joined), size)]
-        assert len(cut) == count
+    for train in trains(datagrams):
+        assert train.datagrams <= MOST_SEGMENTS
+        assert len(train.data) <= LARGEST_DATAGRAM_BYTES
+        cut = [bytes(datagram) for datagram in train.split()]
+        assert len(cut) == train.datagrams
         found += cut
     assert found == datagrams
 
 
 def test_equal_datagrams_go_together_with_one_shorter_behind() -> None:
     sizes = [1472] * 3 + [700] + [1472] * 2
-    assert [(size, count) for _, size, count in trains([bytes(n) for n in sizes])] == [
+    assert [(train.size, train.datagrams) for train in trains([bytes(n) for n in sizes])] == [
         (1472, 4),
         (1472, 2),
     ]

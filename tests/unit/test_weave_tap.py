@@ -9,18 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlab.weave.tap import (
-    BUFFER_BYTES,
-    PLAIN,
+from xlab.weave.segments import (
     PREFIX_BYTES,
     Merger,
     Segment,
     Segmenter,
-    Train,
+    read_segment,
+)
+from xlab.weave.sleeve import Train
+from xlab.weave.tap import (
+    BUFFER_BYTES,
+    PLAIN,
     VnetHeader,
     complete_checksum,
+    insert_vlan_tag,
     is_plain,
-    read_segment,
     read_vnet_header,
 )
 
@@ -268,6 +271,21 @@ def test_what_is_plain() -> None:
     assert is_plain(memoryview(PLAIN))
     assert not is_plain(memoryview(b"\1" + bytes(9)))
     assert not is_plain(memoryview(b"\0\1" + bytes(8)))
+
+
+# -- what a packet socket keeps beside a packet ----------------------------------------------------
+
+
+def test_a_vlan_tag_is_put_back() -> None:
+    frame = Packet(b"x" * 100).frame()
+    tagged = ETHERNET[:12] + b"\x88\xa8\x00\x05" + frame[12:]
+    for header in (VnetHeader(1, 0, 0, 0, 34, 16), VnetHeader(0, 0, 0, 0, 0, 0)):
+        packet = bytearray(BUFFER_BYTES)
+        packet[: 10 + len(frame)] = header.pack() + frame
+        size = insert_vlan_tag(memoryview(packet), 10 + len(frame), 5, 0x88A8)
+        assert packet[10:size] == tagged
+        start = 38 if header.flags else 0
+        assert read_vnet_header(packet).checksum_start == start
 
 
 # -- merging ---------------------------------------------------------------------------------------

@@ -3,9 +3,8 @@
     bridge ── TAP ──> captured ──> Switch: which peers? ──> one datagram train a neighbour ──> UDP
     bridge <── TAP ── inject  <── Switch: for us, or on? <── frames <── datagram trains <───── UDP
 
-One UDP socket serves all neighbours.  A frame that is IPv4 with DF travels with DF, so that a path
-too narrow for it shows; everything else may be fragmented on the way.  DF is an option of the
-socket (IP_MTU_DISCOVER), switched only when the next datagram needs it otherwise.
+A frame that is IPv4 with DF travels with DF, so that a path too narrow for it shows; everything
+else may be fragmented on the way, or is fragmented here where the way does not carry fragments.
 
 `ready` and `run_timers` do a bounded piece of work and return; neither they nor `control` raise on
 what comes from outside.  What is dropped is counted, under the reason.
@@ -14,9 +13,6 @@ what comes from outside.  What is dropped is counted, under the reason.
 from __future__ import annotations
 
 import errno
-import os
-import socket
-import struct
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address
@@ -34,11 +30,16 @@ from xlab.weave.forward import (
     is_ipv4,
     too_large,
 )
+from xlab.weave.segments import (
+    PREFIX_BYTES,
+    Merger,
+    Segment,
+    Segmenter,
+    read_segment,
+)
 from xlab.weave.sleeve import (
     ETHERNET_HEADER_BYTES,
     IPV4_AND_UDP_BYTES,
-    LARGEST_DATAGRAM_BYTES,
-    MOST_SEGMENTS,
     NAME_BYTES,
     OVERHEAD_BYTES,
     FragmentationTest,
@@ -46,41 +47,23 @@ from xlab.weave.sleeve import (
     MtuProbe,
     Packer,
     Special,
+    Train,
 )
 from xlab.weave.tap import (
     BUFFER_BYTES,
     LARGEST_PACKET_BYTES,
     PLAIN,
-    PREFIX_BYTES,
     VNET_HEADER_BYTES,
-    Merger,
-    Segment,
-    Segmenter,
-    Tap,
-    Train,
     VnetHeader,
     complete_checksum,
     is_plain,
-    read_segment,
+    open_device,
     read_vnet_header,
 )
+from xlab.weave.udp import UdpSocket
 
 FAST_HEARTBEAT_S, SLOW_HEARTBEAT_S, DEAD_AFTER_S = 0.5, 10.0, 60.0
 FRAGMENTATION_TEST_S = 300.0
-
-#: Linux, include/uapi: linux/in.h, linux/udp.h.
-_IP_MTU_DISCOVER, _IP_MTU = 10, 14
-_IP_PMTUDISC_DONT, _IP_PMTUDISC_DO = 0, 2
-_SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104
-_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
-_SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
-
-#: The plain number: operators of enum members cost a microsecond.
-_MSG_TRUNC = int(socket.MSG_TRUNC)
-
-_SEGMENT_SIZE = struct.Struct("=H")
-_GRO_SIZE = struct.Struct("=i")
-_ANCILLARY_BYTES = socket.CMSG_SPACE(_GRO_SIZE.size)
 
 #: What one call of `ready` reads at most, in packets or datagram trains, and in bytes.
 _BATCH, _BATCH_BYTES = 64, 256 * 1024
@@ -140,7 +123,10 @@ class _Neighbour:
 
 
 class SleeveOverlay:
-    """The data plane of one router: a TAP device, a UDP socket, and a state for each neighbour."""
+    """The data plane of one router: a TAP device, a UDP socket, and a state for each neighbour.
+
+    All calls must be made in the network namespace in which it was created.
+    """
 
     def __init__(
         self,
@@ -157,7 +143,6 @@ class SleeveOverlay:
         """
         self._name = name
         self._clock = clock
-        self._bind = str(bind)
         self._switch = Switch(name)
         self._neighbours: dict[bytes, _Neighbour] = {}
         self._counters: Counter[str] = Counter()
@@ -170,26 +155,25 @@ class SleeveOverlay:
         self._packet_view = memoryview(self._packet)
         self._packet_target = [self._packet_view[:LARGEST_PACKET_BYTES]]
         self._train = bytearray(BUFFER_BYTES)
-        self._train_view = memoryview(self._train)
-        self._train_target = [self._train_view[:LARGEST_PACKET_BYTES]]
         self._segmenter: Segmenter | None = None
         self._merger: Merger | None = None
-        self._tap = Tap(tap)
+        self._tap = open_device(tap)
         try:
-            self._socket = _open_socket(self._bind, port)
-        except OSError as error:
+            self._udp = UdpSocket(bind, port, buffer=self._train)
+        except XlabError:
             self._tap.close()
-            reason = os.strerror(error.errno or 0)
-            raise XlabError(f"UDP {bind}:{port}: {reason}") from error
-        self._df = False
-        self._can_segment = True
-        self._udp_descriptor = self._socket.fileno()
+            raise
 
     # -- the event loop ----------------------------------------------------------------------------
 
+    @property
+    def device(self) -> str:
+        """What our end of the bridge is: "TAP", or what stands in for one."""
+        return self._tap.kind
+
     def files(self) -> tuple[int, ...]:
         """Descriptors to wait on for reading."""
-        return self._tap.descriptor, self._udp_descriptor
+        return self._tap.descriptor, self._udp.descriptor
 
     def ready(self, descriptor: int) -> None:
         """One of `files` can be read: work off a part of what is there."""
@@ -225,7 +209,7 @@ class SleeveOverlay:
     def close(self) -> None:
         self._neighbours.clear()
         self._tap.close()
-        self._socket.close()
+        self._udp.close()
 
     # -- what the control plane says ---------------------------------------------------------------
 
@@ -308,19 +292,15 @@ class SleeveOverlay:
 
     def _read_tap(self, now_s: float) -> None:
         """Forward what the bridge has for other hosts, a batch of it."""
-        descriptor, target, packet = self._tap.descriptor, self._packet_target, self._packet_view
+        read_into, target, packet = self._tap.read_into, self._packet_target, self._packet_view
         #: By destination and source address: a batch is mostly of one flow.
         decisions: dict[bytes, Decision] = {}
         total = frames = 0
         while frames < _BATCH and total < _BATCH_BYTES:
             try:
-                size = os.readv(descriptor, target)
+                size = read_into(target)
             except BlockingIOError:
                 break
-            except OSError as error:
-                # The device was deleted: it stays readable for ever, and nothing comes any more.
-                reason = os.strerror(error.errno or 0)
-                raise XlabError(f"the TAP device {self._tap.name} is gone: {reason}") from error
             frames += 1
             total += size
             if size < VNET_HEADER_BYTES + ETHERNET_HEADER_BYTES:
@@ -378,10 +358,9 @@ class SleeveOverlay:
                 self._flush(neighbour, now_s)
                 self._send_train(neighbour, train, now_s, df=True)
             else:
-                for start in range(0, len(train.data), train.size):
-                    frame = bytes(train.data[start + PREFIX_BYTES : start + train.size])
-                    only = Decision(send=((peer, destination),), broadcast=decision.broadcast)
-                    self._forward(self._name, frame, only, now_s)
+                only = Decision(send=((peer, destination),), broadcast=decision.broadcast)
+                for frame in train.split(PREFIX_BYTES):
+                    self._forward(self._name, bytes(frame), only, now_s)
 
     def _oversized(self, segment: Segment) -> bytes:
         """The start of a segment as an error quotes it."""
@@ -390,30 +369,28 @@ class SleeveOverlay:
     # -- from the network --------------------------------------------------------------------------
 
     def _read_socket(self, now_s: float) -> None:
-        target, view, receive = self._train_target, self._train_view, self._socket.recvmsg_into
+        """Take what neighbours sent, a batch of it."""
         total = 0
         for _ in range(_BATCH):
             try:
-                length, ancillary, flags, sender = receive(target, _ANCILLARY_BYTES)
+                received = self._udp.receive()
             except BlockingIOError:
                 return
             except OSError:
                 # An ICMP error about an earlier datagram; reading it clears it.
                 self._counters["receive_errors"] += 1
                 continue
-            if length < NAME_BYTES or flags & _MSG_TRUNC:
+            if received is None:
                 self._counters["datagram_malformed"] += 1
                 continue
-            size = length
-            for level, kind, data in ancillary:
-                if level == _SOL_UDP and kind == _UDP_GRO and len(data) == _GRO_SIZE.size:
-                    size = _GRO_SIZE.unpack(data)[0]
-            train = Train(view[:length], size)
+            train, sender = received
             self._counters["datagrams_received"] += train.datagrams
-            if train.datagrams < _FEWEST_MERGED or not self._receive_train(train, now_s):
-                for start in range(0, length, size):
-                    self._receive(view[start : min(start + size, length)], sender, now_s)
-            total += length
+            if len(train.data) < NAME_BYTES:
+                self._counters["datagram_malformed"] += 1
+            elif train.datagrams < _FEWEST_MERGED or not self._receive_train(train, now_s):
+                for datagram in train.split():
+                    self._receive(datagram, sender, now_s)
+            total += len(train.data)
             if total > _BATCH_BYTES:
                 return
 
@@ -439,8 +416,8 @@ class SleeveOverlay:
             if merged is not None:
                 self._write_tap(merged, train.datagrams)
             else:
-                for start in range(PREFIX_BYTES, len(data), size):
-                    self._inject(data[start : start + size - PREFIX_BYTES])
+                for frame in train.split(PREFIX_BYTES):
+                    self._inject(frame)
         for peer, onward in decision.send:
             self._relay_train(train, source, peer, onward, decision.broadcast, now_s)
         return True
@@ -463,9 +440,8 @@ class SleeveOverlay:
         frame = bytes(data[PREFIX_BYTES:size])
         self._counters["relayed"] += train.datagrams
         if not has_df(frame):
-            for start in range(PREFIX_BYTES, len(data), size):
-                piece = bytes(data[start : start + size - PREFIX_BYTES])
-                self._forward(source, piece, only, now_s)
+            for piece in train.split(PREFIX_BYTES):
+                self._forward(source, bytes(piece), only, now_s)
         elif size > neighbour.limit_bytes:
             # One answer says it for all of them.
             self._refuse(source, frame, neighbour, only, now_s)
@@ -533,7 +509,7 @@ class SleeveOverlay:
 
     def _write_tap(self, packet: bytes | memoryview, frames: int) -> None:
         try:
-            os.write(self._tap.descriptor, packet)
+            self._tap.write(packet)
             self._counters["injected"] += frames
         except OSError:
             # EINVAL: headers it does not believe; EIO: it is down; EAGAIN: no memory.
@@ -607,48 +583,27 @@ class SleeveOverlay:
         for packer, df in ((neighbour.with_df, True), (neighbour.without_df, False)):
             if not packer:
                 continue
-            for data, size, count in sleeve.trains(packer.take()):
-                if count > 1 and size <= neighbour.limit_bytes:
-                    self._send_train(neighbour, Train(memoryview(data), size), now_s, df=df)
+            for train in sleeve.trains(packer.take()):
+                if train.size <= neighbour.limit_bytes:
+                    self._send_train(neighbour, train, now_s, df=df)
                 else:
-                    for start in range(0, len(data), size):
-                        self._send(neighbour, data[start : start + size], now_s, df=df)
+                    for datagram in train.split():
+                        self._send(neighbour, datagram, now_s, df=df)
 
     def _send_train(self, neighbour: _Neighbour, train: Train, now_s: float, *, df: bool) -> None:
-        """Send datagrams that lie end to end, as many as go into one call."""
-        data, size = train
-        most = min(MOST_SEGMENTS, LARGEST_DATAGRAM_BYTES // size)
-        calls = -(-train.datagrams // most)
-        step = -(-train.datagrams // calls) * size
-        self._set_df(df)
-        for start in range(0, len(data), step):
-            piece = data[start : start + step]
-            if not self._can_segment or len(piece) <= size:
-                for at in range(0, len(piece), size):
-                    self._send(neighbour, piece[at : at + size], now_s, df=df)
-                continue
-            option = (_SOL_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(size))
-            try:
-                self._socket.sendmsg((piece,), (option,), 0, neighbour.remote)
-                self._counters["datagrams_sent"] += -(-len(piece) // size)
-            except OSError as error:
-                if error.errno in (errno.EIO, errno.EINVAL):
-                    # EIO: the kernel cannot on this way out (no checksum offload before Linux 6.9,
-                    # IPsec), and asking again is vain.  EINVAL: not at this size.
-                    self._can_segment = error.errno == errno.EINVAL
-                    self._counters["trains_taken_apart"] += 1
-                    for at in range(0, len(piece), size):
-                        self._send(neighbour, piece[at : at + size], now_s, df=df)
-                else:
-                    self._note_failure(neighbour, error, -(-len(piece) // size), now_s)
+        assert neighbour.remote is not None
+        for datagrams, error in self._udp.send_train(train, neighbour.remote, df=df):
+            if error is None:
+                self._counters["datagrams_sent"] += datagrams
+            else:
+                self._note_failure(neighbour, error, datagrams, now_s)
 
     def _send(
         self, neighbour: _Neighbour, datagram: bytes | memoryview, now_s: float, *, df: bool
     ) -> None:
         assert neighbour.remote is not None
-        self._set_df(df)
         try:
-            self._socket.sendto(datagram, neighbour.remote)
+            self._udp.send(datagram, neighbour.remote, df=df)
             self._counters["datagrams_sent"] += 1
         except OSError as error:
             self._note_failure(neighbour, error, 1, now_s)
@@ -662,12 +617,6 @@ class SleeveOverlay:
         else:
             # EAGAIN, ENOBUFS: no room; ENETUNREACH, EPERM: the host's routes and firewall.
             self._counters["send_errors"] += datagrams
-
-    def _set_df(self, df: bool) -> None:
-        if df != self._df:
-            self._df = df
-            value = _IP_PMTUDISC_DO if df else _IP_PMTUDISC_DONT
-            self._socket.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, value)
 
     # -- a neighbour's life ------------------------------------------------------------------------
 
@@ -703,16 +652,12 @@ class SleeveOverlay:
         self._learn_path(neighbour, now_s)
 
     def _learn_path(self, neighbour: _Neighbour, now_s: float) -> None:
-        """Ask the kernel for the MTU to a neighbour, which only a connected socket can."""
+        """Ask the kernel for the MTU to a neighbour, and see whether that arrives."""
         if neighbour.remote is None:
             return
         self._next_timer_s = None
         try:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as query:
-                query.bind((self._bind, 0))
-                query.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
-                query.connect(neighbour.remote)
-                mtu = query.getsockopt(socket.IPPROTO_IP, _IP_MTU)
+            mtu = self._udp.path_mtu(neighbour.remote)
         except OSError:
             self._counters["path_unknown"] += 1
             return
@@ -724,31 +669,3 @@ class SleeveOverlay:
         frame = sleeve.encode_special(special)
         header = sleeve.frame_header(self._name, neighbour.peer, len(frame))
         self._send(neighbour, self._name + header + frame, now_s, df=df)
-
-
-def _open_socket(address: str, port: int) -> socket.socket:
-    """The socket for all datagrams, with the largest buffers that we are given."""
-    udp = socket.socket(
-        socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    )
-    try:
-        for force, plain in (
-            (_SO_RCVBUFFORCE, socket.SO_RCVBUF),
-            (_SO_SNDBUFFORCE, socket.SO_SNDBUF),
-        ):
-            try:
-                udp.setsockopt(socket.SOL_SOCKET, force, _SOCKET_BUFFER_BYTES)
-            except OSError:
-                # Only root of the machine is above net.core.rmem_max; others get what that allows.
-                udp.setsockopt(socket.SOL_SOCKET, plain, _SOCKET_BUFFER_BYTES)
-        udp.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT)
-        try:
-            udp.setsockopt(_SOL_UDP, _UDP_GRO, 1)
-        except OSError:
-            # Before Linux 5.0: datagrams then come one by one.
-            pass
-        udp.bind((address, port))
-    except OSError:
-        udp.close()
-        raise
-    return udp

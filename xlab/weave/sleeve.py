@@ -190,11 +190,25 @@ class Packer:
         self._size = NAME_BYTES
 
 
-def trains(datagrams: Sequence[bytes]) -> Iterator[tuple[bytes, int, int]]:
-    """Runs of datagrams of one size as (joined, size of each, how many), for UDP_SEGMENT.
+class Train(NamedTuple):
+    """Datagrams end to end, all of `size` bytes but the last, which may be shorter."""
 
-    The last of a run may be shorter than the others: the kernel cuts every `size` bytes.
-    """
+    data: memoryview
+    size: int
+
+    @property
+    def datagrams(self) -> int:
+        """How many there are."""
+        return -(-len(self.data) // self.size)
+
+    def split(self, skip_bytes: int = 0) -> list[memoryview]:
+        """Each datagram, without the first `skip_bytes` of it."""
+        data, size = self
+        return [data[start + skip_bytes : start + size] for start in range(0, len(data), size)]
+
+
+def trains(datagrams: Sequence[bytes]) -> Iterator[Train]:
+    """Runs of datagrams of one size; the last of a run may be shorter than the others."""
     start, count = 0, len(datagrams)
     while start < count:
         size = total = len(datagrams[start])
@@ -207,8 +221,6 @@ def trains(datagrams: Sequence[bytes]) -> Iterator[tuple[bytes, int, int]]:
             end += 1
             if following < size:
                 break
-        if end - start == 1:
-            yield datagrams[start], size, 1
-        else:
-            yield b"".join(datagrams[start:end]), size, end - start
+        run = datagrams[start:end]
+        yield Train(memoryview(run[0] if len(run) == 1 else b"".join(run)), size)
         start = end
