@@ -97,7 +97,7 @@ def test_a_plain_path() -> None:
     proved = story.prove(story.plain())
     proof = proved.proof
     assert proof.underlay_packets == UnderlayPackets(none=20, stray=proof.underlay_packets.stray)
-    assert (proof.proved, proof.negative_control) == (True, True)
+    assert (proof.proved, proof.negative_control) == (True, True), proof.control_detail
     assert (proof.overhead_bytes, proof.effective_mtu) == (0, 1500)
     assert proof.control_detail == "the cable pulled: stops; healed: back"
     assert sorted(proved.raw) == ["control-ping.txt", "path-ping.txt", "path.pcap"]
@@ -109,7 +109,7 @@ def test_a_tunnel_is_seen_on_the_wire_with_its_overhead() -> None:
     story = Story()
     proof = story.prove(story.vxlan()).proof
     assert (proof.underlay_packets.vxlan, proof.underlay_packets.none) == (20, 0)
-    assert (proof.proved, proof.negative_control) == (True, True)
+    assert (proof.proved, proof.negative_control) == (True, True), proof.control_detail
     # Outer IPv4 and UDP, VXLAN, inner Ethernet (RFC 7348): 1,500 less 50 remain.
     assert (proof.overhead_bytes, proof.effective_mtu) == (50, 1450)
 
