@@ -53,6 +53,8 @@ _TITLE_H, _HEADING_H, _LABEL_H, _BAR_H, _NOTE_H, _GAP_H, _AXIS_H = 22, 19, 16, 1
 _SIZE, _HEADING_SIZE, _SMALL_SIZE = 10.5, 12, 9.5
 #: Beyond so many times the largest bar a sample is counted, not drawn: else no bar could be read.
 _FARTHEST = 4.0
+#: From this part of the axis on a label in the middle of its mark would leave the chart.
+_NEAR_END = 0.95
 #: So many columns of text of the usual size fill the chart.
 _COLUMNS = 50
 
@@ -382,9 +384,10 @@ def _ticks(axes: Axes, chart: Chart, right: float) -> None:
     axes.set_xticks(marks, [f"{x / scale:g}" for x in marks], fontsize=_SIZE)
     axes.tick_params(length=3, color=_RULE, pad=3)
     axes.set_xlabel(f"{chart.axis}, {unit}" if unit else chart.axis, fontsize=_SIZE, labelpad=2)
-    labels = axes.get_xticklabels()
-    if labels:
-        labels[0].set_horizontalalignment("left")
+    # A label at either end stays inside.
+    for mark, label in zip(marks, axes.get_xticklabels(), strict=True):
+        if mark == 0 or mark > _NEAR_END * right:
+            label.set_horizontalalignment("left" if mark == 0 else "right")
 
 
 def _distinct(values: Iterable[float], right: float) -> list[float]:

@@ -144,7 +144,7 @@ def _key(chart: Chart) -> Html:
     bars = [bar for panel in chart.panels for group in panel.groups for bar in group.bars]
     entries = [
         ("method", "method"),
-        ("control", "control: host to host, through the same datapath"),
+        ("control", "control: the same two hosts, without the method"),
         ("round", "a round"),
     ]
     if any(bar.points.samples for bar in bars):

@@ -314,8 +314,9 @@ def _circumstances(record: RunRecord) -> dict[str, str]:
         "congestion control": text.plain(environment.congestion_control),
         **{
             name: text.plain(str(parameters.get(name, "unknown")))
-            for name in ("hosts", "containers", "mtu", "topo")
+            for name in ("hosts", "containers", "mtu")
         },
+        "topology": text.plain(str(parameters.get("topo") or "default")),
         **{
             name: text.value(metric, "", number) if number else "none"
             for name, (metric, number) in asked.items()
