@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import signal
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +21,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from tests.integration.test_weave_control import report, routers, wait_for_mesh
+from tests.integration.test_weave_control import report, routers, spawn, wait_for_mesh
 from tests.support import machine, sandboxed
 from xlab.lab import underlay
 from xlab.lab.lab import Host, Lab
@@ -28,10 +31,18 @@ from xlab.processes import wait_until
 from xlab.weave import sleeve
 from xlab.weave.overlay import SleeveOverlay
 
-pytestmark = pytest.mark.skipif(not machine().tun.usable, reason=machine().tun.detail)
-
+_SOL_PACKET, _PACKET_AUXDATA = 263, 8
 _TAP = "weave0"
 _EFFECTIVE = {1500: 1438, 9000: 8938}
+
+
+@pytest.fixture(params=["tap", "veth"])
+def device(request: pytest.FixtureRequest) -> str:
+    """What a router's end of the bridge is; skips where there can be no TAP device."""
+    if request.param == "tap" and not machine().tun.live:
+        pytest.skip(machine().tun.detail)
+    kind: str = request.param
+    return kind
 
 
 @dataclass(frozen=True)
@@ -59,12 +70,21 @@ def attach(host: Host, tap: str, *, mtu: int) -> Node:
     return container
 
 
-@contextmanager
-def meshed(
-    *, hosts: int = 2, mtu: int = 1500, container_mtu: int | None = None
-) -> Iterator[Meshed]:
+def racked(hosts: int, mtu: int, device: str) -> Lab:
     lab = Lab(underlay.describe(None, hosts=hosts), mtu=mtu)
     lab.give_addresses(IPv4Network("10.211.55.0/24"), first=3, gateway=1)
+    if device == "veth":
+        for host in lab.hosts:
+            # As if there were no such device node.
+            host.run(["mount", "-t", "tmpfs", "none", "/dev/net"])
+    return lab
+
+
+@contextmanager
+def meshed(
+    device: str, *, hosts: int = 2, mtu: int = 1500, container_mtu: int | None = None
+) -> Iterator[Meshed]:
+    lab = racked(hosts, mtu, device)
     effective = _EFFECTIVE[mtu]
     with routers(lab, datapath="sleeve") as processes:
         wait_for_mesh(lab.hosts)
@@ -120,8 +140,8 @@ def ping(source: Node, target: IPv4Address, *options: str) -> str:
 
 
 @sandboxed
-def test_containers_reach_each_other_and_bulk_data_arrives_unharmed() -> None:
-    with meshed() as lab:
+def test_containers_reach_each_other_and_bulk_data_arrives_unharmed(device: str) -> None:
+    with meshed(device) as lab:
         c1, c2 = lab.containers
         assert "1 received" in ping(c1, c2.address)
         data = os.urandom(10_000_001)
@@ -134,9 +154,9 @@ def test_containers_reach_each_other_and_bulk_data_arrives_unharmed() -> None:
 
 
 @sandboxed
-def test_without_offload_in_the_container_it_does_too() -> None:
+def test_without_offload_in_the_container_it_does_too(device: str) -> None:
     """As with the original router, which switches it off."""
-    with meshed() as lab:
+    with meshed(device) as lab:
         c1, c2 = lab.containers
         for container in lab.containers:
             container.configure(["ethtool", "-K", "ethwe", "tx", "off"])
@@ -147,8 +167,8 @@ def test_without_offload_in_the_container_it_does_too() -> None:
 
 
 @sandboxed
-def test_a_container_with_a_larger_mtu_is_told_the_effective_one() -> None:
-    with meshed(container_mtu=9000) as lab:
+def test_a_container_with_a_larger_mtu_is_told_the_effective_one(device: str) -> None:
+    with meshed(device, container_mtu=9000) as lab:
         c1, c2 = lab.containers
         # Segments that would be cut too large: c1 learns, and c2 from the MSS that c1 then offers.
         data = os.urandom(1_000_001)
@@ -163,8 +183,8 @@ def test_a_container_with_a_larger_mtu_is_told_the_effective_one() -> None:
 
 
 @sandboxed
-def test_large_datagrams_without_df_arrive_whole() -> None:
-    with meshed(container_mtu=9000) as lab:
+def test_large_datagrams_without_df_arrive_whole(device: str) -> None:
+    with meshed(device, container_mtu=9000) as lab:
         c1, c2 = lab.containers
         assert "1 received" in ping(c1, c2.address)
         with c2.entered():
@@ -183,8 +203,8 @@ def test_large_datagrams_without_df_arrive_whole() -> None:
 
 
 @sandboxed
-def test_a_jumbo_underlay_makes_jumbo_packets() -> None:
-    with meshed(mtu=9000) as lab:
+def test_a_jumbo_underlay_makes_jumbo_packets(device: str) -> None:
+    with meshed(device, mtu=9000) as lab:
         c1, c2 = lab.containers
         assert "1 received" in ping(c1, c2.address, "-M", "do", "-s", str(8938 - 28))
         assert arrives(c1, c2, os.urandom(10_000_001))
@@ -192,8 +212,8 @@ def test_a_jumbo_underlay_makes_jumbo_packets() -> None:
 
 
 @sandboxed
-def test_broadcasts_and_multicasts_reach_every_host_once() -> None:
-    with meshed(hosts=3) as lab:
+def test_broadcasts_and_multicasts_reach_every_host_once(device: str) -> None:
+    with meshed(device, hosts=3) as lab:
         c1, *others = lab.containers
         receivers = []
         for container in others:
@@ -218,14 +238,80 @@ def test_broadcasts_and_multicasts_reach_every_host_once() -> None:
                 receiver.recv(100)
 
 
+@sandboxed
+def test_frames_with_a_vlan_tag_keep_it(device: str) -> None:
+    with meshed(device) as lab:
+        c1, c2 = lab.containers
+        sockets = []
+        for container in (c1, c2):
+            with container.entered():
+                raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+            raw.bind(("ethwe", 3))
+            raw.settimeout(5)
+            raw.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
+            sockets.append(raw)
+        sender, receiver = sockets
+        addresses = b"\xff" * 6 + b"\x02\0\0\0\0\1"
+        sender.send(addresses + b"\x81\x00\x00\x05\x88\xb5" + b"tagged" * 20)
+        while True:
+            frame, ancillary, _, _ = receiver.recvmsg(2000, 100)
+            if frame.endswith(b"tagged" * 20):
+                break
+        # The kernel takes a tag out of the frame and keeps it beside (struct tpacket_auxdata).
+        ((_, _, beside),) = ancillary
+        assert frame[:14] == addresses + b"\x88\xb5"
+        assert struct.unpack("=HH", beside[16:20]) == (5, 0x8100)
+
+
+@sandboxed
+def test_the_far_end_of_a_veth_keeps_quiet() -> None:
+    """Or the host would answer ARP requests for its eth0 there, and confuse the bridge."""
+    with meshed("veth") as lab:
+        c1, (h1, _) = lab.containers[0], lab.hosts
+        c1.configure(["ip", "route", "add", str(h1.address), "dev", "ethwe"])
+        assert "1 received" not in ping(c1, h1.address)
+        found = c1.run(["ip", "neigh", "show", str(h1.address)]).stdout
+        assert h1.mac_address("weave0r") not in found
+
+
+@sandboxed
+def test_a_router_that_was_killed_can_be_started_again(device: str) -> None:
+    lab = racked(2, 1500, device)
+    h1, h2 = lab.hosts
+    for _ in range(2):
+        first, second = spawn(h1, datapath="sleeve"), spawn(h2, h1, datapath="sleeve")
+        wait_for_mesh(lab.hosts)
+        first.stop()
+        second.stop()
+    third = spawn(h1, datapath="sleeve")
+    wait_until(lambda: "weave0" in h1.interfaces(), timeout_s=5, awaited="the device")
+    fourth = spawn(h1, datapath="sleeve")
+    assert fourth.wait(5.0) == 1
+    assert "Address already in use" in fourth.stderr_tail()
+    third.signal(signal.SIGTERM)
+    assert third.wait(5.0) == 0
+    assert not {"weave0", "weave0r"} & set(h1.interfaces())
+
+
+@sandboxed
+def test_a_router_whose_device_is_deleted_ends_and_says_so(device: str) -> None:
+    lab = racked(2, 1500, device)
+    h1, h2 = lab.hosts
+    first, second = spawn(h1, datapath="sleeve"), spawn(h2, h1, datapath="sleeve")
+    wait_for_mesh(lab.hosts)
+    h1.configure(["ip", "link", "delete", "weave0"])
+    assert first.wait(5.0) == 1
+    assert re.search(r"the (TAP device|veth) weave0 is gone", first.stderr_tail())
+    second.stop()
+
+
 # -- what the wire shows ---------------------------------------------------------------------------
 
 
 @sandboxed
-def test_each_datagram_is_one_the_original_router_would_take() -> None:
+def test_each_datagram_is_one_the_original_router_would_take(device: str) -> None:
     """A bulk transfer, seen by a plain UDP socket, which knows nothing of trains."""
-    lab = Lab(underlay.describe(None, hosts=2))
-    lab.give_addresses(IPv4Network("10.211.55.0/24"), first=3, gateway=1)
+    lab = racked(2, 1500, device)
     h1, h2 = lab.hosts
     name, peer = bytes.fromhex("7a0000000001"), bytes.fromhex("7a0000000002")
     with h1.entered():

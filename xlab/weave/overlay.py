@@ -157,11 +157,12 @@ class SleeveOverlay:
         self._train = bytearray(BUFFER_BYTES)
         self._segmenter: Segmenter | None = None
         self._merger: Merger | None = None
-        self._tap = open_device(tap)
+        # The port first: it shows whether another router runs here, whose device it would be.
+        self._udp = UdpSocket(bind, port, buffer=self._train)
         try:
-            self._udp = UdpSocket(bind, port, buffer=self._train)
+            self._tap = open_device(tap)
         except XlabError:
-            self._tap.close()
+            self._udp.close()
             raise
 
     # -- the event loop ----------------------------------------------------------------------------
