@@ -26,6 +26,8 @@ needs_open_vswitch = pytest.mark.usefixtures("open_vswitch")
 
 #: What each variant asks for; they run side by side, since a run is mostly waiting for answers.
 VARIANTS: dict[str, dict[str, Any]] = {
+    # The longest comes first.
+    "bridge, measured": {"measure": True, "duration_s": 1, "repeat": 1},
     "baseline": {},
     "baseline, three hosts": {"hosts": 3, "containers": 1},
     "baseline, tree": {"topo": "tree,2,2"},
@@ -45,22 +47,32 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ovs-gre, three hosts": {"hosts": 3},
     "ovs-gre, linear": {"topo": "linear,3", "containers": 1},
     "ovs-gre, mtu 1400": {"mtu": 1400},
+    # These fail, and must.
+    "bridge; no fixed-cidr": {"settings": {"fixed-cidr": "none"}, "hurry": True},
+    "bridge; notes, docker 28": {
+        "settings": {"fixed-cidr": "notes", "docker": "28"},
+        "hurry": True,
+    },
 }
-AT_ONCE = 3
+AT_ONCE = 4
 
 
 def named(scenario: str) -> list[str]:
-    return [name for name in VARIANTS if name.partition(",")[0] == scenario]
+    return [name for name in VARIANTS if scenario_of(name) == scenario and ";" not in name]
+
+
+def scenario_of(variant: str) -> str:
+    return re.split("[,;]", variant)[0]
 
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], RunRecord]:
     """The record of a variant, by its name; raises what its run raised."""
     folder = tmp_path_factory.mktemp("variants")
-    possible = [name for name in VARIANTS if can_run(name.partition(",")[0])]
+    possible = [name for name in VARIANTS if can_run(scenario_of(name))]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         futures = {
-            name: pool.submit(run, folder / str(n), name.partition(",")[0], **VARIANTS[name])
+            name: pool.submit(run, folder / str(n), scenario_of(name), **VARIANTS[name])
             for n, name in enumerate(possible)
         }
     return lambda name: futures[name].result()
@@ -70,10 +82,13 @@ def can_run(scenario: str) -> bool:
     return scenario != "ovs-gre" or not why_no_open_vswitch()
 
 
-def run(results: Path, scenario: str, *, hurry: bool = False, **asked: Any) -> RunRecord:
+def run(
+    results: Path, scenario: str, *, hurry: bool = False, measure: bool = False, **asked: Any
+) -> RunRecord:
     """The record of a run, as it was written; nothing was printed and the exit status fits."""
     request = Request(scenario, quick=True, **asked)
-    with Run(request, results, claim_patience_s=1.0 if hurry else None) as running:
+    patience_s = 1.0 if hurry else None
+    with Run(request, results, measure=measure, claim_patience_s=patience_s) as running:
         finished = running.finish()
         assert running.stderr() == ""
         found = record.load(Path(finished["folder"]))
@@ -126,6 +141,29 @@ def test_bridge(variant: str, records: Callable[[str], RunRecord]) -> None:
     assert (found.path.overhead_bytes, found.path.effective_mtu) == (0, 1500)
 
 
+def test_every_probe_measures_every_route(records: Callable[[str], RunRecord]) -> None:
+    """The method, host to host through the same datapath, and two plain hosts beside them."""
+    found = records("bridge, measured")
+    metrics = {
+        route: {m.metric for m in found.measurements if m.route == route}
+        for route in ("method", "control", "baseline")
+    }
+    assert metrics["method"] == metrics["control"] == metrics["baseline"]
+    assert metrics["method"] >= {
+        "icmp_rtt_ms", "tcp_rr_latency_ms", "tcp_bits_per_second", "udp_bits_per_second",
+        "udp_loss_ratio", "cpu_seconds_per_gigabyte",
+    }  # fmt: skip
+    for measurement in found.measurements:
+        assert measurement.samples or measurement.failed_samples, measurement
+        assert measurement.round == 1
+    directions = {m.route: m.direction for m in found.measurements}
+    assert directions == {
+        "method": "h1/c1 > h2/c1", "control": "h1 > h2", "baseline": "plain1 > plain2"
+    }  # fmt: skip
+    assert found.timings_s.measure > 0
+    assert records("bridge").measurements == ()
+
+
 @pytest.mark.parametrize("variant", named("ovs-gre"))
 @needs_open_vswitch
 def test_ovs_gre(variant: str, records: Callable[[str], RunRecord]) -> None:
@@ -169,9 +207,8 @@ def test_thirty_two_containers_on_eight_hosts(records: Callable[[str], RunRecord
 # -- what goes wrong on purpose --------------------------------------------------------------------
 
 
-def test_without_fixed_cidr_addresses_collide(tmp_path: Path) -> None:
-    settings = {"fixed-cidr": "none"}
-    found = run(tmp_path / "results", "bridge", hurry=True, settings=settings)
+def test_without_fixed_cidr_addresses_collide(records: Callable[[str], RunRecord]) -> None:
+    found = records("bridge; no fixed-cidr")
     assert found.status == "failed"
     assert broken(found)[0] == "addresses-never-collide"
     assert "addresses-never-collide" in found.reason
@@ -181,10 +218,11 @@ def test_without_fixed_cidr_addresses_collide(tmp_path: Path) -> None:
     assert found.measurements == ()
 
 
-def test_docker_28_and_the_notes_range_collide_with_the_gateway(tmp_path: Path) -> None:
+def test_docker_28_and_the_notes_range_collide_with_the_gateway(
+    records: Callable[[str], RunRecord],
+) -> None:
     """28 ignores a range outside the subnet: the second host hands out the subnet's .1, gw's."""
-    settings = {"fixed-cidr": "notes", "docker": "28"}
-    found = run(tmp_path / "results", "bridge", hurry=True, settings=settings)
+    found = records("bridge; notes, docker 28")
     assert found.status == "failed"
     assert "addresses-never-collide" in broken(found)
     assert "10.211.55.1" in claim_of(found, "addresses-never-collide").observed
