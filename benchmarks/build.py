@@ -1,0 +1,621 @@
+"""How long a lab takes to build and to take down, beside stock Mininet and beside the kernel alone.
+
+    "$(bin/setup)" benchmarks/build.py [--hosts 128] [--rounds 5] [--output build.json]
+    "$(bin/setup)" benchmarks/build.py --growth 64,128,256,512,1000 [--containers 2]
+
+Three contestants build the same network, hosts on one Linux bridge, in turn and several times over:
+
+- xlab: a Mininet Topo becomes a lab; addresses and default routes; a gateway and a namespace for
+  the switch besides, which count as no host.
+- Mininet as Debian packages it, LinuxBridge, no controller: it sets no default route.
+- floor: network namespaces, veth pairs and addresses by packed messages (benchmarks/floor.py).
+
+Each starts in a fresh sandbox of xlab's, when the kernel has nothing left to free from before; the
+order changes from round to round.  The clock runs from the description to a network on which the
+first host's ping to the last is answered (the ping itself is not timed; without it the round is an
+error).  *Down* ends when the call returns, *freed* when the kernel has freed the last namespace,
+which it does in the background.  Only ratios of figures of one round mean anything.
+
+With --growth: xlab and the floor at several sizes.  xlab's switches have at most 32 hosts each and
+a switch above them, as `--topo tree,depth=2,fanout=32`; with --containers the bridge scenario is
+built in full, its claims left out.  The exponent e is that of time = a * hosts^e.
+
+As root, for Mininet's sake; without it, or where the package is missing, that part is not measured
+(--install installs it, without starting a service).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any, NoReturn
+
+from benchmarks import floor
+from xlab import __version__, capabilities, catalog, controller, namespaces, processes, sandbox
+from xlab.errors import CapabilityError, SandboxError, XlabError
+from xlab.lab import underlay
+from xlab.lab.lab import Lab
+from xlab.lab.reachability import unreachable
+from xlab.netlink import Rtnl
+from xlab.scenario import Size, load
+from xlab.stats import Ratio, paired_ratio
+
+SCHEMA_VERSION = 1
+SUBNET = IPv4Network("10.0.0.0/16")
+HOSTS_A_SWITCH = 32
+
+#: Debian's Python, the one that has Debian's packages.
+SYSTEM_PYTHON = "/usr/bin/python3"
+_STOCK = Path(__file__).with_name("stock_mininet.py")
+_PATIENCE_S = 600.0
+_ANSWER_WITHIN_S = 20.0
+
+#: What the design asks for: (text, contestant, beside, figure, most or least, bound).
+TARGETS = (
+    ("build, Mininet / xlab", "mininet", "xlab", "up_s", "at least", 10.0),
+    ("build, xlab / floor", "xlab", "floor", "up_s", "at most", 2.0),
+    ("take down, Mininet / xlab", "mininet", "xlab", "down_s", "", 0.0),
+    ("freed, Mininet / xlab", "mininet", "xlab", "freed_s", "", 0.0),
+    ("freed, xlab / floor", "xlab", "floor", "freed_s", "", 0.0),
+)
+MOST_DOWN_MS_A_HOST = 1.0
+MOST_EXPONENT = 1.15
+
+Handler = Callable[[], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """One network built and taken down, in seconds."""
+
+    up_s: float
+    #: Until taking down returned, and until the kernel had freed everything.
+    down_s: float
+    freed_s: float
+    #: What building has added, in bytes: to the kernel's memory, to that of xlab's own process.
+    kernel_bytes: int = 0
+    process_bytes: int = 0
+
+
+FIGURES = ("up_s", "down_s", "freed_s")
+NAMES = {"up_s": "up", "down_s": "down", "freed_s": "freed"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    facts = capabilities.environment_facts()
+    result: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "method": __doc__,
+        "environment": {
+            "kernel": facts.kernel,
+            "cpu_model": facts.cpu_model,
+            "cores": facts.cores,
+            "load_before": facts.load,
+            "notes": facts.notes,
+            "python": sys.version.split()[0],
+            "xlab": __version__,
+            "sandbox": sandbox.kind(),
+        },
+        "rounds": options.rounds,
+    }
+    try:
+        if options.install:
+            install_mininet()
+        if options.growth:
+            growth(options, result)
+        else:
+            side_by_side(options, result)
+    except (XlabError, OSError) as error:
+        print(f"build.py: {error}", file=sys.stderr)
+        return 3 if isinstance(error, CapabilityError) else 1
+    result["environment"]["load_after"] = os.getloadavg()
+    if options.output:
+        save(result, options.output)
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--hosts", type=_at_least(2), default=128)
+    parser.add_argument("--rounds", type=_at_least(1), default=5)
+    parser.add_argument("--growth", type=_sizes, metavar="HOSTS,HOSTS,…", help="sizes to compare")
+    parser.add_argument("--containers", type=_at_least(0), default=0, help="with --growth")
+    parser.add_argument("--output", type=Path, help="write all figures there, as JSON")
+    parser.add_argument(
+        "--install", action="store_true", help="install Debian's mininet if missing"
+    )
+    return parser.parse_args(arguments)
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def count(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"at least {least}")
+        return int(text)
+
+    return count
+
+
+def _sizes(text: str) -> list[int]:
+    sizes = sorted({int(part) for part in text.split(",")})
+    if len(sizes) < 3 or sizes[0] < 2:
+        raise argparse.ArgumentTypeError("three sizes or more, of at least 2 hosts each")
+    return sizes
+
+
+# -- side by side ----------------------------------------------------------------------------------
+
+
+def side_by_side(options: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Measure all three at one size; prints the table and adds the figures to `result`."""
+    contestants: dict[str, Callable[[], Timing]] = {
+        "xlab": partial(measure_xlab, options.hosts),
+        "floor": partial(measure_floor, options.hosts),
+    }
+    missing = why_no_mininet()
+    if not missing:
+        contestants["mininet"] = partial(measure_mininet, options.hosts)
+    timings = _interleaved(contestants, options.rounds)
+    result["hosts"] = options.hosts
+    result["figures"] = {
+        name: [dataclasses.asdict(timing) for timing in of_one] for name, of_one in timings.items()
+    }
+    result["not_measured"] = {"mininet": missing} if missing else {}
+    result["ratios"] = {text: dataclasses.asdict(r) for text, r in ratios(timings).items()}
+    print(_headline(f"{options.hosts} hosts on one switch", options.rounds, result))
+    print(table(timings, options.hosts))
+    if missing:
+        print(f"\nMininet: not measured: {missing}")
+    print(f"\n{verdicts(timings, options.hosts)}")
+
+
+def _interleaved(
+    contestants: Mapping[str, Callable[[], Timing]], rounds: int
+) -> dict[str, list[Timing]]:
+    """`rounds` timings of each; every round begins with another one."""
+    timings: dict[str, list[Timing]] = {name: [] for name in contestants}
+    names = list(contestants)
+    for number in range(rounds):
+        for name in rotated(names, number):
+            _progress(f"round {number + 1}/{rounds}: {name}")
+            timings[name].append(contestants[name]())
+    _progress("")
+    return timings
+
+
+def rotated(names: Sequence[str], by: int) -> list[str]:
+    """["a", "b", "c"] by 1: b, c, a."""
+    start = by % len(names)
+    return [*names[start:], *names[:start]]
+
+
+def table(timings: Mapping[str, Sequence[Timing]], hosts: int) -> str:
+    """Milliseconds a host: median, least and most of the rounds."""
+    lines = [
+        f"{'ms a host':11}"
+        + "".join(f"{NAMES[figure]:>9}{'min':>7}{'max':>7}" for figure in FIGURES)
+    ]
+    for name, of_one in timings.items():
+        line = f"{name:11}"
+        for figure in FIGURES:
+            values = [getattr(timing, figure) / hosts * 1e3 for timing in of_one]
+            line += f"{statistics.median(values):9.3f}{min(values):7.2f}{max(values):7.2f}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def ratios(timings: Mapping[str, Sequence[Timing]]) -> dict[str, Ratio]:
+    """Those of `TARGETS` whose contestants were measured, paired by rounds."""
+    found = {}
+    for text, one, other, figure, _, _ in TARGETS:
+        if one in timings and other in timings:
+            ratio = paired_ratio(
+                [getattr(timing, figure) for timing in timings[one]],
+                [getattr(timing, figure) for timing in timings[other]],
+            )
+            if ratio:
+                found[text] = ratio
+    return found
+
+
+def verdicts(timings: Mapping[str, Sequence[Timing]], hosts: int) -> str:
+    """A line for each ratio and target, with whether it is met."""
+    found = ratios(timings)
+    lines = [f"{'ratio, of the same round':30}{'median':>8}  {'95 % interval':15}"]
+    for text, _, _, _, sense, bound in TARGETS:
+        if text not in found:
+            continue
+        ratio = found[text]
+        interval = "{:.2f} to {:.2f}".format(*ratio.ci95) if ratio.ci95 else "-"
+        holds = ratio.median >= bound if sense == "at least" else ratio.median <= bound
+        target = f"{sense} {bound:g}: {'met' if holds else 'MISSED'}" if sense else ""
+        lines.append(f"{text:30}{ratio.median:8.2f}  {interval:15}  {target}".rstrip())
+    freed = statistics.median(timing.freed_s for timing in timings["xlab"]) / hosts * 1e3
+    met = "met" if freed <= MOST_DOWN_MS_A_HOST else "MISSED"
+    lines.append(
+        f"{'xlab, ms a host until freed':30}{freed:8.2f}  {'':15}  "
+        f"at most {MOST_DOWN_MS_A_HOST:g}: {met}"
+    )
+    return "\n".join(lines)
+
+
+def _headline(what: str, rounds: int, result: Mapping[str, Any]) -> str:
+    environment = result["environment"]
+    return (
+        f"{what}, {rounds} rounds   {environment['sandbox']}   Linux {environment['kernel']}   "
+        f"{environment['cores']} cores, load {environment['load_before'][0]:.1f}\n"
+    )
+
+
+# -- growth ----------------------------------------------------------------------------------------
+
+
+def growth(options: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Measure xlab and the floor at several sizes; prints the table and fits the exponents."""
+    sizes: list[int] = options.growth
+    contestants: dict[str, Callable[[], Timing]] = {}
+    for size in sizes:
+        contestants[f"xlab {size}"] = partial(measure_xlab, size, options.containers, tree=True)
+        if not options.containers:
+            contestants[f"floor {size}"] = partial(measure_floor, size)
+    timings = _interleaved(contestants, options.rounds)
+    result["containers_a_host"] = options.containers
+    result["figures"] = {
+        name: [dataclasses.asdict(timing) for timing in of_one] for name, of_one in timings.items()
+    }
+    containers = f", {options.containers} containers on each" if options.containers else ""
+    print(_headline(f"hosts in a tree of switches{containers}", options.rounds, result))
+    print(growth_table(sizes, timings))
+    result["exponents"] = exponents(sizes, timings)
+    print()
+    for text, fitted in result["exponents"].items():
+        met = "met" if fitted < MOST_EXPONENT else "MISSED"
+        target = f"   below {MOST_EXPONENT}: {met}" if text.startswith("xlab") else ""
+        print(f"exponent of {text:14}{fitted:6.3f}{target}")
+
+
+def growth_table(sizes: Sequence[int], timings: Mapping[str, Sequence[Timing]]) -> str:
+    """A line for each size: seconds, and what a host costs."""
+    columns = ("up", "", "freed", "", "floor up", "kernel", "process")
+    units = ("s", "ms/host", "s", "ms/host", "ms/host", "KiB/host", "KiB/host")
+    lines = [
+        f"{'':6}" + "".join(f"{text:>10}" for text in columns),
+        f"{'hosts':6}" + "".join(f"{text:>10}" for text in units),
+    ]
+    for size in sizes:
+        own, least = timings[f"xlab {size}"], timings.get(f"floor {size}")
+        line = f"{size:6}"
+        for figure in ("up_s", "freed_s"):
+            seconds = _median(own, figure)
+            line += f"{seconds:10.3f}{seconds / size * 1e3:10.3f}"
+        line += f"{_median(least, 'up_s') / size * 1e3:10.3f}" if least else f"{'-':>10}"
+        for figure in ("kernel_bytes", "process_bytes"):
+            line += f"{_median(own, figure) / size / 1024:10.1f}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def exponents(sizes: Sequence[int], timings: Mapping[str, Sequence[Timing]]) -> dict[str, float]:
+    """Fitted through the medians of each contestant that was measured at every size."""
+    return {
+        f"{name}, {NAMES[figure]}": exponent(
+            sizes, [_median(timings[f"{name} {size}"], figure) for size in sizes]
+        )
+        for name in ("xlab", "floor")
+        if all(f"{name} {size}" in timings for size in sizes)
+        for figure in ("up_s", "freed_s")
+    }
+
+
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """e of value = a * size^e, by least squares of the logarithms."""
+    x = [math.log(size) for size in sizes]
+    y = [math.log(value) for value in values]
+    return statistics.linear_regression(x, y).slope
+
+
+def _median(timings: Sequence[Timing], figure: str) -> float:
+    values: list[float] = [getattr(timing, figure) for timing in timings]
+    return statistics.median(values)
+
+
+# -- the contestants -------------------------------------------------------------------------------
+
+
+def measure_xlab(hosts: int, containers: int = 0, *, tree: bool = False) -> Timing:
+    """xlab's engine; SandboxError if the network it built does not work."""
+    topo = tree_topo(hosts) if tree else single_topo(hosts)
+
+    def build() -> Mapping[str, Any]:
+        before = _memory()
+        begun = time.monotonic()
+        lab = Lab(underlay.from_topo(topo))
+        if containers:
+            _bridge_scenario(lab, containers)
+        else:
+            lab.give_addresses(SUBNET, first=1, gateway=65_000)
+        up_s = time.monotonic() - begun
+        after = _memory()
+        ends = lab.containers if containers else lab.hosts
+        return {
+            "up_s": up_s,
+            "works": not unreachable([(ends[0], ends[-1])], timeout_s=_ANSWER_WITHIN_S),
+            "kernel_bytes": after[0] - before[0],
+            "process_bytes": after[1] - before[1],
+        }
+
+    return _measure("xlab", build)
+
+
+def _bridge_scenario(lab: Lab, containers: int) -> None:
+    scenario = load(catalog.find("bridge"))
+    settings = scenario.settings({})
+    size = Size(hosts=len(lab.hosts), containers=containers)
+    scenario.build(lab, scenario.plan(size, settings), size, settings, _Unchecked())  # type: ignore[arg-type]
+
+
+class _Unchecked:
+    """In the place of `Checks`: claims are not what is measured."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+
+def measure_floor(hosts: int) -> Timing:
+    """The least the kernel needs; SandboxError if the network does not work."""
+    packed = floor.Floor(hosts)
+
+    def build() -> Mapping[str, Any]:
+        up_s = packed.build()
+        first = namespaces.Namespaces(net=packed.namespaces[0], uts=namespaces.home().uts)
+        ping = ["ping", "-n", "-c1", f"-w{_ANSWER_WITHIN_S:.0f}", str(floor.address(hosts - 1))]
+        done = processes.run(ping, node="floor", namespaces=first, check=False, timeout_s=60.0)
+        return {"up_s": up_s, "works": done.returncode == 0}
+
+    return _measure("floor", build)
+
+
+def measure_mininet(hosts: int) -> Timing:
+    """Debian's Mininet; CommandError if it fails, SandboxError if its network does not work."""
+    argv = [SYSTEM_PYTHON, "-W", "ignore", str(_STOCK), str(hosts)]
+
+    def build() -> Mapping[str, Any]:
+        done = processes.run(argv, node="mininet", timeout_s=_PATIENCE_S)
+        times: dict[str, Any] = json.loads(done.stdout)
+        return {
+            "up_s": times["built"] - times["begun"],
+            "works": times["works"],
+            "stopping": times["stopping"],
+            "down_s": times["stopped"] - times["stopping"],
+        }
+
+    return _measure("Mininet", build)
+
+
+def _measure(name: str, build: Handler) -> Timing:
+    """One contestant in a fresh sandbox; the kernel is idle before and when this returns.
+
+    Whoever takes down by himself says when he began ("stopping") and how long it took ("down_s").
+    """
+    with _Kernel() as kernel:
+        kernel.await_all_freed()
+        with sandbox.launch(_serve({"build": build})) as box:
+            assert box.channel is not None
+            client = controller.Client(box.channel)
+            answer = client.call("build", {})
+            if not answer["works"]:
+                raise SandboxError(f"{name}: the first host does not reach the last")
+            begun = answer.get("stopping", time.monotonic())
+            client.close()
+            closed_s = box.close()
+        kernel.await_all_freed()
+        freed_s = time.monotonic() - begun
+    return Timing(
+        up_s=answer["up_s"],
+        down_s=answer.get("down_s", closed_s),
+        freed_s=freed_s,
+        kernel_bytes=answer.get("kernel_bytes", 0),
+        process_bytes=answer.get("process_bytes", 0),
+    )
+
+
+class _Kernel:
+    """Tells when the kernel has freed every network namespace that was given up so far.
+
+    One work item frees them, in the order in which they were given up and those that wait at the
+    same time together (cleanup_net, net/core/net_namespace.c).  So one more is given up, whose
+    interface is one end of a veth pair: when the other end vanishes, all before are gone.  On an
+    idle machine that takes some 20 to 40 ms.
+    """
+
+    def __enter__(self) -> _Kernel:
+        self._box = sandbox.launch(_serve({"await": _give_one_up}))
+        assert self._box.channel is not None
+        self._client = controller.Client(self._box.channel)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+        self._box.close()
+
+    def await_all_freed(self) -> None:
+        self._client.call("await", {})
+
+
+_RTM_DELLINK, _RTMGRP_LINK = 17, 1
+
+
+def _give_one_up() -> Mapping[str, Any]:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as links:
+        links.bind((0, _RTMGRP_LINK))
+        links.settimeout(_PATIENCE_S)
+        marker, inside = namespaces.create("marker")
+        inside.close()
+        here = Rtnl()
+        with here.batch() as batch:
+            batch.add_veth("marker", "marker", peer_namespace=marker.net)
+        here.close()
+        marker.close()
+        while struct.unpack_from("=4xH", links.recv(1 << 16))[0] != _RTM_DELLINK:
+            pass
+    return {}
+
+
+def _serve(handlers: Mapping[str, Handler]) -> sandbox.Serve:
+    # The verb's arguments and events are not needed here.
+    adapted = {
+        verb: lambda _arguments, _emit, handler=handler: handler()
+        for verb, handler in handlers.items()
+    }
+
+    def serve(channel: socket.socket | None, listener: socket.socket | None) -> NoReturn:
+        controller.serve(adapted, channel, listener)
+
+    return serve
+
+
+def single_topo(hosts: int) -> Any:
+    """Mininet's `single,HOSTS`."""
+    from mininet.topo import SingleSwitchTopo
+
+    return SingleSwitchTopo(k=hosts)
+
+
+def tree_topo(hosts: int) -> Any:
+    """Hosts by the 32 at a switch, and a switch above: `tree,depth=2,fanout=32` cut to size."""
+    from mininet.topo import Topo
+
+    topo = Topo()
+    root = topo.addSwitch("s1")
+    for number, chunk in enumerate(floor.chunks(hosts, HOSTS_A_SWITCH), 2):
+        leaf = topo.addSwitch(f"s{number}")
+        topo.addLink(root, leaf)
+        for host in chunk:
+            topo.addLink(leaf, topo.addHost(f"h{host + 1}"))
+    return topo
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+#: What namespaces and interfaces are made of; the machine's figures, so others' work shows too.
+_KERNEL_FIELDS = ("Slab", "Percpu", "VmallocUsed", "KernelStack", "PageTables")
+
+
+def _memory() -> tuple[int, int]:
+    """Bytes of the kernel's memory on this machine, and of this process alone (PSS)."""
+    machine = kibibytes(Path("/proc/meminfo").read_text())
+    own = kibibytes(Path("/proc/self/smaps_rollup").read_text())
+    return sum(machine.get(name, 0) for name in _KERNEL_FIELDS) * 1024, own["Pss"] * 1024
+
+
+def kibibytes(text: str) -> dict[str, int]:
+    """The `Name:   123 kB` lines of a file in /proc."""
+    found = {}
+    for line in text.splitlines():
+        name, _, rest = line.partition(":")
+        if rest.endswith(" kB"):
+            found[name] = int(rest.split()[0])
+    return found
+
+
+# -- Debian's Mininet ------------------------------------------------------------------------------
+
+
+def why_no_mininet() -> str:
+    """What keeps Debian's Mininet from being measured here; empty if nothing."""
+    if sandbox.kind() != "root":
+        return "it needs root"
+    found = subprocess.run(
+        [SYSTEM_PYTHON, "-W", "ignore", "-c", "import mininet.net"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if found.returncode:
+        return "Debian's package is not installed (--install)"
+    for tool in ("mnexec", "brctl", "ifconfig"):
+        if capabilities.locate(tool) is None:
+            return f"{tool} is not installed (--install)"
+    return ""
+
+
+_POLICY = Path("/usr/sbin/policy-rc.d")
+
+
+def install_mininet() -> None:
+    """`apt-get install mininet bridge-utils net-tools`; no service starts meanwhile.
+
+    CapabilityError where that can't be done.
+    """
+    if not why_no_mininet():
+        return
+    if os.geteuid() != 0:
+        raise CapabilityError("installing Mininet needs root")
+    # dpkg asks policy-rc.d before it starts a service; 101 means "not allowed".
+    guard = not _POLICY.exists()
+    if guard:
+        _POLICY.write_text("#!/bin/sh\nexit 101\n")
+        _POLICY.chmod(0o755)
+    try:
+        packages = ["mininet", "bridge-utils", "net-tools"]
+        for argv in (
+            ["apt-get", "-qq", "update"],
+            ["apt-get", "-qq", "-y", "install", "--no-install-recommends", *packages],
+        ):
+            done = subprocess.run(
+                argv,
+                env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                raise CapabilityError(
+                    f"Mininet could not be installed: `{processes.command_line(argv)}` failed",
+                    done.stderr.strip()[-2000:],
+                )
+    except FileNotFoundError as error:
+        raise CapabilityError("Mininet could not be installed: no apt-get") from error
+    finally:
+        if guard:
+            _POLICY.unlink()
+
+
+# -- output ----------------------------------------------------------------------------------------
+
+
+def save(result: Mapping[str, Any], path: Path) -> None:
+    """Write `result` as JSON, whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(json.dumps(result, indent=1) + "\n")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
