@@ -124,6 +124,32 @@ def test_sysctls_belong_to_one_network_namespace() -> None:
 
 
 @sandboxed
+def test_settings_of_many_nodes_are_not_mixed_up() -> None:
+    """More than share an instance of proc, read through that and through the node's own /proc."""
+    nodes = [Node(f"h{number}") for number in range(80)]
+    for number, node in enumerate(nodes):
+        node.set_sysctl("net.ipv4.ip_default_ttl", 10 + number)
+    for number, node in enumerate(nodes):
+        assert node.sysctl("net.ipv4.ip_default_ttl") == str(10 + number)
+    for number in (0, 40, 79):
+        path = "/proc/sys/net/ipv4/ip_default_ttl"
+        assert output(nodes[number], "cat", path) == f"{10 + number}\n"
+    with pytest.raises(FileNotFoundError):
+        nodes[0].sysctl("net.ipv4.no_such_setting")
+
+
+@sandboxed
+def test_a_node_that_runs_nothing_has_no_mounts_of_its_own() -> None:
+    node = Node("h1")
+    before = node.namespaces
+    output(node, "true")
+    after = node.namespaces
+    assert before.mnt is None
+    assert after.mnt is not None
+    assert os.fstat(after.mnt).st_ino != Path("/proc/self/ns/mnt").stat().st_ino
+
+
+@sandboxed
 def test_a_lab_is_the_same_whatever_the_machines_settings_are() -> None:
     """A new network namespace copies some of its parent's."""
     for name in ("net/ipv4/ip_forward", "net/ipv4/conf/all/rp_filter"):
