@@ -322,7 +322,7 @@ _NEW_NAMESPACES = (
     | syscalls.CLONE_NEWUTS
     | syscalls.CLONE_NEWIPC
 )
-_TRIAL_LIMIT_S = 5.0
+_TRIAL_LIMIT_S = 30.0
 
 
 def try_sandbox(*, rootless: bool, overlay: bool) -> Trial:
