@@ -10,8 +10,9 @@ import pytest
 
 from tests.support import run_in_sandbox, why_no_open_vswitch, why_no_sandbox
 
-# How long an example takes says more about the machine than about the code.
-hypothesis.settings.register_profile("xlab", deadline=None)
+# How long an example takes says more about the machine than about the code; and a checkout may be
+# somebody else's, with no place for a database.
+hypothesis.settings.register_profile("xlab", deadline=None, database=None)
 hypothesis.settings.load_profile("xlab")
 
 

@@ -123,11 +123,11 @@ def test_what_would_harm_the_machine_is_out_of_reach() -> None:
         for line in Path("/proc/self/status").read_text().splitlines()
         if line.startswith("CapBnd:")
     )
-    if sandbox.kind() == "root":
+    # In a user namespace they are about nothing but the namespace.
+    if Path("/proc/self/uid_map").read_text().split()[2] == "4294967295":
         sys_module, sys_rawio, sys_boot, sys_time, syslog = 16, 17, 22, 25, 34
-        assert not any(
-            bounding >> n & 1 for n in (sys_module, sys_rawio, sys_boot, sys_time, syslog)
-        )
+        forbidden = (sys_module, sys_rawio, sys_boot, sys_time, syslog)
+        assert [number for number in forbidden if bounding >> number & 1] == []
     done = subprocess.run(["date", "-s", "2001-01-01"], capture_output=True, text=True, check=False)
     assert "not permitted" in done.stderr
 
