@@ -64,6 +64,8 @@ _STOCK = Path(__file__).with_name("stock_mininet.py")
 _PATIENCE_S = 600.0
 _ANSWER_WITHIN_S = 20.0
 
+#: At this size and above the targets hold: below, what a lab costs without hosts weighs too much.
+TARGETS_FROM = 128
 #: What the design asks for: (text, contestant, beside, figure, most or least, bound).
 TARGETS = (
     ("build, Mininet / xlab", "mininet", "xlab", "up_s", "at least", 10.0),
@@ -238,22 +240,23 @@ def ratios(timings: Mapping[str, Sequence[Timing]]) -> dict[str, Ratio]:
 def verdicts(timings: Mapping[str, Sequence[Timing]], hosts: int) -> str:
     """A line for each ratio and target, with whether it is met."""
     found = ratios(timings)
-    lines = [f"{'ratio, of the same round':30}{'median':>8}  {'95 % interval':15}"]
+    lines = [f"{'ratio, of the same round':30}{'median':>8}  {'95 % interval':15}".rstrip()]
     for text, _, _, _, sense, bound in TARGETS:
         if text not in found:
             continue
         ratio = found[text]
         interval = "{:.2f} to {:.2f}".format(*ratio.ci95) if ratio.ci95 else "-"
-        holds = ratio.median >= bound if sense == "at least" else ratio.median <= bound
-        target = f"{sense} {bound:g}: {'met' if holds else 'MISSED'}" if sense else ""
+        target = _target(sense, bound, ratio.median) if sense and hosts >= TARGETS_FROM else ""
         lines.append(f"{text:30}{ratio.median:8.2f}  {interval:15}  {target}".rstrip())
-    freed = statistics.median(timing.freed_s for timing in timings["xlab"]) / hosts * 1e3
-    met = "met" if freed <= MOST_DOWN_MS_A_HOST else "MISSED"
-    lines.append(
-        f"{'xlab, ms a host until freed':30}{freed:8.2f}  {'':15}  "
-        f"at most {MOST_DOWN_MS_A_HOST:g}: {met}"
-    )
+    freed_ms = _median(timings["xlab"], "freed_s") / hosts * 1e3
+    target = _target("at most", MOST_DOWN_MS_A_HOST, freed_ms) if hosts >= TARGETS_FROM else ""
+    lines.append(f"{'xlab, ms a host until freed':30}{freed_ms:8.2f}  {'':15}  {target}".rstrip())
     return "\n".join(lines)
+
+
+def _target(sense: str, bound: float, value: float) -> str:
+    holds = value >= bound if sense == "at least" else value <= bound
+    return f"{sense} {bound:g}: {'met' if holds else 'MISSED'}"
 
 
 def _headline(what: str, rounds: int, result: Mapping[str, Any]) -> str:
@@ -442,7 +445,7 @@ class _Kernel:
     One work item frees them, in the order in which they were given up and those that wait at the
     same time together (cleanup_net, net/core/net_namespace.c).  So one more is given up, whose
     interface is one end of a veth pair: when the other end vanishes, all before are gone.  On an
-    idle machine that takes some 20 to 40 ms.
+  XX
     """
 
     def __enter__(self) -> _Kernel:

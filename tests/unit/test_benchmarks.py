@@ -68,10 +68,10 @@ def test_what_was_not_measured_has_no_ratio() -> None:
 @pytest.mark.parametrize(
     ("mininet_s", "floor_s", "freed_s", "verdict"),
     [
-        (1.0, 0.05, 0.1, ["met", "met", "met"]),
-        (0.99, 0.05, 0.1, ["MISSED", "met", "met"]),
-        (1.0, 0.049, 0.1, ["met", "MISSED", "met"]),
-        (1.0, 0.05, 0.1001, ["met", "met", "MISSED"]),
+        (1.0, 0.05, 0.2, ["met", "met", "met"]),
+        (0.99, 0.05, 0.2, ["MISSED", "met", "met"]),
+        (1.0, 0.049, 0.2, ["met", "MISSED", "met"]),
+        (1.0, 0.05, 0.201, ["met", "met", "MISSED"]),
     ],
 )
 def test_a_missed_target_is_said_to_be_missed(
@@ -82,8 +82,10 @@ def test_a_missed_target_is_said_to_be_missed(
         "mininet": [timing(mininet_s)],
         "floor": [timing(floor_s)],
     }
-    text = build.verdicts(timings, hosts=100)
+    text = build.verdicts(timings, hosts=200)
     assert [line.rpartition(": ")[2] for line in text.splitlines() if ": " in line] == verdict
+    # The targets are for large labs.
+    assert ": " not in build.verdicts(timings, hosts=20)
 
 
 def test_the_table_is_in_milliseconds_a_host() -> None:
