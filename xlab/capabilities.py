@@ -105,9 +105,12 @@ class Machine:
         return tuple(value for value in values if isinstance(value, Capability))
 
 
-def probe() -> Machine:
-    """What this machine can do, in some 10 ms.  Nothing is loaded, nothing is left behind."""
-    return assess(observe())
+def probe(*, inside: bool = False) -> Machine:
+    """What this machine can do, in some 10 ms.  Nothing is loaded, nothing is left behind.
+
+    `inside` a sandbox namespaces are not tried: they are there.
+    """
+    return assess(observe(inside=inside))
 
 
 # -- drivers ---------------------------------------------------------------------------------------
@@ -274,18 +277,19 @@ class Observation:
     neighbours: int | None
 
 
-def observe(kernel: Kernel | None = None) -> Observation:
+def observe(kernel: Kernel | None = None, *, inside: bool = False) -> Observation:
     """Look at the kernel; try namespaces in a child, and /dev/net/tun if its driver is live."""
     kernel = kernel or Kernel()
     rootless = os.geteuid() != 0
     filesystems = kernel.filesystems()
+    overlay = "overlay" in filesystems
     return Observation(
         kernel=kernel.release,
         rootless=rootless,
         drivers={name: kernel.driver(driver) for name, driver in DRIVERS.items()},
         families=generic_netlink_families(),
         filesystems=filesystems,
-        trial=try_sandbox(rootless=rootless, overlay="overlay" in filesystems),
+        trial=Trial() if inside else try_sandbox(rootless=rootless, overlay=overlay),
         tun_errno=_open_errno("/dev/net/tun") if "tun" in kernel.misc_devices() else None,
         max_user_namespaces=kernel.sysctl("user.max_user_namespaces"),
         apparmor_restricts=kernel.sysctl("kernel.apparmor_restrict_unprivileged_userns") == 1,

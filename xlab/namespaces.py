@@ -122,6 +122,11 @@ def entered(namespaces: Namespaces) -> Iterator[None]:
         _go(before)
 
 
+def inside() -> bool:
+    """Whether this process is in a sandbox, and has a home there."""
+    return _home is not None
+
+
 def home() -> Namespaces:
     """The controller's own namespaces."""
     assert _home is not None, "remember_home() has not run in this process"

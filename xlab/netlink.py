@@ -203,10 +203,14 @@ class Batch:
         peer_mac: str | None = None,
         master: str | None = None,
         group: int = 0,
+        index: int = 0,
         up: bool = True,
     ) -> None:
         """A veth pair: `name` here or in `namespace`, `peer` here or in `peer_namespace`.
 
+        Where both ends happen to have the same number in their namespaces, the kernel takes up to a
+        second to notice that the link is up (linkwatch_urgent_event): `index`, if not 0, is the
+        number of `name`.
         The peer stays down: brought up while it is made, it has no other end yet (ENOTCONN).
         """
         size = b"" if mtu is None else _u32(_IFLA_MTU, mtu)
@@ -216,7 +220,7 @@ class Batch:
             far += _attribute(_IFLA_ADDRESS, _mac(peer_mac))
         if peer_namespace is not None:
             far += _u32(_IFLA_NET_NS_FD, peer_namespace)
-        body = _ifinfo(up=up) + _text(_IFLA_IFNAME, name) + size + _ONE_QUEUE
+        body = _ifinfo(index=index, up=up) + _text(_IFLA_IFNAME, name) + size + _ONE_QUEUE
         if mac:
             body += _attribute(_IFLA_ADDRESS, _mac(mac))
         if group:

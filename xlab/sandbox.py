@@ -203,6 +203,8 @@ def join(lab: Sandbox, keep: Sequence[Path]) -> None:
         code = os.waitstatus_to_exitcode(status)
         os._exit(code if code >= 0 else 128 - code)
     signal.signal(signal.SIGINT, interrupt)
+    if lab.channel:
+        lab.channel.close()
     for flag, descriptor in opened.items():
         syscalls.setns(descriptor, flag)
         os.close(descriptor)

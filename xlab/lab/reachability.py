@@ -95,7 +95,7 @@ class _Pinger:
             if self.targets[index] is not self.source and self.addresses[index] == self.own:
                 continue  # a collision: our own stack would answer in the other's place
             try:
-                self.socket.sendto(_echo(self.id, index), (self.addresses[index], 0))
+                self.socket.sendto(echo_request(self.id, index), (self.addresses[index], 0))
             except OSError:
                 continue  # no route, or a full queue: as good as lost, and tried again
 
@@ -136,7 +136,8 @@ def _exchange(pingers: Sequence[_Pinger], deadline: float) -> None:
     selector.close()
 
 
-def _echo(identifier: int, sequence: int) -> bytes:
+def echo_request(identifier: int, sequence: int) -> bytes:
+    """An ICMP message of 24 bytes, RFC 792."""
     body = struct.pack("!HH", identifier, sequence) + bytes(16)
     checksum = _checksum(struct.pack("!BBH", _ECHO_REQUEST, 0, 0) + body)
     return struct.pack("!BBH", _ECHO_REQUEST, 0, checksum) + body
