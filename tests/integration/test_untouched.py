@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.support import Run, all_pids, link_target, machine, names_in, run_in_sandbox
+from tests.support import PATIENCE_S, Run, all_pids, link_target, machine, names_in, run_in_sandbox
 from xlab.capture import Capture
 from xlab.lab import underlay
 from xlab.lab.docker import DaemonOptions
 from xlab.lab.lab import OUTSIDE, Lab
+from xlab.processes import wait_until
 from xlab.request import Request
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.kernel]
@@ -41,7 +42,7 @@ def test_a_run_leaves_the_machine_alone(
     if scenario == "ovs-gre":
         request.getfixturevalue("open_vswitch")
     run_in_sandbox(use_what_the_kernel_loads_by_itself)
-    before = snapshot()
+    before, groups = snapshot(), cgroups()
 
     during = looks = 0
     with Run(Request(scenario, quick=True), tmp_path / "results") as run:
@@ -61,6 +62,11 @@ def test_a_run_leaves_the_machine_alone(
         assert run.processes() == []
     assert during >= 1  # in the guest a snapshot takes seconds
     assert changes(before) == {}
+    wait_until(
+        lambda: not [group for group in cgroups() - groups if is_empty(group)],
+        timeout_s=PATIENCE_S,
+        awaited="no new control group without processes",
+    )
 
 
 def changes(before: dict[str, Any]) -> dict[str, Any]:
@@ -105,6 +111,18 @@ def outside_a_lab(run: Run) -> list[int]:
     ]
 
 
+def cgroups() -> set[str]:
+    return {folder for folder, _, _ in os.walk("/sys/fs/cgroup")}
+
+
+def is_empty(group: str) -> bool:
+    """Whether nobody is in a control group or below: other programs' hold their processes."""
+    folders = [folder for folder, _, _ in os.walk(group)]
+    return bool(folders) and not any(
+        read(f"{folder}/cgroup.procs") for folder in folders if Path(folder).exists()
+    )
+
+
 # -- the machine as it is --------------------------------------------------------------------------
 
 
@@ -120,7 +138,6 @@ def snapshot() -> dict[str, Any]:
         "firewall": firewall(),
         "sysctls": sysctls(),
         "mounts": Path("/proc/self/mountinfo").read_text().splitlines(),
-        "cgroups": sorted(folder for folder, _, _ in os.walk("/sys/fs/cgroup")),
         "named namespaces": names_below("/run/netns"),
         "/run": names_below("/run"),
         "/dev": names_in("/dev"),

@@ -158,6 +158,25 @@ def test_records_of_the_same_second_lie_side_by_side(world: World) -> None:
     assert sorted(world.results.iterdir()) == sorted(folders)
 
 
+def test_a_name_that_is_taken_at_the_last_moment(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run of the same second has just written its record under the name that was free."""
+    save = record.save
+    taken: list[Path] = []
+
+    def save_after_another(finished: RunRecord, folder: Path, raw: dict[str, bytes]) -> None:
+        if not taken:
+            taken.append(folder)
+            save(finished, folder, {})
+        save(finished, folder, raw)
+
+    monkeypatch.setattr(record, "save", save_after_another)
+    world.run()
+    assert world.folder not in taken
+    assert sorted(world.results.iterdir()) == sorted([*taken, world.folder])
+
+
 def test_the_record_is_json_that_names_its_version(world: World) -> None:
     world.run()
     data = json.loads((world.folder / "run.json").read_text())
