@@ -8,6 +8,7 @@ renamed or removed.  Absent figures are `None`, never zero.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -296,8 +297,13 @@ def save(record: RunRecord, folder: Path, raw: dict[str, bytes]) -> None:
             file.write(text + "\n")
             file.flush()
             os.fsync(file.fileno())
-        # rename(2) onto an existing, non-empty directory fails: a record is never overwritten.
-        partial.rename(folder)
+        try:
+            # rename(2) onto a directory that is not empty fails: a record is never overwritten.
+            partial.rename(folder)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            raise FileExistsError(errno.EEXIST, "a record is there already", str(folder)) from error
     except BaseException:
         discard(partial)
         raise

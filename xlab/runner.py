@@ -121,8 +121,7 @@ def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Pa
         measurements=tuple(seen.measurements),
         events=tuple(seen.events),
     )
-    folder = _folder(results, started_at, scenario.name)
-    record.save(finished, folder, raw)
+    folder = _save(finished, raw, results, started_at)
     return finished, folder
 
 
@@ -263,6 +262,19 @@ def _environment(datapath: str) -> Environment:
         congestion_control=facts.congestion_control,
         notes=facts.notes,
     )
+
+
+def _save(
+    finished: RunRecord, raw: Mapping[str, bytes], results: Path, started_at: datetime
+) -> Path:
+    """Write the record under a free name; another run may take it between look and write."""
+    while True:
+        folder = _folder(results, started_at, finished.scenario)
+        try:
+            record.save(finished, folder, dict(raw))
+        except FileExistsError:
+            continue
+        return folder
 
 
 def _folder(results: Path, started_at: datetime, scenario: str) -> Path:
