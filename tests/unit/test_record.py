@@ -82,7 +82,7 @@ def test_save_writes_the_record_beside_its_raw_output(tmp_path: Path) -> None:
 def test_an_earlier_record_is_never_overwritten(tmp_path: Path) -> None:
     folder = tmp_path / "x"
     record.save(sample("bridge"), folder, {})
-    with pytest.raises(OSError, match="not empty"):
+    with pytest.raises(FileExistsError, match="a record is there already"):
         record.save(sample("baseline"), folder, {})
     assert record.load(folder) == sample("bridge")
     assert names(tmp_path) == ["x"]
