@@ -442,10 +442,10 @@ def _measure(name: str, build: Handler) -> Timing:
 class _Kernel:
     """Tells when the kernel has freed every network namespace that was given up so far.
 
-    One work item frees them, in the order in which they were given up and those that wait at the
-    same time together (cleanup_net, net/core/net_namespace.c).  So one more is given up, whose
-    interface is one end of a veth pair: when the other end vanishes, all before are gone.  On an
-  XX
+      One work item frees them, in the order in which they were given up and those that wait at the
+      same time together (cleanup_net, net/core/net_namespace.c).  So one more is given up, whose
+      interface is one end of a veth pair: when the other end vanishes, all before are gone.  On an
+    XX
     """
 
     def __enter__(self) -> _Kernel:
