@@ -202,7 +202,7 @@ class Run:
 
     def processes(self) -> list[int]:
         """Everything alive that carries the mark, the run's own process first."""
-        found = [pid for pid in all_pids() if self.mark.encode() in _environment(pid)]
+        found = [pid for pid in all_pids() if self.mark.encode() in environment_of(pid)]
         return sorted(found, key=lambda pid: (pid != self.pid, pid))
 
     def first_process(self) -> int | None:
@@ -298,7 +298,8 @@ def kill(pid: int) -> None:
         pass
 
 
-def _environment(pid: int) -> bytes:
+def environment_of(pid: int) -> bytes:
+    """The environment a process was started with; empty once it is gone, or if it is not ours."""
     try:
         return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:

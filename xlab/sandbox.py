@@ -110,6 +110,8 @@ def launch(
     try:
         launcher = os.fork()
         if launcher == 0:
+            # Pid 1 waits for our word or for our end to close; a copy of it would keep it open.
+            ours.close()
             _launcher(serve, theirs, listener, keep)
         theirs.close()
         os.waitpid(launcher, 0)

@@ -8,16 +8,27 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.support import PATIENCE_S, Run, all_pids, kill, link_target, names_in, namespaces_of
-from xlab import record
+from tests.support import (
+    PATIENCE_S,
+    Run,
+    all_pids,
+    environment_of,
+    kill,
+    link_target,
+    names_in,
+    namespaces_of,
+)
+from xlab import record, sandbox
 from xlab.processes import wait_until
 from xlab.request import Request
 
@@ -166,3 +177,36 @@ def test_a_half_written_result_is_gone_with_the_next_run(tmp_path: Path) -> None
     with Run(Request("baseline", quick=True), results) as run:
         finished = run.finish()
     assert [str(path) for path in results.iterdir()] == [finished["folder"]]
+
+
+_KILLED_BEFORE_THE_GO = """
+import os, signal
+from xlab import sandbox
+
+first = sandbox._receive_line
+
+def then_die(channel):
+    report = first(channel)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return report
+
+sandbox._receive_line = then_die
+sandbox.launch(lambda channel, listener: os._exit(0))
+"""
+
+
+def test_a_caller_killed_before_its_word_leaves_no_first_process() -> None:
+    """Pid 1 then waits for the go-ahead; the caller's end of the socket must close for it."""
+    mark = f"XLAB_TEST_RUN={uuid.uuid4()}"
+    name, _, value = mark.partition("=")
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", _KILLED_BEFORE_THE_GO],
+        env={**os.environ, name: value, "PYTHONPATH": str(Path(sandbox.__file__).parents[1])},
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGKILL
+
+    def nobody_is_left() -> bool:
+        return not any(mark.encode() in environment_of(pid) for pid in all_pids())
+
+    wait_until(nobody_is_left, timeout_s=10, awaited="the end of the first process")
