@@ -139,6 +139,7 @@ def ping(source: Node, target: IPv4Address, *options: str) -> str:
 # -- what containers notice ------------------------------------------------------------------------
 
 
+@pytest.mark.kernel
 @sandboxed
 def test_containers_reach_each_other_and_bulk_data_arrives_unharmed(device: str) -> None:
     with meshed(device) as lab:
@@ -147,9 +148,10 @@ def test_containers_reach_each_other_and_bulk_data_arrives_unharmed(device: str)
         data = os.urandom(10_000_001)
         assert arrives(c1, c2, data)
         assert arrives(c2, c1, data)
-        # It went through the routers in segments: fewer frames read than sent on.
+        # It went through the routers in segments, how large depends on the rate: fewer frames were
+        # read than datagrams sent, although those that carry acknowledgements share theirs.
         assert lab.count(1, "injected") > 7_000
-        assert lab.count(0, "captured") < 0.5 * lab.count(0, "datagrams_sent")
+        assert lab.count(0, "captured") < lab.count(0, "datagrams_sent")
         assert lab.count(0, "inject_refused") == lab.count(1, "inject_refused") == 0
 
 
@@ -284,13 +286,20 @@ def test_a_router_that_was_killed_can_be_started_again(device: str) -> None:
         first.stop()
         second.stop()
     third = spawn(h1, datapath="sleeve")
-    wait_until(lambda: "weave0" in h1.interfaces(), timeout_s=5, awaited="the device")
+    # A killed router leaves its veth behind: the port tells that the next one is there.
+    wait_until(lambda: holds_the_port(h1), timeout_s=20, awaited="the third router")
     fourth = spawn(h1, datapath="sleeve")
-    assert fourth.wait(5.0) == 1
+    assert fourth.wait(20.0) == 1
     assert "Address already in use" in fourth.stderr_tail()
     third.signal(signal.SIGTERM)
-    assert third.wait(5.0) == 0
+    assert third.wait(20.0) == 0
     assert not {"weave0", "weave0r"} & set(h1.interfaces())
+
+
+def holds_the_port(host: Node) -> bool:
+    """Whether a socket of the host is bound to UDP 6783, 0x1A7F in the kernel's table."""
+    with host.entered():
+        return ":1A7F " in Path("/proc/thread-self/net/udp").read_text()
 
 
 @sandboxed

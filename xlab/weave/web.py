@@ -36,26 +36,24 @@ class Server:
         """XlabError if the address is taken."""
         self._loop = loop
         self._answer = answer
-        self._clients = 0
+        self._clients: set[_Client] = set()
         self._listener = listen(address, port)
         loop.watch(self._listener, selectors.EVENT_READ, self._accept)
 
     def close(self) -> None:
         self._loop.unwatch(self._listener)
         self._listener.close()
+        for client in tuple(self._clients):
+            client.close()
 
     def _accept(self, _: int) -> None:
         accepted = accept(self._loop, self._listener)
         if not accepted:
             return
-        if self._clients >= _CLIENT_LIMIT:
+        if len(self._clients) >= _CLIENT_LIMIT:
             accepted[0].close()
             return
-        self._clients += 1
-        _Client(self._loop, accepted[0], self._answer, self._gone)
-
-    def _gone(self) -> None:
-        self._clients -= 1
+        self._clients.add(_Client(self._loop, accepted[0], self._answer, self._clients.discard))
 
 
 class _Client:
@@ -64,7 +62,7 @@ class _Client:
         loop: Loop,
         connected: socket.socket,
         answer: Callable[[str, str, str], Answer],
-        gone: Callable[[], None],
+        gone: Callable[[_Client], None],
     ) -> None:
         self._loop = loop
         self._socket = connected
@@ -72,15 +70,15 @@ class _Client:
         self._gone = gone
         self._request = b""
         self._response = memoryview(b"")
-        self._impatient = loop.timers.after(_PATIENCE_S, self._close)
+        self._impatient = loop.timers.after(_PATIENCE_S, self.close)
         loop.watch(connected, selectors.EVENT_READ, self._on_events)
 
-    def _close(self) -> None:
+    def close(self) -> None:
         if self._socket.fileno() >= 0:
             self._impatient.cancel()
             self._loop.unwatch(self._socket)
             self._socket.close()
-            self._gone()
+            self._gone(self)
 
     def _on_events(self, _: int) -> None:
         try:
@@ -91,13 +89,13 @@ class _Client:
         except BlockingIOError:
             pass
         except OSError:
-            self._close()
+            self.close()
 
     def _receive(self) -> None:
         data = self._socket.recv(_REQUEST_LIMIT_BYTES)
         self._request += data
         if not data:
-            self._close()
+            self.close()
             return
         answer = respond(self._request, self._answer)
         if answer is not None:
@@ -108,7 +106,7 @@ class _Client:
         sent = self._socket.send(self._response)
         self._response = self._response[sent:]
         if not self._response:
-            self._close()
+            self.close()
 
 
 def respond(request: bytes, answer: Callable[[str, str, str], Answer]) -> bytes | None:
