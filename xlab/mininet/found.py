@@ -1,0 +1,79 @@
+"""A lab of the engine, running, as Mininet's objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from xlab.lab.lab import Lab
+from xlab.lab.underlay import GATEWAY, Link
+from xlab.mininet import machine as machines
+from xlab.mininet.link import FoundLink
+from xlab.mininet.net import Mininet
+from xlab.mininet.node import Host, Switch
+
+
+class FoundSwitch(Switch):
+    """A switch of a lab."""
+
+    def start(self, _controllers: Any = ()) -> None:
+        self.machine.set_up(self.name)
+
+    def stop(self, deleteIntfs: bool = True) -> None:  # noqa: ARG002
+        """It stays, and forwards nothing until it is started again."""
+        self.machine.set_down(self.name)
+
+
+class FoundNetwork(Mininet):
+    """The hosts, switches and containers of a lab, which the lab goes on to own.
+
+    Interfaces bear Mininet's names: `h1-eth0` is another name of the kernel's for h1's eth0.  The
+    gateway is a node, `net["gw"]`, but none of `net.hosts`.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(build=False)
+        self.lab = lab
+        self.built = True
+        for switch in lab.underlay.switches:
+            self._add(self.switches, FoundSwitch(switch, machine=lab.wire))
+        for host in lab.hosts:
+            self._add(self.hosts, Host(host.name, machine=host))
+        self._gateway = Host(GATEWAY, machine=lab.gateway)
+        self.nameToNode[GATEWAY] = self._gateway
+        for link in (*lab.underlay.uplinks, *lab.underlay.trunks):
+            self._find(link)
+
+    def _add(self, nodes: list[Any], node: Any) -> None:
+        nodes.append(node)
+        self.nameToNode[node.name] = node
+
+    def _find(self, link: Link) -> None:
+        switch, other = self.nameToNode[link.a.node], self.nameToNode[link.b.node]
+        name = link.b.interface
+        if not other.forwards:
+            name = f"{other.name}-{name}"
+            machines.configure(
+                other.machine, "ip", "link", "property", "add", "dev", link.b.interface,
+                "altname", name,
+            )  # fmt: skip
+        near, far = (switch, link.a.interface), (other, link.b.interface)
+        self.links.append(FoundLink(near, far, names=(link.a.interface, name)))
+
+    def start(self) -> None:
+        """It runs."""
+
+    def stop(self) -> None:
+        """End the shells; the lab stays."""
+        for node in self.values():
+            node.terminate()
+
+    def _look_for_loops(self) -> None:
+        """A lab has none."""
+
+    def _machines(self) -> Iterable[Any]:
+        return self.lab.hosts
+
+    def __iter__(self) -> Iterator[str]:
+        yield from super().__iter__()
+        yield GATEWAY

@@ -1,0 +1,42 @@
+"""Moving a program into a sandbox while it runs."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from xlab import controller, namespaces, processes, sandbox
+from xlab.errors import XlabError
+
+
+def enter(*, keep: Sequence[Path] = ()) -> None:
+    """The program goes on inside a sandbox of its own, if it is not in one already.
+
+    What goes on is a child with the same terminal; the caller's process waits for it and ends with
+    its status.  Private inside are the network, process numbers, /tmp and /run; of the latter two
+    `keep`, the working directory and the folders of sys.path stay visible.
+
+    Raises XlabError in a program that has several threads (only one would go on), CapabilityError
+    if the kernel allows no such namespaces.
+    """
+    if namespaces.inside():
+        return
+    if threading.active_count() > 1:
+        others = [t.name for t in threading.enumerate() if t is not threading.current_thread()]
+        raise XlabError(
+            f"a program can move into a sandbox before it has other threads ({', '.join(others)})"
+        )
+    # What is buffered would be written twice.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    visible = [*keep, Path.cwd()]
+    sandbox.join(sandbox.launch(_serve, keep=visible), visible)
+    processes.reap_only_own()
+
+
+def _serve(channel: object, listener: object) -> NoReturn:
+    """Pid 1 does nothing but reap: the program beside it makes and owns the network."""
+    controller.serve({}, channel, listener)  # type: ignore[arg-type]

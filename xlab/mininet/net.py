@@ -1,0 +1,400 @@
+"""Mininet's network on the lab's engine.
+
+Building, starting, stopping and asking are Mininet's own code; what it measures (`ping`, `iperf`)
+runs without a shell, and what it takes down goes at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import socket
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from xlab import processes
+from xlab.capabilities import locate
+from xlab.errors import NetlinkError, UsageError, XlabError
+from xlab.lab import node as engine
+from xlab.lab.docker import Container
+from xlab.mininet import echo
+from xlab.mininet import machine as machines
+from xlab.mininet.cli import CLI
+from xlab.mininet.link import FoundLink, Intf, Link, together
+from xlab.mininet.node import NAT, Host, Node, OVSKernelSwitch, default_controller
+from xlab.mininet.original import log
+from xlab.mininet.original import net as original
+from xlab.netlink import NO_SUCH_DEVICE
+from xlab.probes.parse import listens, parse_iperf
+
+# Or it would ask for root, and try to set limits of the machine.
+original.Mininet.inited = True
+
+_groups = itertools.count(1)
+
+#: Between two connection attempts to a server that does not listen yet.
+_RETRY_AFTER_S = 0.02
+
+
+class Mininet(original.Mininet):
+    """Mininet's Mininet, controller-less.
+
+    Its parameters are Mininet's, with two differences: `controller` is None unless given, and
+    `cleanup` finds nothing to clean.
+    """
+
+    #: Of the attributes that Mininet's __init__ sets.
+    hosts: list[Any]
+    switches: list[Any]
+    links: list[Any]
+    nameToNode: dict[str, Any]
+
+    def __init__(
+        self,
+        topo: Any = None,
+        switch: Any = OVSKernelSwitch,
+        host: Any = Host,
+        controller: Any = None,
+        link: Any = Link,
+        intf: Any = Intf,
+        **options: Any,
+    ) -> None:
+        #: Of all interfaces in the "root", so that they can be deleted at once.
+        self._group = next(_groups)
+        self._stopped = False
+        #: Containers that have been asked for, by their engine node.
+        self._containers: dict[Container, Host] = {}
+        super().__init__(topo, switch, host, controller, link, intf, **options)
+
+    @classmethod
+    def init(cls) -> None:
+        """Neither root nor larger limits are needed."""
+
+    # -- building and taking down ------------------------------------------------------------------
+
+    def build(self) -> None:
+        with together(self._group):
+            super().build()
+
+    def addLink(self, node1: Any, node2: Any, *arguments: Any, **params: Any) -> Any:
+        """Add a link; between switches that run already it becomes a port of each."""
+        with together(self._group):
+            link = super().addLink(node1, node2, *arguments, **params)
+        if self.built:
+            self._look_for_loops()
+        return link
+
+    def start(self) -> None:
+        if not self.built:
+            self.build()
+        self._look_for_loops()
+        super().start()
+
+    def stop(self) -> None:
+        """End everything the network consists of; a second time does nothing."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._delete_interfaces()
+        super().stop()
+
+    def _delete_interfaces(self) -> None:
+        """All that are in the "root"; those of hosts go with these, or with the hosts."""
+        for link in self.links:
+            link.gone = True
+        try:
+            with machines.root().rtnl.batch() as batch:
+                batch.delete_group(self._group)
+        except NetlinkError as error:
+            if error.errno != NO_SUCH_DEVICE:
+                raise
+
+    def __enter__(self) -> Mininet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def addNAT(
+        self, name: str = "nat0", connect: Any = True, inNamespace: bool = False, **params: Any
+    ) -> Any:  # fmt: skip
+        """A host that masquerades for the others, and their default route."""
+        nat = self.addHost(name, cls=NAT, inNamespace=inNamespace, subnet=self.ipBase, **params)
+        if connect:
+            switch = connect if isinstance(connect, Node) else self.switches[0]
+            self.addLink(nat, switch)
+            address = nat.params["ip"].partition("/")[0]
+            for host in self.hosts:
+                if host is not nat and host.inNamespace:
+                    host.setDefaultRoute(f"via {address}")
+        return nat
+
+    def staticArp(self) -> None:
+        """Permanent ARP entries for all pairs of hosts."""
+        everybody = [(host.IP(), host.MAC()) for host in self.hosts]
+        for host in self.hosts:
+            own = host.IP()
+            host.set_neighbours([entry for entry in everybody if entry[0] != own])
+
+    def addController(self, name: Any = "c0", controller: Any = None, **params: Any) -> Any:
+        """Something that stands for a learning controller, as the switches need none."""
+        controller = controller or self.controller or default_controller
+        return super().addController(name, controller, **params)
+
+    def startTerms(self) -> None:
+        """Refused: a display cannot be reached from inside a sandbox."""
+        log.error("*** no display can be reached from inside a sandbox: no terminals\n")
+
+    def configureControlNetwork(self) -> None:
+        """Nothing is to be controlled."""
+
+    def interact(self) -> Any:
+        """Start, command line, stop."""
+        self.start()
+        result = CLI(self)
+        self.stop()
+        return result
+
+    # -- loops -------------------------------------------------------------------------------------
+
+    def configLinkStatus(self, src: str, dst: str, status: str) -> None:
+        """Bring links up or down; a spare one may take another's place then."""
+        super().configLinkStatus(src, dst, status)
+        self._look_for_loops()
+
+    def _look_for_loops(self) -> None:
+        """Leave out links between switches that would close a loop, as STP does, but at once.
+
+        Bridges with STP see to it themselves.
+        """
+        root: dict[Any, Any] = {}
+
+        def find(node: Any) -> Any:
+            while root.setdefault(node, node) is not node:
+                node = root[node]
+            return node
+
+        changed = False
+        for link in self.links:
+            one, other = link.intf1, link.intf2
+            if one is None or not (one.node.forwards and other.node.forwards):
+                continue
+            if one.node.stp and other.node.stp:
+                continue
+            a, b = find(one.node), find(other.node)
+            spare = a is b or not (one.isUp() and other.isUp())
+            if not spare:
+                root[a] = b
+            for intf in (one, other):
+                if spare is not (intf in intf.node.spare):
+                    intf.node.spare ^= {intf}
+                    intf.node.replug(intf)
+                    changed = True
+        if changed:
+            # Hosts may now be behind other ports; STP has a message for that.
+            for switch in self.switches:
+                switch.forget_macs()
+
+    # -- containers --------------------------------------------------------------------------------
+
+    def _machines(self) -> Iterable[Any]:
+        """The engine's hosts, which may run containers."""
+        return [node.machine for node in self.hosts]
+
+    def _look_for_containers(self) -> None:
+        """Containers are hosts while they run, under the engine's name: "h1/c1"."""
+        running = {c for m in self._machines() for c in getattr(m, "containers", ())}
+        for gone in [c for c in self._containers if c not in running]:
+            node = self._containers.pop(gone)
+            self.hosts.remove(node)
+            del self.nameToNode[node.name]
+            self.links = [link for link in self.links if node not in _ends(link)]
+            node.terminate()
+        for container in sorted(running - set(self._containers), key=lambda c: c.name):
+            owner = self.nameToNode.get(container.host.name)
+            node = self._containers[container] = Host(container.name, machine=container)
+            self.hosts.append(node)
+            self.nameToNode[node.name] = node
+            self.links.append(FoundLink((node, "eth0"), (owner, container.host_interface)))
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self.nameToNode:
+            self._look_for_containers()
+        return super().__getitem__(key)
+
+    def getNodeByName(self, *args: str) -> Any:
+        return self[args[0]] if len(args) == 1 else [self[name] for name in args]
+
+    def __iter__(self) -> Iterator[str]:
+        self._look_for_containers()
+        return iter(list(super().__iter__()))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __contains__(self, item: object) -> bool:
+        if item not in self.nameToNode:
+            self._look_for_containers()
+        return item in self.nameToNode
+
+    # -- measuring ---------------------------------------------------------------------------------
+
+    def ping(self, hosts: Sequence[Any] | None = None, timeout: Any = None) -> float:
+        """One echo from each to each; returns the percentage that was not answered.
+
+        `timeout` in seconds, 10 by default, as ping(8) has it.
+        """
+        self._look_for_containers()
+        if not hosts:
+            hosts = self.hosts
+            log.output("*** Ping: testing ping reachability\n")
+        sent = received = 0
+        memory = echo.Neighbours([host.machine for host in hosts])
+        for source in hosts:
+            log.output(f"{source.name} -> ")
+            others = [host for host in hosts if host is not source]
+            targets = [(host, host.IP() if host.intfs else None) for host in others]
+            asked = [IPv4Address(address) for _, address in targets if address]
+            answered = echo.answered(
+                source.machine, asked, timeout_s=float(timeout or 10), neighbours=memory
+            )
+            for host, address in targets:
+                came = bool(address) and IPv4Address(address) in answered
+                log.output(f"{host.name} " if came else "X ")
+                received += came
+            sent += len(asked)
+            log.output("\n")
+        if not sent:
+            log.output("*** Warning: No packets sent\n")
+            return 0.0
+        lost = 100.0 * (sent - received) / sent
+        log.output(f"*** Results: {int(lost)}% dropped ({received}/{sent} received)\n")
+        return lost
+
+    def iperf(
+        self,
+        hosts: Sequence[Any] | None = None,
+        l4Type: str = "TCP",
+        udpBw: str = "10M",
+        fmt: str | None = None,
+        seconds: float = 5,
+        port: int = 5001,
+    ) -> list[str]:
+        """Throughput from one host to another: what the server got, what the client sent.
+
+        With UDP the offered rate comes first.  `fmt` is a unit of iperf's: k, m, g or t for bits,
+        K, M, G or T for bytes.  Measured by iperf3; UDP as Mininet does it, by iperf 2, where that
+        is installed: iperf3 has a TCP connection beside it, which dies where much is lost.
+        """
+        self._look_for_containers()
+        if l4Type == "UDP" and locate("iperf"):
+            return list(super().iperf(hosts, l4Type, udpBw, fmt, seconds, port))
+        client, server = hosts or (self.hosts[0], self.hosts[-1])
+        if l4Type not in ("TCP", "UDP"):
+            raise UsageError(f"iperf: l4Type is {l4Type!r}; TCP or UDP is wanted")
+        log.output(f"*** Iperf: testing {l4Type} bandwidth between {client} and {server}\n")
+        argv = ["iperf3", "-4", "-J", "-c", server.IP(), "-p", str(port)]
+        argv += ["-t", str(max(1, round(seconds))), "--connect-timeout", "10000"]
+        argv += ["-u", "-b", udpBw] if l4Type == "UDP" else []
+        with server.popen("iperf3", "-4", "-J", "-s", "-1", "-p", str(port)) as listener:
+            try:
+                _await_listener(listener.pid, server.name, port)
+                sent, complaint, _ = client.pexec(argv)
+                if "\n" not in sent:
+                    raise XlabError(f"{client.name}: iperf3: {complaint or sent}")
+                received = listener.communicate(timeout=10)[0].decode()
+            finally:
+                listener.kill()
+        told = parse_iperf(sent, received)
+        seconds_received = sum(interval.seconds for interval in told.intervals)
+        rate = told.received_bytes * 8 / seconds_received if seconds_received else 0.0
+        result = [rate_text(rate, fmt), rate_text(told.sent_bits_per_second, fmt)]
+        if l4Type == "UDP":
+            result.insert(0, udpBw)
+        log.output(f"*** Results: {result}\n")
+        return result
+
+
+class MininetWithControlNet(Mininet):
+    """Mininet's name for a network with switches in namespaces of their own."""
+
+
+def _await_listener(pid: int, node: str, port: int) -> None:
+    table = Path(f"/proc/{pid}/net/tcp")
+    processes.wait_until(
+        lambda: listens(table.read_text(), port),
+        timeout_s=5.0,
+        awaited=f"iperf3 to listen on {node}, port {port}",
+    )
+
+
+#: What follows "bits/sec" or "Bytes/sec" in iperf's reports, with how many bits it is.
+_BIT_UNITS = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+
+
+def rate_text(bits_per_second: float, fmt: str | None = None) -> str:
+    """ "9.56 Gbits/sec": a rate as iperf writes it, in the unit of `fmt` or a fitting one.
+
+    Lower-case units are decimal and count bits, capital ones binary and count bytes.
+    """
+    if fmt is not None and fmt.lower() not in _BIT_UNITS:
+        raise UsageError(f"iperf: the unit {fmt!r} is not one of k, m, g, t, K, M, G, T")
+    if fmt is not None and fmt.isupper():
+        power = list(_BIT_UNITS).index(fmt.lower()) + 1
+        return f"{_three_digits(bits_per_second / 8 / 1024**power)} {fmt}Bytes/sec"
+    if fmt is None:
+        fitting = [unit for unit, bits in _BIT_UNITS.items() if bits_per_second >= bits]
+        if not fitting:
+            return f"{_three_digits(bits_per_second)} bits/sec"
+        fmt = fitting[-1]
+    prefix = fmt.upper() if fmt != "k" else "K"
+    return f"{_three_digits(bits_per_second / _BIT_UNITS[fmt])} {prefix}bits/sec"
+
+
+def _three_digits(value: float) -> str:
+    if value < 9.995:
+        return f"{value:.2f}"
+    return f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def wait_listening(
+    client: Any = None, server: Any = "127.0.0.1", port: int = 80, timeout: float | None = None
+) -> bool:
+    """Mininet's waitListening: whether `server`, a node or an address, takes TCP connections.
+
+    Asked from `client`, a node, or from the "root"; False after `timeout` seconds, at once if there
+    is no route.
+    """
+    address = server if isinstance(server, str) else server.IP()
+    node = client.machine if client is not None else machines.root()
+    deadline = None if timeout is None else time.monotonic() + float(timeout)
+    while True:
+        error = machines.inside(lambda: _refusal(node, address, int(port)))
+        if error == 0:
+            return True
+        if error in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+            log.error(f"no route to {address}\n")
+            return False
+        if deadline is not None and time.monotonic() >= deadline:
+            log.error(f"could not connect to {address} on port {port}\n")
+            return False
+        time.sleep(_RETRY_AFTER_S)
+
+
+def _refusal(node: engine.Node, address: str, port: int) -> int:
+    """The error of a connection attempt; 0 if there is none."""
+    with node.entered():
+        attempt = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    with attempt:
+        attempt.settimeout(1.0)
+        try:
+            return attempt.connect_ex((address, port))
+        except TimeoutError:
+            return errno.ETIMEDOUT
+
+
+def _ends(link: Any) -> tuple[Any, ...]:
+    return tuple(intf.node for intf in (link.intf1, link.intf2) if intf is not None)

@@ -1,0 +1,560 @@
+"""Mininet's nodes on the lab's engine: Node, Host, the switches, Controller, NAT.
+
+    Mininet's own code                  replaced here
+    ------------------                  -------------
+    cmd, sendCmd, monitor, pexec        how a program is started: `_popen`, in a node, no mnexec
+    startShell                          when: on first use, not when the node is made
+    params, config, intfs, ports        addresses and routes are set by netlink, not by ifconfig
+
+A switch is a learning bridge of the kernel, whatever it is called: it needs no controller.
+"""
+
+from __future__ import annotations
+
+import getopt
+import os
+import re
+import select
+import signal
+import subprocess
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Any
+
+from xlab.errors import CapabilityError, NetlinkError, UsageError, XlabError
+from xlab.lab import node as engine
+from xlab.lab.lab import OUTSIDE
+from xlab.mininet import machine as machines
+from xlab.mininet.link import Intf, Link
+from xlab.mininet.machine import Machine
+from xlab.mininet.original import log
+from xlab.mininet.original import node as original
+from xlab.netlink import EXISTS
+
+
+def _of_the_shell(name: str) -> property:
+    """An attribute of Mininet's nodes that is there once the shell is."""
+
+    def read(node: Node) -> Any:
+        node._start_shell_once()
+        return node.__dict__[name]
+
+    def write(node: Node, value: Any) -> None:
+        node.__dict__[name] = value
+
+    return property(read, write)
+
+
+class Node(original.Node):
+    """A network and a name of its own, or, not "in a namespace", the sandbox's."""
+
+    shell = _of_the_shell("shell")
+    pid = _of_the_shell("pid")
+    stdin = _of_the_shell("stdin")
+    stdout = _of_the_shell("stdout")
+    master = _of_the_shell("master")
+    slave = _of_the_shell("slave")
+    pollOut = _of_the_shell("pollOut")
+
+    #: Whether it is a switch, which forwards what comes in.
+    forwards = False
+
+    def __init__(
+        self,
+        name: str,
+        inNamespace: bool = True,
+        machine: engine.Node | None = None,
+        **params: Any,
+    ) -> None:
+        #: Whether a shell may be started now.
+        self._alive = False
+        self._owns_machine = machine is None and inNamespace
+        if machine is None:
+            machine = _new_machine(name) if inNamespace else machines.root()
+        #: The engine's node, whose `run`, `start` and `entered` may be used as well.
+        self.machine = machine
+        original.Node.__init__(self, name, inNamespace=inNamespace, **params)
+        self._alive = True
+
+    @classmethod
+    def setup(cls) -> None:
+        """Nothing to be installed or loaded."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not been terminated."""
+        return self._alive
+
+    # -- the shell, and other programs -------------------------------------------------------------
+
+    def startShell(self, mnopts: str | None = None) -> None:
+        """Start the shell; called by Mininet when the node is made, which is not the time."""
+        if not self._alive:
+            return
+        self._alive = False
+        try:
+            super().startShell(mnopts)
+            # Mininet waits for room to write as well, which there always is: no time-out would end.
+            self.__dict__["pollOut"].modify(self.__dict__["stdout"], select.POLLIN)
+        finally:
+            self._alive = True
+
+    def _start_shell_once(self) -> None:
+        if self._alive and self.__dict__["shell"] is None:
+            self.startShell()
+
+    def popen(self, *args: Any, **params: Any) -> subprocess.Popen[Any]:
+        """Start a program, given as words, a list or a line; with shell=True, a line of a shell.
+
+        Other options are those of `subprocess.Popen`; its output comes by pipes unless told else.
+        """
+        shell = params.pop("shell", False)
+        params.pop("mncmd", None)
+        words = args[0] if len(args) == 1 else args
+        if isinstance(words, str):
+            argv = [words] if shell else words.split()
+        else:
+            argv = [str(word) for word in words]
+        if shell:
+            argv = [os.environ.get("SHELL", "/bin/sh"), "-c", " ".join(argv)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return self._popen(argv, **{**pipes, **params})
+
+    def _popen(self, cmd: list[str], **params: Any) -> subprocess.Popen[Any]:
+        """Start a program in the node; Mininet's own goes through mnexec for that."""
+        argv = [str(word) for word in cmd]
+        if argv[0] == "mnexec":
+            _, argv = getopt.getopt(argv[1:], "cdnpa:g:r:hv")
+        terminal = self.__dict__["slave"]
+        if terminal is not None and params.get("stdin") == terminal:
+            # The leader of a session gets the first terminal it opens as its own: with it the shell
+            # has job control, and Ctrl-C reaches what runs in it.
+            argv = ["/bin/sh", "-c", 'exec "$@" <>"$0" >&0 2>&1', os.ttyname(terminal), *argv]
+            params["env"] = {**machines.environment(), **_SHELL_FUNCTIONS}
+        popen = machines.start(self.machine, argv, **params)
+        log.debug("_popen", argv, popen.pid)
+        return popen
+
+    def terminate(self) -> None:
+        """End the shell and what runs in it; the node's interfaces go with the node."""
+        if not self._alive:
+            return
+        self._alive = False
+        shell = self.__dict__["shell"]
+        if shell is not None:
+            self._hang_up(shell)
+            super().cleanup()
+        if self._owns_machine:
+            machines.inside(self.machine.close)
+
+    def cleanup(self) -> None:
+        self.terminate()
+
+    def _hang_up(self, shell: subprocess.Popen[Any]) -> None:
+        """As when a terminal is closed: the shell passes SIGHUP on to its jobs."""
+        for signum in (signal.SIGHUP, signal.SIGKILL):
+            if shell.poll() is None:
+                os.killpg(shell.pid, signum)
+                try:
+                    shell.wait(1.0)
+                except subprocess.TimeoutExpired:
+                    continue
+        self.outToNode.pop(self.__dict__["master"], None)
+        self.inToNode.pop(self.__dict__["master"], None)
+
+    def mountPrivateDirs(self) -> None:
+        """Folders of the node's own: names, or (folder, where its contents are) as pairs."""
+        for folder in self.privateDirs:
+            if isinstance(folder, tuple):
+                machines.make_private(self.machine, folder[0], folder[1] % self.__dict__)
+            else:
+                machines.make_private(self.machine, folder, None)
+
+    def unmountPrivateDirs(self) -> None:
+        """They go with the node's mount namespace."""
+
+    # -- network -----------------------------------------------------------------------------------
+
+    def linkTo(self, node: Any, link: Any = Link) -> Any:
+        """A link to another node, of that class."""
+        return link(self, node)
+
+    def addIntf(
+        self, intf: Any, port: int | None = None, moveIntfFn: Any = None
+    ) -> None:  # fmt: skip
+        """Add an interface; one that is in Mininet's "root" moves to the node."""
+        super().addIntf(intf, port=port, moveIntfFn=moveIntfFn or move_interface)
+
+    def config(
+        self,
+        mac: str | None = None,
+        ip: str | None = None,
+        defaultRoute: Any = None,
+        lo: str = "up",
+        **_: Any,
+    ) -> dict[str, Any]:
+        """Configure the default interface; `lo` is up from the start."""
+        results: dict[str, Any] = {}
+        self.setParam(results, "setMAC", mac=mac)
+        self.setParam(results, "setIP", ip=ip)
+        self.setParam(results, "setDefaultRoute", defaultRoute=defaultRoute)
+        if lo != "up":
+            self.machine.set_down("lo")
+        return results
+
+    def machine_address(self) -> str | None:
+        """What the engine's node is reached by; None if it has no address yet."""
+        try:
+            return str(self.machine.address)
+        except XlabError:
+            return None
+
+    def setDefaultRoute(self, intf: Any = None) -> str:
+        """An interface, or words of `ip route`: "via 10.0.0.1"."""
+        text = str(intf)
+        words = text.split() if " " in text else ["dev", text]
+        complaint = machines.configure(self.machine, "ip", "route", "replace", "default", *words)
+        if complaint:
+            log.error(f"*** {self.name}: default route {' '.join(words)}: {complaint}\n")
+        return complaint
+
+    def setHostRoute(self, ip: str, intf: Any) -> str:
+        """A route to one address by an interface."""
+        self.machine.add_route(IPv4Network(f"{ip}/32"), dev=str(intf))
+        return ""
+
+    def setARP(self, ip: str, mac: str) -> str:
+        """A permanent ARP entry, on the interface whose subnet the address is in."""
+        self.set_neighbours([(ip, mac)])
+        return ""
+
+    def set_neighbours(self, entries: list[tuple[str, str]]) -> None:
+        """Permanent ARP entries, (address, MAC) each; UsageError if an address is in no subnet."""
+        subnets = [
+            (IPv4Interface(f"{i.ip}/{i.prefixLen}").network, i.name)
+            for i in self.intfs.values()
+            if i.ip and i.name != "lo"
+        ]
+        try:
+            with self.machine.rtnl.batch() as batch:
+                for ip, mac in entries:
+                    address = IPv4Address(ip)
+                    device = next((name for net, name in subnets if address in net), None)
+                    if device is None:
+                        raise UsageError(f"{self.name}: {ip} is in no subnet of its interfaces")
+                    batch.add_neighbour(device, address, mac)
+        except NetlinkError as error:
+            if error.errno != EXISTS:
+                raise
+            # An entry that ARP has made already; the others of the batch have been set.
+            for ip, mac in entries:
+                device = next(name for net, name in subnets if IPv4Address(ip) in net)
+                machines.configure(
+                    self.machine, "ip", "neigh", "replace", ip, "lladdr", mac, "dev", device
+                )
+
+
+#: `mnexec -p COMMAND` in a shell's line: print the process number, as sendCmd(printPid=True) asks.
+#: Bash takes a function from such a variable.
+_SHELL_FUNCTIONS = {
+    "BASH_FUNC_mnexec%%": (
+        '() { if [ "$1" = -p ]; then shift; (printf "\\001%d\\n" "$BASHPID"; exec "$@"); '
+        'else echo "mnexec: only -p is known here" >&2; return 1; fi; }'
+    )
+}
+
+
+def _new_machine(name: str) -> Machine:
+    global _number
+    _number += 1
+    number = _number
+    return machines.inside(lambda: Machine(name, number, ovs=None, mtu=1500))
+
+
+_number = 0
+
+
+def move_interface(intf: Any, node: Any, *_: Any, **__: Any) -> bool:
+    """Mininet's moveIntf: from the "root" to the node, if it is not there yet."""
+    name, root = str(intf), machines.root()
+    if node.machine is not root and not node.machine.rtnl.has(name):
+        with root.rtnl.batch() as batch:
+            batch.move(name, node.machine.namespaces.net)
+    return True
+
+
+class Host(Node, original.Host):
+    """A host."""
+
+
+class CPULimitedHost(Host):
+    """A host; limits are refused: each needs a control group of the machine, which a lab leaves be.
+
+    Raises CapabilityError if it is given `cpu` or `cores`.
+    """
+
+    def __init__(self, name: str, sched: str = "cfs", **params: Any) -> None:
+        for limit in ("cpu", "cores"):
+            if params.get(limit) is not None:
+                raise CapabilityError(
+                    f"{name}: {limit}={params[limit]}: a limit of a host's processor time needs a "
+                    "control group of the machine, which a lab does not touch",
+                    "limit links instead (bw=)",
+                )
+        self.sched = sched
+        super().__init__(name, **params)
+
+
+# -- switches --------------------------------------------------------------------------------------
+
+
+class Switch(Node, original.Switch):
+    """A learning bridge of the kernel.
+
+    With `stp=True` it speaks the kernel's spanning tree protocol, and its ports open after 4 s.
+    """
+
+    forwards = True
+
+    def __init__(
+        self,
+        name: str,
+        dpid: str | None = None,
+        opts: str = "",
+        listenPort: int | None = None,
+        **params: Any,
+    ) -> None:
+        super().__init__(name, **{"inNamespace": False, **params})
+        self.stp = bool(params.get("stp", False))
+        self.prio = params.get("prio")
+        self.opts = opts
+        self.listenPort = listenPort
+        self.dpid = self.defaultDpid(dpid)
+        self.controlIntf = None if self.inNamespace else Intf("lo", self, port=0)
+        self._bridged = False
+        #: Interfaces that stay unplugged: another way leads where they lead.
+        self.spare: set[Any] = set()
+
+    def start(self, _controllers: Any = ()) -> None:
+        """Make the bridge, with all interfaces but those that have an address as its ports."""
+        if self._bridged:
+            return
+        self._bridged = True
+        group = next((i.link.group for i in self._data_ports() if i.link is not None), 0)
+        with self.machine.rtnl.batch() as batch:
+            batch.add_bridge(self.name, group=group, up=False)
+        if self.stp:
+            self._switch_stp_on()
+        with self.machine.rtnl.batch() as batch:
+            for intf in self._data_ports():
+                if intf not in self.spare:
+                    batch.set_master(intf.port_name, self.name)
+            batch.set_up(self.name)
+
+    def stop(self, deleteIntfs: bool = True) -> None:
+        """Take the bridge away."""
+        if self._bridged and self.machine.rtnl.has(self.name):
+            with self.machine.rtnl.batch() as batch:
+                batch.delete_link(self.name)
+        self._bridged = False
+        if deleteIntfs:
+            self.deleteIntfs()
+
+    def attach(self, intf: Any) -> None:
+        """Make an interface, or the one of that name, a port."""
+        self._plug(self.intf(intf), self.name)
+        self.machine.set_up(str(self.intf(intf)))
+
+    def detach(self, intf: Any) -> None:
+        """The opposite of `attach`."""
+        self._plug(self.intf(intf), None)
+
+    def replug(self, intf: Any) -> None:
+        """See to it that an interface is a port if it should be: its link has changed."""
+        if self._bridged and intf in self._data_ports():
+            self._plug(intf, None if intf in self.spare else self.name)
+
+    def _plug(self, intf: Any, bridge: str | None) -> None:
+        with self.machine.rtnl.batch() as batch:
+            batch.set_master(intf.port_name, bridge)
+
+    def connected(self) -> bool:
+        """Whether it forwards: at once, or with STP when every port has found its role."""
+        if not self.stp:
+            return True
+        shown = machines.inside(lambda: self.machine.configure(["bridge", "link", "show"]))
+        ports = [line for line in shown.stdout.splitlines() if f" master {self.name} " in line]
+        return all(
+            re.search("state (forwarding|blocking)|NO-CARRIER|,DOWN", line) for line in ports
+        )
+
+    def forget_macs(self) -> None:
+        """Forget which hosts are behind which port."""
+        if self._bridged:
+            machines.configure(
+                self.machine, "ip", "link", "set", "dev", self.name, "type", "bridge", "fdb_flush"
+            )
+
+    def dpctl(self, *arguments: Any) -> str:
+        """OpenFlow: CapabilityError."""
+        raise CapabilityError(
+            f"{self.name}: dpctl {' '.join(map(str, arguments))}: a switch is a learning bridge of "
+            "the kernel here, without flows"
+        )
+
+    def _data_ports(self) -> list[Any]:
+        return [i for i in self.intfList() if i.name != "lo" and not i.IP()]
+
+    def _switch_stp_on(self) -> None:
+        options = ["stp_state", "1", "forward_delay", "200", "hello_time", "100", "max_age", "600"]
+        if self.prio:
+            options += ["priority", str(self.prio)]
+        complaint = machines.configure(
+            self.machine, "ip", "link", "set", "dev", self.name, "type", "bridge", *options
+        )
+        if complaint:
+            log.error(f"*** {self.name}: STP: {complaint}\n")
+
+
+class LinuxBridge(Switch):
+    """Mininet's name for what every switch is here."""
+
+
+class OVSSwitch(Switch):
+    """As a standalone Open vSwitch would forward; OpenFlow it does not speak."""
+
+    OVSVersion = "2.0"
+
+    @classmethod
+    def isOldOVS(cls) -> bool:
+        return False
+
+
+OVSKernelSwitch = OVSSwitch
+
+
+class OVSBridge(OVSSwitch):
+    """A standalone Open vSwitch."""
+
+
+class UserSwitch(Switch):
+    """The reference user switch."""
+
+
+class IVSSwitch(Switch):
+    """The Indigo Virtual Switch."""
+
+
+# -- controllers -----------------------------------------------------------------------------------
+
+
+class Controller(Node, original.Controller):
+    """Stands for a learning controller; there is nothing for it to do, so none is started."""
+
+    def __init__(
+        self,
+        name: str,
+        inNamespace: bool = False,
+        command: str = "controller",
+        ip: str = "127.0.0.1",
+        port: int = 6653,
+        protocol: str = "tcp",
+        **params: Any,
+    ) -> None:
+        address, _, number = ip.partition(":")
+        self.command = command
+        self.ip = address
+        self.port = int(number) if number else port
+        self.protocol = protocol
+        super().__init__(name, inNamespace=inNamespace, ip=address, **params)
+
+    def checkListening(self) -> None:
+        """Nothing listens."""
+
+    def start(self) -> None:
+        log.info("(not started: switches learn by themselves) ")
+
+    def stop(self, *_: Any, **__: Any) -> None:
+        self.terminate()
+
+    @classmethod
+    def isAvailable(cls) -> bool:
+        return True
+
+
+class OVSController(Controller):
+    """Open vSwitch's test controller, a learning one."""
+
+
+class RemoteController(Controller):
+    """Refused: what it would decide is not known here, and bridges would do otherwise."""
+
+    def __init__(self, name: str, *_: Any, **__: Any) -> None:
+        raise CapabilityError(
+            f"{name}: switches here are learning bridges, which no controller can program",
+            "use controller=None if plain forwarding is what is wanted",
+        )
+
+
+class NOX(RemoteController):
+    """Refused, as RemoteController."""
+
+
+class Ryu(RemoteController):
+    """Refused, as RemoteController."""
+
+
+def default_controller(name: str, *_: Any, **params: Any) -> Controller:
+    """Mininet's DefaultController."""
+    return Controller(name, **params)
+
+
+# -- NAT -------------------------------------------------------------------------------------------
+
+
+class NAT(Node):
+    """Masquerades what leaves a subnet.
+
+    "In the root namespace" it leads to the lab's outside, 198.51.100.1: there is no way out of a
+    sandbox.  Nothing is written to /etc/network/interfaces, and no service restarted.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        subnet: str = "10.0.0.0/8",
+        localIntf: Any = None,
+        flush: bool = False,
+        **params: Any,
+    ) -> None:
+        super().__init__(name, **params)
+        self.subnet = subnet
+        self.localIntf = localIntf
+        self.flush = flush
+
+    def config(
+        self,
+        mac: str | None = None,
+        ip: str | None = None,
+        defaultRoute: Any = None,
+        lo: str = "up",
+        **params: Any,
+    ) -> dict[str, Any]:
+        results = super().config(mac, ip, defaultRoute, lo, **params)
+        inner = str(self.localIntf or self.defaultIntf())
+        rules = [
+            ("-A", "FORWARD", "-i", inner, "-s", self.subnet, "-j", "ACCEPT"),
+            ("-A", "FORWARD", "-o", inner, "-d", self.subnet, "-j", "ACCEPT"),
+            ("-I", "FORWARD", "-i", inner, "-d", self.subnet, "-j", "DROP"),
+            ("-t", "nat", "-A", "POSTROUTING", "-s", self.subnet, "!", "-d", self.subnet,
+             "-j", "MASQUERADE"),
+        ]  # fmt: skip
+        if self.flush:
+            rules = [("-F",), ("-t", "nat", "-F"), ("-P", "FORWARD", "DROP"), *rules]
+        for rule in rules:
+            complaint = machines.configure(self.machine, "iptables", *rule)
+            if complaint:
+                raise CapabilityError(f"{self.name}: iptables {' '.join(rule)}: {complaint}")
+        self.machine.set_sysctl("net.ipv4.ip_forward", 1)
+        if not self.inNamespace:
+            machines.configure(self.machine, "ip", "address", "replace", str(OUTSIDE), "dev", "lo")
+        return results

@@ -1,0 +1,115 @@
+"""Mininet's modules as a script sees them: their own contents, with our classes in the place of
+Mininet's.
+
+Mininet's code keeps seeing its own modules, which our classes are derived from: in sys.modules are
+copies of them.  A plain function of a module looks its names up in the copy.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+from xlab.mininet import cli, link, net, node, original
+from xlab.mininet import machine as machines
+
+#: By module; all else in it stays as it is.
+_OURS: dict[str, dict[str, Any]] = {
+    "node": {
+        "Node": node.Node,
+        "Host": node.Host,
+        "CPULimitedHost": node.CPULimitedHost,
+        "Switch": node.Switch,
+        "UserSwitch": node.UserSwitch,
+        "OVSSwitch": node.OVSSwitch,
+        "OVSKernelSwitch": node.OVSKernelSwitch,
+        "OVSBridge": node.OVSBridge,
+        "IVSSwitch": node.IVSSwitch,
+        "Controller": node.Controller,
+        "OVSController": node.OVSController,
+        "RemoteController": node.RemoteController,
+        "NOX": node.NOX,
+        "Ryu": node.Ryu,
+        "DefaultControllers": (node.Controller, node.OVSController),
+        "DefaultController": node.default_controller,
+        "findController": lambda *_, **__: node.Controller,
+    },
+    "nodelib": {"LinuxBridge": node.LinuxBridge, "NAT": node.NAT},
+    "link": {
+        "Intf": link.Intf,
+        "TCIntf": link.TCIntf,
+        "OVSIntf": link.OVSIntf,
+        "Link": link.Link,
+        "OVSLink": link.OVSLink,
+        "TCLink": link.TCLink,
+        "TCULink": link.TCULink,
+    },
+    "net": {"Mininet": net.Mininet, "MininetWithControlNet": net.MininetWithControlNet},
+    "cli": {"CLI": cli.CLI},
+    "util": {
+        "waitListening": net.wait_listening,
+        "moveIntf": node.move_interface,
+        "moveIntfNoRetry": node.move_interface,
+        "ensureRoot": lambda: None,
+        "fixLimits": lambda: None,
+        "mountCgroups": lambda: None,
+        "makeIntfPair": link.make_pair,
+    },
+    # What a lab leaves behind ends with its sandbox.
+    "clean": {"cleanup": lambda *_: None, "killprocs": lambda *_: None},
+    "topolib": {},
+    "term": {},
+}
+
+
+def install() -> None:
+    """Put the copies into sys.modules; once is enough.
+
+    Modules that have been imported before keep what they took from Mininet's own.
+    """
+    package = sys.modules["mininet"]
+    if hasattr(package, "xlab"):
+        return
+    package.xlab = True  # type: ignore[attr-defined]
+    # What Mininet runs by itself must not lose its exit status in pid 1.
+    original.util.Popen = machines.popen_class()
+    by_identity = {
+        id(getattr(getattr(original, module), name)): ours
+        for module, names in _OURS.items()
+        for name, ours in names.items()
+        if hasattr(getattr(original, module), name)
+    }
+    for module, names in _OURS.items():
+        copy = _copy(getattr(original, module), names, by_identity)
+        sys.modules[copy.__name__] = copy
+        setattr(package, module, copy)
+
+
+def _copy(
+    module: types.ModuleType, names: dict[str, Any], by_identity: dict[int, Any]
+) -> types.ModuleType:
+    copy = types.ModuleType(module.__name__, module.__doc__)
+    copy.__dict__.update(module.__dict__)
+    for name, value in vars(module).items():
+        if id(value) in by_identity:
+            setattr(copy, name, by_identity[id(value)])
+        elif isinstance(value, types.FunctionType) and value.__module__ == module.__name__:
+            setattr(copy, name, _with_globals(value, copy.__dict__))
+    copy.__dict__.update(names)
+    return copy
+
+
+def _with_globals(function: types.FunctionType, namespace: dict[str, Any]) -> types.FunctionType:
+    """The same function, which looks names up elsewhere."""
+    twin = types.FunctionType(
+        function.__code__,
+        namespace,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    twin.__kwdefaults__ = function.__kwdefaults__
+    twin.__dict__.update(function.__dict__)
+    twin.__doc__ = function.__doc__
+    return twin
