@@ -1,0 +1,11 @@
+"""The command line, one module a command; `app` is the application, `main` runs it.
+
+Start-up is a promise (`xlab --help` under 0.15 s), so the modules that do the work are imported by
+the jobs, not here.  Commands appear in the help in the order of these imports.
+"""
+
+from xlab.cli import run, facts, report  # noqa: F401, I001 - they join `app`
+from xlab.cli.app import app
+from xlab.cli.entry import main
+
+__all__ = ["app", "main"]

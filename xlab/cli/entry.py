@@ -1,0 +1,110 @@
+"""What the `xlab` command runs: the only place that meets errors, prints them and exits."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import typer
+
+from xlab.cli.app import Job, Settings, app
+from xlab.cli.streams import DisplayError, discard_stdout, prepare_streams, print_error
+from xlab.errors import XlabError
+
+#: A shell reports a process that a signal ended as 128 + its number; so does xlab.
+_SIGNALLED = 128
+#: What typer raises for wrong usage; older versions have it from click, newer ones from within.
+_ClickError: type[Any] = typer.BadParameter.__mro__[2]
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP in the main thread: everything is taken down as on Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the arguments (by default the process's own) ask; returns the exit status.
+
+    No exception leaves this function.
+    """
+    settings = Settings()
+    prepare_streams()
+    try:
+        with _signals_raise():
+            status = _perform(arguments, settings)
+            sys.stdout.flush()
+    except KeyboardInterrupt as interrupt:
+        number = interrupt.number if isinstance(interrupt, _Terminated) else signal.SIGINT
+        suffix = f" by {interrupt}" if isinstance(interrupt, _Terminated) else ""
+        _say(f"interrupted{suffix}", interrupt, settings)
+        status = _SIGNALLED + number
+    except XlabError as error:
+        _say(f"xlab: {error}", error, settings)
+        status = error.exit_status
+    except (OSError, DisplayError) as error:
+        status = _end_on_os_error(error, settings)
+    except Exception as error:  # noqa: BLE001 - a bug of ours; still no traceback unless asked for
+        hint = "" if settings.debug else " (a bug in xlab; --debug shows where)"
+        _say(f"xlab: {type(error).__name__}: {error}{hint}", error, settings)
+        status = 1
+    return status
+
+
+def _end_on_os_error(error: OSError | DisplayError, settings: Settings) -> int:
+    reason = error.reason if isinstance(error, DisplayError) else error
+    discard_stdout()
+    if isinstance(reason, BrokenPipeError):
+        # Whoever read has gone: end as quietly as a program without a handler for SIGPIPE.
+        return _SIGNALLED + signal.SIGPIPE
+    names = [str(name) for name in (reason.filename, reason.filename2) if name is not None]
+    _say(f"xlab: {': '.join([*names, reason.strerror or str(reason)])}", error, settings)
+    return 1
+
+
+def _perform(arguments: Sequence[str] | None, settings: Settings) -> int:
+    command = typer.main.get_command(app)
+    try:
+        # A job, or the status with which --help, --version and completion end.
+        asked: Job | int | None = command.main(
+            arguments, prog_name="xlab", standalone_mode=False, obj=settings
+        )
+    except _ClickError as error:
+        error.show()
+        return 2
+    except typer.Abort:
+        return _SIGNALLED + signal.SIGINT
+    return asked() if callable(asked) else asked or 0
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise in the main thread; one that is ignored (nohup) stays ignored."""
+
+    def terminate(number: int, _frame: object) -> NoReturn:
+        raise _Terminated(number)
+
+    numbers = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    before: Mapping[int, Any] = {number: signal.signal(number, terminate) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say(message: str, error: BaseException, settings: Settings) -> None:
+    if settings.debug:
+        import traceback
+
+        print_error("".join(traceback.format_exception(error)).rstrip())
+    print_error(message)

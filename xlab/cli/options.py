@@ -1,0 +1,99 @@
+"""Options that several commands have: the shape of a lab, its links, where results go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from xlab.errors import UsageError, XlabError
+from xlab.request import DEFAULT_DURATION_S, DEFAULT_ROUNDS, QUICK_DURATION_S, QUICK_ROUNDS
+
+
+def complete_scenario(incomplete: str) -> list[str]:
+    from xlab import catalog
+
+    try:
+        names = ["all", *catalog.names()]
+    except XlabError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+Hosts = Annotated[int | None, typer.Option(help="Docker hosts; 2 unless --topo says.")]
+Containers = Annotated[int, typer.Option(help="Containers on each host.")]
+Topo = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPEC",
+        help="Mininet topology of the physical network: single,3 | linear,4 | "
+        "tree,depth=2,fanout=2 | file.py:Class",
+    ),
+]
+Mtu = Annotated[int, typer.Option(help="MTU of the physical network, in bytes.")]
+Rate = Annotated[
+    str | None, typer.Option(metavar="RATE", help="Rate of each link: 100mbit, 1gbit.")
+]
+Delay = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Delay of each link, each way: 10ms.")
+]
+Jitter = Annotated[str | None, typer.Option(metavar="TIME", help="How far the delay varies: 2ms.")]
+Loss = Annotated[str | None, typer.Option(metavar="SHARE", help="Loss of each link, each way: 1%.")]
+Duration = Annotated[
+    float | None,
+    typer.Option(
+        help=f"Seconds of each throughput probe; {DEFAULT_DURATION_S:g}, "
+        f"{QUICK_DURATION_S:g} with --quick."
+    ),
+]
+Repeat = Annotated[
+    int | None,
+    typer.Option(help=f"Rounds of measurement; {DEFAULT_ROUNDS}, {QUICK_ROUNDS} with --quick."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="An option of the scenario; repeatable."),
+]
+Results = Annotated[Path, typer.Option(metavar="DIR", help="Where records are written.")]
+DEFAULT_RESULTS = Path("results")
+
+
+def link_conditions(
+    *, rate: str | None, delay: str | None, jitter: str | None, loss: str | None
+) -> dict[str, Any]:
+    """The fields of a request that describe its links; raises UsageError for unreadable text."""
+    if rate is delay is jitter is loss is None:
+        return {}
+    from xlab.lab.conditions import parse_delay, parse_loss, parse_rate
+
+    return {
+        "rate_bits_per_second": None if rate is None else parse_rate(rate),
+        "delay_ms": None if delay is None else parse_delay(delay),
+        "jitter_ms": None if jitter is None else parse_delay(jitter),
+        "loss_ratio": None if loss is None else parse_loss(loss),
+    }
+
+
+def parse_settings(options: Sequence[str]) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--set {option}: it takes NAME=VALUE")
+        if name in settings:
+            raise UsageError(f"--set {name} is given twice")
+        settings[name] = value
+    return settings
+
+
+def require_writable(results: Path) -> None:
+    """Find out before a run whether its record can be kept."""
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--results {results}: {error.strerror}") from error
+    if not os.access(results, os.W_OK | os.X_OK):
+        raise UsageError(f"--results {results}: cannot be written to")

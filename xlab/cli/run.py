@@ -1,0 +1,167 @@
+"""`xlab run`: build, prove and measure scenarios, and write their records."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xlab.cli import options
+from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
+from xlab.cli.streams import DisplayError, print_error, print_json
+from xlab.errors import UsageError, XlabError
+from xlab.request import (
+    DEFAULT_DURATION_S,
+    DEFAULT_ROUNDS,
+    QUICK_DURATION_S,
+    QUICK_ROUNDS,
+    Request,
+)
+
+if TYPE_CHECKING:
+    from xlab.record import RunRecord
+    from xlab.screen import Screen
+
+#: With several scenarios the first of these that occurred is the exit status.
+_WORST_FIRST = (1, 2, 3, 0)
+
+
+@app.command(epilog=STATUSES)
+def run(  # noqa: PLR0917 - typer calls it by keyword
+    scenario: Annotated[
+        str,
+        typer.Argument(
+            metavar="SCENARIO",
+            help="A name (see xlab list), all, or a path to a scenario file.",
+            autocompletion=options.complete_scenario,
+        ),
+    ],
+    hosts: options.Hosts = None,
+    containers: options.Containers = 2,
+    topo: options.Topo = None,
+    mtu: options.Mtu = 1500,
+    rate: options.Rate = None,
+    delay: options.Delay = None,
+    jitter: options.Jitter = None,
+    loss: options.Loss = None,
+    duration: options.Duration = None,
+    repeat: options.Repeat = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A scenario in under 15 s.")] = False,
+    settings: options.Settings = None,
+    results: options.Results = options.DEFAULT_RESULTS,
+    as_json: AsJson = False,
+    _debug: Debug = False,
+) -> Job:
+    """Build, prove and measure a scenario, and write its record."""
+    if topo is not None and hosts is not None:
+        raise UsageError("--topo says how many hosts there are: leave --hosts out")
+    links = options.link_conditions(rate=rate, delay=delay, jitter=jitter, loss=loss)
+    request = Request(
+        scenario=scenario,
+        hosts=2 if hosts is None else hosts,
+        containers=containers,
+        topo=topo,
+        mtu=mtu,
+        **links,
+        settings=options.parse_settings(settings or []),
+        duration_s=_first(duration, QUICK_DURATION_S if quick else DEFAULT_DURATION_S),
+        repeat=int(_first(repeat, QUICK_ROUNDS if quick else DEFAULT_ROUNDS)),
+        quick=quick,
+    )
+    return partial(_run, request, results=results, as_json=as_json)
+
+
+def _run(request: Request, *, results: Path, as_json: bool) -> int:
+    # numpy's BLAS would start threads when intervals are computed, and the next sandbox is forked.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from xlab import catalog
+    from xlab.screen import Screen
+
+    several = request.scenario == "all"
+    names = catalog.names() if several else [request.scenario]
+    requests = _requests(request, names) if several else [request]
+    catalog.find(names[0])
+    options.require_writable(results)
+    screen = Screen(sys.stderr if as_json else sys.stdout)
+    started_at = datetime.now(UTC)
+    found: dict[Path, RunRecord] = {}
+    statuses = []
+    for each in requests:
+        try:
+            record, folder = _run_one(each, results, screen)
+        except XlabError as error:
+            if not several:
+                raise
+            print_error(f"xlab: {each.scenario}: {error}")
+            statuses.append(error.exit_status)
+        else:
+            found[folder / "run.json"] = record
+            statuses.append({"passed": 0, "failed": 1, "skipped": 3}[record.status])
+    if several:
+        screen.closing(list(found.values()))
+    if as_json:
+        data = [record.to_dict() for record in found.values()]
+        print_json(data if several else data[0])
+    _write_page(found, screen, together=(results, started_at) if several else None)
+    return min(statuses, key=_WORST_FIRST.index)
+
+
+def _write_page(
+    found: Mapping[Path, RunRecord], screen: Screen, *, together: tuple[Path, datetime] | None
+) -> None:
+    """The report at the end: in a folder of its own, or beside the only record if that ran."""
+    from xlab.report import files
+
+    if together and found:
+        results, started_at = together
+        screen.written(files.together(results, found, started_at))
+    elif not together:
+        for file, record in found.items():
+            if record.status != "skipped":
+                screen.written(files.beside(file, record))
+
+
+def _run_one(request: Request, results: Path, screen: Screen) -> tuple[RunRecord, Path]:
+    from xlab import runner
+
+    def watch(event: Mapping[str, Any]) -> None:
+        try:
+            screen.watch(event)
+        except OSError as error:
+            raise DisplayError(error) from error
+
+    with screen.running(request.scenario):
+        record, folder = runner.run(request, results=results, watch=watch)
+        screen.finished(record, folder)
+    return record, folder
+
+
+def _requests(request: Request, names: Sequence[str]) -> list[Request]:
+    """One request a scenario; each gets the settings it knows, and every one must be known once."""
+    if not request.settings:
+        return [request.for_scenario(name, {}) for name in names]
+    from xlab import catalog, scenario
+
+    known = {
+        name: {option.name for option in scenario.load(catalog.find(name)).options}
+        for name in names
+    }
+    for setting in request.settings:
+        if not any(setting in options for options in known.values()):
+            there_are = sorted(set().union(*known.values()))
+            listed = f"; there are {', '.join(there_are)}" if there_are else ""
+            raise UsageError(f"--set {setting}: no scenario has an option of that name{listed}")
+    return [
+        request.for_scenario(name, {k: v for k, v in request.settings.items() if k in known[name]})
+        for name in names
+    ]
+
+
+def _first(given: float | None, otherwise: float) -> float:
+    return otherwise if given is None else given

@@ -1,0 +1,88 @@
+"""Standard output and error: any text, whatever their encoding; errors told without a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+
+class DisplayError(Exception):
+    """Progress can no longer be shown; not an OSError, which the runner would take for its own."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+def prepare_streams() -> None:
+    """Make stdout and stderr take any text, whatever their encoding, and be there at all."""
+    import codecs
+
+    codecs.register_error("xlab", _encodable)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # the caller closed it; the next file opened would take its number
+            descriptor = os.open(os.devnull, os.O_WRONLY)
+            setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8"))
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="xlab")
+
+
+_LOOKALIKES = str.maketrans("✓✗×≈–µ…“”", '+!x~-u.""')
+
+
+def _encodable(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What is written in place of characters that the encoding lacks."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    unencodable = error.object[error.start : error.end]
+    similar = unencodable.translate(_LOOKALIKES)
+    return similar.encode("ascii", "backslashreplace").decode("ascii"), error.end
+
+
+def print_error(message: str) -> None:
+    """To stderr, without control characters: messages quote tools and other people's files."""
+    from xlab.report.text import plain
+
+    try:
+        sys.stdout.flush()
+    except OSError:
+        discard_stdout()
+    try:
+        print(plain(message), file=sys.stderr, flush=True)
+    except OSError:
+        pass  # nobody is left to tell
+
+
+def discard_stdout() -> None:
+    """Let what is still buffered go nowhere, or the interpreter would complain while it ends."""
+    try:
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass  # a stream without a descriptor has nothing to lose
+
+
+def print_json(data: object) -> None:
+    sys.stdout.write(json_text(data))
+
+
+def json_text(data: object) -> str:
+    readable = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+    return json.dumps(data, indent=2, ensure_ascii=not readable, allow_nan=False) + "\n"
+
+
+def write(content: str, output: Path | None) -> None:
+    """To stdout, or whole or not at all to a file."""
+    if output is None:
+        sys.stdout.write(content)
+        return
+    partial_name = output.with_name(f".partial-{os.getpid()}-{output.name}")
+    try:
+        partial_name.write_text(content, encoding="utf-8", errors="backslashreplace")
+        partial_name.replace(output)
+    except BaseException:
+        partial_name.unlink(missing_ok=True)
+        raise
