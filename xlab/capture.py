@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 import struct
@@ -16,9 +17,10 @@ from xlab.processes import command_line, wait_until
 
 _ETH_P_ALL = 0x0003
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6
+_SO_ATTACH_FILTER = 26
+#: A classic BPF program of one instruction, "ret #0": no frame passes, socket(7).
+_NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)
 _RECEIVE_BUFFER_BYTES = 4 << 20
-#: More frames than that buffer holds.
-_MOST_LEFT_FRAMES = 20_000
 
 #: How long the last packets of a flow may take to reach the link once the sender has ended.
 _SETTLE_S = 2.0
@@ -56,19 +58,30 @@ class Capture:
         self._socket.close()
 
     def _read(self) -> None:
-        """Until told to stop, then what is left in the socket: a busy link never falls silent."""
-        left = -1
-        while left:
-            if left < 0 and self._stopping.is_set():
-                left = _MOST_LEFT_FRAMES
+        """Until told to stop, then what had arrived by then: a busy link never falls silent."""
+        while not self._stopping.is_set():
             try:
-                frame = self._socket.recv(65535)
+                self._keep_one()
             except TimeoutError:
-                if self._stopping.is_set():
-                    return
                 continue
-            self.frames.append((time.time(), frame))
-            left -= left > 0
+        self._let_nothing_in()
+        self._socket.setblocking(False)
+        while True:
+            try:
+                self._keep_one()
+            except BlockingIOError:
+                return
+
+    def _keep_one(self) -> None:
+        frame = self._socket.recv(65535)
+        self.frames.append((time.time(), frame))
+
+    def _let_nothing_in(self) -> None:
+        program = ctypes.create_string_buffer(_NOTHING, len(_NOTHING))
+        # struct sock_fprog: the number of instructions and where they are.
+        self._socket.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program))
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from xlab.lab import underlay
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
 from xlab.packets import decode
+from xlab.processes import wait_until
 from xlab.proof import Proved, prove
 from xlab.record import UnderlayPackets
 from xlab.scenario import Flow
@@ -238,3 +239,30 @@ def test_a_capture_hears_from_the_moment_it_is_made() -> None:
     echoes = [decode(frame).outer for _, frame in heard.frames]
     assert sum(ip is not None and ip.protocol == 1 for ip in echoes) == 2
     assert heard.dropped == 0
+
+
+@sandboxed
+def test_a_capture_ends_at_once_on_a_link_that_never_falls_silent() -> None:
+    """What has arrived by then is kept; what is still coming is not waited for."""
+    story = Story()
+    talking = threading.Event()
+    talking.set()
+    with story.h1.entered():
+        talker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    def talk() -> None:
+        while talking.is_set():
+            talker.sendto(b"again", (str(story.h2.address), 9))
+
+    with closing(talker):
+        thread = threading.Thread(target=talk)
+        thread.start()
+        try:
+            with Capture(story.lab.wire, story.port) as heard:
+                wait_until(lambda: len(heard.frames) > 100, timeout_s=30, awaited="the talk")
+                until_told = len(heard.frames)
+        finally:
+            talking.clear()
+            thread.join()
+    # No more than the socket's buffer holds, at some 700 bytes of the kernel's memory a frame.
+    assert until_told < len(heard.frames) < until_told + 15_000
