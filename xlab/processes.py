@@ -190,7 +190,9 @@ def spawn(
     except OSError as error:
         os.close(out)
         os.close(err)
-        if isinstance(error, FileNotFoundError):
+        # Looking in a folder of PATH that may not be searched gives EACCES as well, execvp(3).
+        unsearchable = isinstance(error, PermissionError) and not _is_there(argv[0])
+        if isinstance(error, FileNotFoundError) or unsearchable:
             raise CapabilityError(f"`{argv[0]}` is not installed") from error
         # As a shell has it: 126 for what is there and cannot be executed.
         raise CommandError(argv, node=node, returncode=126, stderr=str(error)) from error
@@ -271,6 +273,11 @@ def find_program(name: str, remedy: str = "") -> str:
     if path is None:
         raise CapabilityError(f"`{name}` is not installed", remedy)
     return path
+
+
+def _is_there(program: str) -> bool:
+    """Whether the name means a file at all, be it one that may not be executed."""
+    return "/" in program or shutil.which(program, os.F_OK, search_path()) is not None
 
 
 def command_line(argv: Sequence[str]) -> str:

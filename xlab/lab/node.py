@@ -314,6 +314,11 @@ class Node:
         if not well:
             process.wait(5.0)
             raise XlabError(f"{self.name}: its /proc could not be made: {process.stderr_tail()}")
+        processes.wait_until(
+            lambda: not _is_still_the_shell(process.pid),
+            timeout_s=10.0,
+            awaited=f"`{argv[0]}` to be executed in {self.name}",
+        )
         return process
 
     def _furnish_once(self) -> None:
@@ -332,6 +337,14 @@ class Node:
         with self.entered():
             sandbox.mount_sys(rootless=sandbox.kind() == "rootless")
             sandbox.mount_private_folders()
+
+
+def _is_still_the_shell(pid: int) -> bool:
+    """The dot comes from the shell, which only then becomes what it was started for."""
+    try:
+        return _FIRST_PROCESS.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # it has ended already
 
 
 def _sysctls_to_set(folder: int) -> tuple[tuple[str, str], ...]:
