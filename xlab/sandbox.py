@@ -81,8 +81,16 @@ class Sandbox:
 
 
 def kind() -> Literal["rootless", "root"]:
-    """Which way sandboxes are made: with a user namespace unless we are root."""
-    return "root" if os.geteuid() == 0 else "rootless"
+    """Which way ours is made, or would be: with a user namespace unless we are root.
+
+    Inside a rootless one we are root, too, and have no rights over the machine for all that.
+    """
+    rootless = os.geteuid() != 0 if _rootless is None else _rootless
+    return "rootless" if rootless else "root"
+
+
+#: Of the sandbox that this process is in; None outside.
+_rootless: bool | None = None
 
 
 def launch(
@@ -228,6 +236,8 @@ _JOINED = {
 
 def settle(*, rootless: bool) -> None:
     """The calling process, which is inside, may make nodes there, and do the machine no harm."""
+    global _rootless
+    _rootless = rootless
     _raise_descriptor_limit()
     namespaces.remember_home()
     if not rootless:

@@ -148,6 +148,34 @@ def test_an_ordinary_user_needs_no_root(scenario: str, ordinary: tuple[list[str]
         assert Path(ended["folder"]).stat().st_uid == ORDINARY
 
 
+def test_inside_a_rootless_sandbox_it_is_known_to_be_rootless(
+    ordinary: tuple[list[str], Path],
+) -> None:
+    """Pid 1 is root there, in a user namespace that has no rights over the machine."""
+    argv, _ = ordinary
+    asked = subprocess.run(
+        [*argv, "-c", _ASK_INSIDE],
+        env={**os.environ, "PYTHONPATH": str(_ROOT)},
+        cwd="/", capture_output=True, text=True, check=False, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert (asked.stdout, asked.stderr) == ("0 rootless\nrootless\n", "")
+
+
+_ASK_INSIDE = """
+import os
+from xlab import controller, sandbox
+
+def ask(arguments, emit):
+    return f"{os.geteuid()} {sandbox.kind()}"
+
+with sandbox.launch(lambda channel, _: controller.serve({"ask": ask}, channel, None)) as lab:
+    client = controller.Client(lab.channel)
+    print(client.call("ask", {}))
+    client.close()
+print(sandbox.kind())
+"""
+
+
 def test_without_a_usable_tun_ovs_gre_is_skipped_and_says_what_to_do(
     ordinary: tuple[list[str], Path],
 ) -> None:
