@@ -20,7 +20,7 @@ from xlab.capture import Capture, follow_pings
 from xlab.errors import XlabError
 from xlab.lab.lab import OUTSIDE, Host, Lab
 from xlab.lab.node import Node
-from xlab.lab.reachability import sample_pairs, unreachable
+from xlab.lab.reachability import ping_until_answered, sample_pairs, unreachable
 from xlab.processes import command_line
 from xlab.record import Claim
 
@@ -55,10 +55,8 @@ class Checks:
 
     def reaches(self, source: Node, target: Target, text: str = "", *, id: str = "") -> None:
         """`source` gets an answer to a ping within `PATIENCE_S`."""
-        argv = ["ping", "-n", "-c1", "-i0.2", f"-w{self._patience_s:.0f}"]
-        argv.append(str(_address(target)))
         with self._timed():
-            result = source.run(argv, check=False, timeout_s=self._patience_s + 5)
+            result = ping_until_answered(source, _address(target), timeout_s=self._patience_s)
             match = re.search(r"time=([\d.]+) ms", result.stdout)
             self._add(
                 id or f"{source}-reaches-{_label(target)}",
@@ -66,7 +64,7 @@ class Checks:
                 expected="an echo reply",
                 observed=f"a reply after {match[1]} ms" if match else _ping_failure(result.stdout),
                 holds=result.returncode == 0,
-                evidence=_evidence(source, argv, result.stdout),
+                evidence=_evidence(source, result.argv, result.stdout),
             )
 
     def does_not_reach(

@@ -20,12 +20,16 @@ from dataclasses import dataclass
 
 from xlab.capture import Sightings, follow_pings
 from xlab.lab.node import Node
+from xlab.lab.reachability import ping_until_answered
 from xlab.packets import write_pcap
-from xlab.processes import command_line
+from xlab.processes import Completed, command_line
 from xlab.record import Encapsulation, PathProof, UnderlayPackets
 from xlab.scenario import Flow
 
 PINGS = 10
+
+#: How long a healed flow may take to be back.
+_PATIENCE_S = 10.0
 
 #: ip(7); DF on every packet whatever the path MTU cache says.
 _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE = 10, 3
@@ -171,20 +175,20 @@ def _negative_control(flow: Flow, *, round_trip_s: float, lossy: bool) -> tuple[
     """Cut, look, heal, look: whether all went as predicted, in words, and the raw pings."""
     transcript: list[str] = []
 
-    def answers(count: int, *options: str) -> int:
-        argv = ["ping", "-n", f"-c{count}", *options, str(flow.target.address)]
-        result = flow.source.run(argv, check=False, timeout_s=30)
-        transcript.append(f"{flow.source}$ {command_line(argv)}\n{result.stdout}")
+    def replies(result: Completed) -> int:
+        transcript.append(f"{flow.source}$ {command_line(result.argv)}\n{result.stdout}")
         return result.stdout.count("time=")
 
+    address = flow.target.address
     flow.cut()
     transcript.append(f"--- cut: {flow.cut_text}")
     try:
-        during = answers(5, "-i0.1", f"-W{0.4 + 1.5 * round_trip_s:g}")
+        argv = ["ping", "-n", "-c5", "-i0.1", f"-W{0.4 + 1.5 * round_trip_s:g}", str(address)]
+        during = replies(flow.source.run(argv, check=False, timeout_s=30))
     finally:
         flow.heal()
         transcript.append("--- healed")
-    after = answers(1, "-i0.2", "-w10")
+    after = replies(ping_until_answered(flow.source, address, timeout_s=_PATIENCE_S))
     went_as_predicted = during == 0 if flow.cut_stops_traffic else during >= (1 if lossy else 5)
     effect = "stops" if during == 0 else f"{during} of 5 replies"
     back = "back" if after else "NOT back"

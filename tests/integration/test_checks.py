@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from xlab.errors import XlabError
 from xlab.lab import underlay
 from xlab.lab.lab import OUTSIDE, Host, Lab
 from xlab.lab.reachability import sample_pairs, unreachable
+from xlab.processes import Completed
 from xlab.record import Claim
 
 
@@ -76,6 +78,27 @@ def test_reaches_fails_in_pings_words() -> None:
     story.check.reaches(story.h1, story.h2)
     assert not story.claim().holds
     assert story.claim().observed.startswith("no reply")
+
+
+@sandboxed
+def test_an_error_that_is_sent_back_is_not_the_end_of_patience() -> None:
+    """ping ends at the first "unreachable", -w or not; the target is there a moment later."""
+    story = Story()
+    nobody_yet = IPv4Address("203.0.113.1")
+    ping, outputs = story.h1.run, []
+
+    def and_then_it_appears(*arguments: Any, **named: Any) -> Completed:
+        result = ping(*arguments, **named)
+        outputs.append(result.stdout)
+        if len(outputs) == 1:
+            story.lab.gateway.add_address("lo", f"{nobody_yet}/32")
+        return result
+
+    story.h1.run = and_then_it_appears  # type: ignore[method-assign]
+    story.check.reaches(story.h1, nobody_yet)
+    assert "Destination Net Unreachable" in outputs[0]
+    assert story.claim().holds, story.claim().observed
+    assert len(outputs) == 2
 
 
 @sandboxed

@@ -18,6 +18,7 @@ import pytest
 
 from tests.support import sandboxed
 from xlab import capture
+from xlab import proof as proof_module
 from xlab.capture import Capture, follow_pings
 from xlab.errors import XlabError
 from xlab.lab import underlay
@@ -160,7 +161,8 @@ def test_an_inverted_control_wants_the_traffic_to_go_on() -> None:
 
 
 @sandboxed
-def test_a_heal_that_heals_nothing_fails_the_control() -> None:
+def test_a_heal_that_heals_nothing_fails_the_control(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proof_module, "_PATIENCE_S", 1.0)
     story = Story()
     flow = replace(story.plain(), heal=lambda: None)
     proof = story.prove(flow).proof

@@ -1,40 +1,78 @@
 """Who reaches whom: many ICMP echoes at once, from sockets made inside the nodes.
 
-One raw socket for each source, no process: a full matrix of 32 containers (992 pairs) takes tens of
+One raw socket for each source, no process: a full matrix of 32 containers (992 pairs) takes TODO
 milliseconds where a `ping` each would take seconds.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import selectors
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address
 from itertools import permutations
 
+from xlab.errors import DeadlineError
 from xlab.lab.node import Node
+from xlab.processes import Completed, wait_until
 
 _ECHO_REQUEST, _ECHO_REPLY = 8, 0
 
-#: Echoes in flight between two reads: well below what a socket buffers.
-_WINDOW = 256
+#: Echoes under way at once.  Before the first one between two nodes goes an ARP request to all of
+#: their segment, and all its copies wait in one queue, which is short (`underlay.QUEUE_PACKETS`).
+_UNDER_WAY = 4
+#: After so long without an answer the next one may go: where packets take longer, more are under
+#: way, and where nobody answers it takes no longer than this.
+_TURN_S = 0.005
 _RESEND_AFTER_S = 0.4
+
+#: How many pairs are all asked, and how many of more.
+_ALL_OF, _SAMPLE = 2000, 500
 
 #: Pairs at a time: two ARP entries each stay well below the machine's 1,024.
 _PORTION = 200
 
 
-def sample_pairs(nodes: Sequence[Node], *, most: int = 2000) -> list[tuple[Node, Node]]:
-    """All ordered pairs, or a random `most` of them, the same ones for the same nodes."""
-    if len(nodes) * (len(nodes) - 1) <= most:
+def ping_until_answered(source: Node, target: IPv4Address, *, timeout_s: float) -> Completed:
+    """`ping` until the first reply comes, or `timeout_s` are over; what it printed.
+
+    Even with -w, ping ends at the first error that is sent back, and an ARP request that nobody
+    answers in three seconds is one: the target may answer a moment later.
+    """
+    deadline = time.monotonic() + timeout_s
+    result: Completed | None = None
+
+    def answered() -> bool:
+        nonlocal result
+        left_s = max(1, math.ceil(deadline - time.monotonic()))
+        argv = ["ping", "-n", "-c1", "-i0.2", f"-w{left_s}", str(target)]
+        latest = source.run(argv, check=False, timeout_s=timeout_s + 5)
+        # Errors are sent back once a second at most (icmp_ratelimit): silence says less than one.
+        if result is None or latest.returncode == 0 or "errors" in latest.stdout:
+            result = latest
+        return latest.returncode == 0
+
+    try:
+        wait_until(answered, timeout_s=timeout_s, awaited=f"an answer from {target}")
+    except DeadlineError:
+        pass  # the output says why
+    assert result is not None
+    return result
+
+
+def sample_pairs(nodes: Sequence[Node]) -> list[tuple[Node, Node]]:
+    """All ordered pairs, or of more than 2,000 a random 500, the same ones for the same nodes."""
+    if len(nodes) * (len(nodes) - 1) <= _ALL_OF:
         return list(permutations(nodes, 2))
     chooser = random.Random(len(nodes))
     pairs: dict[tuple[str, str], tuple[Node, Node]] = {}
-    while len(pairs) < most:
+    while len(pairs) < _SAMPLE:
         a, b = chooser.sample(nodes, 2)
         pairs[a.name, b.name] = (a, b)
     return list(pairs.values())
@@ -43,8 +81,9 @@ def sample_pairs(nodes: Sequence[Node], *, most: int = 2000) -> list[tuple[Node,
 def unreachable(
     pairs: Iterable[tuple[Node, Node | IPv4Address]], *, timeout_s: float = 3.0
 ) -> list[tuple[Node, Node | IPv4Address]]:
-    """Those of `pairs` (source, target) from which no echo reply came back in `timeout_s`.
+    """Those of `pairs` (source, target) from which no echo reply came back.
 
+    The last one to be asked gets `timeout_s` for its answer.
     A pair on one segment makes an ARP entry at either end, and the kernel keeps one table for all
     namespaces of the machine (1,024 dynamic entries, gc_thresh3).  So many pairs go by portions,
     and the entries of one are forgotten before the next.
@@ -69,7 +108,7 @@ def _unreachable(
         by_source.setdefault(source, []).append(target)
     pingers = [_Pinger(source, targets) for source, targets in by_source.items()]
     try:
-        _exchange(pingers, time.monotonic() + timeout_s)
+        _exchange(pingers, timeout_s + len(pairs) * _TURN_S)
         return [(p.source, p.targets[i]) for p in pingers for i in sorted(p.waiting)]
     finally:
         for pinger in pingers:
@@ -90,14 +129,15 @@ class _Pinger:
             self.socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
         self.socket.setblocking(False)
 
-    def send(self) -> None:
-        for index in sorted(self.waiting)[:_WINDOW]:
-            if self.targets[index] is not self.source and self.addresses[index] == self.own:
-                continue  # a collision: our own stack would answer in the other's place
-            try:
-                self.socket.sendto(echo_request(self.id, index), (self.addresses[index], 0))
-            except OSError:
-                continue  # no route, or a full queue: as good as lost, and tried again
+    def send(self, index: int) -> bool:
+        """Ask a target; whether a packet has left."""
+        if self.targets[index] is not self.source and self.addresses[index] == self.own:
+            return False  # a collision: our own stack would answer in the other's place
+        try:
+            self.socket.sendto(echo_request(self.id, index), (self.addresses[index], 0))
+        except OSError:
+            return False  # no route, or a full queue: as good as lost, and tried again
+        return True
 
     def receive(self) -> None:
         while self.waiting:
@@ -115,25 +155,36 @@ class _Pinger:
                 self.waiting.discard(sequence)
 
 
-def _exchange(pingers: Sequence[_Pinger], deadline: float) -> None:
-    selector = selectors.DefaultSelector()
-    for pinger in pingers:
-        selector.register(pinger.socket, selectors.EVENT_READ, pinger)
-    while any(p.waiting for p in pingers) and time.monotonic() < deadline:
+def _exchange(pingers: Sequence[_Pinger], timeout_s: float) -> None:
+    """Ask whoever has not answered, a few at a time, again and again until all have or time is up.
+
+    The first echo to each goes in the first round, however many there are.
+    """
+    deadline = time.monotonic() + timeout_s
+    with selectors.DefaultSelector() as selector:
         for pinger in pingers:
-            pinger.send()
-            pinger.receive()
-        resend_at = min(deadline, time.monotonic() + _RESEND_AFTER_S)
-        while (left := resend_at - time.monotonic()) > 0:
-            ready = selector.select(left)
-            for key, _ in ready:
+            selector.register(pinger.socket, selectors.EVENT_READ, pinger)
+
+        def receive_until(moment: float) -> None:
+            for key, _ in selector.select(max(0.0, moment - time.monotonic())):
                 key.data.receive()
-            # Whoever has more targets than fit into one window need not wait for the full pause.
-            if not ready or not any(p.waiting for p in pingers):
-                break
-            if all(len(p.waiting) % _WINDOW == 0 for p in pingers):
-                break
-    selector.close()
+
+        while any(p.waiting for p in pingers) and time.monotonic() < deadline:
+            resend_at = min(deadline, time.monotonic() + _RESEND_AFTER_S)
+            under_way: deque[tuple[_Pinger, int, float]] = deque()
+            for pinger, index in [(p, i) for p in pingers for i in sorted(p.waiting)]:
+                if pinger.send(index):
+                    under_way.append((pinger, index, time.monotonic() + _TURN_S))
+                while len(under_way) >= _UNDER_WAY:
+                    receive_until(under_way[0][2])
+                    while under_way and _is_over(*under_way[0]):
+                        under_way.popleft()
+            while any(p.waiting for p in pingers) and time.monotonic() < resend_at:
+                receive_until(resend_at)
+
+
+def _is_over(pinger: _Pinger, index: int, until: float) -> bool:
+    return index not in pinger.waiting or time.monotonic() >= until
 
 
 def echo_request(identifier: int, sequence: int) -> bytes:
