@@ -11,9 +11,20 @@ import pytest
 from tests.support import run_in_sandbox, why_no_open_vswitch, why_no_sandbox
 
 # How long an example takes says more about the machine than about the code; and a checkout may be
-# somebody else's, with no place for a database.
-hypothesis.settings.register_profile("xlab", deadline=None, database=None)
-hypothesis.settings.load_profile("xlab")
+# somebody else's, with no place for a database.  What passed once passes again: the same examples
+# each time.  `bin/test --all` takes others each time, and many (--hypothesis-profile).
+hypothesis.settings.register_profile(
+    "fast", max_examples=50, derandomize=True, deadline=None, database=None
+)
+hypothesis.settings.register_profile(
+    "long",
+    max_examples=2000,
+    deadline=None,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("fast")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
