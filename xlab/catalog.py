@@ -48,8 +48,11 @@ def find(name_or_path: str) -> Path:
     # What ends in .py or holds a slash can only have been meant as a path.
     path = Path(name_or_path)
     if path.suffix == ".py":
-        if path.is_file():
-            return path
+        try:
+            if path.is_file():
+                return path
+        except OSError as error:
+            raise UsageError(f"{name_or_path[:200]}: {error.strerror}") from error
         raise UsageError(f"no such scenario file: {name_or_path}")
     if "/" in name_or_path:
         raise UsageError(f"not a scenario file (its name must end in .py): {name_or_path}")

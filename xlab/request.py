@@ -65,20 +65,20 @@ class Request:
             raise UsageError(
                 "--topo is empty: give a Mininet spec such as linear,4, or file.py:Class"
             )
-        _within("--hosts", self.hosts, HOSTS)
-        _within("--containers", self.containers, CONTAINERS, "on each host")
-        _within("--mtu", self.mtu, MTU_BYTES, "bytes")
-        _within("--rate", self.rate_bits_per_second, RATE_BITS_PER_SECOND, "bit/s")
-        _within("--delay", self.delay_ms, DELAY_MS, "ms")
+        within("--hosts", self.hosts, HOSTS)
+        within("--containers", self.containers, CONTAINERS, "on each host")
+        within("--mtu", self.mtu, MTU_BYTES, "bytes")
+        within("--rate", self.rate_bits_per_second, RATE_BITS_PER_SECOND, "bit/s")
+        within("--delay", self.delay_ms, DELAY_MS, "ms")
         if self.jitter_ms is not None and not self.delay_ms:
             raise UsageError("--jitter varies a delay: give --delay too")
-        _within("--jitter", self.jitter_ms, (0.0, self.delay_ms or 0.0), "ms, the delay")
+        within("--jitter", self.jitter_ms, (0.0, self.delay_ms or 0.0), "ms, the delay")
         if self.loss_ratio is not None and not 0 <= self.loss_ratio < 1:
             raise UsageError(
-                f"--loss is {self.loss_ratio:g}; the range is 0 to under 1 (under 100 %)"
+                f"--loss is {_shown(self.loss_ratio)}; the range is 0 to under 1 (under 100 %)"
             )
-        _within("--duration", self.duration_s, DURATION_S, "seconds")
-        _within("--repeat", self.repeat, ROUNDS, "rounds")
+        within("--duration", self.duration_s, DURATION_S, "seconds")
+        within("--repeat", self.repeat, ROUNDS, "rounds")
         if "" in self.settings:
             raise UsageError("--set takes NAME=VALUE; the name is missing")
 
@@ -87,7 +87,7 @@ class Request:
         return dataclasses.replace(self, scenario=scenario, settings=dict(settings))
 
 
-def _within(
+def within(
     option: str, value: float | None, limits: tuple[float, float], meaning: str = ""
 ) -> None:
     """Refuse a value outside `limits`, both included; NaN is outside any range."""
@@ -95,5 +95,12 @@ def _within(
     if value is not None and not lowest <= value <= highest:
         suffix = f" {meaning}" if meaning else ""
         raise UsageError(
-            f"{option} is {value:,.15g}; the range is {lowest:,.15g} to {highest:,.15g}{suffix}"
+            f"{option} is {_shown(value)}; the range is {lowest:,.15g} to {highest:,.15g}{suffix}"
         )
+
+
+def _shown(value: float) -> str:
+    try:
+        return f"{value:,.15g}"
+    except OverflowError:  # an integer beyond the largest float
+        return "a number of more than 300 digits"

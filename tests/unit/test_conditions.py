@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.fuzzing import Refusal, attempt
 from xlab.capabilities import Capability, Machine, State
 from xlab.errors import CapabilityError, UsageError
 from xlab.lab import conditions
@@ -377,3 +379,112 @@ def test_plausible_values_raise_no_doubt() -> None:
 def test_values_that_do_not_fit_are_doubted(value: dict[str, float], word: str) -> None:
     (doubt,) = conditions.doubts(value, EXPECTED, pings=2500)
     assert word in doubt
+
+
+# -- whatever is written ---------------------------------------------------------------------------
+
+
+def digits(number: float) -> str:
+    """As people write it: no exponent."""
+    return f"{number:.9f}".rstrip("0").rstrip(".")
+
+
+@given(st.floats(0, 10), st.sampled_from([("s", 1e3), ("ms", 1), ("us", 1e-3), ("nsecs", 1e-6)]))
+def test_a_time_in_any_unit_comes_back(number: float, unit: tuple[str, float]) -> None:
+    name, ms = unit
+    assert conditions.parse_delay(f"{digits(number)}{name}") == pytest.approx(
+        float(digits(number)) * ms
+    )
+
+
+@given(st.floats(1, 999), st.sampled_from([("k", 1e3), ("m", 1e6), ("g", 1e9)]))
+def test_a_rate_in_any_unit_comes_back(number: float, unit: tuple[str, float]) -> None:
+    name, factor = unit
+    text = f" {digits(number + 8)} {name.upper()}bit/s"
+    assert conditions.parse_rate(text) == pytest.approx(float(digits(number + 8)) * factor)
+
+
+@given(st.floats(0, 0.999))
+def test_a_loss_is_the_same_as_a_share_and_as_a_ratio(ratio: float) -> None:
+    ratio = float(digits(ratio))
+    assert conditions.parse_loss(digits(ratio)) == ratio
+    assert conditions.parse_loss(f"{digits(ratio * 100)}%") == pytest.approx(ratio, abs=1e-10)
+
+
+TEXTS = st.text(max_size=20) | st.from_regex(
+    r"\s*[0-9]{0,20}\.?[0-9]*\s?(m?s|[km]bit|%)?", fullmatch=True
+)
+
+
+@given(
+    st.sampled_from([conditions.parse_delay, conditions.parse_rate, conditions.parse_loss]), TEXTS
+)
+@example(conditions.parse_rate, "9" * 400 + "bit")
+@example(conditions.parse_loss, "9" * 400)
+@example(conditions.parse_delay, "\u0661ms")
+def test_any_text_is_a_condition_in_its_range_or_refused(
+    parse: Callable[[str], float], text: str
+) -> None:
+    value = attempt(lambda: parse(text), UsageError)
+    assert isinstance(value, Refusal) or 0 <= value <= 1e12
+
+
+ODD = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=6)
+    | st.sampled_from(["5ms", "10", 5, 1e300, 10**400, "inf", b"5"])
+    | st.lists(st.integers(), max_size=2)
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["bw", "delay", "jitter", "loss", "max_queue_size", "use_htb"]), ODD
+    )
+)
+@example({"max_queue_size": math.nan})
+@example({"max_queue_size": "inf"})
+@example({"bw": 10**400})
+def test_any_options_of_a_mininet_link_are_conditions_or_refused_with_its_name(
+    options: dict[str, Any],
+) -> None:
+    found = attempt(lambda: conditions.from_mininet(options, "the link s1 - h1"), UsageError)
+    if isinstance(found, Refusal):
+        assert found.startswith("the link s1 - h1: ")
+        return
+    for value in dataclasses.astuple(found):
+        assert value is None or 0 <= value <= 1e12
+
+
+@given(st.text(max_size=80) | st.integers(0, len(PING)).map(lambda cut: PING[cut:]))
+@example("9" * 5000 + " packets transmitted, 1 received")
+@example("rtt = 1.1.1/1.1.1/1/1 ms")
+def test_any_output_of_ping_is_read(output: str) -> None:
+    found = conditions.parse_ping(output)
+    assert found.sent >= 0
+    assert found.received >= 0
+    assert found.rtt_ms is None or math.isfinite(found.rtt_ms)
+
+
+JSON = st.recursive(
+    ODD.filter(lambda value: not isinstance(value, bytes)),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+TOTALS = st.dictionaries(st.sampled_from(["bits_per_second", "lost_percent"]), JSON) | JSON
+ENDS = st.dictionaries(st.sampled_from(["sum", "sum_received"]), TOTALS) | JSON
+
+
+@given(st.dictionaries(st.sampled_from(["end", "start"]), ENDS) | JSON)
+@example([])
+@example({"end": {"sum_received": {"bits_per_second": 10**400}}})
+@example({"end": {"sum_received": {"bits_per_second": -1}}})
+def test_any_report_of_iperf3_gives_a_rate_or_a_value_error(report: Any) -> None:
+    rate = attempt(
+        lambda: conditions.iperf3_link_rate(json.dumps(report), udp=True, mtu=1500, payload=1472),
+        ValueError,
+    )
+    assert isinstance(rate, Refusal) or 0 <= rate < math.inf

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.fuzzing import attempt
 from xlab.errors import XlabError
 from xlab.probes import parse
-from xlab.probes.parse import Interval, Iperf
+from xlab.probes.parse import Interval, Iperf, RequestResponse
 
 DATA = Path(__file__).parents[1] / "data" / "probes"
 
@@ -271,16 +274,28 @@ PARSERS: list[tuple[Callable[[str], Any], str]] = [
 
 
 def check_parses_or_says_why(parser: Callable[[str], Any], text: str) -> None:
-    """Anything but XlabError fails the test by itself."""
-    outcome: Any
-    try:
-        outcome = parser(text)
-    except XlabError as error:
-        outcome = str(error)[:400]
-    assert outcome not in (None, "")
+    """Anything but XlabError fails the test by itself, and so does a figure that is none."""
+    outcome = attempt(lambda: parser(text), XlabError)
+    assert outcome is not None
+    # A record takes finite figures alone.
+    facts = dataclasses.astuple(outcome) if isinstance(outcome, Iperf | RequestResponse) else ()
+    json.dumps(facts, allow_nan=False)
+    if isinstance(outcome, Iperf):
+        assert all(0 <= i.bits_per_second < math.inf for i in outcome.intervals)
+
+
+_DIGITS = "9" * 5000
+_TINY = "\n".join(f"{key}=1e-320" for key in (*parse.NETPERF_KEYS, "NETPERF_INTERIM_RESULT[0]"))
 
 
 @given(st.sampled_from([parser for parser, _ in PARSERS]), st.text(max_size=200))
+@example(
+    parse.parse_ping, f"icmp_seq={_DIGITS} ttl=1 time=1 ms\n1 packets transmitted, 1 received,"
+)
+@example(parse.parse_ping, f"{_DIGITS} packets transmitted, 1 received,")
+@example(parse.parse_busy_s, f"cpu {_DIGITS[:4000]} 1 1 1 1 1 1")
+@example(parse.parse_process_s, f"7 (a) S {(_DIGITS[:4000] + ' ') * 13}")
+@example(parse.parse_netperf, _TINY)
 def test_any_text(parser: Callable[[str], Any], text: str) -> None:
     check_parses_or_says_why(parser, text)
 

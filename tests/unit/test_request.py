@@ -4,7 +4,10 @@ import math
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from tests.fuzzing import Refusal, attempt
 from xlab.errors import UsageError
 from xlab.request import Request
 
@@ -84,3 +87,36 @@ def test_the_same_run_of_another_scenario_changes_nothing_else() -> None:
     request = Request("all", hosts=4, delay_ms=5.0, settings={"routes": "underlay", "x": "1"})
     other = request.for_scenario("ovs-gre", {"routes": "underlay"})
     assert other == Request("ovs-gre", hosts=4, delay_ms=5.0, settings={"routes": "underlay"})
+
+
+NUMBERS = st.floats() | st.integers() | st.sampled_from([10**400, -(10**400), 0, 2, 1e-320])
+FIELDS = {
+    "hosts": NUMBERS,
+    "containers": NUMBERS,
+    "mtu": NUMBERS,
+    "rate_bits_per_second": NUMBERS,
+    "delay_ms": NUMBERS,
+    "jitter_ms": NUMBERS,
+    "loss_ratio": NUMBERS,
+    "duration_s": NUMBERS,
+    "repeat": NUMBERS,
+    "topo": st.text(max_size=5),
+    "settings": st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
+}
+
+
+@given(st.fixed_dictionaries({"scenario": st.text(max_size=5)}, optional=FIELDS))
+@example({"scenario": "bridge", "hosts": 10**400})
+@example({"scenario": "bridge", "loss_ratio": -(10**400)})
+def test_any_values_make_a_request_that_makes_sense_or_are_refused(fields: dict[str, Any]) -> None:
+    request = attempt(lambda: Request(**fields), UsageError)
+    if isinstance(request, Refusal):
+        return
+    assert 2 <= request.hosts <= 1000
+    assert 576 <= request.mtu <= 65535
+    for ratio in (request.delay_ms, request.jitter_ms, request.loss_ratio):
+        assert ratio is None or (ratio >= 0 and math.isfinite(ratio))
+    assert (request.jitter_ms or 0) <= (request.delay_ms or 0)
+    assert (request.loss_ratio or 0) < 1
+    assert request.scenario
+    assert "" not in request.settings

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 from xlab.errors import CapabilityError, DaemonError, UsageError
 from xlab.lab import delay_line
 from xlab.processes import Process, command_line, wait_until
-from xlab.request import DELAY_MS, RATE_BITS_PER_SECOND
+from xlab.request import DELAY_MS, RATE_BITS_PER_SECOND, within
 
 if TYPE_CHECKING:
     from xlab.capabilities import Machine
@@ -58,11 +58,11 @@ class LinkConditions:
     max_queue_packets: int | None = None
 
     def __post_init__(self) -> None:
-        _within("rate", self.rate_bits_per_second, RATE_BITS_PER_SECOND, "bit/s")
-        _within("delay", self.delay_ms, DELAY_MS, "ms")
-        _within("jitter", self.jitter_ms, (0.0, self.delay_ms or 0.0), "ms, the delay")
-        _within("loss", self.loss_ratio, (0.0, 1.0), "of all packets")
-        _within("max_queue_size", self.max_queue_packets, (1, 1_000_000), "packets")
+        within("rate", self.rate_bits_per_second, RATE_BITS_PER_SECOND, "bit/s")
+        within("delay", self.delay_ms, DELAY_MS, "ms")
+        within("jitter", self.jitter_ms, (0.0, self.delay_ms or 0.0), "ms, the delay")
+        within("loss", self.loss_ratio, (0.0, 1.0), "of all packets")
+        within("max_queue_size", self.max_queue_packets, (1, 1_000_000), "packets")
 
     def __bool__(self) -> bool:
         """Whether anything is asked for: a queue alone is nothing."""
@@ -79,15 +79,6 @@ class LinkConditions:
             if value is not None or (name == "jitter_ms" and other.delay_ms is not None)
         }
         return dataclasses.replace(self, **changes)
-
-
-def _within(name: str, value: float | None, limits: tuple[float, float], meaning: str = "") -> None:
-    """Refuse a value outside `limits`, both included; NaN is outside any range."""
-    lowest, highest = limits
-    if value is not None and not lowest <= value <= highest:
-        raise UsageError(
-            f"{name} is {value:,.15g}; the range is {lowest:,.15g} to {highest:,.15g} {meaning}"
-        )
 
 
 # -- text ------------------------------------------------------------------------------------------
@@ -110,7 +101,7 @@ def parse_delay(text: str) -> float:
     if not match or match[2] not in _TIME_UNITS:
         raise UsageError(f"{text!r} is not a time: write 10ms, 1.5s or 500us")
     delay_ms = float(match[1]) * _TIME_UNITS[match[2]]
-    _within(f"{text!r}", delay_ms, DELAY_MS, "ms")
+    within(f"{text!r}", delay_ms, DELAY_MS, "ms")
     return delay_ms
 
 
@@ -123,7 +114,7 @@ def parse_rate(text: str) -> float:
     if not match:
         raise UsageError(f"{text!r} is not a rate: write 10mbit, 1.5gbit or 64kbit")
     rate = float(match[1]) * _RATE_PREFIXES[match[2]]
-    _within(f"{text!r}", rate, RATE_BITS_PER_SECOND, "bit/s")
+    within(f"{text!r}", rate, RATE_BITS_PER_SECOND, "bit/s")
     return rate
 
 
@@ -166,9 +157,12 @@ def _number(options: Mapping[str, Any], name: str) -> float | None:
     if value is None:
         return None
     try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise UsageError(f"{name} is {value!r}, which is not a number") from None
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise UsageError(f"{name} is {repr(value)[:60]}, which is not a number")
+    return number
 
 
 def _time(options: Mapping[str, Any], name: str) -> float | None:
@@ -543,7 +537,7 @@ def measure(a: Node, b: Node, path: Sequence[LinkConditions], *, mtu: int = 1500
                 a, b, expected.rate_bits_per_second, udp=_needs_udp(path), mtu=mtu
             )
             values["rate_bits_per_second"] = rate
-        except (KeyError, ValueError) as error:
+        except ValueError as error:
             missing.append(f"the rate could not be measured: {error}")
     return Measured(values, (*missing, *doubts(values, expected, pings=pings)), raw)
 
@@ -576,8 +570,8 @@ class PingSummary:
 
 def parse_ping(output: str) -> PingSummary:
     """The last two lines of iputils' ping; zeros if it ended without them."""
-    counts = re.search(r"(\d+) packets transmitted, (\d+) received", output)
-    times = re.search(r"= [\d.]+/([\d.]+)/[\d.]+/[\d.]+ ms", output)
+    counts = re.search(r"\b([0-9]{1,15}) packets transmitted, ([0-9]{1,15}) received", output)
+    times = re.search(r"= [\d.]+/([0-9]{1,15}\.[0-9]{1,9})/[\d.]+/[\d.]+ ms", output)
     return PingSummary(
         sent=int(counts[1]) if counts else 0,
         received=int(counts[2]) if counts else 0,
@@ -655,18 +649,27 @@ _PORT = 5299
 def iperf3_link_rate(output: str, *, udp: bool, mtu: int, payload: int) -> float:
     """What the receiver got, headers included, in bits per second.
 
-    Raises ValueError or KeyError for output that holds no such figure.
+    Raises ValueError for output that holds no such figure.
     """
-    report = json.loads(output)
-    if "error" in report:
-        raise ValueError(report["error"])
-    end = report["end"]
-    # Older versions give UDP's receiver only as a loss beside the sender's figure.
-    received = end.get("sum_received", {}).get("bits_per_second")
-    if not received:
-        total = end["sum"]
-        received = total["bits_per_second"] * (1 - total.get("lost_percent", 0) / 100)
+    try:
+        report = json.loads(output)
+        if "error" in report:
+            raise ValueError(report["error"])
+        received = _received_bits_per_second(report["end"])
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError("iperf3's report holds no figure") from error
     # Headers: Ethernet 14, IPv4 20, UDP 8 or TCP 20 with 12 of timestamps.
-    if udp:
-        return float(received) * (payload + 42) / payload
-    return float(received) * (mtu + 14) / (mtu - 52)
+    rate = received * (payload + 42) / payload if udp else received * (mtu + 14) / (mtu - 52)
+    if not 0 <= rate < math.inf:
+        raise ValueError(f"iperf3's report says {rate:g} bit/s")
+    return rate
+
+
+def _received_bits_per_second(end: Any) -> float:
+    """From the totals at the end, whatever their form."""
+    received = end.get("sum_received", {}).get("bits_per_second")
+    if received:
+        return float(received)
+    # Older versions give UDP's receiver only as a loss beside the sender's figure.
+    total = end["sum"]
+    return float(total["bits_per_second"]) * (1 - float(total.get("lost_percent", 0)) / 100)

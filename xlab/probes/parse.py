@@ -8,7 +8,6 @@ XlabError with what is wrong with it; a path that lets nothing through is no suc
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +17,9 @@ from xlab.errors import XlabError
 
 #: Clock ticks a second in /proc: USER_HZ, 100 on every architecture Debian has.
 TICKS_PER_SECOND = 100
+
+#: What iperf3's clock can tell apart; of anything shorter the rate has no meaning.
+_SHORTEST_S = 1e-6
 
 _REPLY = re.compile(r"icmp_seq=(\d+) ttl=\d+ time[=<]([\d.]+) ms")
 _ASSIGNMENT = re.compile(r"^([A-Z0-9_]+(?:\[\d+\])?)=(.*)$", re.MULTILINE)
@@ -40,11 +42,13 @@ def parse_ping(text: str) -> Ping:
     summary = _SUMMARY.search(text)
     if summary is None:
         raise XlabError(f"ping: no summary in its output{_beginning(text)}")
-    found = [(int(sequence), _float("ping", ms)) for sequence, ms in _REPLY.findall(text)]
+    found = [
+        (_whole("ping", sequence), _float("ping", ms)) for sequence, ms in _REPLY.findall(text)
+    ]
     replies: dict[int, float] = {}
     for sequence, ms in found:
         replies.setdefault(sequence, ms)
-    return Ping(int(summary[1]), replies, len(found) - len(replies))
+    return Ping(_whole("ping", summary[1]), replies, len(found) - len(replies))
 
 
 # -- iperf3 ----------------------------------------------------------------------------------------
@@ -101,7 +105,9 @@ def parse_iperf(client: str, server: str) -> Iperf:
     intervals: list[Interval] = []
     for entry in _list(receiver, "intervals"):
         interval = _interval(entry)
-        if interval.seconds > 0 and (not intervals or interval.start_s > intervals[-1].start_s):
+        if interval.seconds >= _SHORTEST_S and (
+            not intervals or interval.start_s > intervals[-1].start_s
+        ):
             intervals.append(interval)
     end = _object(sender, "end")
     streams = [
@@ -175,16 +181,16 @@ def _interval(entry: Any) -> Interval:
     return Interval(
         start_s=_number(total, "start"),
         seconds=_number(total, "seconds"),
-        bytes=int(_number(total, "bytes")),
+        bytes=_count(total, "bytes"),
         lost=int(_number(total, "lost_packets")) if "lost_packets" in total else 0,
-        packets=int(_number(total, "packets")) if "packets" in total else 0,
+        packets=_count(total, "packets") if "packets" in total else 0,
     )
 
 
 def _received_bytes(receiver: dict[str, Any], intervals: list[Interval]) -> int:
     """The total, with what came after the last interval where the server was stopped."""
     end = _object(receiver, "end")
-    received = int(_number(_object(end, "sum_received"), "bytes")) if "sum_received" in end else 0
+    received = _count(_object(end, "sum_received"), "bytes") if "sum_received" in end else 0
     return max(received, sum(interval.bytes for interval in intervals))
 
 
@@ -227,7 +233,8 @@ def parse_netperf(text: str) -> RequestResponse:
         if key.startswith("NETPERF_INTERIM_RESULT[")
     ]
     return RequestResponse(
-        interval_means_ms=tuple(1000 / rate for rate in rates if rate > 0),
+        # Slower than one in eleven days is none at all.
+        interval_means_ms=tuple(1000 / rate for rate in rates if rate > 1e-6),
         mean_ms=number["MEAN_LATENCY"] / 1000,
         p50_ms=number["P50_LATENCY"] / 1000,
         p90_ms=number["P90_LATENCY"] / 1000,
@@ -248,10 +255,9 @@ def parse_busy_s(stat: str) -> float:
     fields = stat.partition("\n")[0].split()
     if len(fields) < 8 or fields[0] != "cpu":
         raise XlabError(f"/proc/stat: no line of totals{_beginning(stat)}")
-    try:
-        user, nice, system, _idle, _iowait, irq, softirq = (int(field) for field in fields[1:8])
-    except ValueError as error:
-        raise XlabError(f"/proc/stat: {error}") from error
+    user, nice, system, _idle, _iowait, irq, softirq = (
+        _whole("/proc/stat", field) for field in fields[1:8]
+    )
     return (user + nice + system + irq + softirq) / TICKS_PER_SECOND
 
 
@@ -262,10 +268,7 @@ def parse_process_s(stat: str) -> tuple[str, float]:
     fields = after.split()
     if not closed or "(" not in before or len(fields) < 13:
         raise XlabError(f"/proc/PID/stat: not in its format{_beginning(stat)}")
-    try:
-        ticks = int(fields[11]) + int(fields[12])
-    except ValueError as error:
-        raise XlabError(f"/proc/PID/stat: {error}") from error
+    ticks = _whole("/proc/PID/stat", fields[11]) + _whole("/proc/PID/stat", fields[12])
     return before.partition("(")[2], ticks / TICKS_PER_SECOND
 
 
@@ -301,6 +304,13 @@ def _number(container: dict[str, Any], key: str) -> float:
     return value
 
 
+def _count(container: dict[str, Any], key: str) -> int:
+    value = _number(container, key)
+    if value < 0:
+        raise XlabError(f"iperf3: {key!r} is negative in its output")
+    return int(value)
+
+
 def _text(container: dict[str, Any], key: str) -> str | None:
     value = container.get(key)
     return value if isinstance(value, str) else None
@@ -311,9 +321,17 @@ def _float(tool: str, text: str) -> float:
         value = float(text)
     except ValueError as error:
         raise XlabError(f"{tool}: {error}") from error
-    if not math.isfinite(value) or value < 0:
-        raise XlabError(f"{tool}: {text} is no figure")
+    # The bound keeps every sum finite, and is what NaN is not below.
+    if not 0 <= value < 1e18:
+        raise XlabError(f"{tool}: {text[:40]} is no figure")
     return value
+
+
+def _whole(tool: str, digits: str) -> int:
+    # int() would take signs, underscores and other scripts' digits, and long for long texts.
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 20):
+        raise XlabError(f"{tool}: {digits[:40]!r} is no figure")
+    return int(digits)
 
 
 def _refuse_constant(name: str) -> NoReturn:
