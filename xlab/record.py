@@ -12,6 +12,7 @@ import errno
 import json
 import math
 import os
+import stat
 import types
 import typing
 from dataclasses import dataclass, field
@@ -22,11 +23,17 @@ from xlab.errors import RecordError
 
 SCHEMA_VERSION = 1
 
+#: Of `run.json`: a thousand rounds of everything take a tenth of it.
+MOST_BYTES = 256 << 20
+#: Of integers, and of the depth of what the schema leaves open.
+_LARGEST, _DEEPEST = (1 << 64) - 1, 32
+
 Encapsulation = Literal["none", "gre", "vxlan", "geneve", "sleeve"]
 Status = Literal["passed", "failed", "skipped"]
 #: Which pair of end points a measurement ran between: the method's containers, host to host through
 #: the same datapath, or two plain hosts on the same switches of the same lab.
 Route = Literal["method", "control", "baseline"]
+ROUTES: tuple[Route, ...] = typing.get_args(Route)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +180,14 @@ class RunRecord:
 
 def load(path: Path) -> RunRecord:
     """Read `run.json`, given the file or its folder; raises RecordError naming file and place."""
-    file = path / "run.json" if path.is_dir() else path
+    file = path
     try:
-        data = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        file = path / "run.json" if path.is_dir() else path
+        data = json.loads(
+            _read(file).decode(), parse_constant=_refuse_constant, object_pairs_hook=_unambiguous
+        )
     except OSError as error:
-        raise RecordError(f"{file}: {error.strerror}") from error
+        raise RecordError(f"{_shortened(file)}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise RecordError(f"{file}: not UTF-8 text (byte {error.start})") from error
     except json.JSONDecodeError as error:
@@ -193,6 +203,33 @@ def load(path: Path) -> RunRecord:
         raise RecordError(f"{file}: {error}") from error
     except RecursionError as error:
         raise RecordError(f"{file}: nested too deeply") from error
+
+
+def _read(file: Path) -> bytes:
+    """What is in a regular file: a device has no end, and a named pipe waits for a writer."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as opened:  # noqa: PTH123 - pathlib opens names
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a file")
+        content = opened.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise OSError(errno.EFBIG, f"larger than {MOST_BYTES >> 20} MB")
+    return content
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:80]!r} stands twice in one object")
+    return found
+
+
+def _shortened(file: Path) -> str:
+    """A name that the system calls too long is so for readers too."""
+    name = str(file)
+    return name if len(name) <= 300 else f"{name[:100]}…{name[-100:]}"
 
 
 def _refuse_constant(text: str) -> NoReturn:
@@ -219,6 +256,7 @@ def decode(kind: Any, value: Any, place: str) -> Any:
         return _decode_object(typing.cast(type, kind), value, place)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
+        _refuse_unreadable(value, place, _DEEPEST)
         return value
     if origin is Literal:
         if value not in arguments:
@@ -243,12 +281,28 @@ def decode(kind: Any, value: Any, place: str) -> Any:
     if origin is dict:
         if not isinstance(value, dict):
             _refuse(place, "an object", value)
-        return {key: decode(arguments[1], v, f"{place}.{key}") for key, v in value.items()}
+        return {key: decode(arguments[1], v, f"{place}.{key[:40]}") for key, v in value.items()}
     if kind is float:
         return _decode_float(value, place)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         _refuse(place, {str: "text", bool: "true or false"}.get(kind, "a number"), value)
+    if kind is int and abs(value) > _LARGEST:
+        _refuse(place, "a number of at most 64 bits", value)
     return value
+
+
+def _refuse_unreadable(value: Any, place: str, depth: int) -> None:
+    """What others keep here is theirs; but it must be possible to show, and to write again."""
+    if isinstance(value, dict | list | tuple):
+        if not depth:
+            raise RecordError(f"{place}: nested too deeply")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _refuse_unreadable(inner, place, depth - 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        # 1e400 is proper JSON, and infinity to Python.
+        _refuse(place, "finite numbers", value)
+    elif isinstance(value, int) and abs(value) > _LARGEST:
+        _refuse(place, "numbers of at most 64 bits", value)
 
 
 def _decode_float(value: Any, place: str) -> float:
@@ -278,7 +332,12 @@ def _decode_object(kind: type, value: Any, place: str) -> Any:
 
 
 def _refuse(place: str, expected: str, value: Any) -> NoReturn:
-    shown = json.dumps(value, default=str)
+    try:
+        shown = json.dumps(value, default=str)
+    except RecursionError:
+        shown = "something nested too deeply"
+    except ValueError:
+        shown = "a number of thousands of digits"
     raise RecordError(f"{place}: expected {expected}, found {shown[:80]}")
 
 

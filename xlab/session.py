@@ -10,66 +10,53 @@ import base64
 import dataclasses
 import random
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xlab.checks import Checks
 from xlab.controller import Emit, Handler
+from xlab.errors import XlabError
+from xlab.job import Job
 from xlab.lab.conditions import measure
-from xlab.lab.lab import Conditioned, Lab
-from xlab.lab.ovs import Datapath
-from xlab.lab.underlay import Underlay
-from xlab.probes import Pair, Plan, measure_round
+from xlab.lab.lab import Lab
+from xlab.lab.node import Node
+from xlab.probes import PROBES, Pair, Plan, measure_round
 from xlab.proof import prove
-from xlab.request import Request
-from xlab.scenario import Flow, Scenario, Size
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """All that was decided before the sandbox was made."""
-
-    scenario: Scenario
-    request: Request
-    size: Size
-    settings: Mapping[str, str]
-    plan: Any
-    underlay: Underlay
-    #: What Open vSwitch runs on, where the scenario has one.
-    ovs: Datapath | None
-    #: Link conditions and what imposes them, by the switch's interface.
-    conditions: Mapping[str, Conditioned]
+from xlab.record import ROUTES, Route
+from xlab.scenario import Flow
 
 
 def handlers(job: Job) -> dict[str, Handler]:
     """What the controller of a lab answers to."""
     session = Session(job)
-    return {"run": session.run}
+    return {"build": session.build, "measure": session.measure}
 
 
 class Session:
-    """One lab in one sandbox."""
+    """One lab in one sandbox.  Every verb returns {"raw": files for raw/, in base64, …}."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._raw: dict[str, bytes] = {}
+        self._built: Built | None = None
 
-    def run(self, _: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
-        """Build, verify, prove and measure; returns raw files and timings."""
-        job = self._job
+    def build(self, _: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+        """Build the lab, check the claims and prove the path; returns timings, too."""
+        job, request = self._job, self._job.design.request
         timings: dict[str, float] = {}
         begun = time.monotonic()
         lab = Lab(
-            job.underlay,
+            job.design.underlay,
             ovs=job.ovs,
-            mtu=job.request.mtu,
+            mtu=request.mtu,
             conditions=job.conditions,
             progress=lambda text: _step(emit, "build", text),
         )
         checks = Checks(lab, lambda claim: _tell(emit, "claim", claim))
         try:
-            flow = job.scenario.build(lab, job.plan, job.size, job.settings, checks)
+            flow = job.design.scenario.build(
+                lab, job.design.plan, job.design.size, job.design.settings, checks
+            )
         except Exception:
             lab.require_daemons()  # a dead one is the better explanation
             raise
@@ -92,20 +79,40 @@ class Session:
         _tell(emit, "path", proved.proof)
         timings["verify"] = checks.spent_s + time.monotonic() - begun
         _phase(emit, "path", time.monotonic() - begun)
-
-        begun = time.monotonic()
-        if proved.proof.proved:
-            self._measure(lab, flow, proved.proof.effective_mtu or lab.mtu, emit)
-        else:
-            emit({"kind": "note", "text": "not measured: the path is not proved"})
-        timings["measure"] = time.monotonic() - begun
         lab.require_daemons()
-        _phase(emit, "measure", timings["measure"])
-        return {
-            "timings": timings,
-            "conditions": measured,
-            "raw": {name: base64.b64encode(data).decode() for name, data in self._raw.items()},
-        }
+        self._built = Built(lab, flow, proved.proof.effective_mtu or lab.mtu)
+        return {"timings": timings, "conditions": measured, "raw": self._take_raw()}
+
+    def measure(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+        """Round `round` of build `build` (1): `probes` (all) over `routes` (all), interleaved."""
+        if self._built is None:
+            raise XlabError("the lab is not built")
+        request = self._job.design.request
+        number = int(arguments["round"])
+        pairs = self._built.pairs(arguments.get("routes") or ROUTES)
+        plan = Plan.of(
+            request.duration_s,
+            quick=request.quick,
+            round=number,
+            build=int(arguments.get("build", 1)),
+            daemon_pids=self._built.daemon_pids(),
+        )
+        # Seeded, so that a run can be told again; the order differs from round to round.
+        generator = random.Random(f"{request.scenario} {number}")
+        where = f"round {number}/{request.repeat}"
+
+        def announce(probe: str, pair: Pair) -> None:
+            _step(emit, "measure", f"{where}: {probe}, {pair.route} {pair.direction}")
+
+        _step(emit, "measure", f"{where}: the machine left alone")
+        probes = arguments.get("probes") or PROBES
+        for sampled in measure_round(pairs, plan, generator, probes, starting=announce):
+            self._built.lab.require_daemons()
+            self._raw.update(sampled.raw)
+            for measurement in sampled.measurements:
+                _tell(emit, "measurement", measurement)
+        self._built.lab.require_daemons()
+        return {"raw": self._take_raw()}
 
     def _measure_conditions(self, lab: Lab, emit: Emit) -> dict[str, float]:
         """What the links' conditions come to, between the first host and the last."""
@@ -120,33 +127,35 @@ class Session:
         self._raw.update({name: text.encode() for name, text in measured.raw.items()})
         return measured.values
 
-    def _measure(self, lab: Lab, flow: Flow, path_mtu: int, emit: Emit) -> None:
-        """Every probe between every pair, in interleaved rounds."""
-        request = self._job.request
-        plain = lab.add_yardstick()
-        pairs = [
-            Pair(flow.source, flow.target, "method", path_mtu),
-            Pair(*flow.control, "control", lab.mtu),
-            Pair(*plain, "baseline", lab.mtu),
-        ]
-        daemons = [pid for host in lab.hosts for pid in host.daemon_pids()]
-        # Seeded, so that a run can be told again; the order differs from round to round.
-        generator = random.Random(request.scenario)
-        for number in range(1, request.repeat + 1):
-            plan = Plan.of(
-                request.duration_s, quick=request.quick, round=number, daemon_pids=daemons
-            )
+    def _take_raw(self) -> dict[str, str]:
+        taken, self._raw = self._raw, {}
+        return {name: base64.b64encode(data).decode() for name, data in taken.items()}
 
-            def announce(probe: str, pair: Pair, number: int = number) -> None:
-                text = f"round {number}/{request.repeat}: {probe}, {pair.route} {pair.direction}"
-                _step(emit, "measure", text)
 
-            _step(emit, "measure", f"round {number}/{request.repeat}: the machine left alone")
-            for sampled in measure_round(pairs, plan, generator, starting=announce):
-                lab.require_daemons()
-                self._raw.update(sampled.raw)
-                for measurement in sampled.measurements:
-                    _tell(emit, "measurement", measurement)
+class Built:
+    """A lab that stands, and what is measured in it."""
+
+    def __init__(self, lab: Lab, flow: Flow, path_mtu: int) -> None:
+        self.lab = lab
+        self.flow = flow
+        self._path_mtu = path_mtu
+        self._yardstick: tuple[Node, Node] | None = None
+
+    def pairs(self, routes: Sequence[Route]) -> list[Pair]:
+        """The two ends of each route; the yardstick's hosts join the lab when first wanted."""
+        if "baseline" in routes and self._yardstick is None:
+            self._yardstick = self.lab.add_yardstick()
+        found = {
+            "method": Pair(self.flow.source, self.flow.target, "method", self._path_mtu),
+            "control": Pair(*self.flow.control, "control", self.lab.mtu),
+        }
+        if self._yardstick:
+            found["baseline"] = Pair(*self._yardstick, "baseline", self.lab.mtu)
+        return [found[route] for route in routes]
+
+    def daemon_pids(self) -> list[int]:
+        """What moves packets in user space."""
+        return [pid for host in self.lab.hosts for pid in host.daemon_pids()]
 
 
 def _tell(emit: Emit, kind: str, fact: Any) -> None:

@@ -66,6 +66,7 @@ class World:
         self.results = results
         self.watched: list[Event] = []
         self.launched = 0
+        self.asked: list[tuple[str, Any]] = []
         self.story: Story = telling(CLAIM, PATH)
         self._monkeypatch = monkeypatch
         monkeypatch.setattr(sandbox, "launch", self._launch)
@@ -87,11 +88,12 @@ class World:
 
     def _client(self, _: object) -> SimpleNamespace:
         def call(verb: str, arguments: Any, watch: Callable[[Event], None]) -> dict[str, Any]:
-            assert (verb, arguments) == ("run", {})
+            self.asked.append((verb, arguments))
+            if verb == "measure":
+                return {"raw": {}}
             self.story(watch)
             raw = {"ping.txt": base64.b64encode(b"64 bytes from").decode()}
-            timings = {"build": 0.25, "verify": 0.5, "measure": 0.0}
-            return {"timings": timings, "conditions": {}, "raw": raw}
+            return {"timings": {"build": 0.25, "verify": 0.5}, "conditions": {}, "raw": raw}
 
         return SimpleNamespace(call=call, close=lambda: None)
 
@@ -132,7 +134,9 @@ def test_what_was_told_becomes_the_record(world: World) -> None:
 
 def test_the_watcher_hears_all_of_it_in_order(world: World) -> None:
     world.run()
-    assert [event["kind"] for event in world.watched] == ["started", "claim", "path", "phase"]
+    kinds = [event["kind"] for event in world.watched]
+    assert kinds == ["started", "claim", "path", "phase", "phase"]
+    assert [event["phase"] for event in world.watched[-2:]] == ["measure", "teardown"]
     started = world.watched[0]
     assert (started["scenario"], started["hosts"], started["datapath"]) == (
         "baseline", 2, "linux bridge"
@@ -226,7 +230,7 @@ def test_what_was_seen_before_it_broke_is_kept(world: World, error: XlabError) -
 
 
 def test_notes_become_events_of_the_record(world: World) -> None:
-    world.story = telling({"kind": "note", "text": "a fallback"})
+    world.story = telling({"kind": "note", "text": "a fallback"}, PATH)
     assert [(e.kind, e.detail) for e in world.run().events] == [("note", "a fallback")]
 
 

@@ -1,0 +1,132 @@
+"""What became of a lab, collected as it is told, and the record it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import xlab
+from xlab import capabilities, record, sandbox
+from xlab.job import Design, Job
+from xlab.lab.lab import Conditioned
+from xlab.record import (
+    Claim,
+    Conditions,
+    Environment,
+    Event,
+    Measurement,
+    PathProof,
+    RunRecord,
+    Status,
+    Timings,
+)
+from xlab.request import Request
+
+Watch = Callable[[Mapping[str, Any]], None]
+
+
+class Chronicle:
+    """Passes events on and keeps what belongs into the record, so that a run that breaks has it."""
+
+    def __init__(self, design: Design, watch: Watch = lambda _: None) -> None:
+        self.design = design
+        #: None until it is known that this machine can.
+        self.job: Job | None = None
+        self.started_at = datetime.now(UTC)
+        self.claims: list[Claim] = []
+        self.measurements: list[Measurement] = []
+        self.events: list[Event] = []
+        self.path: PathProof | None = None
+        #: Seconds, by the names of `record.Timings`.
+        self.timings: dict[str, float] = {}
+        #: What the links' conditions came to.
+        self.measured: dict[str, float] = {}
+        #: Files for raw/, by name.
+        self.raw: dict[str, bytes] = {}
+        self._watch = watch
+
+    def tell(self, event: Mapping[str, Any]) -> None:
+        """One event, the controller's or of what was done from outside."""
+        fields = {name: value for name, value in event.items() if name != "kind"}
+        kind = event["kind"]
+        if kind == "claim":
+            self.claims.append(record.decode(Claim, fields, "claim"))
+        elif kind == "path":
+            self.path = record.decode(PathProof, fields, "path")
+        elif kind == "measurement":
+            self.measurements.append(record.decode(Measurement, fields, "measurement"))
+        elif kind == "note":
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            self.events.append(Event(now, "note", event["text"]))
+        self._watch(event)
+
+    def phase_ended(self, phase: str, seconds: float) -> None:
+        self.tell({"kind": "phase", "phase": phase, "seconds": round(seconds, 4)})
+
+    def verdict(self) -> tuple[Status, str]:
+        """Whether all that was told so far holds: the status, and the reason where it does not."""
+        broken = [claim.id for claim in self.claims if not claim.holds]
+        reasons = []
+        if broken:
+            reasons.append(f"{len(broken)} of {len(self.claims)} claims do not hold: {broken[0]} …")
+        if self.path is None or not self.path.proved:
+            reasons.append("the path is not proved")
+        elif not self.path.negative_control:
+            reasons.append(f"the negative control failed ({self.path.control_detail})")
+        return ("failed", "; ".join(reasons)) if reasons else ("passed", "")
+
+    def record(self, status: Status, reason: str) -> RunRecord:
+        """The record of it all."""
+        job = self.job
+        return RunRecord(
+            scenario=self.design.scenario.name,
+            status=status,
+            reason=reason,
+            started_at=self.started_at.isoformat(timespec="milliseconds"),
+            parameters=self.design.parameters(),
+            environment=_environment(job.datapath if job else "none"),
+            conditions=_conditions(
+                self.design.request, job.conditions if job else {}, self.measured
+            ),
+            timings_s=Timings(**{name: round(value, 4) for name, value in self.timings.items()}),
+            claims=tuple(self.claims),
+            path=self.path,
+            measurements=tuple(self.measurements),
+            events=tuple(self.events),
+        )
+
+
+def _conditions(
+    request: Request, conditions: Mapping[str, Conditioned], measured: dict[str, float]
+) -> Conditions:
+    backends = sorted({str(c.backend) for c in conditions.values()})
+    return Conditions(
+        rate_bits_per_second=request.rate_bits_per_second,
+        delay_ms=request.delay_ms,
+        jitter_ms=request.jitter_ms,
+        loss_ratio=request.loss_ratio,
+        backend="+".join(backends) or "none",
+        measured=measured,
+    )
+
+
+def _environment(datapath: str) -> Environment:
+    facts = capabilities.environment_facts()
+    version = facts.tools.get("ovs-vswitchd")
+    if datapath.startswith("ovs ") and version:
+        kind = datapath.removeprefix("ovs ")
+        datapath = f"ovs {version} {kind}" + (" (netdev)" if kind == "userspace" else "")
+    return Environment(
+        kernel=facts.kernel,
+        cpu_model=facts.cpu_model,
+        cores=facts.cores,
+        load=facts.load,
+        xlab=xlab.__version__,
+        tools=facts.tools,
+        datapath=datapath,
+        container_runtime="emulated (namespaces; Docker's addresses, MACs, routes and rules)",
+        sandbox=sandbox.kind(),
+        congestion_control=facts.congestion_control,
+        notes=facts.notes,
+    )

@@ -1,0 +1,134 @@
+"""All that is decided before a sandbox is made.
+
+request ── design (what is asked for makes sense) ── equip (this machine has what it takes) ── job
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from xlab import capabilities, catalog, scenario
+from xlab.capabilities import Machine
+from xlab.errors import CapabilityError
+from xlab.lab import underlay
+from xlab.lab.conditions import LinkConditions, choose_backend, fallback, from_mininet
+from xlab.lab.lab import Conditioned
+from xlab.lab.ovs import Datapath
+from xlab.lab.underlay import Underlay
+from xlab.request import Request
+from xlab.scenario import Scenario, Size
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """A request understood: every name found, every default filled in, addresses planned."""
+
+    request: Request
+    scenario: Scenario
+    #: Every option of the scenario.
+    settings: Mapping[str, str]
+    underlay: Underlay
+    size: Size
+    #: What the scenario's own `plan` made of it.
+    plan: Any
+
+    def parameters(self) -> dict[str, Any]:
+        """What the run record says was asked for."""
+        asked = dataclasses.asdict(self.request)
+        return {**asked, "hosts": self.size.hosts, "settings": dict(self.settings)}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A design and what carries it out on this machine."""
+
+    design: Design
+    #: What Open vSwitch runs on, where the scenario has one.
+    ovs: Datapath | None
+    #: Link conditions and what imposes them, by the switch's interface.
+    conditions: Mapping[str, Conditioned]
+    #: Fallbacks that whoever reads the figures must know of.
+    notes: tuple[str, ...] = ()
+
+    @property
+    def datapath(self) -> str:
+        """What moves packets between hosts: "linux bridge", "ovs userspace" …"""
+        asked = self.design
+        return f"ovs {self.ovs}" if self.ovs else asked.scenario.datapath(asked.settings)
+
+
+def design(request: Request) -> Design:
+    """Raises UsageError for what makes no sense, whatever the machine."""
+    wanted = scenario.load(catalog.find(request.scenario))
+    settings = wanted.settings(request.settings)
+    described = underlay.describe(request.topo, hosts=request.hosts)
+    size = Size(hosts=len(described.hosts), containers=request.containers)
+    return Design(request, wanted, settings, described, size, wanted.plan(size, settings))
+
+
+def equip(asked: Design, machine: Machine) -> Job:
+    """Raises CapabilityError, with the remedy, for what this machine can't."""
+    for needed in (machine.namespaces, machine.veth, machine.bridge):
+        if not needed.usable:
+            raise CapabilityError(f"{needed.name}: {needed.detail}", needed.remedy)
+    ovs = _ovs_datapath(machine) if asked.scenario.open_vswitch else None
+    conditions = _conditions(asked.request, asked.underlay, machine)
+    return Job(asked, ovs, conditions, tuple(_notes(machine, ovs, conditions)))
+
+
+def _ovs_datapath(machine: Machine) -> Datapath:
+    """The kernel's datapath where it is live; else userspace; CapabilityError if neither can be.
+
+    A module that is there but not loaded is not used: loading it would change the machine.
+    """
+    for tool in ("ovs-vswitchd", "ovsdb-server"):
+        if capabilities.locate(tool) is None:
+            raise CapabilityError(
+                f"`{tool}` is not installed", "apt-get install openvswitch-switch"
+            )
+    if machine.ovs_datapath.live and machine.ovs_gre.usable:
+        return "kernel"
+    if machine.tun.usable:
+        return "userspace"
+    raise CapabilityError(
+        f"no datapath for Open vSwitch: {machine.ovs_datapath.detail}, and {machine.tun.detail}",
+        machine.tun.remedy or machine.ovs_datapath.remedy,
+    )
+
+
+def _conditions(request: Request, described: Underlay, machine: Machine) -> dict[str, Conditioned]:
+    """Conditions of every link that has any, by the switch's interface.
+
+    The command line's hold for every link of the topology, over the topology's own; the gateway's
+    link keeps what the topology says.  Raises CapabilityError for what nothing here can impose.
+    """
+    asked = LinkConditions(
+        rate_bits_per_second=request.rate_bits_per_second,
+        delay_ms=request.delay_ms,
+        jitter_ms=request.jitter_ms,
+        loss_ratio=request.loss_ratio,
+    )
+    found = {}
+    for link in (*described.uplinks, *described.trunks):
+        own = from_mininet(link.options, f"{link.a.node} - {link.b.node}")
+        if link.b.node != underlay.GATEWAY:
+            own = own.overridden_by(asked)
+        if own:
+            found[link.a.interface] = Conditioned(own, choose_backend(own, machine))
+    return found
+
+
+def _notes(
+    machine: Machine, ovs: Datapath | None, conditions: Mapping[str, Conditioned]
+) -> list[str]:
+    notes = []
+    if ovs == "userspace":
+        notes.append(f"Open vSwitch runs in user space: {machine.ovs_datapath.detail}")
+    for backend in {c.backend for c in conditions.values()}:
+        text = fallback(backend, machine)
+        if text:
+            notes.append(text)
+    return notes
