@@ -206,7 +206,7 @@ class OpenVSwitch:
             return condition() or process.poll() is not None
 
         try:
-            wait_until(ready, timeout_s=10.0, awaited=awaited)
+            wait_until(ready, timeout_s=30.0, awaited=awaited)
         except DeadlineError as error:
             raise self._blame(str(error)) from error
         if process.poll() is not None:

@@ -132,7 +132,7 @@ def _netperf(trial: Trial) -> Sampled:
     try:
         with pair.target.start(["netserver", "-D", "-4"]) as server:
             until_listening(server, _NETPERF_PORT)
-            result = pair.source.run(argv, timeout_s=4 * rr_s + 12 * (round_trip_s or 0) + 4)
+            result = pair.source.run(argv, timeout_s=4 * rr_s + 12 * (round_trip_s or 0) + 15)
         trial.keep("netperf.txt", result.stdout)
         return _rr_sampled(trial, parse_netperf(result.stdout), detail)
     except XlabError as error:
