@@ -28,7 +28,6 @@ import signal
 import socket
 import struct
 import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from xlab import syscalls
+from xlab.clock import Deadline
 from xlab.errors import NetlinkError
 from xlab.netlink import Rtnl
 
@@ -435,9 +435,9 @@ def _mount_overlay(*, rootless: bool) -> None:
 
 def _read_until_end(descriptor: int, limit_s: float) -> bytes:
     """What the writers of a pipe leave there; empty if they keep it open for longer than that."""
-    deadline = time.monotonic() + limit_s
+    deadline = Deadline(limit_s)
     content = b""
-    while (left_s := deadline - time.monotonic()) > 0:
+    while left_s := deadline.left_s():
         if not select.select([descriptor], [], [], left_s)[0]:
             break
         piece = os.read(descriptor, 4096)
@@ -651,11 +651,11 @@ def tool_versions(tools: Sequence[Tool] = TOOLS) -> dict[str, str]:
                 errors="replace",
                 env={**os.environ, "LC_ALL": "C"},
             )
-    deadline = time.monotonic() + _VERSION_LIMIT_S
+    deadline = Deadline(_VERSION_LIMIT_S)
     versions = dict.fromkeys(installed, "unknown")
     for name, process in asked.items():
         try:
-            output, _ = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
+            output, _ = process.communicate(timeout=deadline.left_s())
         except subprocess.TimeoutExpired:
             process.kill()
             output, _ = process.communicate()

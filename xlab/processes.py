@@ -23,6 +23,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from xlab import syscalls
+from xlab.clock import Clock, Deadline, steady
 from xlab.errors import CapabilityError, CommandError, DeadlineError
 from xlab.namespaces import Namespaces, entered
 
@@ -256,14 +257,27 @@ def running(
         process.stop()
 
 
-def wait_until(condition: Callable[[], bool], *, timeout_s: float, awaited: str) -> None:
-    """Poll `condition`, often at first, until it is true; DeadlineError names what was awaited."""
-    deadline = time.monotonic() + timeout_s
+def wait_until(
+    condition: Callable[[], bool],
+    *,
+    timeout_s: float,
+    awaited: str,
+    clock: Clock = steady,
+    sleep: Callable[[float], object] = time.sleep,
+) -> None:
+    """Poll `condition`, often at first, until it is true; DeadlineError names what was awaited.
+
+    Sleeping longer than was asked for does not count: the machine is busy, or was stopped, and what
+    is awaited was held up as much as we were.
+    """
+    deadline = Deadline(timeout_s, clock)
     pause_s = 0.0005
     while not condition():
-        if time.monotonic() >= deadline:
+        if deadline.passed():
             raise DeadlineError(awaited, timeout_s)
-        time.sleep(pause_s)
+        asleep_since_s = clock()
+        sleep(pause_s)
+        deadline.put_off(max(0.0, clock() - asleep_since_s - pause_s))
         pause_s = min(pause_s * 1.5, 0.05)
 
 

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fake_clock import FakeClock
 from tests.unit.test_weave_forward import ipv4
 from tests.unit.test_weave_tap import ACK, C1, C2, ETHERNET, PSH, TIMESTAMP, Packet, as_read
 from xlab.errors import XlabError
@@ -36,13 +37,6 @@ DF = 0x4000
 
 def name(number: int) -> bytes:
     return bytes.fromhex("7a00000000") + bytes([number])
-
-
-class Clock:
-    now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 class FakeTap:
@@ -72,7 +66,7 @@ class FakeTap:
 class Peer:
     """One overlay, and what the control plane would know of it."""
 
-    def __init__(self, number: int, clock: Clock) -> None:
+    def __init__(self, number: int, clock: FakeClock) -> None:
         self.name = name(number)
         self.overlay = SleeveOverlay(
             name=self.name, tap=f"tap{number}", bind=IPv4Address("127.0.0.1"), clock=clock, port=0
@@ -121,7 +115,7 @@ class World:
     """Some peers, a chain of neighbours: 1 - 2 - 3."""
 
     def __init__(self, peers: int) -> None:
-        self.clock = Clock()
+        self.clock = FakeClock()
         self.peers = [Peer(number, self.clock) for number in range(1, peers + 1)]
         self.by_name = {peer.name: peer for peer in self.peers}
         for left, right in zip(self.peers, self.peers[1:], strict=False):
@@ -327,7 +321,7 @@ def test_a_port_that_is_taken_is_named(pair: World) -> None:
     port = pair.peers[0].address[1]
     with pytest.raises(XlabError, match=f"UDP 127.0.0.1:{port}: Address already in use"):
         SleeveOverlay(
-            name=name(8), tap="tap8", bind=IPv4Address("127.0.0.1"), clock=Clock(), port=port
+            name=name(8), tap="tap8", bind=IPv4Address("127.0.0.1"), clock=FakeClock(), port=port
         )
 
 

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from tests.fake_clock import FakeClock
 from xlab.weave import names
 from xlab.weave.targets import Address, Targets, parse_address
 from xlab.weave.topology import Link, Peer
@@ -15,21 +16,13 @@ from xlab.weave.topology import Link, Peer
 A, B, C, D = (names.from_number(0x7A0000000000 + n) for n in range(1, 5))
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 def at(text: str) -> Address:
     ip, port = parse_address(text)
     return Address(ip, port or 6783)
 
 
-def targets_of(ourself: bytes = A) -> tuple[Targets, Clock]:
-    clock = Clock()
+def targets_of(ourself: bytes = A) -> tuple[Targets, FakeClock]:
+    clock = FakeClock()
     return Targets(ourself, port=6783, clock=clock, chance=random.Random(1)), clock
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from xlab.clock import Deadline
 from xlab.errors import XlabError
 
 _DATABASE = "Open_vSwitch"
@@ -28,7 +29,7 @@ class Database:
     """
 
     def __init__(
-        self, path: str, *, alive: Callable[[], bool] = lambda: True, timeout_s: float = 5.0
+        self, path: str, *, alive: Callable[[], bool] = lambda: True, timeout_s: float = 30.0
     ) -> None:
         self._timeout_s = timeout_s
         #: Whether ovs-vswitchd still runs: without it, a commit need not be waited for.
@@ -65,7 +66,7 @@ class Database:
             {"op": "select", "table": _DATABASE, "where": [], "columns": ["next_cfg"]},
         )
         wanted = results[len(operations) + 1]["rows"][0]["next_cfg"]
-        deadline = time.monotonic() + self._timeout_s
+        deadline = Deadline(self._timeout_s)
         # "wait" with "==" could miss the value when another commit follows at once: cur_cfg may
         # jump past it.  So the current value is asked for until it is high enough.
         pause_s = 0.0005
@@ -76,7 +77,7 @@ class Database:
                 return results[: len(operations)]
             if not self._alive():
                 raise OvsdbError("ovs-vswitchd ended before it applied the configuration")
-            if time.monotonic() > deadline:
+            if deadline.passed():
                 raise OvsdbError(
                     f"ovs-vswitchd has not applied the configuration within {self._timeout_s:g} s"
                 )
@@ -85,7 +86,7 @@ class Database:
 
     def _call(self, method: str, parameters: Sequence[Any]) -> list[Any]:
         self._id += 1
-        deadline = time.monotonic() + self._timeout_s
+        deadline = Deadline(self._timeout_s)
         request = {"method": method, "params": parameters, "id": self._id}
         try:
             self._socket.settimeout(self._timeout_s)
@@ -105,7 +106,7 @@ class Database:
         except OSError as error:
             raise OvsdbError(f"the connection to ovsdb-server broke: {error.strerror}") from error
 
-    def _receive(self, deadline: float) -> dict[str, Any]:
+    def _receive(self, deadline: Deadline) -> dict[str, Any]:
         """The next JSON value of the stream; messages follow each other without a separator."""
         decoder = json.JSONDecoder()
         while True:
@@ -117,7 +118,7 @@ class Database:
                 return value
             except ValueError:
                 pass
-            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+            self._socket.settimeout(max(0.001, deadline.left_s()))
             received = self._socket.recv(65536)
             if not received:
                 raise OvsdbError("ovsdb-server closed the connection")

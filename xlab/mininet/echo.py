@@ -10,11 +10,11 @@ import os
 import select
 import socket
 import struct
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from ipaddress import IPv4Address
 
+from xlab.clock import Deadline
 from xlab.lab.node import Node
 from xlab.lab.reachability import echo_request
 from xlab.mininet.machine import inside
@@ -53,7 +53,7 @@ def answered(
         for start in range(0, len(targets), _WINDOW):
             window = targets[start : start + _WINDOW]
             neighbours.expect(len(window))
-            found |= _exchange(channel, window, time.monotonic() + timeout_s)
+            found |= _exchange(channel, window, Deadline(timeout_s))
         return found
 
 
@@ -65,7 +65,7 @@ def _socket(node: Node) -> socket.socket:
 
 
 def _exchange(
-    channel: socket.socket, targets: Sequence[IPv4Address], deadline: float
+    channel: socket.socket, targets: Sequence[IPv4Address], deadline: Deadline
 ) -> set[IPv4Address]:
     identifier = int.from_bytes(os.urandom(2), "big")
     waiting: dict[int, IPv4Address] = {}
@@ -78,7 +78,7 @@ def _exchange(
     poller = select.poll()
     poller.register(channel, select.POLLIN)
     found: set[IPv4Address] = set()
-    while waiting and (left_s := deadline - time.monotonic()) > 0:
+    while waiting and (left_s := deadline.left_s()):
         poller.poll(left_s * 1e3)
         for kind, sequence in _received(channel, identifier):
             if sequence in waiting:

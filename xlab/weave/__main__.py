@@ -11,12 +11,12 @@ import os
 import random
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from ipaddress import IPv4Address
 from typing import NoReturn, TypeVar
 
+from xlab.clock import Clock, steady
 from xlab.errors import XlabError
 from xlab.weave import names, router, status, web
 from xlab.weave.fastdp import FastdpEquivalent, Overlay
@@ -33,7 +33,7 @@ _LOOPBACK = IPv4Address("127.0.0.1")
 
 def main(arguments: Sequence[str]) -> None:
     options = parse_options(arguments)
-    log = Log(options.nickname, time.monotonic)
+    log = Log(options.nickname, steady)
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
     try:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _run(options: argparse.Namespace, log: Log) -> NoReturn:
-    timers = Timers(time.monotonic)
+    timers = Timers(steady)
     with ExitStack() as open_files:
         overlay = open_files.enter_context(closing(_overlay(options)))
         loop = open_files.enter_context(closing(Loop(timers, overlay)))
@@ -92,7 +92,7 @@ def _overlay(options: argparse.Namespace) -> Overlay:
         name=options.name,
         tap=options.tap,
         bind=options.bind,
-        clock=time.monotonic,
+        clock=steady,
         port=options.port,
     )
 
@@ -109,7 +109,7 @@ class Log:
 
     _BURST = 20
 
-    def __init__(self, nickname: str, clock: Callable[[], float]) -> None:
+    def __init__(self, nickname: str, clock: Clock) -> None:
         self._nickname = nickname
         self._clock = clock
         self._left = float(self._BURST)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
+from xlab.clock import Clock
 from xlab.weave import messages
 from xlab.weave.gob import ProtocolError
 from xlab.weave.messages import (
@@ -76,7 +77,7 @@ class Connection:
         remote: Address,
         outbound: bool,
         features: Features,
-        clock: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._stream = stream
         self._features = features

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from xlab.clock import Clock
 from xlab.weave import messages, routes
 from xlab.weave.gob import ProtocolError
 from xlab.weave.messages import GossipMessage, Tag
@@ -60,7 +61,7 @@ class Gossip:
         *,
         graph: Callable[[], routes.Graph],
         send: Callable[[PeerName, bytes], None],
-        clock: Callable[[], float],
+        clock: Clock,
         chance: random.Random,
     ) -> None:
         self._ourself = ourself
@@ -166,7 +167,7 @@ class Gossip:
 class _Foreign:
     """Channels we have no part in: everything is passed on, the same gossip once."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._seen: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED)
 

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address
 
+from xlab.clock import Clock
 from xlab.errors import XlabError
 from xlab.weave import sleeve
 from xlab.weave.forward import (
@@ -134,7 +135,7 @@ class SleeveOverlay:
         name: bytes,
         tap: str,
         bind: IPv4Address,
-        clock: Callable[[], float],
+        clock: Clock,
         port: int = sleeve.PORT,
     ) -> None:
         """In the caller's network namespace; `name` are the 6 bytes of our peer name.

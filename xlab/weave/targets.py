@@ -10,11 +10,12 @@ Pure: `due` names the addresses to dial now, and is told what became of them.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 from typing import NamedTuple
 
+from xlab.clock import Clock
 from xlab.weave.names import PeerName
 from xlab.weave.topology import Link, Peer
 
@@ -77,7 +78,7 @@ class Targets:
     """The addresses to dial of one router, which listens on `port` as all do."""
 
     def __init__(
-        self, ourself: PeerName, *, port: int, clock: Callable[[], float], chance: random.Random
+        self, ourself: PeerName, *, port: int, clock: Clock, chance: random.Random
     ) -> None:
         self._ourself = ourself
         self._port = port

@@ -5,6 +5,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
+from xlab.clock import Clock
+
 
 class Timer:
     """Something that is to happen once; `cancel` it if not."""
@@ -31,7 +33,7 @@ class Timer:
 class Timers:
     """A heap of timers on a clock that counts seconds."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.clock = clock
         #: The second member keeps the order of those that are due at the same time.
         self._heap: list[tuple[float, int, Timer]] = []
