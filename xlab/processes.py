@@ -105,6 +105,10 @@ class Process:
             os.close(self._err)
 
 
+#: What is parsed is in English.  A folder that TMPDIR names below /tmp is hidden by the lab's own,
+#: and iperf3 for one makes its streams there.
+_ENVIRONMENT = {"LC_ALL": "C", "TMPDIR": "/tmp"}
+
 _lock = threading.Lock()
 #: Who is told the wait status, by process number.
 _told: dict[int, Callable[[int], None]] = {}
@@ -175,7 +179,7 @@ def spawn(
         source = _memory_file("stdin")
         os.write(source, stdin)
         os.lseek(source, 0, os.SEEK_SET)
-    environment = {**os.environ, "LC_ALL": "C", "PATH": search_path(), **(env or {})}
+    environment = {**os.environ, **_ENVIRONMENT, "PATH": search_path(), **(env or {})}
     try:
         with entered(namespaces) if namespaces else nullcontext():
             if new_pid_namespace:

@@ -286,6 +286,14 @@ def test_a_missing_program_is_a_missing_capability() -> None:
 
 
 @sandboxed
+def test_a_folder_for_temporary_files_that_the_lab_hides_is_not_passed_on() -> None:
+    """As libpam-tmpdir has it; iperf3 fails there."""
+    os.environ["TMPDIR"] = "/tmp/user/1000"
+    done = Node("h1").run(["sh", "-c", "echo $TMPDIR; echo found >$TMPDIR/file; cat /tmp/file"])
+    assert done.stdout == "/tmp\nfound\n"
+
+
+@sandboxed
 def test_what_lies_in_the_way_on_the_path_is_no_program() -> None:
     """A folder of that name, like one on the path that may not be searched, gives EACCES."""
     Path("/run/bin/no-such-program").mkdir(parents=True)
