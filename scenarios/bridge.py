@@ -24,6 +24,7 @@ from xlab.checks import Checks
 from xlab.errors import UsageError
 from xlab.lab.docker import DaemonOptions
 from xlab.lab.lab import Host, Lab
+from xlab.lab.reachability import sample_pairs
 from xlab.scenario import Flow, Option, Scenario, Settings, Size
 
 SUBNET = IPv4Network("10.211.55.0/24")
@@ -202,11 +203,15 @@ def show_drawbacks(lab: Lab, check: Checks) -> None:
     )  # fmt: skip
     listing = lab.wire.configure(["bridge", "-json", "fdb", "show", "br", lab.switch_of(h1)])
     learnt = {entry["mac"] for entry in json.loads(listing.stdout)}
+    # In a large lab only a sample of them has sent anything.
+    senders = {source for source, _ in sample_pairs(lab.containers)}
+    heard = [container for container in lab.containers if container in senders]
     check.equal(
         "switch-learns-containers",
-        "the physical switch learns a MAC for every container",
-        expected=f"{len(lab.containers)} container MACs",
-        observed=f"{sum(c.mac in learnt for c in lab.containers)} container MACs",
+        "the physical switch learns a MAC for every container"
+        + ("" if len(heard) == len(lab.containers) else " that has sent"),
+        expected=f"{len(heard)} container MACs",
+        observed=f"{sum(c.mac in learnt for c in heard)} container MACs",
         evidence=f"bridge fdb show br {lab.switch_of(h1)}: {len(learnt)} entries",
     )
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import os
 import signal
 import socket
@@ -130,12 +131,13 @@ class Run:
         *,
         measure: bool = False,
         claim_patience_s: float | None = None,
+        patience_s: float = PATIENCE_S,
         argv: Sequence[str] = (sys.executable,),
     ) -> None:
         """Start it: without measuring unless asked.
 
-        `claim_patience_s` is for runs in which claims will not come true; `argv` is what Python is
-        started with.
+        `claim_patience_s` is for runs in which claims will not come true, `patience_s` for large
+        ones; `argv` is what Python is started with.
         """
         self.results = results
         self.mark = f"XLAB_TEST_RUN={uuid.uuid4()}"
@@ -145,7 +147,7 @@ class Run:
             "request": dataclasses.asdict(request),
             "results": str(results),
             "measure": measure,
-            "patience_s": PATIENCE_S,
+            "patience_s": math.ceil(patience_s),
             "claim_patience_s": claim_patience_s,
         }
         with self._errors.open("wb") as errors:

@@ -96,7 +96,7 @@ class Checks:
         )
 
     def all_reach_each_other(self, nodes: Sequence[Node], what: str) -> None:
-        """Every pair of `nodes`, or a sample of 2,000 pairs, exchanges pings, both ways."""
+        """Every pair of `nodes`, or of more than 2,000 pairs a sample of 500, exchanges pings."""
         pairs = sample_pairs(nodes)
         with self._timed():
             silent = unreachable(pairs, timeout_s=self._patience_s)

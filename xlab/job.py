@@ -64,7 +64,7 @@ def design(request: Request) -> Design:
     """Raises UsageError for what makes no sense, whatever the machine."""
     wanted = scenario.load(catalog.find(request.scenario))
     settings = wanted.settings(request.settings)
-    described = underlay.describe(request.topo, hosts=request.hosts)
+    described = underlay.describe(request.topo, hosts=request.hosts, containers=request.containers)
     size = Size(hosts=len(described.hosts), containers=request.containers)
     return Design(request, wanted, settings, described, size, wanted.plan(size, settings))
 
@@ -76,7 +76,7 @@ def equip(asked: Design, machine: Machine) -> Job:
             raise CapabilityError(f"{needed.name}: {needed.detail}", needed.remedy)
     ovs = _ovs_datapath(machine) if asked.scenario.open_vswitch else None
     conditions = _conditions(asked.request, asked.underlay, machine)
-    return Job(asked, ovs, conditions, tuple(_notes(machine, ovs, conditions)))
+    return Job(asked, ovs, conditions, tuple(_notes(asked, machine, ovs, conditions)))
 
 
 def _ovs_datapath(machine: Machine) -> Datapath:
@@ -122,9 +122,9 @@ def _conditions(request: Request, described: Underlay, machine: Machine) -> dict
 
 
 def _notes(
-    machine: Machine, ovs: Datapath | None, conditions: Mapping[str, Conditioned]
+    asked: Design, machine: Machine, ovs: Datapath | None, conditions: Mapping[str, Conditioned]
 ) -> list[str]:
-    notes = []
+    notes = _notes_on_broadcasts(asked)
     if ovs == "userspace":
         notes.append(f"Open vSwitch runs in user space: {machine.ovs_datapath.detail}")
     for backend in {c.backend for c in conditions.values()}:
@@ -132,3 +132,21 @@ def _notes(
         if text:
             notes.append(text)
     return notes
+
+
+def _notes_on_broadcasts(asked: Design) -> list[str]:
+    switches, most = len(asked.underlay.switches), underlay.QUEUE_PACKETS
+    copies = asked.underlay.copies_at_once(asked.size.containers)
+    text = ""
+    if copies > most:
+        text = (
+            f"{copies:,} copies of a broadcast wait for delivery at once, where Linux queues "
+            f"{most:,} by default: some get lost; fewer wait where switches are in a row "
+            "(--topo linear,SWITCHES,HOSTS, or no --topo)"
+        )
+    elif asked.request.topo is None and switches > 1:
+        text = (
+            f"{switches} switches in a row: one would make more copies of a broadcast at once than "
+            f"Linux queues by default ({most:,})"
+        )
+    return [text] if text else []

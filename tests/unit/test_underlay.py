@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.fuzzing import Refusal, attempt, memory_below
 from xlab.errors import UsageError
 from xlab.lab import underlay
 from xlab.lab.underlay import Link, Underlay
@@ -44,6 +46,42 @@ def test_by_default_one_switch_and_a_gateway() -> None:
 
 def test_hosts_are_counted_as_people_count() -> None:
     assert underlay.describe(None, hosts=12).hosts == tuple(f"h{n}" for n in range(1, 13))
+
+
+def test_more_hosts_than_a_broadcast_reaches_at_once_are_at_several_switches() -> None:
+    """The kernel queues 1,000 packets a processor, and loses the rest."""
+    found = underlay.describe(None, hosts=1000, containers=2)
+    at = [len([link for link in found.uplinks if link.a.node == name]) for name in found.switches]
+    assert sum(at) == 1001  # the gateway's
+    # It goes both ways at a time, to hosts and to the containers of those before them.
+    assert (max(at) - 1) * (1 + 2) * 2 <= underlay.QUEUE_PACKETS // 4
+    assert found.copies_at_once(2) <= underlay.QUEUE_PACKETS // 4
+    # In a row: a tree would bring it to all hosts at once.
+    row = [(link.a.node, link.b.node) for link in found.trunks]
+    assert row == list(pairwise(found.switches))
+    assert [link.b.node for link in found.uplinks[:1000]] == [f"h{n}" for n in range(1, 1001)]
+
+
+@given(hosts=st.integers(2, 1000), containers=st.integers(1, 300))
+def test_a_broadcast_fits_into_the_queue_several_times(hosts: int, containers: int) -> None:
+    found = underlay.describe(None, hosts=hosts, containers=containers)
+    assert found.hosts == tuple(f"h{n}" for n in range(1, hosts + 1))
+    # Two hosts, or one in the middle of a row with those of its neighbours, can't be torn apart.
+    least = 3 * (1 + containers) + 1
+    assert found.copies_at_once(containers) <= max(400, least)
+
+
+@pytest.mark.parametrize(
+    ("spec", "copies"),
+    [
+        # Two hosts, then their containers; a host, then its containers and the next host.
+        ("single,2", 6), ("linear,4,1", 4),
+        # All at once, though no switch has more than 32.
+        ("tree,depth=2,fanout=32", 1024 * 3),
+    ],
+)  # fmt: skip
+def test_copies_of_a_broadcast_that_wait_together(spec: str, copies: int) -> None:
+    assert described(spec).copies_at_once(3) == copies
 
 
 def test_single() -> None:
@@ -121,10 +159,87 @@ def test_a_loop_is_a_storm() -> None:
 
 def test_a_bridge_has_a_limit_of_ports() -> None:
     """1,023 (BR_MAX_PORTS), the gateway's and a yardstick's among them."""
-    message = refusal(None, hosts=1023)
+    message = refusal("single,1023")
     assert "switch s1 needs 1,024 ports, a Linux bridge holds 1,023" in message
-    assert "tree,depth=2" in message
+    assert "such as linear,25,40" in message
     assert len(underlay.describe(None, hosts=1000).hosts) == 1000
+
+
+SPECS = st.text(max_size=20) | st.builds(
+    lambda name, arguments: ",".join([name, *arguments]),
+    st.sampled_from(["minimal", "single", "reversed", "linear", "tree", "torus", "no.py:X", ""]),
+    st.lists(
+        st.integers(-3, 40).map(str)
+        | st.sampled_from(["1e3", "nan", "inf", "1_0", "", "k=2", "n=3", "depth=9", "fanout=9"])
+        | st.integers().map(str)
+        | st.text(max_size=4),
+        max_size=3,
+    ),
+)
+
+
+@given(SPECS)
+@example("single,1000000000")
+@example("linear,2,1000000000")
+@example("tree,depth=9,fanout=9")
+@example("tree,depth=1000000,fanout=1")
+@example("torus,100000,100000")
+@example("x" * 5000 + ".py:X")
+@example("\0.py:X")
+def test_any_spec_is_an_underlay_or_refused_before_it_fills_the_memory(spec: str) -> None:
+    with memory_below(64 << 20):
+        found = attempt(lambda: described(spec), UsageError)
+    if not isinstance(found, Refusal):
+        check_can_be_built(found)
+
+
+def check_can_be_built(found: Underlay) -> None:
+    """Every host is attached, and no two ends of links have the same name in the same place."""
+    links = (*found.uplinks, *found.trunks)
+    at_switches = [
+        port.interface for link in links for port in (link.a, link.b) if port.node in found.switches
+    ]
+    assert len(set(at_switches)) == len(at_switches)
+    assert all(1 <= len(name) <= 15 for name in at_switches)
+    at_hosts = [link.b for link in found.uplinks]
+    assert len(set(at_hosts)) == len(at_hosts)
+    assert {port.node for port in at_hosts} == {*found.hosts, "gw"}
+    for host in found.hosts[1:]:
+        path = found.path(found.hosts[0], host)
+        assert path[0].b.node == found.hosts[0]
+        assert path[-1].b.node == host
+        for link, following in pairwise(path):
+            assert {link.a.node, link.b.node} & {following.a.node, following.b.node}
+
+
+NODES = st.sampled_from(["h1", "h2", "h3", "s1", "s2", "s3", "gw"])
+NAMES = st.sampled_from(["h1", "h2", "h3", "h10", "gw"]) | st.text(max_size=4)
+
+
+@given(
+    st.lists(st.tuples(NODES, NODES, st.none() | st.integers(0, 9)), max_size=9),
+    st.fixed_dictionaries({}, optional=dict.fromkeys(("h1", "h2", "h3"), NAMES)),
+)
+@example([("h1", "s1", 3), ("h2", "s1", None)], {})
+@example([("h1", "s1", 1), ("h2", "s1", 1)], {})
+@example([("h1", "s1", None), ("h2", "s1", None)], {"h1": "../x"})
+@example([("h1", "s1", None), ("h2", "s1", None)], {"h1": "9" * 5000})
+def test_any_topo_is_an_underlay_that_can_be_built_or_refused(
+    links: list[tuple[str, str, int | None]], renamed: dict[str, str]
+) -> None:
+    """Joined at random, ports numbered as somebody liked, hosts called what somebody liked."""
+    from mininet.topo import Topo
+
+    topo = Topo()
+    nodes = {name: renamed.get(name, name) for pair in links for name in pair[:2]}
+    for role, name in nodes.items():
+        (topo.addSwitch if role.startswith("s") else topo.addHost)(name)
+    for first, second, port in links:
+        if nodes[first] != nodes[second]:
+            topo.addLink(nodes[first], nodes[second], port2=port)
+    found = attempt(lambda: underlay.from_topo(topo), UsageError)
+    if not isinstance(found, Refusal):
+        check_can_be_built(found)
 
 
 # -- files -----------------------------------------------------------------------------------------

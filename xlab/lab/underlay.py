@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +27,23 @@ DEFAULT_SWITCH = "s1"
 #: IFNAMSIZ is 16 with the final NUL, linux/if.h.
 _LONGEST_NAME = 15
 
+#: A name is a host name, and the beginning of names of interfaces and files.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+#: Of one of Mininet's own topologies, switches included.
+_MOST_NODES = 4096
+
 #: A Linux bridge holds at most 1,023 ports (BR_MAX_PORTS, net/bridge/br_private.h).
 _MOST_PORTS = 1023
 #: The plain hosts that a method is measured beside may both be at one switch.
 _SPARE_PORTS = 2
+
+#: A switch makes all copies of a broadcast at once, and so do the bridges of the hosts behind it;
+#: on their way they wait in one queue a processor, which holds net.core.netdev_max_backlog packets:
+#: 1,000 nearly everywhere, one setting for the whole machine.  What is over is lost, and always on
+#: the same ports.  Copies of a few broadcasts must fit.
+QUEUE_PACKETS = 1000
+_COPIES_AT_ONE_SWITCH, _COPIES_IN_A_ROW = 400, 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +92,68 @@ class Underlay:
                         frontier.append(other)
         return (start, *reached[end.a.node], end)
 
+    def copies_at_once(self, containers: int) -> int:
+        """Copies of one broadcast that wait for delivery together, at the most, in packets.
 
-def describe(spec: str | None, *, hosts: int) -> Underlay:
-    """The underlay meant by `--topo` and `--hosts`; one switch if there is no `spec`.
+        Sent at the first switch, it reaches all that is equally far away at the same time: hosts,
+        and a step later their `containers` each.
+        """
+        at = Counter(link.a.node for link in self.uplinks if link.b.node != GATEWAY)
+        near = {switch: list[str]() for switch in self.switches}
+        for link in self.trunks:
+            near[link.a.node].append(link.b.node)
+            near[link.b.node].append(link.a.node)
+        most, before = 0, 0
+        frontier, reached = [self.switches[0]], {self.switches[0]}
+        while frontier or before:
+            hosts = sum(at[switch] for switch in frontier)
+            most = max(most, hosts + before * containers)
+            frontier = [n for switch in frontier for n in near[switch] if n not in reached]
+            reached.update(frontier)
+            before = hosts
+        return most
+
+
+def describe(spec: str | None, *, hosts: int, containers: int = 2) -> Underlay:
+    """The underlay meant by `--topo` and `--hosts`.
+
+    Without a `spec` it is one switch, or where broadcasts would overflow a queue with one (see
+    `QUEUE_PACKETS`) several in a row: `containers` are those on each host.
 
     `spec` is what Mininet's own `--topo` takes (`single,3`, `linear,4`, `tree,depth=2,fanout=2`,
     `minimal`, `reversed,…`), or `FILE.py:Class` with optional arguments behind commas.  Raises
     UsageError for anything that is neither, has a loop, or joins what cannot be joined.
     """
-    # Mininet's own module imports distutils, which setuptools provides from Python 3.12 on.
-    from mininet.topo import SingleSwitchTopo
+    return from_topo(row_of_switches(hosts, containers) if spec is None else _load(spec))
 
-    topo = SingleSwitchTopo(k=hosts) if spec is None else _load(spec)
-    return from_topo(topo)
+
+def row_of_switches(hosts: int, containers: int) -> Any:
+    """A Mininet `Topo`: h1, h2, … at s1, or by portions at s1 - s2 - s3 - …
+
+    In a row, unlike in a tree, a broadcast gets to one portion of the hosts after the other.
+    """
+    # Mininet's own module imports distutils, which setuptools provides from Python 3.12 on.
+    from mininet.topo import Topo
+
+    stations = 1 + containers
+    portion = hosts
+    if hosts * stations > _COPIES_AT_ONE_SWITCH:
+        # From the middle it goes both ways at a time.
+        portion = max(1, _COPIES_IN_A_ROW // (2 * stations))
+    topo = Topo()
+    for number, start in enumerate(range(1, hosts + 1, portion), 1):
+        switch = topo.addSwitch(f"s{number}")
+        for host in range(start, min(start + portion, hosts + 1)):
+            topo.addLink(topo.addHost(f"h{host}"), switch)
+        if number > 1:
+            topo.addLink(f"s{number - 1}", switch)
+    return topo
 
 
 def from_topo(topo: Any) -> Underlay:
     """Read a Mininet `Topo`; a gateway is added at its first switch if it has no host named gw."""
+    for name in topo.nodes(sort=False):
+        _refuse_odd(name)
     switches = tuple(sorted(topo.switches(), key=_natural))
     names = sorted((name for name in topo.hosts() if name != GATEWAY), key=_natural)
     if not switches:
@@ -115,11 +174,7 @@ def from_topo(topo: Any) -> Underlay:
             number = attached[b] = attached.get(b, -1) + 1
             uplinks.append(Link(near, Port(b, f"eth{number}"), _conditions(info)))
     if GATEWAY not in attached:
-        ports_used = sum(link.a.node == switches[0] for link in uplinks) + sum(
-            switches[0] in (link.a.node, link.b.node) for link in trunks
-        )
-        port = Port(switches[0], f"{switches[0]}-eth{ports_used + 1}")
-        uplinks.append(Link(port, Port(GATEWAY, "eth0")))
+        uplinks.append(Link(_free_port(switches[0], (*uplinks, *trunks)), Port(GATEWAY, "eth0")))
     for name in names:
         if name not in attached:
             raise UsageError(f"host {name} is joined to no switch")
@@ -128,6 +183,15 @@ def from_topo(topo: Any) -> Underlay:
     order = {name: i for i, name in enumerate(names)}
     uplinks.sort(key=lambda link: order.get(link.b.node, len(order)))
     return Underlay(switches, tuple(names), tuple(uplinks), tuple(trunks))
+
+
+def _free_port(switch: str, links: Sequence[Link]) -> Port:
+    """The next one; a Topo may have numbered its ports as it liked."""
+    used = {port.interface for link in links for port in (link.a, link.b) if port.node == switch}
+    number = len(used) + 1
+    while f"{switch}-eth{number}" in used:
+        number += 1
+    return Port(switch, f"{switch}-eth{number}")
 
 
 def _conditions(info: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,17 +229,30 @@ def _refuse_oversize(
     switches: Sequence[str], hosts: Sequence[str], uplinks: Sequence[Link], trunks: Sequence[Link]
 ) -> None:
     for switch in switches:
-        ports = sum(link.a.node == switch for link in uplinks)
-        ports += sum(switch in (link.a.node, link.b.node) for link in trunks)
-        if ports > _MOST_PORTS - _SPARE_PORTS:
+        needed = sum(link.a.node == switch for link in uplinks)
+        needed += sum(switch in (link.a.node, link.b.node) for link in trunks)
+        if needed > _MOST_PORTS - _SPARE_PORTS:
             raise UsageError(
-                f"switch {switch} needs {ports:,} ports, a Linux bridge holds {_MOST_PORTS:,}: "
-                "use a topology with several switches, such as tree,depth=2,fanout=40"
+                f"switch {switch} needs {needed:,} ports, a Linux bridge holds {_MOST_PORTS:,}: "
+                "use a topology with several switches, such as linear,25,40"
             )
-    interfaces = [port.interface for link in (*uplinks, *trunks) for port in (link.a, link.b)]
-    for name in (*switches, *hosts, *interfaces):
-        if len(name) > _LONGEST_NAME:
-            raise UsageError(f"the name {name!r} is longer than {_LONGEST_NAME} characters")
+    ports = [port for link in (*uplinks, *trunks) for port in (link.a, link.b)]
+    for name in (*switches, *hosts, *(port.interface for port in ports)):
+        _refuse_odd(name)
+    seen: set[Port] = set()
+    for port in ports:
+        if port in seen:
+            raise UsageError(f"two links of the topology are at {port.interface} of {port.node}")
+        seen.add(port)
+
+
+def _refuse_odd(name: object) -> None:
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+        raise UsageError(
+            f"{repr(name)[:60]} cannot name a node: letters, digits, and _ . - behind the first"
+        )
+    if len(name) > _LONGEST_NAME:
+        raise UsageError(f"the name {name[:60]!r} is longer than {_LONGEST_NAME} characters")
 
 
 def _load(spec: str) -> Any:
@@ -185,6 +262,8 @@ def _load(spec: str) -> Any:
     kind = _from_file(name) if ":" in name else _named(name)
     try:
         topo = kind(*positional, **named)
+    except UsageError:
+        raise
     except (Exception, SystemExit) as error:
         path = name.rpartition(":")[0]
         where = f"{path}:{_line_in(Path(path), error)}" if path else f"--topo {spec}"
@@ -210,13 +289,28 @@ def _named(name: str) -> Any:
         raise UsageError(
             f"--topo {name}: not one of {', '.join(known)}, nor a path such as mytopo.py:MyTopo"
         )
-    return known[name]
+    return type(name, (_Bounded, known[name]), {})
+
+
+class _Bounded:
+    """Over a Mininet Topo: as Mininet has it, and refused before it fills the memory."""
+
+    g: Any
+
+    def addNode(self, node: str, **options: Any) -> Any:  # noqa: N802 - Mininet's name
+        if len(self.g.node) >= _MOST_NODES:
+            raise UsageError(f"the topology has more than {_MOST_NODES:,} hosts and switches")
+        return super().addNode(node, **options)  # type: ignore[misc]  # the Topo's
 
 
 def _from_file(text: str) -> Any:
     path_text, _, name = text.rpartition(":")
     path = Path(path_text)
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:
+        raise UsageError(f"--topo {text[:200]}: {error.strerror}") from error
+    if not found:
         raise UsageError(f"--topo {text}: no file {path}")
     spec = importlib.util.spec_from_file_location(f"xlab_topo_{path.stem}", path)
     if spec is None or spec.loader is None:
@@ -229,7 +323,8 @@ def _from_file(text: str) -> Any:
         line = _line_in(path, error)
         raise UsageError(f"{path}:{line}: {type(error).__name__}: {error}") from error
     # Mininet's custom files list their classes in a dictionary `topos`.
-    kind = getattr(module, name, None) or getattr(module, "topos", {}).get(name)
+    listed = getattr(module, "topos", None)
+    kind = getattr(module, name, None) or (listed.get(name) if isinstance(listed, dict) else None)
     if kind is None:
         raise UsageError(f"--topo {text}: {path} defines no {name}")
     return kind
