@@ -31,7 +31,7 @@ _LARGEST, _DEEPEST = (1 << 64) - 1, 32
 Encapsulation = Literal["none", "gre", "vxlan", "geneve", "sleeve"]
 Status = Literal["passed", "failed", "skipped"]
 #: Which pair of end points a measurement ran between: the method's containers, host to host through
-#: the same datapath, or two plain hosts on the same switches of the same lab.
+#: from eth0 to eth0, or two plain hosts on the same switches of the same lab.
 Route = Literal["method", "control", "baseline"]
 ROUTES: tuple[Route, ...] = typing.get_args(Route)
 
@@ -180,12 +180,23 @@ class RunRecord:
 
 def load(path: Path) -> RunRecord:
     """Read `run.json`, given the file or its folder; raises RecordError naming file and place."""
-    file = path
     try:
         file = path / "run.json" if path.is_dir() else path
-        data = json.loads(
-            _read(file).decode(), parse_constant=_refuse_constant, object_pairs_hook=_unambiguous
-        )
+    except OSError as error:
+        raise RecordError(f"{_shortened(path)}: {error.strerror}") from error
+    data = read_json(file)
+    try:
+        return from_dict(data)
+    except RecordError as error:
+        raise RecordError(f"{file}: {error}") from error
+    except RecursionError as error:
+        raise RecordError(f"{file}: nested too deeply") from error
+
+
+def read_json(file: Path) -> Any:
+    """Decoded JSON from a file of any origin; raises RecordError naming the file and the place."""
+    try:
+        return parse_json(_read(file).decode())
     except OSError as error:
         raise RecordError(f"{_shortened(file)}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -193,16 +204,18 @@ def load(path: Path) -> RunRecord:
     except json.JSONDecodeError as error:
         raise RecordError(f"{file}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from error
     except ValueError as error:
-        # Python refuses to read integers of more than 4,300 digits, and we what is no number.
         raise RecordError(f"{file}: {error}") from error
     except RecursionError as error:
         raise RecordError(f"{file}: nested too deeply") from error
-    try:
-        return from_dict(data)
-    except RecordError as error:
-        raise RecordError(f"{file}: {error}") from error
-    except RecursionError as error:
-        raise RecordError(f"{file}: nested too deeply") from error
+
+
+def parse_json(text: str) -> Any:
+    """Strict JSON; raises ValueError, JSONDecodeError where it is no JSON, or RecursionError.
+
+    Python refuses to read integers of more than 4,300 digits, and we what is no number, and an
+    object that says something twice.
+    """
+    return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unambiguous)
 
 
 def _read(file: Path) -> bytes:

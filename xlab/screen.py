@@ -479,6 +479,10 @@ class Screen:
         self._print(line)
 
     def _print(self, line: Text) -> None:
+        shown = text.plain(line.plain)
+        if shown != line.plain:
+            # Whatever came out of a record on whichever way: the terminal must not obey it.
+            line = Text(shown, line.style)
         self._console.print(line, no_wrap=True, overflow="ignore", crop=False)
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzzing import Refusal, attempt, memory_below
 from xlab import record
 from xlab.errors import RecordError
 from xlab.record import RunRecord
@@ -35,12 +36,12 @@ def names(folder: Path) -> list[str]:
 
 
 def refusal(action: Callable[[], RunRecord]) -> str | None:
-    """What a RecordError said, or None when there was a record that is JSON again."""
-    try:
-        loaded = action()
-    except RecordError as error:
-        return str(error)
-    json.dumps(loaded.to_dict())
+    """What a RecordError said, or None when there was a record that comes back from its JSON."""
+    loaded = attempt(action, RecordError)
+    if isinstance(loaded, Refusal):
+        return loaded
+    text = json.dumps(loaded.to_dict(), allow_nan=False)
+    assert record.from_dict(json.loads(text)) == loaded
     return None
 
 
@@ -169,6 +170,10 @@ def test_a_missing_field_is_named_and_one_with_a_default_is_not_needed() -> None
         (b"[]", ": the record is not an object"),
         (b"{}", ": schema_version: expected 1, found null"),
         (b"[" * 100_000, ": nested too deeply"),
+        (b'{"schema_version": 1, "schema_version": 1}', ": 'schema_version' stands twice in one"),
+        ('{"schema_version": 1}'.encode("utf-16"), ": not UTF-8 text (byte 0)"),
+        (b"\xef\xbb\xbf{}", ":1:1: not JSON: Unexpected UTF-8 BOM"),
+        (b'{"schema_version": 1}\0', ":1:22: not JSON"),
     ],
 )
 def test_a_file_that_is_no_record_is_named_with_the_place(
@@ -187,6 +192,58 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         record.load(tmp_path)
     with pytest.raises(RecordError, match=r"nowhere: No such file or directory$"):
         record.load(tmp_path / "nowhere")
+
+
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    os.mkfifo(file)
+    with pytest.raises(RecordError, match=r"run\.json: not a file$"):
+        record.load(tmp_path)
+    file.unlink()
+    file.symlink_to("/dev/zero")
+    with pytest.raises(RecordError, match=r"run\.json: not a file$"):
+        record.load(tmp_path)
+    file.unlink()
+    file.symlink_to(file)
+    with pytest.raises(RecordError, match=r"run\.json: Too many levels of symbolic links$"):
+        record.load(tmp_path)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(RecordError, match=r"run\.json: Is a directory$"):
+        record.load(tmp_path)
+    with pytest.raises(RecordError, match=r"^/x/x.*….*/x: File name too long$"):
+        record.load(Path("/x" * 3000))
+
+
+def test_a_file_too_large_to_be_a_record_is_not_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "MOST_BYTES", 1 << 20)
+    file = tmp_path / "run.json"
+    with file.open("wb") as opened:
+        opened.truncate(1 << 40)
+    with memory_below(4 << 20), pytest.raises(RecordError, match=r"run\.json: larger than 1 MB"):
+        record.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("1e400", "parameters.x: expected finite numbers, found Infinity"),
+        ('{"y": [0, -1e999]}', "parameters.x: expected finite numbers, found -Infinity"),
+        ("[" * 900 + "]" * 900, "parameters.x: nested too deeply"),
+        ("9" * 4000, "parameters.x: expected numbers of at most 64 bits, found 9999"),
+    ],
+)
+def test_what_is_open_to_others_can_be_shown_and_written_again(
+    tmp_path: Path, value: str, said: str
+) -> None:
+    data = {**sample("bridge").to_dict(), "parameters": {"x": "HERE"}}
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(data).replace('"HERE"', value))
+    with pytest.raises(RecordError) as refused:
+        record.load(tmp_path)
+    assert str(refused.value).startswith(f"{file}: {said}")
 
 
 # --------------------------------------------------------------------- whatever a file may contain
@@ -223,6 +280,10 @@ PLACES = places(VALID)
 
 
 @given(place=st.sampled_from(PLACES), value=JSON_VALUES)
+@example((("path", "packets_sent"), "path.packets_sent"), 10**5000)
+@example((("measurements", 0, "detail"), "measurements[0].detail"), {"x" * 9999: 1})
+@example((("environment", "tools"), "environment.tools"), {"x" * 9999: 1})
+@example((("claims", 0, "text"), "claims[0].text"), "\ud800")
 def test_any_value_at_any_place_gives_a_record_or_an_error_that_names_the_place(
     place: tuple[tuple[str | int, ...], str], value: Any
 ) -> None:

@@ -32,13 +32,16 @@ def find(paths: Iterable[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     reports = []
     for path in paths:
-        if not path.is_dir() or (path / "run.json").exists():
-            found[path / "run.json" if path.is_dir() else path] = None
-            continue
-        inside = [file for file in sorted(path.glob("*/run.json")) if _is_result(file)]
-        if (path / "report.html").exists() and not inside:
-            reports.append(path)
-            continue
+        try:
+            if not path.is_dir() or (path / "run.json").exists():
+                found[path / "run.json" if path.is_dir() else path] = None
+                continue
+            inside = [file for file in sorted(path.glob("*/run.json")) if _is_result(file)]
+            if (path / "report.html").exists() and not inside:
+                reports.append(path)
+                continue
+        except OSError as error:
+            raise RecordError(f"{str(path)[:300]}: {error.strerror}") from error
         if not inside:
             raise RecordError(f"{path}: no run.json here or in the folders in it")
         found.update(dict.fromkeys(inside))

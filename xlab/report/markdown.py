@@ -39,7 +39,8 @@ def table(content: Table) -> str:
 
 
 def escape(content: str) -> str:
-    """Text that a Markdown table cell shows as it is."""
+    """Text out of a record that a Markdown table cell shows as it is."""
+    content = text.plain(content)
     for special in "\\`*_[]<>|#&~":
         content = content.replace(special, f"\\{special}")
     return " ".join(content.split())
@@ -51,7 +52,7 @@ def escape(content: str) -> str:
 def _run(file: Path, record: RunRecord, name: str, base: Path) -> Iterator[str]:
     yield f"## {escape(name)}: {record.status}"
     if record.status != "passed" and record.reason:
-        yield escape(text.plain(record.reason))
+        yield escape(record.reason)
     if record.status != "skipped":
         shown = topology(record)
         yield f"### The path is {'proved' if shown.proved else 'NOT proved'}"
@@ -69,10 +70,10 @@ def _run(file: Path, record: RunRecord, name: str, base: Path) -> Iterator[str]:
 
 
 def _claim(claim: Claim) -> str:
-    said, stage = escape(text.claim(claim)), escape(text.plain(claim.stage))
+    said, stage = escape(text.claim(claim)), escape(claim.stage)
     if claim.holds:
         return f"✓ {said} ({stage})"
-    expected, observed = (escape(text.plain(part)) for part in (claim.expected, claim.observed))
+    expected, observed = (escape(part) for part in (claim.expected, claim.observed))
     return f"✗ **{said}** ({stage}): expected {expected}, observed {observed}"
 
 
