@@ -30,6 +30,7 @@ _LARGEST, _DEEPEST = (1 << 64) - 1, 32
 
 Encapsulation = Literal["none", "gre", "vxlan", "geneve", "sleeve"]
 Status = Literal["passed", "failed", "skipped"]
+DatapathClass = Literal["kernel", "userspace"]
 #: Which pair of end points a measurement ran between: the method's containers, host to host through
 #: from eth0 to eth0, or two plain hosts on the same switches of the same lab.
 Route = Literal["method", "control", "baseline"]
@@ -131,6 +132,11 @@ class Environment:
     sandbox: Literal["rootless", "root"]
     congestion_control: str
     notes: tuple[str, ...] = ()
+
+    @property
+    def datapath_class(self) -> DatapathClass:
+        """The two differ twentyfold for one method: never rank across them."""
+        return "userspace" if "userspace" in self.datapath.lower() else "kernel"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from xlab.record import Route, RunRecord
+from xlab.record import DatapathClass, Route, RunRecord
 from xlab.report import tables, text
-from xlab.report.figures import DatapathClass, Points, Spread, ratio_points, value_points
+from xlab.report.figures import Points, Spread, ratio_points, value_points
 from xlab.report.markup import Html
 from xlab.report.published import Range, in_words, published
 

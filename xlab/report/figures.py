@@ -13,15 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from xlab import stats
-from xlab.record import Measurement, Route, RunRecord
+from xlab.record import DatapathClass, Measurement, Route, RunRecord
 
 #: The order in which metrics are shown; others follow.
 METRICS = (
     "icmp_rtt_ms",
     "tcp_rr_latency_ms",
+    "idle_rtt_ms",
     "loaded_rtt_ms",
     "tcp_bits_per_second",
     "udp_bits_per_second",
@@ -34,7 +34,6 @@ METRICS = (
 ROUTES: tuple[Route, ...] = ("method", "control", "baseline")
 _HIGHEST_RATE = 1e18
 
-DatapathClass = Literal["kernel", "userspace"]
 #: A round of a build: what was measured in it is comparable.
 _Round = tuple[int, int]
 
@@ -123,8 +122,8 @@ def value_points(record: RunRecord, metric: str, route: Route, streams: int = 1)
 
 
 def datapath_class(record: RunRecord) -> DatapathClass:
-    """Userspace and kernel datapaths differ twentyfold for one method: never rank across them."""
-    return "userspace" if "userspace" in record.environment.datapath.lower() else "kernel"
+    """Of what carried this record's packets between hosts."""
+    return record.environment.datapath_class
 
 
 def order(key: tuple[str, int]) -> tuple[int, str, int]:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from xlab.record import Route, RunRecord
+from xlab.record import DatapathClass, Route, RunRecord
 from xlab.report import text
 from xlab.report.figures import (
-    DatapathClass,
     Figure,
     Spread,
     datapath_class,
@@ -18,7 +17,7 @@ from xlab.report.figures import (
 )
 
 LEGEND = (
-    "× control (ctrl): against host to host through the same datapath. "
+    "× control (ctrl): against the hosts themselves, eth0 to eth0. "
     "× baseline (base): against two plain hosts on the same switches."
 )
 #: What is sent of what is offered, below which the difference is worth a word.

@@ -1,0 +1,339 @@
+"""The outcome of a comparison, as plain data: `compare.json`.
+
+    results/2026-11-24T220000Z-compare/
+        compare.json                  all that is here; written whole, when the comparison has ended
+        journal.jsonl                 what it was made from: a killed comparison goes on from there
+        bridge/b1/                    run.json and raw/ of the first build of that method
+        weave+datapath=fastdp/b3/     run.json and raw/ of the third build of that variant
+
+Like a run record it is versioned and additive: a reader ignores fields it does not know, and fields
+are never renamed or removed.  Absent figures are None, never zero.  `Comparison` is the whole file;
+each class below says what its fields are, and a field without a comment is what its name says.
+
+A figure is identified by (method, metric, streams): metrics have the names of run records.  A value
+of a round is the median of the probe's samples in it; a ratio is taken within a round, and only
+then summed up over the rounds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from xlab import record
+from xlab.errors import RecordError
+from xlab.record import DatapathClass, Encapsulation, Environment, Route, Status
+
+SCHEMA_VERSION = 1
+FILE = "compare.json"
+
+#: In the direction that is good for the metric: a lower RTT and a higher rate are both "faster".
+#: "unknown": too few builds for an interval.
+Verdict = Literal["faster", "slower", "indistinguishable", "unknown"]
+#: Why a comparison ended: every interval was narrow enough; the rounds asked for were done, and
+#: no more were allowed; the bound on the rounds was reached with some interval still too wide.
+Ending = Literal["narrow", "planned", "bound"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was asked for."""
+
+    #: As given on the command line, "weave:datapath=fastdp" say; the baseline is always the first.
+    methods: tuple[str, ...]
+    probes: tuple[str, ...]
+    #: Of each throughput probe.
+    duration_s: float
+    quick: bool
+    #: Rounds to be measured if nothing is said by the widths of intervals, and the bound on them.
+    rounds: int
+    most_rounds: int
+    #: After so many rounds every lab is built anew.
+    rounds_per_build: int
+    #: Before so many builds of each lab nobody looks at the intervals.
+    least_builds: int
+    #: Narrow enough: the interval of a ratio to the baseline is within ± this part of its median.
+    precision: float
+    #: Of the order within each round.
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """One lab of a method, from its building to its end."""
+
+    number: int
+    #: Where its run.json is, relative to the folder of the comparison.
+    folder: str
+    status: Status
+    reason: str
+    claims: int
+    claims_held: int
+    #: Every packet of the proof took the way it must, and cutting that way had the effect it must.
+    path_proved: bool
+    #: To build it, check its claims and prove its path, while other labs were being built.
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A scenario with its options: what is compared."""
+
+    name: str
+    scenario: str
+    #: Every option of the scenario.
+    settings: dict[str, str]
+    #: hosts, containers, mtu, link conditions …: as in a run record.
+    parameters: dict[str, Any]
+    #: Holds b1/, b2/ …, relative to the folder of the comparison.
+    folder: str
+    #: "failed": a claim did not hold, the path was not proved, or it broke: not measured from then
+    #: on.  "skipped": this machine can't.
+    status: Status
+    reason: str
+    #: e.g. "ovs 3.5.0 userspace (netdev)".
+    datapath: str
+    #: Methods are ranked within a class only.
+    datapath_class: DatapathClass
+    encapsulation: Encapsulation | None
+    #: Largest IP packet that crosses whole.
+    effective_mtu: int | None
+    builds: tuple[Build, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Every method once."""
+
+    number: int
+    build: int
+    started_at: str
+    seconds: float
+    #: Names of the methods, in the order in which they were measured.
+    order: tuple[str, ...]
+    #: Of the last minute, when the round began; our own work is in it.
+    load: float
+    #: Of the CPU time of the round, what the hypervisor gave to others.
+    steal_share: float
+    #: Processors busy while the machine was left alone before the round: somebody else's work.
+    foreign_busy_cores: float
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One metric of one method in one round."""
+
+    method: str
+    #: "method": between its containers (its hosts, for the baseline); "control": host to host
+    #: through the same datapath, in the same lab.
+    route: Route
+    metric: str
+    streams: int
+    unit: str
+    round: int
+    build: int
+    #: Of the samples; None if all failed.
+    median: float | None
+    samples: int
+    failed_samples: int
+    #: What the probe said of a failure.
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The median of what the rounds gave, and its 95 % interval, by build."""
+
+    median: float
+    #: None: too few builds.
+    ci95: tuple[float, float] | None
+    rounds: int
+    builds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """The median of the rounds' ratios, and its 95 % interval, by build."""
+
+    median: float
+    ci95: tuple[float, float] | None
+    rounds: int
+    builds: int
+    #: Of what is above the line against what is below it.
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One metric of one method, over all rounds; None where nothing was found out."""
+
+    method: str
+    metric: str
+    streams: int
+    unit: str
+    higher_is_better: bool
+    value: Estimate | None
+    #: The control of the same lab; the baseline has none, being its own.
+    control: Estimate | None
+    #: value / the baseline's value of the same round; None for the baseline itself.
+    to_baseline: Ratio | None
+    #: value / control of the same round.
+    to_control: Ratio | None
+    #: Samples that failed, by route; they are in no median.
+    failed_samples: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two methods of one datapath class; `ratio` is method / other, round by round."""
+
+    datapath_class: DatapathClass
+    metric: str
+    streams: int
+    method: str
+    other: str
+    ratio: Ratio
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a method stands among those of its datapath class, the baseline not counted."""
+
+    datapath_class: DatapathClass
+    metric: str
+    streams: int
+    method: str
+    #: One more than the number of methods that are faster than it; several may share a place.
+    place: int
+    #: Of how many.
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Whether the baseline changed in the course of the rounds (Mann-Kendall's trend test)."""
+
+    metric: str
+    streams: int
+    #: From the first round to the last along the median slope (Theil-Sen), as a part of the median.
+    change: float
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Whether the machine was quiet enough for the figures to be trusted."""
+
+    verdict: Literal["quiet", "noisy"]
+    #: In words; empty when quiet.
+    reasons: tuple[str, ...]
+    #: The worst round's.
+    steal_share: float
+    #: The median round's.
+    foreign_busy_cores: float
+    drifts: tuple[Drift, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at the intervals, after a full set of builds."""
+
+    rounds: int
+    builds: int
+    #: The widest interval of a ratio to the baseline: half of it, as a part of the ratio; None if
+    #: some ratio has no interval.
+    widest: float | None
+    #: Whose it is: "weave, icmp_rtt_ms" say.
+    whose: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """`compare.json`."""
+
+    started_at: str
+    ended_at: str
+    #: "failed" if any method failed, else "skipped" if any was skipped, else "passed".
+    status: Status
+    reason: str
+    plan: Plan
+    #: When the baseline was first built; its `datapath` is the baseline's.
+    environment: Environment
+    #: The baseline first.
+    methods: tuple[Method, ...]
+    rounds: tuple[Round, ...]
+    points: tuple[Point, ...]
+    figures: tuple[Figure, ...]
+    pairs: tuple[Pair, ...]
+    places: tuple[Place, ...]
+    noise: Noise
+    looks: tuple[Look, ...]
+    ending: Ending
+    #: How many times it was started: 1, and one more each time it went on after a kill.
+    sessions: int = 1
+    #: What a reader must know, in words.
+    notes: tuple[str, ...] = field(default=())
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def baseline(self) -> Method:
+        return self.methods[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-ready data, in the order of the fields, `schema_version` first."""
+        data = dataclasses.asdict(self)
+        return {"schema_version": data.pop("schema_version"), **data}
+
+
+def load(path: Path) -> Comparison:
+    """Read `compare.json`, given the file or its folder; RecordError names the file and place."""
+    file = path / FILE if path.is_dir() else path
+    data = record.read_json(file)
+    try:
+        return from_dict(data)
+    except RecordError as error:
+        raise RecordError(f"{file}: {error}") from error
+    except RecursionError as error:
+        raise RecordError(f"{file}: nested too deeply") from error
+
+
+def from_dict(data: object) -> Comparison:
+    """A comparison from decoded JSON; raises RecordError names the place, "rounds[3].order" say."""
+    if not isinstance(data, dict):
+        raise RecordError("the comparison is not an object")
+    version = data.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise RecordError(
+            f"schema_version: expected {SCHEMA_VERSION}, found {json.dumps(version, default=str)}"
+        )
+    comparison = record.decode(Comparison, data, "")
+    assert isinstance(comparison, Comparison)
+    if not comparison.methods:
+        raise RecordError("methods: the baseline is missing")
+    return comparison
+
+
+def save(comparison: Comparison, folder: Path) -> Path:
+    """Write `folder`/compare.json whole or not at all; returns it.  Raises OSError."""
+    file = folder / FILE
+    text = json.dumps(comparison.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+    write_whole(file, text + "\n")
+    return file
+
+
+def write_whole(file: Path, content: str) -> None:
+    """Under a hidden name first, then renamed; raises OSError, and nothing is left then."""
+    partial = file.with_name(f".partial-{os.getpid()}-{file.name}")
+    try:
+        with partial.open("w", encoding="utf-8", errors="backslashreplace") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+        partial.replace(file)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
