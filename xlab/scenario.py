@@ -48,7 +48,7 @@ class Flow:
 
     source: Node
     target: Node
-    #: Host to host through the same datapath.
+    #: Host to host, from eth0 to eth0; Open vSwitch supplies it where that is the method.
     control: tuple[Node, Node]
     #: What must be seen on the physical link of `watched`.
     encapsulation: Encapsulation
@@ -59,6 +59,9 @@ class Flow:
     cut_text: str
     #: False for an inverted control: the traffic must go on, since it never used what was cut.
     cut_stops_traffic: bool = True
+    #: What makes a host that has been switched on again part of the method: what its init system
+    #: does by itself, and what somebody who typed it once must type again.
+    after_boot: Callable[[Host], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ _HOW = (
         "what disturbs the machine meets all alike."
     ),
     (
-        "Each method was measured beside its control, host to host through the same datapath, and "
+        "Each method was measured beside its control, the hosts themselves from eth0 to eth0, and "
         "a baseline, two plain hosts on the same switches. A ratio is taken within a round; shown "
         "is the median over the rounds."
     ),
