@@ -66,37 +66,59 @@ def all_well() -> Measured:
 def black_hole() -> Measured:
     """Full-size packets vanish at the second port, and nobody tells the sender."""
     pair, wire = two_hosts()
+    swallow_large_packets(pair, wire)
+    return measure(pair)
+
+
+def swallow_large_packets(pair: Pair, wire: Node) -> None:
     for host in (pair.source, pair.target):
         host.run(["ethtool", "-K", "eth0", "tso", "off", "gso", "off", "gro", "off"])
     wire.set_mtu("s2", 1400)
-    return measure(pair)
+
+
+def black_hole_under_load() -> Measured:
+    pair, wire = two_hosts()
+    swallow_large_packets(pair, wire)
+    return measure(pair, probes=["loaded-rtt"])
 
 
 def dead_path() -> Measured:
     pair, wire = two_hosts()
     wire.set_down("s2")
-    return measure(pair, probes=["rtt", "tcp-parallel"])
+    return measure(pair, probes=["rtt", "tcp-parallel", "loaded-rtt"])
 
 
 def nobody_there() -> Measured:
     """No route: the tools fail at once, each in its own way."""
     pair, _ = two_hosts()
     pair.source.delete_address("eth0", "10.0.0.1/24")
-    return measure(pair)
+    return measure(pair, probes=[*PROBES, "loaded-rtt"])
 
 
 def slow_link() -> Measured:
     """20 Mbit/s towards h2; UDP is offered at twice that."""
     pair, wire = two_hosts()
-    rate = ["rate", "20mbit", "burst", "4kb", "latency", "20ms"]
-    try:
-        wire.run(["tc", "qdisc", "add", "dev", "s2", "root", "tbf", *rate])
-    except XlabError as error:
-        raise CapabilityError(f"no token bucket filter (sch_tbf): {error}") from error
+    shape(wire, "s2")
     plan = dataclasses.replace(QUICK, udp_s=1.0)
     found = measure(pair, plan)
     found |= by_probe([probe_udp(pair, plan, 40e6 / 0.9)])
     return found
+
+
+def slow_link_under_load() -> Measured:
+    """20 Mbit/s each way, and queues that hold 20 ms of it."""
+    pair, wire = two_hosts()
+    shape(wire, "s1")
+    shape(wire, "s2")
+    return measure(pair, probes=["loaded-rtt"])
+
+
+def shape(wire: Node, port: str) -> None:
+    rate = ["rate", "20mbit", "burst", "4kb", "latency", "20ms"]
+    try:
+        wire.run(["tc", "qdisc", "add", "dev", port, "root", "tbf", *rate])
+    except XlabError as error:
+        raise CapabilityError(f"no token bucket filter (sch_tbf): {error}") from error
 
 
 def without_netperf() -> Measured:
@@ -107,8 +129,14 @@ def without_netperf() -> Measured:
 
 
 LABS: dict[str, Callable[[], Measured]] = {
-    lab.__name__: lab
-    for lab in (all_well, black_hole, dead_path, nobody_there, slow_link, without_netperf)
+    "all_well": all_well,
+    "black_hole": black_hole,
+    "black_hole_under_load": black_hole_under_load,
+    "dead_path": dead_path,
+    "nobody_there": nobody_there,
+    "slow_link": slow_link,
+    "slow_link_under_load": slow_link_under_load,
+    "without_netperf": without_netperf,
 }
 
 
@@ -192,7 +220,10 @@ def test_an_mtu_black_hole_fails_what_is_full_size_and_nothing_else(measured: Me
 @measured_by(dead_path)
 def test_a_dead_path_fails_every_sample(measured: Measured) -> None:
     measured.pop("raw")
-    assert set(measured) == {"rtt icmp_rtt_ms", "tcp-parallel tcp_bits_per_second"}
+    assert set(measured) == {
+        "rtt icmp_rtt_ms", "tcp-parallel tcp_bits_per_second",
+        "loaded-rtt idle_rtt_ms", "loaded-rtt loaded_rtt_ms",
+    }  # fmt: skip
     for measurement in measured.values():
         assert (measurement["samples"], measurement["median"]) == ([], None)
         assert measurement["failed_samples"] >= 1
@@ -222,6 +253,37 @@ def test_the_figures_of_a_link_of_20_megabits(measured: Measured) -> None:
     detail = measured["udp udp_bits_per_second"]["detail"]
     assert detail["offered_bits_per_second"] == 40_000_000
     assert detail["datagram_bytes"] == 1472
+
+
+@measured_by(slow_link_under_load)
+def test_a_full_link_shows_in_the_round_trip(measured: Measured) -> None:
+    """Up to 20 ms of queue each way; before the streams began there was none."""
+    idle = measured["loaded-rtt idle_rtt_ms"]
+    loaded = measured["loaded-rtt loaded_rtt_ms"]
+    assert median(measured, "loaded-rtt idle_rtt_ms") < 5
+    assert median(measured, "loaded-rtt loaded_rtt_ms") > 10
+    detail = loaded["detail"]
+    assert detail["idle_median_ms"] == idle["median"]
+    for direction in ("forward", "backward"):
+        assert 1e6 < detail[f"load_{direction}_bits_per_second"] < 21e6
+    # All that a chart of the course needs: replies before the load, under it, and gaps as gaps.
+    inside = [
+        ms
+        for at, ms in detail["series"]
+        if detail["load_since_s"] <= at < detail["load_until_s"] and ms is not None
+    ]
+    # The series is rounded, so that an echo at its very edge may fall on the other side.
+    assert abs(len(inside) - len(loaded["samples"])) <= 2
+    before = [ms for at, ms in detail["series"] if at < detail["load_since_s"]]
+    assert len(before) >= len(idle["samples"]) > 0
+
+
+@measured_by(black_hole_under_load)
+def test_a_load_that_does_not_arrive_is_none(measured: Measured) -> None:
+    assert median(measured, "loaded-rtt idle_rtt_ms") > 0
+    loaded = measured["loaded-rtt loaded_rtt_ms"]
+    assert (loaded["samples"], loaded["failed_samples"]) == ([], 1)
+    assert "no data arrived" in loaded["detail"]["error"]
 
 
 @measured_by(without_netperf)

@@ -111,6 +111,7 @@ TIME_OF_DAY = {
     "chronicle.py": "when a run started, and the name of its folder",
     "cli/run.py": "the name of a report's folder",
     "probes/facts.py": "when a measurement started",
+    "probes/loaded.py": "ping stamps replies with it; a sample during which it was set has failed",
 }
 
 

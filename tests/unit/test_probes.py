@@ -17,7 +17,8 @@ from xlab.probes import PROBES, Pair, Plan, shuffled
 from xlab.probes.cpu import Usage, measure_idle, start_measuring
 from xlab.probes.facts import Trial
 from xlab.probes.latency import netperf_length, raise_if_incapable, summarise
-from xlab.probes.parse import Interval, Iperf
+from xlab.probes.loaded import course
+from xlab.probes.parse import Interval, Iperf, Ping
 from xlab.probes.throughput import Transfer, cpu_cost, omitted_s
 
 if TYPE_CHECKING:
@@ -152,6 +153,16 @@ def test_transactions_are_summed_up_as_netperf_does() -> None:
     assert result.transactions_per_second == pytest.approx(110 / 0.2)
     with pytest.raises(XlabError, match="no transaction"):
         summarise([])
+
+
+def test_the_course_of_a_ping_tells_when_each_echo_was_sent() -> None:
+    """Number 1 is left out; 2, 4, 5 and 8 had no reply: before, between and after the others."""
+    ping = Ping(8, {3: 10.0, 6: 20.0, 7: 1.0}, 0, {3: 100.03, 6: 100.08, 7: 100.071})
+    assert [(round(echo.sent, 3), echo.ms) for echo in course(ping, 0.01)] == [
+        (100.01, None), (100.02, 10.0), (100.033, None), (100.047, None), (100.06, 20.0),
+        (100.07, 1.0), (100.08, None),
+    ]  # fmt: skip
+    assert course(Ping(5, {}, 0), 0.01) == []
 
 
 # ------------------------------------------------------------------------------ what is kept of it

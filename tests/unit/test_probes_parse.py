@@ -65,6 +65,14 @@ def test_ping_without_a_route_is_an_error_that_says_so() -> None:
         parse.parse_ping(captured("rtt-no-route-ping.txt"))
 
 
+def test_ping_with_the_time_of_day() -> None:
+    text = captured("rtt-stamped-ping.txt")
+    ping = parse.parse_ping(text)
+    assert ping.transmitted == len(ping.replies_ms) == len(ping.received_at) == 134
+    assert (ping.received_at[1], ping.replies_ms[1]) == (1795557825.322004, 0.061)
+    assert parse.parse_ping(captured("rtt-ping.txt")).received_at == {}
+
+
 def test_ping_of_slow_paths_prints_fewer_digits() -> None:
     line = "64 bytes from 10.0.0.2: icmp_seq=1 ttl=64 time=201 ms"
     assert parse.parse_ping(f"{line}\n1 packets transmitted, 1 received,").replies_ms == {1: 201.0}
@@ -89,6 +97,22 @@ def test_tcp(name: str, streams: int) -> None:
     rtts = [stream["sender"]["mean_rtt"] for stream in client["end"]["streams"]]
     assert result.mean_rtt_ms == pytest.approx(sum(rtts) / streams / 1000)
     assert result.congestion_control == "bbr"
+
+
+def test_both_ways_at_once() -> None:
+    """Each rate is that of the end which received: the totals of both reports, within a tenth."""
+    forward, backward = parse.parse_bidirectional(
+        captured("bidir-client.json"), captured("bidir-server.json")
+    )
+    end = json.loads(captured("bidir-client.json"))["end"]
+    assert forward == pytest.approx(end["sum_received"]["bits_per_second"], rel=0.1)
+    assert backward == pytest.approx(end["sum_received_bidir_reverse"]["bits_per_second"], rel=0.1)
+    assert forward != pytest.approx(backward, rel=0.1)
+
+
+def test_both_ways_of_a_transfer_in_one_direction() -> None:
+    with pytest.raises(XlabError, match="sum_bidir_reverse"):
+        parse.parse_bidirectional(captured("tcp-client.json"), captured("tcp-server.json"))
 
 
 def test_udp_reports_what_the_receiver_got() -> None:
@@ -247,6 +271,13 @@ def test_a_listening_port() -> None:
     assert not parse.listens("", 12865)
 
 
+def test_connections_that_stand() -> None:
+    """One to control the test and four streams; what listens is none, nor is TIME_WAIT."""
+    assert parse.connections(captured("net-tcp-streams.txt"), 5201) == 5
+    assert parse.connections(captured("net-tcp-streams.txt"), 12865) == 0
+    assert parse.connections(captured("net-tcp.txt"), 5201) == 0
+
+
 @pytest.mark.parametrize("text", ["", "cpu0 1 2 3 4 5 6 7", "cpu 1 2 x 4 5 6 7", "cpu 1 2"])
 def test_no_busy_time(text: str) -> None:
     with pytest.raises(XlabError, match="/proc/stat"):
@@ -266,7 +297,17 @@ PARSERS: list[tuple[Callable[[str], Any], str]] = [
     (parse.parse_netperf, "rr-netperf.txt"),
     (parse.parse_busy_s, "stat.txt"),
     (parse.parse_process_s, "process-stat.txt"),
+    (parse.parse_ping, "rtt-stamped-ping.txt"),
     (lambda text: parse.listens(text, 5201), "net-tcp.txt"),
+    (lambda text: parse.connections(text, 5201), "net-tcp-streams.txt"),
+    (
+        lambda text: parse.parse_bidirectional(text, captured("bidir-server.json")),
+        "bidir-client.json",
+    ),
+    (
+        lambda text: parse.parse_bidirectional(captured("bidir-client.json"), text),
+        "bidir-server.json",
+    ),
     (lambda text: parse.parse_iperf(text, captured("tcp-server.json")), "tcp-client.json"),
     (lambda text: parse.parse_iperf(captured("tcp-client.json"), text), "tcp-server.json"),
     (lambda text: parse.parse_iperf(captured("udp-client.json"), text), "udp-server.json"),

@@ -16,11 +16,15 @@ from collections.abc import Callable, Iterator, Sequence
 from xlab.probes.cpu import Usage, measure_idle
 from xlab.probes.facts import Pair, Plan, Sampled
 from xlab.probes.latency import probe_rr, probe_rtt
+from xlab.probes.loaded import probe_loaded_rtt
 from xlab.probes.throughput import probe_tcp, probe_tcp_parallel, probe_udp
 
-__all__ = ["PROBES", "Pair", "Plan", "Sampled", "measure_round"]
+__all__ = ["ALL_PROBES", "PROBES", "Pair", "Plan", "Sampled", "measure_round"]
 
+#: Those of every run.
 PROBES = ("rtt", "rr", "tcp", "tcp-parallel", "udp")
+#: And those that must be asked for.
+ALL_PROBES = (*PROBES, "loaded-rtt")
 
 
 def measure_round(
@@ -72,4 +76,6 @@ def _run(
             return probe_tcp_parallel(pair, plan)
         case "udp":
             return probe_udp(pair, plan, tcp_bits_per_second)
-    raise ValueError(f"{probe!r} is no probe; there are {', '.join(PROBES)}")
+        case "loaded-rtt":
+            return probe_loaded_rtt(pair, plan)
+    raise ValueError(f"{probe!r} is no probe; there are {', '.join(ALL_PROBES)}")

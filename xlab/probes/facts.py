@@ -44,6 +44,9 @@ class Plan:
     round: int = 1
     build: int = 1
     parallel_streams: int = 4
+    #: Round trips without load, and under load.
+    loaded_idle_s: float = 1.0
+    loaded_s: float = 1.0
     #: Daemons that move packets in user space: their own CPU time is told apart.
     daemon_pids: Sequence[int] = ()
 
@@ -68,6 +71,8 @@ class Plan:
             rtt_s=rtt * duration_s,
             rr_s=rr * duration_s,
             idle_s=idle * duration_s,
+            loaded_idle_s=rtt * duration_s,
+            loaded_s=duration_s,
             round=round,
             build=build,
             daemon_pids=daemon_pids,

@@ -23,7 +23,7 @@ from xlab.processes import Process, command_line, find_program, wait_until
 
 #: ping is let wait no longer for a first reply.
 PATIENCE_S = 2.0
-_RTT_INTERVAL_S = 0.01
+RTT_INTERVAL_S = 0.01
 _MOST_RTT_SAMPLES = 5000
 _NETPERF_PORT = 12865
 #: Latencies of transactions are averaged over so long: a run has tens of thousands of them.
@@ -33,13 +33,13 @@ _RR_INTERVAL_S = 0.05
 def probe_rtt(pair: Pair, plan: Plan) -> Sampled:
     """`ping` every 10 ms, after `first_contact`; the first round trip is left out all the same."""
     trial = Trial("rtt", pair, plan)
-    interval_s = max(_RTT_INTERVAL_S, plan.rtt_s / _MOST_RTT_SAMPLES)
+    interval_s = max(RTT_INTERVAL_S, plan.rtt_s / _MOST_RTT_SAMPLES)
     count = 1 + max(1, round(plan.rtt_s / interval_s))
     argv = _ping_argv(pair, count, interval_s)
     detail = {"tool": "ping", "command": command_line(argv)}
     try:
         first_contact(pair)
-        result = pair.source.run(argv, check=False, timeout_s=plan.rtt_s * 3 + 2 * PATIENCE_S + 3)
+        result = pair.source.run(argv, check=False, timeout_s=plan.rtt_s * 3 + PATIENCE_S + 15)
         trial.keep("ping.txt", result.stdout)
         ping = parse_ping(result.stdout or result.stderr)
     except XlabError as error:
@@ -68,12 +68,12 @@ def first_contact(pair: Pair) -> float | None:
     It also settles what the first packet between two machines has to wait for, which no probe is
     about: ARP, the tunnel's neighbour, the datapath's flows.
     """
-    result = pair.source.run(
-        _ping_argv(pair, 2, _RTT_INTERVAL_S), check=False, timeout_s=4 * PATIENCE_S
-    )
+    argv = _ping_argv(pair, 2, RTT_INTERVAL_S)
     try:
+        result = pair.source.run(argv, check=False, timeout_s=PATIENCE_S + 15)
         replies_ms = parse_ping(result.stdout).replies_ms.values()
-    except XlabError:
+    except XlabError as error:
+        raise_if_incapable(error)
         return None
     return min(replies_ms) / 1000 if replies_ms else None
 
@@ -105,7 +105,7 @@ def until_listening(server: Process, port: int) -> None:
             raise XlabError(f"{server.argv[0]} ended: {server.stderr_tail() or server.stdout()}")
         return listens(table.read_text(encoding="ascii"), port)
 
-    wait_until(ready, timeout_s=3.0, awaited=f"{server.argv[0]} to listen on port {port}")
+    wait_until(ready, timeout_s=15.0, awaited=f"{server.argv[0]} to listen on port {port}")
 
 
 def _ping_argv(pair: Pair, count: int, interval_s: float) -> list[str]:

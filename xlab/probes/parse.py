@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from xlab.errors import XlabError
@@ -21,7 +21,9 @@ TICKS_PER_SECOND = 100
 #: What iperf3's clock can tell apart; of anything shorter the rate has no meaning.
 _SHORTEST_S = 1e-6
 
-_REPLY = re.compile(r"icmp_seq=(\d+) ttl=\d+ time[=<]([\d.]+) ms")
+_REPLY = re.compile(
+    r"^(?:\[([\d.]+)\] )?.*?icmp_seq=(\d+) ttl=\d+ time[=<]([\d.]+) ms", re.MULTILINE
+)
 _ASSIGNMENT = re.compile(r"^([A-Z0-9_]+(?:\[\d+\])?)=(.*)$", re.MULTILINE)
 _SUMMARY = re.compile(r"^(\d+) packets transmitted, (\d+) received,", re.MULTILINE)
 
@@ -35,20 +37,25 @@ class Ping:
     #: Round-trip time of each first reply in milliseconds, by sequence number from 1.
     replies_ms: dict[int, float]
     duplicates: int
+    #: When each first reply came, in seconds of the epoch; empty without `-D`.
+    received_at: dict[int, float] = field(default_factory=dict)
 
 
 def parse_ping(text: str) -> Ping:
-    """The output of iputils' `ping -n`."""
+    """The output of iputils' `ping -n`, with or without `-D`."""
     summary = _SUMMARY.search(text)
     if summary is None:
         raise XlabError(f"ping: no summary in its output{_beginning(text)}")
-    found = [
-        (_whole("ping", sequence), _float("ping", ms)) for sequence, ms in _REPLY.findall(text)
-    ]
+    found = _REPLY.findall(text)
     replies: dict[int, float] = {}
-    for sequence, ms in found:
-        replies.setdefault(sequence, ms)
-    return Ping(_whole("ping", summary[1]), replies, len(found) - len(replies))
+    received_at: dict[int, float] = {}
+    for time_of_day, digits, ms in found:
+        sequence = _whole("ping", digits)
+        if sequence not in replies:
+            replies[sequence] = _float("ping", ms)
+            if time_of_day:
+                received_at[sequence] = _float("ping", time_of_day)
+    return Ping(_whole("ping", summary[1]), replies, len(found) - len(replies), received_at)
 
 
 # -- iperf3 ----------------------------------------------------------------------------------------
@@ -93,22 +100,8 @@ def parse_iperf(client: str, server: str) -> Iperf:
     was told to stop, and what counts is what arrived.  A server that is stopped repeats its last
     interval (iperf3 3.18), and repetitions are left out.
     """
-    sender, receiver = (
-        _iperf_output("iperf3 client", client),
-        _iperf_output("iperf3 server", server),
-    )
-    error = str(sender.get("error", ""))
-    if error and "the client has terminated" not in error:
-        raise XlabError(f"iperf3 client: {error}")
-    if not _list(_object(sender, "start"), "connected"):
-        raise XlabError("iperf3 client: told to stop before it was connected")
-    intervals: list[Interval] = []
-    for entry in _list(receiver, "intervals"):
-        interval = _interval(entry)
-        if interval.seconds >= _SHORTEST_S and (
-            not intervals or interval.start_s > intervals[-1].start_s
-        ):
-            intervals.append(interval)
+    sender, receiver = _iperf_client(client), _iperf_output("iperf3 server", server)
+    intervals = _intervals(_object(entry, "sum") for entry in _list(receiver, "intervals"))
     end = _object(sender, "end")
     streams = [
         _object(stream, "sender")
@@ -126,6 +119,26 @@ def parse_iperf(client: str, server: str) -> Iperf:
         mean_rtt_ms=sum(rtts_us) / len(rtts_us) / 1000 if rtts_us else None,
         congestion_control=_text(end, "sender_tcp_congestion"),
     )
+
+
+def parse_bidirectional(client: str, server: str) -> tuple[float, float]:
+    """What arrived at the server and at the client of `iperf3 --bidir --json`, in bits per second.
+
+    Of each end the intervals of the direction in which it receives; 0.0 where nothing came.
+    """
+    ends = _iperf_output("iperf3 server", server), _iperf_client(client)
+    rates = []
+    for report in ends:
+        received = [
+            total
+            for entry in _list(report, "intervals")
+            for total in (_object(entry, "sum"), _object(entry, "sum_bidir_reverse"))
+            if total.get("sender") is False
+        ]
+        intervals = _intervals(received)
+        seconds = sum(interval.seconds for interval in intervals)
+        rates.append(sum(i.bytes for i in intervals) * 8 / seconds if intervals else 0.0)
+    return rates[0], rates[1]
 
 
 def without_start(
@@ -176,8 +189,30 @@ def _iperf_output(who: str, text: str) -> dict[str, Any]:
     return output
 
 
-def _interval(entry: Any) -> Interval:
-    total = _object(entry, "sum")
+def _iperf_client(text: str) -> dict[str, Any]:
+    """The report of a client that was connected, even if it was told to stop."""
+    report = _iperf_output("iperf3 client", text)
+    error = str(report.get("error", ""))
+    if error and "the client has terminated" not in error:
+        raise XlabError(f"iperf3 client: {error}")
+    if not _list(_object(report, "start"), "connected"):
+        raise XlabError("iperf3 client: told to stop before it was connected")
+    return report
+
+
+def _intervals(totals: Iterable[dict[str, Any]]) -> list[Interval]:
+    """In order, without repetitions and those too short to have a rate."""
+    intervals: list[Interval] = []
+    for total in totals:
+        interval = _interval(total)
+        if interval.seconds >= _SHORTEST_S and (
+            not intervals or interval.start_s > intervals[-1].start_s
+        ):
+            intervals.append(interval)
+    return intervals
+
+
+def _interval(total: dict[str, Any]) -> Interval:
     return Interval(
         start_s=_number(total, "start"),
         seconds=_number(total, "seconds"),
@@ -277,6 +312,13 @@ def listens(tcp_table: str, port: int) -> bool:
     suffix = f":{port:04X}"
     rows = (line.split() for line in tcp_table.splitlines()[1:])
     return any(len(row) > 3 and row[3] == "0A" and row[1].endswith(suffix) for row in rows)
+
+
+def connections(tcp_table: str, port: int) -> int:
+    """How many connections /proc/PID/net/tcp shows in state ESTABLISHED (01) at local `port`."""
+    suffix = f":{port:04X}"
+    rows = (line.split() for line in tcp_table.splitlines()[1:])
+    return sum(len(row) > 3 and row[3] == "01" and row[1].endswith(suffix) for row in rows)
 
 
 # -- access to what may not be there ---------------------------------------------------------------

@@ -22,9 +22,11 @@ from xlab.record import Measurement
 INTERVAL_S = 0.1
 #: UDP is offered at this part of what TCP reached.
 UDP_SHARE = 0.9
-_PORT = 5201
+IPERF_PORT = 5201
 #: iperf3 needs no longer than so many round trips before data flows.
-_SET_UP_ROUND_TRIPS = 12
+SET_UP_ROUND_TRIPS = 12
+#: How late a tool may be on a busy machine, in what it does by itself and when told to end.
+TARDINESS_S = 5.0
 #: IPv4 and UDP headers; iperf3 takes no more than a datagram can hold.
 _UDP_HEADERS_BYTES, _LARGEST_DATAGRAM_BYTES = 28, 65507
 
@@ -148,7 +150,7 @@ def _run_iperf(trial: Trial, seconds: float, *options: str) -> Transfer:
     """One run; raises XlabError if nothing that counts arrived."""
     pair = trial.pair
     round_trip_s = first_contact(pair) or 0.0
-    set_up_s = _SET_UP_ROUND_TRIPS * round_trip_s
+    set_up_s = SET_UP_ROUND_TRIPS * round_trip_s
     cores = two_cores(trial.streams)
     argv = [
         "iperf3", "-4", "-c", str(pair.target.address), "--json", "-i", f"{INTERVAL_S:g}",
@@ -158,14 +160,15 @@ def _run_iperf(trial: Trial, seconds: float, *options: str) -> Transfer:
     with pair.target.start(
         ["iperf3", "-4", "-s", "-1", "--json", "-i", f"{INTERVAL_S:g}"]
     ) as server:
-        until_listening(server, _PORT)
+        until_listening(server, IPERF_PORT)
         end_window = start_measuring(trial.plan.daemon_pids)
         with pair.source.start(argv) as client:
             # iperf3 counts whole seconds; it is told to stop earlier.
-            _end(client, after_s=set_up_s + (seconds if seconds < ceil(seconds) else seconds + 2))
+            late_s = 0.0 if seconds < ceil(seconds) else TARDINESS_S
+            let_end(client, after_s=set_up_s + seconds + late_s)
             usage = end_window()
         # A client that failed leaves behind a server that would wait for another.
-        _end(server, after_s=set_up_s + (0.5 if client.poll() else 1.0))
+        let_end(server, after_s=set_up_s + (0.5 if client.poll() else TARDINESS_S))
         trial.keep("client.json", client.stdout())
         trial.keep("server.json", server.stdout())
         if not client.stdout().strip():
@@ -197,7 +200,7 @@ def _run_iperf(trial: Trial, seconds: float, *options: str) -> Transfer:
     )
 
 
-def _end(process: Process, *, after_s: float) -> None:
+def let_end(process: Process, *, after_s: float) -> None:
     """Give a process time to end by itself, then ask it to; iperf3 then says what it knows.
 
     One that does not even do that is killed where its context ends.
@@ -207,7 +210,7 @@ def _end(process: Process, *, after_s: float) -> None:
     except CommandError:
         process.signal(signal.SIGTERM)
         try:
-            process.wait(1.0)
+            process.wait(TARDINESS_S)
         except CommandError:
             pass
 

@@ -13,6 +13,7 @@ NOTHING = "–"
 _LABELS = {
     "icmp_rtt_ms": "RTT",
     "tcp_rr_latency_ms": "request/reply",
+    "idle_rtt_ms": "RTT, idle",
     "loaded_rtt_ms": "RTT, loaded",
     "tcp_bits_per_second": "TCP",
     "udp_bits_per_second": "UDP",

@@ -1,0 +1,272 @@
+"""Latency under load: round trips before and while TCP streams run both ways between the same two.
+
+    ping every 10 ms   ──────────────────────────────────────────────
+    4 + 4 TCP streams            ├ start ┤═════ in full ═════┤
+                        └ idle ┘          └──── loaded ─────┘
+
+The idea of flent's test RRUL ("realtime response under load"): what a queue somewhere on the way
+adds to the round trip shows only while the link is full in both directions.  The whole course is
+kept as `series` in the detail, for a chart.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from xlab import stats
+from xlab.clock import steady
+from xlab.errors import DeadlineError, XlabError
+from xlab.probes.facts import Pair, Plan, Sampled, Trial
+from xlab.probes.latency import (
+    PATIENCE_S,
+    RTT_INTERVAL_S,
+    first_contact,
+    raise_if_incapable,
+    until_listening,
+)
+from xlab.probes.parse import Ping, connections, parse_bidirectional, parse_ping
+from xlab.probes.throughput import (
+    INTERVAL_S,
+    IPERF_PORT,
+    SET_UP_ROUND_TRIPS,
+    TARDINESS_S,
+    let_end,
+    omitted_s,
+)
+from xlab.processes import Process, command_line, wait_until
+from xlab.record import Measurement
+
+#: A longer course has its echoes further apart.
+_MOST_ECHOES = 5000
+#: Time of day against the steady clock, over a probe: more than this and somebody has set it.
+_CLOCK_STEP_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Streams both ways; `since` and `until` say when all ran in full, in seconds of the epoch."""
+
+    since: float
+    until: float
+    forward_bits_per_second: float
+    backward_bits_per_second: float
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """One echo request; `ms` is None where no reply came."""
+
+    sent: float
+    ms: float | None
+
+
+def probe_loaded_rtt(pair: Pair, plan: Plan) -> Sampled:
+    """`idle_rtt_ms` and `loaded_rtt_ms`, of one ping that runs all the time."""
+    trial = Trial("loaded-rtt", pair, plan)
+    interval_s = max(RTT_INTERVAL_S, (plan.loaded_idle_s + plan.loaded_s) / _MOST_ECHOES)
+    # -D: with the time of day at which each reply came.
+    argv = ["ping", "-n", "-D", "-i", f"{interval_s:g}", str(pair.target.address)]
+    detail: dict[str, Any] = {"tool": "ping", "command": command_line(argv)}
+    try:
+        round_trip_s = first_contact(pair) or 0.0
+        offset = time.time() - steady()
+        load: Load | XlabError
+        with pair.source.start(argv) as ping:
+            time.sleep(plan.loaded_idle_s)
+            _require_running(ping)
+            idle_until = time.time()
+            try:
+                load = _load(trial, round_trip_s)
+            except XlabError as error:
+                raise_if_incapable(error)
+                load = error
+            _await_late_replies(ping)
+            ping.signal(signal.SIGINT)
+            ping.wait(10.0)
+            trial.keep("ping.txt", ping.stdout())
+            replies = parse_ping(ping.stdout() or ping.stderr_tail())
+            echoes = course(replies, interval_s)
+        if abs(time.time() - steady() - offset) > _CLOCK_STEP_S:
+            raise XlabError("the time of day was set while the probe ran")
+        if not echoes:
+            raise XlabError(f"none of {replies.transmitted} echoes was answered")
+    except XlabError as error:
+        raise_if_incapable(error)
+        failures = (
+            trial.failure(metric, "ms", str(error), **detail)
+            for metric in ("idle_rtt_ms", "loaded_rtt_ms")
+        )
+        return Sampled(tuple(failures), trial.raw)
+    idle = _measurement(trial, "idle_rtt_ms", _sent_between(echoes, 0.0, idle_until), detail)
+    return Sampled((idle, _loaded(trial, echoes, load, idle, detail)), trial.raw)
+
+
+def course(ping: Ping, interval_s: float) -> list[Echo]:
+    """Every echo but the first, which may have waited for ARP, with when it was sent.
+
+    The time of one without a reply lies between those of its neighbours.
+    """
+    sent = {
+        number: ping.received_at[number] - ms / 1000
+        for number, ms in ping.replies_ms.items()
+        if number in ping.received_at
+    }
+    if not sent:
+        return []  # nobody knows when
+    known = sorted(sent)
+    times: dict[int, float] = {}
+    for number in range(1, min(known[0], ping.transmitted)):
+        times[number] = sent[known[0]] - (known[0] - number) * interval_s
+    for before, after in pairwise(known):
+        step = (sent[after] - sent[before]) / (after - before)
+        for number in range(before, after):
+            times[number] = sent[before] + (number - before) * step
+    for number in range(known[-1], max(known[-1], ping.transmitted) + 1):
+        times[number] = sent[known[-1]] + (number - known[-1]) * interval_s
+    return [Echo(times[n], ping.replies_ms.get(n)) for n in sorted(times) if n > 1]
+
+
+def _sent_between(echoes: Sequence[Echo], since: float, until: float) -> list[Echo]:
+    return [echo for echo in echoes if since <= echo.sent < until]
+
+
+def _measurement(
+    trial: Trial, metric: str, echoes: Sequence[Echo], detail: Mapping[str, Any]
+) -> Measurement:
+    samples = [echo.ms for echo in echoes if echo.ms is not None]
+    if not samples:
+        return trial.failure(metric, "ms", f"none of {len(echoes)} echoes was answered", **detail)
+    return trial.measurement(
+        metric,
+        "ms",
+        samples,
+        failed_samples=len(echoes) - len(samples),
+        detail={
+            **detail,
+            "p90_ms": stats.percentile(samples, 90),
+            "p99_ms": stats.percentile(samples, 99),
+        },
+    )
+
+
+def _loaded(
+    trial: Trial,
+    echoes: Sequence[Echo],
+    load: Load | XlabError,
+    idle: Measurement,
+    detail: Mapping[str, Any],
+) -> Measurement:
+    start = echoes[0].sent
+    series = [
+        [round(echo.sent - start, 4), None if echo.ms is None else round(echo.ms, 4)]
+        for echo in echoes
+    ]
+    course_of = {**detail, "series_columns": ["seconds", "ms"], "series": series}
+    if isinstance(load, XlabError):
+        return trial.failure("loaded_rtt_ms", "ms", str(load), **course_of)
+    return _measurement(
+        trial,
+        "loaded_rtt_ms",
+        _sent_between(echoes, load.since, load.until),
+        {
+            **course_of,
+            **load.detail,
+            "idle_median_ms": idle.median,
+            "load_since_s": round(load.since - start, 4),
+            "load_until_s": round(load.until - start, 4),
+            "load_forward_bits_per_second": load.forward_bits_per_second,
+            "load_backward_bits_per_second": load.backward_bits_per_second,
+        },
+    )
+
+
+# -- the load --------------------------------------------------------------------------------------
+
+
+def _load(trial: Trial, round_trip_s: float) -> Load:
+    """Fill the path both ways for a while; XlabError if in either direction nothing arrives."""
+    pair, seconds, streams = trial.pair, trial.plan.loaded_s, trial.plan.parallel_streams
+    set_up_s = SET_UP_ROUND_TRIPS * round_trip_s
+    argv = [
+        "iperf3", "-4", "-c", str(pair.target.address), "--bidir", "-P", str(streams), "--json",
+        "-i", f"{INTERVAL_S:g}", "-t", str(ceil(seconds)),
+        "--connect-timeout", str(round(1000 * (PATIENCE_S + set_up_s))),
+    ]  # fmt: skip
+    with pair.target.start(
+        ["iperf3", "-4", "-s", "-1", "--json", "-i", f"{INTERVAL_S:g}"]
+    ) as server:
+        until_listening(server, IPERF_PORT)
+        with pair.source.start(argv) as client:
+            _await_streams(client, server, 2 * streams, set_up_s)
+            omit_s = omitted_s(seconds, round_trip_s)
+            since = time.time() + omit_s
+            let_end(client, after_s=ceil(seconds) + set_up_s + TARDINESS_S)
+            until = min(time.time(), since - omit_s + seconds)
+        let_end(server, after_s=set_up_s + (0.5 if client.poll() else TARDINESS_S))
+        trial.keep("load-client.json", client.stdout())
+        trial.keep("load-server.json", server.stdout())
+        if not client.stdout().strip():
+            raise XlabError(f"iperf3 client: {client.stderr_tail().strip() or 'no output'}")
+    forward, backward = parse_bidirectional(client.stdout(), server.stdout())
+    for direction, rate in ((pair.direction, forward), ("the way back", backward)):
+        if not rate:
+            raise XlabError(f"no load: streams were set up, but no data arrived ({direction})")
+    return Load(
+        since,
+        until,
+        forward,
+        backward,
+        {"load_command": command_line(argv), "load_streams_each_way": streams},
+    )
+
+
+def _await_streams(client: Process, server: Process, number: int, set_up_s: float) -> None:
+    """Until all streams and the connection that controls them stand, or the client has given up."""
+    wait_until(
+        lambda: (
+            client.poll() is not None or connections(_tcp_table(server), IPERF_PORT) >= number + 1
+        ),
+        timeout_s=TARDINESS_S + PATIENCE_S + 2 * set_up_s,
+        awaited=f"{number} streams of iperf3",
+    )
+
+
+def _tcp_table(server: Process) -> str:
+    try:
+        return Path(f"/proc/{server.pid}/net/tcp").read_text(encoding="ascii")
+    except OSError:  # it has ended
+        return ""
+
+
+# -- ping ------------------------------------------------------------------------------------------
+
+
+def _require_running(ping: Process) -> None:
+    if ping.poll() is not None:
+        said = (ping.stderr_tail() or ping.stdout()).strip()
+        raise XlabError(f"ping ended: {said[:300] or 'without a word'}")
+
+
+def _await_late_replies(ping: Process) -> None:
+    """Until an echo sent from now on is answered: whatever is still to come has come then.
+
+    An echo may wait for a second in a full queue and is not lost for that.
+    """
+    now = time.time()
+
+    def answered() -> bool:
+        latest = parse_ping(ping.stdout()[-1000:] + "\n1 packets transmitted, 1 received,")
+        return any(at - latest.replies_ms[n] / 1000 > now for n, at in latest.received_at.items())
+
+    try:
+        wait_until(answered, timeout_s=PATIENCE_S, awaited="a reply")
+    except DeadlineError:
+        pass  # what has not come within two seconds is lost
