@@ -36,7 +36,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from xlab import syscalls
+from xlab import netlink, syscalls
 from xlab.clock import Deadline
 from xlab.errors import NetlinkError
 from xlab.netlink import Rtnl
@@ -223,20 +223,13 @@ def generic_netlink_families() -> frozenset[str]:
         channel.settimeout(1.0)
         channel.send(struct.pack("=IHHIIBBH", 20, ctrl, request | dump, 1, 0, getfamily, 1, 0))
         while True:
-            answer = channel.recv(65536)
-            offset = 0
-            while offset + 16 <= len(answer):
-                length, kind = struct.unpack_from("=IH", answer, offset)
+            for kind, _, _, message in netlink.messages_in(channel.recv(65536)):
                 if kind in (done, error):
                     return frozenset(families)
-                # nlmsghdr (16 bytes), genlmsghdr (4), then attributes aligned to 4 bytes.
-                position, end = offset + 20, offset + length
-                while position + 4 <= end:
-                    size, attribute = struct.unpack_from("=HH", answer, position)
-                    if attribute & 0x3FFF == attr_name:
-                        families.add(answer[position + 4 : position + size].rstrip(b"\0").decode())
-                    position += max(4, (size + 3) & ~3)
-                offset += (length + 3) & ~3
+                # Behind nlmsghdr (16 bytes) and genlmsghdr (4).
+                name = netlink.attributes_in(message[20:]).get(attr_name)
+                if name is not None:
+                    families.add(name.rstrip(b"\0").decode(errors="replace"))
 
 
 # -- facts -----------------------------------------------------------------------------------------
@@ -625,6 +618,12 @@ TOOLS: tuple[Tool, ...] = (
 )
 
 _VERSION_LIMIT_S = 3.0
+
+
+def remedy(program: str) -> str:
+    """The line to paste where a program is missing; empty for one that is none of ours."""
+    packages = {tool.name: tool.package for tool in TOOLS}
+    return f"sudo apt-get install {packages[program]}" if program in packages else ""
 
 
 def locate(name: str) -> str | None:

@@ -118,17 +118,15 @@ class Rtnl:
         self._socket.send(header + body)
         found: list[tuple[int, int, bytes]] = []
         while True:
-            answer = self._socket.recv(1 << 18)
-            offset = 0
-            while offset < len(answer):
-                length, kind, _, _, _ = struct.unpack_from("=IHHII", answer, offset)
+            for kind, _, _, message in messages_in(self._socket.recv(1 << 18)):
                 if kind in (_NLMSG_DONE, _NLMSG_ERROR):
                     return found
-                index, state = struct.unpack_from("=4xiH", answer, offset + 16)
-                attributes = _attributes(answer[offset + 28 : offset + length])
-                if _NDA_DST in attributes:
-                    found.append((index, state, attributes[_NDA_DST]))
-                offset += (length + 3) & ~3
+                if len(message) < 28:
+                    continue
+                index, state = struct.unpack_from("=4xiH", message, 16)
+                address = attributes_in(message[28:]).get(_NDA_DST, b"")
+                if len(address) == 4:
+                    found.append((index, state, address))
 
     @contextmanager
     def batch(self) -> Iterator[Batch]:
@@ -157,22 +155,16 @@ class Rtnl:
         self._socket.send(buffer)
         failure: NetlinkError | None = None
         while True:
-            answer = self._socket.recv(65536)
-            offset = 0
-            while offset < len(answer):
-                length, kind, flags, sequence, _ = struct.unpack_from("=IHHII", answer, offset)
-                if kind == _NLMSG_ERROR and sequence >= first:
-                    code = -struct.unpack_from("=i", answer, offset + 16)[0]
-                    if code and failure is None:
-                        reason = _extended_reason(answer[offset : offset + length], flags)
-                        failure = NetlinkError(
-                            messages[sequence - first][3], code, reason or os.strerror(code)
-                        )
-                    if sequence == self._sequence:
-                        if failure:
-                            raise failure
-                        return
-                offset += (length + 3) & ~3
+            for kind, flags, sequence, message in messages_in(self._socket.recv(65536)):
+                if kind != _NLMSG_ERROR or not first <= sequence <= self._sequence:
+                    continue
+                code, reason = error_in(message, flags)
+                if code and failure is None:
+                    failure = NetlinkError(messages[sequence - first][3], code, reason)
+                if sequence == self._sequence:
+                    if failure:
+                        raise failure
+                    return
 
 
 class Batch:
@@ -418,18 +410,6 @@ def _attribute(kind: int, payload: bytes) -> bytes:
     return struct.pack("=HH", length, kind) + payload + bytes(-length % 4)
 
 
-def _attributes(data: bytes) -> dict[int, bytes]:
-    """The attributes of a message, by type."""
-    found, offset = {}, 0
-    while offset + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, offset)
-        if length < 4:
-            break
-        found[kind] = data[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-    return found
-
-
 def _u32(kind: int, value: int) -> bytes:
     return struct.pack("=HHI", 8, kind, value)
 
@@ -458,16 +438,46 @@ def _route_text(destination: IPv4Network, via: IPv4Address | None, device: str |
     return f"{destination}" + (f" via {via}" if via else "") + (f" dev {device}" if device else "")
 
 
-def _extended_reason(message: bytes, flags: int) -> str:
-    """The kernel's own sentence about the failure (extended ACK), if it sent one."""
-    if not flags & _NLM_F_ACK_TLVS:
-        return ""
-    # Behind the error number stands the header of our request, its body left out (CAP_ACK).
-    offset = 16 + 4 + 16
-    if not flags & _NLM_F_CAPPED:
-        offset = 16 + 4 + struct.unpack_from("=I", message, 20)[0]
-    text = _attributes(message[offset:]).get(_NLMSGERR_ATTR_MSG, b"")
-    return text.rstrip(b"\0").decode(errors="replace")
+# -- what the kernel answers -----------------------------------------------------------------------
+
+
+def messages_in(answer: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """(type, flags, sequence number, message with its header) of each that is there as a whole."""
+    offset = 0
+    while offset + 16 <= len(answer):
+        length, kind, flags, sequence, _ = struct.unpack_from("=IHHII", answer, offset)
+        if length < 16 or offset + length > len(answer):
+            return
+        yield kind, flags, sequence, answer[offset : offset + length]
+        offset += (length + 3) & ~3
+
+
+def attributes_in(data: bytes) -> dict[int, bytes]:
+    """The attributes of a message, by type."""
+    found, offset = {}, 0
+    while offset + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, offset)
+        if length < 4:
+            break
+        # The two highest bits say "nested" and "in network order" (linux/netlink.h).
+        found[kind & 0x3FFF] = data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
+
+
+def error_in(message: bytes, flags: int) -> tuple[int, str]:
+    """(errno, reason) of an NLMSG_ERROR: the kernel's own sentence (extended ACK) if it sent one;
+    errno 0 is an acknowledgement.
+    """
+    if len(message) < 20:
+        return errno.EIO, "the kernel's answer is cut off"
+    code = -struct.unpack_from("=i", message, 16)[0]
+    text = b""
+    if flags & _NLM_F_ACK_TLVS and len(message) >= 24:
+        # Behind the error number stands the header of our request, its body left out (CAP_ACK).
+        length = 16 if flags & _NLM_F_CAPPED else struct.unpack_from("=I", message, 20)[0]
+        text = attributes_in(message[20 + length :]).get(_NLMSGERR_ATTR_MSG, b"")
+    return code, text.rstrip(b"\0").decode(errors="replace") or os.strerror(code)
 
 
 #: The errors callers tell apart.

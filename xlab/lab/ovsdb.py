@@ -16,6 +16,8 @@ from xlab.clock import Deadline
 from xlab.errors import XlabError
 
 _DATABASE = "Open_vSwitch"
+#: Answers here are a few hundred bytes; the whole database of a lab's host is a hundredth of this.
+_LONGEST_ANSWER_BYTES = 4 << 20
 
 
 class OvsdbError(XlabError):
@@ -46,6 +48,8 @@ class Database:
         """Run operations atomically; returns their results; OvsdbError if one of them failed."""
         results = self._call("transact", [_DATABASE, *operations])
         for result in results:
+            if result is not None and not isinstance(result, dict):
+                raise OvsdbError(f"ovsdb-server gave no result but {repr(result)[:80]}")
             if result and result.get("error"):
                 raise OvsdbError(f"OVSDB: {result['error']}: {result.get('details', '')}")
         return results
@@ -65,15 +69,14 @@ class Database:
             },
             {"op": "select", "table": _DATABASE, "where": [], "columns": ["next_cfg"]},
         )
-        wanted = results[len(operations) + 1]["rows"][0]["next_cfg"]
+        wanted = _counter(results, len(operations) + 1, "next_cfg")
         deadline = Deadline(self._timeout_s)
         # "wait" with "==" could miss the value when another commit follows at once: cur_cfg may
         # jump past it.  So the current value is asked for until it is high enough.
         pause_s = 0.0005
         while True:
             select = {"op": "select", "table": _DATABASE, "where": [], "columns": ["cur_cfg"]}
-            (result,) = self.transact(select)
-            if result["rows"][0]["cur_cfg"] >= wanted:
+            if _counter(self.transact(select), 0, "cur_cfg") >= wanted:
                 return results[: len(operations)]
             if not self._alive():
                 raise OvsdbError("ovs-vswitchd ended before it applied the configuration")
@@ -94,12 +97,16 @@ class Database:
             while True:
                 answer = self._receive(deadline)
                 if answer.get("method") == "echo":  # the server's keep-alive, RFC 7047 4.1.11
-                    reply = {"result": answer["params"], "error": None, "id": answer["id"]}
+                    reply = {
+                        "result": answer.get("params"), "error": None, "id": answer.get("id")
+                    }  # fmt: skip
                     self._socket.sendall(json.dumps(reply).encode())
                 elif answer.get("id") == self._id:
                     if answer.get("error"):
                         raise OvsdbError(f"OVSDB: {answer['error']}")
-                    results: list[Any] = answer["result"]
+                    results = answer.get("result")
+                    if not isinstance(results, list):
+                        raise OvsdbError("ovsdb-server answered without results")
                     return results
         except TimeoutError:
             raise OvsdbError(f"ovsdb-server did not answer within {self._timeout_s:g} s") from None
@@ -107,22 +114,50 @@ class Database:
             raise OvsdbError(f"the connection to ovsdb-server broke: {error.strerror}") from error
 
     def _receive(self, deadline: Deadline) -> dict[str, Any]:
-        """The next JSON value of the stream; messages follow each other without a separator."""
-        decoder = json.JSONDecoder()
+        """The next message of the stream."""
         while True:
-            try:
-                text = self._buffer.decode()
-                value, end = decoder.raw_decode(text)
-                self._buffer = text[end:].encode()
-                assert isinstance(value, dict)
-                return value
-            except ValueError:
-                pass
+            found = first_message(self._buffer)
+            if found:
+                message, self._buffer = found
+                return message
+            if len(self._buffer) > _LONGEST_ANSWER_BYTES:
+                raise OvsdbError("ovsdb-server's answer has no end")
+            if deadline.passed():
+                raise TimeoutError
             self._socket.settimeout(max(0.001, deadline.left_s()))
             received = self._socket.recv(65536)
             if not received:
                 raise OvsdbError("ovsdb-server closed the connection")
             self._buffer += received
+
+
+def first_message(stream: bytes) -> tuple[dict[str, Any], bytes] | None:
+    """The first of JSON objects without a separator, and what follows it; None if it is cut off.
+
+    Raises OvsdbError for what can be no object.
+    """
+    # A character may be cut off at the end; what stands before it is never one that JSON needs.
+    text = stream.decode(errors="ignore").lstrip()
+    if text and not text.startswith("{"):
+        raise OvsdbError(f"ovsdb-server does not speak JSON-RPC: {text[:80]!r}")
+    try:
+        value, end = json.JSONDecoder().raw_decode(text)
+    except RecursionError as error:
+        raise OvsdbError("ovsdb-server's answer is nested too deeply") from error
+    except ValueError:
+        return None
+    return value, text[end:].encode()
+
+
+def _counter(results: Sequence[Any], place: int, column: str) -> int:
+    """A number out of the only row that a "select" found."""
+    try:
+        value = results[place]["rows"][0][column]
+    except (LookupError, TypeError):
+        value = None
+    if not isinstance(value, int):
+        raise OvsdbError(f"ovsdb-server told no {column}")
+    return value
 
 
 def insert(table: str, row: dict[str, Any], name: str) -> dict[str, Any]:
