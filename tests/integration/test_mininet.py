@@ -213,7 +213,8 @@ def test_programs_end_as_they_say_they_did() -> None:
         h1 = net["h1"]
         assert h1.pexec("sh", "-c", "echo out; echo err >&2; exit 7") == ("out\n", "err\n", 7)
         assert h1.pexec("exit 3", shell=True)[2] == 3
-        assert h1.pexec(["no-such-program"])[2] == 127
+        assert h1.pexec("/no/such/program")[2] == 127
+        assert h1.pexec("/etc/passwd")[2] == 126
         with h1.popen("sleep 1000") as sleeper:
             assert sleeper.poll() is None
             with pytest.raises(subprocess.TimeoutExpired):
@@ -312,10 +313,11 @@ def test_nat_hides_a_subnet() -> None:
     topo.addLink(topo.addHost("h1", ip="192.168.1.9/24", defaultRoute="via 192.168.1.1"), inner)
     with xlab.mininet.network(topo) as net:
         h0, h1 = net.get("h0", "h1")
-        with h0.popen("tcpdump -n -l -c1 -i h0-eth0 icmp", shell=True) as capture:
-            line = ""
-            while "listening" not in line:
+        with h0.popen("tcpdump -Z root -n -l -c1 -i h0-eth0 icmp") as capture:
+            line = "-"
+            while line and "listening" not in line:
                 line = capture.stderr.readline().decode()
+            assert line
             assert h1.pexec("ping", "-c1", h0.IP())[2] == 0
             assert f"{net['nat1'].IP()} > {h0.IP()}" in capture.communicate(timeout=10)[0].decode()
         assert h0.pexec("ping", "-c1", "-W1", "192.168.1.9")[2] != 0
@@ -351,7 +353,8 @@ def test_what_cannot_be_is_refused_and_says_why() -> None:
     from functools import partial
 
     from xlab.mininet.net import Mininet
-    from xlab.mininet.node import CPULimitedHost, RemoteController
+    from xlab.mininet.node import CPULimitedHost
+    from xlab.mininet.switch import RemoteController
 
     for options, why in (
         ({"controller": RemoteController}, "learning bridges"),
@@ -418,7 +421,7 @@ def test_stp_of_the_kernel_where_it_is_asked_for() -> None:
     """It opens its ports after some 4 s; here it is shown that it runs, and they are closed."""
     from functools import partial
 
-    from xlab.mininet.node import LinuxBridge
+    from xlab.mininet.switch import LinuxBridge
 
     with xlab.mininet.network(torus(), switch=partial(LinuxBridge, stp=True)) as net:
         s1 = net["s1x1"]

@@ -108,14 +108,14 @@ replaced.install()
 import mininet.net, mininet.topolib, mininet.nodelib, mininet.node
 from mininet.net import Mininet
 from mininet.node import OVSKernelSwitch, Host
-import xlab.mininet.net, xlab.mininet.node
+import xlab.mininet.net, xlab.mininet.node, xlab.mininet.switch
 assert Mininet is mininet.net.Mininet is xlab.mininet.net.Mininet
 assert issubclass(Mininet, theirs) and original.net.Mininet is theirs
 assert Host is xlab.mininet.node.Host and issubclass(Host, original.node.Host)
 assert mininet.net.CLI is xlab.mininet.cli.CLI
 assert mininet.topolib.TreeNet.__globals__["Mininet"] is Mininet
-assert mininet.nodelib.LinuxBridge is xlab.mininet.node.LinuxBridge
-assert mininet.node.findController() is xlab.mininet.node.Controller
+assert mininet.nodelib.LinuxBridge is xlab.mininet.switch.LinuxBridge
+assert mininet.node.findController() is xlab.mininet.switch.Controller
 """
 
 

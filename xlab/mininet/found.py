@@ -10,7 +10,8 @@ from xlab.lab.underlay import GATEWAY, Link
 from xlab.mininet import machine as machines
 from xlab.mininet.link import FoundLink
 from xlab.mininet.net import Mininet
-from xlab.mininet.node import Host, Switch
+from xlab.mininet.node import Host
+from xlab.mininet.switch import Switch
 
 
 class FoundSwitch(Switch):

@@ -1,7 +1,12 @@
-"""Moving a program into a sandbox while it runs."""
+"""Moving a program into a sandbox while it runs.
+
+A Mininet script may start another, and the two share the "root" as they do on a machine: a program
+that one inside has started stays where it is.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -10,6 +15,10 @@ from typing import NoReturn
 
 from xlab import controller, namespaces, processes, sandbox
 from xlab.errors import XlabError
+
+#: In the environment of what runs inside: "rootless net:[4026532334]", the kind of the sandbox and
+#: its network namespace.  A mark that has strayed names another than its finder's: no matter.
+_MARK = "XLAB_INSIDE"
 
 
 def enter(*, keep: Sequence[Path] = ()) -> None:
@@ -24,6 +33,11 @@ def enter(*, keep: Sequence[Path] = ()) -> None:
     """
     if namespaces.inside():
         return
+    kind, _, network = os.environ.get(_MARK, "").partition(" ")
+    if network and network == _own_network():
+        sandbox.settle(rootless=kind == "rootless")
+        processes.reap_only_own()
+        return
     if threading.active_count() > 1:
         others = [t.name for t in threading.enumerate() if t is not threading.current_thread()]
         raise XlabError(
@@ -35,6 +49,11 @@ def enter(*, keep: Sequence[Path] = ()) -> None:
     visible = [*keep, Path.cwd()]
     sandbox.join(sandbox.launch(_serve, keep=visible), visible)
     processes.reap_only_own()
+    os.environ[_MARK] = f"{sandbox.kind()} {_own_network()}"
+
+
+def _own_network() -> str:
+    return str(Path("/proc/self/ns/net").readlink())
 
 
 def _serve(channel: object, listener: object) -> NoReturn:

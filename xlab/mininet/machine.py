@@ -46,6 +46,7 @@ class Root(Node):
     def boot(self) -> None:
         self._settings = sysctls.open_folder()
         self.namespaces = namespaces.home()
+        self._is_on = True
         with self.entered():
             self._write_settings()
             self.rtnl = Rtnl()
@@ -145,7 +146,7 @@ def popen_class() -> type[subprocess.Popen[Any]]:
 def start(node: Node, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
     """A program in a node, with `subprocess.Popen`'s options, in a session of its own.
 
-    One that does not exist ends with status 127 and says so, as in a shell.
+    One that cannot be started ends with status 127 or 126 and says so, as in a shell.
     """
     options.setdefault("cwd", Path.cwd())
     options.setdefault("env", environment())
@@ -155,7 +156,8 @@ def start(node: Node, argv: Sequence[str], **options: Any) -> subprocess.Popen[A
         with namespaces.entered(node.inhabited()):
             try:
                 return popen_class()(argv, **options)
-            except FileNotFoundError:
+            except OSError:
+                # No such program, or none that may be executed; or the folder is not seen here.
                 folder = options["cwd"] if Path(options["cwd"]).is_dir() else "/"
                 return popen_class()(["env", "--", *argv], **{**options, "cwd": folder})
 

@@ -7,8 +7,9 @@ runs without a shell, and what it takes down goes at once.
 from __future__ import annotations
 
 import errno
-import itertools
+import json
 import socket
+import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address
@@ -23,17 +24,22 @@ from xlab.lab.docker import Container
 from xlab.mininet import echo
 from xlab.mininet import machine as machines
 from xlab.mininet.cli import CLI
-from xlab.mininet.link import FoundLink, Intf, Link, together
-from xlab.mininet.node import NAT, Host, Node, OVSKernelSwitch, default_controller
+from xlab.mininet.intf import Intf
+from xlab.mininet.link import FoundLink, Link, numbers_of_our_own, together
+from xlab.mininet.node import NAT, Host, Node
 from xlab.mininet.original import log
 from xlab.mininet.original import net as original
+from xlab.mininet.switch import OVSKernelSwitch, default_controller
 from xlab.netlink import NO_SUCH_DEVICE
 from xlab.probes.parse import listens, parse_iperf
 
 # Or it would ask for root, and try to set limits of the machine.
 original.Mininet.inited = True
 
-_groups = itertools.count(1)
+_groups = numbers_of_our_own()
+
+#: How late iperf3 may be on a busy machine.
+_PATIENCE_S = 30.0
 
 #: Between two connection attempts to a server that does not listen yet.
 _RETRY_AFTER_S = 0.02
@@ -302,10 +308,13 @@ class Mininet(original.Mininet):
         with server.popen("iperf3", "-4", "-J", "-s", "-1", "-p", str(port)) as listener:
             try:
                 _await_listener(listener.pid, server.name, port)
-                sent, complaint, _ = client.pexec(argv)
-                if "\n" not in sent:
-                    raise XlabError(f"{client.name}: iperf3: {complaint or sent}")
-                received = listener.communicate(timeout=10)[0].decode()
+                sent, complaint, status = client.pexec(argv)
+                if status:
+                    # The server would wait for another client.
+                    raise XlabError(f"{client.name}: iperf3: {_reason(sent) or complaint}")
+                received = listener.communicate(timeout=_PATIENCE_S)[0].decode()
+            except subprocess.TimeoutExpired:
+                raise XlabError(f"{server.name}: iperf3 -s did not end with its client") from None
             finally:
                 listener.kill()
         told = parse_iperf(sent, received)
@@ -318,15 +327,36 @@ class Mininet(original.Mininet):
         return result
 
 
+def clean_up() -> None:
+    """Mininet's cleanup: take away what a program that died has left in the "root".
+
+    Its processes have ended with their terminals; the rest ends with the sandbox.
+    """
+    root = machines.root()
+    for name in root.interfaces():
+        # The other end of a veth may have gone with an earlier one.
+        if name != "lo" and root.rtnl.has(name):
+            with root.rtnl.batch() as batch:
+                batch.delete_link(name)
+
+
 class MininetWithControlNet(Mininet):
     """Mininet's name for a network with switches in namespaces of their own."""
+
+
+def _reason(output: str) -> str:
+    """What iperf3 -J gives as its error; "" if it says nothing of the kind."""
+    try:
+        return str(json.loads(output).get("error", ""))
+    except (ValueError, AttributeError):
+        return ""
 
 
 def _await_listener(pid: int, node: str, port: int) -> None:
     table = Path(f"/proc/{pid}/net/tcp")
     processes.wait_until(
         lambda: listens(table.read_text(), port),
-        timeout_s=5.0,
+        timeout_s=_PATIENCE_S,
         awaited=f"iperf3 to listen on {node}, port {port}",
     )
 

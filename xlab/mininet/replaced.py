@@ -11,7 +11,7 @@ import sys
 import types
 from typing import Any
 
-from xlab.mininet import cli, link, net, node, original
+from xlab.mininet import cli, intf, link, net, node, original, switch
 from xlab.mininet import machine as machines
 
 #: By module; all else in it stays as it is.
@@ -20,26 +20,26 @@ _OURS: dict[str, dict[str, Any]] = {
         "Node": node.Node,
         "Host": node.Host,
         "CPULimitedHost": node.CPULimitedHost,
-        "Switch": node.Switch,
-        "UserSwitch": node.UserSwitch,
-        "OVSSwitch": node.OVSSwitch,
-        "OVSKernelSwitch": node.OVSKernelSwitch,
-        "OVSBridge": node.OVSBridge,
-        "IVSSwitch": node.IVSSwitch,
-        "Controller": node.Controller,
-        "OVSController": node.OVSController,
-        "RemoteController": node.RemoteController,
-        "NOX": node.NOX,
-        "Ryu": node.Ryu,
-        "DefaultControllers": (node.Controller, node.OVSController),
-        "DefaultController": node.default_controller,
-        "findController": lambda *_, **__: node.Controller,
+        "Switch": switch.Switch,
+        "UserSwitch": switch.UserSwitch,
+        "OVSSwitch": switch.OVSSwitch,
+        "OVSKernelSwitch": switch.OVSKernelSwitch,
+        "OVSBridge": switch.OVSBridge,
+        "IVSSwitch": switch.IVSSwitch,
+        "Controller": switch.Controller,
+        "OVSController": switch.OVSController,
+        "RemoteController": switch.RemoteController,
+        "NOX": switch.NOX,
+        "Ryu": switch.Ryu,
+        "DefaultControllers": (switch.Controller, switch.OVSController),
+        "DefaultController": switch.default_controller,
+        "findController": lambda *_, **__: switch.Controller,
     },
-    "nodelib": {"LinuxBridge": node.LinuxBridge, "NAT": node.NAT},
+    "nodelib": {"LinuxBridge": switch.LinuxBridge, "NAT": node.NAT},
     "link": {
-        "Intf": link.Intf,
-        "TCIntf": link.TCIntf,
-        "OVSIntf": link.OVSIntf,
+        "Intf": intf.Intf,
+        "TCIntf": intf.TCIntf,
+        "OVSIntf": intf.OVSIntf,
         "Link": link.Link,
         "OVSLink": link.OVSLink,
         "TCLink": link.TCLink,
@@ -56,8 +56,7 @@ _OURS: dict[str, dict[str, Any]] = {
         "mountCgroups": lambda: None,
         "makeIntfPair": link.make_pair,
     },
-    # What a lab leaves behind ends with its sandbox.
-    "clean": {"cleanup": lambda *_: None, "killprocs": lambda *_: None},
+    "clean": {"cleanup": net.clean_up, "killprocs": lambda *_: None},
     "topolib": {},
     "term": {},
 }
