@@ -7,7 +7,8 @@ One JSON object a line, both ways, over a stream socket:
     < {"result": ...}  or  {"error": {"type", "message", "exit_status", "traceback"}}
 
 The main thread only accepts, reaps and watches; each connection has a thread in which its requests
-run one after the other.  Attached or detached, it is the same loop.
+run one after the other.  Attached or detached, it is the same loop: a lab is attached to the
+connection it was launched with, and ends with it, until "stay" is asked there.
 """
 
 from __future__ import annotations
@@ -19,14 +20,29 @@ import signal
 import socket
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from xlab import errors, processes
+from xlab import errors, names, processes
 from xlab.errors import SandboxError, XlabError
+
+#: Of one line that asks for something.
+_LONGEST_REQUEST_BYTES = 16 << 20
 
 Emit = Callable[[Mapping[str, Any]], None]
 Handler = Callable[[Mapping[str, Any], Emit], Any]
+
+#: Descriptors that come with one answer, at the most; the kernel's limit is 253 (SCM_MAX_FD).
+_MOST_DESCRIPTORS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class WithDescriptors:
+    """A handler's result with open files, of which the caller gets copies; ours are then closed."""
+
+    result: Any
+    descriptors: Sequence[int]
 
 
 def serve(
@@ -34,7 +50,10 @@ def serve(
     channel: socket.socket | None,
     listener: socket.socket | None,
 ) -> NoReturn:
-    """Answer requests until "down" is asked or, attached, the channel closes; then end the lab."""
+    """Answer requests until "down" is asked or the channel it is attached to closes; then end.
+
+    Who connects to the listener must be of our own user: an abstract socket has no permissions.
+    """
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -51,7 +70,10 @@ def serve(
                 processes.reap()
             elif listener:
                 connection, _ = listener.accept()
-                _start_connection(handlers, connection, attached=False)
+                if names.is_ours(connection):
+                    _start_connection(handlers, connection, attached=False)
+                else:
+                    connection.close()
 
 
 class Client:
@@ -59,37 +81,75 @@ class Client:
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
-        self._file = channel.makefile("rb")
+        self._received = bytearray()
+        self._descriptors: list[int] = []
 
     def call(self, verb: str, arguments: Mapping[str, Any], watch: Emit = lambda _: None) -> Any:
         """Ask and wait, passing events to `watch`; raises the error the controller met."""
+        result, descriptors = self.call_for_descriptors(verb, arguments, watch)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return result
+
+    def call_for_descriptors(
+        self, verb: str, arguments: Mapping[str, Any], watch: Emit = lambda _: None
+    ) -> tuple[Any, list[int]]:
+        """The same with the open files that came with the result, which the caller closes."""
         request = json.dumps({"verb": verb, "arguments": arguments}).encode() + b"\n"
         try:
             self._channel.sendall(request)
         except OSError as error:
-            raise SandboxError(f"the lab's controller is gone ({error.strerror})") from error
+            raise _gone(error) from error
         while True:
-            answer = self._receive()
+            answer = _answer(self._receive_line())
             if "event" in answer:
                 watch(answer["event"])
             elif "error" in answer:
                 raise _rebuilt(answer["error"])
             else:
-                return answer.get("result")
+                descriptors, self._descriptors = self._descriptors, []
+                return answer.get("result"), descriptors
 
-    def _receive(self) -> dict[str, Any]:
-        try:
-            line = self._file.readline()
-        except OSError as error:
-            raise SandboxError(f"the lab's controller is gone ({error.strerror})") from error
-        if not line:
-            raise SandboxError("the lab's controller is gone")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+    def _receive_line(self) -> bytes:
+        looked_at = 0
+        while (end := self._received.find(b"\n", looked_at)) < 0:
+            looked_at = len(self._received)
+            try:
+                data, descriptors, _, _ = socket.recv_fds(self._channel, 1 << 16, _MOST_DESCRIPTORS)
+            except OSError as error:
+                raise _gone(error) from error
+            if not data:
+                raise SandboxError("the lab's controller is gone")
+            self._received += data
+            self._descriptors += descriptors
+            for descriptor in descriptors:
+                # recv_fds() takes flags and does nothing with them.
+                os.set_inheritable(descriptor, False)
+        line = bytes(self._received[:end])
+        del self._received[: end + 1]
+        return line
 
     def close(self) -> None:
-        self._file.close()
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors = []
         self._channel.close()
+
+
+def _answer(line: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(line)
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        raise SandboxError(f"the lab's controller says what nobody understands: {line[:60]!r}")
+    return answer
+
+
+def _gone(error: OSError) -> SandboxError:
+    if isinstance(error, TimeoutError):
+        return SandboxError("the lab's controller does not answer")
+    return SandboxError(f"the lab's controller is gone ({error.strerror})")
 
 
 def _start_connection(
@@ -103,31 +163,61 @@ def _start_connection(
 def _converse(handlers: Mapping[str, Handler], connection: socket.socket, attached: bool) -> None:
     writing = threading.Lock()
 
-    def send(message: Mapping[str, Any]) -> None:
+    def send(message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
         data = json.dumps(message, default=str).encode() + b"\n"
         with writing:
-            connection.sendall(data)
+            if descriptors:
+                data = data[socket.send_fds(connection, [data], descriptors) :]
+            # Sending nothing is an error, too, once the peer has what it wants and hangs up.
+            if data:
+                connection.sendall(data)
+
+    def emit(event: Mapping[str, Any]) -> None:
+        try:
+            send({"event": event})
+        except OSError:
+            # Nobody is left to tell; in a lab that stays, what has been begun is brought to an end.
+            if attached:
+                raise
 
     try:
-        for line in connection.makefile("rb"):
-            request = json.loads(line)
-            verb = str(request["verb"])
-            if verb == "down":
-                send({"result": None})
-                os._exit(0)
-            try:
-                handler = handlers[verb]
-                result = handler(request["arguments"], lambda event: send({"event": event}))
-            except Exception as error:  # noqa: BLE001 - the caller gets it, whatever it is
-                send({"error": _described(error)})
-            else:
-                send({"result": result})
-    except (OSError, ValueError, KeyError):
+        with connection.makefile("rb") as lines:
+            while line := lines.readline(_LONGEST_REQUEST_BYTES):
+                request = json.loads(line)
+                verb = request.get("verb") if isinstance(request, dict) else None
+                if verb == "down":
+                    attached = True
+                    # By this the caller sees when the last process has ended.
+                    send({"result": None}, [os.pidfd_open(os.getpid())])
+                    break
+                if verb == "stay":
+                    attached = False
+                try:
+                    result = None if verb == "stay" else _perform(handlers, request, emit)
+                except Exception as error:  # noqa: BLE001 - the caller gets it, whatever it is
+                    send({"error": _described(error)})
+                    continue
+                if isinstance(result, WithDescriptors):
+                    send({"result": result.result}, result.descriptors)
+                    for descriptor in result.descriptors:
+                        os.close(descriptor)
+                else:
+                    send({"result": result})
+    except (OSError, ValueError, RecursionError):
         pass  # the peer hung up or does not speak our language; the lab goes on
     finally:
         if attached:
             os._exit(0)
         connection.close()
+
+
+def _perform(handlers: Mapping[str, Handler], request: object, emit: Emit) -> Any:
+    match request:
+        case {"verb": str(verb), "arguments": dict(arguments)}:
+            if verb not in handlers:
+                raise SandboxError(f"the controller does not know how to {verb[:40]!r}")
+            return handlers[verb](arguments, emit)
+    raise SandboxError("a request has a verb and arguments")
 
 
 def _described(error: Exception) -> dict[str, Any]:
@@ -141,16 +231,19 @@ def _described(error: Exception) -> dict[str, Any]:
     }
 
 
-def _rebuilt(described: Mapping[str, Any]) -> XlabError:
+def _rebuilt(described: object) -> XlabError:
     """The error as the caller would have met it; the far traceback is added as a note."""
-    kind = getattr(errors, str(described["type"]), None)
-    message = str(described["message"])
+    fields = described if isinstance(described, dict) else {"message": described}
+    type_name = str(fields.get("type", ""))
+    message = str(fields.get("message", "")) or "an error without words"
+    kind = getattr(errors, type_name, None)
     if not (isinstance(kind, type) and issubclass(kind, XlabError)):
-        kind, message = SandboxError, f"{described['type']}: {message}"
+        kind, message = SandboxError, f"{type_name}: {message}"
     error = kind.__new__(kind)
     Exception.__init__(error, message)
-    error.exit_status = int(described["exit_status"])
+    status = fields.get("exit_status")
+    error.exit_status = status if isinstance(status, int) else 1
     if isinstance(error, errors.CapabilityError):
-        error.missing, error.remedy = str(described["missing"]), str(described["remedy"])
-    error.add_note(str(described["traceback"]))
+        error.missing, error.remedy = (str(fields.get(key, "")) for key in ("missing", "remedy"))
+    error.add_note(str(fields.get("traceback", "")))
     return error

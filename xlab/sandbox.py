@@ -7,24 +7,27 @@
 Everything of a lab is a descendant of pid 1 or a namespace only it refers to, so the death of pid 1
 is the end of the lab: the kernel kills what is left in the PID namespace and frees the rest.
 Attached, pid 1 asks the kernel to be killed with its caller (PR_SET_PDEATHSIG); detached, it lives
-on and is found by an abstract socket, a name that vanishes with it.
+on and is found by its name (names.py).
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from xlab import namespaces, syscalls
-from xlab.errors import CapabilityError, SandboxError, UsageError
+from xlab import names, namespaces, syscalls
+from xlab.errors import CapabilityError, SandboxError
 from xlab.netlink import Rtnl
 
 _NEW_NAMESPACES = (
@@ -43,20 +46,27 @@ _DROPPED_CAPABILITIES = (16, 17, 22, 25, 34, 33)
 _GUARDED = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
 
 #: pid 1 gets the caller's descriptor table; all but these are replaced by /dev/null.
-_STDERR = 2
+_STDOUT, _STDERR = 1, 2
 
-Serve = Callable[["socket.socket | None", "socket.socket | None"], NoReturn]
+#: How long the kernel may take to end all processes of a lab.
+_END_S = 60.0
+
+Serve = Callable[["socket.socket", "socket.socket | None"], NoReturn]
 
 
 class Sandbox:
     """A running sandbox as its launcher sees it."""
 
-    def __init__(self, pid: int, channel: socket.socket | None, started_s: float) -> None:
+    def __init__(
+        self, pid: int, channel: socket.socket, started_s: float, *, handle: int | None = None
+    ) -> None:
+        """`handle` refers to a pid 1 that is not our child (pidfd_open(2))."""
         #: Pid 1's number outside.
         self.pid = pid
         self.channel = channel
         #: How long it took to start, in seconds.
         self.started_s = started_s
+        self._handle = handle
         self._gone = False
 
     def close(self) -> float:
@@ -64,20 +74,45 @@ class Sandbox:
         begun = time.monotonic()
         if not self._gone:
             self._gone = True
-            if self.channel:
-                self.channel.close()
-            try:
-                os.kill(self.pid, signal.SIGKILL)
-                os.waitpid(self.pid, 0)
-            except (ProcessLookupError, ChildProcessError):
-                pass
+            self.channel.close()
+            if self._handle is not None:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+                await_end(self._handle)
+            else:
+                try:
+                    os.kill(self.pid, signal.SIGKILL)
+                    os.waitpid(self.pid, 0)
+                except (ProcessLookupError, ChildProcessError):
+                    pass
         return time.monotonic() - begun
+
+    def leave(self) -> None:
+        """Let go of a detached one, which goes on."""
+        self._gone = True
+        self.channel.close()
+        if self._handle is not None:
+            os.close(self._handle)
 
     def __enter__(self) -> Sandbox:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def await_end(handle: int) -> None:
+    """Wait for the end of the process that a descriptor of pidfd_open(2) refers to; closes it.
+
+    A sandbox's pid 1 ends after all its processes (zap_pid_ns_processes, pid_namespaces(7)).
+    """
+    try:
+        poller = select.poll()
+        poller.register(handle, select.POLLIN)
+        if not poller.poll(_END_S * 1e3):
+            raise SandboxError(f"the lab has not ended within {_END_S:g} s")
+    finally:
+        os.close(handle)
 
 
 def kind() -> Literal["rootless", "root"]:
@@ -101,16 +136,16 @@ def launch(
 ) -> Sandbox:
     """Start a sandbox whose pid 1 runs `serve(channel, listener)`; returns when that is ready.
 
-    Attached by default: `channel` is a stream socket to us, `listener` is None, and pid 1 dies
-    with the calling process.  With a `name` it is detached: `channel` is None, `listener` listens
-    on the abstract address `address_of(name)`, and pid 1 outlives us.  `keep` are folders under
+    `channel` is a stream socket to us.  Attached by default: `listener` is None, and pid 1 dies
+    with the calling process.  With a `name` it is detached: `listener` listens under that name, and
+    pid 1 outlives us, if it wants to when our end of the channel closes.  `keep` are folders under
     /tmp or /run that must stay visible inside.
 
     Raises UsageError if a sandbox of that name is running, CapabilityError if the kernel allows no
     such namespaces, SandboxError if anything else fails.
     """
     begun = time.monotonic()
-    listener = _listen(name) if name else None
+    listener = names.listen(name) if name else None
     ours, theirs = socket.socketpair()
     if not listener:
         # Pid 1 becomes our child when the launcher exits, so that it can ask to die with us.
@@ -136,7 +171,7 @@ def launch(
             listener.close()
         else:
             syscalls.adopt_orphans(False)
-    sandbox = Sandbox(pid, None if listener else ours, 0.0)
+    sandbox = Sandbox(pid, ours, 0.0, handle=os.pidfd_open(pid) if listener else None)
     try:
         ours.sendall(b"g")
         report = _receive_line(ours)
@@ -144,46 +179,9 @@ def launch(
             _raise(report)
     except BaseException:
         sandbox.close()
-        ours.close()
         raise
-    if listener:
-        ours.close()
     sandbox.started_s = time.monotonic() - begun
     return sandbox
-
-
-def address_of(name: str) -> str:
-    """The abstract socket address of a detached sandbox (the NUL stands for "no file")."""
-    return f"\0xlab/{os.geteuid()}/{name}"
-
-
-def connect(name: str) -> socket.socket:
-    """A stream socket to the controller of a detached sandbox; UsageError if there is none.
-
-    Anyone may bind an abstract name: the peer must run under our own uid (SO_PEERCRED).
-    """
-    channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        channel.connect(address_of(name))
-    except OSError as error:
-        channel.close()
-        raise UsageError(f"no lab named {name!r} is running") from error
-    credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    if int.from_bytes(credentials[4:8], sys.byteorder) != os.geteuid():
-        channel.close()
-        raise SandboxError(f"the socket of lab {name!r} belongs to somebody else")
-    return channel
-
-
-def _listen(name: str) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(address_of(name))
-    except OSError as error:
-        listener.close()
-        raise UsageError(f"a lab named {name!r} is already running") from error
-    listener.listen(16)
-    return listener
 
 
 def join(lab: Sandbox, keep: Sequence[Path]) -> None:
@@ -192,31 +190,40 @@ def join(lab: Sandbox, keep: Sequence[Path]) -> None:
     The calling process stays outside, waits for that one, takes the sandbox down and ends with its
     status.  `keep` is what the sandbox was launched with.  Only for a process with one thread.
     """
-    rootless, folder = os.geteuid() != 0, Path.cwd()
     opened = {
-        flag: os.open(f"/proc/{lab.pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
-        for kind, flag in _JOINED.items()
-        if rootless or flag != syscalls.CLONE_NEWUSER
+        kind: os.open(f"/proc/{lab.pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in JOINED
     }
+    go_inside(opened, keep, ended=lambda _: lab.close())
+    lab.channel.close()
+
+
+def go_inside(
+    opened: Mapping[str, int], keep: Sequence[Path], *, ended: Callable[[int], object]
+) -> None:
+    """The same with descriptors of a sandbox's namespaces, by the names in /proc/PID/ns.
+
+    `ended` is called outside with the exit status.
+    """
+    rootless, folder = os.geteuid() != 0, Path.cwd()
+    waiting = {kind: opened[kind] for kind in JOINED if rootless or kind != "user"}
     # The first two are for the one that stays outside, too.  The PID namespace holds for its
     # children only: a process keeps its number for life.
-    for flag in (syscalls.CLONE_NEWUSER, syscalls.CLONE_NEWPID):
-        if flag in opened:
-            syscalls.setns(opened[flag], flag)
-            os.close(opened.pop(flag))
+    for kind in ("user", "pid"):
+        if kind in waiting:
+            syscalls.setns(waiting.pop(kind), JOINED[kind])
     # Ctrl-C is for the one inside, which decides what comes of it.
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
     inside = os.fork()
     if inside:
         _, status = os.waitpid(inside, 0)
-        lab.close()
         code = os.waitstatus_to_exitcode(status)
-        os._exit(code if code >= 0 else 128 - code)
+        code = code if code >= 0 else 128 - code
+        ended(code)
+        os._exit(code)
     signal.signal(signal.SIGINT, interrupt)
-    if lab.channel:
-        lab.channel.close()
-    for flag, descriptor in opened.items():
-        syscalls.setns(descriptor, flag)
+    for kind, descriptor in waiting.items():
+        syscalls.setns(descriptor, JOINED[kind])
+    for descriptor in opened.values():
         os.close(descriptor)
     os.chdir(folder if folder.is_dir() else "/")
     _kept.extend(_hidden(keep))
@@ -224,7 +231,7 @@ def join(lab: Sandbox, keep: Sequence[Path]) -> None:
 
 
 #: In this order: the user namespace gives the right to the others.
-_JOINED = {
+JOINED = {
     "user": syscalls.CLONE_NEWUSER,
     "pid": syscalls.CLONE_NEWPID,
     "net": syscalls.CLONE_NEWNET,
@@ -296,6 +303,10 @@ def _first_process(
                 os._exit(1)
         os.setsid()
         _shed_descriptors(channel, listener)
+        if listener:
+            _keep_log()
+            # Or the file system it was started from could not be unmounted.
+            os.chdir("/")
         _default_signals()
         syscalls.set_process_name("xlab")
         _private_mounts(keep, rootless=rootless)
@@ -306,10 +317,7 @@ def _first_process(
             batch.set_up("lo")
         rtnl.close()
         _send(channel, ready=True)
-        if listener:
-            channel.close()
-            serve(None, listener)
-        serve(channel, None)
+        serve(channel, listener)
     except BaseException as error:  # noqa: BLE001 - the caller is told, and nothing may return
         _send(channel, error=f"{type(error).__name__}: {error}")
     finally:
@@ -337,6 +345,29 @@ def _shed_descriptors(channel: socket.socket, listener: socket.socket | None) ->
         descriptor = int(entry.name)
         if descriptor not in kept and entry.is_symlink():
             os.dup2(null, descriptor, inheritable=descriptor <= _STDERR)
+
+
+#: What pid 1 of a detached sandbox prints, in memory.
+_log: int | None = None
+_LOG_SHOWN = 1 << 16
+
+
+def _keep_log() -> None:
+    """Standard output and error go to a file in memory, which ends with the sandbox."""
+    global _log
+    _log = os.memfd_create("xlab-log", os.MFD_CLOEXEC)
+    fcntl.fcntl(_log, fcntl.F_SETFL, os.O_APPEND)
+    if not os.environ.get("XLAB_DEBUG"):
+        os.dup2(_log, _STDOUT, inheritable=True)
+        os.dup2(_log, _STDERR, inheritable=True)
+
+
+def log() -> str:
+    """The end of what pid 1 has printed; "" where that goes to whoever launched it."""
+    if _log is None:
+        return ""
+    size = os.fstat(_log).st_size
+    return os.pread(_log, _LOG_SHOWN, max(0, size - _LOG_SHOWN)).decode(errors="replace")
 
 
 def _default_signals() -> None:

@@ -18,12 +18,13 @@ from tests.support import (
     PATIENCE_S,
     all_pids,
     kill,
+    link_target,
     names_in,
     namespaces_of,
     run_in_sandbox,
     sandboxed,
 )
-from xlab import controller, sandbox
+from xlab import controller, names, sandbox
 from xlab.errors import (
     CapabilityError,
     CommandError,
@@ -199,7 +200,7 @@ def test_events_come_before_the_result() -> None:
         with closing(controller.Client(lab.channel)) as client:
             assert client.call("count", {"to": 3}, watch=heard.append) == 3
             assert client.call("count", {"to": 1}, watch=heard.append) == 1
-            with pytest.raises(SandboxError, match="KeyError"):
+            with pytest.raises(SandboxError, match="does not know how to"):
                 client.call("no such verb", {})
     assert heard == [{"number": 0}, {"number": 1}, {"number": 2}, {"number": 0}]
 
@@ -232,7 +233,10 @@ def make(name):
     from xlab.lab.node import Node
     nodes[name] = Node(name)
     return sorted(nodes)
-print(sandbox.launch(serve, name=sys.argv[1]).pid)
+lab = sandbox.launch(serve, name=sys.argv[1])
+if "--stay" in sys.argv:
+    controller.Client(lab.channel).call("stay", {})
+print(lab.pid)
 """
 
 
@@ -240,14 +244,14 @@ print(sandbox.launch(serve, name=sys.argv[1]).pid)
 def detached() -> Iterator[tuple[str, int]]:
     """The name of a lab whose launcher has ended, and its pid 1."""
     name = f"test-{uuid.uuid4()}"
-    pid = start_detached(name)
+    pid = start_detached(name, "--stay")
     yield name, pid
     kill(pid)
 
 
-def start_detached(name: str) -> int:
+def start_detached(name: str, *options: str) -> int:
     launched = subprocess.run(
-        [sys.executable, "-P", "-c", _LAUNCHER, name],
+        [sys.executable, "-P", "-c", _LAUNCHER, name, *options],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
@@ -259,7 +263,7 @@ def start_detached(name: str) -> int:
 
 
 def call(lab: str, verb: str, **arguments: Any) -> Any:
-    with closing(controller.Client(sandbox.connect(lab))) as client:
+    with closing(controller.Client(names.connect(lab))) as client:
         return client.call(verb, arguments)
 
 
@@ -284,14 +288,14 @@ def test_it_remembers_from_one_connection_to_the_next(detached: tuple[str, int])
 
 def test_two_callers_at_once(detached: tuple[str, int]) -> None:
     name, _ = detached
-    with closing(controller.Client(sandbox.connect(name))) as first:
+    with closing(controller.Client(names.connect(name))) as first:
         assert call(name, "echo", second=2) == {"second": 2}
         assert first.call("echo", {"first": 1}) == {"first": 1}
 
 
 def test_it_survives_a_caller_that_talks_nonsense(detached: tuple[str, int]) -> None:
     name, pid = detached
-    with sandbox.connect(name) as channel:
+    with names.connect(name) as channel:
         channel.sendall(b"GET / HTTP/1.1\r\n")
         assert channel.recv(1) == b""
     assert call(name, "pid") == 1
@@ -303,7 +307,7 @@ def test_down_ends_it_and_its_name_is_free(detached: tuple[str, int]) -> None:
     assert call(name, "down") is None
     await_end(pid)
     with pytest.raises(UsageError, match=f"no lab named '{name}'"):
-        sandbox.connect(name)
+        names.connect(name)
 
 
 def test_a_second_lab_of_the_same_name_is_refused(detached: tuple[str, int]) -> None:
@@ -321,7 +325,7 @@ def test_the_name_is_free_again_after_a_kill(detached: tuple[str, int]) -> None:
     name, pid = detached
     kill(pid)
     await_end(pid)
-    second = start_detached(name)
+    second = start_detached(name, "--stay")
     try:
         assert call(name, "pid") == 1
     finally:
@@ -332,13 +336,93 @@ def test_the_name_is_free_again_after_a_kill(detached: tuple[str, int]) -> None:
 def test_labs_of_several_names_do_not_meet(detached: tuple[str, int]) -> None:
     name, _ = detached
     other = f"test-{uuid.uuid4()}"
-    pid = start_detached(other)
+    pid = start_detached(other, "--stay")
     try:
         assert call(name, "host", name="h1") == ["h1"]
         assert call(other, "host", name="h9") == ["h9"]
     finally:
         call(other, "down")
     await_end(pid)
+
+
+def test_it_ends_with_its_launcher_that_never_said_stay() -> None:
+    name = f"test-{uuid.uuid4()}"
+    await_end(start_detached(name))
+    with pytest.raises(UsageError, match="no lab named"):
+        names.connect(name)
+
+
+def test_it_holds_nothing_of_its_launchers(detached: tuple[str, int]) -> None:
+    """No terminal, no folder, no open file: the disk it was started from can be unmounted."""
+    _, pid = detached
+    assert link_target(f"/proc/{pid}/cwd") == "/"
+    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    session, terminal = int(stat[3]), int(stat[4])
+    assert (session, terminal) != (os.getsid(0), 0)
+    assert terminal == 0
+    opened = {link_target(f"/proc/{pid}/fd/{fd}") for fd in names_in(f"/proc/{pid}/fd")}
+    kinds = ("/dev/null", "/memfd:", "socket:", "pipe:", "anon_inode:", "net:", "uts:", "mnt:")
+    on_disk = [path for path in opened if not path.startswith((*kinds, "pid:", "/proc"))]
+    assert on_disk == []
+
+
+def test_running_labs_are_listed_by_name(detached: tuple[str, int]) -> None:
+    name, pid = detached
+    assert name in names.running()
+    kill(pid)
+    await_end(pid)
+    assert name not in names.running()
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a/b", "a b", "é", "x" * 64, "..", "a\0b"])
+def test_what_no_lab_can_be_called(name: str) -> None:
+    with pytest.raises(UsageError, match="no lab can be called"):
+        names.validated(name)
+
+
+def test_descriptors_come_with_an_answer(in_sandbox: InSandbox) -> None:
+    del in_sandbox
+
+    def give(arguments: Any, _: controller.Emit) -> controller.WithDescriptors:
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        os.write(writing, arguments["text"].encode())
+        return controller.WithDescriptors("here", [reading, writing])
+
+    with sandbox.launch(lambda *sockets: controller.serve({"give": give}, *sockets)) as lab:
+        client = controller.Client(lab.channel)
+        result, descriptors = client.call_for_descriptors("give", {"text": "from inside"})
+        assert (result, os.read(descriptors[0], 100)) == ("here", b"from inside")
+        assert not any(os.get_inheritable(descriptor) for descriptor in descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        before = names_in("/proc/self/fd")
+        assert client.call("give", {"text": "unwanted"}) == "here"
+        assert names_in("/proc/self/fd") == before
+
+
+def test_somebody_elses_words_are_not_heard(detached: tuple[str, int]) -> None:
+    """An abstract socket has no permissions: anyone may connect."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    name, pid = detached
+    stranger = f"""
+import os, socket
+os.setresuid(65534, 65534, 65534)
+channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+channel.connect({names.address_of(name)!r})
+try:
+    channel.sendall(b'{{"verb": "down", "arguments": {{}}}}\\n')
+    print(channel.recv(100))
+except ConnectionError:
+    print(b"")
+"""
+    said = subprocess.run(
+        ["/usr/bin/env", sys.executable, "-c", stranger],
+        capture_output=True, text=True, timeout=PATIENCE_S, check=True,
+    )  # fmt: skip
+    assert said.stdout == "b''\n"
+    assert call(name, "pid") == 1
+    assert pid in all_pids()
 
 
 def test_somebody_elses_socket_is_not_trusted() -> None:
@@ -350,7 +434,7 @@ def test_somebody_elses_socket_is_not_trusted() -> None:
 import os, socket, sys
 os.setresuid(65534, 65534, 65534)
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-listener.bind({sandbox.address_of(name)!r})
+listener.bind({names.address_of(name)!r})
 listener.listen()
 print("bound", flush=True)
 sys.stdin.read()
@@ -362,5 +446,5 @@ sys.stdin.read()
         assert process.stdout is not None
         assert process.stdout.readline() == "bound\n"
         with pytest.raises(SandboxError, match="belongs to somebody else"):
-            sandbox.connect(name)
+            names.connect(name)
         process.communicate("")
