@@ -4,7 +4,13 @@ Start-up is a promise (`xlab --help` under 0.15 s), so the modules that do the w
 the jobs, not here.  Commands appear in the help in the order of these imports.
 """
 
-from xlab.cli import run, facts, report  # noqa: F401, I001 - they join `app`
+# isort: off
+import xlab.cli.run
+import xlab.cli.check
+import xlab.cli.report
+import xlab.cli.facts  # noqa: F401 - they join `app`
+
+# isort: on
 from xlab.cli.app import app
 from xlab.cli.entry import main
 

@@ -1,0 +1,268 @@
+"""The regression gate: what fails, what does not, and how often it errs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from junitparser import JUnitXml
+
+from xlab import cli, gate, record, stats
+from xlab.errors import RecordError, UsageError
+from xlab.gate import Fact, Line, Provenance, Ratios, Summary
+from xlab.record import Environment
+
+RECORDS = Path(__file__).parent.parent / "data" / "records"
+MACHINE = Environment(
+    kernel="6.12",
+    cpu_model="a CPU",
+    cores=2,
+    load=(0.5, 0.5, 0.5),
+    xlab="0.1",
+    tools={"iperf3": "3.18"},
+    datapath="linux bridge",
+    container_runtime="emulated",
+    sandbox="root",
+    congestion_control="cubic",
+)
+
+
+def summary(*ratios: Ratios, facts: tuple[Fact, ...] = ()) -> Summary:
+    provenance = Provenance("2026-01-01T00:00:00+00:00", "2026-01-01", "a", 9, MACHINE)
+    return Summary(provenance, ratios, facts)
+
+
+def tcp(*builds: tuple[float, ...], method: str = "bridge", tolerance: float = 0.11) -> Ratios:
+    return Ratios(method, "tcp_bits_per_second", 1, True, builds, tolerance)
+
+
+def rtt(*builds: tuple[float, ...], tolerance: float = 0.3) -> Ratios:
+    return Ratios("bridge", "icmp_rtt_ms", 1, False, builds, tolerance)
+
+
+def only(lines: list[Line]) -> Line:
+    (line,) = lines
+    return line
+
+
+STEADY = ((0.80, 0.81, 0.79), (0.82, 0.80, 0.80), (0.79, 0.81, 0.80))
+SCATTERED = ((0.60, 0.95, 0.70), (1.20, 0.65, 0.75), (0.50, 1.00, 0.68))
+
+
+def scaled(builds: tuple[tuple[float, ...], ...], by: float) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(ratio * by for ratio in build) for build in builds)
+
+
+@pytest.mark.parametrize(
+    ("now", "verdict"),
+    [
+        (tcp(*STEADY), "ok"),
+        (tcp(*scaled(STEADY, 0.95)), "ok"),
+        (tcp(*scaled(STEADY, 0.8)), "regressed"),
+        (tcp(*scaled(STEADY, 1.3)), "improved"),
+        (tcp(*SCATTERED), "unclear"),
+        (tcp((0.4, 0.4)), "unclear"),
+    ],
+)
+def test_a_rate_that_falls_by_more_than_its_tolerance_has_regressed(
+    now: Ratios, verdict: str
+) -> None:
+    line = only(gate.check(summary(now), summary(tcp(*STEADY))))
+    assert line.verdict == verdict
+    assert line.failed == (verdict == "regressed")
+
+
+def test_a_time_that_grows_has_regressed_and_one_that_falls_has_improved() -> None:
+    before = summary(rtt(*STEADY))
+    assert only(gate.check(summary(rtt(*scaled(STEADY, 1.5))), before)).verdict == "regressed"
+    assert only(gate.check(summary(rtt(*scaled(STEADY, 0.5))), before)).verdict == "improved"
+    assert only(gate.check(summary(rtt(*scaled(STEADY, 1.2))), before)).verdict == "ok"
+
+
+def test_the_change_and_its_interval_are_those_of_the_medians() -> None:
+    line = only(gate.check(summary(tcp(*scaled(STEADY, 0.8))), summary(tcp(*STEADY))))
+    assert line.change == pytest.approx(-0.2)
+    assert line.ci95 is not None
+    assert line.ci95[0] < -0.2 < line.ci95[1] < -0.15
+
+
+def test_what_is_no_longer_measured_is_missed() -> None:
+    before = summary(tcp(*STEADY), tcp(*STEADY, method="weave"))
+    lines = gate.check(summary(tcp(*STEADY)), before)
+    assert [(line.method, line.verdict) for line in lines] == [
+        ("bridge", "ok"), ("weave", "missing")
+    ]  # fmt: skip
+    assert lines[1].failed
+
+
+def test_what_is_counted_must_not_change() -> None:
+    before = summary(tcp(*STEADY), facts=(Fact("bridge", "effective_mtu", "1500"),))
+    for value, verdict in (("1500", "ok"), ("1450", "regressed")):
+        now = summary(tcp(*STEADY), facts=(Fact("bridge", "effective_mtu", value),))
+        assert gate.check(now, before)[1].verdict == verdict
+    assert gate.check(summary(tcp(*STEADY)), before)[1].verdict == "missing"
+
+
+def test_another_machine_is_told_of() -> None:
+    there = dataclasses.replace(MACHINE, kernel="5.10", tools={"iperf3": "3.9"})
+    now = summary(tcp(*STEADY))
+    moved = dataclasses.replace(now.provenance, environment=there, noise=("steal 12 %",))
+    assert gate.differences(now, now) == []
+    assert gate.differences(dataclasses.replace(now, provenance=moved), now) == [
+        "the baseline is of kernel 6.12, this is 5.10",
+        "the baseline is of iperf3 3.18, this is 3.9",
+        "the machine was noisy: steal 12 %",
+    ]
+
+
+# -- error rates -----------------------------------------------------------------------------------
+
+
+def drawn(generator: np.random.Generator, builds: int, rounds: int, level: float) -> Ratios:
+    """Rounds that scatter by 5 %, builds by 2 %."""
+    return tcp(
+        *(
+            tuple(level * np.exp(generator.normal(generator.normal(0, 0.02), 0.05, size=rounds)))
+            for _ in range(builds)
+        )
+    )
+
+
+def share_that_fails(level: float, times: int = 300) -> float:
+    generator = np.random.default_rng(4)
+    before = summary(drawn(generator, 12, 4, 0.8))
+    failed = [
+        gate.check(summary(drawn(generator, 3, 4, level)), before)[0].failed for _ in range(times)
+    ]
+    return sum(failed) / times
+
+
+def test_false_alarms_are_rare() -> None:
+    assert share_that_fails(0.8) < 0.01
+
+
+def test_a_fifth_less_is_caught() -> None:
+    assert share_that_fails(0.8 * 0.8) >= 0.99
+
+
+def test_builds_are_what_is_drawn() -> None:
+    """Rounds of a build that repeat it exactly tell no more than the build itself."""
+    wide = stats.clustered_medians([(1.0,) * 50, (2.0,) * 50, (3.0,) * 50])
+    assert set(wide) >= {1.0, 2.0, 3.0}
+    generator = np.random.default_rng(1)
+    groups = [tuple(generator.normal(10, 1, size=n)) for n in (3, 9, 6)]
+    medians = stats.clustered_medians(groups, resamples=500)
+    assert medians.shape == (500,)
+    assert min(map(min, groups)) <= medians.min() < medians.max() <= max(map(max, groups))
+    for bad in ([], [(1.0,), ()]):
+        with pytest.raises(ValueError, match="without values"):
+            stats.clustered_medians(bad)
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def test_a_baseline_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    file = tmp_path / "baseline.json"
+    written = summary(tcp(*STEADY), facts=(Fact("bridge", "effective_mtu", "1500"),))
+    gate.update(file, written)
+    assert gate.load(file) == written
+
+
+def test_tolerances_in_the_file_outlive_an_update(tmp_path: Path) -> None:
+    file = tmp_path / "baseline.json"
+    gate.update(file, summary(tcp(*STEADY)))
+    data = json.loads(file.read_text())
+    data["ratios"][0]["tolerance"] = 0.05
+    file.write_text(json.dumps(data))
+    gate.update(file, summary(tcp(*STEADY), rtt(*STEADY)))
+    assert [each.tolerance for each in gate.load(file).ratios] == [0.05, 0.3]
+
+
+def spoil(data: dict[str, object], what: Callable[[dict[str, object]], object]) -> str:
+    what(data)
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (lambda data: data.update(schema_version=9), "schema_version"),
+        (lambda data: data["ratios"][0].update(builds=[]), "ratios of bridge"),
+        (lambda data: data["ratios"][0].update(builds="many"), "ratios[0].builds"),
+        (lambda data: data["ratios"][0].update(tolerance=0), "ratios of bridge"),
+        (lambda data: data.pop("provenance"), "provenance"),
+    ],
+)
+def test_a_spoilt_baseline_is_named_with_the_place(
+    tmp_path: Path, change: Callable[[dict[str, object]], object], place: str
+) -> None:
+    file = tmp_path / "baseline.json"
+    gate.update(file, summary(tcp(*STEADY)))
+    file.write_text(spoil(json.loads(file.read_text()), change))
+    with pytest.raises(RecordError) as raised:
+        gate.load(file)
+    assert str(raised.value).startswith(f"{file}: ")
+    assert place in str(raised.value)
+
+
+# -- results ---------------------------------------------------------------------------------------
+
+
+def test_run_records_have_ratios_and_facts() -> None:
+    (folder,) = RECORDS.glob("*Z-ovs-gre")
+    found = gate.summarise(folder)
+    told = record.load(folder)
+    assert {each.method for each in found.ratios} == {"ovs-gre"}
+    assert {each.metric for each in found.ratios} >= {"icmp_rtt_ms", "tcp_bits_per_second"}
+    assert all(len(each.builds) == 1 for each in found.ratios)
+    assert told.path is not None
+    assert Fact("ovs-gre", "effective_mtu", str(told.path.effective_mtu)) in found.facts
+
+
+def test_records_that_did_not_pass_are_no_result() -> None:
+    (folder,) = RECORDS.glob("*Z-ovs-gre-skipped")
+    with pytest.raises(UsageError, match="no record has passed"):
+        gate.summarise(folder)
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+def test_the_command_updates_and_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder,) = map(str, RECORDS.glob("*Z-ovs-gre"))
+    file, xml = tmp_path / "baseline.json", tmp_path / "gate.xml"
+    assert cli.main(["check", folder, "--baseline", str(file)]) == 2, "there is no baseline yet"
+    assert str(file) in capsys.readouterr().err
+    assert cli.main(["check", folder, "--baseline", str(file), "--update"]) == 0
+    assert cli.main(["check", folder, "--baseline", str(file), "--junit", str(xml)]) == 0
+    shown = capsys.readouterr().out
+    assert "TCP 1 stream" in shown
+    suite = next(iter(JUnitXml.fromfile(str(xml))))
+    assert suite.failures == 0
+    assert suite.tests == len(gate.load(file).ratios) + len(gate.load(file).facts)
+
+
+def test_the_command_fails_for_a_regression(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder,) = map(str, RECORDS.glob("*Z-ovs-gre"))
+    file, xml = tmp_path / "baseline.json", tmp_path / "gate.xml"
+    assert cli.main(["check", folder, "--baseline", str(file), "--update"]) == 0
+    data = json.loads(file.read_text())
+    (mtu,) = (fact for fact in data["facts"] if fact["name"] == "effective_mtu")
+    mtu["value"] = "9000"
+    file.write_text(json.dumps(data))
+    arguments = ["check", folder, "--baseline", str(file)]
+    assert cli.main([*arguments, "--junit", str(xml)]) == 1
+    assert "✗ regressed" in capsys.readouterr().out
+    assert next(iter(JUnitXml.fromfile(str(xml)))).failures == 1
+    assert cli.main([*arguments, "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert [line["subject"] for line in told["lines"] if line["verdict"] == "regressed"] == [
+        "effective_mtu"
+    ]

@@ -1,0 +1,116 @@
+"""`xlab check`: the regression gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
+from xlab.cli.streams import print_error, print_json, write
+
+if TYPE_CHECKING:
+    from xlab.gate import Line
+
+
+@app.command(epilog=STATUSES)
+def check(
+    result: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RESULT",
+            help="The folder of a comparison, or of run records that belong together.",
+        ),
+    ],
+    baseline: Annotated[
+        Path, typer.Option("--baseline", metavar="FILE", help="What the result is held against.")
+    ],
+    update: Annotated[
+        bool,
+        typer.Option(
+            "--update", help="Make the result the baseline; tolerances in the file are kept."
+        ),
+    ] = False,
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the lines as JUnit XML, too.")
+    ] = None,
+    as_json: AsJson = False,
+    _debug: Debug = False,
+) -> Job:
+    """Hold a result against a baseline: has a method become slower than it was?"""
+    if update:
+        return partial(_update, result, baseline)
+    return partial(_check, result, baseline, junit=junit, as_json=as_json)
+
+
+def _update(result: Path, baseline: Path) -> int:
+    from xlab import gate
+
+    summary = gate.summarise(result)
+    gate.update(baseline, summary)
+    rounds = summary.provenance.rounds
+    print(f"{baseline}: {len(summary.ratios)} ratios of {rounds} rounds, from {result}")
+    for reason in summary.provenance.noise:
+        print_error(f"xlab: the machine was noisy: {reason}")
+    return 0
+
+
+def _check(result: Path, baseline: Path, *, junit: Path | None, as_json: bool) -> int:
+    from xlab import gate
+
+    before, now = gate.load(baseline), gate.summarise(result)
+    lines = gate.check(now, before)
+    differences = gate.differences(now, before)
+    if junit:
+        from xlab.report import junit as xml
+
+        write(xml.of_lines(lines, f"xlab check {result.name}"), junit)
+    if as_json:
+        print_json({"lines": [asdict(line) for line in lines], "differences": differences})
+    else:
+        _print(lines)
+        for difference in differences:
+            print(f"- {difference}")
+    failed = sum(line.failed for line in lines)
+    if failed and not as_json:
+        print(f"{failed} of {len(lines)} lines failed")
+    return 1 if failed else 0
+
+
+def _print(lines: Sequence[Line]) -> None:
+    from xlab.report import text
+
+    rows = [_row(line) for line in lines]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row, line in zip(rows, lines, strict=True):
+        shown = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(f"{text.plain(shown).rstrip()}{f'   {line.remark}' if line.remark else ''}")
+
+
+_SIGNS = {"ok": "✓", "improved": "✓", "unclear": "?", "regressed": "✗", "missing": "✗"}
+
+
+def _row(line: Line) -> list[str]:
+    from xlab.report import text
+
+    change = interval = tolerance = ""
+    if line.change is not None:
+        change = f"{line.change:+.1%}"
+    if line.ci95 is not None:
+        interval = f"{line.ci95[0]:+.1%} to {line.ci95[1]:+.1%}"
+    if line.tolerance is not None:
+        tolerance = f"± {line.tolerance:.0%}"
+    subject = text.label(line.subject, line.streams)
+    return [
+        f"{_SIGNS[line.verdict]} {line.verdict}",
+        line.method,
+        subject,
+        f"{line.before} → {line.now}",
+        change,
+        interval,
+        tolerance,
+    ]

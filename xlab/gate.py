@@ -1,0 +1,398 @@
+"""The regression gate: a result against a baseline, ratio by ratio.
+
+    result ── ratios to the plain hosts of the same round ──┐
+                                                            ├── change, interval, tolerance ── Line
+    baseline file: the same of an earlier result ───────────┘
+
+Bits per second say which machine it was; their ratio to the plain hosts of the same round says what
+the method costs, and that is what is compared.  A ratio has regressed when it is worse by more than
+its tolerance *and* the interval of the change excludes "no change": the first keeps the gate from
+shouting about what does not matter, the second from shouting about noise.  What is not measured but
+counted (the effective MTU, the overhead, the encapsulation) must be the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from xlab import record, report, stats
+from xlab.compare import result as comparisons
+from xlab.compare.result import Comparison
+from xlab.errors import RecordError, UsageError
+from xlab.record import Environment, RunRecord
+from xlab.report.figures import figures, ratio_points
+
+SCHEMA_VERSION = 1
+
+#: How much worse a ratio may be, by metric, where the baseline file says nothing else: half way to
+#: the loss of a fifth that the gate must not miss; times vary more than rates.
+TOLERANCES = {"tcp_bits_per_second": 0.11}
+OTHERWISE = 0.3
+#: Below so many rounds nothing can be told.
+LEAST_ROUNDS = 3
+
+Verdict = Literal["ok", "improved", "unclear", "regressed", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ratios:
+    """What the rounds gave for one metric of one method, as ratios to the plain hosts."""
+
+    method: str
+    metric: str
+    streams: int
+    higher_is_better: bool
+    #: By build, each with one ratio a round.
+    builds: tuple[tuple[float, ...], ...]
+    #: The part by which it may become worse, 0.1 for 10 %.
+    tolerance: float
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.method, self.metric, self.streams
+
+    @property
+    def rounds(self) -> int:
+        return sum(map(len, self.builds))
+
+    @property
+    def median(self) -> float:
+        found = stats.median([ratio for build in self.builds for ratio in build])
+        assert found is not None
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What is counted rather than measured: it must not change at all."""
+
+    method: str
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a baseline comes from."""
+
+    written_at: str
+    #: When its measuring began.
+    started_at: str
+    #: The name of its folder or file.
+    result: str
+    rounds: int
+    environment: Environment
+    #: What must be known of the machine while it was measured; empty if it was quiet.
+    noise: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All that is compared of a result; as JSON it is the baseline file."""
+
+    provenance: Provenance
+    ratios: tuple[Ratios, ...]
+    facts: tuple[Fact, ...]
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The verdict on one ratio or fact."""
+
+    verdict: Verdict
+    method: str
+    #: A metric's name, or a fact's.
+    subject: str
+    streams: int
+    before: str
+    now: str
+    #: now / before - 1, and its 95 % interval, by build; None for facts.
+    change: float | None = None
+    ci95: tuple[float, float] | None = None
+    tolerance: float | None = None
+    #: What a reader must know, in words.
+    remark: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return self.verdict in ("regressed", "missing")
+
+
+# -- results ---------------------------------------------------------------------------------------
+
+
+def summarise(result: Path) -> Summary:
+    """A comparison's folder or file, or run records (a folder of them: builds of one lab, or labs).
+
+    Raises RecordError for what cannot be read, UsageError for what holds no ratio.
+    """
+    comparison = result / comparisons.FILE if result.is_dir() else result
+    if comparison.name == comparisons.FILE and comparison.exists():
+        summary = _of_comparison(comparisons.load(comparison), result.name)
+    else:
+        records, errors = report.load(report.find([result]))
+        if errors:
+            raise errors[0]
+        summary = _of_records(list(records.values()), result.name)
+    if not summary.ratios:
+        raise UsageError(f"{result}: no method has a ratio to the plain hosts")
+    return summary
+
+
+def _of_comparison(comparison: Comparison, name: str) -> Summary:
+    plain = comparison.baseline.name
+    values = {
+        (point.method, point.metric, point.streams, point.round): (point.build, point.median)
+        for point in comparison.points
+        if point.route == "method" and point.median is not None
+    }
+    passed = {method.name for method in comparison.methods if method.status == "passed"}
+    ratios = []
+    for figure in comparison.figures:
+        if figure.to_baseline is None or figure.method not in passed:
+            continue
+        builds: dict[int, list[float]] = {}
+        for each in comparison.rounds:
+            build, value = values.get(
+                (figure.method, figure.metric, figure.streams, each.number), (0, None)
+            )
+            _, yardstick = values.get(
+                (plain, figure.metric, figure.streams, each.number), (0, None)
+            )
+            if value is not None and yardstick:
+                builds.setdefault(build, []).append(value / yardstick)
+        if builds:
+            ratios.append(
+                _ratios(
+                    figure.method, figure.metric, figure.streams, figure.higher_is_better, builds
+                )
+            )
+    facts = [
+        Fact(method.name, fact, str(value))
+        for method in comparison.methods
+        if method.name in passed
+        for fact, value in (
+            ("encapsulation", method.encapsulation),
+            ("effective_mtu", method.effective_mtu),
+        )
+        if value is not None
+    ]
+    noise = comparison.noise.reasons
+    return Summary(
+        _provenance(
+            comparison.started_at, name, len(comparison.rounds), comparison.environment, noise
+        ),
+        tuple(ratios),
+        tuple(facts),
+    )
+
+
+def _of_records(records: Sequence[RunRecord], name: str) -> Summary:
+    """Several records of one scenario are builds of one lab, if the same was asked of them."""
+    by_scenario: dict[str, list[RunRecord]] = {}
+    for each in records:
+        if each.status == "passed":
+            by_scenario.setdefault(each.scenario, []).append(each)
+    ratios, facts = [], []
+    for scenario, builds in by_scenario.items():
+        if any(build.parameters != builds[0].parameters for build in builds):
+            raise UsageError(
+                f"{name}: {scenario} was run with different options; check one of them"
+            )
+        ratios += _ratios_of(scenario, builds)
+        path = builds[0].path
+        if path:
+            facts += [
+                Fact(scenario, fact, str(value))
+                for fact, value in (
+                    ("encapsulation", path.encapsulation),
+                    ("effective_mtu", path.effective_mtu),
+                    ("overhead_bytes", path.overhead_bytes),
+                )
+                if value is not None
+            ]
+    if not by_scenario:
+        raise UsageError(f"{name}: no record has passed")
+    first = next(iter(by_scenario.values()))[0]
+    rounds = max((each.rounds for each in ratios), default=0)
+    return Summary(
+        _provenance(first.started_at, name, rounds, first.environment, ()),
+        tuple(ratios),
+        tuple(facts),
+    )
+
+
+def _ratios_of(scenario: str, builds: Sequence[RunRecord]) -> list[Ratios]:
+    found: dict[tuple[str, int], dict[int, list[float]]] = {}
+    for number, build in enumerate(builds, 1):
+        for figure in figures(build):
+            if figure.to_baseline is None:
+                continue
+            points = ratio_points(build, figure.metric, "method", figure.streams)
+            found.setdefault((figure.metric, figure.streams), {})[number] = list(points.rounds)
+    return [
+        _ratios(scenario, metric, streams, higher_is_better(metric), by_build)
+        for (metric, streams), by_build in found.items()
+    ]
+
+
+def higher_is_better(metric: str) -> bool:
+    return metric.endswith("_per_second")
+
+
+def _ratios(
+    method: str, metric: str, streams: int, higher: bool, builds: Mapping[int, Sequence[float]]
+) -> Ratios:
+    kept = tuple(tuple(builds[number]) for number in sorted(builds))
+    return Ratios(method, metric, streams, higher, kept, TOLERANCES.get(metric, OTHERWISE))
+
+
+def _provenance(
+    started_at: str, name: str, rounds: int, environment: Environment, noise: Iterable[str]
+) -> Provenance:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Provenance(now, started_at, name, rounds, environment, tuple(noise))
+
+
+# -- the baseline file -----------------------------------------------------------------------------
+
+
+def load(file: Path) -> Summary:
+    """Read a baseline file; RecordError names the file and the place in it."""
+    data = record.read_json(file)
+    try:
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if version != SCHEMA_VERSION:
+            raise RecordError(f"schema_version: expected {SCHEMA_VERSION}, found {version!r}")
+        summary = record.decode(Summary, data, "")
+    except RecordError as error:
+        raise RecordError(f"{file}: {error}") from error
+    assert isinstance(summary, Summary)
+    for each in summary.ratios:
+        if not each.builds or not all(each.builds) or not 0 < each.tolerance < 1:
+            raise RecordError(f"{file}: ratios of {each.method}, {each.metric}: not a baseline's")
+    return summary
+
+
+def update(file: Path, result: Summary) -> None:
+    """Write `result` as the baseline, whole or not at all; tolerances that the file had stay."""
+    old = {each.key: each.tolerance for each in load(file).ratios} if file.exists() else {}
+    kept = dataclasses.replace(
+        result,
+        ratios=tuple(
+            dataclasses.replace(each, tolerance=old.get(each.key, each.tolerance))
+            for each in result.ratios
+        ),
+    )
+    data = dataclasses.asdict(kept)
+    text = json.dumps({"schema_version": data.pop("schema_version"), **data}, indent=1)
+    comparisons.write_whole(file, text + "\n")
+
+
+# -- the verdict -----------------------------------------------------------------------------------
+
+
+def check(result: Summary, baseline: Summary) -> list[Line]:
+    """A line for each ratio and fact of the baseline, in its order."""
+    now = {each.key: each for each in result.ratios}
+    lines = [_check_ratio(now.get(before.key), before) for before in baseline.ratios]
+    facts = {(fact.method, fact.name): fact.value for fact in result.facts}
+    measured = {each.method for each in result.ratios} | {fact.method for fact in result.facts}
+    lines += [
+        _check_fact(facts.get((before.method, before.name)), before)
+        for before in baseline.facts
+        # A method that is not there at all is missed once, by its ratios.
+        if before.method in measured
+    ]
+    return lines
+
+
+def differences(result: Summary, baseline: Summary) -> list[str]:
+    """What must be known to read the lines: how the machines differ, and whether one was noisy."""
+    then, here = baseline.provenance.environment, result.provenance.environment
+    found = [
+        f"the baseline is of {name} {old}, this is {new}"
+        for name, old, new in (
+            ("kernel", then.kernel, here.kernel),
+            ("CPU", then.cpu_model, here.cpu_model),
+            ("cores", then.cores, here.cores),
+            *((tool, then.tools.get(tool), here.tools.get(tool)) for tool in _TOOLS),
+        )
+        if old != new
+    ]
+    found += [f"the machine was noisy: {reason}" for reason in result.provenance.noise]
+    return found
+
+
+#: Whose versions change figures.
+_TOOLS = ("ovs-vswitchd", "iperf3")
+
+
+def _check_ratio(now: Ratios | None, before: Ratios) -> Line:
+    if now is None:
+        return Line(
+            "missing",
+            before.method,
+            before.metric,
+            before.streams,
+            f"{before.median:.3g}",
+            "nothing",
+            remark="the baseline has it, the result has not",
+        )
+    change = now.median / before.median - 1
+    ci95 = _interval(now, before)
+    verdict, remark = _judge(change, ci95, before)
+    return Line(
+        verdict,
+        before.method,
+        before.metric,
+        before.streams,
+        f"{before.median:.3g}",
+        f"{now.median:.3g}",
+        change,
+        ci95,
+        before.tolerance,
+        remark,
+    )
+
+
+def _interval(now: Ratios, before: Ratios) -> tuple[float, float] | None:
+    """The 95 % interval of now / before - 1; both are drawn anew, by build."""
+    if min(now.rounds, before.rounds) < LEAST_ROUNDS:
+        return None
+    import numpy as np
+
+    # Different seeds: drawn alike, two results of the same shape would vary in step.
+    above = stats.clustered_medians(now.builds, generator=np.random.default_rng(1))
+    below = stats.clustered_medians(before.builds, generator=np.random.default_rng(2))
+    low, high = np.percentile(above / below - 1, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _judge(change: float, ci95: tuple[float, float] | None, before: Ratios) -> tuple[Verdict, str]:
+    if ci95 is None:
+        return "unclear", f"fewer than {LEAST_ROUNDS} rounds"
+    worse = -change if before.higher_is_better else change
+    told = not ci95[0] <= 0 <= ci95[1]
+    if abs(worse) <= before.tolerance:
+        return "ok", ""
+    if not told:
+        return (
+            "unclear",
+            "beyond the tolerance, but the interval spans no change: measure more rounds",
+        )
+    return (
+        ("regressed", "") if worse > 0 else ("improved", "--update takes it for the new baseline")
+    )
+
+
+def _check_fact(now: str | None, before: Fact) -> Line:
+    verdict: Verdict = "missing" if now is None else "ok" if now == before.value else "regressed"
+    return Line(verdict, before.method, before.name, 1, before.value, now or "nothing")

@@ -1,0 +1,86 @@
+"""JUnit XML, the format in which test results are handed on: claims of records, lines of the gate.
+
+Written with junitparser, in the form that CI servers read: a suite a scenario, a case a claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
+
+from xlab.gate import Line
+from xlab.record import Claim, PathProof, RunRecord
+from xlab.report.text import label, plain
+
+
+def of_records(records: Iterable[RunRecord]) -> str:
+    """A suite a record, with a case for each claim and two for the proof of the path."""
+    document = JUnitXml()
+    for record in records:
+        suite = TestSuite(plain(record.scenario))
+        suite.timestamp = plain(record.started_at)
+        cases = [_of_claim(record, claim) for claim in record.claims]
+        if record.path:
+            cases += _of_path(record, record.path)
+        if record.status == "skipped":
+            cases.append(_case(record.scenario, "run", Skipped(plain(record.reason))))
+        elif record.status == "failed" and all(case.is_passed for case in cases):
+            # It broke before anything could fail.
+            cases.append(_case(record.scenario, "run", Error(plain(record.reason))))
+        suite.add_testcases(cases)
+        document.add_testsuite(suite)
+    return _text(document)
+
+
+def of_lines(lines: Iterable[Line], name: str) -> str:
+    """One suite, with a case for each line of the gate."""
+    suite = TestSuite(plain(name))
+    for line in lines:
+        outcome: Failure | Skipped | None = None
+        if line.failed:
+            outcome = Failure(plain(_told(line)), type_=line.verdict)
+        elif line.verdict == "unclear":
+            outcome = Skipped(plain(_told(line)))
+        suite.add_testcase(_case(line.method, label(line.subject, line.streams), outcome))
+    document = JUnitXml()
+    document.add_testsuite(suite)
+    return _text(document)
+
+
+def _of_claim(record: RunRecord, claim: Claim) -> TestCase:
+    case = _case(f"{record.scenario}.{claim.stage}", claim.text, None)
+    if not claim.holds:
+        failure = Failure(plain(f"expected {claim.expected}, observed {claim.observed}"), claim.id)
+        failure.text = plain(claim.evidence)
+        case.result = [failure]
+    return case
+
+
+def _of_path(record: RunRecord, path: PathProof) -> list[TestCase]:
+    took = f"every packet of the flow took {path.encapsulation}"
+    proved = None if path.proved else Failure(plain(path.evidence), "path")
+    control = None if path.negative_control else Failure(plain(path.control_detail), "control")
+    return [
+        _case(f"{record.scenario}.path", took, proved),
+        _case(f"{record.scenario}.path", "the negative control", control),
+    ]
+
+
+def _case(where: str, name: str, outcome: Failure | Error | Skipped | None) -> TestCase:
+    case = TestCase(plain(name), plain(where))
+    if outcome is not None:
+        case.result = [outcome]
+    return case
+
+
+def _told(line: Line) -> str:
+    change = "" if line.change is None else f" ({line.change:+.1%})"
+    remark = f": {line.remark}" if line.remark else ""
+    return f"{line.verdict}: {line.before} before, {line.now} now{change}{remark}"
+
+
+def _text(document: JUnitXml) -> str:
+    document.update_statistics()  # type: ignore[no-untyped-call]
+    written: bytes = document.tostring()  # type: ignore[no-untyped-call]
+    return written.decode()
