@@ -15,6 +15,7 @@ import os
 import stat
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -202,7 +203,7 @@ def load(path: Path) -> RunRecord:
 def read_json(file: Path) -> Any:
     """Decoded JSON from a file of any origin; raises RecordError naming the file and the place."""
     try:
-        return parse_json(_read(file).decode())
+        return parse_json(read_bytes(file).decode())
     except OSError as error:
         raise RecordError(f"{_shortened(file)}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -224,7 +225,7 @@ def parse_json(text: str) -> Any:
     return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unambiguous)
 
 
-def _read(file: Path) -> bytes:
+def read_bytes(file: Path) -> bytes:
     """What is in a regular file: a device has no end, and a named pipe waits for a writer."""
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as opened:  # noqa: PTH123 - pathlib opens names
@@ -297,7 +298,7 @@ def decode(kind: Any, value: Any, place: str) -> Any:
             decode(a, v, f"{place}[{i}]")
             for i, (a, v) in enumerate(zip(arguments, value, strict=True))
         )
-    if origin is dict:
+    if origin in (dict, Mapping):
         if not isinstance(value, dict):
             _refuse(place, "an object", value)
         return {key: decode(arguments[1], v, f"{place}.{key[:40]}") for key, v in value.items()}

@@ -35,8 +35,9 @@ FILE = "compare.json"
 #: "unknown": too few builds for an interval.
 Verdict = Literal["faster", "slower", "indistinguishable", "unknown"]
 #: Why a comparison ended: every interval was narrow enough; the rounds asked for were done, and
-#: no more were allowed; the bound on the rounds was reached with some interval still too wide.
-Ending = Literal["narrow", "planned", "bound"]
+#: no more were allowed; the bound on the rounds was reached with some interval still too wide;
+#: nothing was left to set beside the baseline.
+Ending = Literal["narrow", "planned", "bound", "alone"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +223,8 @@ class Drift:
     #: From the first round to the last along the median slope (Theil-Sen), as a part of the median.
     change: float
     p_value: float
+    #: How far its rounds are apart: from the 10th to the 90th percentile, as a part of the median.
+    spread: float
 
 
 @dataclass(frozen=True, slots=True)

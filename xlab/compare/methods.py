@@ -1,0 +1,153 @@
+"""What is compared: scenarios, and variants of them.
+
+    bridge                              a scenario of the catalog, or a path to a scenario file
+    ovs-gre:routes=underlay             with an option of the scenario, as --set gives it
+    weave:datapath=fastdp,mtu=9000      several; size and link conditions are options, too
+
+A variant differs from its comparison in what it says alone.  The baseline is always among the
+methods, as plain as the comparison's own options leave it: every ratio is to that one, so that what
+a variant's link conditions cost is in its ratio.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xlab import catalog, scenario
+from xlab.errors import UsageError
+from xlab.lab.conditions import parse_delay, parse_loss, parse_rate
+from xlab.request import Request
+
+BASELINE = "baseline"
+
+#: What "all" compares, beside any further scenario of the catalog: what differs in the path of its
+#: packets.
+VARIANTS = {"ovs-gre": ("ovs-gre:routes=underlay",), "weave": ("weave:datapath=fastdp",)}
+
+#: More labs at once would measure each other.
+MOST_METHODS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A name, a folder of its own, and what is built."""
+
+    name: str
+    folder: str
+    request: Request
+
+
+def choose(names: Sequence[str], common: Request, settings: Mapping[str, str]) -> list[Method]:
+    """The methods meant, the baseline first; all of them if none is named.
+
+    `common` is what all have in common, its scenario aside.  `settings` go to each scenario that
+    has such an option, where its name says nothing else.  Raises UsageError, for a setting that
+    nobody knows, too.
+    """
+    wanted = list(_expanded(names or ["all"]))
+    if BASELINE not in wanted:
+        wanted.insert(0, BASELINE)
+    for name in wanted:
+        if wanted.count(name) > 1:
+            raise UsageError(f"{name} is named twice")
+    if len(wanted) == 1:
+        raise UsageError(f"{BASELINE} alone is no comparison: name a method to set beside it")
+    if len(wanted) > MOST_METHODS:
+        raise UsageError(f"{len(wanted)} methods; at most {MOST_METHODS} are alive at once")
+    wanted.sort(key=lambda name: name != BASELINE)
+    known: set[str] = set()
+    methods: list[Method] = []
+    for name in wanted:
+        request = _request(name, common, settings, known)
+        methods.append(Method(name, _folder(name, [m.folder for m in methods]), request))
+    for setting in settings:
+        if setting not in known:
+            there_are = f"; there are {', '.join(sorted(known))}" if known else ""
+            raise UsageError(f"--set {setting}: no method has an option of that name{there_are}")
+    return methods
+
+
+def _expanded(names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        if name == "all":
+            for found in catalog.names():
+                yield from (found, *VARIANTS.get(found, ()))
+        else:
+            yield name
+
+
+def _request(name: str, common: Request, settings: Mapping[str, str], known: set[str]) -> Request:
+    """What `name` asks for; adds the scenario's options to `known`."""
+    base, _, variant = name.partition(":")
+    options = scenario.load(catalog.find(base)).options
+    known.update(option.name for option in options)
+    given = _pairs(name, variant) if ":" in name else {}
+    fields: dict[str, Any] = {}
+    own = {key: value for key, value in settings.items() if key in {o.name for o in options}}
+    for key, value in given.items():
+        if key in _FIELDS:
+            field, read = _FIELDS[key]
+            fields[field] = _read(name, key, value, read)
+        elif any(option.name == key for option in options):
+            own[key] = value
+        else:
+            offered = ", ".join([*(option.name for option in options), *_FIELDS])
+            raise UsageError(f"{name}: there is no {key!r}; there are {offered}")
+    if "hosts" in fields and common.topo is not None:
+        raise UsageError(f"{name}: --topo says how many hosts there are")
+    try:
+        return dataclasses.replace(common, scenario=base, settings=own, **fields)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error
+
+
+def _pairs(name: str, variant: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in variant.split(","):
+        key, equals, value = pair.partition("=")
+        if not (key and equals and value):
+            raise UsageError(f"{name}: NAME:KEY=VALUE,… is wanted, and {pair!r} is no KEY=VALUE")
+        if key in found:
+            raise UsageError(f"{name}: {key} is given twice")
+        found[key] = value
+    return found
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise UsageError(f"{text[:40]!r} is no whole number")
+    return int(text)
+
+
+#: The options of the command line that a variant may have of its own: the field of a request, and
+#: how it is read.
+_FIELDS: Mapping[str, tuple[str, Callable[[str], float]]] = {
+    "hosts": ("hosts", _whole),
+    "containers": ("containers", _whole),
+    "mtu": ("mtu", _whole),
+    "rate": ("rate_bits_per_second", parse_rate),
+    "delay": ("delay_ms", parse_delay),
+    "jitter": ("jitter_ms", parse_delay),
+    "loss": ("loss_ratio", parse_loss),
+}
+
+
+def _read(name: str, key: str, value: str, read: Callable[[str], float]) -> float:
+    try:
+        return read(value)
+    except UsageError as error:
+        raise UsageError(f"{name}: {key}: {error}") from error
+
+
+def _folder(name: str, taken: Sequence[str]) -> str:
+    """A name fit for a folder and for links to it: a colon would end the scheme of a URL."""
+    stem = re.sub(r"[^A-Za-z0-9_.=-]+", "+", name).strip("+.")[-100:].lstrip("+.") or "method"
+    folder, number = stem, 1
+    while folder in taken:
+        number += 1
+        folder = f"{stem}-{number}"
+    return folder
