@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fuzzing import Refusal, attempt, memory_below
-from xlab.errors import UsageError
+from xlab.errors import CapabilityError, UsageError
 from xlab.lab import underlay
 from xlab.lab.underlay import Link, Underlay
 
@@ -277,6 +277,20 @@ def test_links_keep_their_conditions(tmp_path: Path) -> None:
     plain, limited = described(topo_file(tmp_path, TWO) + ":Mine").uplinks[:2]
     assert plain.options == {}
     assert limited.options == {"bw": 10, "delay": "5ms", "jitter": "1ms", "loss": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ('params1={"bw": 10}', "h1 - s1 has conditions in one direction only .params1: bw"),
+        ('params2={"loss": 1, "ip": "10.0.0.1/8"}', "params2: loss"),
+        ("bw=10, enable_red=True", "h1 - s1 asks for enable_red"),
+    ],
+)
+def test_conditions_no_link_of_a_lab_can_have(tmp_path: Path, options: str, message: str) -> None:
+    body = TWO.replace("self.addSwitch(switch))", f"self.addSwitch(switch), {options})")
+    with pytest.raises(CapabilityError, match=message):
+        underlay.describe(f"{topo_file(tmp_path, body)}:Mine", hosts=2)
 
 
 def test_mininets_dictionary_of_names(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xlab.errors import UsageError
+from xlab.errors import CapabilityError, UsageError
 
 GATEWAY = "gw"
 DEFAULT_SWITCH = "s1"
@@ -122,7 +122,8 @@ def describe(spec: str | None, *, hosts: int, containers: int = 2) -> Underlay:
 
     `spec` is what Mininet's own `--topo` takes (`single,3`, `linear,4`, `tree,depth=2,fanout=2`,
     `minimal`, `reversed,…`), or `FILE.py:Class` with optional arguments behind commas.  Raises
-    UsageError for anything that is neither, has a loop, or joins what cannot be joined.
+    UsageError for anything that is neither, has a loop, or joins what cannot be joined, and
+    CapabilityError for conditions of a link that differ by direction.
     """
     return from_topo(row_of_switches(hosts, containers) if spec is None else _load(spec))
 
@@ -194,9 +195,25 @@ def _free_port(switch: str, links: Sequence[Link]) -> Port:
     return Port(switch, f"{switch}-eth{number}")
 
 
+_CONDITIONS = ("bw", "delay", "jitter", "loss", "max_queue_size")
+#: What changes those, or the packets, in a way that no link of a lab does.
+_BEYOND_US = ("latency_ms", "speedup", "enable_ecn", "enable_red")
+
+
 def _conditions(info: Mapping[str, Any]) -> dict[str, Any]:
-    known = ("bw", "delay", "jitter", "loss", "max_queue_size")
-    return {key: info[key] for key in known if info.get(key) is not None}
+    """Conditions of a link, in both directions; CapabilityError for others that it asks for."""
+    where = f"the link {info['node1']} - {info['node2']}"
+    for end in ("params1", "params2"):
+        own = [key for key in (*_CONDITIONS, *_BEYOND_US) if (info.get(end) or {}).get(key)]
+        if own:
+            raise CapabilityError(
+                f"{where} has conditions in one direction only ({end}: {', '.join(own)})",
+                "`python -m xlab.mininet` runs a Mininet script with such links",
+            )
+    for key in _BEYOND_US:
+        if info.get(key):
+            raise CapabilityError(f"{where} asks for {key}, which links of a lab do not have")
+    return {key: info[key] for key in _CONDITIONS if info.get(key) is not None}
 
 
 def _refuse_all_but_trees(switches: Sequence[str], trunks: Sequence[Link]) -> None:
