@@ -35,24 +35,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     settings = Settings()
     prepare_streams()
-    try:
-        with _signals_raise():
+    with _first_signal_raises():
+        try:
             status = _perform(arguments, settings)
             sys.stdout.flush()
-    except KeyboardInterrupt as interrupt:
-        number = interrupt.number if isinstance(interrupt, _Terminated) else signal.SIGINT
-        suffix = f" by {interrupt}" if isinstance(interrupt, _Terminated) else ""
-        _say(f"interrupted{suffix}", interrupt, settings)
-        status = _SIGNALLED + number
-    except XlabError as error:
-        _say(f"xlab: {error}", error, settings)
-        status = error.exit_status
-    except (OSError, DisplayError) as error:
-        status = _end_on_os_error(error, settings)
-    except Exception as error:  # noqa: BLE001 - a bug of ours; still no traceback unless asked for
-        hint = "" if settings.debug else " (a bug in xlab; --debug shows where)"
-        _say(f"xlab: {type(error).__name__}: {error}{hint}", error, settings)
-        status = 1
+        except KeyboardInterrupt as interrupt:
+            number = interrupt.number if isinstance(interrupt, _Terminated) else signal.SIGINT
+            suffix = f" by {interrupt}" if isinstance(interrupt, _Terminated) else ""
+            _say(f"interrupted{suffix}", interrupt, settings)
+            status = _SIGNALLED + number
+        except XlabError as error:
+            _say(f"xlab: {error}", error, settings)
+            status = error.exit_status
+        except (OSError, DisplayError) as error:
+            status = _end_on_os_error(error, settings)
+        except Exception as error:  # noqa: BLE001 - a bug of ours; still no traceback unless asked
+            hint = "" if settings.debug else " (a bug in xlab; --debug shows where)"
+            _say(f"xlab: {type(error).__name__}: {error}{hint}", error, settings)
+            status = 1
     return status
 
 
@@ -83,18 +83,26 @@ def _perform(arguments: Sequence[str] | None, settings: Settings) -> int:
 
 
 @contextmanager
-def _signals_raise() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise in the main thread; one that is ignored (nohup) stays ignored."""
+def _first_signal_raises() -> Iterator[None]:
+    """The first SIGINT, SIGTERM or SIGHUP raises in the main thread, and no other does.
 
-    def terminate(number: int, _frame: object) -> NoReturn:
-        raise _Terminated(number)
+    Whoever presses Ctrl-C twice does not break off the taking down, which takes a second at most.
+    A signal that is ignored from the start (nohup) stays ignored.
+    """
+
+    def end(number: int, _frame: object) -> NoReturn:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt if number == signal.SIGINT else _Terminated(number)
 
     numbers = [
         number
-        for number in (signal.SIGTERM, signal.SIGHUP)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         if signal.getsignal(number) is not signal.SIG_IGN
     ]
-    before: Mapping[int, Any] = {number: signal.signal(number, terminate) for number in numbers}
+    before: Mapping[int, Any] = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        signal.signal(number, end)
     try:
         yield
     finally:
