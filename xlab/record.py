@@ -15,7 +15,8 @@ import os
 import stat
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -366,9 +367,8 @@ def save(record: RunRecord, folder: Path, raw: dict[str, bytes]) -> None:
 
     Raises FileExistsError if `folder` exists, OSError if the disk refuses (nothing is left then).
     """
-    partial = folder.with_name(f".partial-{os.getpid()}-{folder.name}")
-    (partial / "raw").mkdir(parents=True)
-    try:
+    with unfinished(folder) as partial:
+        (partial / "raw").mkdir(parents=True)
         for name, content in raw.items():
             (partial / "raw" / name).write_bytes(content)
         text = json.dumps(record.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
@@ -383,24 +383,41 @@ def save(record: RunRecord, folder: Path, raw: dict[str, bytes]) -> None:
             if error.errno != errno.ENOTEMPTY:
                 raise
             raise FileExistsError(errno.EEXIST, "a record is there already", str(folder)) from error
-    except BaseException:
-        discard(partial)
+
+
+@contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """A hidden name beside `path` to write under and to rename from; what is left there is removed.
+
+    An OSError comes out with the name of `path`: nobody knows the hidden one, and write(2) gives
+    none.
+    """
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        yield partial
+    except OSError as error:
+        told = str(error.filename or partial)
+        error.filename, error.filename2 = told.replace(str(partial), str(path), 1), None
         raise
+    finally:
+        _discard(partial)
 
 
-def discard(partial: Path) -> None:
-    """Remove a half-written result of ours; missing pieces are fine."""
-    import shutil
-
-    shutil.rmtree(partial, ignore_errors=True)
-
-
-def sweep(results: Path) -> list[Path]:
-    """Remove `.partial-PID-*` folders whose writer is gone (it was killed in mid-write)."""
+def sweep(folder: Path, name: str = "*") -> list[Path]:
+    """Remove what was to become `name` (or anything) and whose writer was killed meanwhile."""
     removed = []
-    for partial in results.glob(".partial-*-*"):
+    for partial in folder.glob(f".partial-*-{name}"):
         pid = partial.name.split("-")[1]
         if pid.isdigit() and not Path("/proc", pid).exists():
-            discard(partial)
+            _discard(partial)
             removed.append(partial)
     return removed
+
+
+def _discard(partial: Path) -> None:
+    import shutil
+
+    if partial.is_dir():
+        shutil.rmtree(partial, ignore_errors=True)
+    else:
+        partial.unlink(missing_ok=True)

@@ -79,10 +79,11 @@ def write(content: str, output: Path | None) -> None:
     if output is None:
         sys.stdout.write(content)
         return
-    partial_name = output.with_name(f".partial-{os.getpid()}-{output.name}")
-    try:
-        partial_name.write_text(content, encoding="utf-8", errors="backslashreplace")
-        partial_name.replace(output)
-    except BaseException:
-        partial_name.unlink(missing_ok=True)
-        raise
+    from glob import escape
+
+    from xlab.record import sweep, unfinished
+
+    sweep(output.parent, escape(output.name))
+    with unfinished(output) as partial:
+        partial.write_text(content, encoding="utf-8", errors="backslashreplace")
+        partial.replace(output)

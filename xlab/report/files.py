@@ -8,12 +8,12 @@ Links lead from one folder of results to another, so that the results can be mov
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from xlab.record import RunRecord, discard
+from xlab.record import RunRecord, unfinished
 from xlab.report import markdown, page
 
 PAGE, MARKDOWN = "report.html", "report.md"
@@ -22,12 +22,9 @@ PAGE, MARKDOWN = "report.html", "report.md"
 def beside(file: Path, record: RunRecord) -> Path:
     """Write the report on one record beside its `run.json`; returns the page."""
     folder = file.parent
-    partial = _write(folder, {file: record})
-    try:
+    with _written(folder, {file: record}) as partial:
         for name in (MARKDOWN, PAGE):
             (partial / name).replace(folder / name)
-    finally:
-        discard(partial)
     return folder / PAGE
 
 
@@ -38,24 +35,17 @@ def together(results: Path, records: Mapping[Path, RunRecord], started_at: datet
     while folder.exists():
         number += 1
         folder = results / f"{stem}-{number}"
-    partial = _write(folder, records)
-    try:
+    with _written(folder, records) as partial:
         partial.rename(folder)
-    except BaseException:
-        discard(partial)
-        raise
     return folder / PAGE
 
 
-def _write(folder: Path, records: Mapping[Path, RunRecord]) -> Path:
-    """A hidden folder beside `folder` with the files for it; `record.sweep` knows its name."""
-    partial = folder.with_name(f".partial-{os.getpid()}-{folder.name}")
-    partial.mkdir()
-    try:
+@contextmanager
+def _written(folder: Path, records: Mapping[Path, RunRecord]) -> Iterator[Path]:
+    """A hidden folder beside `folder` with the files for it, until they are moved."""
+    with unfinished(folder) as partial:
+        partial.mkdir()
         for name, render in ((MARKDOWN, markdown.render), (PAGE, page.render)):
             content = render(records, base=folder)
             (partial / name).write_text(content, encoding="utf-8")
-    except BaseException:
-        discard(partial)
-        raise
-    return partial
+        yield partial
