@@ -622,8 +622,10 @@ _VERSION_LIMIT_S = 3.0
 
 def remedy(program: str) -> str:
     """The line to paste where a program is missing; empty for one that is none of ours."""
-    packages = {tool.name: tool.package for tool in TOOLS}
-    return f"sudo apt-get install {packages[program]}" if program in packages else ""
+    for tool in TOOLS:
+        if program == tool.name or program.startswith(f"{tool.name}-"):  # iptables-restore, say
+            return f"sudo apt-get install {tool.package}"
+    return ""
 
 
 def locate(name: str) -> str | None:

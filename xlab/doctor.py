@@ -102,7 +102,9 @@ def _open_vswitch(machine: Machine, versions: Mapping[str, str]) -> Finding:
     missing = [tool for tool in TOOLS if tool.name.startswith("ovs") and tool.name not in versions]
     if missing:
         programs = ", ".join(tool.name for tool in missing)
-        return Finding(name, False, f"{programs}: not installed", _install(missing[0]), _OVS)
+        return Finding(
+            name, False, f"{programs}: not installed", capabilities.remedy(missing[0].name), _OVS
+        )
     kernel, tun = machine.ovs_datapath, machine.tun
     if kernel.live and machine.ovs_gre.usable:
         return Finding(name, True, f"datapath in the kernel ({kernel.detail})", needed_for=_OVS)
@@ -203,10 +205,8 @@ def _tool(tool: Tool, versions: Mapping[str, str]) -> Finding:
     if tool.name in versions:
         return Finding(tool.name, True, versions[tool.name], needed_for=tool.used_for)
     if tool.name in _OPTIONAL:
-        return Finding(tool.name, None, _OPTIONAL[tool.name], _install(tool), tool.used_for)
+        return Finding(
+            tool.name, None, _OPTIONAL[tool.name], capabilities.remedy(tool.name), tool.used_for
+        )
     needed_for = _NEEDED_BY.get(tool.name, _EVERY_SCENARIO)
-    return Finding(tool.name, False, "not installed", _install(tool), needed_for)
-
-
-def _install(tool: Tool) -> str:
-    return f"sudo apt-get install {tool.package}"
+    return Finding(tool.name, False, "not installed", capabilities.remedy(tool.name), needed_for)

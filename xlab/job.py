@@ -86,9 +86,7 @@ def _ovs_datapath(machine: Machine) -> Datapath:
     """
     for tool in ("ovs-vswitchd", "ovsdb-server"):
         if capabilities.locate(tool) is None:
-            raise CapabilityError(
-                f"`{tool}` is not installed", "apt-get install openvswitch-switch"
-            )
+            raise CapabilityError(f"`{tool}` is not installed", capabilities.remedy(tool))
     if machine.ovs_datapath.live and machine.ovs_gre.usable:
         return "kernel"
     if machine.tun.usable:

@@ -198,7 +198,7 @@ def spawn(
         # Looking in a folder of PATH that may not be searched gives EACCES as well, execvp(3).
         unsearchable = isinstance(error, PermissionError) and not _is_there(argv[0])
         if isinstance(error, FileNotFoundError) or unsearchable:
-            raise CapabilityError(f"`{argv[0]}` is not installed") from error
+            raise _not_installed(argv[0]) from error
         # As a shell has it: 126 for what is there and cannot be executed.
         raise CommandError(argv, node=node, returncode=126, stderr=str(error)) from error
     finally:
@@ -285,12 +285,18 @@ def wait_until(
         pause_s = min(pause_s * 1.5, 0.05)
 
 
-def find_program(name: str, remedy: str = "") -> str:
+def find_program(name: str) -> str:
     """The path of a program the lab needs; CapabilityError, with the remedy, if it is missing."""
     path = shutil.which(name, path=search_path())
     if path is None:
-        raise CapabilityError(f"`{name}` is not installed", remedy)
+        raise _not_installed(name)
     return path
+
+
+def _not_installed(program: str) -> CapabilityError:
+    from xlab.capabilities import remedy
+
+    return CapabilityError(f"`{program}` is not installed", remedy(program))
 
 
 def _is_there(program: str) -> bool:

@@ -310,7 +310,8 @@ def test_without_the_daemons_it_is_skipped(world: World, monkeypatch: pytest.Mon
     monkeypatch.setattr(capabilities, "locate", lambda _: None)
     found = world.run("ovs-gre")
     assert (found.status, world.launched) == ("skipped", 0)
-    assert found.reason == ("`ovs-vswitchd` is not installed; apt-get install openvswitch-switch")
+    needed = "sudo apt-get install openvswitch-switch"
+    assert found.reason == f"`ovs-vswitchd` is not installed; {needed}"
 
 
 # -- what makes no sense is refused before anything exists -----------------------------------------
