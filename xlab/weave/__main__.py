@@ -78,6 +78,7 @@ def _run(options: argparse.Namespace, log: Log) -> NoReturn:
             )
         )
         control.connect(options.peers)
+        log.write(f"router {names.text(options.name)} is ready, datapath {options.datapath}")
         while True:
             loop.turn()
 
