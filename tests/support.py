@@ -39,7 +39,7 @@ Parameters = ParamSpec("Parameters")
 #: Within this any story or run has an end; a guest without KVM is some ten times slower.
 PATIENCE_S = 600 if "XLAB_GUEST" in os.environ else 60
 
-_ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 
 
 # -- what this machine can do ----------------------------------------------------------------------
@@ -118,11 +118,45 @@ def sandboxed(test: Callable[Parameters, None]) -> Callable[Parameters, None]:
 # -- runs seen from outside ------------------------------------------------------------------------
 
 
-class Run:
-    """`runner.run` in a process of its own, which bears a mark that all its descendants inherit.
+class Marked:
+    """A process that bears a mark which all its descendants inherit, whoever their parent becomes.
 
-    Whatever else happens on this machine, what carries the mark belongs to this run.
+    Whatever else happens on this machine, what carries the mark belongs to it.
     """
+
+    pid: int
+
+    def __init__(self) -> None:
+        self.mark = f"XLAB_TEST_RUN={uuid.uuid4()}"
+
+    def environment(self) -> dict[str, str]:
+        """What to start it with."""
+        name, _, value = self.mark.partition("=")
+        return {**os.environ, name: value, "PYTHONPATH": str(ROOT)}
+
+    def processes(self) -> list[int]:
+        """Everything alive that carries the mark, the process that was started first."""
+        found = [pid for pid in all_pids() if self.mark.encode() in environment_of(pid)]
+        return sorted(found, key=lambda pid: (pid != self.pid, pid))
+
+    def first_process(self) -> int | None:
+        """Pid 1 of the sandbox, by its number out here; None before there is one."""
+        for pid in self.processes():
+            # The name tells it from the trial that asks whether sandboxes can be made.
+            if _numbers(pid)[1:] == [1] and comm_of(pid) == "xlab":
+                return pid
+        return None
+
+    def daemon(self, name: str) -> int | None:
+        """One process below of that name, or with that argument; None if there is none."""
+        for pid in self.processes():
+            if pid != self.pid and (comm_of(pid) == name or name in _arguments_of(pid)):
+                return pid
+        return None
+
+
+class Run(Marked):
+    """`runner.run` in a process of its own."""
 
     def __init__(
         self,
@@ -139,10 +173,9 @@ class Run:
         `claim_patience_s` is for runs in which claims will not come true, `patience_s` for large
         ones; `argv` is what Python is started with.
         """
+        super().__init__()
         self.results = results
-        self.mark = f"XLAB_TEST_RUN={uuid.uuid4()}"
         self._errors = results.with_name(f"{results.name}-{self.mark[-8:]}.stderr")
-        name, _, value = self.mark.partition("=")
         orders = {
             "request": dataclasses.asdict(request),
             "results": str(results),
@@ -153,8 +186,8 @@ class Run:
         with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
                 [*argv, "-P", "-W", "error", "-c", _DRIVER],
-                cwd=_ROOT,
-                env={**os.environ, name: value, "PYTHONPATH": str(_ROOT)},
+                cwd=ROOT,
+                env=self.environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -199,28 +232,6 @@ class Run:
 
     def stderr(self) -> str:
         return self._errors.read_text(errors="replace")
-
-    # -- its processes -----------------------------------------------------------------------------
-
-    def processes(self) -> list[int]:
-        """Everything alive that carries the mark, the run's own process first."""
-        found = [pid for pid in all_pids() if self.mark.encode() in environment_of(pid)]
-        return sorted(found, key=lambda pid: (pid != self.pid, pid))
-
-    def first_process(self) -> int | None:
-        """Pid 1 of the sandbox, by its number out here; None before there is one."""
-        for pid in self.processes():
-            # The name tells it from the trial that asks whether sandboxes can be made.
-            if _numbers(pid)[1:] == [1] and _comm(pid) == "xlab":
-                return pid
-        return None
-
-    def daemon(self, name: str) -> int | None:
-        """One process of that name inside the sandbox; None if there is none."""
-        for pid in self.processes():
-            if pid != self.pid and _comm(pid) == name:
-                return pid
-        return None
 
 
 #: Reads its orders from stdin; every event is a line of stdout.  SIGALRM bounds it, come what may.
@@ -308,11 +319,19 @@ def environment_of(pid: int) -> bytes:
         return b""
 
 
-def _comm(pid: int) -> str:
+def comm_of(pid: int) -> str:
+    """The name of what a process executes, its first 15 characters; empty once it is gone."""
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
+
+
+def _arguments_of(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+    except OSError:
+        return []
 
 
 def _numbers(pid: int) -> list[int]:
