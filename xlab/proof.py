@@ -11,15 +11,12 @@ not matter; whatever else is on the link is counted as stray.
 
 from __future__ import annotations
 
-import os
-import socket
-import struct
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from xlab.capture import Sightings, follow_pings
 from xlab.lab.node import Node
+from xlab.lab.path_mtu import largest_packet
 from xlab.lab.reachability import ping_until_answered
 from xlab.packets import write_pcap
 from xlab.processes import Completed, command_line
@@ -30,10 +27,6 @@ PINGS = 10
 
 #: How long a healed flow may take to be back.
 _PATIENCE_S = 10.0
-
-#: ip(7); DF on every packet whatever the path MTU cache says.
-_IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE = 10, 3
-_SMALLEST_MTU = 576
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +55,13 @@ def prove(
     if not sightings.all_took(flow.encapsulation, lossy=lossy):
         require_daemons()
     overhead = _overhead(sightings, flow.encapsulation)
-    largest = _effective_mtu(flow, mtu, overhead or 0, round_trip_s)
+    largest = largest_packet(
+        flow.source,
+        flow.target,
+        most=mtu,
+        guess=mtu - (overhead or 0),
+        round_trip_s=round_trip_s,
+    )
     control, control_detail, control_raw = _negative_control(
         flow, round_trip_s=round_trip_s, lossy=lossy
     )
@@ -107,68 +106,6 @@ def _overhead(sightings: Sightings, encapsulation: Encapsulation) -> int | None:
         if outer and outer.total_length and inner.total_length:
             return outer.total_length - inner.total_length
     return None
-
-
-def _effective_mtu(flow: Flow, mtu: int, overhead: int, round_trip_s: float) -> int | None:
-    """The largest IP packet, in bytes, that crosses with DF set; None if not even 576 does."""
-    with flow.source.entered():
-        pinger = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-    with pinger:
-        pinger.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
-        pinger.connect((str(flow.target.address), 0))
-        passes = _probe_of(pinger, round_trip_s)
-        # Nearly always the link's MTU, or that less the overhead, is the answer: ask these first.
-        if passes(mtu):
-            return mtu
-        low, high = _SMALLEST_MTU, mtu
-        guess = mtu - overhead
-        if low < guess < high:
-            if passes(guess):
-                low = guess
-                if not passes(guess + 1):
-                    return guess
-            else:
-                high = guess
-        elif not passes(low):
-            return None
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if passes(middle) else (low, middle)
-        return low
-
-
-def _probe_of(pinger: socket.socket, round_trip_s: float) -> Callable[[int], bool]:
-    """A function that tells whether a packet of so many bytes gets an echo reply."""
-    identifier = int.from_bytes(os.urandom(2), "big")
-    sequence = 0
-
-    def passes(size: int) -> bool:
-        nonlocal sequence
-        for timeout_s in (round_trip_s + 0.3, round_trip_s + 0.6):
-            sequence += 1
-            # Sum of zeros aside, the Internet checksum is that of the three words (RFC 1071).
-            total = 0x0800 + identifier + sequence
-            checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
-            header = struct.pack("!BBHHH", 8, 0, checksum, identifier, sequence)
-            try:
-                pinger.send(header + bytes(size - 20 - len(header)))
-            except OSError:
-                return False  # EMSGSIZE: larger than the source's own interface takes
-            deadline = time.monotonic() + timeout_s
-            while (left := deadline - time.monotonic()) > 0:
-                pinger.settimeout(left)
-                try:
-                    reply = pinger.recv(65535)
-                except TimeoutError:
-                    break
-                except OSError:
-                    return False  # a router's "fragmentation needed" (RFC 1191)
-                kind, _, _, got_id, got_sequence = struct.unpack_from("!BBHHH", reply, 20)
-                if (kind, got_id, got_sequence) == (0, identifier, sequence):
-                    return True
-        return False
-
-    return passes
 
 
 def _negative_control(flow: Flow, *, round_trip_s: float, lossy: bool) -> tuple[bool, str, str]:

@@ -17,8 +17,11 @@ import pytest
 from xlab import controller, sandbox
 from xlab.errors import CapabilityError, XlabError
 from xlab.lab.node import Node
-from xlab.probes import PROBES, Pair, Plan, Sampled, measure_round
+from xlab.probes import MORE_PROBES, PROBES, Pair, Plan, Sampled, measure_round
+from xlab.probes import connections as connection_probes
 from xlab.probes import latency as latency_probes
+from xlab.probes import varied as varied_probes
+from xlab.probes.connections import probe_connections
 from xlab.probes.latency import probe_rr
 from xlab.probes.throughput import probe_udp
 
@@ -47,6 +50,7 @@ def by_probe(sampled: list[Sampled]) -> Measured:
         found["raw"].update({name: len(content) for name, content in each.raw.items()})
         for measurement in each.measurements:
             key = f"{measurement.probe} {measurement.metric}"
+            key += f" x{measurement.streams}" if measurement.probe == "flows" else ""
             found[key] = dataclasses.asdict(measurement)
     return found
 
@@ -76,23 +80,34 @@ def swallow_large_packets(pair: Pair, wire: Node) -> None:
     wire.set_mtu("s2", 1400)
 
 
+def more_of_all_well() -> Measured:
+    pair, _ = two_hosts()
+    pair = dataclasses.replace(pair, overhead_bytes=38)
+    with (
+        mock.patch.object(varied_probes, "MESSAGE_BYTES", (64, 65536)),
+        mock.patch.object(varied_probes, "FLOWS", (1, 2)),
+    ):
+        return measure(pair, probes=[p for p in MORE_PROBES if p != "loaded-rtt"])
+
+
 def black_hole_under_load() -> Measured:
     pair, wire = two_hosts()
     swallow_large_packets(pair, wire)
-    return measure(pair, probes=["loaded-rtt"])
+    return measure(pair, probes=["loaded-rtt", "path-mtu"])
 
 
 def dead_path() -> Measured:
     pair, wire = two_hosts()
     wire.set_down("s2")
-    return measure(pair, probes=["rtt", "tcp-parallel", "loaded-rtt"])
+    return measure(pair, probes=["rtt", "tcp-parallel", "loaded-rtt", "connections", "path-mtu"])
 
 
 def nobody_there() -> Measured:
     """No route: the tools fail at once, each in its own way."""
     pair, _ = two_hosts()
     pair.source.delete_address("eth0", "10.0.0.1/24")
-    return measure(pair, probes=[*PROBES, "loaded-rtt"])
+    more = ("loaded-rtt", "connections", "small-packets", "path-mtu")
+    return measure(pair, probes=[*PROBES, *more])
 
 
 def slow_link() -> Measured:
@@ -124,12 +139,16 @@ def shape(wire: Node, port: str) -> None:
 def without_netperf() -> Measured:
     pair, _ = two_hosts()
     missing = CapabilityError("`netperf` is not installed")
-    with mock.patch.object(latency_probes, "find_program", side_effect=missing):
-        return by_probe([probe_rr(pair, QUICK)])
+    with (
+        mock.patch.object(latency_probes, "find_program", side_effect=missing),
+        mock.patch.object(connection_probes, "find_program", side_effect=missing),
+    ):
+        return by_probe([probe_rr(pair, QUICK), probe_connections(pair, QUICK)])
 
 
 LABS: dict[str, Callable[[], Measured]] = {
     "all_well": all_well,
+    "more_of_all_well": more_of_all_well,
     "black_hole": black_hole,
     "black_hole_under_load": black_hole_under_load,
     "dead_path": dead_path,
@@ -204,6 +223,32 @@ def test_every_probe_gives_figures_and_keeps_its_raw_output(measured: Measured) 
     assert 0 <= median(measured, "udp udp_loss_ratio") <= 1
 
 
+@measured_by(more_of_all_well)
+def test_probes_that_are_asked_for_by_name(measured: Measured) -> None:
+    raw = measured.pop("raw")
+    assert set(measured) == {
+        "connections tcp_connections_per_second", "small-packets udp_packets_per_second",
+        "message-sizes tcp_64_byte_messages_bits_per_second",
+        "message-sizes tcp_65536_byte_messages_bits_per_second",
+        "flows tcp_bits_per_second x1", "flows tcp_bits_per_second x2",
+        "path-mtu path_mtu_bytes", "path-mtu overhead_bytes",
+    }  # fmt: skip
+    for measurement in measured.values():
+        assert measurement["failed_samples"] == 0, measurement
+        assert measurement["median"] > 0
+        assert set(measurement["detail"]["raw"]) <= set(raw)
+    # Every run of iperf3 keeps a report of its own.
+    assert len([name for name in raw if name.endswith("-server.json")]) == 5
+    small = median(measured, "message-sizes tcp_64_byte_messages_bits_per_second")
+    assert 2 * small < median(measured, "message-sizes tcp_65536_byte_messages_bits_per_second")
+    assert measured["flows tcp_bits_per_second x2"]["streams"] == 2
+    detail = measured["small-packets udp_packets_per_second"]["detail"]
+    assert detail["sender_limited"] == (detail["loss_ratio"] < 0.01)
+    assert detail["sent_packets_per_second"] > 0
+    assert median(measured, "path-mtu path_mtu_bytes") == 1500
+    assert median(measured, "path-mtu overhead_bytes") == 38
+
+
 @measured_by(black_hole)
 def test_an_mtu_black_hole_fails_what_is_full_size_and_nothing_else(measured: Measured) -> None:
     assert median(measured, "rtt icmp_rtt_ms") > 0
@@ -223,6 +268,7 @@ def test_a_dead_path_fails_every_sample(measured: Measured) -> None:
     assert set(measured) == {
         "rtt icmp_rtt_ms", "tcp-parallel tcp_bits_per_second",
         "loaded-rtt idle_rtt_ms", "loaded-rtt loaded_rtt_ms",
+        "connections tcp_connections_per_second", "path-mtu path_mtu_bytes",
     }  # fmt: skip
     for measurement in measured.values():
         assert (measurement["samples"], measurement["median"]) == ([], None)
@@ -284,6 +330,8 @@ def test_a_load_that_does_not_arrive_is_none(measured: Measured) -> None:
     loaded = measured["loaded-rtt loaded_rtt_ms"]
     assert (loaded["samples"], loaded["failed_samples"]) == ([], 1)
     assert "no data arrived" in loaded["detail"]["error"]
+    # A port of MTU 1400 lets 4 bytes more pass, room for a VLAN tag (is_skb_forwardable, dev.c).
+    assert median(measured, "path-mtu path_mtu_bytes") == 1404
 
 
 @measured_by(without_netperf)
@@ -294,4 +342,9 @@ def test_our_own_transactions_stand_in_for_netperf(measured: Measured) -> None:
     assert len(measurement["samples"]) >= 3
     detail = measurement["detail"]
     assert detail["p50_ms"] <= detail["p90_ms"] <= detail["p99_ms"]
-    assert list(measured["raw"]) == ["b1-r1-method-h1-h2-rr-rr.json"]
+    assert median(measured, "connections tcp_connections_per_second") > 0
+    assert measured["connections tcp_connections_per_second"]["detail"]["tool"] == "xlab"
+    assert list(measured["raw"]) == [
+        "b1-r1-method-h1-h2-rr-rr.json",
+        "b1-r1-method-h1-h2-connections-connections.json",
+    ]

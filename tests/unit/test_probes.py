@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from xlab.errors import CapabilityError, XlabError
 from xlab.probes import PROBES, Pair, Plan, shuffled
+from xlab.probes.connections import number_of_connections
 from xlab.probes.cpu import Usage, measure_idle, start_measuring
 from xlab.probes.facts import Trial
 from xlab.probes.latency import netperf_length, raise_if_incapable, summarise
@@ -96,6 +97,13 @@ def test_netperf_is_given_whole_seconds_or_a_number_of_transactions() -> None:
     assert netperf_length(0.3, 0.2) == -20
 
 
+def test_connections_are_counted_out_so_that_netperf_ends_in_time() -> None:
+    assert number_of_connections(1.0, 0.001) == 334
+    assert number_of_connections(0.3, None) == number_of_connections(0.3, 5e-6) == 2000
+    assert number_of_connections(0.3, 0.2) == 20
+    assert number_of_connections(1000.0, 0.001) == 10_000
+
+
 # --------------------------------------------------------------------------------------- figures
 
 
@@ -173,6 +181,9 @@ def test_a_measurement_says_where_its_raw_output_is() -> None:
     trial.keep("client.json", "{}")
     trial.keep("server.json", "")
     measured = trial.measurement("tcp_bits_per_second", "bit/s", [3.0, 1.0, 2.0], detail={"a": 1})
+    again = Trial("flows", PAIR, QUICK, variant="8")
+    again.keep("client.json", "{}")
+    assert list(again.raw) == ["b1-r1-method-h1.c1-h2.c1-flows-8-client.json"]
     name = "b3-r2-method-h1.c1-h2.c1-tcp-parallel-client.json"
     assert trial.raw == {name: b"{}"}
     assert measured.detail == {"a": 1, "raw": [name]}

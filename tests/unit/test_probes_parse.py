@@ -138,6 +138,13 @@ def test_udp_loss(name: str) -> None:
     assert received == pytest.approx((packets - lost) * 1472, rel=1e-3)
 
 
+def test_small_datagrams_are_counted_by_their_bytes() -> None:
+    """18 bytes each; iperf3 counts those that should have come, lost ones among them."""
+    result = iperf("udp-small")
+    received = sum(i.packets - i.lost for i in result.intervals)
+    assert sum(i.bytes for i in result.intervals) == pytest.approx(18 * received, rel=0.01)
+
+
 @pytest.mark.parametrize("name", ["tcp-4-stopped", "udp-stopped"])
 def test_a_transfer_told_to_stop_counts_no_interval_twice(name: str) -> None:
     """iperf3's server repeats its last interval when its client is stopped."""
@@ -236,6 +243,15 @@ def test_netperf(name: str) -> None:
     assert sum(means) / len(means) == pytest.approx(result.mean_ms, rel=0.3)
 
 
+def test_netperf_of_connections() -> None:
+    """TCP_CRR prints the same figures, of connections."""
+    text = captured("connections-netperf.txt")
+    result = parse.parse_netperf(text)
+    assert len(result.interval_means_ms) == text.count("NETPERF_INTERIM_RESULT") >= 3
+    rates = [1000 / ms for ms in result.interval_means_ms]
+    assert min(rates) <= result.transactions_per_second <= max(rates)
+
+
 def test_netperf_that_cannot_connect() -> None:
     with pytest.raises(XlabError, match="no MEAN_LATENCY in its output: 'establish control"):
         parse.parse_netperf(captured("rr-refused-netperf.txt"))
@@ -295,6 +311,7 @@ def test_no_time_of_a_process(text: str) -> None:
 PARSERS: list[tuple[Callable[[str], Any], str]] = [
     (parse.parse_ping, "rtt-ping.txt"),
     (parse.parse_netperf, "rr-netperf.txt"),
+    (parse.parse_netperf, "connections-netperf.txt"),
     (parse.parse_busy_s, "stat.txt"),
     (parse.parse_process_s, "process-stat.txt"),
     (parse.parse_ping, "rtt-stamped-ping.txt"),

@@ -223,6 +223,32 @@ def test_any_rounds_give_a_report_without_invented_figures(
     assert as_markdown(told).endswith("\n")
 
 
+def test_messages_come_by_size_and_are_called_by_it() -> None:
+    sizes = (65536, 64, 8192, 512)
+    told = with_measurements(
+        *(
+            measured("method", 1, 1e6, metric=f"tcp_{size}_byte_messages_bits_per_second")
+            for size in sizes
+        )
+    )
+    labels = [text.label(figure.metric) for figure in figures(told)]
+    assert labels == [f"TCP, {size} B messages" for size in sorted(sizes)]
+
+
+def test_a_rate_that_the_sender_limits_says_so() -> None:
+    limited, lossy = (
+        replace(
+            measured(route, 1, 1e5, metric="udp_packets_per_second"),
+            detail={"sender_limited": route == "baseline"},
+        )
+        for route in ("baseline", "method")
+    )
+    table = tables.route_figures(with_measurements(limited, lossy))
+    (note,) = [note for note in table.notes if "sender" in note]
+    assert note.startswith("small packets, baseline: the sender was the limit")
+    assert figures(with_measurements(limited, lossy))[0].to_baseline is not None
+
+
 def test_datapaths_are_told_apart_by_what_forwards_packets() -> None:
     names = ("bridge", "ovs-gre-kernel", "ovs-gre")
     assert [datapath_class(sample(name)) for name in names] == ["kernel", "kernel", "userspace"]
@@ -249,6 +275,9 @@ def test_datapaths_are_told_apart_by_what_forwards_packets() -> None:
         ("udp_loss_ratio", 0.5, "50.0 %"),
         ("cpu_seconds_per_gigabyte", 9.4, "9.40 s"),
         ("recovery_s", 0.25, "250 ms"),
+        ("udp_packets_per_second", 144_364.0, "144 kpps"),
+        ("tcp_connections_per_second", 10_339.0, "10.3 k/s"),
+        ("tcp_64_byte_messages_bits_per_second", 48e6, "48.0 Mbit/s"),
         ("packets_reordered", 12.0, "12.0 packets"),
     ],
 )

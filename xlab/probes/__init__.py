@@ -13,18 +13,34 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 
+from xlab.probes.connections import probe_connections
 from xlab.probes.cpu import Usage, measure_idle
 from xlab.probes.facts import Pair, Plan, Sampled
 from xlab.probes.latency import probe_rr, probe_rtt
 from xlab.probes.loaded import probe_loaded_rtt
+from xlab.probes.path import probe_path_mtu
 from xlab.probes.throughput import probe_tcp, probe_tcp_parallel, probe_udp
+from xlab.probes.varied import probe_flows, probe_message_sizes, probe_small_packets
 
-__all__ = ["ALL_PROBES", "PROBES", "Pair", "Plan", "Sampled", "measure_round"]
+__all__ = ["MORE_PROBES", "PROBES", "Pair", "Plan", "Sampled", "measure_round"]
+
+#: What needs nothing but the two ends.
+_BETWEEN_TWO: dict[str, Callable[[Pair, Plan], Sampled]] = {
+    "rtt": probe_rtt,
+    "rr": probe_rr,
+    "tcp-parallel": probe_tcp_parallel,
+    "loaded-rtt": probe_loaded_rtt,
+    "connections": probe_connections,
+    "small-packets": probe_small_packets,
+    "message-sizes": probe_message_sizes,
+    "flows": probe_flows,
+    "path-mtu": probe_path_mtu,
+}
 
 #: Those of every run.
 PROBES = ("rtt", "rr", "tcp", "tcp-parallel", "udp")
-#: And those that must be asked for.
-ALL_PROBES = (*PROBES, "loaded-rtt")
+#: Between two ends, too, but only when asked for.
+MORE_PROBES = tuple(name for name in _BETWEEN_TWO if name not in PROBES)
 
 
 def measure_round(
@@ -65,17 +81,8 @@ def shuffled(pairs: int, probes: Sequence[str], generator: random.Random) -> lis
 def _run(
     probe: str, pair: Pair, plan: Plan, idle: Usage, tcp_bits_per_second: float | None
 ) -> Sampled:
-    match probe:
-        case "rtt":
-            return probe_rtt(pair, plan)
-        case "rr":
-            return probe_rr(pair, plan)
-        case "tcp":
-            return probe_tcp(pair, plan, idle)
-        case "tcp-parallel":
-            return probe_tcp_parallel(pair, plan)
-        case "udp":
-            return probe_udp(pair, plan, tcp_bits_per_second)
-        case "loaded-rtt":
-            return probe_loaded_rtt(pair, plan)
-    raise ValueError(f"{probe!r} is no probe; there are {', '.join(ALL_PROBES)}")
+    if probe == "tcp":
+        return probe_tcp(pair, plan, idle)
+    if probe == "udp":
+        return probe_udp(pair, plan, tcp_bits_per_second)
+    return _BETWEEN_TWO[probe](pair, plan)

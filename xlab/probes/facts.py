@@ -24,6 +24,10 @@ class Pair:
     route: Route
     #: Largest IP packet that crosses whole; UDP datagrams are made to fit.
     path_mtu: int = 1500
+    #: MTU of the physical network, in bytes.
+    link_mtu: int = 1500
+    #: What the proof saw an encapsulation add to each packet; None where nothing was looked for.
+    overhead_bytes: int | None = None
 
     @property
     def direction(self) -> str:
@@ -47,6 +51,9 @@ class Plan:
     #: Round trips without load, and under load.
     loaded_idle_s: float = 1.0
     loaded_s: float = 1.0
+    #: Connections opened and closed; each transfer of a probe that makes several.
+    connections_s: float = 1.0
+    varied_s: float = 1.0
     #: Daemons that move packets in user space: their own CPU time is told apart.
     daemon_pids: Sequence[int] = ()
 
@@ -73,6 +80,8 @@ class Plan:
             idle_s=idle * duration_s,
             loaded_idle_s=rtt * duration_s,
             loaded_s=duration_s,
+            connections_s=rr * duration_s,
+            varied_s=0.5 * duration_s,
             round=round,
             build=build,
             daemon_pids=daemon_pids,
@@ -96,6 +105,8 @@ class Trial:
     pair: Pair
     plan: Plan
     streams: int = 1
+    #: Which of several runs of the probe in this round.
+    variant: str = ""
     started_at: str = field(
         default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds")
     )
@@ -106,7 +117,8 @@ class Trial:
         if content:
             ends = self.pair.direction.replace("/", ".").replace(" > ", "-")
             build_round = f"b{self.plan.build}-r{self.plan.round}"
-            name = f"{build_round}-{self.pair.route}-{ends}-{self.probe}-{what}"
+            run = f"{self.probe}-{self.variant}" if self.variant else self.probe
+            name = f"{build_round}-{self.pair.route}-{ends}-{run}-{what}"
             self.raw[name] = content.encode()
 
     def measurement(

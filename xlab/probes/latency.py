@@ -25,9 +25,9 @@ from xlab.processes import Process, command_line, find_program, wait_until
 PATIENCE_S = 2.0
 RTT_INTERVAL_S = 0.01
 _MOST_RTT_SAMPLES = 5000
-_NETPERF_PORT = 12865
+NETPERF_PORT = 12865
 #: Latencies of transactions are averaged over so long: a run has tens of thousands of them.
-_RR_INTERVAL_S = 0.05
+RR_INTERVAL_S = 0.05
 
 
 def probe_rtt(pair: Pair, plan: Plan) -> Sampled:
@@ -124,14 +124,14 @@ def _netperf(trial: Trial) -> Sampled:
     argv = [
         "netperf", "-4", "-P", "0", *(("-T", cores) if cores else ()),
         "-t", "TCP_RR", "-H", str(pair.target.address),
-        "-l", str(netperf_length(rr_s, round_trip_s)), "-D", f"-{_RR_INTERVAL_S:g}",
+        "-l", str(netperf_length(rr_s, round_trip_s)), "-D", f"-{RR_INTERVAL_S:g}",
         # -D of the test: TCP_NODELAY at both ends.
         "--", "-D", "-r", "1,1", "-k", ",".join(NETPERF_KEYS),
     ]  # fmt: skip
     detail = {"tool": "netperf", "command": command_line(argv), "cores": cores or "not pinned"}
     try:
         with pair.target.start(["netserver", "-D", "-4"]) as server:
-            until_listening(server, _NETPERF_PORT)
+            until_listening(server, NETPERF_PORT)
             result = pair.source.run(argv, timeout_s=4 * rr_s + 12 * (round_trip_s or 0) + 15)
         trial.keep("netperf.txt", result.stdout)
         return _rr_sampled(trial, parse_netperf(result.stdout), detail)
@@ -177,7 +177,7 @@ def summarise(latencies_s: Sequence[float]) -> RequestResponse:
     since, sum_s = 0, 0.0
     for position, latency_s in enumerate(latencies_s, 1):
         sum_s += latency_s
-        if sum_s >= _RR_INTERVAL_S:
+        if sum_s >= RR_INTERVAL_S:
             means.append(1000 * sum_s / (position - since))
             since, sum_s = position, 0.0
     milliseconds = [1000 * s for s in latencies_s]
@@ -236,7 +236,7 @@ def _rr_sampled(trial: Trial, result: RequestResponse, detail: dict[str, str]) -
         samples,
         detail={
             **detail,
-            "samples_are": f"means of {1000 * _RR_INTERVAL_S:g} ms, the first left out",
+            "samples_are": f"means of {1000 * RR_INTERVAL_S:g} ms, the first left out",
             "mean_ms": result.mean_ms,
             "p50_ms": result.p50_ms,
             "p90_ms": result.p90_ms,

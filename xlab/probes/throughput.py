@@ -46,7 +46,7 @@ def probe_tcp(pair: Pair, plan: Plan, idle: Usage) -> Sampled:
     """One stream, and the CPU time it costs beyond that of the `idle` window."""
     trial = Trial("tcp", pair, plan)
     try:
-        transfer = _run_iperf(trial, plan.tcp_s)
+        transfer = run_iperf(trial, plan.tcp_s)
     except XlabError as error:
         raise_if_incapable(error)
         return Sampled(
@@ -56,18 +56,18 @@ def probe_tcp(pair: Pair, plan: Plan, idle: Usage) -> Sampled:
             ),
             trial.raw,
         )
-    return Sampled((_tcp_rate(trial, transfer), cpu_cost(trial, transfer, idle)), trial.raw)
+    return Sampled((tcp_rate(trial, transfer), cpu_cost(trial, transfer, idle)), trial.raw)
 
 
 def probe_tcp_parallel(pair: Pair, plan: Plan) -> Sampled:
     """Several streams at once; the rates are those of all together."""
     trial = Trial("tcp-parallel", pair, plan, streams=plan.parallel_streams)
     try:
-        transfer = _run_iperf(trial, plan.tcp_parallel_s, "-P", str(plan.parallel_streams))
+        transfer = run_iperf(trial, plan.tcp_parallel_s, "-P", str(plan.parallel_streams))
     except XlabError as error:
         raise_if_incapable(error)
         return trial.failed("tcp_bits_per_second", "bit/s", error)
-    return Sampled((_tcp_rate(trial, transfer),), trial.raw)
+    return Sampled((tcp_rate(trial, transfer),), trial.raw)
 
 
 def probe_udp(pair: Pair, plan: Plan, tcp_bits_per_second: float | None) -> Sampled:
@@ -78,7 +78,7 @@ def probe_udp(pair: Pair, plan: Plan, tcp_bits_per_second: float | None) -> Samp
             raise XlabError("nothing to offer 90 % of: TCP gave no figure in this round")
         length = min(pair.path_mtu - _UDP_HEADERS_BYTES, _LARGEST_DATAGRAM_BYTES)
         offered = round(UDP_SHARE * tcp_bits_per_second)
-        transfer = _run_iperf(trial, plan.udp_s, "-u", "-b", str(offered), "-l", str(length))
+        transfer = run_iperf(trial, plan.udp_s, "-u", "-b", str(offered), "-l", str(length))
     except XlabError as error:
         raise_if_incapable(error)
         return Sampled(
@@ -110,7 +110,7 @@ def probe_udp(pair: Pair, plan: Plan, tcp_bits_per_second: float | None) -> Samp
     return Sampled((rate, loss), trial.raw)
 
 
-def _tcp_rate(trial: Trial, transfer: Transfer) -> Measurement:
+def tcp_rate(trial: Trial, transfer: Transfer) -> Measurement:
     return trial.measurement(
         "tcp_bits_per_second",
         "bit/s",
@@ -146,7 +146,7 @@ def cpu_cost(trial: Trial, transfer: Transfer, idle: Usage) -> Measurement:
     return trial.measurement("cpu_seconds_per_gigabyte", "s/GB", [cost], detail=detail)
 
 
-def _run_iperf(trial: Trial, seconds: float, *options: str) -> Transfer:
+def run_iperf(trial: Trial, seconds: float, *options: str) -> Transfer:
     """One run; raises XlabError if nothing that counts arrived."""
     pair = trial.pair
     round_trip_s = first_contact(pair) or 0.0

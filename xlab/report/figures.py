@@ -11,6 +11,7 @@ what is lost says how a path takes nearly all that it can carry, not how it comp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,11 @@ METRICS = (
     "tcp_bits_per_second",
     "udp_bits_per_second",
     "udp_loss_ratio",
+    "udp_packets_per_second",
+    "tcp_connections_per_second",
     "cpu_seconds_per_gigabyte",
+    "path_mtu_bytes",
+    "overhead_bytes",
     "recovery_s",
     "build_s",
 )
@@ -71,6 +76,8 @@ class Figure:
     #: UDP alone: what each route was offered, in bits per second, and what of it could be sent.
     offered_bits_per_second: dict[Route, float]
     sent_bits_per_second: dict[Route, float]
+    #: Routes that took all there was: what the sender made is the figure, not what fits.
+    sender_limited: tuple[Route, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +133,18 @@ def datapath_class(record: RunRecord) -> DatapathClass:
     return record.environment.datapath_class
 
 
-def order(key: tuple[str, int]) -> tuple[int, str, int]:
-    """Sorts (metric, streams) into the order of METRICS."""
+def order(key: tuple[str, int]) -> tuple[int, int, str, int]:
+    """Sorts (metric, streams) into the order of METRICS; others by the number in their name."""
     metric, streams = key
     place = METRICS.index(metric) if metric in METRICS else len(METRICS)
-    return place, metric, streams
+    number = re.search(r"\d{1,9}", metric) if place == len(METRICS) else None
+    return place, int(number[0]) if number else 0, metric, streams
 
 
 def _figure(measurements: Sequence[Measurement]) -> Figure:
     first = measurements[0]
     # Of two losses near zero the one may be any multiple of the other: that says nothing.
-    proportional = not first.metric.startswith("udp_") and not first.metric.endswith("_ratio")
+    proportional = first.metric != "udp_bits_per_second" and not first.metric.endswith("_ratio")
     method, control, baseline = (
         _by_round([m for m in measurements if m.route == route]) for route in ROUTES
     )
@@ -158,6 +166,11 @@ def _figure(measurements: Sequence[Measurement]) -> Figure:
         },
         offered_bits_per_second=_rates(rates, "offered_bits_per_second"),
         sent_bits_per_second=_rates(rates, "sent_bits_per_second"),
+        sender_limited=tuple(
+            route
+            for route in ROUTES
+            if any(m.route == route and m.detail.get("sender_limited") for m in measurements)
+        ),
     )
 
 

@@ -156,6 +156,7 @@ def route_figures(record: RunRecord, *, routes_first: bool = False) -> Table:
     )
     notes = [note for figure in found for note in _failures(figure)]
     notes += [note for figure in found for note in _offered(figure)]
+    notes += [note for figure in found for note in _sender_limited(figure)]
     if any(_spans_one(spread) for f in found for spread in (f.to_control, f.to_baseline)):
         notes.append(INDISTINGUISHABLE)
     return Table(columns, tuple(_figure_row(f) for f in found), heading(record), tuple(notes))
@@ -263,6 +264,14 @@ def _offered(figure: Figure) -> list[str]:
     if not said:
         return []
     return [f"UDP has no ratios: each route was offered 90 % of its own TCP: {', '.join(said)}"]
+
+
+def _sender_limited(figure: Figure) -> list[str]:
+    """Where all arrived that could be sent, the path may carry more than the figure says."""
+    if not figure.sender_limited:
+        return []
+    name, routes = text.label(figure.metric, figure.streams), ", ".join(figure.sender_limited)
+    return [f"{name}, {routes}: the sender was the limit, not the path, which may carry more"]
 
 
 def _speed(bits_per_second: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 
 from xlab.record import Claim, PathProof, RunRecord
@@ -18,18 +19,28 @@ _LABELS = {
     "tcp_bits_per_second": "TCP",
     "udp_bits_per_second": "UDP",
     "udp_loss_ratio": "UDP loss",
+    "udp_packets_per_second": "small packets",
+    "tcp_connections_per_second": "connections",
     "cpu_seconds_per_gigabyte": "CPU per GB",
+    "path_mtu_bytes": "path MTU",
+    "overhead_bytes": "overhead",
     "recovery_s": "recovery",
     "build_s": "build",
 }
+_MESSAGES = re.compile(r"tcp_(\d{1,9})_byte_messages_bits_per_second")
 #: By the metric's suffix: the size of its unit in the smallest unit shown, and the units shown.
 _TIME = ((1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))
+_PACKETS = ((1.0, "pps"), (1e3, "kpps"), (1e6, "Mpps"))
+_EACH_SECOND = ((1.0, "/s"), (1e3, "k/s"), (1e6, "M/s"))
 _SPEED = ((1.0, "bit/s"), (1e3, "kbit/s"), (1e6, "Mbit/s"), (1e9, "Gbit/s"), (1e12, "Tbit/s"))
 
 
 def label(metric: str, streams: int = 1) -> str:
     """What a metric is called in a table: "TCP 1 stream", "RTT"."""
     name = _LABELS.get(metric, metric)
+    messages = _MESSAGES.fullmatch(metric)
+    if messages:
+        name = f"TCP, {messages[1]} B messages"
     if metric != "tcp_bits_per_second":
         return name if streams == 1 else f"{name} ×{streams}"
     return f"{name} {streams} stream{'s' if streams > 1 else ''}"
@@ -47,6 +58,10 @@ def scale(metric: str, unit: str, number: float) -> tuple[float, str]:
         return _step(number, 1e-3, _TIME)
     if metric.endswith("_bits_per_second"):
         return _step(number, 1.0, _SPEED)
+    if metric.endswith("_packets_per_second"):
+        return _step(number, 1.0, _PACKETS)
+    if metric.endswith("_connections_per_second"):
+        return _step(number, 1.0, _EACH_SECOND)
     if metric.endswith("_ratio"):
         return 0.01, "%"
     if metric == "cpu_seconds_per_gigabyte":

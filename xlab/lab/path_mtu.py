@@ -1,0 +1,84 @@
+"""The largest packet that passes whole from one node to another, found by trying."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+
+from xlab.lab.node import Node
+
+#: ip(7); DF on every packet whatever the path MTU cache says.
+_IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE = 10, 3
+#: What every IPv4 host must take whole (RFC 791).
+SMALLEST_MTU = 576
+
+
+def largest_packet(
+    source: Node, target: Node, *, most: int, guess: int, round_trip_s: float
+) -> int | None:
+    """The largest IP packet, in bytes, that crosses with DF set; None if not even 576 does.
+
+    Searched from there to `most`; `guess` is tried early.  Raises OSError without a route.
+    """
+    with source.entered():
+        pinger = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    with pinger:
+        pinger.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
+        pinger.connect((str(target.address), 0))
+        passes = _probe_of(pinger, round_trip_s)
+        # Nearly always the link's MTU, or that less the overhead, is the answer: ask these first.
+        if passes(most):
+            return most
+        low, high = SMALLEST_MTU, most
+        if low < guess < high:
+            if passes(guess):
+                low = guess
+                if not passes(guess + 1):
+                    return guess
+            else:
+                high = guess
+                if not passes(low):
+                    return None
+        elif not passes(low):
+            return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if passes(middle) else (low, middle)
+        return low
+
+
+def _probe_of(pinger: socket.socket, round_trip_s: float) -> Callable[[int], bool]:
+    """A function that tells whether a packet of so many bytes gets an echo reply."""
+    identifier = int.from_bytes(os.urandom(2), "big")
+    sequence = 0
+
+    def passes(size: int) -> bool:
+        nonlocal sequence
+        for timeout_s in (round_trip_s + 0.3, round_trip_s + 0.6):
+            sequence += 1
+            # Sum of zeros aside, the Internet checksum is that of the three words (RFC 1071).
+            total = 0x0800 + identifier + sequence
+            checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+            header = struct.pack("!BBHHH", 8, 0, checksum, identifier, sequence)
+            try:
+                pinger.send(header + bytes(size - 20 - len(header)))
+            except OSError:
+                return False  # EMSGSIZE: larger than the source's own interface takes
+            deadline = time.monotonic() + timeout_s
+            while (left := deadline - time.monotonic()) > 0:
+                pinger.settimeout(left)
+                try:
+                    reply = pinger.recv(65535)
+                except TimeoutError:
+                    break
+                except OSError:
+                    return False  # a router's "fragmentation needed" (RFC 1191)
+                kind, _, _, got_id, got_sequence = struct.unpack_from("!BBHHH", reply, 20)
+                if (kind, got_id, got_sequence) == (0, identifier, sequence):
+                    return True
+        return False
+
+    return passes

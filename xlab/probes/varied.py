@@ -1,0 +1,109 @@
+"""Throughput as something is varied: the size of messages, the number of flows, the least packet.
+
+A path that costs so much a packet and so much a byte is told from one transfer alone no more than a
+line from one point: small messages show the one, large ones the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from xlab.errors import XlabError
+from xlab.probes.facts import Pair, Plan, Sampled, Trial
+from xlab.probes.latency import raise_if_incapable
+from xlab.probes.throughput import run_iperf, tcp_rate
+from xlab.record import Measurement
+
+MESSAGE_BYTES = (64, 512, 1400, 8192, 65536)
+FLOWS = (1, 2, 4, 8)
+#: UDP payload of an Ethernet frame of 64 bytes, the least there is: 14 and 4 of Ethernet, 20 of
+#: IPv4, 8 of UDP (RFC 2544, 9.1).
+SMALL_PAYLOAD_BYTES = 18
+#: With less than this lost, more could have been sent.
+_SENDER_LIMITED_LOSS = 0.01
+
+
+def message_metric(size: int) -> str:
+    """The name of the throughput with messages of so many bytes."""
+    return f"tcp_{size}_byte_messages_bits_per_second"
+
+
+def probe_message_sizes(pair: Pair, plan: Plan) -> Sampled:
+    """One TCP stream for each size, TCP_NODELAY: a message is written, and sent, by itself.
+
+    Still not one packet each: what does not fit is cut, and while the link is busy the kernel joins
+    small ones (tcp_autocorking).
+    """
+    found = [_messages(pair, plan, size) for size in MESSAGE_BYTES]
+    return _together(found)
+
+
+def _messages(pair: Pair, plan: Plan, size: int) -> Sampled:
+    trial = Trial("message-sizes", pair, plan, variant=f"{size}")
+    metric = message_metric(size)
+    try:
+        transfer = run_iperf(trial, plan.varied_s, "-N", "-l", str(size))
+    except XlabError as error:
+        raise_if_incapable(error)
+        return trial.failed(metric, "bit/s", error, message_bytes=size)
+    rate = tcp_rate(trial, transfer)
+    detail = {**rate.detail, "message_bytes": size}
+    return Sampled((dataclasses.replace(rate, metric=metric, detail=detail),), trial.raw)
+
+
+def probe_flows(pair: Pair, plan: Plan) -> Sampled:
+    """1, 2, 4 and 8 TCP streams at once; each rate is that of all together."""
+    found = [_flows(pair, plan, streams) for streams in FLOWS]
+    return _together(found)
+
+
+def _flows(pair: Pair, plan: Plan, streams: int) -> Sampled:
+    trial = Trial("flows", pair, plan, streams=streams, variant=f"{streams}")
+    try:
+        transfer = run_iperf(trial, plan.varied_s, "-P", str(streams))
+    except XlabError as error:
+        raise_if_incapable(error)
+        return trial.failed("tcp_bits_per_second", "bit/s", error)
+    return Sampled((tcp_rate(trial, transfer),), trial.raw)
+
+
+def probe_small_packets(pair: Pair, plan: Plan) -> Sampled:
+    """The least UDP datagrams that fill an Ethernet frame, as many as one process can send.
+
+    What counts is what arrives.  Where next to nothing was lost, the path could have carried more
+    than the sender made: `sender_limited` in the detail.
+    """
+    trial = Trial("small-packets", pair, plan)
+    try:
+        # -b 0: as fast as it can.
+        transfer = run_iperf(trial, plan.varied_s, "-u", "-b", "0", "-l", str(SMALL_PAYLOAD_BYTES))
+    except XlabError as error:
+        raise_if_incapable(error)
+        return trial.failed("udp_packets_per_second", "packet/s", error)
+    intervals = transfer.intervals
+    lost, packets = sum(i.lost for i in intervals), sum(i.packets for i in intervals)
+    loss_ratio = lost / packets if packets else None
+    measurement = trial.measurement(
+        "udp_packets_per_second",
+        "packet/s",
+        [i.bytes / SMALL_PAYLOAD_BYTES / i.seconds for i in intervals],
+        detail={
+            **transfer.detail,
+            "payload_bytes": SMALL_PAYLOAD_BYTES,
+            "sent_packets_per_second": transfer.iperf.sent_bits_per_second
+            / 8
+            / SMALL_PAYLOAD_BYTES,
+            "loss_ratio": loss_ratio,
+            "sender_limited": loss_ratio is not None and loss_ratio < _SENDER_LIMITED_LOSS,
+        },
+    )
+    return Sampled((measurement,), trial.raw)
+
+
+def _together(found: list[Sampled]) -> Sampled:
+    measurements: list[Measurement] = []
+    raw: dict[str, bytes] = {}
+    for sampled in found:
+        measurements += sampled.measurements
+        raw |= sampled.raw
+    return Sampled(tuple(measurements), raw)
