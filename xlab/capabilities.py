@@ -589,6 +589,23 @@ def _refusal(seen: Observation) -> tuple[str, str]:
     return f"{what} is refused ({reason})", ""
 
 
+# -- the one thing that labs share -----------------------------------------------------------------
+
+
+def neighbour_overflows(statistics: Path = Path("/proc/net/stat/arp_cache")) -> int:
+    """How often since boot an ARP entry was refused because the machine's table was full.
+
+    The table is every namespace's, whoever fills it; only the root network namespace has the
+    figures.  0 where there are none.
+    """
+    try:
+        names, *processors = [line.split() for line in statistics.read_text().splitlines()]
+        column = names.index("table_fulls")
+        return sum(int(figures[column], 16) for figures in processors)
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 # -- tools -----------------------------------------------------------------------------------------
 
 

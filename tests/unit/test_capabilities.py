@@ -372,3 +372,18 @@ def test_a_refused_mount_is_found_out() -> None:
         timeout=30,
     )
     assert done.stdout.strip() == str(Trial("create", errno.EPERM))
+
+
+def test_how_often_the_table_of_neighbours_was_full(tmp_path: Path) -> None:
+    """One line a processor, in hexadecimal (net/core/neighbour.c)."""
+    statistics = tmp_path / "arp_cache"
+    statistics.write_text(
+        "entries  allocs   forced_gc_runs unresolved_discards table_fulls\n"
+        "00000440 00007f2b 0000bbf0       00000000            0000ba86\n"
+        "00000440 000052b3 0000aaf2       00000000            00000010\n"
+    )
+    assert capabilities.neighbour_overflows(statistics) == 0xBA86 + 0x10
+    statistics.write_text("entries allocs\n1 2\n")
+    assert capabilities.neighbour_overflows(statistics) == 0
+    assert capabilities.neighbour_overflows(tmp_path / "nowhere") == 0
+    assert capabilities.neighbour_overflows() >= 0
