@@ -45,6 +45,7 @@ class Chronicle:
         #: Files for raw/, by name.
         self.raw: dict[str, bytes] = {}
         self._watch = watch
+        self._overflows = capabilities.neighbour_overflows()
 
     def tell(self, event: Mapping[str, Any]) -> None:
         """One event, the controller's or of what was done from outside."""
@@ -78,6 +79,9 @@ class Chronicle:
 
     def record(self, status: Status, reason: str) -> RunRecord:
         """The record of it all."""
+        overflows = capabilities.neighbour_overflows() - self._overflows
+        if overflows:
+            self.tell({"kind": "note", "text": _OVERFLOWED.format(times=overflows)})
         job = self.job
         return RunRecord(
             scenario=self.design.scenario.name,
@@ -85,7 +89,7 @@ class Chronicle:
             reason=reason,
             started_at=self.started_at.isoformat(timespec="milliseconds"),
             parameters=self.design.parameters(),
-            environment=_environment(job.datapath if job else "none"),
+            environment=environment(job.datapath if job else "none"),
             conditions=_conditions(
                 self.design.request, job.conditions if job else {}, self.measured
             ),
@@ -95,6 +99,13 @@ class Chronicle:
             measurements=tuple(self.measurements),
             events=tuple(self.events),
         )
+
+
+#: Claims and pings may have failed for it, be it that another lab filled the table.
+_OVERFLOWED = (
+    "the machine's table of neighbours (ARP), which all labs share, was full {times:,} times "
+    "meanwhile; to enlarge it: sudo sysctl -w net.ipv4.neigh.default.gc_thresh3=16384"
+)
 
 
 def _conditions(
@@ -111,7 +122,8 @@ def _conditions(
     )
 
 
-def _environment(datapath: str) -> Environment:
+def environment(datapath: str) -> Environment:
+    """The machine as it is now; `datapath` is what moves packets between hosts (`Job.datapath`)."""
     facts = capabilities.environment_facts()
     version = facts.tools.get("ovs-vswitchd")
     if datapath.startswith("ovs ") and version:

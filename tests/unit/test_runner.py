@@ -353,3 +353,13 @@ def test_half_written_results_of_the_dead_are_swept(world: World) -> None:
     world.run()
     assert not dead.exists()
     assert alive.exists()
+
+
+def test_a_table_of_neighbours_that_was_full_meanwhile_is_on_record(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = iter([5, 12])
+    monkeypatch.setattr("xlab.capabilities.neighbour_overflows", lambda: next(counted))
+    found = world.run("bridge")
+    (noted,) = [event.detail for event in found.events if "neighbours (ARP)" in event.detail]
+    assert "was full 7 times meanwhile" in noted
