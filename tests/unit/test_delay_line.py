@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlab.lab import delay_line
+from xlab.lab.conditions import LinkConditions, delay_line_argv
 from xlab.lab.delay_line import Direction, bytes_on_wire, with_vlan_tag
 
 NO_OFFLOAD = bytes(10)
@@ -248,3 +249,48 @@ def test_the_program_imports_the_standard_library_alone() -> None:
     assert done.stdout == ""
     assert done.stderr.startswith("delay_line: no-such-if0 - no-such-if1: ")
     assert "Traceback" not in done.stderr
+
+
+CONDITIONS = st.builds(
+    lambda rate, delay, share, loss: LinkConditions(
+        rate_bits_per_second=rate,
+        delay_ms=delay,
+        jitter_ms=None if delay is None else delay * share,
+        loss_ratio=loss,
+    ),
+    st.none() | st.floats(8e3, 1e12),
+    st.none() | st.floats(0, 10_000),
+    st.floats(0, 1),
+    st.none() | st.floats(0, 1),
+)
+
+
+@given(CONDITIONS, st.none() | CONDITIONS, st.integers(576, 65535))
+def test_what_is_asked_for_is_what_the_program_understands(
+    asked: LinkConditions, back: LinkConditions | None, mtu: int
+) -> None:
+    argv = delay_line_argv("s1-eth1", "s1-eth1q", asked, back=back, mtu=mtu)[4:]
+    there, separator, rest = delay_line._split(argv)
+    understood = [(delay_line._parser().parse_args(there), asked)]
+    assert separator == (back is not None)
+    if back is not None:
+        understood.append((delay_line._parser().parse_args(["a", "b", *rest]), back))
+    assert (understood[0][0].a, understood[0][0].b) == ("s1-eth1", "s1-eth1q")
+    assert understood[0][0].frame_bytes == mtu + 18
+    for got, wanted in understood:
+        assert got.delay_ms == pytest.approx(wanted.delay_ms or 0, rel=1e-5, abs=1e-5)
+        assert got.jitter_ms == pytest.approx(wanted.jitter_ms or 0, rel=1e-5, abs=1e-5)
+        assert got.loss_ratio == pytest.approx(wanted.loss_ratio or 0, rel=1e-5, abs=1e-12)
+        assert (got.rate_bits_per_second or 0) == pytest.approx(
+            wanted.rate_bits_per_second or 0, rel=1e-5
+        )
+
+
+@given(st.binary(min_size=24, max_size=80), st.integers(0, 65535), st.integers(0, 65535))
+def test_any_packet_has_a_size_on_the_wire_and_takes_a_tag(
+    data: bytes, protocol: int, tag: int
+) -> None:
+    assert len(data) - 10 <= bytes_on_wire(data) <= 65535 * 65535
+    tagged = with_vlan_tag(data[:2] + bytes(8) + data[10:], protocol, tag)
+    assert len(tagged) == len(data) + 4
+    assert tagged[10:22] + tagged[26:] == data[10:]

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.fuzzing import Refusal, attempt
 from xlab.errors import DockerError
 from xlab.lab import ipam
 from xlab.lab.ipam import BridgePool
@@ -276,3 +277,59 @@ def test_never_reserved_never_twice_always_the_lowest(
         assert int(address) not in held
         held.append(int(address))
     assert pool.held == len(held)
+
+
+# -- options as typed ------------------------------------------------------------------------------
+
+CIDRS = (
+    st.text(max_size=20)
+    | st.builds("{}/{}".format, st.ip_addresses(), st.integers(-1, 140))
+    | st.builds("{}/{}".format, st.ip_addresses(v=4), st.ip_addresses(v=4))
+    | st.text("0123456789./:af%", max_size=24)
+)
+
+
+@given(CIDRS)
+@example("10.0.0.1/" + "0" * 400 + "8")
+@example("10.0.0.1/0")
+@example("fe80::1%eth0/64")
+@example("10.0.0.01/8")
+@example("10.0.0.1/\u0668")
+def test_any_bip_is_what_the_library_reads_or_is_refused_in_dockers_words(text: str) -> None:
+    found = attempt(lambda: ipam.parse_bip(text), DockerError)
+    if isinstance(found, Refusal):
+        assert found.startswith("failed to start daemon: ")
+        assert "invalid CIDR address" in found
+    else:
+        address, _, length = text.partition("/")
+        assert found == IPv4Interface(f"{address}/{int(length)}")
+
+
+@given(
+    st.none() | st.builds(IPv4Interface, st.tuples(st.ip_addresses(v=4), st.integers(0, 32))),
+    st.none() | CIDRS,
+    st.none() | st.ip_addresses().map(str) | st.text(max_size=12),
+    st.sampled_from([26, 28]),
+)
+@example(None, "0.0.0.0/0", None, 26)
+@example(IPv4Interface("255.255.255.255/32"), "255.255.255.255/32", None, 26)
+@example(IPv4Interface("0.0.0.0/0"), None, "fe80::1%x", 28)
+def test_any_options_make_a_pool_within_its_subnet_or_are_refused(
+    bridge: IPv4Interface | None, fixed: str | None, gateway: str | None, version: ipam.Version
+) -> None:
+    """Whatever its size: a /0 is no larger in memory than a /30."""
+    pool = attempt(
+        lambda: BridgePool.of(bridge, fixed_cidr=fixed, default_gateway=gateway, version=version),
+        DockerError,
+    )
+    if isinstance(pool, Refusal):
+        return
+    assert pool.first <= pool.last
+    assert pool.first in pool.subnet
+    assert pool.last in pool.subnet
+    assert pool.gateway in pool.subnet
+    got = [address for address in (allocate(pool) for _ in range(3)) if address]
+    assert len(set(got)) == len(got)
+    for address in got:
+        assert pool.first <= IPv4Address(address) <= pool.last
+        assert IPv4Address(address) not in {pool.bridge_address.ip, pool.gateway}

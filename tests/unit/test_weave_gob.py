@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.fuzzing import attempt, memory_below
 from xlab.weave import gob
 from xlab.weave.gob import Basic, Decoder, Encoder, Map, ProtocolError, Slice, Struct
 
@@ -270,3 +271,40 @@ def test_a_type_is_defined_once() -> None:
 
 def test_text_that_is_no_utf8_is_shown_as_well_as_can_be() -> None:
     assert Decoder(bytes.fromhex("05 0c 00 02 61ff")).decode() == "a�"
+
+
+# -- what a message can make us keep ---------------------------------------------------------------
+
+SLICE_OF_POINTS = bytes(encode((Slice(POINT), [])))
+
+
+def claiming(count: int, rest: bytes) -> bytes:
+    """A slice of structs that says how many there are, whatever follows."""
+    definitions = SLICE_OF_POINTS[: -len(b"\x04\xff\x84\x00\x00")]
+    size = (count.bit_length() + 7) // 8
+    body = b"\xff\x84\x00" + bytes([256 - size]) + count.to_bytes(size, "big") + rest
+    length = len(body).to_bytes(4, "big")
+    return definitions + b"\xfc" + length + body
+
+
+@pytest.mark.parametrize("count", [1 << 20, 1 << 40, (1 << 64) - 1])
+def test_what_is_claimed_and_not_there_takes_no_memory(count: int) -> None:
+    data = claiming(count, bytes(1 << 16))
+    with memory_below(1 << 20), pytest.raises(ProtocolError, match="elements in 65536 bytes"):
+        decode_all(data)
+
+
+def test_what_is_there_is_limited_in_memory() -> None:
+    """The densest message: a megabyte of empty structs, of which half a million are too many."""
+    data = claiming(1 << 20, bytes(1 << 20))
+    with memory_below(64 << 20), pytest.raises(ProtocolError, match="too many values"):
+        decode_all(data)
+
+
+@given(st.binary(max_size=200), st.integers(1, 40), st.integers(0, 64))
+@example(SLICE_OF_POINTS, 1, 9)
+def test_no_message_makes_more_values_than_its_bytes(noise: bytes, copies: int, kept: int) -> None:
+    """Damaged, and repeated: what was defined before counts for what follows."""
+    data = (POINT_BYTES + SLICE_OF_POINTS)[:kept] + noise * copies
+    with memory_below(4096 + 200 * (len(data) + 200)):
+        attempt(lambda: decode_all(data), ProtocolError)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import http.client
+import io
 import json
+import socket
+from http import HTTPStatus
+from typing import cast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.weave_world import Member, World
 from xlab.weave import status, web
 from xlab.weave.status import Answer, answer
+from xlab.weave.targets import parse_address
 
 
 @pytest.fixture
@@ -169,8 +175,6 @@ def test_requests_that_make_no_sense_change_nothing(
 
 
 def echo(method: str, path: str, body: str) -> Answer:
-    from http import HTTPStatus
-
     return Answer(HTTPStatus.OK, f"{method} {path} {body}")
 
 
@@ -197,6 +201,11 @@ def test_a_request_is_answered_when_it_is_complete() -> None:
         (b"GET http://elsewhere/ HTTP/1.1\r\n\r\n", b"400"),
         (b"GET / HTTP/2.0\r\n\r\n", b"400"),
         (b"POST / HTTP/1.1\r\nContent-Length: 999999\r\n\r\n", b"413"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n", b"413"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 99999999999999\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1\r\ncontent-length: 2\r\n\r\nab", b"400"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"501"),
         (b"GET /" + b"x" * 20000, b"413"),
     ],
 )
@@ -206,11 +215,84 @@ def test_what_is_no_request(request_bytes: bytes, code: bytes) -> None:
     assert response.startswith(b"HTTP/1.1 " + code)
 
 
+TOKENS = st.text("abcXYZ019-", min_size=1, max_size=8)
+PATHS = st.text(
+    st.characters(min_codepoint=33, max_codepoint=255, exclude_characters="? \x7f\x85\xa0")
+)
+FORMS = st.text(max_size=60) | st.lists(st.sampled_from(["peer=", "10.0.0.9", ":1", "&", "%"])).map(
+    "".join
+)
+
+
+@given(
+    st.sampled_from(["GET", "POST", "DELETE"]),
+    PATHS,
+    st.binary(max_size=200),
+    st.lists(st.tuples(TOKENS, TOKENS), max_size=3),
+    st.integers(0, 300),
+)
+def test_any_request_is_understood_as_it_was_meant_and_so_is_the_response(
+    method: str, path: str, body: bytes, headers: list[tuple[str, str]], cut: int
+) -> None:
+    """Written as http.client writes it, read as http.client reads it."""
+    lines = [f"{method} /{path} HTTP/1.1", f"CONTENT-length:\t{len(body)} "]
+    lines += [f"{name}: {value}" for name, value in headers]
+    request = "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+    seen: list[tuple[str, str, str]] = []
+
+    def answer(*asked: str) -> Answer:
+        seen.append(asked)  # type: ignore[arg-type]  # three of them
+        return Answer(HTTPStatus.OK, asked[2] + "é\ud800")
+
+    if cut < len(request):
+        assert web.respond(request[:cut], answer) is None
+    response = web.respond(request + b"what follows", answer)
+    assert response is not None
+    assert seen == [(method, f"/{path}", body.decode("latin-1"))]
+    parsed = http.client.HTTPResponse(cast(socket.socket, _Received(response)))
+    parsed.begin()
+    assert parsed.status == 200
+    assert parsed.read() == f"{body.decode('latin-1')}é?".encode()
+
+
+class _Received:
+    """What http.client takes for a socket."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, _mode: str) -> io.BytesIO:
+        return io.BytesIO(self._data)
+
+
 @given(st.binary(max_size=300))
+@example(b"Content-Length: 1\r\nContent-Length: x")
+@example(b"Content-Length:")
+@example(b":")
 def test_noise_is_answered_or_waited_for(noise: bytes) -> None:
-    for request in (noise, noise + b"\r\n\r\n", b"GET / HTTP/1.1\r\n" + noise + b"\r\n\r\n"):
+    for request in (
+        noise,
+        noise + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + noise + b"\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length:" + noise + b"\r\n\r\n",
+    ):
         response = web.respond(request, echo)
         assert response is None or response.startswith(b"HTTP/1.1 ")
+    # Nobody is waited for whose request is longer than any may be.
+    assert web.respond((noise or b"x") * 20_000, echo) is not None
+
+
+@given(FORMS)
+@example("peer=10.0.0.9:99999")
+@example("peer=" + "&peer=".join(["10.0.0.9"] * 500))
+@example("peer=%ff%00")
+def test_any_form_names_addresses_that_can_be_dialled_or_is_refused(form: str) -> None:
+    (alone,) = World().routers(1)
+    got = answer(alone.control, "POST", "/connect", form)
+    assert got.status in {200, 400}
+    assert bool(alone.control.targets.direct) == (got.status == 200)
+    for address in alone.control.targets.direct:
+        parse_address(address)
 
 
 def test_the_summary_is_there_for_a_router_alone() -> None:

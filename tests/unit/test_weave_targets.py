@@ -7,8 +7,11 @@ import random
 from ipaddress import IPv4Address
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tests.fake_clock import FakeClock
+from tests.fuzzing import Refusal, attempt
 from xlab.weave import names
 from xlab.weave.targets import Address, Targets, parse_address
 from xlab.weave.topology import Link, Peer
@@ -202,3 +205,90 @@ def test_only_so_many_are_tried_at_a_time() -> None:
     # Its place goes to one that has waited longer.
     (another,), _ = targets.due({})
     assert another not in tried
+
+
+# -- whatever gossip and people say ----------------------------------------------------------------
+
+
+@given(st.ip_addresses(v=4), st.none() | st.integers(1, 65535))
+def test_an_address_comes_back_as_it_was_written(ip: IPv4Address, port: int | None) -> None:
+    text = f"{ip}:{port}" if port else str(ip)
+    found = attempt(lambda: parse_address(text), ValueError)
+    if isinstance(found, Refusal):
+        assert ip.is_multicast or ip.is_unspecified or str(ip) == "255.255.255.255"
+    else:
+        assert found == (ip, port)
+
+
+NOT_QUITE = st.lists(
+    st.sampled_from(["10.0.0.9", "256", ".", ":", "6783", "0", "-1", "1", "\u0661", "::1", " "])
+).map("".join)
+
+
+@given(st.text(max_size=30) | NOT_QUITE)
+@example("10.0.0.9:\u0661")
+@example("10.0.0.9:" + "1" * 5000)
+@example("1" * 5000)
+@example("10.0.0.09")
+def test_any_text_is_an_address_that_can_be_dialled_or_refused(text: str) -> None:
+    found = attempt(lambda: parse_address(text), ValueError)
+    if not isinstance(found, Refusal):
+        ip, port = found
+        assert port is None or 0 < port < 65536
+        assert f"{ip}:{port}" == text or str(ip) == text or text.startswith(f"{ip}:0")
+
+
+@given(st.binary(min_size=6, max_size=6).filter(any), st.sampled_from([":", "-"]), st.booleans())
+def test_a_name_comes_back_however_it_is_written(name: bytes, between: str, upper: bool) -> None:
+    text = name.hex(between)
+    assert names.parse(text.upper() if upper else text) == name
+    assert names.parse(names.text(name)) == name
+    assert names.from_number(names.number(name)) == name
+
+
+@given(st.text(max_size=20) | st.text("0123456789abF:-", min_size=17, max_size=17))
+@example("00:00:00:00:00:00")
+@example("\uff11" * 2 + ":11:11:11:11:11")
+@example("11:11-11:11:11:11")
+def test_any_text_is_a_name_or_refused(text: str) -> None:
+    found = attempt(lambda: names.parse(text), ValueError)
+    assert isinstance(found, Refusal) or names.valid(found)
+
+
+WILD_LINKS = st.dictionaries(
+    st.sampled_from([A, B, C, D]),
+    st.builds(
+        Link,
+        st.text(max_size=24) | st.ip_addresses(v=4).map(lambda ip: f"{ip}:6783"),
+        st.booleans(),
+        st.booleans(),
+    ),
+    max_size=4,
+)
+
+
+@given(st.lists(WILD_LINKS, max_size=4), st.floats(0, 100))
+def test_whatever_peers_are_said_to_be_connected_to_little_is_dialled_at_once(
+    said: list[dict[bytes, Link]], passed_s: float
+) -> None:
+    targets, clock = targets_of()
+    peers = [
+        Peer(name, "h", uid=1, links=links) for name, links in zip((A, B, C, D), said, strict=False)
+    ]
+    targets.refresh({}, peers)
+    clock.now_s += passed_s
+    due, ask_again_s = targets.due({})
+    assert len(due) == len(set(due)) <= 32
+    assert ask_again_s is None or ask_again_s > clock()
+    for address in due:
+        assert parse_address(str(address)) == (address.ip, address.port)
+
+
+def test_gossip_that_names_many_addresses_is_remembered_in_part() -> None:
+    targets, _ = targets_of()
+    links = {
+        names.from_number(number): link(f"10.0.{number >> 8}.{number & 255}:1")
+        for number in range(1, 9000)
+    }
+    targets.refresh({}, [Peer(B, "h", uid=1, links=links)])
+    assert len(targets.unconnected) == 4096

@@ -19,7 +19,7 @@ _CLIENT_LIMIT = 32
 _PATIENCE_S = 5.0
 
 _REQUEST_LINE = re.compile(r"([A-Z]{1,16}) (/[^ ?]*)(?:\?[^ ]*)? HTTP/1\.[01]")
-_LENGTH = re.compile(r"content-length:[ \t]*([0-9]{1,6})[ \t]*", re.IGNORECASE)
+_DIGITS = re.compile(r"0*([0-9]{1,9})")
 
 
 class Server:
@@ -120,14 +120,25 @@ def respond(request: bytes, answer: Callable[[str, str, str], Answer]) -> bytes 
     line = _REQUEST_LINE.fullmatch(first)
     if not line:
         return _response(Answer(HTTPStatus.BAD_REQUEST, "not an HTTP request\n"))
-    lengths = [int(match[1]) for header in headers if (match := _LENGTH.fullmatch(header))]
-    length = lengths[0] if lengths else 0
+    fields = [(name.lower(), value.strip(" \t")) for name, _, value in map(_split, headers)]
+    if any(name == "transfer-encoding" for name, _ in fields):
+        return _response(Answer(HTTPStatus.NOT_IMPLEMENTED, "a body needs a Content-Length\n"))
+    lengths = {value for name, value in fields if name == "content-length"} or {"0"}
+    digits = _DIGITS.fullmatch(lengths.pop())
+    if lengths or not digits:
+        # RFC 9112, 6.3: where the body ends is anybody's guess.
+        return _response(Answer(HTTPStatus.BAD_REQUEST, "no valid Content-Length\n"))
+    length = int(digits[1])
     if length > _REQUEST_LIMIT_BYTES:
         return _response(Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too long\n"))
     if len(body) < length:
         return None
     method, path = line.groups()
     return _response(answer(method, path, body[:length].decode("latin-1")))
+
+
+def _split(header: str) -> tuple[str, str, str]:
+    return header.partition(":")
 
 
 def _response(answer: Answer) -> bytes:
