@@ -20,7 +20,7 @@ from ipaddress import IPv4Network
 
 from xlab.checks import Checks
 from xlab.errors import UsageError
-from xlab.lab.lab import Lab
+from xlab.lab.lab import Host, Lab
 from xlab.scenario import Flow, Scenario, Settings, Size
 
 UNDERLAY = IPv4Network("10.211.55.0/24")
@@ -72,7 +72,15 @@ def build(lab: Lab, subnet: IPv4Network, size: Size, settings: Settings, check: 
         cut=lambda: lab.wire.set_down(port),
         heal=lambda: lab.wire.set_up(port),
         cut_text=f"switch port {port} down",
+        after_boot=after_boot,
     )
+
+
+def after_boot(host: Host) -> None:
+    """docker.service starts by itself; containers without a restart policy do not."""
+    host.docker.start()
+    # docker start $(docker ps -aq)
+    host.docker.start_all()
 
 
 SCENARIO = Scenario(

@@ -96,14 +96,8 @@ def build(lab: Lab, plan: Plan, size: Size, settings: Settings, check: Checks) -
     """The notes' chapter on bridges, in its order."""
     lab.give_addresses(plan.subnet, first=FIRST_HOST, gateway=GATEWAY)
 
-    # /etc/network/interfaces:  iface br0 inet static … bridge_ports eth0
     for host in lab.hosts:
-        address = IPv4Interface((host.address, plan.subnet.prefixlen))
-        host.add_bridge("br0", mac=host.mac_address("eth0"))
-        host.delete_address("eth0", address)
-        host.add_to_bridge("br0", "eth0")
-        host.add_address("br0", address)
-        host.add_route("default", via=plan.subnet[GATEWAY], dev="br0")
+        set_up_bridge(host, plan)
 
     h1, h2 = lab.hosts[0], lab.hosts[-1]
     check.stage("br0 has taken over eth0")
@@ -117,16 +111,9 @@ def build(lab: Lab, plan: Plan, size: Size, settings: Settings, check: Checks) -
     )
     check.all_reach_each_other(lab.hosts, "hosts")
 
-    # ExecStart=/usr/bin/dockerd -b br0 --fixed-cidr RANGE; then docker run -d --name c1 …
-    for host, fixed_cidr in zip(lab.hosts, plan.ranges, strict=True):
-        host.docker.start(
-            DaemonOptions(
-                bridge="br0",
-                fixed_cidr=fixed_cidr,
-                version=28 if settings["docker"] == "28" else 26,
-                forward_policy="drop" if settings["forward"] == "drop" else "accept",
-            )
-        )
+    # docker run -d --name c1 …
+    for host in lab.hosts:
+        start_docker(host, plan, settings)
         for number in range(1, size.containers + 1):
             host.docker.run(f"c{number}")
 
@@ -161,7 +148,38 @@ def build(lab: Lab, plan: Plan, size: Size, settings: Settings, check: Checks) -
         cut=lambda: h1.remove_from_bridge("eth0"),
         heal=lambda: h1.add_to_bridge("br0", "eth0"),
         cut_text="eth0 of h1 detached from br0",
+        after_boot=lambda host: after_boot(host, plan, settings),
     )
+
+
+def set_up_bridge(host: Host, plan: Plan) -> None:
+    """/etc/network/interfaces:  iface br0 inet static … bridge_ports eth0"""
+    address = IPv4Interface((host.address, plan.subnet.prefixlen))
+    host.add_bridge("br0", mac=host.mac_address("eth0"))
+    host.delete_address("eth0", address)
+    host.add_to_bridge("br0", "eth0")
+    host.add_address("br0", address)
+    host.add_route("default", via=plan.subnet[GATEWAY], dev="br0")
+
+
+def start_docker(host: Host, plan: Plan, settings: Settings) -> None:
+    """ExecStart=/usr/bin/dockerd -b br0 --fixed-cidr RANGE"""
+    host.docker.start(
+        DaemonOptions(
+            bridge="br0",
+            fixed_cidr=plan.ranges[host.number - 1],
+            version=28 if settings["docker"] == "28" else 26,
+            forward_policy="drop" if settings["forward"] == "drop" else "accept",
+        )
+    )
+
+
+def after_boot(host: Host, plan: Plan, settings: Settings) -> None:
+    """Both files are read at boot; containers without a restart policy wait for somebody."""
+    set_up_bridge(host, plan)
+    start_docker(host, plan, settings)
+    # docker start $(docker ps -aq)
+    host.docker.start_all()
 
 
 def check_range(check: Checks, host: Host, plan: Plan, docker: str) -> None:

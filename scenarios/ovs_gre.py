@@ -55,28 +55,13 @@ def build(lab: Lab, plan: None, size: Size, settings: Settings, check: Checks) -
     check.stage("hosts")
     check.all_reach_each_other(lab.hosts, "hosts")
 
-    policy: ForwardPolicy = "drop" if settings["forward"] == "drop" else "accept"
     for host in lab.hosts:
         # sudo ovs-vsctl add-br obr0
         host.ovs.add_bridge("obr0")
         connect_tunnels(lab, host)
-        # The notes never bring obr0 up; until somebody does, nothing crosses the tunnel.
-        host.set_up("obr0")
-
-        # sudo brctl addbr br0; sudo ifconfig br0 192.168.1.1 netmask 255.255.255.0
-        subnet = container_subnet(host)
-        host.add_bridge("br0")
-        host.add_address("br0", f"{subnet[1]}/{subnet.prefixlen}")
-        # sudo brctl addif br0 obr0
-        host.add_to_bridge("br0", "obr0")
-        # Larger packets vanish in the tunnel: with this the host answers "fragmentation needed".
-        host.set_mtu("br0", lab.mtu - GRE_OVERHEAD_BYTES)
-        # Routed in and out of br0 (below); a redirect would take containers off the tunnel.
-        host.set_sysctl("net.ipv4.conf.all.send_redirects", 0)
-        host.set_sysctl("net.ipv4.conf.br0.send_redirects", 0)
-
-        # ExecStart=/usr/bin/dockerd -b br0; then docker run -d --name c1 …
-        host.docker.start(DaemonOptions(bridge="br0", forward_policy=policy))
+        set_up_bridge(lab, host)
+        start_docker(host, settings)
+        # docker run -d --name c1 …
         for number in range(1, size.containers + 1):
             host.docker.run(f"c{number}")
 
@@ -88,15 +73,15 @@ def build(lab: Lab, plan: None, size: Size, settings: Settings, check: Checks) -
     check.does_not_reach(c1, far, f"{c1} does NOT reach {far} (notes: 无法ping通该主机上的容器)")
 
     check.stage("with the notes' route")
-    add_underlay_routes(lab)
+    for host in lab.hosts:
+        add_underlay_routes(lab, host)
     if settings["forward"] == "drop":
         check.does_not_reach(
             c1, far, f"FORWARD policy DROP, since Docker 1.13: {c1} still does NOT reach {far}",
             id="forward-policy-drops",
         )  # fmt: skip
-        # sudo iptables -P FORWARD ACCEPT
         for host in lab.hosts:
-            host.configure(["iptables", "-P", "FORWARD", "ACCEPT"])
+            accept_forwarding(host)
     check.reaches(c1, far, f"{c1} reaches {far}", id="notes-route-reaches")
     check.takes(
         c1, far, "none",
@@ -105,8 +90,9 @@ def build(lab: Lab, plan: None, size: Size, settings: Settings, check: Checks) -
 
     if settings["routes"] == "tunnel":
         check.stage("with the route through the tunnel")
-        delete_underlay_routes(lab)
-        add_tunnel_routes(lab)
+        for host in lab.hosts:
+            delete_underlay_routes(lab, host)
+            add_tunnel_routes(lab, host)
         check.reaches(c1, far, f"{c1} reaches {far}", id="tunnel-route-reaches")
     check.all_reach_each_other(lab.containers, "containers")
     check.transfers(c1, far)
@@ -122,6 +108,7 @@ def build(lab: Lab, plan: None, size: Size, settings: Settings, check: Checks) -
         cut_text="GRE ports of h1 deleted",
         # The notes' route never used the tunnel, so without it traffic must go on.
         cut_stops_traffic=settings["routes"] == "tunnel",
+        after_boot=lambda host: after_boot(lab, host, settings),
     )
 
 
@@ -142,38 +129,76 @@ def connect_tunnels(lab: Lab, host: Host) -> None:
         )
 
 
+def set_up_bridge(lab: Lab, host: Host) -> None:
+    """sudo brctl addbr br0; sudo ifconfig br0 192.168.1.1 netmask 255.255.255.0"""
+    # The notes never bring obr0 up; until somebody does, nothing crosses the tunnel.
+    host.set_up("obr0")
+    subnet = container_subnet(host)
+    host.add_bridge("br0")
+    host.add_address("br0", f"{subnet[1]}/{subnet.prefixlen}")
+    # sudo brctl addif br0 obr0
+    host.add_to_bridge("br0", "obr0")
+    # Larger packets vanish in the tunnel: with this the host answers "fragmentation needed".
+    host.set_mtu("br0", lab.mtu - GRE_OVERHEAD_BYTES)
+    # Routed in and out of br0 (below); a redirect would take containers off the tunnel.
+    host.set_sysctl("net.ipv4.conf.all.send_redirects", 0)
+    host.set_sysctl("net.ipv4.conf.br0.send_redirects", 0)
+
+
+def start_docker(host: Host, settings: Settings) -> None:
+    """ExecStart=/usr/bin/dockerd -b br0"""
+    policy: ForwardPolicy = "drop" if settings["forward"] == "drop" else "accept"
+    host.docker.start(DaemonOptions(bridge="br0", forward_policy=policy))
+
+
 def cut_tunnels(lab: Lab, host: Host) -> None:
     """sudo ovs-vsctl del-port obr0 gre0"""
     for number in range(len(lab.hosts) - 1):
         host.ovs.delete_port("obr0", f"gre{number}")
 
 
-def add_underlay_routes(lab: Lab) -> None:
+def add_underlay_routes(lab: Lab, host: Host) -> None:
     """sudo ip route add 192.168.2.0/24 via 192.168.59.104 dev eth0"""
-    for host in lab.hosts:
-        for other in lab.hosts:
-            if other is not host:
-                host.add_route(container_subnet(other), via=other.address, dev="eth0")
+    for other in lab.hosts:
+        if other is not host:
+            host.add_route(container_subnet(other), via=other.address, dev="eth0")
 
 
-def delete_underlay_routes(lab: Lab) -> None:
+def delete_underlay_routes(lab: Lab, host: Host) -> None:
     """sudo ip route del 192.168.2.0/24 via 192.168.59.104"""
-    for host in lab.hosts:
-        for other in lab.hosts:
-            if other is not host:
-                host.delete_route(container_subnet(other), via=other.address)
+    for other in lab.hosts:
+        if other is not host:
+            host.delete_route(container_subnet(other), via=other.address)
 
 
-def add_tunnel_routes(lab: Lab) -> None:
+def add_tunnel_routes(lab: Lab, host: Host) -> None:
     """sudo ip route add 192.168.2.0/24 via 192.168.2.1 dev br0 onlink
 
     The other br0 is on the same segment, through the tunnel; `onlink` says so to the kernel.
     """
-    for host in lab.hosts:
-        for other in lab.hosts:
-            if other is not host:
-                subnet = container_subnet(other)
-                host.add_route(subnet, via=subnet[1], dev="br0", onlink=True)
+    for other in lab.hosts:
+        if other is not host:
+            subnet = container_subnet(other)
+            host.add_route(subnet, via=subnet[1], dev="br0", onlink=True)
+
+
+def accept_forwarding(host: Host) -> None:
+    """sudo iptables -P FORWARD ACCEPT"""
+    host.configure(["iptables", "-P", "FORWARD", "ACCEPT"])
+
+
+def after_boot(lab: Lab, host: Host, settings: Settings) -> None:
+    """conf.db brings obr0 and its tunnels back; what was typed is gone, and is typed again."""
+    set_up_bridge(lab, host)
+    start_docker(host, settings)
+    # docker start $(docker ps -aq)
+    host.docker.start_all()
+    if settings["forward"] == "drop":
+        accept_forwarding(host)
+    if settings["routes"] == "tunnel":
+        add_tunnel_routes(lab, host)
+    else:
+        add_underlay_routes(lab, host)
 
 
 SCENARIO = Scenario(

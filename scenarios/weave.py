@@ -127,7 +127,17 @@ def build(lab: Lab, plan: Plan, size: Size, settings: Settings, check: Checks) -
         cut=h1.weave.block,
         heal=h1.weave.unblock,
         cut_text=f"UDP port {h1.weave.port} dropped on h1",
+        after_boot=lambda host: after_boot(host, plan),
     )
+
+
+def after_boot(host: Host, plan: Plan) -> None:
+    """Docker starts, and the router with it (restart policy "always"); containers by hand."""
+    host.docker.start()
+    host.weave.resume()
+    # docker start c1; weave attach 192.168.1.2/24 c1
+    for container, address in zip(host.docker.start_all(), plan.addresses(host), strict=False):
+        host.weave.attach(address, container)
 
 
 SCENARIO = Scenario(

@@ -68,8 +68,10 @@ class Container(Node):
         self.mac = ""
         #: The other end of its eth0, on the host.
         self.host_interface = ""
-        self.on_exit: Callable[[Container], None] = lambda _: None
+        #: Called with the first process when that has ended.
+        self.on_exit: Callable[[Container, Process], None] = lambda *_: None
         self._lock = threading.Lock()
+        self._is_on = False
         self.name = f"{host.name}/{name}"
         self.hostname = self.id[:12]
 
@@ -87,7 +89,11 @@ class Container(Node):
 
     def _follow(self, process: Process) -> None:
         self.exit_code = process.wait(threading.TIMEOUT_MAX)
-        self.on_exit(self)
+        self.on_exit(self, process)
+
+    def is_run_by(self, process: Process) -> bool:
+        """Whether `process` is the container's first process, and not that of an earlier start."""
+        return self._init is process
 
     def inhabited(self) -> Namespaces:
         self._require_running()
@@ -170,6 +176,20 @@ class Docker:
             self.host.configure(["iptables", "-P", "FORWARD", "DROP"])
         self._rules = rules
 
+    def crash(self) -> None:
+        """The host's power has failed: nothing runs and no address is out.
+
+        What Docker keeps on disk is still there: containers, which are "exited" now.  None has a
+        restart policy, so once the daemon has been started again somebody must start them.
+        """
+        with self._lock:
+            fallen, self._pool, self._rules = self.containers, None, ""
+            self._system.clear()
+            for container in fallen:
+                container.state = "exited"
+                container.interface_address = None
+                container.close()
+
     def adopt(self, name: str, *, image: str, process: Process) -> None:
         """List a program that runs in the host's own network as a container (`--net=host`)."""
         self._system[name] = (image, process)
@@ -241,6 +261,12 @@ class Docker:
                 pool.release(address)
                 raise
             container.state = "running"
+
+    def start_all(self) -> list[Container]:
+        """`docker start $(docker ps -aq)`, in the order of their creation; returns them."""
+        for container in self._containers.values():
+            self.start_container(container)
+        return self.containers
 
     def stop(self, container: Container) -> None:
         """`docker stop`: its processes end, its interface and address go."""
@@ -315,8 +341,11 @@ class Docker:
                 batch.delete_link(container.host_interface)
         container.close()
 
-    def _exited(self, container: Container) -> None:
-        self.stop(container)
+    def _exited(self, container: Container, process: Process) -> None:
+        with self._lock:
+            # It may have been stopped and started again before this thread heard of its end.
+            if container.is_run_by(process):
+                self.stop(container)
 
 
 #: DOCKER-USER is the user's: made once, and never touched again.

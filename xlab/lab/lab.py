@@ -14,7 +14,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import TypeVar
 
 from xlab.errors import XlabError
-from xlab.lab.conditions import Backend, Imposed, LinkConditions, impose, switch_off
+from xlab.lab import weave
+from xlab.lab.conditions import Backend, Imposed, LinkConditions, impose, lift, switch_off
 from xlab.lab.docker import Container, Docker
 from xlab.lab.node import Node
 from xlab.lab.ovs import Datapath, OpenVSwitch
@@ -26,6 +27,9 @@ OUTSIDE = IPv4Address("198.51.100.1")
 
 #: Addresses of the plain hosts that a method is measured beside (benchmarking range, RFC 2544).
 YARDSTICK = IPv4Network("198.18.0.0/24")
+
+#: The userspace datapath's uplink, as the host knows it.
+_UPLINK = "p1"
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -53,9 +57,33 @@ class Host(Node):
     def containers(self) -> list[Container]:
         return self.docker.containers
 
+    def daemons(self) -> dict[str, bool]:
+        """What can be killed here, and whether it runs: Open vSwitch's two, the weave router."""
+        found = self._ovs.alive() if self._ovs else {}
+        return found | self.weave.alive()
+
+    def crash(self) -> None:
+        """The power fails: every process of the host and of its containers dies, all interfaces go.
+
+        What is on disk stays: Docker's containers, conf.db, the router's peers.
+        """
+        self.kill_all()
+        for container in self.containers:
+            container.kill_all()
+        self.docker.crash()
+        self.weave.crash()
+        if self._ovs:
+            self._ovs.crash()
+        self.close()
+
     def daemon_pids(self) -> list[int]:
         """Process numbers of what moves packets for this host in user space."""
         return (self._ovs.pids() if self._ovs else []) + self.weave.pids()
+
+    def tunnels(self) -> int:
+        """Ends of tunnels here: Open vSwitch's tunnel ports, connections of the weave router."""
+        found = self._ovs.tunnels() if self._ovs else 0
+        return found + (len(self.weave.connections()) if self.weave.pids() else 0)
 
     def require_daemons(self) -> None:
         """DaemonError, with the tail of its log, if a daemon of this host has died."""
@@ -93,6 +121,14 @@ class Lab:
         self._conditions = conditions or {}
         #: Links that have their conditions, by the switch's interface.
         self._imposed: dict[str, Imposed] = {}
+        #: The hosts' address plan: subnet, first host, gateway.
+        self._plan: tuple[IPv4Network, int, int] | None = None
+        #: What a host needs beyond that when it has been switched on again: `Flow.after_boot`.
+        self.after_boot: Callable[[Host], None] = lambda _: None
+        #: Links whose cable is pulled, by the switch's interface.
+        self._unplugged: set[str] = set()
+        #: Hosts that a partition has taken to a switch of their own, and that switch.
+        self._apart: dict[str, str] = {}
         self.mtu = mtu
         self.ovs_datapath = ovs
         self.wire = Node("wire")
@@ -114,7 +150,7 @@ class Lab:
         conditioned = [
             link
             for link in (*underlay.uplinks, *underlay.trunks)
-            if link.a.interface in self._conditions
+            if link.a.interface in self._conditions and link.a.interface not in self._imposed
         ]
         concurrently(self._condition_link, conditioned)
         self.gateway.add_address("lo", IPv4Interface(OUTSIDE))
@@ -151,8 +187,10 @@ class Lab:
 
     def switch_port(self, host: Host) -> str:
         """The bridge port at the host's eth0; not the physical link where that has conditions."""
-        link = self.physical_link(host)
-        return self._imposed[link].port if link in self._imposed else link
+        return self._port_at(self.physical_link(host))
+
+    def _port_at(self, uplink: str) -> str:
+        return self._imposed[uplink].port if uplink in self._imposed else uplink
 
     def conditions_between(self, a: Host, b: Host) -> list[LinkConditions]:
         """The conditions of the links from `a` to `b`, those without any left out."""
@@ -192,9 +230,16 @@ class Lab:
 
         `first` and `gateway` count from the subnet's own address: 10.211.55.0/24, 3 is 10.211.55.3.
         """
+        self._plan = (subnet, first, gateway)
         self.gateway.add_address("eth0", _interface(subnet, gateway))
         self.gateway.prefer_address(subnet[gateway])
         for host in self.hosts:
+            self._give_address(host)
+
+    def _give_address(self, host: Host) -> None:
+        """What /etc/network/interfaces says of eth0."""
+        if self._plan:
+            subnet, first, gateway = self._plan
             own = _interface(subnet, first + host.number - 1)
             host.add_address("eth0", own, gateway=subnet[gateway])
 
@@ -247,6 +292,130 @@ class Lab:
         )
         self.wire.configure(["bridge", "fdb", "del", mac, "dev", port, "master"])
 
+    # -- what can break ----------------------------------------------------------------------------
+
+    def link(self, name: str) -> Link:
+        """By the name of what is at its far end, "h1" or "gw", or of both switches, "s1-s2".
+
+        KeyError if there is none.
+        """
+        for link in self.underlay.uplinks:
+            if link.b.node == name:
+                return link
+        for link in self.underlay.trunks:
+            if name in (f"{link.a.node}-{link.b.node}", f"{link.b.node}-{link.a.node}"):
+                return link
+        raise KeyError(name)
+
+    def unplug(self, link: Link) -> None:
+        """Pull the cable: where both ends are veths, both lose their carrier."""
+        self._unplugged.add(link.a.interface)
+        self.wire.set_down(link.a.interface)
+
+    def plug_in(self, link: Link) -> None:
+        """Undo `unplug`."""
+        self._unplugged.discard(link.a.interface)
+        self.wire.set_up(link.a.interface)
+
+    def split(self, sides: Sequence[Sequence[str]]) -> None:
+        """Break the physical network into pieces that hear nothing of each other.
+
+        `sides` name hosts, and the gateway.  The first keeps the switches; each of the others gets
+        one of its own, so that trunks between its hosts, and their conditions, are out of its way.
+        """
+        with self.wire.rtnl.batch() as batch:
+            for number, side in enumerate(sides[1:], 1):
+                switch = f"apart{number}"
+                batch.add_bridge(switch)
+                for name in side:
+                    self._apart[name] = switch
+                    batch.set_master(self._port_at(self.link(name).a.interface), switch)
+
+    def rejoin(self) -> None:
+        """Undo `split`."""
+        moved, self._apart = self._apart, {}
+        with self.wire.rtnl.batch() as batch:
+            for name in moved:
+                uplink = self.link(name).a
+                batch.set_master(self._port_at(uplink.interface), uplink.node)
+            for switch in sorted(set(moved.values())):
+                batch.delete_link(switch)
+
+    def crash(self, host: Host) -> None:
+        """The host's power fails.  The switch sees its port lose the carrier; XlabError if down."""
+        if not host.is_on:
+            raise XlabError(f"{host} is down already")
+        if self.ovs_datapath != "userspace":
+            # Or the far end of the cable would go with the host, and its conditions with that.
+            with host.rtnl.batch() as batch:
+                batch.set_down("eth0")
+                batch.move("eth0", self.wire.namespaces.net, new_name=_loose_end(host))
+        host.crash()
+
+    def boot(self, host: Host) -> None:
+        """Switch the host on again: its eth0 is there, with its address, and Open vSwitch runs.
+
+        The rest is up to whoever configured it: `after_boot`.
+        """
+        if host.is_on:
+            raise XlabError(f"{host} is running")
+        host.boot()
+        if self.ovs_datapath == "userspace":
+            self._take_uplink_home(host)
+            host.ovs.boot()
+            self._bring_uplink_out(host)
+            host.set_up("eth0")
+        else:
+            with self.wire.rtnl.batch() as batch:
+                batch.move(_loose_end(host), host.namespaces.net, new_name="eth0")
+            if self.ovs_datapath:
+                host.ovs.boot()
+        self._give_address(host)
+        self.after_boot(host)
+
+    def kill_daemon(self, host: Host, name: str) -> None:
+        """SIGKILL to one of `host.daemons()`."""
+        if name == weave.ROUTER:
+            host.weave.kill()
+        else:
+            host.ovs.kill(name)
+
+    def restart_daemon(self, host: Host, name: str) -> None:
+        """Start it again, as its supervisor would; returns when it has done what it is told."""
+        if name == weave.ROUTER:
+            host.weave.resume()
+        elif name == "ovs-vswitchd" and self.ovs_datapath == "userspace":
+            # It opens the TAP devices of its ports by name, in its own namespace.
+            self._take_uplink_home(host)
+            host.ovs.restart(name)
+            self._bring_uplink_out(host)
+        else:
+            host.ovs.restart(name)
+
+    def _take_uplink_home(self, host: Host) -> None:
+        """Move the userspace datapath's uplink from the switch into the host."""
+        uplink = self.physical_link(host)
+        if uplink in self._imposed:
+            lift(self.wire, uplink, self._imposed.pop(uplink))
+        with self.wire.rtnl.batch() as batch:
+            batch.move(uplink, host.namespaces.net, new_name=_UPLINK)
+
+    def _bring_uplink_out(self, host: Host) -> None:
+        """Move it to the switch, and put the link's conditions on it."""
+        uplink = self.underlay.uplink_of(host.name).a
+        switch = self._apart.get(host.name, uplink.node)
+        with host.rtnl.batch() as batch:
+            batch.move(_UPLINK, self.wire.namespaces.net, new_name=uplink.interface)
+        with self.wire.rtnl.batch() as batch:
+            batch.set_mtu(uplink.interface, self.mtu)
+            batch.set_master(uplink.interface, switch)
+            batch.set_up(uplink.interface)
+        own = self._conditions.get(uplink.interface)
+        if own:
+            self._condition(uplink.interface, switch, own, host)
+        if uplink.interface in self._unplugged:
+            self.wire.set_down(uplink.interface)
+
     # -- building ----------------------------------------------------------------------------------
 
     def _build_switches(self) -> None:
@@ -297,14 +466,9 @@ class Lab:
         """Daemons, and on the userspace datapath the bridge eth0 with its uplink to the switch."""
         host.ovs.start()
         if host.ovs.datapath == "userspace":
-            link = self.underlay.uplink_of(host.name)
-            host.ovs.add_bridge("eth0", internal_ports=["p1"], mac=_underlay_mac(host.number))
-            with host.rtnl.batch() as batch:
-                batch.move("p1", self.wire.namespaces.net, new_name=link.a.interface)
-            with self.wire.rtnl.batch() as batch:
-                batch.set_mtu(link.a.interface, self.mtu)
-                batch.set_master(link.a.interface, link.a.node)
-                batch.set_up(link.a.interface)
+            mac = _underlay_mac(host.number)
+            host.ovs.add_bridge("eth0", internal_ports=[_UPLINK], mac=mac)
+            self._bring_uplink_out(host)
             host.set_up("eth0")
         progress(host.name)
 
@@ -320,6 +484,11 @@ def concurrently(function: Callable[[_In], _Out], items: Sequence[_In]) -> list[
 
 def _interface(subnet: IPv4Network, number: int) -> IPv4Interface:
     return IPv4Interface((subnet[number], subnet.prefixlen))
+
+
+def _loose_end(host: Host) -> str:
+    """The host's end of its cable while there is no host."""
+    return f"loose{host.number}"
 
 
 def _underlay_mac(number: int) -> str:

@@ -82,6 +82,7 @@ class Node:
         self._address: IPv4Address | None = None
         self._furnished = False
         self._init: Process | None = None
+        self._is_on = True
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
@@ -127,6 +128,7 @@ class Node:
 
     def entered(self) -> AbstractContextManager[None]:
         """The calling thread is in the node: sockets made inside belong to it for good."""
+        self._require_on()
         return namespaces.entered(self.namespaces)
 
     def inhabited(self) -> Namespaces:
@@ -134,6 +136,7 @@ class Node:
 
         What a program of the node is started in.
         """
+        self._require_on()
         with self._lock:
             if self._init is None or self._init.poll() is not None:
                 self._init = self._start_first_process(["catatonit", "-P"])
@@ -277,15 +280,31 @@ class Node:
 
     # -- lifetime ----------------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """End the node's processes and let go of its namespaces; interfaces go with them."""
+    @property
+    def is_on(self) -> bool:
+        """Whether it has namespaces: not after `close`, until `boot`."""
+        return self._is_on
+
+    def kill_all(self) -> None:
+        """SIGKILL to every process of the node: with its init the PID namespace ends."""
         if self._init is not None:
             self._init.stop()
+
+    def close(self) -> None:
+        """End the node's processes and let go of its namespaces; interfaces go with them."""
+        self.kill_all()
+        self._is_on = False
         self.rtnl.close()
         self.namespaces.close()
         os.close(self._settings)
 
+    def _require_on(self) -> None:
+        # Its descriptors have been closed, and the numbers may mean something else by now.
+        if not self._is_on:
+            raise XlabError(f"{self.name} is down")
+
     def _network_only(self) -> Namespaces:
+        self._require_on()
         return Namespaces(net=self.namespaces.net, uts=namespaces.home().uts)
 
     def _start_first_process(self, argv: Sequence[str]) -> Process:

@@ -35,7 +35,12 @@ GRE_OVERHEAD_BYTES = 20 + 4 + 14
 #: ovs-vsctl and ovs-appctl look here by themselves; /run is the host's own.
 _RUN = "/run/openvswitch"
 _SOCKET = f"{_RUN}/db.sock"
+#: In the order in which they are started.
+DAEMONS = ("ovsdb-server", "ovs-vswitchd")
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+
+
+_TUNNELS = ("gre", "vxlan", "geneve")
 
 
 class OpenVSwitch:
@@ -47,27 +52,84 @@ class OpenVSwitch:
         self._type = "" if datapath == "kernel" else "netdev"
         self._daemons: dict[str, Process] = {}
         self._database: Database | None = None
+        #: conf.db, while the host is down.
+        self._disk = b""
         self._numbers = 0
 
     # -- daemons -----------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start both daemons on an empty database; DaemonError if one dies or does not answer."""
-        template = _database_template(userspace=self.datapath == "userspace")
+        self._write_database(_database_template(userspace=self.datapath == "userspace"))
+        for name in DAEMONS:
+            self._start_daemon(name)
+
+    def boot(self) -> None:
+        """Start both daemons on the database that `crash` has left, in the host's new namespaces.
+
+        ovs-vswitchd makes the bridges and ports that are in it.
+        """
+        self._write_database(self._disk)
+        self.restart("ovs-vswitchd")
+
+    def crash(self) -> None:
+        """The daemons are dead; keep what a real host has on disk: conf.db, and nothing else."""
+        with self.host.entered():
+            self._disk = Path(_RUN, "conf.db").read_bytes()
+        self._disconnect()
+        self._daemons.clear()
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to one of `DAEMONS`; it stays dead until `restart`."""
+        self._daemons[name].stop()
+
+    def restart(self, name: str) -> None:
+        """Start a daemon again, and wait until ovs-vswitchd, if it runs, has done what it is told.
+
+        ovs-vswitchd.service requires ovsdb-server.service: the one starts the other.
+        """
+        for needed in DAEMONS[: DAEMONS.index(name) + 1]:
+            if not self._runs(needed):
+                self._start_daemon(needed)
+        if self._runs("ovs-vswitchd") and self._runs("ovsdb-server"):
+            self._await_configuration()
+
+    def _start_daemon(self, name: str) -> None:
+        options = ["--pidfile", "-vconsole:info", "-vsyslog:off", "-vfile:off"]
+        if name == "ovsdb-server":
+            self._disconnect()
+            self._daemons[name] = self.host.spawn(
+                [name, f"{_RUN}/conf.db", f"--remote=punix:{_SOCKET}", *options]
+            )
+            self._await(name, self._connect, "its socket")
+        else:
+            # --disable-system: without it vswitchd looks the kernel's datapath up by name at its
+            # start, and the kernel loads a module for whoever asks.
+            only = ["--disable-system"] if self.datapath == "userspace" else []
+            self._daemons[name] = self.host.spawn([name, f"unix:{_SOCKET}", *only, *options])
+
+    def _await_configuration(self) -> None:
+        """Wait until ovs-vswitchd has done what is in the database.
+
+        One that has lost its server asks for it again after 1, 2, 4 and then every 8 s
+        (lib/reconnect.c of Open vSwitch).
+        """
+        where: dict[str, Any] = {"table": "Open_vSwitch", "where": []}
+        self._transact([{"op": "mutate", "mutations": [["next_cfg", "+=", 1]], **where}])
+
+        def applied() -> bool:
+            (result,) = self._transact(
+                [{"op": "select", "columns": ["next_cfg", "cur_cfg"], **where}]
+            )
+            (row,) = result["rows"]
+            return bool(row["cur_cfg"] == row["next_cfg"])
+
+        self._await("ovs-vswitchd", applied, "its configuration")
+
+    def _write_database(self, content: bytes) -> None:
         self.host.make_folder(_RUN)
         with self.host.entered():
-            Path(_RUN, "conf.db").write_bytes(template)
-        options = ["--pidfile", "-vconsole:info", "-vsyslog:off", "-vfile:off"]
-        self._daemons["ovsdb-server"] = self.host.spawn(
-            ["ovsdb-server", f"{_RUN}/conf.db", f"--remote=punix:{_SOCKET}", *options]
-        )
-        self._await("ovsdb-server", self._connect, "its socket")
-        # --disable-system: without it vswitchd looks the kernel's datapath up by name at its start,
-        # and the kernel loads a module for whoever asks.
-        only = ["--disable-system"] if self.datapath == "userspace" else []
-        self._daemons["ovs-vswitchd"] = self.host.spawn(
-            ["ovs-vswitchd", f"unix:{_SOCKET}", *only, *options]
-        )
+            Path(_RUN, "conf.db").write_bytes(content)
 
     def pids(self) -> list[int]:
         """The daemons' process numbers in the sandbox."""
@@ -75,6 +137,10 @@ class OpenVSwitch:
 
     def daemon(self, name: str) -> Process:
         return self._daemons[name]
+
+    def alive(self) -> dict[str, bool]:
+        """Whether each daemon runs."""
+        return {name: self._runs(name) for name in DAEMONS}
 
     def require_alive(self) -> None:
         """DaemonError, with the tail of its log, if one of the daemons has died."""
@@ -138,6 +204,12 @@ class OpenVSwitch:
               "mutations": [mutation]}]
         )  # fmt: skip
 
+    def tunnels(self) -> int:
+        """How many ports are ends of tunnels."""
+        select = {"op": "select", "table": "Interface", "where": [], "columns": ["type"]}
+        (result,) = self._transact([select])
+        return sum(row["type"] in _TUNNELS for row in result["rows"])
+
     def show(self) -> str:
         """What `ovs-vsctl show` prints."""
         return self.host.run(["ovs-vsctl", "--timeout=5", "show"]).stdout
@@ -195,9 +267,17 @@ class OpenVSwitch:
                 return False
         return True
 
+    def _disconnect(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
     def _vswitchd_runs(self) -> bool:
-        daemon = self._daemons.get("ovs-vswitchd")
-        return daemon is None or daemon.poll() is None
+        return "ovs-vswitchd" not in self._daemons or self._runs("ovs-vswitchd")
+
+    def _runs(self, name: str) -> bool:
+        daemon = self._daemons.get(name)
+        return daemon is not None and daemon.poll() is None
 
     def _await(self, daemon: str, condition: Any, awaited: str) -> None:
         process = self._daemons[daemon]

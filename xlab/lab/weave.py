@@ -34,6 +34,8 @@ SLEEVE_OVERHEAD_BYTES = 20 + 8 + 6 + 14 + 14
 #: Weave's default for fastdp leaves room for encryption: 1376 on 1500.
 FASTDP_HEADROOM_BYTES = 124
 
+#: The name of the router's container.
+ROUTER = "weave"
 _BRIDGE, _TAP, _VXLAN = "weave", "weave0", "vxlan-6784"
 _VXLAN_ID = 0x6784
 _PATIENCE_S = 15.0
@@ -49,7 +51,9 @@ class Weave:
         self._docker = docker
         self._underlay_mtu = mtu
         self._router: Process | None = None
-        self._flooded: set[str] = set()
+        #: Where other routers are: what `weave launch` was told, and what the router found out.
+        self._peers: set[IPv4Address] = set()
+        self._flooded: set[IPv4Address] = set()
         self.datapath: Datapath = "sleeve"
 
     @property
@@ -60,20 +64,48 @@ class Weave:
     def launch(self, *peers: IPv4Address, datapath: Datapath = "sleeve") -> None:
         """`weave launch [PEER…]`: the router, as a container named weave, and the bridge weave."""
         self.datapath = datapath
-        self.host.add_bridge(_BRIDGE)
+        self._peers.update(peers)
+        self._start_router()
+
+    def resume(self) -> None:
+        """`weave launch --resume`: the router once more, on connections to its previous peers.
+
+        After `crash` everything is made anew; after `kill` the bridge, and with fastdp what the
+        kernel forwards, has been there all the time.
+        """
+        self._start_router()
+
+    def kill(self) -> None:
+        """SIGKILL to the router.  Its container has the restart policy "always", and a real Docker
+        would start it again at once; here that takes a `resume`, so that there is time to look."""
+        if self._router is None:
+            raise XlabError(f"{self.host}: weave is not running; `weave launch` starts it")
+        self._router.stop()
+
+    def crash(self) -> None:
+        """The host's power has failed: the router is gone.  It keeps its peers on disk."""
+        self._router = None
+        self._flooded.clear()
+
+    def _start_router(self) -> None:
+        if self._router is not None and self._router.poll() is None:
+            raise XlabError(f"{self.host}: weave is running already")
+        if not self.host.rtnl.has(_BRIDGE):
+            self.host.add_bridge(_BRIDGE)
         program = [sys.executable, "-P", "-m", "xlab.weave"]
         options = ["--name", self.name, "--nickname", self.host.name]
-        options += ["--bind", str(self.host.address), "--tap", _TAP, "--datapath", datapath]
+        options += ["--bind", str(self.host.address), "--tap", _TAP, "--datapath", self.datapath]
         self._router = self.host.spawn(
-            [*program, *options, *map(str, peers)],
+            [*program, *options, *map(str, sorted(self._peers))],
             env={"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
         )
-        self._docker.adopt("weave", image="weaveworks/weave", process=self._router)
+        self._docker.adopt(ROUTER, image="weaveworks/weave", process=self._router)
         self._await(lambda: self._report() is not None, "its status page")
-        if datapath == "sleeve":
+        if self.datapath == "sleeve":
             self.host.add_to_bridge(_BRIDGE, _TAP)
-        else:
+        elif not self.host.rtnl.has(_VXLAN):
             self._add_vxlan()
+            self._flood_to_peers()
 
     def run(
         self,
@@ -116,6 +148,8 @@ class Weave:
     def await_connections(self, number: int) -> None:
         """Wait until the router has `number` established connections."""
         self._await(lambda: len(self.connections()) >= number, f"{number} established connections")
+        for connection in self.connections():
+            self._peers.add(IPv4Address(str(connection["address"]).rpartition(":")[0]))
         if self.datapath == "fastdp":
             self._flood_to_peers()
 
@@ -140,6 +174,10 @@ class Weave:
         """The router's process number in the sandbox, if it runs."""
         return [self._router.pid] if self._router else []
 
+    def alive(self) -> dict[str, bool]:
+        """Whether the router, by its container's name, runs; empty if it was never launched."""
+        return {ROUTER: self._router.poll() is None} if self._router else {}
+
     def require_alive(self) -> None:
         """DaemonError, with the tail of its log, if the router has died."""
         if self._router is not None and self._router.poll() is not None:
@@ -161,14 +199,12 @@ class Weave:
 
     def _flood_to_peers(self) -> None:
         """An all-zero entry a peer: unknown and broadcast frames go to each of them."""
-        for connection in self.connections():
-            peer = str(connection["address"]).rpartition(":")[0]
-            if peer not in self._flooded:
-                self._flooded.add(peer)
-                zero = "00:00:00:00:00:00"
-                self.host.configure(
-                    ["bridge", "fdb", "append", zero, "dev", _VXLAN, "dst", peer, "self"]
-                )
+        for peer in sorted(self._peers - self._flooded):
+            self._flooded.add(peer)
+            zero = "00:00:00:00:00:00"
+            self.host.configure(
+                ["bridge", "fdb", "append", zero, "dev", _VXLAN, "dst", str(peer), "self"]
+            )
 
     def _report(self) -> dict[str, Any] | None:
         text = self._get("/report")
