@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 
+from tests.ordinary import ordinary_user
 from tests.support import run_in_sandbox, why_no_open_vswitch, why_no_sandbox
 
 # How long an example takes says more about the machine than about the code; and a checkout may be
@@ -46,3 +48,10 @@ def open_vswitch() -> None:
     missing = why_no_open_vswitch()
     if missing:
         pytest.skip(missing)
+
+
+@pytest.fixture
+def ordinary(tmp_path: Path) -> Iterator[tuple[list[str], Path]]:
+    """What to start Python with so that an ordinary user runs it, and a folder that is theirs."""
+    with ordinary_user(tmp_path) as user:
+        yield user
