@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import re
@@ -23,7 +24,7 @@ import pytest
 
 import xlab.mininet
 from tests.support import PATIENCE_S, all_pids, kill, names_in, sandboxed
-from xlab.errors import CapabilityError, NetlinkError, UsageError
+from xlab.errors import CapabilityError, NetlinkError, UsageError, XlabError
 from xlab.lab import underlay
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
@@ -458,6 +459,44 @@ def test_conditions_are_of_what_leaves_an_interface_and_can_be_changed() -> None
 
 
 @sandboxed
+def test_conditions_of_a_topo_hold_in_their_own_direction() -> None:
+    from mininet.topo import Topo
+
+    topo = Topo()
+    switch = topo.addSwitch("s1")
+    topo.addLink(topo.addHost("h1"), switch, params1={"bw": 5}, params2={"bw": 40, "delay": "20ms"})
+    topo.addLink(topo.addHost("h2"), switch)
+    with xlab.mininet.network(topo) as net:
+        h1, h2 = net.hosts
+        assert 19.9 <= rtt_ms(net, "h1", "h2") < 35
+        up = received_mbits(net.iperf([h1, h2], seconds=1, fmt="m"))
+        down = received_mbits(net.iperf([h2, h1], seconds=1, fmt="m"))
+        assert 2.5 < up < 5.2
+        assert 10 < down < 41
+
+
+def received_mbits(result: Sequence[str]) -> float:
+    """What iperf, asked with fmt="m", gives as the server's rate."""
+    value, unit = result[0].split()
+    assert unit == "Mbits/sec"
+    return float(value)
+
+
+@sandboxed
+def test_mininets_other_options_of_an_interface() -> None:
+    with xlab.mininet.network(shaped(bw=10, speedup=50, latency_ms=60, txo=False)) as net:
+        h1, s1 = net["h1"].intf(), net["s1"].intf("s1-eth1")
+        assert (h1.conditions.rate_bits_per_second, s1.conditions.rate_bits_per_second) == (
+            10e6, 50e6,
+        )  # fmt: skip
+        # 60 ms of 10 Mbit/s are 75,000 bytes.
+        assert (h1.conditions.max_queue_packets, s1.conditions.max_queue_packets) == (50, 250)
+        shown, _, _ = net["h1"].pexec("ethtool", "-k", "h1-eth0")
+        assert "tx-checksumming: off" in shown
+        assert net.pingAll() == 0
+
+
+@sandboxed
 def test_hosts_on_a_cable_with_conditions() -> None:
     from xlab.mininet.link import TCLink
     from xlab.mininet.machine import root
@@ -473,11 +512,13 @@ def test_hosts_on_a_cable_with_conditions() -> None:
 @sandboxed
 def test_a_rate_is_kept_and_iperf_says_so() -> None:
     with xlab.mininet.network(shaped(bw=20)) as net:
-        received, sent = net.iperf(seconds=1, fmt="m")
-        value, unit = received.split()
-        assert unit == "Mbits/sec"
-        assert 10 < float(value) < 21
-        assert sent.endswith(" Mbits/sec")
+        result = net.iperf(seconds=1, fmt="m")
+        assert 10 < received_mbits(result) < 21
+        assert result[1].endswith(" Mbits/sec")
+        hosts = net.hosts
+        hosts[1].cmd("iptables -A INPUT -p tcp -j REJECT")
+        with pytest.raises(XlabError, match=r"h1: iperf3: .*refused"):
+            net.iperf(hosts)
         with pytest.raises(UsageError, match="SCTP"):
             net.iperf(l4Type="SCTP")
 
@@ -540,6 +581,45 @@ def test_a_lab_shows_itself_as_mininets_objects_with_containers_as_hosts() -> No
     assert c2.run(["true"]).returncode == 0
 
 
+SCENARIO = """
+import json, os
+import xlab.mininet
+
+with xlab.mininet.scenario("bridge", hosts=2, containers=1, delay_ms=2) as net:
+    assert all(claim.holds for claim in net.claims) and len(net.claims) > 10
+    containers = net.get("h1/c1", "h2/c1")
+    lost = net.ping(containers)
+    net.configLinkStatus("s1", "h2", "down")
+    cut = net.ping(containers, timeout=0.3)
+    net.configLinkStatus("s1", "h2", "up")
+    names = net.keys()
+with xlab.mininet.scenario("baseline") as net:
+    again = net.pingPair()
+print(json.dumps([names, lost, cut, again, sorted(os.listdir("/sys/class/net"))]))
+"""
+
+
+@pytest.mark.sandbox
+def test_a_scenario_is_a_network_with_containers_as_hosts(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCENARIO)
+    with Script(cwd=tmp_path, python=("script.py",)) as started:
+        status, out, err = started.finish()
+    assert status == 0, err
+    names, lost, cut, again, interfaces = json.loads(out)
+    assert names == ["h1", "h2", "h1/c1", "h2/c1", "s1", "gw"]
+    assert (lost, cut, again) == (0, 100, 0)
+    assert interfaces == ["lo"]
+
+
+@pytest.mark.sandbox
+def test_a_scenario_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    line = "import xlab.mininet as m\nwith m.scenario('weave', hosts=1): pass\n"
+    (tmp_path / "script.py").write_text(line)
+    with Script("script.py", cwd=tmp_path) as started:
+        status, _, err = started.finish()
+    assert (status, "--hosts is 1" in err) == (2, True), err
+
+
 @sandboxed
 def test_the_address_of_a_host_is_where_it_is_reached() -> None:
     """Where the NIC is a port of br0, the bridge has it."""
@@ -579,16 +659,22 @@ def test_one_echo_is_sent_and_what_is_lost_stays_lost() -> None:
 sandbox = pytest.mark.sandbox
 
 
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(_ROOT), "PYTHONWARNINGS": "ignore"}
+
+
 class Script:
     """`python -m xlab.mininet` in a process of its own; all descendants inherit its mark."""
 
-    def __init__(self, *arguments: str, cwd: Path, python: Sequence[str] = ()) -> None:
+    def __init__(
+        self, *arguments: str, cwd: Path, python: Sequence[str] = (), **variables: str
+    ) -> None:
         self.mark = f"XLAB_TEST_SCRIPT={uuid.uuid4()}"
         name, _, value = self.mark.partition("=")
         self.process = subprocess.Popen(
             [sys.executable, *(python or ("-m", "xlab.mininet")), *arguments],
             cwd=cwd,
-            env={**os.environ, name: value, "PYTHONPATH": str(_ROOT), "PYTHONWARNINGS": "ignore"},
+            env={**environment(), name: value, **variables},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -737,6 +823,45 @@ sys.exit(3)
     assert status == 3, err
     assert out.splitlines() == ["once", f"0.0 {tmp_path} ['lo', 's1']"]
     assert (tmp_path / "written").read_text() == "here"
+
+
+NESTED = """
+import subprocess, sys
+from mininet.clean import cleanup
+from mininet.net import Mininet
+from mininet.topo import SingleSwitchTopo
+
+net = Mininet(SingleSwitchTopo(2)); net.start()
+if len(sys.argv) == 1:
+    net.stop()
+    again = [sys.executable, "-m", "xlab.mininet", __file__, "leave"]
+    assert subprocess.run(again).returncode == 5
+    seen = subprocess.run(["ip", "link"], capture_output=True, text=True).stdout
+    assert ": s1: " in seen
+    cleanup()
+    Mininet(SingleSwitchTopo(2)).start()
+    print("shared")
+sys.exit(5)
+"""
+
+
+@sandbox
+def test_a_program_started_inside_shares_the_root(tmp_path: Path) -> None:
+    """And what it leaves there is taken away by cleanup()."""
+    status, out, err = run(NESTED, tmp_path)
+    assert (status, out) == (5, "shared\n"), err
+
+
+@sandbox
+def test_a_mark_that_has_strayed_lets_nobody_out(tmp_path: Path) -> None:
+    script = "import os\nprint(os.readlink('/proc/self/ns/net'))\n"
+    (tmp_path / "script.py").write_text(script)
+    ours = str(Path("/proc/self/ns/net").readlink())
+    for mark in ("root net:[4026531840]x", "root net:[1]", "root", ""):
+        with Script("script.py", cwd=tmp_path, XLAB_INSIDE=mark) as started:
+            status, out, err = started.finish()
+        assert status == 0, err
+        assert out.strip() not in ("", ours)
 
 
 WAITING = """

@@ -6,9 +6,13 @@
         net["h1"].cmd("ip address")
         net.pingAll()
 
-    net = xlab.mininet.of_lab(lab)                  a lab of the engine as Mininet's objects
+    with xlab.mininet.scenario("weave", hosts=3) as net:
+        net["h1/c1"].cmd("ping -c1", net["h3/c1"].IP())
 
-Whatever is imported from here runs inside a sandbox; `network` moves the caller into one.
+    net = xlab.mininet.of_lab(lab)                  a lab of the engine, in its sandbox
+
+Whatever is imported from here runs inside a sandbox; `network` and `scenario` move the caller into
+one.
 """
 
 from __future__ import annotations
@@ -43,6 +47,30 @@ def network(topo: Any, *, keep: Sequence[Path] = (), **options: Any) -> Iterator
         yield net
     finally:
         net.stop()
+
+
+@contextmanager
+def scenario(name: str, *, keep: Sequence[Path] = (), **asked: Any) -> Iterator[FoundNetwork]:
+    """A scenario's lab, built and checked, as Mininet's objects; containers are hosts, "h1/c1".
+
+    `name` is one of the catalog's or a scenario file; `asked` are fields of `xlab.request.Request`,
+    such as hosts, containers, topo, delay_ms.  `net.claims` says what held when it was built.
+    Raises UsageError for what makes no sense, CapabilityError for what this machine can't.
+
+    Outside of a sandbox the program goes on inside one, as with `network`.
+    """
+    from xlab import job
+    from xlab.mininet import inside
+    from xlab.request import Request
+
+    design = job.design(Request(name, **asked))
+    inside.enter(keep=keep)
+    from xlab.mininet.found import built
+    from xlab.mininet.replaced import install
+
+    install()
+    with built(design) as net:
+        yield net
 
 
 def of_lab(lab: Lab) -> FoundNetwork:

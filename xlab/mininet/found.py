@@ -1,10 +1,14 @@
-"""A lab of the engine, running, as Mininet's objects."""
+"""A lab of the engine, running, as Mininet's objects; with a scenario built on it or without."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from xlab import job
+from xlab.capabilities import probe
+from xlab.checks import Checks
 from xlab.lab.lab import Lab
 from xlab.lab.underlay import GATEWAY, Link
 from xlab.mininet import machine as machines
@@ -12,6 +16,7 @@ from xlab.mininet.link import FoundLink
 from xlab.mininet.net import Mininet
 from xlab.mininet.node import Host
 from xlab.mininet.switch import Switch
+from xlab.record import Claim
 
 
 class FoundSwitch(Switch):
@@ -32,9 +37,11 @@ class FoundNetwork(Mininet):
     gateway is a node, `net["gw"]`, but none of `net.hosts`.
     """
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, claims: Sequence[Claim] = ()) -> None:
         super().__init__(build=False)
         self.lab = lab
+        #: What was checked when the scenario was built, if one was.
+        self.claims = claims
         self.built = True
         for switch in lab.underlay.switches:
             self._add(self.switches, FoundSwitch(switch, machine=lab.wire))
@@ -78,3 +85,35 @@ class FoundNetwork(Mininet):
     def __iter__(self) -> Iterator[str]:
         yield from super().__iter__()
         yield GATEWAY
+
+
+@contextmanager
+def built(design: job.Design) -> Iterator[FoundNetwork]:
+    """A network for as long as the context lasts: the lab of the design, its scenario built on it.
+
+    Raises CapabilityError for what this machine can't, and what the scenario's `build` raises.
+    """
+    equipped = job.equip(design, probe(inside=True))
+    lab = machines.inside(
+        lambda: Lab(
+            design.underlay,
+            ovs=equipped.ovs,
+            mtu=design.request.mtu,
+            conditions=equipped.conditions,
+        )
+    )
+    checks = Checks(lab, lambda _: None)
+    try:
+        machines.inside(
+            lambda: design.scenario.build(lab, design.plan, design.size, design.settings, checks)
+        )
+        net = FoundNetwork(lab, checks.claims)
+        yield net
+        net.stop()
+    finally:
+        machines.inside(lambda: _close(lab))
+
+
+def _close(lab: Lab) -> None:
+    for node in (*lab.containers, *lab.hosts, lab.gateway, lab.wire):
+        node.close()

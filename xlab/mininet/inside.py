@@ -47,8 +47,12 @@ def enter(*, keep: Sequence[Path] = ()) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     visible = [*keep, Path.cwd()]
+    folders = [entry.name for entry in Path("/run").iterdir() if entry.is_dir()]
     sandbox.join(sandbox.launch(_serve, keep=visible), visible)
     processes.reap_only_own()
+    # Daemons want a folder of theirs that the machine's start has made: sshd, /run/sshd.
+    for name in folders:
+        Path("/run", name).mkdir(exist_ok=True)
     os.environ[_MARK] = f"{sandbox.kind()} {_own_network()}"
 
 
