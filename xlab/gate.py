@@ -34,6 +34,8 @@ SCHEMA_VERSION = 1
 #: the loss of a fifth that the gate must not miss; times vary more than rates.
 TOLERANCES = {"tcp_bits_per_second": 0.11}
 OTHERWISE = 0.3
+#: Of a ratio to the plain hosts, whatever the method.
+PLAUSIBLE = (1e-9, 1e9)
 #: Below so many rounds nothing can be told.
 LEAST_ROUNDS = 3
 
@@ -143,7 +145,19 @@ def summarise(result: Path) -> Summary:
         summary = _of_records(list(records.values()), result.name)
     if not summary.ratios:
         raise UsageError(f"{result}: no method has a ratio to the plain hosts")
+    _require_sound(result, summary)
     return summary
+
+
+def _require_sound(file: Path, summary: Summary) -> None:
+    """A change is a quotient of ratios: none may be zero, negative, or beyond all measure."""
+    low, high = PLAUSIBLE
+    for each in summary.ratios:
+        ratios = [ratio for build in each.builds for ratio in build]
+        if not all(each.builds) or not ratios or not all(low < ratio < high for ratio in ratios):
+            raise RecordError(f"{file}: ratios of {each.method}, {each.metric}: they are none")
+        if not 0 < each.tolerance < 1:
+            raise RecordError(f"{file}: ratios of {each.method}, {each.metric}: no tolerance")
 
 
 def _of_comparison(comparison: Comparison, name: str) -> Summary:
@@ -275,9 +289,7 @@ def load(file: Path) -> Summary:
     except RecordError as error:
         raise RecordError(f"{file}: {error}") from error
     assert isinstance(summary, Summary)
-    for each in summary.ratios:
-        if not each.builds or not all(each.builds) or not 0 < each.tolerance < 1:
-            raise RecordError(f"{file}: ratios of {each.method}, {each.metric}: not a baseline's")
+    _require_sound(file, summary)
     return summary
 
 

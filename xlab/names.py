@@ -34,13 +34,25 @@ def validated(name: str) -> str:
 
 def running() -> list[str]:
     """The names of our own labs that stay, sorted; somebody else's under our names are left out."""
-    prefix = f"@xlab/{os.geteuid()}/"
+    table = Path("/proc/self/net/unix").read_text(errors="replace")
+    return sorted(name for name in _listed(table, os.geteuid()) if _answers(name))
+
+
+def _listed(table: str, uid: int) -> set[str]:
+    """The names of labs in /proc/net/unix.
+
+    Anyone may bind a name with spaces and line feeds in it, and the kernel shows it as it is.
+    """
+    prefix = f"@xlab/{uid}/"
     found = set()
-    for line in Path("/proc/self/net/unix").read_text(errors="replace").splitlines()[1:]:
+    for line in table.split("\n")[1:]:
         columns = line.split(maxsplit=7)
-        if len(columns) == 8 and int(columns[3], 16) & _ACCEPTS and columns[7].startswith(prefix):
-            found.add(columns[7].removeprefix(prefix))
-    return sorted(name for name in found if _NAME.fullmatch(name) and _answers(name))
+        if len(columns) < 8 or not re.fullmatch("[0-9A-Fa-f]{8}", columns[3]):
+            continue
+        name = columns[7].removeprefix(prefix)
+        if int(columns[3], 16) & _ACCEPTS and name != columns[7] and _NAME.fullmatch(name):
+            found.add(name)
+    return found
 
 
 def _answers(name: str) -> bool:
