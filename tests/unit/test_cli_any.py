@@ -1,0 +1,80 @@
+"""Any words on the command line are a job, or wrong usage that is told: never a traceback.
+
+No job is done here: typer is asked what the words mean, as `entry.main` asks it.  The words are
+those of the commands there are, whatever they are, and what people put beside them.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
+
+import typer
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests.fuzzing import attempt
+from xlab.cli import app
+from xlab.cli.app import Settings
+from xlab.cli.entry import _ClickError
+from xlab.errors import UsageError
+
+PROGRAM: Any = typer.main.get_command(app)
+OPTIONS = {
+    name: sorted(option for each in command.params for option in each.opts if option[0] == "-")
+    for name, command in PROGRAM.commands.items()
+}
+VALUES = st.one_of(
+    st.sampled_from(
+        ["2", "0", "-1", "10ms", "1gbit", "1%", "nan", "inf", "1e400", "9" * 400, "9" * 5000, "",
+         "all", "bridge", "weave:datapath=fastdp", "bridge:mtu=9000,delay=1ms", "bridge:", ":", ",",
+         "h1", "--", "x=1", "=", "x=", "single,3", "tree,depth=2,fanout=2", "results", "h1 | h2",
+         "a.html", "link", "down", "\udcff", "\x1b[2J", "x" * 300]
+    ),
+    st.text(st.characters(exclude_characters="\0"), max_size=6),
+    st.integers().map(str),
+)  # fmt: skip
+
+
+@st.composite
+def command_lines(draw: st.DrawFn) -> list[str]:
+    name = draw(st.sampled_from(sorted(OPTIONS)))
+    words = draw(
+        st.lists(st.one_of(VALUES, st.sampled_from(OPTIONS[name] or ["--help"])), max_size=8)
+    )
+    return [name, *words]
+
+
+def meaning(words: list[str]) -> object:
+    """A job, or an exit status."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        try:
+            return PROGRAM.main(words, prog_name="xlab", standalone_mode=False, obj=Settings())
+        except _ClickError as error:
+            error.show()
+            return 2
+
+
+@given(command_lines())
+@example(["run", "bridge", "--hosts", "9" * 400])
+@example(["run", "bridge", "--hosts", "9" * 5000])
+@example(["run", "bridge", "--duration", "nan"])
+@example(["run", "bridge", "--loss", "9" * 400])
+@example(["run", "bridge", "--set", "x" * 300])
+@example(["run", "\udcff", "--topo", "\udcff"])
+@example(["scale", "bridge", "--hosts", "9" * 5000])
+@example(["compare", "bridge:" + "x" * 300])
+@example(["compare", "bridge:mtu=" + "9" * 5000])
+def test_any_words_are_a_job_or_wrong_usage(words: list[str]) -> None:
+    asked = attempt(lambda: meaning(words), UsageError)
+    assert callable(asked) or isinstance(asked, int | str)
+
+
+@given(st.lists(VALUES, max_size=4))
+def test_words_that_begin_with_no_command_are_wrong_usage_or_help(words: list[str]) -> None:
+    words = [word for word in words if word not in OPTIONS]
+    asked = attempt(lambda: meaning(words), UsageError)
+    assert callable(asked) or isinstance(asked, int | str)
+    assert sys.stdout is not None
