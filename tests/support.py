@@ -71,7 +71,9 @@ def why_no_open_vswitch() -> str:
 # -- stories inside --------------------------------------------------------------------------------
 
 
-def run_in_sandbox(story: Callable[[], Any], *, keep: Sequence[Path] = ()) -> Any:
+def run_in_sandbox(
+    story: Callable[[], Any], *, keep: Sequence[Path] = (), patience_s: float = PATIENCE_S
+) -> Any:
     """What `story` returns, as JSON would have it, told on a connection thread of a fresh pid 1.
 
     A failed assertion is raised here as one; other errors as the controller's client rebuilds them.
@@ -91,7 +93,7 @@ def run_in_sandbox(story: Callable[[], Any], *, keep: Sequence[Path] = ()) -> An
 
     with sandbox.launch(serve, keep=keep) as lab:
         assert lab.channel is not None
-        lab.channel.settimeout(PATIENCE_S)
+        lab.channel.settimeout(patience_s)
         with closing(controller.Client(lab.channel)) as client:
             try:
                 return client.call("tell", {})
@@ -166,12 +168,14 @@ class Run(Marked):
         measure: bool = False,
         claim_patience_s: float | None = None,
         patience_s: float = PATIENCE_S,
+        stop_at: str | None = None,
         argv: Sequence[str] = (sys.executable,),
     ) -> None:
         """Start it: without measuring unless asked.
 
         `claim_patience_s` is for runs in which claims will not come true, `patience_s` for large
-        ones; `argv` is what Python is started with.
+        ones.  When an event of the kind `stop_at` has been told, it stops (SIGSTOP) until it is
+        continued; its lab does not.  `argv` is what Python is started with.
         """
         super().__init__()
         self.results = results
@@ -182,6 +186,7 @@ class Run(Marked):
             "measure": measure,
             "patience_s": math.ceil(patience_s),
             "claim_patience_s": claim_patience_s,
+            "stop_at": stop_at,
         }
         with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
@@ -236,7 +241,7 @@ class Run(Marked):
 
 #: Reads its orders from stdin; every event is a line of stdout.  SIGALRM bounds it, come what may.
 _DRIVER = """
-import json, signal, sys
+import json, os, signal, sys
 from pathlib import Path
 from xlab import checks, runner
 from xlab.request import Request
@@ -250,6 +255,8 @@ if orders["claim_patience_s"]:
 
 def tell(event):
     print(json.dumps(event, default=str), flush=True)
+    if event["kind"] == orders["stop_at"]:
+        os.kill(os.getpid(), signal.SIGSTOP)
 
 tell({"kind": "ready"})
 record, folder = runner.run(

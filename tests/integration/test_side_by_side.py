@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
+import signal
+import struct
 import subprocess
-import sys
-import sysconfig
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support import PATIENCE_S, Run, machine, namespaces_of, why_no_open_vswitch
+from tests.ordinary import ORDINARY
+from tests.support import (
+    PATIENCE_S,
+    Run,
+    link_target,
+    machine,
+    names_in,
+    namespaces_of,
+    why_no_open_vswitch,
+)
 from xlab import record
 from xlab.request import Request
 
@@ -20,116 +34,141 @@ pytestmark = pytest.mark.sandbox
 
 _ROOT = Path(__file__).parents[2]
 
-#: nobody: an ordinary user as far as the kernel is concerned.
-ORDINARY = 65534
+SCENARIOS = ("ovs-gre", "weave", "bridge", "baseline")
 
 
 @pytest.mark.usefixtures("open_vswitch")
-def test_two_runs_of_ovs_gre_at_once_both_pass(tmp_path: Path) -> None:
-    request = Request("ovs-gre", quick=True)
-    # The same results folder, in the same second as like as not.
-    with Run(request, tmp_path / "results") as first, Run(request, tmp_path / "results") as second:
-        for ours, others in ((first, second), (second, first)):
-            next(event for event in ours if event["kind"] == "started")
-            assert ours.first_process() != others.first_process()
-        net = [namespaces_of(run.first_process() or 0) for run in (first, second)]
-        assert not {n for n in net[0] & net[1] if n.startswith(("net:", "mnt:", "pid:"))}
-        ends = [run.finish() for run in (first, second)]
-    assert [end["status"] for end in ends] == ["passed", "passed"]
-    folders = {Path(end["folder"]) for end in ends}
-    assert len(folders) == 2
-    for folder in folders:
+def test_four_labs_at_once_see_nothing_of_each_other(tmp_path: Path) -> None:
+    """Two of the same kind among them, with the same results folder."""
+    side_by_side(["ovs-gre", "weave", "ovs-gre", "bridge"], tmp_path / "results", measure=False)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("open_vswitch")
+def test_sixteen_labs_at_once_see_nothing_of_each_other(tmp_path: Path) -> None:
+    side_by_side([*SCENARIOS] * 4, tmp_path / "results", measure=True)
+
+
+def side_by_side(scenarios: list[str], results: Path, *, measure: bool) -> None:
+    """Runs that are all held when their paths have been proved, looked at, and then go on."""
+    options: dict[str, Any] = {"measure": measure, "stop_at": "path", "patience_s": 900}
+    with ExitStack() as stack, ThreadPoolExecutor(len(scenarios)) as pool:
+        runs = [
+            stack.enter_context(Run(Request(name, quick=True), results, **options))
+            for name in scenarios
+        ]
+        labs = list(pool.map(hold, runs))
+        assert_apart(labs)
+        for run in runs:
+            os.kill(run.pid, signal.SIGCONT)
+        ends = list(pool.map(Run.finish, runs))
+    assert [(end["status"], end["reason"]) for end in ends] == [("passed", "")] * len(runs)
+    assert len({end["folder"] for end in ends}) == len(runs)
+    for lab, end in zip(labs, ends, strict=True):
+        folder = Path(end["folder"])
         found = record.load(folder)
+        assert found.scenario == lab.scenario
         assert found.path is not None
-        assert (found.path.encapsulation, found.path.proved) == ("gre", True)
+        assert found.path.proved
+        heard = addresses_in((folder / "raw" / "path.pcap").read_bytes())
+        assert heard
+        assert stations(heard) <= lab.own_macs
 
 
-@pytest.mark.usefixtures("open_vswitch")
-def test_different_scenarios_at_once(tmp_path: Path) -> None:
-    with (
-        Run(Request("baseline", quick=True), tmp_path / "baseline") as baseline,
-        Run(Request("bridge", quick=True), tmp_path / "bridge") as bridge,
-        Run(Request("ovs-gre", quick=True), tmp_path / "ovs-gre") as ovs_gre,
-    ):
-        runs = (baseline, bridge, ovs_gre)
-        assert [run.finish()["status"] for run in runs] == ["passed"] * 3
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A lab, looked at from outside while it lives."""
+
+    scenario: str
+    namespaces: frozenset[str]
+    #: Addresses of its own interfaces, and of all that its bridges and hosts have learnt.
+    own_macs: frozenset[str]
+    learnt_macs: frozenset[str]
+    ips: frozenset[str]
+
+
+def hold(run: Run) -> Seen:
+    """Wait until the path is proved, where the caller stops; look at the lab, which does not."""
+    events = {}
+    for event in run:
+        events[event["kind"]] = event
+        if event["kind"] == "path":
+            break
+    assert "path" in events, run.stderr() or run.events[-1:]
+    first = run.first_process()
+    assert first is not None
+    inside = [pid for pid in run.processes() if pid != run.pid]
+    held = set().union(*map(namespaces_of, inside)) - namespaces_of(os.getpid())
+    looks = [look(first, handle) for handle in network_handles(inside) if handle]
+    return Seen(
+        scenario=events["started"]["scenario"],
+        namespaces=frozenset(held),
+        own_macs=frozenset().union(*(own for own, _, _ in looks)),
+        learnt_macs=frozenset().union(*(learnt for _, learnt, _ in looks)),
+        ips=frozenset().union(*(ips for _, _, ips in looks)),
+    )
+
+
+def network_handles(processes: list[int]) -> list[str]:
+    """Paths of all network namespaces that some processes are in or hold open, but our own."""
+    handles = {link_target("/proc/self/ns/net"): ""}
+    for pid in processes:
+        for path in (
+            f"/proc/{pid}/ns/net",
+            *(f"/proc/{pid}/fd/{n}" for n in names_in(f"/proc/{pid}/fd")),
+        ):
+            target = link_target(path)
+            if target.startswith("net:"):
+                handles.setdefault(target, path)
+    return list(handles.values())
+
+
+def look(first: int, handle: str) -> tuple[set[str], set[str], set[str]]:
+    """MACs of its interfaces, those it has learnt, and its addresses, of a network namespace."""
+    user = [] if os.geteuid() == 0 else [f"--user=/proc/{first}/ns/user", "--preserve-credentials"]
+    shown = subprocess.run(
+        ["nsenter", *user, f"--net={handle}", "sh", "-ec",
+         "ip -json addr; echo; ip -json neigh; echo; bridge -json fdb"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    links, neighbours, entries = (json.loads(part or "[]") for part in shown.split("\n\n"))
+    own = {link["address"] for link in links if "address" in link}
+    learnt = {entry["lladdr"] for entry in neighbours if "lladdr" in entry}
+    learnt |= {entry["mac"] for entry in entries}
+    ips = {address["local"] for link in links for address in link.get("addr_info", ())}
+    return own, learnt, ips
+
+
+def assert_apart(labs: list[Seen]) -> None:
+    for lab in labs:
+        assert stations(lab.learnt_macs) <= lab.own_macs
+        assert len(stations(lab.learnt_macs)) >= 2, "the search finds what is there"
+    for one, other in itertools.combinations(labs, 2):
+        assert not one.namespaces & other.namespaces
+        if one.scenario == other.scenario:
+            assert one.ips == other.ips
+            # The kernel's are random; Docker's are made of the address.
+            assert len(one.own_macs - other.own_macs) >= 2
+
+
+def stations(macs: Iterable[str]) -> set[str]:
+    """Without groups (the lowest bit of the first byte) and all-zero entries, which name nobody."""
+    return {mac for mac in macs if not int(mac[:2], 16) & 1 and mac != "00:00:00:00:00:00"}
+
+
+def addresses_in(capture: bytes) -> set[str]:
+    """Ethernet addresses of a capture's frames, pcap-savefile(5)."""
+    found = set()
+    offset = 24
+    while offset < len(capture):
+        (length,) = struct.unpack_from("<I", capture, offset + 8)
+        frame = capture[offset + 16 : offset + 16 + length]
+        found |= {frame[0:6].hex(":"), frame[6:12].hex(":")}
+        offset += 16 + length
+    return found
 
 
 # -- without root ----------------------------------------------------------------------------------
-
-#: Started as root in a mount namespace of its own: /dev/net/tun as a stock udev has it, then for
-#: good the ordinary user, and what the arguments say.
-_BECOME_ORDINARY = f"""
-import os, sys
-from xlab import syscalls
-syscalls.unshare(syscalls.CLONE_NEWNS)
-syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
-if os.path.exists("/dev/net/tun"):
-    os.mkdir(sys.argv[1] + "/dev")
-    syscalls.mount("tmpfs", sys.argv[1] + "/dev", "tmpfs", 0, "mode=755")
-    os.mknod(sys.argv[1] + "/dev/tun", 0o20666, os.makedev(10, 200))
-    os.chmod(sys.argv[1] + "/dev/tun", 0o666)
-    syscalls.mount(sys.argv[1] + "/dev/tun", "/dev/net/tun", flags=syscalls.MS_BIND)
-os.setgroups([])
-os.setresgid({ORDINARY}, {ORDINARY}, {ORDINARY})
-os.setresuid({ORDINARY}, {ORDINARY}, {ORDINARY})
-os.environ.update(HOME=sys.argv[1], USER="nobody")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-
-
-@pytest.fixture
-def ordinary(tmp_path: Path) -> Iterator[tuple[list[str], Path]]:
-    """What to start Python with so that an ordinary user runs it, and a folder that is theirs."""
-    if os.geteuid() != 0:
-        yield [sys.executable], tmp_path
-        return
-    # Not below pytest's own folder, which only its owner may enter.
-    with tempfile.TemporaryDirectory(prefix="xlab-ordinary-") as name:
-        folder = Path(name)
-        os.chown(folder, ORDINARY, ORDINARY)
-        python = python_for_all(folder)
-        yield [sys.executable, "-P", "-c", _BECOME_ORDINARY, name, *python], folder
-
-
-#: `python THIS … -c CODE` is Python with our packages, warnings being errors.
-_OUR_PACKAGES = """
-import site, sys, warnings
-site.addsitedir({packages!r})
-sys.dont_write_bytecode = True
-warnings.simplefilter("error")
-exec(sys.argv[sys.argv.index("-c") + 1])
-"""
-
-
-def python_for_all(folder: Path) -> list[str]:
-    """A Python that the ordinary user may run, with the packages of xlab; skips if there is none.
-
-    Our own environment's, or the system's with our packages if that is of the same version.
-    """
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    wrapper = folder / "python.py"
-    wrapper.write_text(_OUR_PACKAGES.format(packages=sysconfig.get_path("purelib")))
-    refused = ""
-    for python in (sys.executable, f"/usr/bin/python{version}", "/usr/bin/python3"):
-        refused = why_not([python, str(wrapper)])
-        if not refused:
-            return [python, str(wrapper)]
-    pytest.skip(f"an ordinary user can't use this environment: {refused}")
-
-
-def why_not(python: list[str]) -> str:
-    """What keeps the ordinary user from importing xlab with `python`; empty if nothing."""
-    try:
-        trial = subprocess.run(
-            [*python, "-c", "import pyroute2, mininet.topo, typer, xlab.runner"],
-            env={"PYTHONPATH": str(_ROOT), "PATH": os.environ["PATH"]},
-            user=ORDINARY, group=ORDINARY, extra_groups=[], cwd="/",
-            capture_output=True, text=True, check=False, timeout=PATIENCE_S,
-        )  # fmt: skip
-    except OSError as error:
-        return str(error)
-    return "" if trial.returncode == 0 else trial.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("scenario", ["baseline", "bridge", "ovs-gre"])
