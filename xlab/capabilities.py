@@ -28,6 +28,7 @@ import signal
 import socket
 import struct
 import subprocess
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -196,7 +197,7 @@ class Kernel:
         try:
             packed = (self.root / "proc/config.gz").read_bytes()
             return "\n" + gzip.decompress(packed).decode(errors="replace")
-        except (OSError, EOFError):
+        except (OSError, EOFError, zlib.error):
             return "\n" + self._read(f"boot/config-{self.release}")
 
     def _lists(self, database: str, module: str) -> bool:
@@ -751,11 +752,11 @@ def cpu_model(cpuinfo: str) -> str:
 
 def stolen_ratio(stat: str) -> float | None:
     """Share of processor time the hypervisor took since boot, from /proc/stat; None if not told."""
-    fields = stat.split("\n", 1)[0].split()
-    if len(fields) < 9 or fields[0] != "cpu":
-        return None
     # user nice system idle iowait irq softirq steal; guest time is part of user, proc(5).
-    times = [int(field) for field in fields[1:9]]
+    match = re.match(r"cpu" + r" +([0-9]{1,20})" * 8 + r"\b", stat)
+    if not match:
+        return None
+    times = [int(field) for field in match.groups()]
     return times[7] / sum(times) if sum(times) else None
 
 

@@ -9,8 +9,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from xlab import capabilities
 from xlab.capabilities import DRIVERS, DriverState, Kernel, Observation, State, Trial
@@ -301,6 +304,26 @@ def test_stolen_time_is_the_eighth_counter() -> None:
     assert capabilities.stolen_ratio("cpu  60 0 20 10 0 0 0 10 5 0\ncpu0 1 1\n") == 0.1
     assert capabilities.stolen_ratio("") is None
     assert capabilities.stolen_ratio("cpu 0 0 0 0 0 0 0 0 0 0\n") is None
+
+
+@given(st.text(max_size=60) | st.lists(st.integers(-1, 2**65), max_size=12).map(
+    lambda counters: " ".join(["cpu", *map(str, counters)])
+))  # fmt: skip
+@example("cpu a b c d e f g h")
+@example("cpu " + "9" * 5000 + " 1" * 8)
+def test_any_counters_give_a_share_or_none(stat: str) -> None:
+    share = capabilities.stolen_ratio(stat)
+    assert share is None or 0 <= share <= 1
+
+
+@given(st.binary(max_size=60))
+@example(gzip.compress(b"")[:10] + b"\xff" * 20)
+def test_any_bytes_for_a_configuration_are_no_evidence(packed: bytes) -> None:
+    with TemporaryDirectory() as root:
+        file = Path(root, "proc", "config.gz")
+        file.parent.mkdir()
+        file.write_bytes(packed)
+        assert Kernel(Path(root), RELEASE).driver(NETEM).state is State.NO
 
 
 # -- on this machine -------------------------------------------------------------------------------

@@ -9,9 +9,10 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzzing import Refusal, attempt
 from xlab import catalog
 from xlab.errors import UsageError
 from xlab.scenario import Option, Scenario, Size, load
@@ -164,3 +165,54 @@ def test_container_subnets_of_ovs_gre_never_meet_the_underlay() -> None:
     assert [str(subnet) for subnet in subnets[:2]] == ["192.168.1.0/24", "192.168.2.0/24"]
     assert len(set(subnets)) == ovs_gre.MOST_HOSTS
     assert ovs_gre.UNDERLAY not in subnets
+
+
+# -- whatever is in a file, and whatever is asked for ----------------------------------------------
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    content=st.binary(max_size=20) | st.text("()[]{}:=\n\t \\'\"#@0aé", max_size=20).map(str.encode)
+)
+@example(content=b"\0")
+@example(content=b"\xff\xfe")
+@example(content=b"# coding: nonsense")
+@example(content=b"(" * 5000)
+@example(content=b"-" * 100_000 + b"1")
+@example(content=b"raise SystemExit(0)")
+@example(content=b"def f(): f()\nf()")
+@example(content=b"SCENARIO = 5")
+@example(content=b"raise ValueError('x' * 9999)")
+def test_any_bytes_are_refused_with_the_name_of_the_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "mine.py"
+    path.write_bytes(content)
+    assert refusal(path).startswith(f"{path}:")
+
+
+@given(
+    st.sampled_from([*SCENARIOS, "weave"]),
+    st.dictionaries(
+        st.sampled_from(["routes", "datapath", "forward", "docker", "fixed-cidr", "x"])
+        | st.text(max_size=4),
+        st.sampled_from(["tunnel", "underlay", "sleeve", "fastdp", "28", "26", "none", "drop", ""])
+        | st.text(max_size=4),
+        max_size=3,
+    ),
+    st.integers(2, 1000),
+    st.integers(1, 1000),
+)
+@example("weave", {}, 252, 300)
+@example("ovs-gre", {}, 152, 253)
+@example("baseline", {}, 1000, 1000)
+def test_any_settings_and_any_size_are_planned_or_refused(
+    name: str, given_settings: dict[str, str], hosts: int, containers: int
+) -> None:
+    scenario = load(catalog.find(name))
+    found = attempt(lambda: scenario.settings(given_settings), UsageError)
+    if isinstance(found, Refusal):
+        assert name in found or any(key in found for key in given_settings)
+        return
+    assert found.items() >= given_settings.items()
+    for option in scenario.options:
+        assert not option.choices or found[option.name] in option.choices
+    attempt(lambda: scenario.plan(Size(hosts, containers), found), UsageError)

@@ -688,7 +688,7 @@ def damage(datagram: bytes, cuts: list[tuple[int, int]], length: int) -> bytes:
     return bytes(damaged[:length])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.one_of(
         st.binary(max_size=200),
@@ -743,7 +743,7 @@ def test_nothing_from_outside_gets_through_as_an_exception(
     assert ARP in h2.frames()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(packet=st.binary(max_size=300), flags=st.integers(0, 3), kind=st.integers(0, 5))
 def test_nothing_from_the_device_does_either(
     pair: World, packet: bytes, flags: int, kind: int

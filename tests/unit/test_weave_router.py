@@ -8,7 +8,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.weave_world import HEARD, Member, Wire, World, accept_stranger
@@ -495,7 +495,6 @@ def test_a_neighbour_is_not_blamed_for_what_it_passes_on_unread() -> None:
     assert a.control.counters["unknown_tags"] == 2
 
 
-@settings(max_examples=60)
 @given(
     st.lists(
         st.one_of(

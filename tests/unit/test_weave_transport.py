@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import io
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, redirect_stderr, redirect_stdout
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tests.weave_world import Member, World
 from xlab.errors import XlabError
@@ -189,3 +192,24 @@ def test_the_log_is_short_whatever_happens(capfd: pytest.CaptureFixture[str]) ->
     now_s[0] = 1.5
     log.write("and more")
     assert capfd.readouterr().err == "weave h1: and more (980 lines omitted)\n"
+
+
+WORDS = st.sampled_from(
+    ["--name", "7a:00:00:00:00:01", "--nickname", "h1", "--port", "6783", "99999999", "-1",
+     "--bind", "10.0.0.1", "--datapath", "sleeve", "fastdp", "--tap", "--status-port", "nan", "--"]
+) | st.text(max_size=6)  # fmt: skip
+
+
+@given(st.lists(WORDS, max_size=9))
+@example(["--name", "7a:00:00:00:00:01", "--nickname", "h1", "--port", "99999999"])
+@example(["--name", "7a:00:00:00:00:01", "--nickname", "h1", "--status-port", "1" * 5000])
+def test_any_options_of_the_program_are_understood_or_wrong_usage(words: list[str]) -> None:
+    with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
+        try:
+            options = parse_options(words)
+        except SystemExit as ended:
+            assert ended.code in {0, 2}  # noqa: PT017 - the other end is below
+            return
+    assert 0 <= options.port < 65536
+    assert 0 <= options.status_port < 65536
+    assert len(options.name) == 6

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -140,10 +141,16 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--tap", default="weave0", metavar="DEVICE", help="sleeve's TAP device")
     parser.add_argument("--datapath", choices=sorted(_OVERLAYS), default="sleeve")
-    parser.add_argument("--port", type=int, default=router.PORT, help="of TCP and UDP")
-    parser.add_argument("--status-port", type=int, default=web.PORT)
+    parser.add_argument("--port", type=_valid(_port), default=router.PORT, help="of TCP and UDP")
+    parser.add_argument("--status-port", type=_valid(_port), default=web.PORT)
     parser.add_argument("peers", type=_valid(parse_address), nargs="*", metavar="PEER")
     return parser.parse_args(arguments)
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65535:
+        raise ValueError(f"not a port: {text[:20]!r}")
+    return int(text)
 
 
 _T = TypeVar("_T")
