@@ -1,0 +1,126 @@
+"""The controller's lines: any that come in are answered or end the talk, at either end."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests.fuzzing import Refusal, attempt
+from xlab import controller, errors
+from xlab.errors import CapabilityError, CommandError, SandboxError, UsageError, XlabError
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+LINES = st.binary(max_size=40).map(lambda line: line.replace(b"\n", b"")) | JSON.map(
+    lambda value: json.dumps(value).encode()
+)
+
+
+def answer_to(call: str, lines: list[bytes]) -> Any:
+    """What a client makes of these lines."""
+    ours, theirs = socket.socketpair()
+    client = controller.Client(ours)
+    theirs.sendall(b"".join(line + b"\n" for line in lines))
+    theirs.shutdown(socket.SHUT_WR)
+    try:
+        return client.call(call, {})
+    finally:
+        client.close()
+        theirs.close()
+
+
+@given(st.lists(LINES, max_size=3))
+@example([b"[]"])
+@example([b"[" * 100_000])
+@example([b'{"error": 5}'])
+@example([b'{"error": {"type": "CapabilityError", "exit_status": "x"}}'])
+def test_a_client_takes_any_lines_for_an_answer_or_says_what_is_wrong(lines: list[bytes]) -> None:
+    attempt(lambda: answer_to("x", lines), XlabError)
+
+
+ERRORS = st.sampled_from(
+    [
+        UsageError("no"),
+        CapabilityError("no TUN", "modprobe tun"),
+        CommandError(["ip", "x"], node="h1", returncode=2, stderr="what?"),
+        SandboxError("it ended"),
+    ]
+)
+
+
+@given(ERRORS)
+def test_an_error_of_ours_arrives_as_it_left(error: XlabError) -> None:
+    line = json.dumps({"error": controller._described(error)}).encode()
+    with pytest.raises(type(error)) as met:
+        answer_to("x", [line])
+    assert str(met.value) == str(error)
+    assert met.value.exit_status == error.exit_status
+    if isinstance(error, CapabilityError):
+        assert isinstance(met.value, CapabilityError)
+        assert (met.value.missing, met.value.remedy) == (error.missing, error.remedy)
+
+
+def test_errors_of_others_are_named() -> None:
+    line = json.dumps({"error": controller._described(ValueError("odd"))}).encode()
+    with pytest.raises(SandboxError, match=r"^ValueError: odd"):
+        answer_to("x", [line])
+    assert getattr(errors, "shlex", None), "a name there that is no error"
+    with pytest.raises(SandboxError, match=r"^shlex: odd"):
+        answer_to("x", [b'{"error": {"type": "shlex", "message": "odd"}}'])
+
+
+def served(lines: list[bytes]) -> list[dict[str, Any]]:
+    """What the controller answers to these lines before it hangs up."""
+
+    def echo(arguments: Mapping[str, Any], emit: controller.Emit) -> Any:
+        emit({"heard": len(arguments)})
+        return dict(arguments)
+
+    ours, theirs = socket.socketpair()
+    talk = threading.Thread(target=controller._converse, args=({"echo": echo}, theirs, False))
+    talk.start()
+    with ours, ours.makefile("rb") as answers:
+        ours.sendall(b"".join(line + b"\n" for line in lines))
+        ours.shutdown(socket.SHUT_WR)
+        found = [json.loads(line) for line in answers]
+    talk.join()
+    return found
+
+
+REQUESTS = st.fixed_dictionaries(
+    {}, optional={"verb": st.sampled_from(["echo", "echo", "x"]) | JSON, "arguments": JSON}
+).map(lambda request: json.dumps(request).encode())
+
+
+@given(st.lists(LINES | REQUESTS, max_size=4))
+@example([b"[1]", b'{"verb": "echo", "arguments": {}}'])
+@example([b"[" * 100_000])
+@example([b'{"verb": []}', b'{"verb": "echo", "arguments": {"a": 1}}'])
+def test_a_controller_survives_any_lines(lines: list[bytes]) -> None:
+    """`_converse` ends by itself, in a thread of which an exception would fail this test."""
+    wrong = {b'{"verb": "down"}'}
+    for answer in served([line for line in lines if line not in wrong]):
+        assert answer.keys() & {"event", "result", "error"}
+
+
+def test_a_good_request_behind_a_senseless_one_is_answered() -> None:
+    lines = [b'{"verb": []}', b'{"verb": "echo", "arguments": {"a": 1}}']
+    refused, event, result = served(lines)
+    assert refused["error"]["message"] == "a request has a verb and arguments"
+    assert (event, result) == ({"event": {"heard": 1}}, {"result": {"a": 1}})
+
+
+def test_the_words_of_a_refusal_are_few_whatever_was_said() -> None:
+    found = attempt(lambda: answer_to("x", [b"z" * 100_000]), XlabError)
+    assert isinstance(found, Refusal)
+    assert len(found) < 200
