@@ -24,7 +24,7 @@ from ipaddress import IPv4Network
 from xlab.checks import Checks
 from xlab.errors import UsageError
 from xlab.lab.docker import DaemonOptions, ForwardPolicy
-from xlab.lab.lab import Host, Lab
+from xlab.lab.lab import Host, Lab, concurrently
 from xlab.lab.ovs import GRE_OVERHEAD_BYTES
 from xlab.scenario import Flow, Option, Scenario, Settings, Size
 
@@ -55,7 +55,7 @@ def build(lab: Lab, plan: None, size: Size, settings: Settings, check: Checks) -
     check.stage("hosts")
     check.all_reach_each_other(lab.hosts, "hosts")
 
-    for host in lab.hosts:
+    def set_up(host: Host) -> None:
         # sudo ovs-vsctl add-br obr0
         host.ovs.add_bridge("obr0")
         connect_tunnels(lab, host)
@@ -64,6 +64,8 @@ def build(lab: Lab, plan: None, size: Size, settings: Settings, check: Checks) -
         # docker run -d --name c1 …
         for number in range(1, size.containers + 1):
             host.docker.run(f"c{number}")
+
+    concurrently(set_up, lab.hosts)
 
     c1, far = h1.containers[0], h2.containers[0]
     check.stage("before the route")
@@ -119,14 +121,15 @@ def connect_tunnels(lab: Lab, host: Host) -> None:
     forward to each other (split horizon), so there is nothing to loop through.
     """
     peers = [other for other in lab.hosts if other is not host]
-    for number, peer in enumerate(peers):
-        host.ovs.add_port(
-            "obr0",
-            f"gre{number}",
-            type="gre",
-            options={"remote_ip": str(peer.address)},
-            protected=len(peers) > 1,
-        )
+    with host.ovs.at_once():
+        for number, peer in enumerate(peers):
+            host.ovs.add_port(
+                "obr0",
+                f"gre{number}",
+                type="gre",
+                options={"remote_ip": str(peer.address)},
+                protected=len(peers) > 1,
+            )
 
 
 def set_up_bridge(lab: Lab, host: Host) -> None:
@@ -153,8 +156,9 @@ def start_docker(host: Host, settings: Settings) -> None:
 
 def cut_tunnels(lab: Lab, host: Host) -> None:
     """sudo ovs-vsctl del-port obr0 gre0"""
-    for number in range(len(lab.hosts) - 1):
-        host.ovs.delete_port("obr0", f"gre{number}")
+    with host.ovs.at_once():
+        for number in range(len(lab.hosts) - 1):
+            host.ovs.delete_port("obr0", f"gre{number}")
 
 
 def add_underlay_routes(lab: Lab, host: Host) -> None:

@@ -99,7 +99,9 @@ class Checks:
         """Every pair of `nodes`, or of more than 2,000 pairs a sample of 500, exchanges pings."""
         pairs = sample_pairs(nodes)
         with self._timed():
-            silent = unreachable(pairs, timeout_s=self._patience_s)
+            silent = unreachable(
+                pairs, timeout_s=self._patience_s, round_trip_s=self._lab.round_trip_s
+            )
             examples = ", ".join(f"{a} > {_label(b)}" for a, b in silent[:5])
             total = len(nodes) * (len(nodes) - 1)
             sampled = "" if len(pairs) == total else f", sampled of {total:,}"

@@ -28,6 +28,9 @@ OUTSIDE = IPv4Address("198.51.100.1")
 #: Addresses of the plain hosts that a method is measured beside (benchmarking range, RFC 2544).
 YARDSTICK = IPv4Network("198.18.0.0/24")
 
+#: From so many hosts on their userspace datapaths are told each other's MACs.
+_MANY_HOSTS = 16
+
 #: The userspace datapath's uplink, as the host knows it.
 _UPLINK = "p1"
 
@@ -242,6 +245,15 @@ class Lab:
             subnet, first, gateway = self._plan
             own = _interface(subnet, first + host.number - 1)
             host.add_address("eth0", own, gateway=subnet[gateway])
+            if self.ovs_datapath == "userspace" and len(self.hosts) >= _MANY_HOSTS:
+                host.ovs.know_neighbours(
+                    "eth0",
+                    {
+                        subnet[first + other.number - 1]: _underlay_mac(other.number)
+                        for other in self.hosts
+                        if other is not host
+                    },
+                )
 
     def add_yardstick(self) -> tuple[Node, Node]:
         """Two plain hosts, veth and nothing else, on the switches of the first host and the last.

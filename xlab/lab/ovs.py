@@ -14,14 +14,25 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from xlab import processes
 from xlab.errors import DaemonError, DeadlineError, XlabError
-from xlab.lab.ovsdb import Database, OvsdbError, add_to_set, insert, mapping, reference
+from xlab.lab.ovsdb import (
+    Database,
+    OvsdbError,
+    add_to_set,
+    first_message,
+    insert,
+    mapping,
+    reference,
+)
 from xlab.processes import Process, wait_until
 
 if TYPE_CHECKING:
@@ -41,6 +52,7 @@ _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 
 
 _TUNNELS = ("gre", "vxlan", "geneve")
+_PATIENCE_S = 30.0
 
 
 class OpenVSwitch:
@@ -55,6 +67,10 @@ class OpenVSwitch:
         #: conf.db, while the host is down.
         self._disk = b""
         self._numbers = 0
+        #: Between `at_once` and its end: operations, and the ports that they add.
+        self._collecting = False
+        self._waiting: list[dict[str, Any]] = []
+        self._new_ports: list[str] = []
 
     # -- daemons -----------------------------------------------------------------------------------
 
@@ -188,8 +204,9 @@ class OpenVSwitch:
         operations, symbol = self._port(name, row, {"protected": True} if protected else {})
         target = [["name", "==", bridge]]
         operations.append(add_to_set("Bridge", target, "ports", [reference(symbol)]))
-        self._commit(operations)
-        self._refuse_broken(name)
+        with self.at_once():
+            self._waiting += operations
+            self._new_ports.append(name)
 
     def delete_port(self, bridge: str, name: str) -> None:
         """`ovs-vsctl del-port BRIDGE NAME`."""
@@ -199,16 +216,83 @@ class OpenVSwitch:
         if not result["rows"]:
             raise XlabError(f"{self.host}: no port named {name}")
         mutation = ["ports", "delete", ["set", [result["rows"][0]["_uuid"]]]]
-        self._commit(
-            [{"op": "mutate", "table": "Bridge", "where": [["name", "==", bridge]],
-              "mutations": [mutation]}]
-        )  # fmt: skip
+        with self.at_once():
+            self._waiting += [
+                {"op": "mutate", "table": "Bridge", "where": [["name", "==", bridge]],
+                 "mutations": [mutation]}
+            ]  # fmt: skip
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Ports added and deleted in the block go into one transaction, at its end.
+
+        `ovs-vsctl add-port … -- add-port …`: ovs-vswitchd reconfigures itself once, not each time.
+        """
+        if self._collecting:
+            yield
+            return
+        self._collecting = True
+        try:
+            yield
+            operations, self._waiting = self._waiting, []
+            ports, self._new_ports = self._new_ports, []
+            if operations:
+                self._commit(operations)
+            self._refuse_broken(ports)
+        finally:
+            self._collecting = False
+            self._waiting, self._new_ports = [], []
+
+    def know_neighbours(self, bridge: str, neighbours: Mapping[IPv4Address, str]) -> None:
+        """`ovs-appctl tnl/neigh/set BRIDGE ADDRESS MAC` for each: where tunnels find their peers.
+
+        In user space ovs-vswitchd sends its own ARP requests for them.  In a mesh of n hosts that
+        is one a pair, each of which n daemons take apart: n cubed.
+        """
+        requests = [
+            {"method": "tnl/neigh/set", "params": [bridge, str(address), mac], "id": number}
+            for number, (address, mac) in enumerate(neighbours.items())
+        ]
+        with self.host.entered():
+            (path,) = Path(_RUN).glob("ovs-vswitchd.*.ctl")
+            control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            control.connect(str(path))
+        with control:
+            control.settimeout(_PATIENCE_S)
+            control.sendall("".join(map(json.dumps, requests)).encode())
+            received = b""
+            for _ in requests:
+                while not (found := first_message(received)):
+                    data = control.recv(1 << 16)
+                    if not data:
+                        raise self._blame("it closed its control socket")
+                    received += data
+                answer, received = found
+                if answer.get("error"):
+                    raise XlabError(f"{self.host}: ovs-vswitchd: {answer['error']}")
 
     def tunnels(self) -> int:
         """How many ports are ends of tunnels."""
         select = {"op": "select", "table": "Interface", "where": [], "columns": ["type"]}
         (result,) = self._transact([select])
         return sum(row["type"] in _TUNNELS for row in result["rows"])
+
+    def ports(self) -> list[str]:
+        """Every interface with its type and options, "gre0 gre remote_ip=192.168.59.104", sorted.
+
+        XlabError while ovsdb-server is dead.
+        """
+        select = {"op": "select", "table": "Interface", "where": [],
+                  "columns": ["name", "type", "options", "error"]}  # fmt: skip
+        (result,) = self._transact([select])
+        return sorted(
+            " ".join(
+                [row["name"], row["type"]]
+                + [f"{key}={value}" for key, value in sorted(row["options"][1])]
+                + ([f"ERROR {row['error']}"] if isinstance(row["error"], str) else [])
+            )
+            for row in result["rows"]
+        )
 
     def show(self) -> str:
         """What `ovs-vsctl show` prints."""
@@ -245,14 +329,17 @@ class OpenVSwitch:
         except OvsdbError as error:
             raise self._blame(str(error)) from error
 
-    def _refuse_broken(self, interface: str) -> None:
+    def _refuse_broken(self, interfaces: Sequence[str]) -> None:
         """vswitchd commits a port it cannot make and leaves the reason in the row's `error`."""
-        select = {"op": "select", "table": "Interface", "where": [["name", "==", interface]],
-                  "columns": ["error", "ofport"]}  # fmt: skip
-        (result,) = self._transact([select])
-        for row in result["rows"]:
-            if isinstance(row["error"], str) and row["error"]:
-                raise XlabError(f"{self.host}: Open vSwitch: {interface}: {row['error']}")
+        selects = [
+            {"op": "select", "table": "Interface", "where": [["name", "==", interface]],
+             "columns": ["error", "ofport"]}
+            for interface in interfaces
+        ]  # fmt: skip
+        for interface, result in zip(interfaces, self._transact(selects), strict=True):
+            for row in result["rows"]:
+                if isinstance(row["error"], str) and row["error"]:
+                    raise XlabError(f"{self.host}: Open vSwitch: {interface}: {row['error']}")
 
     def _connection(self) -> Database:
         if self._database is None:

@@ -19,6 +19,7 @@ from ipaddress import IPv4Address
 from itertools import permutations
 
 from xlab.errors import DeadlineError
+from xlab.lab.docker import Container
 from xlab.lab.node import Node
 from xlab.processes import Completed, wait_until
 
@@ -26,17 +27,19 @@ _ECHO_REQUEST, _ECHO_REPLY = 8, 0
 
 #: Echoes under way at once.  Before the first one between two nodes goes an ARP request to all of
 #: their segment, and all its copies wait in one queue, which is short (`underlay.QUEUE_PACKETS`).
+#: An answer makes room for the next, so a slow lab is asked slowly.
 _UNDER_WAY = 4
-#: After so long without an answer the next one may go: where packets take longer, more are under
-#: way, and where nobody answers it takes no longer than this.
-_TURN_S = 0.01
+#: After so long without an answer the next one may go all the same.
+_TURN_S = 0.05
+#: Where links delay packets, so many more are under way for every second of it.
+_MORE_PER_S = 400
 _RESEND_AFTER_S = 0.4
 
 #: How many pairs are all asked, and how many of more.
 _ALL_OF, _SAMPLE = 2000, 500
 
-#: Pairs at a time: two ARP entries each stay well below the machine's 1,024.
-_PORTION = 200
+#: Pairs at a time: six ARP entries each, where packets are routed on the way, stay below 1,024.
+_PORTION = 100
 
 
 def ping_until_answered(source: Node, target: IPv4Address, *, timeout_s: float) -> Completed:
@@ -79,37 +82,47 @@ def sample_pairs(nodes: Sequence[Node]) -> list[tuple[Node, Node]]:
 
 
 def unreachable(
-    pairs: Iterable[tuple[Node, Node | IPv4Address]], *, timeout_s: float = 3.0
+    pairs: Iterable[tuple[Node, Node | IPv4Address]],
+    *,
+    timeout_s: float = 3.0,
+    round_trip_s: float = 0.0,
 ) -> list[tuple[Node, Node | IPv4Address]]:
     """Those of `pairs` (source, target) from which no echo reply came back.
 
-    The last one to be asked still gets `timeout_s` for its answer.
+    They are given up when all have been asked and none has answered for `timeout_s`: however slow
+    a lab is, as long as it gets on it is whole.  `round_trip_s` is what links' delays come to.
 
-    A pair on one segment makes an ARP entry at either end, and the kernel keeps one table for all
-    namespaces of the machine (1,024 dynamic entries, gc_thresh3).  So many pairs go by portions,
-    and the entries of one are forgotten before the next.
+    A pair on one segment makes an ARP entry at either end, others more on the way, and the kernel
+    keeps one table for all namespaces of the machine (1,024 dynamic entries, gc_thresh3).  So many
+    pairs go by portions, and the entries of one are forgotten before the next.
     """
     waiting = list(pairs)
     if len(waiting) <= _PORTION:
-        return _unreachable(waiting, timeout_s)
+        return _unreachable(waiting, timeout_s, round_trip_s)
     silent = []
     for start in range(0, len(waiting), _PORTION):
         portion = waiting[start : start + _PORTION]
-        silent += _unreachable(portion, timeout_s)
-        for node in {n for pair in portion for n in pair if isinstance(n, Node)}:
+        silent += _unreachable(portion, timeout_s, round_trip_s)
+        for node in _on_the_way(portion):
             node.rtnl.forget_neighbours()
     return silent
 
 
+def _on_the_way(pairs: Iterable[tuple[Node, Node | IPv4Address]]) -> set[Node]:
+    """Who may have made ARP entries: both ends, and the hosts of containers."""
+    ends = {node for pair in pairs for node in pair if isinstance(node, Node)}
+    return ends | {node.host for node in ends if isinstance(node, Container)}
+
+
 def _unreachable(
-    pairs: Sequence[tuple[Node, Node | IPv4Address]], timeout_s: float
+    pairs: Sequence[tuple[Node, Node | IPv4Address]], timeout_s: float, round_trip_s: float
 ) -> list[tuple[Node, Node | IPv4Address]]:
     by_source: dict[Node, list[Node | IPv4Address]] = {}
     for source, target in pairs:
         by_source.setdefault(source, []).append(target)
     pingers = [_Pinger(source, targets) for source, targets in by_source.items()]
     try:
-        _exchange(pingers, timeout_s + len(pairs) * _TURN_S)
+        _exchange(pingers, timeout_s, round_trip_s)
         return [(p.source, p.targets[i]) for p in pingers for i in sorted(p.waiting)]
     finally:
         for pinger in pingers:
@@ -140,12 +153,14 @@ class _Pinger:
             return False  # no route, or a full queue: as good as lost, and tried again
         return True
 
-    def receive(self) -> None:
-        while self.waiting:
+    def receive(self) -> bool:
+        """Read what there is; whether a target that was waited for has answered."""
+        before = len(self.waiting)
+        while True:
             try:
                 packet = self.socket.recv(2048)
             except BlockingIOError:
-                return
+                return len(self.waiting) < before
             except OSError:
                 continue
             header = (packet[0] & 0xF) * 4
@@ -156,32 +171,41 @@ class _Pinger:
                 self.waiting.discard(sequence)
 
 
-def _exchange(pingers: Sequence[_Pinger], timeout_s: float) -> None:
-    """Ask whoever has not answered, a few at a time, again and again until all have or time is up.
-
-    The first echo to each goes in the first round, however many there are.
-    """
-    deadline = time.monotonic() + timeout_s
+def _exchange(pingers: Sequence[_Pinger], timeout_s: float, round_trip_s: float) -> None:
+    """Ask whoever has not answered, a few at a time, again and again."""
+    # A round trip for ARP, and one for the echo.
+    most = _UNDER_WAY + int(2 * round_trip_s * _MORE_PER_S)
+    turn_s = _TURN_S + 2 * round_trip_s
+    progress = time.monotonic()
     with selectors.DefaultSelector() as selector:
         for pinger in pingers:
             selector.register(pinger.socket, selectors.EVENT_READ, pinger)
 
         def receive_until(moment: float) -> None:
+            nonlocal progress
             for key, _ in selector.select(max(0.0, moment - time.monotonic())):
-                key.data.receive()
+                if key.data.receive():
+                    progress = time.monotonic()
 
-        while any(p.waiting for p in pingers) and time.monotonic() < deadline:
-            resend_at = min(deadline, time.monotonic() + _RESEND_AFTER_S)
+        asked_all = False
+        while any(p.waiting for p in pingers):
+            resend_at = time.monotonic() + _RESEND_AFTER_S
             under_way: deque[tuple[_Pinger, int, float]] = deque()
             for pinger, index in [(p, i) for p in pingers for i in sorted(p.waiting)]:
+                if asked_all and time.monotonic() >= progress + timeout_s:
+                    return
                 if pinger.send(index):
-                    under_way.append((pinger, index, time.monotonic() + _TURN_S))
-                while len(under_way) >= _UNDER_WAY:
+                    under_way.append((pinger, index, time.monotonic() + turn_s))
+                while len(under_way) >= most:
                     receive_until(under_way[0][2])
                     while under_way and _is_over(*under_way[0]):
                         under_way.popleft()
+            if not asked_all:
+                asked_all, progress = True, time.monotonic()
             while any(p.waiting for p in pingers) and time.monotonic() < resend_at:
-                receive_until(resend_at)
+                receive_until(min(resend_at, progress + timeout_s))
+                if time.monotonic() >= progress + timeout_s:
+                    return
 
 
 def _is_over(pinger: _Pinger, index: int, until: float) -> bool:
