@@ -16,9 +16,9 @@ first host's ping to the last is answered (the ping itself is not timed; without
 error).  *Down* ends when the call returns, *freed* when the kernel has freed the last namespace,
 which it does in the background.  Only ratios of figures of one round mean anything.
 
-With --growth: xlab and the floor at several sizes.  xlab's switches have at most 32 hosts each and
-a switch above them, as `--topo tree,depth=2,fanout=32`; with --containers the bridge scenario is
-built in full, its claims left out.  The exponent e is that of time = a * hosts^e.
+With --growth: xlab and the floor at several sizes.  xlab's hosts are at one switch or, from some
+400 hosts and containers on, at several in a row (`underlay.row_of_switches`); with --containers the
+bridge scenario is built in full, its claims left out.  The exponent e is that of a * hosts^e.
 
 As root, for Mininet's sake; without it, or where the package is missing, that part is not measured
 (--install installs it, without starting a service).
@@ -29,11 +29,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import math
 import os
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import time
@@ -45,18 +43,28 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from benchmarks import floor
-from xlab import __version__, capabilities, catalog, controller, namespaces, processes, sandbox
+from xlab import (
+    __version__,
+    capabilities,
+    catalog,
+    census,
+    controller,
+    namespaces,
+    processes,
+    sandbox,
+)
+from xlab.cleanup import Cleanup
 from xlab.errors import CapabilityError, SandboxError, XlabError
+from xlab.fit import power_law
 from xlab.lab import underlay
 from xlab.lab.lab import Lab
 from xlab.lab.reachability import unreachable
-from xlab.netlink import Rtnl
+from xlab.scale import Unchecked
 from xlab.scenario import Size, load
 from xlab.stats import Ratio, paired_ratio
 
 SCHEMA_VERSION = 1
 SUBNET = IPv4Network("10.0.0.0/16")
-HOSTS_A_SWITCH = 32
 
 #: Debian's Python, the one that has Debian's packages.
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -275,7 +283,7 @@ def growth(options: argparse.Namespace, result: dict[str, Any]) -> None:
     sizes: list[int] = options.growth
     contestants: dict[str, Callable[[], Timing]] = {}
     for size in sizes:
-        contestants[f"xlab {size}"] = partial(measure_xlab, size, options.containers, tree=True)
+        contestants[f"xlab {size}"] = partial(measure_xlab, size, options.containers, row=True)
         if not options.containers:
             contestants[f"floor {size}"] = partial(measure_floor, size)
     timings = _interleaved(contestants, options.rounds)
@@ -284,7 +292,7 @@ def growth(options: argparse.Namespace, result: dict[str, Any]) -> None:
         name: [dataclasses.asdict(timing) for timing in of_one] for name, of_one in timings.items()
     }
     containers = f", {options.containers} containers on each" if options.containers else ""
-    print(_headline(f"hosts in a tree of switches{containers}", options.rounds, result))
+    print(_headline(f"hosts at as many switches as it takes{containers}", options.rounds, result))
     print(growth_table(sizes, timings))
     result["exponents"] = exponents(sizes, timings)
     print()
@@ -318,20 +326,12 @@ def growth_table(sizes: Sequence[int], timings: Mapping[str, Sequence[Timing]]) 
 def exponents(sizes: Sequence[int], timings: Mapping[str, Sequence[Timing]]) -> dict[str, float]:
     """Fitted through the medians of each contestant that was measured at every size."""
     return {
-        f"{name}, {NAMES[figure]}": exponent(
-            sizes, [_median(timings[f"{name} {size}"], figure) for size in sizes]
-        )
+        f"{name}, {NAMES[figure]}": law.exponent
         for name in ("xlab", "floor")
         if all(f"{name} {size}" in timings for size in sizes)
         for figure in ("up_s", "freed_s")
+        if (law := power_law((size, _median(timings[f"{name} {size}"], figure)) for size in sizes))
     }
-
-
-def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """e of value = a * size^e, by least squares of the logarithms."""
-    x = [math.log(size) for size in sizes]
-    y = [math.log(value) for value in values]
-    return statistics.linear_regression(x, y).slope
 
 
 def _median(timings: Sequence[Timing], figure: str) -> float:
@@ -342,12 +342,12 @@ def _median(timings: Sequence[Timing], figure: str) -> float:
 # -- the contestants -------------------------------------------------------------------------------
 
 
-def measure_xlab(hosts: int, containers: int = 0, *, tree: bool = False) -> Timing:
+def measure_xlab(hosts: int, containers: int = 0, *, row: bool = False) -> Timing:
     """xlab's engine; SandboxError if the network it built does not work."""
-    topo = tree_topo(hosts) if tree else single_topo(hosts)
+    topo = underlay.row_of_switches(hosts, containers) if row else single_topo(hosts)
 
     def build() -> Mapping[str, Any]:
-        before = _memory()
+        before = census.memory()
         begun = time.monotonic()
         lab = Lab(underlay.from_topo(topo))
         if containers:
@@ -355,13 +355,13 @@ def measure_xlab(hosts: int, containers: int = 0, *, tree: bool = False) -> Timi
         else:
             lab.give_addresses(SUBNET, first=1, gateway=65_000)
         up_s = time.monotonic() - begun
-        after = _memory()
+        after = census.memory()
         ends = lab.containers if containers else lab.hosts
         return {
             "up_s": up_s,
             "works": not unreachable([(ends[0], ends[-1])], timeout_s=_ANSWER_WITHIN_S),
-            "kernel_bytes": after[0] - before[0],
-            "process_bytes": after[1] - before[1],
+            "kernel_bytes": after.kernel - before.kernel,
+            "process_bytes": after.processes - before.processes,
         }
 
     return _measure("xlab", build)
@@ -371,14 +371,7 @@ def _bridge_scenario(lab: Lab, containers: int) -> None:
     scenario = load(catalog.find("bridge"))
     settings = scenario.settings({})
     size = Size(hosts=len(lab.hosts), containers=containers)
-    scenario.build(lab, scenario.plan(size, settings), size, settings, _Unchecked())  # type: ignore[arg-type]
-
-
-class _Unchecked:
-    """In the place of `Checks`: claims are not what is measured."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_, **__: None
+    scenario.build(lab, scenario.plan(size, settings), size, settings, Unchecked())  # type: ignore[arg-type]
 
 
 def measure_floor(hosts: int) -> Timing:
@@ -417,8 +410,8 @@ def _measure(name: str, build: Handler) -> Timing:
 
     Whoever takes down by himself says when he began ("stopping") and how long it took ("down_s").
     """
-    with _Kernel() as kernel:
-        kernel.await_all_freed()
+    with Cleanup() as kernel:
+        kernel.await_done()
         with sandbox.launch(_serve({"build": build})) as box:
             assert box.channel is not None
             client = controller.Client(box.channel)
@@ -428,7 +421,7 @@ def _measure(name: str, build: Handler) -> Timing:
             begun = answer.get("stopping", time.monotonic())
             client.close()
             closed_s = box.close()
-        kernel.await_all_freed()
+        kernel.await_done()
         freed_s = time.monotonic() - begun
     return Timing(
         up_s=answer["up_s"],
@@ -437,48 +430,6 @@ def _measure(name: str, build: Handler) -> Timing:
         kernel_bytes=answer.get("kernel_bytes", 0),
         process_bytes=answer.get("process_bytes", 0),
     )
-
-
-class _Kernel:
-    """Tells when the kernel has freed every network namespace that was given up so far.
-
-      One work item frees them, in the order in which they were given up and those that wait at the
-      same time together (cleanup_net, net/core/net_namespace.c).  So one more is given up, whose
-      interface is one end of a veth pair: when the other end vanishes, all before are gone.  On an
-    XX
-    """
-
-    def __enter__(self) -> _Kernel:
-        self._box = sandbox.launch(_serve({"await": _give_one_up}))
-        assert self._box.channel is not None
-        self._client = controller.Client(self._box.channel)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
-        self._box.close()
-
-    def await_all_freed(self) -> None:
-        self._client.call("await", {})
-
-
-_RTM_DELLINK, _RTMGRP_LINK = 17, 1
-
-
-def _give_one_up() -> Mapping[str, Any]:
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as links:
-        links.bind((0, _RTMGRP_LINK))
-        links.settimeout(_PATIENCE_S)
-        marker, inside = namespaces.create("marker")
-        inside.close()
-        here = Rtnl()
-        with here.batch() as batch:
-            batch.add_veth("marker", "marker", peer_namespace=marker.net)
-        here.close()
-        marker.close()
-        while struct.unpack_from("=4xH", links.recv(1 << 16))[0] != _RTM_DELLINK:
-            pass
-    return {}
 
 
 def _serve(handlers: Mapping[str, Handler]) -> sandbox.Serve:
@@ -499,43 +450,6 @@ def single_topo(hosts: int) -> Any:
     from mininet.topo import SingleSwitchTopo
 
     return SingleSwitchTopo(k=hosts)
-
-
-def tree_topo(hosts: int) -> Any:
-    """Hosts by the 32 at a switch, and a switch above: `tree,depth=2,fanout=32` cut to size."""
-    from mininet.topo import Topo
-
-    topo = Topo()
-    root = topo.addSwitch("s1")
-    for number, chunk in enumerate(floor.chunks(hosts, HOSTS_A_SWITCH), 2):
-        leaf = topo.addSwitch(f"s{number}")
-        topo.addLink(root, leaf)
-        for host in chunk:
-            topo.addLink(leaf, topo.addHost(f"h{host + 1}"))
-    return topo
-
-
-# -- memory ----------------------------------------------------------------------------------------
-
-#: What namespaces and interfaces are made of; the machine's figures, so others' work shows too.
-_KERNEL_FIELDS = ("Slab", "Percpu", "VmallocUsed", "KernelStack", "PageTables")
-
-
-def _memory() -> tuple[int, int]:
-    """Bytes of the kernel's memory on this machine, and of this process alone (PSS)."""
-    machine = kibibytes(Path("/proc/meminfo").read_text())
-    own = kibibytes(Path("/proc/self/smaps_rollup").read_text())
-    return sum(machine.get(name, 0) for name in _KERNEL_FIELDS) * 1024, own["Pss"] * 1024
-
-
-def kibibytes(text: str) -> dict[str, int]:
-    """The `Name:   123 kB` lines of a file in /proc."""
-    found = {}
-    for line in text.splitlines():
-        name, _, rest = line.partition(":")
-        if rest.endswith(" kB"):
-            found[name] = int(rest.split()[0])
-    return found
 
 
 # -- Debian's Mininet ------------------------------------------------------------------------------

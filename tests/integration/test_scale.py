@@ -1,13 +1,15 @@
-"""Large labs: every claim holds, whatever the kernel shares out among all of them."""
+"""Large labs: every claim holds, whatever the kernel shares out; and what they cost, measured."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.commands import Command
 from tests.support import Run, why_no_open_vswitch
 from xlab import record
 from xlab.record import RunRecord
@@ -67,3 +69,84 @@ def test_64_weave_routers(tmp_path: Path, datapath: str) -> None:
     request = Request("weave", hosts=64, containers=1, settings={"datapath": datapath})
     found = built(request, tmp_path, patience_s=600)
     assert observed(found, "routers-are-connected") == str(64 * 63)
+
+
+# -- xlab scale ------------------------------------------------------------------------------------
+
+
+def test_scale_measures_what_a_mesh_costs(tmp_path: Path) -> None:
+    arguments = ["weave", "--hosts", "2,3,4", "--containers", "1", "--repeat", "1", "--rest", "1"]
+    with Command("scale", *arguments, "--json", folder=tmp_path) as command:
+        ended = command.end()
+    assert ended.status == 0, ended.stderr
+    data = json.loads(ended.stdout)
+    (folder,) = (tmp_path / "results").iterdir()
+    assert json.loads((folder / "scale.json").read_text()) == data
+    assert (folder / "scale.svg").read_text().startswith("<?xml")
+    assert [s["hosts"] for s in data["samples"]] == [2, 3, 4]
+    for sample in data["samples"]:
+        hosts = sample["hosts"]
+        # A router and the first process of its PID namespace on each host, all connected.
+        assert sample["processes"] == 2 * hosts
+        assert sample["tunnels"] == hosts * (hosts - 1)
+        assert sample["answered"] == sample["pairs"] == hosts * (hosts - 1)
+        # Handshake, gossip and heartbeats of each connection, at either end.
+        assert sample["build_packets"] > 20 * sample["tunnels"]
+        assert sample["build_bytes"] > 60 * sample["build_packets"]
+        assert 0 < sample["build_s"] < sample["freed_s"] + 60
+        assert sample["teardown_s"] <= sample["freed_s"]
+        assert sample["process_bytes"] > hosts * 2**20
+    assert data["laws"]["processes"]["exponent"] == pytest.approx(1.0)
+    assert data["laws"]["tunnels"]["exponent"] > 1.5
+    assert f"record   results/{folder.name}/scale.json" in ended.stderr
+
+
+def test_a_flat_segment_needs_no_control_plane(tmp_path: Path) -> None:
+    arguments = ["bridge", "--hosts", "2,4,8", "--repeat", "1", "--rest", "1"]
+    with Command("scale", *arguments, folder=tmp_path) as command:
+        ended = command.end()
+    assert ended.status == 0, ended.stderr
+    assert "build 3/3: " in ended.stdout
+    assert "None at any size: processes, ends of tunnels, control plane, build" in ended.stdout
+    assert re.search(r"^    8 ( +[\d.]+ m?s){4} ", ended.stdout, re.MULTILINE), ended.stdout
+    assert re.search(r"^- descriptors of the controller: hosts\^0\.", ended.stdout, re.MULTILINE)
+
+
+def test_a_scenario_that_breaks_at_one_size_is_not_whole(tmp_path: Path) -> None:
+    breaks = tmp_path / "breaks.py"
+    breaks.write_text(_BREAKS)
+    arguments = [str(breaks), "--hosts", "2,3,4", "--repeat", "1", "--rest", "1"]
+    with Command("scale", *arguments, folder=tmp_path) as command:
+        ended = command.end()
+    assert ended.status == 1
+    assert "3 hosts: FAILED: nobody wants three" in ended.stdout
+    assert "- NOT built: 3 hosts: nobody wants three" in ended.stdout
+    (folder,) = (tmp_path / "results").iterdir()
+    data = json.loads((folder / "scale.json").read_text())
+    assert [sample["hosts"] for sample in data["samples"]] == [2, 4]
+    assert data["failures"][0]["hosts"] == 3
+
+
+_BREAKS = """
+from ipaddress import IPv4Network
+from xlab.errors import XlabError
+from xlab.scenario import Flow, Scenario
+
+def build(lab, plan, size, settings, check):
+    if size.hosts == 3:
+        raise XlabError("nobody wants three")
+    lab.give_addresses(IPv4Network("10.0.0.0/24"), first=1, gateway=254)
+    for host in lab.hosts:
+        host.docker.start()
+        for number in range(size.containers):
+            host.docker.run(f"c{number}")
+    # Containers of different hosts do not reach each other here; those of one host do.
+    for host in lab.hosts[1:]:
+        for container in host.containers:
+            host.docker.stop(container)
+    h1, h2 = lab.hosts[0], lab.hosts[-1]
+    return Flow(source=h1, target=h2, control=(h1, h2), encapsulation="none", watched=h1,
+                cut=lambda: None, heal=lambda: None, cut_text="")
+
+SCENARIO = Scenario(name="breaks", summary="", options=(), plan=lambda *_: None, build=build)
+"""

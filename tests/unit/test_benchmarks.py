@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from benchmarks import build, floor
 from benchmarks.build import Timing
 from xlab.errors import CapabilityError, SandboxError
-from xlab.lab import underlay
 from xlab.sandbox import kind
 
 
@@ -24,18 +23,6 @@ def timing(up_s: float, down_s: float = 0.001, freed_s: float = 0.1) -> Timing:
 
 
 # -- figures ---------------------------------------------------------------------------------------
-
-
-@given(
-    factor=st.floats(1e-4, 10.0),
-    wanted=st.floats(0.5, 2.5),
-    sizes=st.lists(st.integers(2, 5000), min_size=3, max_size=8, unique=True),
-)
-def test_the_exponent_of_a_power_law_is_found(
-    factor: float, wanted: float, sizes: list[int]
-) -> None:
-    fitted = build.exponent(sizes, [factor * size**wanted for size in sizes])
-    assert fitted == pytest.approx(wanted, abs=1e-6)
 
 
 def test_every_contestant_begins_equally_often() -> None:
@@ -110,11 +97,6 @@ def test_growth_is_told_by_size() -> None:
     assert set(build.exponents(sizes, timings)) == {"xlab, up", "xlab, freed"}
 
 
-def test_memory_is_read_as_the_kernel_writes_it() -> None:
-    text = "Slab:             677612 kB\nHugePages_Total:       0\nPercpu:             1592 kB\n"
-    assert build.kibibytes(text) == {"Slab": 677612, "Percpu": 1592}
-
-
 @pytest.mark.parametrize(
     "arguments",
     [["--hosts", "1"], ["--rounds", "0"], ["--growth", "64"], ["--growth", "1,2,3"], ["--hosts=x"]],
@@ -135,17 +117,6 @@ def test_results_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
         build.save({"hosts": object()}, path)
     assert json.loads(path.read_text()) == {"hosts": 128}
     assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("hosts", [2, 32, 33, 1000])
-def test_the_tree_has_all_hosts_and_no_crowded_switch(hosts: int) -> None:
-    described = underlay.from_topo(build.tree_topo(hosts))
-    assert described.hosts == tuple(f"h{number}" for number in range(1, hosts + 1))
-    leaves = {link.a.node for link in described.uplinks if link.b.node != underlay.GATEWAY}
-    assert len(leaves) == -(-hosts // build.HOSTS_A_SWITCH) == len(described.trunks)
-    for leaf in leaves:
-        at_it = [link for link in described.uplinks if link.a.node == leaf]
-        assert len(at_it) <= build.HOSTS_A_SWITCH
 
 
 # -- the floor's messages --------------------------------------------------------------------------

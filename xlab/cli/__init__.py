@@ -8,6 +8,7 @@ the jobs, not here.  Commands appear in the help in the order of these imports.
 import xlab.cli.run
 import xlab.cli.check
 import xlab.cli.report
+import xlab.cli.scale
 import xlab.cli.facts  # noqa: F401 - they join `app`
 
 # isort: on

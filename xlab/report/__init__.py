@@ -27,7 +27,8 @@ def find(paths: Iterable[Path]) -> list[Path]:
     """The record files meant: each path a run.json, a folder with one, or a folder of such folders.
 
     Sorted by name within a folder, which is by time.  A folder that holds a report on records
-    elsewhere is passed over beside others; raises RecordError for any other folder without records.
+    elsewhere, or what `xlab scale` wrote, is passed over beside others; raises RecordError for any
+    other folder without records.
     """
     found: dict[Path, None] = {}
     reports = []
@@ -37,7 +38,8 @@ def find(paths: Iterable[Path]) -> list[Path]:
                 found[path / "run.json" if path.is_dir() else path] = None
                 continue
             inside = [file for file in sorted(path.glob("*/run.json")) if _is_result(file)]
-            if (path / "report.html").exists() and not inside:
+            elsewhere = any((path / name).exists() for name in ("report.html", "scale.json"))
+            if elsewhere and not inside:
                 reports.append(path)
                 continue
         except OSError as error:

@@ -47,6 +47,9 @@ _COLOURS = {
 }
 _INK, _DIM, _RULE, _CARD, _METHOD, _CONTROL, _CONTROL_EDGE, _PUBLISHED, _PUBLISHED_EDGE = _COLOURS
 
+#: For charts that stand alone: a colour by the name of its variable, "ink", "method".
+PALETTE = {variable.removeprefix("--"): colour for colour, variable in _COLOURS.items()}
+
 _FONT = "DejaVu Sans"
 _SIDE = 4
 _TITLE_H, _HEADING_H, _LABEL_H, _BAR_H, _NOTE_H, _GAP_H, _AXIS_H = 22, 19, 16, 14, 14, 8, 40

@@ -1,0 +1,98 @@
+"""What a lab consists of and what crosses its links, counted by its first process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xlab.lab.lab import Lab
+
+#: What namespaces, interfaces, routes and rules are made of (/proc/meminfo).
+_KERNEL_FIELDS = ("Slab", "Percpu", "VmallocUsed", "KernelStack", "PageTables")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """In bytes."""
+
+    #: The kernel's on this machine, not the lab's alone: only differences mean anything, and
+    #: whatever else happens meanwhile shows in them.  A lab has no control group of its own, which
+    #: could be asked: those of the machine are not ours to add to.
+    kernel: int
+    #: The sandbox's processes' (PSS: pages that several share are divided among them).
+    processes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What crossed the hosts' physical links, both ways, since they are there."""
+
+    packets: int
+    bytes: int
+
+    def since(self, before: Traffic) -> Traffic:
+        return Traffic(self.packets - before.packets, self.bytes - before.bytes)
+
+
+def memory() -> Memory:
+    machine = kibibytes(Path("/proc/meminfo").read_text())
+    kernel = sum(machine.get(name, 0) for name in _KERNEL_FIELDS)
+    shares = (_file(folder / "smaps_rollup") for folder in _processes())
+    return Memory(kernel * 1024, sum(kibibytes(text).get("Pss", 0) for text in shares) * 1024)
+
+
+def processes() -> int:
+    """How many there are in the sandbox, this one among them."""
+    return len(_processes())
+
+
+def descriptors() -> int:
+    """How many this process has open: of namespaces, sockets and folders of settings."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def tunnels(lab: Lab) -> int:
+    """Ends of tunnels at all hosts; two hosts with one between them have two."""
+    return sum(host.tunnels() for host in lab.hosts)
+
+
+def traffic(lab: Lab) -> Traffic:
+    """By the counters of the switch ports at the hosts' eth0; the gateway's is left out."""
+    with lab.wire.entered():
+        counted = counters(Path("/proc/thread-self/net/dev").read_text())
+    links = [counted[lab.physical_link(host)] for host in lab.hosts]
+    return Traffic(sum(link.packets for link in links), sum(link.bytes for link in links))
+
+
+def counters(text: str) -> dict[str, Traffic]:
+    """/proc/net/dev: by interface, received and sent added up."""
+    found = {}
+    for line in text.splitlines()[2:]:
+        name, _, rest = line.partition(":")
+        fields = [int(field) for field in rest.split()]
+        # bytes, packets and six more received, then the same sent.
+        found[name.strip()] = Traffic(fields[1] + fields[9], fields[0] + fields[8])
+    return found
+
+
+def kibibytes(text: str) -> dict[str, int]:
+    """The `Name:   123 kB` lines of a file in /proc."""
+    found = {}
+    for line in text.splitlines():
+        name, _, rest = line.partition(":")
+        if rest.endswith(" kB"):
+            found[name] = int(rest.split()[0])
+    return found
+
+
+def _processes() -> list[Path]:
+    return [folder for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+
+
+def _file(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""  # it has ended meanwhile

@@ -1,0 +1,59 @@
+"""When the kernel has freed the network namespaces that were given up, which it does by itself.
+
+One work item frees them, in the order in which they were given up and those that wait at the same
+time together (cleanup_net, net/core/net_namespace.c).  So one more is given up, whose interface is
+one end of a veth pair: when the other end vanishes, all before are gone.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Mapping
+from typing import Any, NoReturn, Self
+
+from xlab import controller, namespaces, sandbox
+from xlab.netlink import Rtnl
+
+_RTM_DELLINK, _RTMGRP_LINK = 17, 1
+_PATIENCE_S = 600.0
+
+
+class Cleanup:
+    """Knows when all is freed; a sandbox of its own, which holds next to nothing."""
+
+    def __enter__(self) -> Self:
+        self._box = sandbox.launch(_serve)
+        assert self._box.channel is not None
+        self._client = controller.Client(self._box.channel)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+        self._box.close()
+
+    def await_done(self) -> None:
+        """Return when every namespace given up until now is freed, this machine's other labs' too.
+
+        TimeoutError after ten minutes.
+        """
+        self._client.call("await", {})
+
+
+def _serve(channel: socket.socket | None, listener: socket.socket | None) -> NoReturn:
+    controller.serve({"await": _give_one_up}, channel, listener)
+
+
+def _give_one_up(_: Mapping[str, Any], __: controller.Emit) -> None:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as links:
+        links.bind((0, _RTMGRP_LINK))
+        links.settimeout(_PATIENCE_S)
+        marker, inside = namespaces.create("marker")
+        inside.close()
+        here = Rtnl()
+        with here.batch() as batch:
+            batch.add_veth("marker", "marker", peer_namespace=marker.net)
+        here.close()
+        marker.close()
+        while struct.unpack_from("=4xH", links.recv(1 << 16))[0] != _RTM_DELLINK:
+            pass

@@ -1,0 +1,151 @@
+"""`xlab scale`: how the cost of a scenario grows with its hosts."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+from xlab.cli import options
+from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
+from xlab.cli.streams import DisplayError, print_json
+from xlab.errors import UsageError
+
+if TYPE_CHECKING:
+    from xlab.scale import Failure, Plan, Sample, ScaleRecord
+
+_DEFAULT_SIZES = "2,4,8,16"
+_DEFAULT_REPEAT = 3
+_DEFAULT_REST_S = 10.0
+
+
+@app.command(epilog=STATUSES)
+def scale(
+    scenario: Annotated[
+        str,
+        typer.Argument(
+            metavar="SCENARIO",
+            help="A name (see xlab list), or a path to a scenario file.",
+            autocompletion=options.complete_scenario,
+        ),
+    ],
+    hosts: Annotated[
+        str, typer.Option(metavar="N,N,N,...", help="Sizes to build, three or more.")
+    ] = _DEFAULT_SIZES,
+    containers: options.Containers = 2,
+    settings: options.Settings = None,
+    repeat: Annotated[int, typer.Option(help="Builds of each size.")] = _DEFAULT_REPEAT,
+    rest: Annotated[
+        float,
+        typer.Option(
+            help="Seconds for which a lab at rest is watched; weave's heartbeats come every 10 and "
+            "30 s."
+        ),
+    ] = _DEFAULT_REST_S,
+    results: options.Results = options.DEFAULT_RESULTS,
+    as_json: AsJson = False,
+    _debug: Debug = False,
+) -> Job:
+    """Measure what a scenario costs at several sizes, and fit how that grows."""
+    return partial(
+        _scale,
+        scenario,
+        sizes=_sizes(hosts),
+        containers=containers,
+        settings=options.parse_settings(settings or []),
+        repeat=repeat,
+        rest_s=rest,
+        results=results,
+        as_json=as_json,
+    )
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        raise UsageError(f"--hosts {text[:60]}: it takes numbers, such as {_DEFAULT_SIZES}") from None
+
+
+def _scale(
+    scenario: str,
+    *,
+    sizes: tuple[int, ...],
+    containers: int,
+    settings: dict[str, str],
+    repeat: int,
+    rest_s: float,
+    results: Path,
+    as_json: bool,
+) -> int:
+    from xlab import record
+    from xlab import scale as scaling
+    from xlab.report import growth
+
+    plan = scaling.Plan(scenario, sizes, containers, settings, repeat, rest_s)
+    options.require_writable(results)
+    record.sweep(results)
+    out = sys.stderr if as_json else sys.stdout
+    finished = scaling.measure(plan, watch=_Progress(plan, out).watch)
+    drawn = growth.draw(finished)
+    files = {"scale.svg": drawn[0].encode(), "scale.png": drawn[1]} if drawn else {}
+    folder = scaling.save(finished, results, files)
+    _show(finished, folder, out, chart=bool(drawn))
+    if as_json:
+        print_json(finished.to_dict())
+    return 0 if finished.passed else 1
+
+
+def _show(finished: ScaleRecord, folder: Path, out: TextIO, *, chart: bool) -> None:
+    import shutil
+    import textwrap
+
+    from xlab.report import growth
+
+    print(f"\n{growth.table(finished)}\n", file=out)
+    columns = min(shutil.get_terminal_size((100, 24)).columns, 100)
+    for said in growth.words(finished):
+        print(textwrap.fill(said, columns, initial_indent="- ", subsequent_indent="  "), file=out)
+    print(f"\nresult   {'passed' if finished.passed else 'failed'}", file=out)
+    print(f"record   {folder / 'scale.json'}", file=out)
+    if chart:
+        print(f"chart    {folder / 'scale.svg'}", file=out)
+
+
+class _Progress:
+    """A line that is written over on a terminal; elsewhere a line a build."""
+
+    def __init__(self, plan: Plan, out: TextIO) -> None:
+        self._builds = len(plan.builds())
+        self._done = 0
+        self._out = out
+        self._terminal = out.isatty()
+        asked = f"{', '.join(map(str, plan.hosts))} hosts, {plan.containers} containers each"
+        self._write(f"scale {plan.scenario}   {asked}, {plan.repeat} builds of each\n")
+
+    def watch(self, hosts: int, _: int, what: Sample | Failure | None) -> None:
+        from xlab.scale import Failure
+
+        if what is None:
+            self._done += 1
+            if self._terminal:
+                self._write(f"\r\033[K  build {self._done}/{self._builds}: {hosts:,} hosts …")
+            return
+        if isinstance(what, Failure):
+            said = f"FAILED: {what.reason}"
+        else:
+            said = f"built in {what.build_s:.2f} s, {what.answered} of {what.pairs} pairs answer"
+        if self._terminal:
+            self._write("\r\033[K")
+        if not self._terminal or isinstance(what, Failure):
+            self._write(f"  build {self._done}/{self._builds}: {hosts:,} hosts: {said}\n")
+
+    def _write(self, text: str) -> None:
+        try:
+            self._out.write(text)
+            self._out.flush()
+        except OSError as error:
+            raise DisplayError(error) from error

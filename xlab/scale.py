@@ -1,0 +1,411 @@
+"""How the cost of a scenario grows with its hosts: built at several sizes, several times over.
+
+plan (every size refused or accepted first) ── for each build, in random order: a fresh sandbox,
+counted while it stands ── power laws through the points ── scale.json
+
+Claims are left out: what is measured is building, and with nobody checking anything whatever is on
+the physical links is the method's own (ARP, gossip, heartbeats).  That the network works is asked
+afterwards.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import random
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+from xlab import capabilities, census, chronicle, controller, job, sandbox
+from xlab.cleanup import Cleanup
+from xlab.controller import Handler
+from xlab.errors import CapabilityError, UsageError, XlabError
+from xlab.fit import PowerLaw, power_law
+from xlab.job import Job
+from xlab.lab.lab import Lab
+from xlab.lab.reachability import sample_pairs, unreachable
+from xlab.record import Environment, unfinished
+from xlab.request import HOSTS, Request, within
+from xlab.scenario import Size
+
+SCHEMA_VERSION = 1
+FILE = "scale.json"
+
+#: Two points lie on any law; with three it can be wrong.
+FEWEST_SIZES = 3
+REST_S = (1.0, 3600.0)
+#: Weave's routers send each other a heartbeat every 10 and every 30 seconds.
+DEFAULT_REST_S = 10.0
+
+#: Pairs asked whether the network works, and how long the answers may take.
+_PAIRS, _PATIENCE_S = 50, 20.0
+#: Longer than this, nobody waits for a lab.
+BEARABLE_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured.  Raises UsageError for what makes no sense."""
+
+    scenario: str
+    #: Sizes, ascending.
+    hosts: tuple[int, ...]
+    #: On each host.
+    containers: int = 2
+    settings: Mapping[str, str] = field(default_factory=dict)
+    #: Builds of each size.
+    repeat: int = 3
+    #: For how long the links of a lab at rest are watched, in seconds.
+    rest_s: float = DEFAULT_REST_S
+
+    def __post_init__(self) -> None:
+        if len(set(self.hosts)) < FEWEST_SIZES:
+            raise UsageError(
+                f"--hosts wants at least {FEWEST_SIZES} different sizes, such as 2,4,8: "
+                "two points lie on any curve"
+            )
+        if tuple(sorted(set(self.hosts))) != self.hosts:
+            raise UsageError("--hosts: each size once, in ascending order")
+        within("--rest", self.rest_s, REST_S, "seconds")
+
+    def request(self, hosts: int) -> Request:
+        return Request(
+            self.scenario,
+            hosts=hosts,
+            containers=self.containers,
+            settings=self.settings,
+            repeat=self.repeat,
+        )
+
+    def builds(self) -> list[tuple[int, int]]:
+        """(hosts, repeat), every size once before any comes again, in an order of its own.
+
+        What disturbs the machine for a while thus hits all sizes alike.  Seeded: the order of a
+        plan is always the same.
+        """
+        chooser = random.Random(f"{self.scenario} {self.hosts}")
+        order = []
+        for number in range(1, self.repeat + 1):
+            sizes = list(self.hosts)
+            chooser.shuffle(sizes)
+            order += [(size, number) for size in sizes]
+        return order
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One build.  Figures are those of the whole lab, not of a host."""
+
+    hosts: int
+    repeat: int
+    #: Of the physical network, and containers of all hosts.
+    switches: int
+    containers: int
+    build_s: float
+    #: Until no process was left, and until the kernel had freed everything.
+    teardown_s: float
+    freed_s: float
+    #: What building added.
+    kernel_bytes: int
+    process_bytes: int
+    processes: int
+    #: Of the lab's first process.
+    descriptors: int
+    #: Ends of tunnels, at all hosts.
+    tunnels: int
+    #: On the hosts' physical links, both ways: while it was built, and in `rest_s` afterwards.
+    build_packets: int
+    build_bytes: int
+    rest_packets: int
+    rest_bytes: int
+    rest_s: float
+    #: Pairs of containers that were asked for an echo, and those that answered.
+    pairs: int
+    answered: int
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.kernel_bytes + self.process_bytes
+
+    @property
+    def rest_bytes_per_second(self) -> float:
+        return self.rest_bytes / self.rest_s
+
+    @property
+    def rest_packets_per_second(self) -> float:
+        return self.rest_packets / self.rest_s
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A build that came to nothing."""
+
+    hosts: int
+    repeat: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure that grows."""
+
+    name: str
+    label: str
+    unit: str
+
+    def of(self, sample: Sample) -> float:
+        return float(getattr(sample, self.name))
+
+
+METRICS = (
+    Metric("build_s", "build", "s"),
+    Metric("teardown_s", "take down", "s"),
+    Metric("freed_s", "take down, until all is freed", "s"),
+    Metric("memory_bytes", "memory", "B"),
+    Metric("processes", "processes", ""),
+    Metric("descriptors", "descriptors of the controller", ""),
+    Metric("tunnels", "ends of tunnels", ""),
+    Metric("build_packets", "control plane, build", "packets"),
+    Metric("build_bytes", "control plane, build", "B"),
+    Metric("rest_packets_per_second", "control plane, at rest", "packets/s"),
+    Metric("rest_bytes_per_second", "control plane, at rest", "B/s"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What this machine has, of what a lab needs ever more."""
+
+    memory_bytes: int
+    descriptors: int
+    #: Beyond this the scenario's plan of addresses refuses, or the command line does.
+    hosts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleRecord:
+    scenario: str
+    started_at: str
+    parameters: dict[str, Any]
+    environment: Environment
+    capacity: Capacity
+    samples: tuple[Sample, ...]
+    failures: tuple[Failure, ...]
+    notes: tuple[str, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def passed(self) -> bool:
+        """Every build came to be, and works."""
+        return not self.failures and all(s.answered == s.pairs for s in self.samples)
+
+    def laws(self) -> dict[str, PowerLaw]:
+        """By metric; one that is 0 somewhere, or was measured at one size only, has none.
+
+        The kernel's memory is the whole machine's: builds in which it shrank, because something
+        else ended meanwhile, are left out of the law of memory.
+        """
+        fitted = {
+            metric.name: power_law(
+                (s.hosts, metric.of(s))
+                for s in self.samples
+                if metric.name != "memory_bytes" or s.memory_bytes > 0
+            )
+            for metric in METRICS
+        }
+        return {name: law for name, law in fitted.items() if law}
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, `schema_version` first; with the fitted laws: value = factor * hosts^e."""
+        data = dataclasses.asdict(self)
+        return {
+            "schema_version": data.pop("schema_version"),
+            **data,
+            "laws": {name: dataclasses.asdict(law) for name, law in self.laws().items()},
+        }
+
+
+# -- seen from outside -----------------------------------------------------------------------------
+
+#: Is told what is being built, and after it the sample or failure.
+Watch = Callable[[int, int, "Sample | Failure | None"], None]
+
+
+def measure(plan: Plan, *, watch: Watch = lambda *_: None) -> ScaleRecord:
+    """Measure all of it.  A build that fails is recorded as such, and the others go on.
+
+    Raises UsageError for a size the scenario refuses, CapabilityError for what this machine can't,
+    before anything is built.
+    """
+    started_at = datetime.now(UTC)
+    machine = capabilities.probe()
+    jobs = {size: job.equip(job.design(plan.request(size)), machine) for size in plan.hosts}
+    largest = jobs[plan.hosts[-1]]
+    samples, failures = [], []
+    for size, number in plan.builds():
+        watch(size, number, None)
+        try:
+            sample = _measure_one(jobs[size], number, plan.rest_s)
+        except CapabilityError:
+            raise
+        except XlabError as error:
+            failure = Failure(size, number, str(error))
+            failures.append(failure)
+            watch(size, number, failure)
+        else:
+            samples.append(sample)
+            watch(size, number, sample)
+    return ScaleRecord(
+        scenario=largest.design.scenario.name,
+        started_at=started_at.isoformat(timespec="milliseconds"),
+        parameters={
+            "hosts": list(plan.hosts),
+            "containers": plan.containers,
+            "settings": dict(largest.design.settings),
+            "repeat": plan.repeat,
+            "rest_s": plan.rest_s,
+        },
+        environment=chronicle.environment(largest.datapath),
+        capacity=_capacity(largest),
+        samples=tuple(sorted(samples, key=lambda s: (s.hosts, s.repeat))),
+        failures=tuple(failures),
+        notes=tuple(dict.fromkeys(note for each in jobs.values() for note in each.notes)),
+    )
+
+
+def _measure_one(ordered: Job, number: int, rest_s: float) -> Sample:
+    def serve(channel: Any, listener: Any) -> NoReturn:
+        controller.serve(_handlers(ordered, rest_s), channel, listener)
+
+    with Cleanup() as kernel:
+        # What is still being freed from before would slow this one down: the kernel holds the lock
+        # that building needs.
+        kernel.await_done()
+        with sandbox.launch(serve) as lab:
+            assert lab.channel is not None
+            client = controller.Client(lab.channel)
+            counted = client.call("build", {})
+            begun = time.monotonic()
+            client.close()
+            teardown_s = lab.close()
+        kernel.await_done()
+        freed_s = time.monotonic() - begun
+    design = ordered.design
+    return Sample(
+        hosts=design.size.hosts,
+        repeat=number,
+        switches=len(design.underlay.switches),
+        containers=design.size.hosts * design.size.containers,
+        teardown_s=teardown_s,
+        freed_s=freed_s,
+        rest_s=rest_s,
+        **counted,
+    )
+
+
+def _capacity(ordered: Job) -> Capacity:
+    design = ordered.design
+    fits, refused = design.size.hosts, HOSTS[1] + 1
+    while refused - fits > 1:
+        middle = (fits + refused) // 2
+        try:
+            design.scenario.plan(Size(middle, design.size.containers), design.settings)
+        except UsageError:
+            refused = middle
+        else:
+            fits = middle
+    total = census.kibibytes(Path("/proc/meminfo").read_text())["MemTotal"] * 1024
+    # A sandbox raises its limit as far as it may.
+    return Capacity(total, resource.getrlimit(resource.RLIMIT_NOFILE)[1], fits)
+
+
+def save(finished: ScaleRecord, results: Path, files: Mapping[str, bytes] | None = None) -> Path:
+    """Write scale.json, and `files` beside it, whole or not at all; returns their new folder."""
+    started = datetime.fromisoformat(finished.started_at)
+    stem = f"{started:%Y-%m-%dT%H%M%SZ}-scale-{finished.scenario}"
+    text = json.dumps(finished.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    contents = {**(files or {}), FILE: text.encode()}
+    folder, number = results / stem, 1
+    while True:
+        try:
+            with unfinished(folder) as partial:
+                partial.mkdir()
+                for name, content in contents.items():
+                    (partial / name).write_bytes(content)
+                # rename(2) onto a directory that is not empty fails: nothing is overwritten.
+                partial.rename(folder)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            number += 1
+            folder = results / f"{stem}-{number}"
+        else:
+            return folder
+
+
+# -- inside ----------------------------------------------------------------------------------------
+
+
+def _handlers(ordered: Job, rest_s: float) -> dict[str, Handler]:
+    return {"build": lambda _arguments, _emit: _build(ordered, rest_s)}
+
+
+def _build(ordered: Job, rest_s: float) -> dict[str, Any]:
+    """Build it, count, watch it at rest, and ask whether it works; fields of `Sample`."""
+    design = ordered.design
+    before, processes_before = census.memory(), census.processes()
+    begun = time.monotonic()
+    lab = Lab(
+        design.underlay, ovs=ordered.ovs, mtu=design.request.mtu, conditions=ordered.conditions
+    )
+    try:
+        unchecked: Any = Unchecked()
+        design.scenario.build(lab, design.plan, design.size, design.settings, unchecked)
+    except XlabError:
+        lab.require_daemons()  # a dead one is the better explanation
+        raise
+    build_s = time.monotonic() - begun
+    built, after = census.traffic(lab), census.memory()
+    facts = {
+        "processes": census.processes() - processes_before,
+        "descriptors": census.descriptors(),
+        "tunnels": census.tunnels(lab),
+    }
+    resting = census.traffic(lab)
+    time.sleep(rest_s)  # this is the measurement
+    rested = census.traffic(lab).since(resting)
+    lab.require_daemons()
+    pairs = _sample(lab)
+    silent = unreachable(pairs, timeout_s=_PATIENCE_S)
+    return {
+        "build_s": build_s,
+        "kernel_bytes": after.kernel - before.kernel,
+        "process_bytes": after.processes - before.processes,
+        **facts,
+        "build_packets": built.packets,
+        "build_bytes": built.bytes,
+        "rest_packets": rested.packets,
+        "rest_bytes": rested.bytes,
+        "pairs": len(pairs),
+        "answered": len(pairs) - len(silent),
+    }
+
+
+def _sample(lab: Lab) -> Sequence[Any]:
+    pairs = sample_pairs(lab.containers)
+    if len(pairs) <= _PAIRS:
+        return pairs
+    return random.Random(len(pairs)).sample(pairs, _PAIRS)
+
+
+class Unchecked:
+    """In the place of `Checks`: claims are not what is measured."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_, **__: None
