@@ -22,7 +22,7 @@ from pathlib import Path
 from xlab import namespaces, processes, sandbox, sysctls
 from xlab.errors import XlabError
 from xlab.namespaces import Namespaces
-from xlab.processes import Completed, Process
+from xlab.processes import Completed, Process, find_program
 
 _SIOCGIFADDR, _SIOCGIFNETMASK, _SIOCGIFHWADDR = 0x8915, 0x891B, 0x8927
 _DEFAULT = IPv4Network("0.0.0.0/0")
@@ -139,7 +139,7 @@ class Node:
         self._require_on()
         with self._lock:
             if self._init is None or self._init.poll() is not None:
-                self._init = self._start_first_process(["catatonit", "-P"])
+                self._init = self._start_first_process([find_program("catatonit"), "-P"])
             return self.namespaces
 
     def make_folder(self, path: str) -> None:
