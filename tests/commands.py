@@ -83,8 +83,11 @@ class Command(Marked):
     def end(self, patience_s: float = PATIENCE_S) -> Ended:
         """Wait for its end."""
         status = self._process.wait(patience_s)
-        out, err = (path.read_text(errors="replace") for path in self._printed.values())
-        return Ended(status, out, err)
+        return Ended(status, self.printed(), self._printed["err"].read_text(errors="replace"))
+
+    def printed(self) -> str:
+        """What it has written to standard output so far."""
+        return self._printed["out"].read_text(errors="replace")
 
     def signal(self, number: int) -> None:
         """To the command and to what it started in the foreground, as a terminal sends it."""

@@ -1,0 +1,327 @@
+"""How bin/xlab ends when something goes wrong around it: a message, a status, and nothing left.
+
+What goes wrong is real: the disk is a small one, the terminal is closed, the daemon is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.commands import Command, Ended, whole_records
+from tests.support import PATIENCE_S, kill, machine
+from xlab.capabilities import remedy
+from xlab.processes import wait_until
+
+pytestmark = pytest.mark.sandbox
+
+#: Breaks as soon as its lab is there, so that a run is over within a second.
+_BREAKS = """
+from xlab.errors import XlabError
+from xlab.scenario import Scenario
+
+def build(lab, plan, size, settings, check):
+    raise XlabError("so it is written")
+
+SCENARIO = Scenario("breaks", "it breaks", (), lambda size, settings: None, build)
+"""
+
+
+@pytest.fixture
+def breaks(tmp_path: Path) -> str:
+    path = tmp_path / "breaks.py"
+    path.write_text(_BREAKS)
+    return str(path)
+
+
+def assert_ended(command: Command, status: int, *said: str) -> Ended:
+    """Its status, the whole of its error output by line, and no process, no file left."""
+    ended = command.end()
+    assert (ended.status, tuple(ended.stderr.splitlines())) == (status, said), ended
+    assert "Traceback" not in ended.stdout
+    command.await_alone()
+    assert list(command.temporary.iterdir()) == []
+    return ended
+
+
+def assert_no_results(results: Path) -> None:
+    assert list(results.iterdir() if results.exists() else []) == []
+
+
+# -- signals ---------------------------------------------------------------------------------------
+
+
+def in_a_lab(command: Command) -> bool:
+    return command.first_process() is not None
+
+
+SLOW = pytest.mark.slow
+MOMENTS = [in_a_lab, pytest.param(Command.measures, marks=SLOW)]
+
+
+def reach(command: Command, moment: Callable[[Command], bool]) -> None:
+    def reached() -> bool:
+        assert not command.ended(), command.end()
+        return moment(command)
+
+    wait_until(reached, timeout_s=PATIENCE_S, awaited=moment.__name__)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_ctrl_c_twice_takes_down_once(moment: Callable[[Command], bool], tmp_path: Path) -> None:
+    with Command("run", "baseline", "--quick", folder=tmp_path) as command:
+        reach(command, moment)
+        for _ in range(2):
+            command.signal(signal.SIGINT)
+        assert_ended(command, 130, "interrupted")
+    assert_no_results(tmp_path / "results")
+
+
+@pytest.mark.parametrize("looks", [0, 5, 10, 20])
+def test_ctrl_c_again_and_again_never_shows_a_traceback(looks: int, tmp_path: Path) -> None:
+    """From the first line of ours on: before there is a handler, the signal itself is the end."""
+    with Command("doctor", folder=tmp_path, program=_HERE) as command:
+        left = iter(range(looks))
+        wait_until(
+            lambda: command.printed().startswith("here") and next(left, None) is None,
+            timeout_s=PATIENCE_S,
+            awaited="the moment",
+        )
+        while not command.ended():
+            command.signal(signal.SIGINT)
+        ended = command.end()
+        assert ended.status in (0, 3, 130, -signal.SIGINT), ended
+        assert "Traceback" not in ended.stderr
+        command.await_alone()
+
+
+#: bin/xlab without its shell, which has no say in what a signal does to Python.
+_XLAB = (sys.executable, "-P", "-m", "xlab")
+#: The same, which says that Python itself has started: until then it has its own way to end.
+_HERE = (
+    *(sys.executable, "-P", "-c"),
+    (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.SIG_DFL); print('here', flush=True);"
+        "runpy.run_module('xlab', run_name='__main__', alter_sys=True)"
+    ),
+)
+
+
+def test_sigterm_while_measuring(tmp_path: Path) -> None:
+    with Command("run", "baseline", "--quick", folder=tmp_path) as command:
+        reach(command, Command.measures)
+        os.kill(command.pid, signal.SIGTERM)  # to it alone, as `kill` does
+        assert_ended(command, 143, "interrupted by SIGTERM")
+    assert_no_results(tmp_path / "results")
+
+
+# -- the other end of the output -------------------------------------------------------------------
+
+#: Takes its standard input as the terminal of its session, and becomes what the arguments say.
+_ON_A_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+@contextmanager
+def on_a_terminal(folder: Path, *arguments: str) -> Iterator[tuple[Command, int]]:
+    """A command with a terminal, and the end of it that whoever sits there has."""
+    ours, theirs = pty.openpty()
+    with Command(
+        *arguments, folder=folder, stdin=theirs, stdout=theirs,
+        prefix=[sys.executable, "-c", _ON_A_TERMINAL],
+    ) as command:  # fmt: skip
+        os.close(theirs)
+        yield command, ours
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_terminal_that_is_closed(moment: Callable[[Command], bool], tmp_path: Path) -> None:
+    with on_a_terminal(tmp_path, "run", "baseline", "--quick") as (command, terminal):
+        reach(command, moment)
+        os.close(terminal)
+        assert_ended(command, 129, "interrupted by SIGHUP")
+    assert_no_results(tmp_path / "results")
+
+
+def test_a_reader_that_has_read_enough(tmp_path: Path) -> None:
+    """As `xlab run baseline | head -1` does."""
+    read, write = os.pipe()
+    with Command("run", "baseline", "--quick", folder=tmp_path, stdout=write) as command:
+        os.close(write)
+        assert os.read(read, 1)
+        os.close(read)
+        assert_ended(command, 128 + signal.SIGPIPE)
+    assert_no_results(tmp_path / "results")
+
+
+# -- disks -----------------------------------------------------------------------------------------
+
+
+def on_a_disk(option: str, *, meanwhile: str = ":", then: str = ":") -> list[str]:
+    """Starts a command in a mount namespace of its own, in which ./disk is a small one.
+
+    The shell commands `meanwhile` and `then` see it, too, as nobody does from outside.
+    """
+    return in_private(
+        f"mkdir disk && mount -t tmpfs -o {option} small disk || exit 99\n"
+        f"( {meanwhile} ) & "
+        f'"$@"; status=$?; {then}; exit $status'
+    )
+
+
+def in_private(script: str) -> list[str]:
+    """Starts a command by a shell's script, in a mount namespace of its own."""
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    return ["unshare", *user, "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
+
+
+def test_a_disk_that_cannot_be_written_to_is_refused_at_once(breaks: str, tmp_path: Path) -> None:
+    arguments = ("run", breaks, "--results", "disk")
+    with Command(*arguments, folder=tmp_path, prefix=on_a_disk("ro")) as command:
+        ended = assert_ended(command, 2, "xlab: --results disk: cannot be written to")
+    assert ended.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("size", "what"),
+    [
+        ("nr_inodes=1", "breaks"),  # the disk's own folder takes it
+        ("nr_inodes=2", "breaks/raw"),
+        ("nr_inodes=3", "breaks/raw/error.txt"),
+        ("size=4k", "breaks"),  # raw/error.txt takes it
+    ],
+)
+def test_a_full_disk_leaves_no_half_a_record(
+    size: str, what: str, breaks: str, tmp_path: Path
+) -> None:
+    disk = on_a_disk(size, then="find disk -mindepth 1 >left")
+    with Command("run", breaks, "--results", "disk", folder=tmp_path, prefix=disk) as command:
+        ended = command.end()
+        command.await_alone()
+    assert ended.status == 1, ended
+    assert re.fullmatch(rf"xlab: disk/\S+Z-{what}: No space left on device\n", ended.stderr), ended
+    assert (tmp_path / "left").read_text() == ""
+
+
+def test_a_disk_that_is_full_after_the_record_has_the_record(breaks: str, tmp_path: Path) -> None:
+    disk = on_a_disk("size=24k", then="cp -a disk copy")
+    with Command("run", breaks, "--results", "disk", folder=tmp_path, prefix=disk) as command:
+        ended = command.end()
+        command.await_alone()
+    assert ended.status == 1, ended
+    assert re.fullmatch(r"xlab: disk/\S+Z-breaks: No space left on device\n", ended.stderr), ended
+    (found,) = whole_records(tmp_path / "copy")
+    assert found.reason == "so it is written"
+    assert not list((tmp_path / "copy").glob(".*"))
+
+
+def test_a_disk_that_becomes_read_only_meanwhile(breaks: str, tmp_path: Path) -> None:
+    """As the kernel does when a disk has errors."""
+    waits = "    lab.hosts[0].run(['sleep', '1000'], check=False, timeout_s=1000)\n    raise"
+    Path(breaks).write_text(_BREAKS.replace("    raise", waits))
+    os.mkfifo(tmp_path / "go")
+    os.mkfifo(tmp_path / "gone")
+    disk = on_a_disk("size=1m", meanwhile="read _ <go; mount -o remount,ro disk; echo >gone")
+    with Command("run", breaks, "--results", "disk", folder=tmp_path, prefix=disk) as command:
+        reach(command, waiting)
+        (tmp_path / "go").write_text("\n")
+        (tmp_path / "gone").read_text()
+        kill_one(command, "sleep")
+        ended = command.end()
+    assert ended.status == 1, ended
+    assert re.fullmatch(r"xlab: disk/\S+Z-breaks: Read-only file system\n", ended.stderr), ended
+
+
+def kill_one(command: Command, name: str) -> None:
+    pid = command.daemon(name)
+    assert pid is not None
+    kill(pid)
+
+
+def waiting(command: Command) -> bool:
+    return command.daemon("sleep") is not None
+
+
+# -- what dies, and what is not there --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scenario", "daemon", "said"),
+    [
+        ("ovs-gre", "ovs-vswitchd", "ovs-vswitchd has ended (status -9)"),
+        pytest.param("ovs-gre", "ovsdb-server", "ovsdb-server has ended (status -9)", marks=SLOW),
+        pytest.param("weave", "xlab.weave", "has ended (status -9)", marks=SLOW),
+    ],
+)
+def test_a_daemon_that_dies_while_measuring(
+    scenario: str, daemon: str, said: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if scenario == "ovs-gre":
+        request.getfixturevalue("open_vswitch")
+    with Command("run", scenario, "--quick", folder=tmp_path) as command:
+        reach(command, Command.measures)
+        kill_one(command, daemon)
+        ended = assert_ended(command, 1)
+    (found,) = whole_records(tmp_path / "results")
+    first, *tail = found.reason.splitlines()
+    assert found.status == "failed"
+    assert re.fullmatch(rf"h[12]: .*{re.escape(said)}.*", first)
+    assert tail[0] == "--- last lines of its log"
+    assert len(tail) > 1
+    assert said in ended.stdout
+    assert found.measurements == () or found.path is not None
+    (error,) = (tmp_path / "results").glob("*/raw/error.txt")
+    assert first in error.read_text()
+
+
+#: As if the programs of a name were not installed: below, all but those is as it was.
+_HIDDEN = """
+mkdir layers && mount -t tmpfs layers layers || exit 99
+for folder in /usr/bin /usr/sbin; do
+    mkdir -p layers$folder/upper layers$folder/work
+    layers=lowerdir=$folder,upperdir=$PWD/layers$folder/upper,workdir=$PWD/layers$folder/work
+    mount -t overlay -o $layers overlay $folder || exit 99
+    rm -f $folder/{tool} $folder/{tool}-*
+done
+exec "$@"
+"""
+
+
+@pytest.mark.parametrize(
+    ("tool", "scenario", "missing"),
+    [
+        ("ip", "bridge", "ip"),
+        ("catatonit", "baseline", "catatonit"),
+        ("iptables", "bridge", "iptables-restore"),
+        ("ovs-vswitchd", "ovs-gre", "ovs-vswitchd"),
+        pytest.param("ovsdb-server", "ovs-gre", "ovsdb-server", marks=SLOW),
+        pytest.param("ping", "baseline", "ping", marks=SLOW),
+        pytest.param("iperf3", "baseline", "iperf3", marks=SLOW),
+    ],
+)
+def test_a_tool_that_is_not_installed(
+    tool: str, scenario: str, missing: str, tmp_path: Path
+) -> None:
+    overlay = machine().overlayfs
+    if not overlay.usable:
+        pytest.skip(f"{overlay.name}: {overlay.detail}")
+    # Not bin/xlab, which would install it.
+    hidden = in_private(_HIDDEN.format(tool=tool))
+    arguments = ("run", scenario, "--quick")
+    with Command(*arguments, folder=tmp_path, prefix=hidden, program=_XLAB) as command:
+        ended = assert_ended(command, 3)
+    (found,) = whole_records(tmp_path / "results")
+    assert found.status == "skipped"
+    assert found.reason == f"`{missing}` is not installed; {remedy(missing)}"
+    assert f"skipped  `{missing}` is not installed" in ended.stdout
+    assert remedy(missing).startswith("sudo apt-get install ")
