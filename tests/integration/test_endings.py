@@ -106,13 +106,12 @@ def test_ctrl_c_again_and_again_never_shows_a_traceback(looks: int, tmp_path: Pa
 #: bin/xlab without its shell, which has no say in what a signal does to Python.
 _XLAB = (sys.executable, "-P", "-m", "xlab")
 #: The same, which says that Python itself has started: until then it has its own way to end.
-_HERE = (
-    *(sys.executable, "-P", "-c"),
-    (
-        "import runpy, signal; signal.signal(signal.SIGINT, signal.SIG_DFL); print('here', flush=True);"
-        "runpy.run_module('xlab', run_name='__main__', alter_sys=True)"
-    ),
-)
+_HERE = (sys.executable, "-P", "-c", """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+print("here", flush=True)
+runpy.run_module("xlab", run_name="__main__", alter_sys=True)
+""")  # fmt: skip
 
 
 def test_sigterm_while_measuring(tmp_path: Path) -> None:
