@@ -216,6 +216,12 @@ SCENARIO = Scenario(
             ("tunnel", "underlay"),
         ),
         Option("forward", "accept", "FORWARD policy: drop since Docker 1.13", ("accept", "drop")),
+        Option(
+            "datapath",
+            "auto",
+            "Open vSwitch's, in the kernel or in user space; auto: the kernel's where it is live",
+            ("auto", "kernel", "userspace"),
+        ),
     ),
     plan=plan,
     build=build,

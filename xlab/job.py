@@ -74,21 +74,28 @@ def equip(asked: Design, machine: Machine) -> Job:
     for needed in (machine.namespaces, machine.veth, machine.bridge):
         if not needed.usable:
             raise CapabilityError(f"{needed.name}: {needed.detail}", needed.remedy)
-    ovs = _ovs_datapath(machine) if asked.scenario.open_vswitch else None
+    wanted = asked.settings.get("datapath", "auto")
+    ovs = _ovs_datapath(machine, wanted) if asked.scenario.open_vswitch else None
     conditions = _conditions(asked.request, asked.underlay, machine)
     return Job(asked, ovs, conditions, tuple(_notes(asked, machine, ovs, conditions)))
 
 
-def _ovs_datapath(machine: Machine) -> Datapath:
-    """The kernel's datapath where it is live; else userspace; CapabilityError if neither can be.
+def _ovs_datapath(machine: Machine, wanted: str) -> Datapath:
+    """ "kernel" or "userspace" as `wanted`, with "auto" the kernel's where it is live.
 
-    A module that is there but not loaded is not used: loading it would change the machine.
+    A module that is there but not loaded is not used: loading it would change the machine.  Raises
+    CapabilityError for a datapath that can't be.
     """
     for tool in ("ovs-vswitchd", "ovsdb-server"):
         if capabilities.locate(tool) is None:
             raise CapabilityError(f"`{tool}` is not installed", capabilities.remedy(tool))
-    if machine.ovs_datapath.live and machine.ovs_gre.usable:
+    if wanted != "userspace" and machine.ovs_datapath.live and machine.ovs_gre.usable:
         return "kernel"
+    if wanted == "kernel":
+        lacking = machine.ovs_gre if machine.ovs_datapath.live else machine.ovs_datapath
+        raise CapabilityError(
+            f"no kernel datapath for Open vSwitch: {lacking.detail}", lacking.remedy
+        )
     if machine.tun.usable:
         return "userspace"
     raise CapabilityError(
@@ -123,7 +130,7 @@ def _notes(
     asked: Design, machine: Machine, ovs: Datapath | None, conditions: Mapping[str, Conditioned]
 ) -> list[str]:
     notes = _notes_on_broadcasts(asked)
-    if ovs == "userspace":
+    if ovs == "userspace" and asked.settings.get("datapath") != "userspace":
         notes.append(f"Open vSwitch runs in user space: {machine.ovs_datapath.detail}")
     for backend in {c.backend for c in conditions.values()}:
         text = fallback(backend, machine)

@@ -191,7 +191,7 @@ class Screen:
             self._row(content, row, beside, widths, indent)
             said = [row[i] for i in beneath if row[i] not in ("", text.NOTHING)]
             if said:
-                flowed = _flowed(said, self._console.width - indent - 4)
+                flowed = side_by_side(said, self._console.width - indent - 4)
                 self._wrapped(Text(flowed, "dim"), indent + 4)
         for note in content.notes:
             self._block("-", Text(note, "dim"), indent=indent, label_width=indent + 2)
@@ -228,7 +228,7 @@ class Screen:
         self._started_before = self._headed = True
         name = text.plain(scenario)
         width = max(_LABEL_WIDTH, cell_len(name) + 3)
-        flowed = _flowed([text.plain(fact) for fact in facts], self._line_width - width)
+        flowed = side_by_side([text.plain(fact) for fact in facts], self._line_width - width)
         self._block(name, Text(flowed), style="bold", indent=0, label_width=width)
 
     def _step(self, phase: str, said: str) -> None:
@@ -266,7 +266,7 @@ class Screen:
         if len(steps) > len(shown):
             shown.append(f"{len(steps) - len(shown)} more")
         room = self._line_width - _LABEL_WIDTH - (cell_len(right) + 2 if right else 0)
-        line = Text(_flowed([f"{step} ✓" for step in shown], room))
+        line = Text(side_by_side([f"{step} ✓" for step in shown], room))
         line.highlight_regex("✓", "green")
         self._block("build", line, right)
         self._label = "build"
@@ -342,7 +342,7 @@ class Screen:
         """Where no line tells what is going on, one for each round says that it goes on."""
         if self._round_values and not self._live:
             values = [self._round_values[key] for key in sorted(self._round_values, key=order)]
-            flowed = _flowed(values, self._line_width - _LABEL_WIDTH)
+            flowed = side_by_side(values, self._line_width - _LABEL_WIDTH)
             self._block(f"round {self._round}", Text(flowed))
         self._round_values = {}
 
@@ -550,7 +550,7 @@ def _widths(titles: Sequence[str], content: Table) -> list[int]:
     ]
 
 
-def _flowed(items: Sequence[str], room: int) -> str:
+def side_by_side(items: Sequence[str], room: int) -> str:
     """Items side by side, with a new line only between them while each fits into `room`."""
     lines: list[str] = []
     for item in items:

@@ -329,14 +329,10 @@ def save(comparison: Comparison, folder: Path) -> Path:
 
 
 def write_whole(file: Path, content: str) -> None:
-    """Under a hidden name first, then renamed; raises OSError, and nothing is left then."""
-    partial = file.with_name(f".partial-{os.getpid()}-{file.name}")
-    try:
+    """Under a hidden name first, then renamed.  Raises OSError."""
+    with record.unfinished(file) as partial:
         with partial.open("w", encoding="utf-8", errors="backslashreplace") as opened:
             opened.write(content)
             opened.flush()
             os.fsync(opened.fileno())
         partial.replace(file)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

@@ -42,7 +42,8 @@ _NORMAL = 1.960
 
 
 def higher_is_better(metric: str) -> bool:
-    return metric.endswith("bits_per_second")
+    """Bits, connections, messages per second; all else is time, loss or cost."""
+    return metric.endswith("_per_second")
 
 
 def has_ratios(metric: str) -> bool:

@@ -26,9 +26,9 @@ from xlab.report.figures import datapath_class, figures
 def find(paths: Iterable[Path]) -> list[Path]:
     """The record files meant: each path a run.json, a folder with one, or a folder of such folders.
 
-    Sorted by name within a folder, which is by time.  A folder that holds a report on records
-    elsewhere, or what `xlab scale` wrote, is passed over beside others; raises RecordError for any
-    other folder without records.
+    Sorted by name within a folder, which is by time.  A comparison has a record for each method and
+    build.  A folder that holds a report on records elsewhere, or what `xlab scale` wrote, is passed
+    over beside others; raises RecordError for any other folder without records.
     """
     found: dict[Path, None] = {}
     reports = []
@@ -37,7 +37,8 @@ def find(paths: Iterable[Path]) -> list[Path]:
             if not path.is_dir() or (path / "run.json").exists():
                 found[path / "run.json" if path.is_dir() else path] = None
                 continue
-            inside = [file for file in sorted(path.glob("*/run.json")) if _is_result(file)]
+            pattern = "*/b*/run.json" if (path / "journal.jsonl").exists() else "*/run.json"
+            inside = [file for file in sorted(path.glob(pattern)) if _is_result(file)]
             elsewhere = any((path / name).exists() for name in ("report.html", "scale.json"))
             if elsewhere and not inside:
                 reports.append(path)

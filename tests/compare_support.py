@@ -1,0 +1,158 @@
+"""Comparisons made up: what labs would have told, without labs.
+
+python tests/compare_support.py        writes tests/data/comparison anew
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from xlab import record
+from xlab.compare import evaluation, result
+from xlab.compare.journal import Built, Ended, Entry, History, Opening, RoundDone, Session
+from xlab.compare.methods import Method, choose
+from xlab.compare.result import Plan
+from xlab.record import Measurement, Route, RunRecord
+from xlab.request import Request
+
+DATA = Path(__file__).parent / "data"
+#: Which sample record a scenario's is made of.
+_SAMPLES = {"baseline": "baseline", "bridge": "bridge", "ovs-gre": "ovs-gre", "weave": "weave"}
+#: RTT in ms, TCP in bit/s, of each method and of the control it has.
+_TRUTH: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = {
+    "baseline": ((0.04, 30e9), (0.04, 30e9)),
+    "bridge": ((0.05, 28e9), (0.045, 29e9)),
+    "ovs-gre": ((1.1, 0.9e9), (0.95, 1.3e9)),
+    "ovs-gre:routes=underlay": ((1.0, 1.2e9), (0.95, 1.3e9)),
+    "weave": ((0.4, 1.4e9), (0.04, 30e9)),
+    "weave:datapath=fastdp": ((0.07, 17e9), (0.04, 30e9)),
+}
+START = "2025-01-02T12:00:00.000+00:00"
+
+
+def plan(names: Sequence[str] = tuple(_TRUTH), **changes: object) -> Plan:
+    usual = Plan(
+        methods=tuple(names),
+        probes=("rtt", "tcp"),
+        duration_s=3.0,
+        quick=False,
+        rounds=10,
+        most_rounds=20,
+        rounds_per_build=2,
+        least_builds=3,
+        precision=0.1,
+        seed=7,
+    )
+    return dataclasses.replace(usual, **changes)  # type: ignore[arg-type]
+
+
+def opening(asked: Plan | None = None) -> Opening:
+    asked = asked or plan()
+    return Opening(START, asked, tuple(choose(asked.methods, Request("baseline"), {})))
+
+
+def sample(method: Method) -> RunRecord:
+    """What a lab of that method told before it was measured."""
+    base = method.request.scenario
+    (folder,) = (DATA / "records").glob(f"*Z-{_SAMPLES[base]}")
+    told = record.load(folder)
+    settings = {**told.parameters["settings"], **method.request.settings}
+    datapath = told.environment.datapath
+    if settings.get("datapath") == "fastdp":
+        datapath = "weave fastdp equivalent (kernel vxlan)"
+    return dataclasses.replace(
+        told,
+        measurements=(),
+        parameters={**told.parameters, "settings": settings},
+        environment=dataclasses.replace(told.environment, datapath=datapath),
+        status="passed",
+        reason="",
+    )
+
+
+def measured(
+    metric: str, value: float, *, number: int, build: int, route: Route = "method"
+) -> Measurement:
+    return Measurement(
+        probe="rtt" if metric == "icmp_rtt_ms" else "tcp",
+        metric=metric,
+        unit="ms" if metric == "icmp_rtt_ms" else "bit/s",
+        direction="h1/c1 > h2/c1" if route == "method" else "h1 > h2",
+        streams=1,
+        round=number,
+        build=build,
+        started_at=START,
+        samples=(value,),
+        median=value,
+        route=route,
+        detail={"raw": []},
+    )
+
+
+def entries(asked: Plan | None = None, *, seed: int = 1, noise: float = 0.03) -> list[Entry]:
+    """A whole comparison, opening and end included; every figure off the truth by chance."""
+    first = opening(asked)
+    asked = first.plan
+    generator = random.Random(seed)
+    found: list[Entry] = [first, Session(START)]
+    for number in range(1, asked.rounds + 1):
+        build = 1 + (number - 1) // asked.rounds_per_build
+        if (number - 1) % asked.rounds_per_build == 0:
+            found += [Built(m.name, build, sample(m)) for m in first.methods]
+        order = [method.name for method in first.methods]
+        generator.shuffle(order)
+        # What disturbs a round disturbs all that is measured in it.
+        weather = generator.lognormvariate(0, 3 * noise)
+        found.append(
+            RoundDone(
+                number=number,
+                build=build,
+                started_at=START,
+                order=tuple(order),
+                seconds=dict.fromkeys(order, 8.0),
+                measurements={
+                    name: tuple(_figures(name, number, build, weather, generator, noise))
+                    for name in order
+                },
+                load=1.0,
+                steal_share=0.001,
+                foreign_busy_cores=0.02,
+            )
+        )
+    return [*found, Ended("2025-01-02T12:20:00.000+00:00", "planned")]
+
+
+def _figures(
+    name: str, number: int, build: int, weather: float, generator: random.Random, noise: float
+) -> list[Measurement]:
+    found = []
+    for route, (rtt_ms, rate) in zip(("method", "control"), _TRUTH[name], strict=True):
+        if (name, route) == ("baseline", "control"):
+            continue
+        for metric, truth, factor in (
+            ("icmp_rtt_ms", rtt_ms, weather),
+            ("tcp_bits_per_second", rate, 1 / weather),
+        ):
+            value = truth * factor * generator.lognormvariate(0, noise)
+            found.append(
+                measured(metric, value, number=number, build=build, route=route)  # type: ignore[arg-type]
+            )
+    return found
+
+
+def history(told: Sequence[Entry]) -> History:
+    first = told[0]
+    assert isinstance(first, Opening)
+    found = History(first)
+    for entry in told[1:]:
+        found.add(entry)
+    return found
+
+
+if __name__ == "__main__":
+    folder = DATA / "comparison"
+    folder.mkdir(exist_ok=True)
+    result.save(evaluation.evaluate(history(entries())), folder)

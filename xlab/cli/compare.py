@@ -1,0 +1,212 @@
+"""`xlab compare`: methods side by side, measured in interleaved rounds."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xlab.cli import options
+from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
+from xlab.cli.streams import print_error, print_json
+from xlab.errors import UsageError
+from xlab.request import DEFAULT_DURATION_S, QUICK_DURATION_S, Request
+
+if TYPE_CHECKING:
+    from xlab.compare.journal import Journal
+    from xlab.compare.methods import Method
+    from xlab.compare_screen import CompareScreen
+
+_STATUS = {"passed": 0, "failed": 1, "skipped": 3}
+#: What may stand beside --resume.
+_OF_ANY = ("resume", "as_json", "_debug")
+
+
+@app.command(epilog=STATUSES)
+def compare(  # noqa: PLR0917 - typer calls it by keyword
+    context: typer.Context,
+    methods: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SCENARIO[:KEY=VALUE,...]]...",
+            help="A scenario, or a variant of one: weave:datapath=fastdp, bridge:mtu=9000, "
+            "ovs-gre:routes=underlay,delay=1ms. A KEY is an option of the scenario, hosts, "
+            "containers, mtu, rate, delay, jitter or loss. All methods if none is named.",
+            autocompletion=options.complete_scenario,
+        ),
+    ] = None,
+    hosts: options.Hosts = None,
+    containers: options.Containers = 2,
+    topo: options.Topo = None,
+    mtu: options.Mtu = 1500,
+    rate: options.Rate = None,
+    delay: options.Delay = None,
+    jitter: options.Jitter = None,
+    loss: options.Loss = None,
+    duration: options.Duration = None,
+    repeat: Annotated[
+        int | None, typer.Option(help="Rounds of measurement; 10, 5 with --quick.")
+    ] = None,
+    most: Annotated[
+        int | None,
+        typer.Option(
+            help="Rounds at most, while intervals are wide; twice --repeat, no more than that "
+            "with --quick."
+        ),
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="SHARE", help="Stop when the interval of no ratio reaches further than this."
+        ),
+    ] = "10%",
+    probe: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Measure this, too: rr, tcp-parallel, udp and others; repeatable."
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="All methods in under 4 minutes.")] = False,
+    settings: options.Settings = None,
+    results: options.Results = options.DEFAULT_RESULTS,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Go on with a comparison that was interrupted."),
+    ] = None,
+    as_json: AsJson = False,
+    _debug: Debug = False,
+) -> Job:
+    """Measure methods side by side, in rounds, each beside its control and the baseline.
+
+    All labs are up at once. In each round every method is measured once, in random order, and set
+    against the baseline of the same round.
+    """
+    if resume is not None:
+        for name in context.params:
+            source = context.get_parameter_source(name)
+            if source and source.name == "COMMANDLINE" and name not in _OF_ANY:
+                raise UsageError("--resume goes on with what was asked for then: give nothing else")
+        return partial(_go_on, resume, as_json=as_json)
+    if topo is not None and hosts is not None:
+        raise UsageError("--topo says how many hosts there are: leave --hosts out")
+    common = Request(
+        scenario="baseline",
+        hosts=2 if hosts is None else hosts,
+        containers=containers,
+        topo=topo,
+        mtu=mtu,
+        **options.link_conditions(rate=rate, delay=delay, jitter=jitter, loss=loss),
+        duration_s=duration if duration is not None else _usual_duration_s(quick),
+        quick=quick,
+    )
+    amount = {
+        "probes": probe or [],
+        "rounds": repeat,
+        "most_rounds": most,
+        "precision": _share(precision),
+    }
+    return partial(
+        _begin,
+        methods or [],
+        common,
+        options.parse_settings(settings or []),
+        amount,
+        results=results,
+        as_json=as_json,
+    )
+
+
+def _usual_duration_s(quick: bool) -> float:
+    return QUICK_DURATION_S if quick else DEFAULT_DURATION_S
+
+
+def _share(text: str) -> float:
+    number, percent = (text[:-1], True) if text.endswith("%") else (text, False)
+    try:
+        value = float(number)
+    except ValueError as error:
+        raise UsageError(f"--precision {text}: a share such as 10% or 0.1 is wanted") from error
+    return value / 100 if percent else value
+
+
+def _begin(
+    names: list[str],
+    common: Request,
+    settings: Mapping[str, str],
+    amount: Mapping[str, Any],
+    *,
+    results: Path,
+    as_json: bool,
+) -> int:
+    _no_threads()
+    from datetime import UTC, datetime
+
+    from xlab import record
+    from xlab.compare import methods, plan
+    from xlab.compare.journal import Journal, Opening
+
+    chosen = methods.choose(names, common, settings)
+    wanted = plan.make(chosen, **amount)
+    _require_possible(chosen)
+    options.require_writable(results)
+    record.sweep(results)
+    started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    with Journal.begin(results, Opening(started_at, wanted, tuple(chosen))) as journal:
+        return _compare(journal, resumed=False, as_json=as_json)
+
+
+def _go_on(folder: Path, *, as_json: bool) -> int:
+    _no_threads()
+    from xlab.compare.journal import Journal
+
+    with Journal.go_on(folder) as journal:
+        return _compare(journal, resumed=True, as_json=as_json)
+
+
+def _compare(journal: Journal, *, resumed: bool, as_json: bool) -> int:
+    from xlab.compare import evaluation, result, rounds
+    from xlab.compare_screen import CompareScreen
+
+    screen = CompareScreen(sys.stderr if as_json else sys.stdout)
+    with screen.running("compare"):
+        screen.begins(journal.folder, journal.history, resumed=resumed)
+        if journal.history.ended is None:
+            try:
+                rounds.carry_out(journal, screen)
+            except BaseException:
+                _tell_how_to_go_on(journal, screen)
+                raise
+        else:
+            rounds.tidy(journal.folder, journal.history)
+        outcome = evaluation.evaluate(journal.history)
+        result.save(outcome, journal.folder)
+        screen.ends(outcome, journal.folder)
+    if as_json:
+        print_json(outcome.to_dict())
+    return _STATUS[outcome.status]
+
+
+def _tell_how_to_go_on(journal: Journal, screen: CompareScreen) -> None:
+    done = len(journal.history.rounds)
+    line = f"xlab compare --resume {shlex.quote(str(journal.folder))}"
+    screen.forking()
+    print_error(f"{done} rounds are kept; to go on: {line}")
+
+
+def _require_possible(chosen: list[Method]) -> None:
+    """Every method makes sense, and the baseline can be; before there is a folder of results."""
+    from xlab import capabilities, job
+
+    designs = [job.design(method.request) for method in chosen]
+    job.equip(designs[0], capabilities.probe())
+
+
+def _no_threads() -> None:
+    # numpy's BLAS would start threads when intervals are computed, and the next sandbox is forked.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

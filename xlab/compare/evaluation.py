@@ -1,0 +1,359 @@
+"""What a journal comes to: points, figures, places, the verdict on noise, and whether to stop.
+
+Intervals are looked at again and again while the rounds go on, and a comparison that stops at the
+first narrow ones stops a little too soon.  Three things keep that small: nobody looks before
+LEAST_BUILDS builds of each lab, nor other than after a full set of builds; what decides is how wide
+an interval is, never on which side of 1 it lies; and the number of rounds is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from xlab import stats
+from xlab.compare import noise, statistics
+from xlab.compare.journal import Built, History, RoundDone
+from xlab.compare.methods import Method as Asked
+from xlab.compare.result import (
+    Build,
+    Comparison,
+    Ending,
+    Figure,
+    Look,
+    Method,
+    Noise,
+    Pair,
+    Place,
+    Point,
+    Ratio,
+    Round,
+)
+from xlab.compare.statistics import Key, Values
+from xlab.record import DatapathClass, Measurement, Route, RunRecord, Status
+from xlab.report.figures import order
+
+#: What nobody waits for: the difference of two CPU times is noisier than what it was taken from.
+_NOT_AWAITED = ("cpu_seconds_per_gigabyte",)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Whether to stop now, and all looks so far."""
+
+    ending: Ending | None
+    looks: tuple[Look, ...]
+
+
+def evaluate(history: History) -> Comparison:
+    """The outcome of a comparison that has ended and was built at least once."""
+    assert history.ended is not None
+    methods = tuple(_method(history, asked) for asked in history.opening.methods)
+    rounds = tuple(_round(done) for done in history.rounds)
+    points = tuple(_points(history.rounds))
+    figures = tuple(_figures(points, methods))
+    pairs = tuple(_pairs(points, methods))
+    status, reason = _status(methods)
+    first = _record(history, history.opening.methods[0])
+    outcome = decide(history)
+    judged = _noise(history, points, rounds, cores=first.environment.cores)
+    return Comparison(
+        started_at=history.opening.started_at,
+        ended_at=history.ended.at,
+        status=status,
+        reason=reason,
+        plan=history.opening.plan,
+        environment=first.environment,
+        methods=methods,
+        rounds=rounds,
+        points=points,
+        figures=figures,
+        pairs=pairs,
+        places=tuple(_places(pairs)),
+        noise=judged,
+        looks=outcome.looks,
+        ending=history.ended.ending,
+        sessions=len(history.sessions),
+        notes=tuple(_notes(history, pairs, outcome.looks)),
+    )
+
+
+# -- when to stop ----------------------------------------------------------------------------------
+
+
+def decide(history: History) -> Outcome:
+    """To be asked between two builds; the same journal always gives the same answer."""
+    plan = history.opening.plan
+    done = len(history.rounds)
+    out = history.out()
+    live = [m.name for m in history.opening.methods if m.name not in out]
+    looks = tuple(_looks(history, live))
+    if history.builds and len(live) < 2:
+        return Outcome("alone", looks)
+    last = looks[-1] if looks and looks[-1].rounds == done else None
+    narrow = last is not None and last.widest is not None and last.widest <= plan.precision
+    if done >= plan.most_rounds:
+        planned = plan.most_rounds == plan.rounds
+        return Outcome("planned" if planned else "narrow" if narrow else "bound", looks)
+    return Outcome("narrow" if narrow else None, looks)
+
+
+def _looks(history: History, live: Sequence[str]) -> Iterator[Look]:
+    """One at the end of each set of builds, from the first that may be looked at on."""
+    plan = history.opening.plan
+    if plan.most_rounds == plan.rounds:
+        return  # the number of rounds is settled
+    points = list(_points(history.rounds))
+    ends = {done.build: done.number for done in history.rounds}
+    for number, last_round in enumerate(ends.values(), 1):
+        if number >= plan.least_builds:
+            seen = [point for point in points if point.round <= last_round]
+            yield _look(seen, live, last_round, number)
+
+
+def _look(points: Sequence[Point], live: Sequence[str], rounds: int, builds: int) -> Look:
+    widest, whose = 0.0, ""
+    for metric, streams in _metrics(points):
+        baseline = _values(points, live[0], "method", metric, streams)
+        for name in live[1:]:
+            values = _values(points, name, "method", metric, streams)
+            found = _ratio(metric, values, baseline)
+            if found is None or metric in _NOT_AWAITED:
+                continue  # what never gives a figure is not waited for
+            width = statistics.half_width(found)
+            if width is None:
+                return Look(rounds, builds, None, f"{name}, {metric}")
+            if width > widest:
+                widest, whose = width, f"{name}, {metric}"
+    return Look(rounds, builds, widest if whose else None, whose)
+
+
+# -- methods and rounds ----------------------------------------------------------------------------
+
+
+def _method(history: History, asked: Asked) -> Method:
+    builds = [built for built in history.builds if built.method == asked.name]
+    first = _record(history, asked)
+    status, reason = history.out().get(asked.name, ("passed", ""))
+    return Method(
+        name=asked.name,
+        scenario=first.scenario,
+        settings={str(k): str(v) for k, v in (first.parameters.get("settings") or {}).items()},
+        parameters=first.parameters,
+        folder=asked.folder,
+        status=status,
+        reason=reason,
+        datapath=first.environment.datapath,
+        datapath_class=first.environment.datapath_class,
+        encapsulation=first.path.encapsulation if first.path else None,
+        effective_mtu=first.path.effective_mtu if first.path else None,
+        builds=tuple(_build(history, asked, built) for built in builds),
+    )
+
+
+def _record(history: History, asked: Asked) -> RunRecord:
+    """Of the first build that was not void; if every one was, of the first."""
+    void = history.void_builds()
+    own = [built for built in history.builds if built.method == asked.name]
+    return next((b.record for b in own if b.build not in void), own[0].record)
+
+
+def _build(history: History, asked: Asked, built: Built) -> Build:
+    result = history.record_of(built)
+    timings = result.timings_s
+    return Build(
+        number=built.build,
+        folder=build_folder(asked, built.build),
+        status=result.status,
+        reason=result.reason,
+        claims=len(result.claims),
+        claims_held=sum(claim.holds for claim in result.claims),
+        path_proved=bool(result.path and result.path.proved and result.path.negative_control),
+        seconds=round(timings.sandbox + timings.build + timings.verify, 4),
+    )
+
+
+def build_folder(asked: Asked, build: int) -> str:
+    """Where the run record of that build is, relative to the comparison's folder."""
+    return f"{asked.folder}/b{build}"
+
+
+def _round(done: RoundDone) -> Round:
+    return Round(
+        number=done.number,
+        build=done.build,
+        started_at=done.started_at,
+        seconds=round(sum(done.seconds.values()), 4),
+        order=done.order,
+        load=done.load,
+        steal_share=done.steal_share,
+        foreign_busy_cores=done.foreign_busy_cores,
+    )
+
+
+def _status(methods: Sequence[Method]) -> tuple[Status, str]:
+    reasons = [f"{m.name} {m.status}: {m.reason}" for m in methods if m.status != "passed"]
+    for status in ("failed", "skipped"):
+        if any(method.status == status for method in methods):
+            return status, "; ".join(reasons)
+    return "passed", ""
+
+
+# -- figures ---------------------------------------------------------------------------------------
+
+
+def _points(rounds: Iterable[RoundDone]) -> Iterator[Point]:
+    for done in rounds:
+        for method in done.order:
+            for measured in done.measurements.get(method, ()):
+                yield _point(method, done, measured)
+
+
+def _point(method: str, done: RoundDone, measured: Measurement) -> Point:
+    return Point(
+        method=method,
+        route=measured.route,
+        metric=measured.metric,
+        streams=measured.streams,
+        unit=measured.unit,
+        round=done.number,
+        build=done.build,
+        median=measured.median,
+        samples=len(measured.samples),
+        failed_samples=measured.failed_samples,
+        error=str(measured.detail.get("error") or ""),
+    )
+
+
+def _metrics(points: Iterable[Point]) -> list[tuple[str, int]]:
+    return sorted({(point.metric, point.streams) for point in points}, key=order)
+
+
+def _values(
+    points: Iterable[Point], method: str, route: Route, metric: str, streams: int
+) -> dict[Key, float]:
+    """What each round gave; one with several pairs of end points, the median over them."""
+    found: dict[Key, list[float]] = {}
+    for point in points:
+        asked = (method, route, metric, streams)
+        if (point.method, point.route, point.metric, point.streams) == asked:
+            if point.median is not None:
+                found.setdefault((point.build, point.round), []).append(point.median)
+    return {key: stats.median(values) or 0.0 for key, values in found.items()}
+
+
+def _ratio(metric: str, above: Values, below: Values) -> Ratio | None:
+    if not statistics.has_ratios(metric):
+        return None
+    return statistics.ratio(above, below, more_is_better=statistics.higher_is_better(metric))
+
+
+def _figures(points: Sequence[Point], methods: Sequence[Method]) -> Iterator[Figure]:
+    for metric, streams in _metrics(points):
+        baseline = _values(points, methods[0].name, "method", metric, streams)
+        for number, method in enumerate(methods):
+            own = [
+                point
+                for point in points
+                if (point.method, point.metric, point.streams) == (method.name, metric, streams)
+            ]
+            if not own:
+                continue
+            values = _values(own, method.name, "method", metric, streams)
+            control = _values(own, method.name, "control", metric, streams)
+            failed: dict[str, int] = {}
+            for point in own:
+                if point.failed_samples:
+                    failed[point.route] = failed.get(point.route, 0) + point.failed_samples
+            yield Figure(
+                method=method.name,
+                metric=metric,
+                streams=streams,
+                unit=own[0].unit,
+                higher_is_better=statistics.higher_is_better(metric),
+                value=statistics.estimate(values),
+                control=statistics.estimate(control),
+                to_baseline=_ratio(metric, values, baseline) if number else None,
+                to_control=_ratio(metric, values, control),
+                failed_samples=failed,
+            )
+
+
+def _pairs(points: Sequence[Point], methods: Sequence[Method]) -> Iterator[Pair]:
+    """Every two methods of a class that passed, the baseline aside."""
+    for kind, metric, streams in _contests(points, methods):
+        members = [m.name for m in methods[1:] if (m.datapath_class, m.status) == (kind, "passed")]
+        values = {name: _values(points, name, "method", metric, streams) for name in members}
+        for number, name in enumerate(members):
+            for other in members[number + 1 :]:
+                ratio = _ratio(metric, values[name], values[other])
+                if ratio:
+                    yield Pair(kind, metric, streams, name, other, ratio)
+
+
+def _contests(
+    points: Sequence[Point], methods: Sequence[Method]
+) -> Iterator[tuple[DatapathClass, str, int]]:
+    kinds = sorted({method.datapath_class for method in methods[1:]})
+    for kind in kinds:
+        for metric, streams in _metrics(points):
+            yield kind, metric, streams
+
+
+def _places(pairs: Sequence[Pair]) -> Iterator[Place]:
+    contests = dict.fromkeys((pair.datapath_class, pair.metric, pair.streams) for pair in pairs)
+    for contest in contests:
+        met = [p for p in pairs if (p.datapath_class, p.metric, p.streams) == contest]
+        names = dict.fromkeys(name for pair in met for name in (pair.method, pair.other))
+        if any(pair.ratio.verdict == "unknown" for pair in met):
+            continue
+        ahead = dict.fromkeys(names, 0)
+        for pair in met:
+            if pair.ratio.verdict != "indistinguishable":
+                ahead[pair.other if pair.ratio.verdict == "faster" else pair.method] += 1
+        for name in names:
+            yield Place(*contest, method=name, place=1 + ahead[name], of=len(names))
+
+
+# -- in words --------------------------------------------------------------------------------------
+
+
+def _noise(
+    history: History, points: Sequence[Point], rounds: Sequence[Round], *, cores: int
+) -> Noise:
+    name = history.opening.methods[0].name
+    series: Mapping[tuple[str, int], Sequence[float]] = {
+        (metric, streams): list(_values(points, name, "method", metric, streams).values())
+        for metric, streams in _metrics(points)
+    }
+    return noise.judge(rounds, series, cores=cores)
+
+
+def _notes(history: History, pairs: Sequence[Pair], looks: Sequence[Look]) -> Iterator[str]:
+    plan = history.opening.plan
+    builds = len({done.build for done in history.rounds})
+    if history.rounds and builds < statistics.LEAST_BUILDS:
+        yield (
+            f"{builds} builds are too few for intervals: it takes {statistics.LEAST_BUILDS} to "
+            "know how much one differs from the next."
+        )
+    elif history.rounds:
+        yield (
+            f"95 % intervals by bootstrap over {builds} builds, then over the rounds of each, "
+            "widened for so few builds."
+        )
+    for build, reason in history.void_builds().items():
+        yield f"Build {build} is void, for the baseline failed in it: {reason}"
+    if looks:
+        yield (
+            f"The intervals were looked at {len(looks)} times, each time after a full set of "
+            f"builds, to stop when none reached beyond ±{plan.precision:.0%}; stopping at narrow "
+            "ones makes them a little too narrow."
+        )
+    if pairs:
+        contests = {(pair.datapath_class, pair.metric, pair.streams) for pair in pairs}
+        if len(pairs) > len(contests):
+            yield (
+                f"{len(pairs)} pairs of methods are compared at 95 % each: of 20 that do not "
+                "differ, one is expected to seem to."
+            )

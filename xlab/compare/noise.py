@@ -1,0 +1,126 @@
+"""Can the figures be trusted?  What the machine did meanwhile that was not ours.
+
+A hypervisor that gives our processors to others (steal), somebody else's processes (how busy the
+machine is while all labs are left alone), and a baseline that drifts or leaps from round to round
+though nothing about it changed.  Pairing by round takes much of it out of the ratios; what is left
+is in their intervals.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xlab.compare import statistics
+from xlab.compare.result import Drift, Noise, Round
+from xlab.probes.cpu import measure_idle
+
+#: Before each round all labs are left alone for so long.
+IDLE_S = 0.5
+
+STEAL_SHARE = 0.02
+#: Of all processors.
+FOREIGN_SHARE = 0.1
+DRIFT_SHARE, DRIFT_P_VALUE = 0.05, 0.05
+SPREAD_SHARE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Ticks:
+    """Of all processors since the machine was started, in ticks of the clock, proc(5)."""
+
+    total: int
+    stolen: int
+
+
+def parse_ticks(stat: str) -> Ticks:
+    """The first line of /proc/stat.  Guests' time (9th, 10th) is in user and nice already."""
+    label, *fields = stat.partition("\n")[0].split()
+    ticks = [int(field) for field in fields[:8]]
+    if label != "cpu" or len(ticks) < 8:
+        raise ValueError(f"not the beginning of /proc/stat: {stat[:40]!r}")
+    return Ticks(total=sum(ticks), stolen=ticks[7])
+
+
+@dataclass(slots=True)
+class Watch:
+    """The machine during one round."""
+
+    load: float
+    foreign_busy_cores: float
+    _begun: Ticks
+
+    @classmethod
+    def begin(cls) -> Watch:
+        """Leave the machine alone for a moment, then look on."""
+        load = os.getloadavg()[0]
+        idle = measure_idle(IDLE_S)
+        return cls(load, idle.busy_share, _ticks())
+
+    def steal_share(self) -> float:
+        """Of the CPU time since the beginning."""
+        now = _ticks()
+        passed = now.total - self._begun.total
+        return max(0, now.stolen - self._begun.stolen) / passed if passed > 0 else 0.0
+
+
+def _ticks() -> Ticks:
+    return parse_ticks(Path("/proc/stat").read_text(encoding="ascii"))
+
+
+def judge(
+    rounds: Sequence[Round],
+    baseline: Mapping[tuple[str, int], Sequence[float]],
+    *,
+    cores: int,
+) -> Noise:
+    """The verdict; `baseline` has by (metric, streams) what the rounds gave, in their order."""
+    steal = max((done.steal_share for done in rounds), default=0.0)
+    foreign = sorted(done.foreign_busy_cores for done in rounds)
+    busy = foreign[len(foreign) // 2] if foreign else 0.0
+    drifts = tuple(
+        _drift(metric, streams, series)
+        for (metric, streams), series in baseline.items()
+        if statistics.has_ratios(metric) and series
+    )
+    reasons = []
+    if steal > STEAL_SHARE:
+        reasons.append(
+            f"the hypervisor gave up to {steal:.0%} of a round's CPU time to others (steal)"
+        )
+    if busy > FOREIGN_SHARE * cores:
+        reasons.append(
+            f"somebody else kept {busy:.1f} of {cores} processors busy while the labs were idle"
+        )
+    reasons += _unsteady(drifts)
+    return Noise("noisy" if reasons else "quiet", tuple(reasons), steal, busy, drifts)
+
+
+def _drift(metric: str, streams: int, series: Sequence[float]) -> Drift:
+    ordered = sorted(series)
+    middle = ordered[len(ordered) // 2]
+    change = statistics.slope(series) * (len(series) - 1)
+    return Drift(
+        metric,
+        streams,
+        change=change / middle if middle else 0.0,
+        p_value=statistics.trend_p_value(series),
+        spread=statistics.spread(series),
+    )
+
+
+def _unsteady(drifts: Iterable[Drift]) -> Iterable[str]:
+    for drift in drifts:
+        # What a CPU cost comes to is the difference of two noisy figures, and decides nothing.
+        if drift.metric == "cpu_seconds_per_gigabyte":
+            continue
+        what = drift.metric + (f", {drift.streams} streams" if drift.streams > 1 else "")
+        if abs(drift.change) > DRIFT_SHARE and drift.p_value < DRIFT_P_VALUE:
+            yield (
+                f"the baseline drifted by {drift.change:+.0%} in {what} "
+                f"(trend test: p = {drift.p_value:.2g})"
+            )
+        elif drift.spread > SPREAD_SHARE:
+            yield f"the baseline's rounds lie {drift.spread:.0%} apart in {what}"

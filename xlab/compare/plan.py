@@ -1,0 +1,59 @@
+"""How much is measured: rounds, builds, probes."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from xlab.compare.methods import Method
+from xlab.compare.result import Plan
+from xlab.compare.statistics import LEAST_BUILDS
+from xlab.errors import UsageError
+from xlab.probes import MORE_PROBES, PROBES
+from xlab.request import within
+
+ROUNDS, QUICK_ROUNDS = 10, 5
+MOST_ROUNDS = 1000
+#: A longer comparison has not more rounds of a build but more builds.
+ROUNDS_PER_BUILD = 2
+PRECISION = 0.1
+USUAL_PROBES = ("rtt", "tcp", "loaded-rtt")
+#: After which a lab is not what it was: the next round would measure another.
+_DISTURBING = ("recovery",)
+
+
+def make(
+    methods: Sequence[Method],
+    *,
+    probes: Sequence[str] = (),
+    rounds: int | None = None,
+    most_rounds: int | None = None,
+    precision: float = PRECISION,
+) -> Plan:
+    """What is usual, where nothing else is said; raises UsageError for what makes no sense.
+
+    A quick comparison has a build for each of its rounds, which makes the most of so few, and ends
+    when they are done; another goes on to twice its rounds while intervals are wide.
+    """
+    first = methods[0].request
+    wanted = rounds if rounds is not None else QUICK_ROUNDS if first.quick else ROUNDS
+    within("--repeat", wanted, (LEAST_BUILDS, MOST_ROUNDS), "rounds, each lab built three times")
+    most = most_rounds if most_rounds is not None else wanted * (1 if first.quick else 2)
+    within("--most", most, (wanted, 10 * MOST_ROUNDS), "rounds, from those of --repeat on")
+    within("--precision", precision, (0.001, 10.0), "of a ratio")
+    known = [probe for probe in (*PROBES, *MORE_PROBES) if probe not in _DISTURBING]
+    for probe in probes:
+        if probe not in known:
+            raise UsageError(f"--probe {probe}: no such probe; there are {', '.join(known)}")
+    return Plan(
+        methods=tuple(method.name for method in methods),
+        probes=tuple(dict.fromkeys([*USUAL_PROBES, *probes])),
+        duration_s=first.duration_s,
+        quick=first.quick,
+        rounds=wanted,
+        most_rounds=most,
+        rounds_per_build=1 if first.quick else min(ROUNDS_PER_BUILD, wanted // LEAST_BUILDS),
+        least_builds=LEAST_BUILDS,
+        precision=precision,
+        seed=secrets.randbelow(1 << 32),
+    )

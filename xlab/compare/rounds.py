@@ -1,0 +1,308 @@
+"""A comparison carried out: labs are built, measured in rounds, taken down, and built again.
+
+    ┌── build all (one after the other launched, several at a time built)
+    │     round: the machine left alone, then every method once, in random order ── journal
+    │     …  as many as the plan has for a build
+    └── take all down, look whether the intervals are narrow enough
+
+What is told as it happens goes to an `Onlooker`; what counts goes to the journal, and nothing else
+decides what comes next: so it makes no difference whether a comparison was killed in between.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from xlab import capabilities, job, record
+from xlab.capabilities import Machine
+from xlab.chronicle import Chronicle
+from xlab.compare import noise
+from xlab.compare.evaluation import build_folder, decide
+from xlab.compare.journal import Built, Ended, Failed, History, Journal, RoundDone, Session
+from xlab.compare.methods import BASELINE, Method
+from xlab.compare.result import Look, write_whole
+from xlab.errors import CapabilityError, XlabError
+from xlab.record import Route, RunRecord, Status
+from xlab.runner import Bench
+
+
+class Onlooker:
+    """Is told what happens; this one does not care."""
+
+    def forking(self) -> None:
+        """Sandboxes are about to be forked: there must be no thread but the main one."""
+
+    def building(self, build: int, methods: Sequence[str]) -> None: ...
+
+    def step(self, method: str, doing: str) -> None:
+        """Something begins in a lab; on whichever thread asked the lab."""
+
+    def built(self, method: str, result: RunRecord) -> None: ...
+
+    def all_built(self, build: int, seconds: float) -> None: ...
+
+    def round_begins(self, number: int, order: Sequence[str]) -> None: ...
+
+    def measuring(self, position: int, method: str) -> None: ...
+
+    def failed(self, method: str, reason: str) -> None: ...
+
+    def round_done(self, done: RoundDone) -> None: ...
+
+    def looked(self, look: Look) -> None: ...
+
+
+def carry_out(journal: Journal, onlooker: Onlooker) -> None:
+    """Go on from wherever the journal stands until the comparison has ended.
+
+    Raises CapabilityError if nothing can be measured here, XlabError if the baseline failed, and
+    OSError if results cannot be written; the journal then stands as it stood.
+    """
+    history, folder = journal.history, journal.folder
+    journal.add(Session(_now()))
+    tidy(folder, history)
+    machine = capabilities.probe()
+    while True:
+        outcome = decide(history)
+        if outcome.looks and outcome.looks[-1].rounds == len(history.rounds):
+            onlooker.looked(outcome.looks[-1])
+        if outcome.ending:
+            journal.add(Ended(_now(), outcome.ending))
+            return
+        try:
+            with Labs(journal, machine, onlooker) as labs:
+                labs.build()
+                for _ in range(history.opening.plan.rounds_per_build):
+                    if labs.alone or len(history.rounds) >= history.opening.plan.most_rounds:
+                        break
+                    labs.measure()
+        finally:
+            write_records(folder, history)
+
+
+class Labs:
+    """All labs of one build, alive at once; they end with the context."""
+
+    def __init__(self, journal: Journal, machine: Machine, onlooker: Onlooker) -> None:
+        self._journal = journal
+        self._machine = machine
+        self._onlooker = onlooker
+        self._number = journal.history.last_build + 1
+        self._labs: dict[str, _Lab] = {}
+
+    @property
+    def alone(self) -> bool:
+        """Nothing is left to set beside the baseline."""
+        return len(self._labs) < 2
+
+    def __enter__(self) -> Labs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close_all()
+
+    def build(self) -> None:
+        """Every method that has not failed yet; what can't be built is on record and not here."""
+        out = self._journal.history.out()
+        wanted = [m for m in self._journal.history.opening.methods if m.name not in out]
+        begun = time.monotonic()
+        self._onlooker.building(self._number, [method.name for method in wanted])
+        # The sandbox is a fork of this very process, which is sound only while it has one thread.
+        self._onlooker.forking()
+        for method in wanted:
+            self._launch(method)
+        with _threads(self._close_all) as pool:
+            futures = {pool.submit(lab.build): lab for lab in self._labs.values()}
+            for future in as_completed(futures):
+                self._note_built(futures[future], future)
+        self._onlooker.all_built(self._number, time.monotonic() - begun)
+        self._require_baseline()
+
+    def measure(self) -> None:
+        """One round of all methods: in the journal when it is over."""
+        history = self._journal.history
+        number = len(history.rounds) + 1
+        order = list(self._labs)
+        random.Random(f"{history.opening.plan.seed} {number}").shuffle(order)
+        self._onlooker.round_begins(number, order)
+        started_at = _now()
+        watch = noise.Watch.begin()
+        seconds: dict[str, float] = {}
+        for position, name in enumerate(order, 1):
+            lab = self._labs[name]
+            self._onlooker.measuring(position, name)
+            begun = time.monotonic()
+            try:
+                lab.measure(number, self._number, history.opening.plan.probes)
+            except CapabilityError:
+                raise  # it is no fault of the method that this machine can't measure
+            except XlabError as error:
+                self._drop(name, str(error))
+            else:
+                seconds[name] = round(time.monotonic() - begun, 4)
+            self._keep_raw(lab)
+        done = RoundDone(
+            number=number,
+            build=self._number,
+            started_at=started_at,
+            order=tuple(name for name in order if name in seconds),
+            seconds=seconds,
+            measurements={
+                name: tuple(self._labs[name].chronicle.measurements)
+                for name in order
+                if name in seconds
+            },
+            load=watch.load,
+            steal_share=watch.steal_share(),
+            foreign_busy_cores=watch.foreign_busy_cores,
+        )
+        self._journal.add(done)
+        for lab in self._labs.values():
+            lab.chronicle.measurements.clear()
+        self._onlooker.round_done(done)
+
+    # ----------------------------------------------------------------------------------- building
+
+    def _launch(self, method: Method) -> None:
+        chronicle = Chronicle(
+            job.design(method.request),
+            lambda event: (
+                self._onlooker.step(method.name, str(event.get("text", "")))
+                if event["kind"] == "step"
+                else None
+            ),
+        )
+        try:
+            chronicle.job = job.equip(chronicle.design, self._machine)
+            self._labs[method.name] = _Lab(method, chronicle, Bench(chronicle))
+        except CapabilityError as error:
+            self._record(method, chronicle, "skipped", str(error))
+        except XlabError as error:
+            self._record(method, chronicle, "failed", str(error))
+
+    def _note_built(self, lab: _Lab, future: Future[None]) -> None:
+        try:
+            future.result()
+            status, reason = lab.chronicle.verdict()
+        except CapabilityError as error:
+            status, reason = "skipped", str(error)
+        except XlabError as error:
+            status, reason = "failed", str(error)
+            notes = getattr(error, "__notes__", [])
+            lab.chronicle.raw["error.txt"] = "\n".join([reason, *notes]).encode()
+        self._keep_raw(lab)
+        self._record(lab.method, lab.chronicle, status, reason)
+        if status != "passed":
+            self._labs.pop(lab.method.name).close()
+
+    def _record(self, method: Method, chronicle: Chronicle, status: Status, reason: str) -> None:
+        result = chronicle.record(status, reason)
+        self._journal.add(Built(method.name, self._number, result))
+        self._onlooker.built(method.name, result)
+
+    # ---------------------------------------------------------------------------------- measuring
+
+    def _drop(self, name: str, reason: str) -> None:
+        self._journal.add(Failed(name, self._number, reason))
+        self._onlooker.failed(name, reason)
+        self._labs.pop(name).close()
+        self._require_baseline()
+
+    def _require_baseline(self) -> None:
+        history = self._journal.history
+        reason = history.void_builds().get(self._number)
+        if reason is not None:
+            name = history.opening.methods[0].name
+            raise XlabError(f"{name} failed, and nothing can be compared without it: {reason}")
+
+    def _keep_raw(self, lab: _Lab) -> None:
+        """Before the round counts: what is in the journal has its raw output on the disk."""
+        folder = self._journal.folder / build_folder(lab.method, self._number) / "raw"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in lab.chronicle.raw.items():
+            (folder / name).write_bytes(content)
+        lab.chronicle.raw.clear()
+
+    def _close_all(self) -> None:
+        for lab in self._labs.values():
+            lab.close()
+
+
+@dataclasses.dataclass(slots=True)
+class _Lab:
+    method: Method
+    chronicle: Chronicle
+    bench: Bench
+
+    def build(self) -> None:
+        self.bench.build()
+
+    def measure(self, number: int, build: int, probes: Sequence[str]) -> None:
+        # The hosts of the baseline are its own control.
+        plain = self.method.request.scenario == BASELINE
+        routes: tuple[Route, ...] = ("method",) if plain else ("method", "control")
+        self.bench.measure(round=number, build=build, probes=list(probes), routes=list(routes))
+
+    def close(self) -> None:
+        self.bench.close()
+
+
+#: Building waits more than it computes.
+_AT_ONCE = 2 * (os.cpu_count() or 1)
+
+
+@contextmanager
+def _threads(end_all: Callable[[], None]) -> Iterator[ThreadPoolExecutor]:
+    """Threads that have ended when the context is left, be it by Ctrl-C.
+
+    Each waits for a lab to answer; `end_all` makes the labs hang up.
+    """
+    pool = ThreadPoolExecutor(_AT_ONCE)
+    try:
+        yield pool
+    except BaseException:
+        end_all()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+# -- on the disk -----------------------------------------------------------------------------------
+
+
+def write_records(folder: Path, history: History) -> None:
+    """`run.json` of each build that has none; raises OSError."""
+    for built in history.builds:
+        file = folder / build_folder(history.method(built.method), built.build) / "run.json"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            data = history.record_of(built).to_dict()
+            write_whole(file, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+
+
+def tidy(folder: Path, history: History) -> None:
+    """After a kill: the records that were not written yet, without what no round is about."""
+    write_records(folder, history)
+    rounds = {(done.build, done.number) for done in history.rounds}
+    for method in history.opening.methods:
+        for build in (folder / method.folder).glob("b*"):
+            record.sweep(build)
+            for file in (build / "raw").glob("b*-r*-*"):
+                named = re.match(r"b([0-9]+)-r([0-9]+)-", file.name)
+                if named and (int(named[1]), int(named[2])) not in rounds:
+                    file.unlink()
+    record.sweep(folder)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

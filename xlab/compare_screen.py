@@ -1,0 +1,215 @@
+"""What a person sees of a comparison: while it runs, and when it has ended.
+
+compare    6 methods, 10 rounds in 5 builds   rtt, tcp, loaded-rtt
+  build 1  baseline ✓  bridge ✓  ovs-gre ✓  weave ✓                                  8.1 s
+  round 1  bridge 1.21, 0.95   ovs-gre 27.0, 0.03   weave 9.8, 0.05                 41.3 s
+  ⠹ round 2 of 10  ▰▰▰▱▱▱  weave (4 of 6): tcp, control h1 > h2         about 6 min left
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.text import Text
+
+from xlab import stats
+from xlab.compare.journal import History, RoundDone
+from xlab.compare.result import Comparison, Look
+from xlab.compare.rounds import Onlooker
+from xlab.record import Measurement, RunRecord
+from xlab.report import comparison as wording
+from xlab.report import text
+from xlab.screen import Screen, side_by_side
+
+#: What a line a round shows: enough to see that it goes on, and how.
+_SHOWN = ("icmp_rtt_ms", "tcp_bits_per_second")
+_MARKS = {"passed": "✓", "failed": "✗", "skipped": "skipped"}
+
+
+class CompareScreen(Screen, Onlooker):
+    """The display of one comparison: `begins`, what an onlooker is told, then `ends`."""
+
+    def begins(self, folder: Path, history: History, *, resumed: bool) -> None:
+        plan = history.opening.plan
+        self._plan = plan
+        self._history = history
+        self._round_seconds: list[float] = []
+        self._build_seconds: list[float] = []
+        self._begun = time.monotonic()
+        self._position = 0
+        self._asked = 0
+        self._wanted: list[str] = []
+        self._marks: dict[str, str] = {}
+        builds = -(-plan.rounds // plan.rounds_per_build)
+        more = f", at most {plan.most_rounds}" if plan.most_rounds > plan.rounds else ""
+        self._headline(
+            "compare",
+            f"{text.count(len(plan.methods), 'method')}, "
+            f"{text.count(plan.rounds, 'round')}{more} in {text.count(builds, 'build')}",
+            ", ".join(plan.probes),
+        )
+        self._block("folder", Text(str(folder)))
+        if resumed:
+            done = len(history.rounds)
+            self._block("goes on", Text(f"{text.count(done, 'round')} are in the journal"))
+        self._block("", Text("each round: RTT and TCP as ratios to the baseline", "dim"))
+
+    # ------------------------------------------------------------------------------- as it happens
+
+    def forking(self) -> None:
+        self._stop_live()
+
+    def building(self, build: int, methods: Sequence[str]) -> None:
+        self._phase, self._phase_since = f"build {build}", time.monotonic()
+        self._wanted, self._marks = list(methods), {}
+        self._doing = ""
+
+    def step(self, method: str, doing: str) -> None:
+        # On the thread of whoever asked the lab: nothing is printed here.
+        what = text.plain(doing).rpartition(": ")[2]
+        self._doing = f"{text.plain(method)}: {what}"
+
+    def built(self, method: str, result: RunRecord) -> None:
+        self._marks[method] = _MARKS[result.status]
+        if result.status != "passed":
+            self._block(
+                "",
+                Text(f"{text.plain(method)} {result.status}: {text.plain(result.reason)}"),
+                mark=Text("✗ ", "bold red"),
+            )
+        self._refresh()
+
+    def all_built(self, build: int, seconds: float) -> None:
+        self._build_seconds.append(seconds)
+        names = [f"{text.plain(name)} {self._marks.get(name, '')}" for name in self._wanted]
+        line = Text(self._side_by_side(names))
+        line.highlight_regex("✓", "green")
+        self._block(f"build {build}", line, text.seconds(seconds))
+        self._doing = ""
+
+    def round_begins(self, number: int, order: Sequence[str]) -> None:
+        self._phase, self._phase_since = f"round {number}", time.monotonic()
+        self._asked, self._position = len(order), 0
+        self._doing = "the machine is left alone"
+        self._refresh()
+
+    def measuring(self, position: int, method: str) -> None:
+        self._position = position
+        self._doing = text.plain(method)
+        self._refresh()
+
+    def failed(self, method: str, reason: str) -> None:
+        said = Text(f"{text.plain(method)} failed: {text.plain(reason)}", "bold red")
+        self._block("", said, mark=Text("✗ ", "bold red"))
+
+    def round_done(self, done: RoundDone) -> None:
+        seconds = time.monotonic() - self._phase_since
+        self._round_seconds.append(seconds)
+        baseline = self._plan.methods[0]
+        figures = {name: _medians(found) for name, found in done.measurements.items()}
+        said = []
+        for name in self._plan.methods[1:]:
+            ratios = [
+                text.digits(mine / yard) if mine and yard else text.NOTHING
+                for mine, yard in zip(
+                    figures.get(name, ()), figures.get(baseline, ()), strict=False
+                )
+            ]
+            if ratios:
+                said.append(f"{text.plain(name)} {', '.join(ratios)}")
+        self._block(f"round {done.number}", Text(self._side_by_side(said)), text.seconds(seconds))
+
+    def looked(self, look: Look) -> None:
+        if look.widest is None:
+            return
+        wanted = self._plan.precision
+        said = f"the widest interval is ±{look.widest:.0%} ({text.plain(look.whose)})"
+        verdict = "narrow enough" if look.widest <= wanted else f"wanted: ±{wanted:.0%}"
+        self._block("look", Text(f"{said}; {verdict}", "dim"))
+
+    # ------------------------------------------------------------------------------------- the end
+
+    def ends(self, outcome: Comparison, folder: Path) -> None:
+        """The tables, what to think of them, and where the files are."""
+        self._stop_live()
+        for table in wording.tables(outcome):
+            self._console.print()
+            self.table(table)
+        self._console.print()
+        for line in wording.out(outcome):
+            self._block("✗", Text(line, "bold red"), style="bold red", indent=0, label_width=2)
+        for note in outcome.notes:
+            self._block("-", Text(note, "dim"), indent=0, label_width=2)
+        self._console.print()
+        quiet = outcome.noise.verdict == "quiet"
+        said = Text(outcome.noise.verdict, "bold green" if quiet else "bold yellow")
+        if outcome.noise.reasons:
+            said.append(f"   {'; '.join(map(text.plain, outcome.noise.reasons))}", "")
+        self._block("machine", said)
+        self._block("rounds", Text(wording.closing(outcome)))
+        colour = "bold green" if outcome.status == "passed" else "bold red"
+        took = text.seconds(time.monotonic() - self._begun)
+        self._block("result", Text(outcome.status, colour), took)
+        self._block("files", Text(f"{folder}/compare.json"))
+
+    # ------------------------------------------------------------------------- the line that moves
+
+    def _status(self) -> Text:
+        now = time.monotonic()
+        frame = self._frames[int(now * 10) % len(self._frames)]
+        left = self._left()
+        width = min(self._line_width, self._console.width - 3)
+        line = Text(f"{frame} {self._phase}", "cyan")
+        if self._phase.startswith("round"):
+            line.append(f" of {max(self._plan.rounds, len(self._history.rounds) + 1)}  ", "cyan")
+            line.append(self._bar())
+            line.append(f"  {self._position}/{self._asked} ", "dim")
+        else:
+            done = len(self._marks)
+            line.append(f"  {done} of {len(self._wanted)} stand  ", "dim")
+        line.append(f" {self._doing}")
+        line.truncate(max(width - len(left) - 2, 1), overflow="ellipsis", pad=True)
+        return line.append(f"  {left}", "dim")
+
+    def _bar(self, cells: int = 10) -> str:
+        """How far all rounds are that are meant to be."""
+        rounds = max(self._plan.rounds, len(self._history.rounds) + 1)
+        part = max(self._position - 1, 0) / max(self._asked, 1)
+        filled = int(cells * (len(self._history.rounds) + part) / rounds)
+        full, empty = ("▰", "▱") if self._console.encoding.startswith("utf") else ("#", ".")
+        return full * filled + empty * (cells - filled)
+
+    def _left(self) -> str:
+        """How long the rounds still take that are meant to be."""
+        elapsed = time.monotonic() - self._phase_since
+        round_s = stats.median(self._round_seconds)
+        build_s = stats.median(self._build_seconds)
+        if round_s is None or build_s is None:
+            return f"{elapsed:.0f} s"
+        rounds = max(self._plan.rounds - len(self._history.rounds), 1)
+        builds = -(-rounds // self._plan.rounds_per_build)
+        if self._phase.startswith("round"):
+            builds -= 1
+            usual = round_s
+        else:
+            usual = build_s
+        total = rounds * round_s + max(builds, 0) * build_s - min(elapsed, usual)
+        return f"about {_duration(total)} left"
+
+    def _side_by_side(self, items: Sequence[str]) -> str:
+        return side_by_side(items, self._line_width - 20)
+
+
+def _medians(measurements: Sequence[Measurement]) -> tuple[float | None, ...]:
+    found: Mapping[str, float | None] = {
+        m.metric: m.median for m in measurements if m.route == "method" and m.streams == 1
+    }
+    return tuple(found.get(metric) for metric in _SHOWN)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(round(seconds, -1), 10):.0f} s"
+    return f"{seconds / 60:.0f} min"
