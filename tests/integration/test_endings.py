@@ -76,10 +76,12 @@ def reach(command: Command, moment: Callable[[Command], bool]) -> None:
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_ctrl_c_twice_takes_down_once(moment: Callable[[Command], bool], tmp_path: Path) -> None:
+def test_ctrl_c_pressed_again_and_again_takes_down_once(
+    moment: Callable[[Command], bool], tmp_path: Path
+) -> None:
     with Command("run", "baseline", "--quick", folder=tmp_path) as command:
         reach(command, moment)
-        for _ in range(2):
+        while not command.ended():
             command.signal(signal.SIGINT)
         assert_ended(command, 130, "interrupted")
     assert_no_results(tmp_path / "results")
