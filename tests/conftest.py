@@ -20,7 +20,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.register_profile(
     "long",
-    max_examples=2000,
+    max_examples=500,
     deadline=None,
     database=None,
     print_blob=True,

@@ -397,7 +397,7 @@ def test_a_time_in_any_unit_comes_back(number: float, unit: tuple[str, float]) -
     )
 
 
-@given(st.floats(1, 999), st.sampled_from([("k", 1e3), ("m", 1e6), ("g", 1e9)]))
+@given(st.floats(1, 990), st.sampled_from([("k", 1e3), ("m", 1e6), ("g", 1e9)]))
 def test_a_rate_in_any_unit_comes_back(number: float, unit: tuple[str, float]) -> None:
     name, factor = unit
     text = f" {digits(number + 8)} {name.upper()}bit/s"

@@ -430,7 +430,9 @@ def cut_again(merged: bytes) -> list[bytes]:
     payload, options = frame[header.header_bytes :], frame[54 : header.header_bytes]
     sequence = int.from_bytes(frame[38:42])
     return [
-        Packet(payload[start : start + size], sequence + start, options=options).frame()
+        Packet(
+            payload[start : start + size], sequence + start, options=options, ethernet=frame[:14]
+        ).frame()
         for start in range(0, len(payload), size)
     ]
 
@@ -462,6 +464,7 @@ STREAMS = st.lists(
 @example([Packet(b"a" * 100, 1000), Packet(b"b" * 100, 1100), Packet(b"c" * 60, 1200)], None)
 @example([Packet(b"a" * 100, 2**32 - 100), Packet(b"b" * 100, 0)], None)
 @example([Packet(b"a" * 100, 1000), Packet(b"b" * 100, 1100)], (1, 60, 1))
+@example([Packet(b"a" * 100, 1000)], (0, 0, 1))
 def test_whatever_is_merged_is_the_same_packets_again_when_it_is_cut(
     packets: list[Packet], damage: tuple[int, int, int] | None
 ) -> None:
