@@ -140,7 +140,7 @@ def kill_and_look(told: Order, folder: Path) -> None:
         wait_until(lambda: moment.passed() or command.ended(), timeout_s=600, awaited="the moment")
         pids = {pid: started_at(pid) for pid in command.processes()}
         namespaces = set().union(*map(namespaces_of, pids)) - namespaces_of(os.getpid())
-        groups = {cgroup_of(pid) for pid in pids} - {"", cgroup_of(os.getpid())}
+        groups = set().union(*map(cgroups_of, pids)) - cgroups_of(os.getpid())
         assert not groups, "a control group of its own"
         victim = list(pids)[int(told.which * len(pids))] if pids else command.pid
         name = f"{comm_of(victim)} ({victim}, the command is {command.pid})"
@@ -198,11 +198,16 @@ def assert_passes(results: Path, *, attempts: int = 5) -> None:
         assert ended["status"] == "passed", ended
 
 
-def cgroup_of(pid: int) -> str:
+def cgroups_of(pid: int) -> set[str]:
+    """The control groups of a process by line of /proc/PID/cgroup, without the root of each tree.
+
+    A process that is ending is in those (cgroup_exit).
+    """
     try:
-        return Path(f"/proc/{pid}/cgroup").read_text()
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     except OSError:
-        return ""
+        return set()
+    return {line for line in lines if not line.endswith(":/")}
 
 
 # -- what was seen until then is on record ---------------------------------------------------------
