@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from xlab.errors import UsageError
+from xlab.probe_names import beyond_usual
 
 DEFAULT_DURATION_S = 3.0
 DEFAULT_ROUNDS = 3
@@ -57,6 +58,8 @@ class Request:
     #: Rounds of measurement.
     repeat: int = DEFAULT_ROUNDS
     quick: bool = False
+    #: Beyond the usual ones, by the names of `probe_names`.
+    probes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.scenario:
@@ -81,6 +84,8 @@ class Request:
         within("--repeat", self.repeat, ROUNDS, "rounds")
         if "" in self.settings:
             raise UsageError("--set takes NAME=VALUE; the name is missing")
+        # Frozen, and still each has one way to be written.
+        object.__setattr__(self, "probes", beyond_usual(self.probes))
 
     def for_scenario(self, scenario: str, settings: Mapping[str, str]) -> Request:
         """The same run of another scenario, with the settings that one understands."""

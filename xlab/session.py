@@ -11,8 +11,10 @@ import dataclasses
 import random
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
+from xlab import census
 from xlab.checks import Checks
 from xlab.controller import Emit, Handler
 from xlab.errors import XlabError
@@ -21,8 +23,9 @@ from xlab.lab.conditions import measure
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
 from xlab.probes import PROBES, Pair, Plan, measure_round
+from xlab.probes.whole import Site, measure_lab
 from xlab.proof import prove
-from xlab.record import ROUTES, Route
+from xlab.record import ROUTES, PathProof, Route
 from xlab.scenario import Flow
 
 
@@ -39,6 +42,8 @@ class Session:
         self._job = job
         self._raw: dict[str, bytes] = {}
         self._built: Built | None = None
+        #: None of it is the lab's.
+        self._memory_before = census.memory()
 
     def build(self, _: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         """Build the lab, check the claims and prove the path; returns timings, too."""
@@ -80,7 +85,7 @@ class Session:
         timings["verify"] = checks.spent_s + time.monotonic() - begun
         _phase(emit, "path", time.monotonic() - begun)
         lab.require_daemons()
-        self._built = Built(lab, flow, proved.proof.effective_mtu or lab.mtu)
+        self._built = Built(lab, flow, proved.proof)
         return {"timings": timings, "conditions": measured, "raw": self._take_raw()}
 
     def measure(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
@@ -105,8 +110,15 @@ class Session:
             _step(emit, "measure", f"{where}: {probe}, {pair.route} {pair.direction}")
 
         _step(emit, "measure", f"{where}: the machine left alone")
-        probes = arguments.get("probes") or PROBES
-        for sampled in measure_round(pairs, plan, generator, probes, starting=announce):
+        probes = arguments.get("probes") or (*PROBES, *request.probes)
+        found = measure_round(pairs, plan, generator, probes, starting=announce)
+        of_lab = measure_lab(
+            self._built.site(self._memory_before),
+            plan,
+            probes,
+            starting=lambda probe: _step(emit, "measure", f"{where}: {probe}"),
+        )
+        for sampled in chain(found, of_lab):
             self._built.lab.require_daemons()
             self._raw.update(sampled.raw)
             for measurement in sampled.measurements:
@@ -135,23 +147,35 @@ class Session:
 class Built:
     """A lab that stands, and what is measured in it."""
 
-    def __init__(self, lab: Lab, flow: Flow, path_mtu: int) -> None:
+    def __init__(self, lab: Lab, flow: Flow, proof: PathProof) -> None:
         self.lab = lab
         self.flow = flow
-        self._path_mtu = path_mtu
+        self._proof = proof
         self._yardstick: tuple[Node, Node] | None = None
 
     def pairs(self, routes: Sequence[Route]) -> list[Pair]:
         """The two ends of each route; the yardstick's hosts join the lab when first wanted."""
         if "baseline" in routes and self._yardstick is None:
             self._yardstick = self.lab.add_yardstick()
+        mtu, proof = self.lab.mtu, self._proof
         found = {
-            "method": Pair(self.flow.source, self.flow.target, "method", self._path_mtu),
-            "control": Pair(*self.flow.control, "control", self.lab.mtu),
+            "method": Pair(
+                self.flow.source,
+                self.flow.target,
+                "method",
+                proof.effective_mtu or mtu,
+                mtu,
+                proof.overhead_bytes,
+            ),
+            "control": Pair(*self.flow.control, "control", mtu, mtu),
         }
         if self._yardstick:
-            found["baseline"] = Pair(*self._yardstick, "baseline", self.lab.mtu)
+            found["baseline"] = Pair(*self._yardstick, "baseline", mtu, mtu)
         return [found[route] for route in routes]
+
+    def site(self, memory_before: census.Memory) -> Site:
+        """The lab as a whole, for what is measured of it."""
+        return Site(self.lab, self.flow, self.pairs(["method"])[0], memory_before)
 
     def daemon_pids(self) -> list[int]:
         """What moves packets in user space."""

@@ -9,13 +9,16 @@ import dataclasses
 import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from ipaddress import IPv4Network
 from typing import Any
 from unittest import mock
 
 import pytest
 
-from xlab import controller, sandbox
+from xlab import census, controller, sandbox
 from xlab.errors import CapabilityError, XlabError
+from xlab.lab import underlay
+from xlab.lab.lab import Lab
 from xlab.lab.node import Node
 from xlab.probes import MORE_PROBES, PROBES, Pair, Plan, Sampled, measure_round
 from xlab.probes import connections as connection_probes
@@ -24,6 +27,8 @@ from xlab.probes import varied as varied_probes
 from xlab.probes.connections import probe_connections
 from xlab.probes.latency import probe_rr
 from xlab.probes.throughput import probe_udp
+from xlab.probes.whole import Site, measure_lab
+from xlab.scenario import Flow
 
 pytestmark = pytest.mark.sandbox
 
@@ -90,6 +95,30 @@ def more_of_all_well() -> Measured:
         return measure(pair, probes=[p for p in MORE_PROBES if p != "loaded-rtt"])
 
 
+def lab_at_rest() -> Measured:
+    """Nobody sends anything; then a ping each tenth of a second."""
+    before = census.memory()
+    lab = Lab(underlay.describe(None, hosts=2, containers=0))
+    lab.give_addresses(IPv4Network("10.0.0.0/24"), first=1, gateway=254)
+    h1, h2 = lab.hosts
+    flow = Flow(
+        source=h1,
+        target=h2,
+        control=(h1, h2),
+        encapsulation="none",
+        watched=h1,
+        cut=lambda: h1.set_down("eth0"),
+        heal=lambda: h1.set_up("eth0"),
+        cut_text="",
+    )
+    site = Site(lab, flow, Pair(h1, h2, "method"), before)
+    plan = dataclasses.replace(QUICK, at_rest_s=1.0)
+    found = by_probe(list(measure_lab(site, plan, ["memory", "control-plane"])))
+    with h1.start(["ping", "-n", "-i", "0.1", str(h2.address)]):
+        talking = by_probe(list(measure_lab(site, plan, ["control-plane"])))
+    return found | {f"talking {key}": value for key, value in talking.items()}
+
+
 def black_hole_under_load() -> Measured:
     pair, wire = two_hosts()
     swallow_large_packets(pair, wire)
@@ -148,6 +177,7 @@ def without_netperf() -> Measured:
 
 LABS: dict[str, Callable[[], Measured]] = {
     "all_well": all_well,
+    "lab_at_rest": lab_at_rest,
     "more_of_all_well": more_of_all_well,
     "black_hole": black_hole,
     "black_hole_under_load": black_hole_under_load,
@@ -247,6 +277,26 @@ def test_probes_that_are_asked_for_by_name(measured: Measured) -> None:
     assert detail["sent_packets_per_second"] > 0
     assert median(measured, "path-mtu path_mtu_bytes") == 1500
     assert median(measured, "path-mtu overhead_bytes") == 38
+
+
+@measured_by(lab_at_rest)
+def test_what_a_lab_costs_while_it_stands(measured: Measured) -> None:
+    memory = median(measured, "memory process_bytes_per_host")
+    assert 1e5 < memory < 50e6
+    total = measured["memory memory_bytes_per_host"]
+    if not total["failed_samples"]:  # others may free more than two hosts take
+        assert total["median"] > memory
+    for what in ("packets", "bytes"):
+        key = f"control-plane control_plane_{what}_per_host_second"
+        assert measured[key]["direction"] == "the whole lab"
+        assert (measured[key]["failed_samples"], measured[key]["median"]) == (0, 0.0)
+    packets, octets = (
+        median(measured, f"talking control-plane control_plane_{what}_per_host_second")
+        for what in ("packets", "bytes")
+    )
+    # Ten requests and ten replies a second, each on both hosts' links: 20 a host, of 98 bytes.
+    assert 5 < packets < 30
+    assert octets / packets == pytest.approx(98, rel=0.2)
 
 
 @measured_by(black_hole)

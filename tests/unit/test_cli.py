@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from xlab import cli, record
+from xlab import cli, probe_names, record
 from xlab.doctor import Finding
 from xlab.errors import CapabilityError, DeadlineError, UsageError
 from xlab.record import RunRecord
@@ -171,7 +171,8 @@ def test_results_that_cannot_be_written_are_refused_before_anything_is_built(
 def test_options_arrive_in_the_request(runner: FakeRunner) -> None:
     arguments = (
         "run ovs-gre --hosts 4 --containers 3 --mtu 9000 --rate 100mbit --delay 10ms --jitter 2ms "
-        "--loss 1% --duration 5 --repeat 7 --set routes=underlay --set x=a=b --results there"
+        "--loss 1% --duration 5 --repeat 7 --set routes=underlay --set x=a=b --results there "
+        "--probe memory --probe loaded-rtt"
     )
     assert cli.main(arguments.split()) == 0
     assert runner.request == Request(
@@ -186,6 +187,7 @@ def test_options_arrive_in_the_request(runner: FakeRunner) -> None:
         duration_s=5.0,
         repeat=7,
         settings={"routes": "underlay", "x": "a=b"},
+        probes=("loaded-rtt", "memory"),
     )
     assert record.load(Path("there/1-ovs-gre")).scenario == "ovs-gre"
 
@@ -451,6 +453,13 @@ def test_list_shows_every_scenario_with_its_options(capsys: Capture) -> None:
         assert entry["name"] in human
         assert entry["summary"].split()[0] in human
     assert "    --set routes=tunnel|underlay\n" in human
+    for name, about in probe_names.ALL.items():
+        assert f"    {name:<15} {about}\n" in human
+
+
+def test_a_probe_that_is_none_is_wrong_usage(capsys: Capture) -> None:
+    assert cli.main(["run", "bridge", "--probe", "speed"]) == 2
+    assert "--probe speed: no such probe; there are rtt, rr," in capsys.readouterr().err
 
 
 def test_list_survives_a_broken_scenario_and_says_its_line(
@@ -673,6 +682,7 @@ def test_help_imports_nothing_that_takes_time(arguments: list[str]) -> None:
         "xlab",
         "xlab.cli",
         "xlab.errors",
+        "xlab.probe_names",
         "xlab.request",
     }
 

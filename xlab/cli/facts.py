@@ -14,7 +14,7 @@ from xlab.errors import XlabError
 
 @app.command("list")
 def list_scenarios(as_json: AsJson = False, _debug: Debug = False) -> Job:
-    """Show the scenarios and their options."""
+    """Show the scenarios and their options, and what can be measured."""
     return partial(_list, as_json=as_json)
 
 
@@ -52,6 +52,7 @@ def _list(*, as_json: bool) -> int:
         return 0
     for entry in entries:
         _print_scenario(entry)
+    _print_probes()
     return 0
 
 
@@ -70,6 +71,17 @@ def _print_scenario(entry: Mapping[str, Any]) -> None:
         print(f"    --set {option['name']}={values}")
         default = f" (default: {option['default']})" if option["default"] else ""
         wrapped(" " * 12, f"{option['help']}{default}")
+
+
+def _print_probes() -> None:
+    from xlab.probe_names import ALL, USUAL
+
+    print("\nmeasured in every run")
+    for name, about in USUAL.items():
+        print(f"    {name:<15} {about}")
+    print("and if asked for: xlab run SCENARIO --probe NAME, or --probe all")
+    for name in (name for name in ALL if name not in USUAL):
+        print(f"    {name:<15} {ALL[name]}")
 
 
 def _doctor(*, as_json: bool) -> int:

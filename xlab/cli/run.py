@@ -16,6 +16,7 @@ from xlab.cli import options
 from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
 from xlab.cli.streams import DisplayError, print_error, print_json
 from xlab.errors import UsageError, XlabError
+from xlab.probe_names import ALL, USUAL
 from xlab.request import (
     DEFAULT_DURATION_S,
     DEFAULT_ROUNDS,
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 #: With several scenarios the first of these that occurred is the exit status.
 _WORST_FIRST = (1, 2, 3, 0)
+
+
+def _complete_probe(incomplete: str) -> list[str]:
+    return [name for name in (*ALL, "all") if name not in USUAL and name.startswith(incomplete)]
 
 
 @app.command(epilog=STATUSES)
@@ -53,6 +58,14 @@ def run(  # noqa: PLR0917 - typer calls it by keyword
     duration: options.Duration = None,
     repeat: options.Repeat = None,
     quick: Annotated[bool, typer.Option("--quick", help="A scenario in under 15 s.")] = False,
+    probe: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Measure this, too (xlab list says what there is, all is all of it); repeatable.",
+            autocompletion=_complete_probe,
+        ),
+    ] = None,
     settings: options.Settings = None,
     results: options.Results = options.DEFAULT_RESULTS,
     as_json: AsJson = False,
@@ -73,6 +86,7 @@ def run(  # noqa: PLR0917 - typer calls it by keyword
         duration_s=_first(duration, QUICK_DURATION_S if quick else DEFAULT_DURATION_S),
         repeat=int(_first(repeat, QUICK_ROUNDS if quick else DEFAULT_ROUNDS)),
         quick=quick,
+        probes=tuple(probe or ()),
     )
     return partial(_run, request, results=results, as_json=as_json)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 
+from xlab import probe_names
 from xlab.probes.connections import probe_connections
 from xlab.probes.cpu import Usage, measure_idle
 from xlab.probes.facts import Pair, Plan, Sampled
@@ -38,9 +39,9 @@ _BETWEEN_TWO: dict[str, Callable[[Pair, Plan], Sampled]] = {
 }
 
 #: Those of every run.
-PROBES = ("rtt", "rr", "tcp", "tcp-parallel", "udp")
-#: Between two ends, too, but only when asked for.
-MORE_PROBES = tuple(name for name in _BETWEEN_TWO if name not in PROBES)
+PROBES = tuple(probe_names.USUAL)
+#: And those that must be asked for.
+MORE_PROBES = (*probe_names.BETWEEN_TWO, *probe_names.OF_LAB)
 
 
 def measure_round(
@@ -53,10 +54,13 @@ def measure_round(
 ) -> Iterator[Sampled]:
     """One round: yields what each probe found as soon as it has ended; `starting` hears of each.
 
+    Only probes between two ends: see `whole.measure_lab` for the others.
+
     Raises CapabilityError if a tool is missing; whatever else goes wrong is a failed sample.
     """
     idle = measure_idle(plan.idle_s)
     tcp_medians: dict[int, float | None] = {}
+    probes = [p for p in probes if p in probe_names.USUAL or p in probe_names.BETWEEN_TWO]
     for number, probe in shuffled(len(pairs), probes, generator):
         if starting:
             starting(probe, pairs[number])

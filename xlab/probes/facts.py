@@ -54,6 +54,8 @@ class Plan:
     #: Connections opened and closed; each transfer of a probe that makes several.
     connections_s: float = 1.0
     varied_s: float = 1.0
+    #: Links watched while nobody sends: a router's heartbeats may be ten seconds apart.
+    at_rest_s: float = 10.0
     #: Daemons that move packets in user space: their own CPU time is told apart.
     daemon_pids: Sequence[int] = ()
 
@@ -82,6 +84,7 @@ class Plan:
             loaded_s=duration_s,
             connections_s=rr * duration_s,
             varied_s=0.5 * duration_s,
+            at_rest_s=2 * duration_s if quick else max(10.0, duration_s),
             round=round,
             build=build,
             daemon_pids=daemon_pids,

@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 from xlab import stats
@@ -31,12 +30,13 @@ from xlab.probes.latency import (
     raise_if_incapable,
     until_listening,
 )
-from xlab.probes.parse import Ping, connections, parse_bidirectional, parse_ping
+from xlab.probes.parse import Ping, parse_bidirectional, parse_ping
 from xlab.probes.throughput import (
     INTERVAL_S,
     IPERF_PORT,
     SET_UP_ROUND_TRIPS,
     TARDINESS_S,
+    await_connections,
     let_end,
     omitted_s,
 )
@@ -205,7 +205,7 @@ def _load(trial: Trial, round_trip_s: float) -> Load:
     ) as server:
         until_listening(server, IPERF_PORT)
         with pair.source.start(argv) as client:
-            _await_streams(client, server, 2 * streams, set_up_s)
+            await_connections(client, server, 2 * streams + 1, set_up_s)
             omit_s = omitted_s(seconds, round_trip_s)
             since = time.time() + omit_s
             let_end(client, after_s=ceil(seconds) + set_up_s + TARDINESS_S)
@@ -226,24 +226,6 @@ def _load(trial: Trial, round_trip_s: float) -> Load:
         backward,
         {"load_command": command_line(argv), "load_streams_each_way": streams},
     )
-
-
-def _await_streams(client: Process, server: Process, number: int, set_up_s: float) -> None:
-    """Until all streams and the connection that controls them stand, or the client has given up."""
-    wait_until(
-        lambda: (
-            client.poll() is not None or connections(_tcp_table(server), IPERF_PORT) >= number + 1
-        ),
-        timeout_s=TARDINESS_S + PATIENCE_S + 2 * set_up_s,
-        awaited=f"{number} streams of iperf3",
-    )
-
-
-def _tcp_table(server: Process) -> str:
-    try:
-        return Path(f"/proc/{server.pid}/net/tcp").read_text(encoding="ascii")
-    except OSError:  # it has ended
-        return ""
 
 
 # -- ping ------------------------------------------------------------------------------------------

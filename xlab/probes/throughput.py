@@ -10,13 +10,21 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 from math import ceil
+from pathlib import Path
 
 from xlab.errors import CommandError, XlabError
 from xlab.probes.cpu import Usage, start_measuring
 from xlab.probes.facts import Pair, Plan, Sampled, Trial, two_cores
 from xlab.probes.latency import first_contact, raise_if_incapable, until_listening
-from xlab.probes.parse import Interval, Iperf, parse_iperf, widened, without_start
-from xlab.processes import Process, command_line
+from xlab.probes.parse import (
+    Interval,
+    Iperf,
+    connections,
+    parse_iperf,
+    widened,
+    without_start,
+)
+from xlab.processes import Process, command_line, wait_until
 from xlab.record import Measurement
 
 INTERVAL_S = 0.1
@@ -163,6 +171,9 @@ def run_iperf(trial: Trial, seconds: float, *options: str) -> Transfer:
         until_listening(server, IPERF_PORT)
         end_window = start_measuring(trial.plan.daemon_pids)
         with pair.source.start(argv) as client:
+            # Of UDP's streams nobody sees whether they stand: there is the one that controls them.
+            number = 1 if "-u" in options else 1 + trial.streams
+            await_connections(client, server, number, set_up_s)
             # iperf3 counts whole seconds; it is told to stop earlier.
             late_s = 0.0 if seconds < ceil(seconds) else TARDINESS_S
             let_end(client, after_s=set_up_s + seconds + late_s)
@@ -197,6 +208,23 @@ def run_iperf(trial: Trial, seconds: float, *options: str) -> Transfer:
             / sum(i.seconds for i in counted),
             "received_bytes": iperf.received_bytes,
         },
+    )
+
+
+def await_connections(client: Process, server: Process, number: int, set_up_s: float) -> None:
+    """Until so many connections to iperf3's server stand, or its client has given up."""
+    table = Path(f"/proc/{server.pid}/net/tcp")
+
+    def stand() -> bool:
+        try:
+            return connections(table.read_text(encoding="ascii"), IPERF_PORT) >= number
+        except OSError:  # the server has ended
+            return False
+
+    wait_until(
+        lambda: client.poll() is not None or stand(),
+        timeout_s=2 * TARDINESS_S + 2 * set_up_s,
+        awaited=f"{number} connections of iperf3",
     )
 
 

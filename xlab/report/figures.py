@@ -32,6 +32,10 @@ METRICS = (
     "cpu_seconds_per_gigabyte",
     "path_mtu_bytes",
     "overhead_bytes",
+    "memory_bytes_per_host",
+    "process_bytes_per_host",
+    "control_plane_packets_per_host_second",
+    "control_plane_bytes_per_host_second",
     "recovery_s",
     "build_s",
 )

@@ -24,6 +24,10 @@ _LABELS = {
     "cpu_seconds_per_gigabyte": "CPU per GB",
     "path_mtu_bytes": "path MTU",
     "overhead_bytes": "overhead",
+    "memory_bytes_per_host": "memory a host",
+    "process_bytes_per_host": "its processes'",
+    "control_plane_packets_per_host_second": "control packets a host",
+    "control_plane_bytes_per_host_second": "control bytes a host",
     "recovery_s": "recovery",
     "build_s": "build",
 }
@@ -32,6 +36,7 @@ _MESSAGES = re.compile(r"tcp_(\d{1,9})_byte_messages_bits_per_second")
 _TIME = ((1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))
 _PACKETS = ((1.0, "pps"), (1e3, "kpps"), (1e6, "Mpps"))
 _EACH_SECOND = ((1.0, "/s"), (1e3, "k/s"), (1e6, "M/s"))
+_MEMORY = ((1.0, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB"))
 _SPEED = ((1.0, "bit/s"), (1e3, "kbit/s"), (1e6, "Mbit/s"), (1e9, "Gbit/s"), (1e12, "Tbit/s"))
 
 
@@ -39,7 +44,9 @@ def label(metric: str, streams: int = 1) -> str:
     """What a metric is called in a table: "TCP 1 stream", "RTT"."""
     name = _LABELS.get(metric, metric)
     messages = _MESSAGES.fullmatch(metric)
-    if messages:
+    if metric.endswith("_recovery_s"):
+        name = f"recovery, {metric.removesuffix('_recovery_s').replace('_', ' ')}"
+    elif messages:
         name = f"TCP, {messages[1]} B messages"
     if metric != "tcp_bits_per_second":
         return name if streams == 1 else f"{name} ×{streams}"
@@ -48,6 +55,8 @@ def label(metric: str, streams: int = 1) -> str:
 
 def value(metric: str, unit: str, number: float) -> str:
     """A figure with three significant digits and the unit that suits its size: "478 µs"."""
+    if metric.endswith("_bytes") and number == int(number):
+        return f"{number:.0f} B"
     size, shown_unit = scale(metric, unit, number)
     return f"{digits(number / size)} {shown_unit}".rstrip()
 
@@ -60,6 +69,8 @@ def scale(metric: str, unit: str, number: float) -> tuple[float, str]:
         return _step(number, 1.0, _SPEED)
     if metric.endswith("_packets_per_second"):
         return _step(number, 1.0, _PACKETS)
+    if metric.endswith("_bytes_per_host"):
+        return _step(number, 1.0, _MEMORY)
     if metric.endswith("_connections_per_second"):
         return _step(number, 1.0, _EACH_SECOND)
     if metric.endswith("_ratio"):
