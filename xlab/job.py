@@ -38,7 +38,12 @@ class Design:
     def parameters(self) -> dict[str, Any]:
         """What the run record says was asked for."""
         asked = dataclasses.asdict(self.request)
-        return {**asked, "hosts": self.size.hosts, "settings": dict(self.settings)}
+        return {
+            **asked,
+            "hosts": self.size.hosts,
+            "settings": dict(self.settings),
+            "probes": list(self.request.probes),
+        }
 
 
 @dataclass(frozen=True, slots=True)
