@@ -29,6 +29,8 @@ SCHEMA_VERSION = 1
 MOST_BYTES = 256 << 20
 #: Of integers, and of the depth of what the schema leaves open.
 _LARGEST, _DEEPEST = (1 << 64) - 1, 32
+#: Of figures, signs and zero apart: so all ratios and sums of them are finite.
+_LEAST_FIGURE, _MOST_FIGURE = 1e-200, 1e100
 
 Encapsulation = Literal["none", "gre", "vxlan", "geneve", "sleeve"]
 Status = Literal["passed", "failed", "skipped"]
@@ -335,6 +337,8 @@ def _decode_float(value: Any, place: str) -> float:
         number = math.inf
     if not math.isfinite(number):
         _refuse(place, "a finite number", value)
+    if number and not _LEAST_FIGURE < abs(number) < _MOST_FIGURE:
+        _refuse(place, "a number that something can measure", value)
     return number
 
 

@@ -130,6 +130,8 @@ def at(data: Any, *path: str | int) -> Any:
         (("measurements", 5, "median"), "fast", "measurements[5].median: expected a number"),
         (("measurements", 5, "ci95"), [1.0], "measurements[5].ci95: expected a list of 2"),
         (("measurements", 0, "samples", 3), None, "measurements[0].samples[3]: expected a number"),
+        (("timings_s", "total"), 1e101, "timings_s.total: expected a number that something can"),
+        (("measurements", 0, "median"), 5e-324, "measurements[0].median: expected a number that"),
         (("measurements", 0, "round"), True, "measurements[0].round: expected a number"),
         (("measurements", 0, "round"), 1.5, "measurements[0].round: expected a number"),
         (("environment", "tools", "ping"), 3, "environment.tools.ping: expected text, found 3"),
