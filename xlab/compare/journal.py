@@ -330,7 +330,10 @@ def _decoded(line: bytes) -> Entry:
     version = data.get("schema_version", SCHEMA_VERSION)
     if kind is Opening and version != SCHEMA_VERSION:
         raise RecordError(f"schema_version: expected {SCHEMA_VERSION}, found {str(version)[:80]}")
-    entry: Entry = record.decode(kind, data, "")
+    try:
+        entry: Entry = record.decode(kind, data, "")
+    except UsageError as error:
+        raise RecordError(f"methods: a request out of range: {error}") from error
     if isinstance(entry, Opening) and not entry.methods:
         raise RecordError("methods: the baseline is missing")
     return entry

@@ -1,0 +1,219 @@
+"""Paired ratios, intervals by build, verdicts and trends, against cases whose answer is known."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xlab.compare import statistics
+from xlab.compare.statistics import Key, estimate, interval, ratio, slope, spread, trend_p_value
+
+
+def by_build(*builds: Sequence[float]) -> dict[Key, float]:
+    """Rounds are numbered through all builds, as in a comparison."""
+    numbers = itertools.count(1)
+    return {
+        (build, next(numbers)): value for build, values in enumerate(builds, 1) for value in values
+    }
+
+
+# -- ratios ----------------------------------------------------------------------------------------
+
+
+def test_a_ratio_is_taken_within_its_round() -> None:
+    """A disturbance that all of a round share is in no ratio."""
+    weather = [1.0, 7.0, 0.2, 3.0, 1.5, 40.0]
+    baseline = by_build(*[[w] for w in weather])
+    method = by_build(*[[2 * w] for w in weather])
+    found = ratio(method, baseline, more_is_better=False)
+    assert found is not None
+    assert (found.median, found.rounds, found.builds) == (2.0, 6, 6)
+    assert found.ci95 == pytest.approx((2.0, 2.0))
+    assert found.verdict == "slower"
+
+
+def test_a_round_that_lacks_either_figure_is_left_out() -> None:
+    method, baseline = by_build([2, 2], [4, 4], [6, 6]), by_build([1, 1], [1, 1], [1, 1])
+    del method[1, 1], baseline[3, 6]
+    baseline[2, 3] = 0.0
+    found = ratio(method, baseline, more_is_better=True)
+    assert found is not None
+    assert (found.median, found.rounds, found.builds) == (4.0, 3, 3)
+    assert ratio(method, {}, more_is_better=True) is None
+
+
+@pytest.mark.parametrize(
+    ("more_is_better", "factor", "verdict"),
+    [
+        (True, 1.5, "faster"),
+        (True, 0.5, "slower"),
+        (False, 1.5, "slower"),
+        (False, 0.5, "faster"),
+        (True, 1.0, "indistinguishable"),
+    ],
+)
+def test_the_verdict_is_in_the_metrics_own_direction(
+    more_is_better: bool, factor: float, verdict: str
+) -> None:
+    wobble = [0.99, 1.01, 1.0, 1.02, 0.98]
+    method = by_build(*[[factor * w] for w in wobble])
+    baseline = by_build(*[[1.0]] * 5)
+    found = ratio(method, baseline, more_is_better=more_is_better)
+    assert found is not None
+    assert found.verdict == verdict
+
+
+def test_two_builds_are_too_few_for_an_interval_or_a_verdict() -> None:
+    found = ratio(
+        by_build([2.0] * 9, [2.0] * 9), by_build([1.0] * 9, [1.0] * 9), more_is_better=True
+    )
+    assert found is not None
+    assert (found.ci95, found.verdict) == (None, "unknown")
+    assert statistics.half_width(found) is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "better"),
+    [
+        ("icmp_rtt_ms", False),
+        ("loaded_rtt_ms", False),
+        ("tcp_bits_per_second", True),
+        ("tcp_connections_per_second", True),
+        ("cpu_seconds_per_gigabyte", False),
+        ("udp_loss_ratio", False),
+    ],
+)
+def test_what_is_better(metric: str, better: bool) -> None:
+    assert statistics.higher_is_better(metric) is better
+
+
+# -- intervals -------------------------------------------------------------------------------------
+
+
+def test_the_interval_is_the_same_each_time_and_holds_the_median() -> None:
+    builds = [[1.0, 1.1], [1.2, 0.9], [1.05, 1.3]]
+    found = interval(builds)
+    assert found == interval(builds)
+    assert found is not None
+    assert found[0] < 1.075 < found[1]
+
+
+def test_a_ratio_turned_over_has_the_interval_turned_over() -> None:
+    builds = [[1.0, 1.4], [1.3, 0.8], [1.05, 2.3], [1.7]]
+    found = interval(builds)
+    turned = interval([[1 / value for value in build] for build in builds])
+    assert found is not None
+    assert turned is not None
+    assert turned == pytest.approx((1 / found[1], 1 / found[0]), rel=0.05)
+
+
+def test_rounds_of_one_build_do_not_stand_for_builds() -> None:
+    """A thousand rounds of three builds that differ tell no more than three rounds of them."""
+    one_each = interval([[1.0], [2.0], [4.0]])
+    many = interval([[1.0] * 300, [2.0] * 300, [4.0] * 300])
+    assert one_each == pytest.approx(many)
+
+
+def test_losses_of_nothing_have_an_interval_all_the_same() -> None:
+    assert interval([[0.0], [0.0, 0.0], [0.0]]) == (0.0, 0.0)
+
+
+def coverage(builds: Sequence[int], between: float, trials: int) -> float:
+    """How often the interval holds the truth, if `between` of the variance is between builds.
+
+    `builds` has the number of rounds of each.
+    """
+    generator = random.Random(f"{builds} {between}")
+    held = 0
+    for _ in range(trials):
+        values = []
+        for rounds in builds:
+            shared = generator.gauss(0, math.sqrt(between))
+            values.append(
+                [
+                    math.exp(0.1 * (shared + generator.gauss(0, math.sqrt(1 - between))))
+                    for _ in range(rounds)
+                ]
+            )
+        found = interval(values)
+        assert found is not None
+        held += found[0] <= 1.0 <= found[1]
+    return held / trials
+
+
+@pytest.mark.parametrize("between", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(
+    ("builds", "least"), [((1,) * 5, 0.93), ((2,) * 5, 0.94), ((2,) * 3, 0.86)]
+)
+def test_an_interval_of_95_percent_holds_the_truth_about_so_often(
+    builds: tuple[int, ...], least: float, between: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether rounds differ by chance or builds do.  Fewer resamples, for the sake of time."""
+    monkeypatch.setattr(statistics, "RESAMPLES", 300)
+    assert coverage(builds, between, trials=250) >= least
+
+
+def test_without_the_widening_it_would_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "RESAMPLES", 300)
+    monkeypatch.setattr(statistics, "_widening", lambda _: 1.0)
+    assert coverage((2, 2, 2), 1.0, trials=250) < 0.86
+
+
+# -- estimates of anything -------------------------------------------------------------------------
+
+_FIGURES = st.floats(1e-6, 1e12)
+
+
+@given(st.dictionaries(st.tuples(st.integers(1, 6), st.integers(1, 9)), _FIGURES))
+def test_any_figures_give_an_estimate_inside_its_interval(values: dict[Key, float]) -> None:
+    found = estimate(values)
+    assert (found is None) == (not values)
+    if found is not None:
+        assert min(values.values()) <= found.median <= max(values.values())
+        assert (found.ci95 is None) == (found.builds < statistics.LEAST_BUILDS)
+        if found.ci95:
+            low, high = found.ci95
+            assert low <= found.median * (1 + 1e-9)
+            assert high >= found.median * (1 - 1e-9)
+
+
+# -- trends ----------------------------------------------------------------------------------------
+
+
+def test_the_slope_is_not_moved_by_one_leap() -> None:
+    assert slope([1, 2, 3, 100, 5, 6]) == pytest.approx(1.0, abs=0.2)
+    assert slope([5.0]) == 0.0
+
+
+def score(series: Sequence[float]) -> int:
+    return sum((b > a) - (b < a) for a, b in itertools.combinations(series, 2))
+
+
+@pytest.mark.parametrize(
+    "series", [[1, 2, 3, 4, 5], [3, 1, 2, 5, 4, 6], [2, 1], [6, 5, 4, 1, 2, 3]]
+)
+def test_the_trends_p_value_is_that_of_all_orders(series: list[float]) -> None:
+    orders = [score(order) for order in itertools.permutations(series)]
+    expected = sum(abs(other) >= abs(score(series)) for other in orders) / len(orders)
+    assert trend_p_value(series) == pytest.approx(expected)
+
+
+def test_no_trend_where_nothing_changes() -> None:
+    assert trend_p_value([3.0] * 7) == 1.0
+    assert trend_p_value([]) == 1.0
+
+
+def test_a_hundred_rounds_have_a_p_value_too() -> None:
+    assert trend_p_value(list(range(100))) < 1e-100
+
+
+def test_spread() -> None:
+    assert spread([]) == 0.0
+    assert spread([10.0] * 5) == 0.0
+    assert spread([float(n) for n in range(1, 12)]) == pytest.approx((10 - 2) / 6)
