@@ -284,7 +284,9 @@ def load(file: Path) -> Summary:
     try:
         version = data.get("schema_version") if isinstance(data, dict) else None
         if version != SCHEMA_VERSION:
-            raise RecordError(f"schema_version: expected {SCHEMA_VERSION}, found {version!r}")
+            raise RecordError(
+                f"schema_version: expected {SCHEMA_VERSION}, found {repr(version)[:80]}"
+            )
         summary = record.decode(Summary, data, "")
     except RecordError as error:
         raise RecordError(f"{file}: {error}") from error

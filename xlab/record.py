@@ -266,7 +266,7 @@ def from_dict(data: object) -> RunRecord:
     version = data.get("schema_version")
     if version != SCHEMA_VERSION:
         raise RecordError(
-            f"schema_version: expected {SCHEMA_VERSION}, found {json.dumps(version, default=str)}"
+            f"schema_version: expected {SCHEMA_VERSION}, found {json.dumps(version)[:80]}"
         )
     record = decode(RunRecord, data, "")
     assert isinstance(record, RunRecord)

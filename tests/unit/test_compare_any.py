@@ -71,6 +71,7 @@ def written(file: Path, data: Any) -> Path:
 
 @ONE_FOLDER
 @given(place=st.sampled_from(PLACES), value=JSON)
+@example(("schema_version",), [10**400] * 3)
 @example(("methods",), [])
 @example(("figures", 1, "streams"), 10**400)
 @example(("methods", 1, "parameters"), {"x": math.inf})
@@ -107,6 +108,7 @@ def test_a_damaged_comparison_can_be_a_baseline_or_is_refused(
     place=st.sampled_from(BASELINE_PLACES),
     value=JSON | st.sampled_from([0, 0.0, 1e308, 5e-324, -1.0]),
 )
+@example(("schema_version",), [10**400] * 3)
 @example(("ratios", 0, "builds"), [[0.0]])
 @example(("ratios", 0, "builds"), [[-1.0]])
 def test_a_damaged_baseline_is_held_against_a_result_or_refused_by_name(

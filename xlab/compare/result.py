@@ -311,7 +311,7 @@ def from_dict(data: object) -> Comparison:
     version = data.get("schema_version")
     if version != SCHEMA_VERSION:
         raise RecordError(
-            f"schema_version: expected {SCHEMA_VERSION}, found {json.dumps(version, default=str)}"
+            f"schema_version: expected {SCHEMA_VERSION}, found {json.dumps(version)[:80]}"
         )
     comparison = record.decode(Comparison, data, "")
     assert isinstance(comparison, Comparison)
