@@ -37,9 +37,9 @@ class Ticks:
 
 def parse_ticks(stat: str) -> Ticks:
     """The first line of /proc/stat.  Guests' time (9th, 10th) is in user and nice already."""
-    label, *fields = stat.partition("\n")[0].split()
-    ticks = [int(field) for field in fields[:8]]
-    if label != "cpu" or len(ticks) < 8:
+    fields = stat.partition("\n")[0].split()
+    ticks = [int(field) for field in fields[1:9] if field.isascii() and field.isdigit()]
+    if fields[:1] != ["cpu"] or len(ticks) < 8:
         raise ValueError(f"not the beginning of /proc/stat: {stat[:40]!r}")
     return Ticks(total=sum(ticks), stolen=ticks[7])
 

@@ -1,0 +1,358 @@
+"""A comparison carried out with labs that are made up: order, failures, and kills at every step."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.compare_support import measured, plan
+from tests.unit.test_runner import CLAIM, PATH, machine_with
+from xlab import capabilities, record, report
+from xlab.capabilities import State
+from xlab.chronicle import Chronicle
+from xlab.compare import journal, noise, rounds
+from xlab.compare.evaluation import evaluate
+from xlab.compare.journal import Entry, History, Journal, Opening, RoundDone
+from xlab.compare.methods import choose
+from xlab.compare.result import Comparison
+from xlab.compare.rounds import Onlooker, carry_out
+from xlab.errors import CapabilityError, DaemonError, XlabError
+from xlab.request import Request
+
+NAMES = ("baseline", "bridge", "weave", "weave:datapath=fastdp")
+
+
+class Killed(BaseException):
+    """SIGKILL, as far as a test within one process can have it."""
+
+
+class World:
+    """What labs there are, and what becomes of them."""
+
+    def __init__(self) -> None:
+        self.alive: list[str] = []
+        #: Labs alive at the end of each build.
+        self.together: list[list[str]] = []
+        #: (round, build, method, routes), as measured.
+        self.asked: list[tuple[int, int, str, tuple[str, ...]]] = []
+        self.refused: dict[str, XlabError] = {}
+        #: Claims that do not hold: (method, build).
+        self.broken_claims: set[tuple[str, int]] = set()
+        #: What measuring raises: (method, round).
+        self.breaking: dict[tuple[str, int], XlabError] = {}
+        self.builds: dict[str, int] = {}
+
+
+def name_of(chronicle: Chronicle) -> str:
+    request = chronicle.design.request
+    settings = ",".join(f"{key}={value}" for key, value in request.settings.items())
+    return f"{request.scenario}:{settings}" if settings else request.scenario
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World()
+
+    class Bench:
+        def __init__(self, chronicle: Chronicle) -> None:
+            assert threading.active_count() == 1, "a sandbox is forked from one thread"
+            self.chronicle, self.name = chronicle, name_of(chronicle)
+            if self.name in made.refused:
+                raise made.refused[self.name]
+            made.alive.append(self.name)
+            made.builds[self.name] = made.builds.get(self.name, 0) + 1
+
+        def build(self) -> None:
+            broken = (self.name, made.builds[self.name]) in made.broken_claims
+            self.chronicle.tell({**CLAIM, "holds": not broken})
+            self.chronicle.tell(PATH)
+            self.chronicle.raw["path.pcap"] = b"packets"
+
+        def measure(self, *, round: int, build: int, probes: list[str], routes: list[Any]) -> None:  # noqa: A002
+            assert probes == ["rtt", "tcp"]
+            made.asked.append((round, build, self.name, tuple(routes)))
+            for route in routes:
+                one = measured("icmp_rtt_ms", 1.0 + round, number=round, build=build, route=route)
+                self.chronicle.tell({"kind": "measurement", **dataclasses.asdict(one)})
+            self.chronicle.raw[f"b{build}-r{round}-method-ping.txt"] = b"64 bytes"
+            if (self.name, round) in made.breaking:
+                raise made.breaking[self.name, round]
+
+        def close(self) -> float:
+            if self.name in made.alive:
+                made.alive.remove(self.name)
+            return 0.0
+
+    monkeypatch.setattr(rounds, "Bench", Bench)
+    monkeypatch.setattr(capabilities, "probe", machine_with)
+    monkeypatch.setattr(noise, "IDLE_S", 0.0)
+    return made
+
+
+def begin(results: Path, names: Sequence[str] = NAMES, **amount: Any) -> Journal:
+    asked = plan(names, **{"rounds": 5, "most_rounds": 5, **amount})
+    methods = tuple(choose(names, Request("baseline"), {}))
+    return Journal.begin(results, Opening("2025-01-02T12:00:00.000+00:00", asked, methods))
+
+
+def carried_out(results: Path, names: Sequence[str] = NAMES, **amount: Any) -> Comparison:
+    with begin(results, names, **amount) as written:
+        carry_out(written, Onlooker())
+        return evaluate(written.history)
+
+
+def folder(results: Path) -> Path:
+    (found,) = results.iterdir()
+    return found
+
+
+# -- order -----------------------------------------------------------------------------------------
+
+
+def test_each_round_has_every_method_once_in_an_order_of_its_own(
+    world: World, tmp_path: Path
+) -> None:
+    comparison = carried_out(tmp_path, rounds=9, most_rounds=9)
+    orders = [done.order for done in comparison.rounds]
+    assert [sorted(order) for order in orders] == [sorted(NAMES)] * 9
+    assert len(set(orders)) > 4
+    # The labs were asked in that very order, and what they told is with that round.
+    assert [name for _, _, name, _ in world.asked] == [name for order in orders for name in order]
+    for point in comparison.points:
+        assert point.median == 1.0 + point.round
+        assert point.build == 1 + (point.round - 1) // 2
+    assert [done.build for done in comparison.rounds] == [1, 1, 2, 2, 3, 3, 4, 4, 5]
+    assert set(world.builds.values()) == {5}
+    assert world.alive == []
+
+
+def test_the_same_seed_gives_the_same_orders(world: World, tmp_path: Path) -> None:
+    one, other, another = (
+        [done.order for done in carried_out(tmp_path / str(n), seed=seed).rounds]
+        for n, seed in enumerate((1, 1, 2))
+    )
+    assert one == other
+    assert one != another
+
+
+def test_every_method_has_its_control_and_the_baseline_is_its_own(
+    world: World, tmp_path: Path
+) -> None:
+    carried_out(tmp_path)
+    for _, _, name, routes in world.asked:
+        assert routes == (("method",) if name == "baseline" else ("method", "control"))
+
+
+def test_all_labs_are_up_at_once_while_one_is_measured(world: World, tmp_path: Path) -> None:
+    class Look(Onlooker):
+        def measuring(self, position: int, method: str) -> None:
+            assert sorted(world.alive) == sorted(NAMES)
+
+        def building(self, build: int, methods: Sequence[str]) -> None:
+            assert world.alive == []
+
+    with begin(tmp_path) as written:
+        carry_out(written, Look())
+    assert len(world.asked) == 5 * len(NAMES)
+
+
+# -- what is on the disk ---------------------------------------------------------------------------
+
+
+def test_each_build_has_its_run_record_and_raw_output(world: World, tmp_path: Path) -> None:
+    comparison = carried_out(tmp_path)
+    for method in comparison.methods:
+        for build in method.builds:
+            found = record.load(folder(tmp_path) / build.folder)
+            assert found.status == "passed"
+            assert {m.build for m in found.measurements} == {build.number}
+            raw = {file.name for file in (folder(tmp_path) / build.folder / "raw").iterdir()}
+            measured_in = {f"b{m.build}-r{m.round}-method-ping.txt" for m in found.measurements}
+            assert raw == {"path.pcap"} | measured_in
+    files = report.find([folder(tmp_path)])
+    assert len(files) == 3 * len(NAMES)
+    assert report.load(files)[1] == []
+
+
+# -- what fails ------------------------------------------------------------------------------------
+
+
+def test_a_method_whose_claims_fail_is_listed_and_not_measured(
+    world: World, tmp_path: Path
+) -> None:
+    world.broken_claims = {("weave", 1)}
+    comparison = carried_out(tmp_path)
+    weave = comparison.methods[2]
+    assert (weave.status, comparison.status) == ("failed", "failed")
+    assert "1 of 1 claims do not hold" in weave.reason
+    assert "weave" not in {name for _, _, name, _ in world.asked}
+    assert world.builds["weave"] == 1
+    assert record.load(folder(tmp_path) / "weave/b1").status == "failed"
+
+
+def test_a_method_this_machine_cannot_is_skipped(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.refused = {"weave": CapabilityError("no tun", "modprobe tun")}
+    assert carried_out(tmp_path / "launched").methods[2].status == "skipped"
+    # Or it is known before.
+    monkeypatch.setattr(capabilities, "probe", lambda: machine_with(tun=State.NO))
+    monkeypatch.setattr(capabilities, "locate", lambda _: "/bin/true")
+    names = ["baseline", "bridge", "ovs-gre:datapath=userspace"]
+    comparison = carried_out(tmp_path / "known", names)
+    assert [method.status for method in comparison.methods] == ["passed", "passed", "skipped"]
+    assert comparison.status == "skipped"
+    assert len(comparison.rounds) == 5
+
+
+def test_a_lab_that_breaks_is_out_and_the_round_goes_on(world: World, tmp_path: Path) -> None:
+    world.breaking = {("weave", 3): DaemonError("weaver", node="h1", reason="has ended")}
+    comparison = carried_out(tmp_path)
+    assert [len(done.order) for done in comparison.rounds] == [4, 4, 3, 3, 3]
+    weave = comparison.methods[2]
+    assert (weave.status, weave.reason) == ("failed", "h1: weaver has ended")
+    assert {point.round for point in comparison.points if point.method == "weave"} == {1, 2}
+    assert [build.status for build in weave.builds] == ["passed", "failed"]
+    kept = record.load(folder(tmp_path) / "weave/b2")
+    assert (kept.status, kept.reason) == ("failed", "h1: weaver has ended")
+
+
+def test_nothing_is_measured_once_the_baseline_is_alone(world: World, tmp_path: Path) -> None:
+    world.broken_claims = {("bridge", 2)}
+    comparison = carried_out(tmp_path, ["baseline", "bridge"])
+    assert (comparison.ending, len(comparison.rounds)) == ("alone", 2)
+
+
+@pytest.mark.parametrize("when", ["built", "measured"])
+def test_without_the_baseline_it_ends_and_can_go_on(
+    when: str, world: World, tmp_path: Path
+) -> None:
+    if when == "built":
+        world.broken_claims = {(name, 2) for name in NAMES}
+    else:
+        world.breaking = {("baseline", 4): DaemonError("xlab", node="h1", reason="has ended")}
+    with begin(tmp_path) as written, pytest.raises(XlabError, match="baseline failed, and nothing"):
+        carry_out(written, Onlooker())
+    kept = len(journal.read(folder(tmp_path)).rounds)
+    assert kept == {"built": 2, "measured": 3}[when]
+    world.breaking.clear()
+    with Journal.go_on(folder(tmp_path)) as written:
+        carry_out(written, Onlooker())
+        comparison = evaluate(written.history)
+    assert comparison.status == "passed"
+    assert len(comparison.rounds) == 5
+    assert [sorted(done.order) for done in comparison.rounds] == [sorted(NAMES)] * 5
+    assert any(note.startswith("Build 2 is void") for note in comparison.notes)
+
+
+def test_a_tool_that_is_missing_is_not_a_methods_fault(world: World, tmp_path: Path) -> None:
+    world.breaking = {(name, 1): CapabilityError("no iperf3", "apt") for name in NAMES}
+    with begin(tmp_path) as written, pytest.raises(CapabilityError, match="no iperf3"):
+        carry_out(written, Onlooker())
+    assert journal.read(folder(tmp_path)).failures == []
+    assert world.alive == []
+
+
+# -- kills -----------------------------------------------------------------------------------------
+
+
+def kill_at(step: int, monkeypatch: pytest.MonkeyPatch, *, written: bool) -> None:
+    """Dies with the `step`th entry of the journal: before it is written, or right after."""
+    left = [step]
+    add = Journal.add
+
+    def dying(self: Journal, entry: Entry) -> None:
+        left[0] -= 1
+        if left[0] == 0 and not written:
+            raise Killed
+        add(self, entry)
+        if left[0] == 0:
+            raise Killed
+
+    monkeypatch.setattr(Journal, "add", dying)
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["before", "after"])
+def test_killed_at_any_step_it_goes_on_without_losing_a_round(
+    written: bool, world: World, tmp_path: Path
+) -> None:
+    names = NAMES[:3]
+    whole = 1 + 3 * 3 + 5 + 1  # session, builds, rounds, end
+    for step in range(1, whole + 1):
+        results = tmp_path / str(step)
+        with pytest.MonkeyPatch.context() as patch, begin(results, names) as first:
+            kill_at(step, patch, written=written)
+            with pytest.raises(Killed):
+                carry_out(first, Onlooker())
+        assert world.alive == []
+        before = journal.read(folder(results))
+        world.asked.clear()
+        with Journal.go_on(folder(results)) as again:
+            if again.history.ended is None:
+                carry_out(again, Onlooker())
+            comparison = evaluate(again.history)
+        assert_whole(comparison, before, world, step)
+
+
+def assert_whole(comparison: Comparison, before: History, world: World, step: int) -> None:
+    """Rounds 1 to 5, all with all methods; those from before the kill as they were."""
+    assert [done.number for done in comparison.rounds] == [1, 2, 3, 4, 5], step
+    assert {len(done.order) for done in comparison.rounds} == {3}, step
+    kept = [done.number for done in before.rounds]
+    again = {number for number, *_ in world.asked}
+    assert sorted([*kept, *again]) == [1, 2, 3, 4, 5], step
+    # What is measured again is measured in a new build.
+    builds = {done.build for done in before.rounds}
+    assert not builds & {done.build for done in comparison.rounds if done.number in again}, step
+    assert comparison.status == "passed"
+    assert len(comparison.points) == 5 * (1 + 2 * 2)
+
+
+def test_a_kill_in_the_middle_of_a_round_leaves_nothing_of_it(world: World, tmp_path: Path) -> None:
+    """Round 2 is killed at its third method: those before have been measured in vain."""
+
+    class Deadly(Onlooker):
+        def measuring(self, position: int, method: str) -> None:
+            if (len(written.history.rounds), position) == (1, 3):
+                raise Killed
+
+    with begin(tmp_path) as written, pytest.raises(Killed):
+        carry_out(written, Deadly())
+    raw = [file.name for file in folder(tmp_path).glob("*/b1/raw/*") if "-r2-" in file.name]
+    assert len(raw) == 2
+    # As SIGKILL leaves it: records are not written any more, and one is half-written.
+    (folder(tmp_path) / "bridge/b1/run.json").unlink()
+    (folder(tmp_path) / "bridge/b1/.partial-999999999-run.json").write_text("{")
+    with Journal.go_on(folder(tmp_path)) as again:
+        carry_out(again, Onlooker())
+        comparison = evaluate(again.history)
+    assert [file.name for file in folder(tmp_path).glob("*/b1/raw/*") if "-r2-" in file.name] == []
+    assert [done.build for done in comparison.rounds] == [1, 2, 2, 3, 3]
+    kept = record.load(folder(tmp_path) / "bridge/b1")
+    assert {m.round for m in kept.measurements} == {1}
+    assert list(folder(tmp_path).glob("**/.partial-*")) == []
+    assert comparison.sessions == 2
+
+
+def test_an_interrupt_while_labs_are_built_takes_them_down(world: World, tmp_path: Path) -> None:
+    class Deadly(Onlooker):
+        def built(self, method: str, result: record.RunRecord) -> None:
+            raise KeyboardInterrupt
+
+    with begin(tmp_path) as written, pytest.raises(KeyboardInterrupt):
+        carry_out(written, Deadly())
+    assert world.alive == []
+    assert threading.active_count() == 1
+
+
+def test_what_a_round_was_like_is_in_the_journal(world: World, tmp_path: Path) -> None:
+    carried_out(tmp_path)
+    done: RoundDone = journal.read(folder(tmp_path)).rounds[0]
+    assert set(done.seconds) == set(NAMES)
+    assert done.load >= 0
+    assert 0 <= done.steal_share <= 1
