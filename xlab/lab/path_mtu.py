@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import struct
-import time
 from collections.abc import Callable
 
+from xlab.clock import Deadline
 from xlab.lab.node import Node
 
 #: ip(7); DF on every packet whatever the path MTU cache says.
@@ -67,8 +67,8 @@ def _probe_of(pinger: socket.socket, round_trip_s: float) -> Callable[[int], boo
                 pinger.send(header + bytes(size - 20 - len(header)))
             except OSError:
                 return False  # EMSGSIZE: larger than the source's own interface takes
-            deadline = time.monotonic() + timeout_s
-            while (left := deadline - time.monotonic()) > 0:
+            deadline = Deadline(timeout_s)
+            while left := deadline.left_s():
                 pinger.settimeout(left)
                 try:
                     reply = pinger.recv(65535)

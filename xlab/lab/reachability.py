@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address
 from itertools import permutations
 
+from xlab.clock import Deadline
 from xlab.errors import DeadlineError
 from xlab.lab.docker import Container
 from xlab.lab.node import Node
@@ -48,12 +49,12 @@ def ping_until_answered(source: Node, target: IPv4Address, *, timeout_s: float) 
     Even with -w, ping ends at the first error that is sent back, and an ARP request that nobody
     answers in three seconds is one: the target may answer a moment later.
     """
-    deadline = time.monotonic() + timeout_s
+    deadline = Deadline(timeout_s)
     result: Completed | None = None
 
     def answered() -> bool:
         nonlocal result
-        left_s = max(1, math.ceil(deadline - time.monotonic()))
+        left_s = max(1, math.ceil(deadline.left_s()))
         argv = ["ping", "-n", "-c1", "-i0.2", f"-w{left_s}", str(target)]
         latest = source.run(argv, check=False, timeout_s=timeout_s + 5)
         # Errors are sent back once a second at most (icmp_ratelimit): silence says less than one.

@@ -18,6 +18,7 @@ from typing import Any
 
 from xlab import processes
 from xlab.capabilities import locate
+from xlab.clock import Deadline
 from xlab.errors import NetlinkError, UsageError, XlabError
 from xlab.lab import node as engine
 from xlab.lab.docker import Container
@@ -400,7 +401,7 @@ def wait_listening(
     """
     address = server if isinstance(server, str) else server.IP()
     node = client.machine if client is not None else machines.root()
-    deadline = None if timeout is None else time.monotonic() + float(timeout)
+    deadline = None if timeout is None else Deadline(float(timeout))
     while True:
         error = machines.inside(lambda: _refusal(node, address, int(port)))
         if error == 0:
@@ -408,7 +409,7 @@ def wait_listening(
         if error in (errno.ENETUNREACH, errno.EHOSTUNREACH):
             log.error(f"no route to {address}\n")
             return False
-        if deadline is not None and time.monotonic() >= deadline:
+        if deadline is not None and deadline.passed():
             log.error(f"could not connect to {address} on port {port}\n")
             return False
         time.sleep(_RETRY_AFTER_S)
