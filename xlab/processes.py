@@ -151,6 +151,15 @@ def reap() -> None:
                 told(status)
 
 
+def see_to_reaping(pid: int) -> None:
+    """Where `reap` is not called: have a child reaped, and its status told, as soon as it ends.
+
+    A zombie whose parent is outside its PID namespace keeps that namespace's init from ending.
+    """
+    if not _reaps_everything:
+        threading.Thread(target=_reap_one, args=(pid,), daemon=True).start()
+
+
 def _reap_one(pid: int) -> None:
     """Wait for one child and tell whom its status belongs to."""
     # It stays a zombie until the lock is held, so that nobody signals another process's number.
@@ -204,8 +213,7 @@ def spawn(
     finally:
         if isinstance(stdin, bytes):
             os.close(source)
-    if not _reaps_everything:
-        threading.Thread(target=_reap_one, args=(process.pid,), daemon=True).start()
+    see_to_reaping(process.pid)
     return process
 
 

@@ -115,8 +115,12 @@ def _workers() -> ThreadPoolExecutor:
 # -- programs --------------------------------------------------------------------------------------
 
 
-class _ToldPopen(subprocess.Popen[Any]):
-    """A Popen for pid 1, where `processes.reap` takes every child's exit status and tells it."""
+class Program(subprocess.Popen[Any]):
+    """A Popen whose program is reaped when it ends, and not when somebody asks for its status.
+
+    In pid 1 `processes.reap` takes every child's.  Elsewhere a zombie would keep a container from
+    ending.
+    """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._ended = threading.Event()
@@ -138,11 +142,6 @@ class _ToldPopen(subprocess.Popen[Any]):
         return int(self.returncode)
 
 
-def popen_class() -> type[subprocess.Popen[Any]]:
-    """What to start programs with in this process."""
-    return _ToldPopen if processes.reaps_everything() else subprocess.Popen
-
-
 def start(node: Node, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
     """A program in a node, with `subprocess.Popen`'s options, in a session of its own.
 
@@ -155,13 +154,16 @@ def start(node: Node, argv: Sequence[str], **options: Any) -> subprocess.Popen[A
     def begin() -> subprocess.Popen[Any]:
         with namespaces.entered(node.inhabited()):
             try:
-                return popen_class()(argv, **options)
+                return Program(argv, **options)
             except OSError:
                 # No such program, or none that may be executed; or the folder is not seen here.
                 folder = options["cwd"] if Path(options["cwd"]).is_dir() else "/"
-                return popen_class()(["env", "--", *argv], **{**options, "cwd": folder})
+                return Program(["env", "--", *argv], **{**options, "cwd": folder})
 
-    return inside(begin)
+    program = inside(begin)
+    # Not from within: a new thread shares the working directory, and could not leave with it.
+    processes.see_to_reaping(program.pid)
+    return program
 
 
 def environment() -> dict[str, str]:

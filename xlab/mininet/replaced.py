@@ -11,6 +11,7 @@ import sys
 import types
 from typing import Any
 
+from xlab import processes
 from xlab.mininet import cli, intf, link, net, node, original, switch
 from xlab.mininet import machine as machines
 
@@ -72,7 +73,8 @@ def install() -> None:
         return
     package.xlab = True  # type: ignore[attr-defined]
     # What Mininet runs by itself must not lose its exit status in pid 1.
-    original.util.Popen = machines.popen_class()
+    if processes.reaps_everything():
+        original.util.Popen = machines.Program
     by_identity = {
         id(getattr(getattr(original, module), name)): ours
         for module, names in _OURS.items()
