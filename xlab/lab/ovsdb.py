@@ -37,7 +37,11 @@ class Database:
         #: Whether ovs-vswitchd still runs: without it, a commit need not be waited for.
         self._alive = alive
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.connect(path)
+        try:
+            self._socket.connect(path)
+        except OSError:
+            self._socket.close()
+            raise
         self._buffer = b""
         self._id = 0
 

@@ -1,0 +1,160 @@
+"""Who must reach whom while something is broken: worked out from the topology alone.
+
+    physical   two hosts are joined if there is a way of whole cables between their switches, on
+               their side of a partition, and the eth0 of each is alive
+    overlay    containers of two hosts that are joined reach each other if what carries their frames
+               is alive on both
+
+Within one host nothing of this matters: its containers are joined by a bridge in its kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from xlab.lab import ovs, weave
+from xlab.lab.underlay import GATEWAY, Link, Underlay
+
+if TYPE_CHECKING:
+    from xlab.lab.lab import Lab
+    from xlab.scenario import Flow
+
+#: The names of two nodes: "h1/c1" and "h2".
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """A lab that works, as far as expectations depend on it."""
+
+    underlay: Underlay
+    #: By host: "h1" has "h1/c1" and "h1/c2".
+    containers: Mapping[str, tuple[str, ...]]
+    #: By host, what can be killed there.
+    daemons: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: The daemons without any of which a host's eth0 carries nothing.
+    eth0_needs: tuple[str, ...] = ()
+    #: The daemon without which containers of two hosts do not reach each other.
+    overlay_needs: str | None = None
+    #: Whether containers can be told from those of another host by their addresses at all.
+    containers_are_reached: bool = True
+    #: Whether hosts have a way to containers, their own ones included.
+    hosts_reach_containers: bool = True
+
+    @classmethod
+    def of(cls, lab: Lab, flow: Flow) -> Topology:
+        """Of a lab in which the method works."""
+        addresses = [container.address for container in lab.containers]
+        return cls(
+            underlay=lab.underlay,
+            containers={host.name: tuple(c.name for c in host.containers) for host in lab.hosts},
+            daemons={host.name: tuple(host.daemons()) for host in lab.hosts},
+            # Without ovsdb-server, ovs-vswitchd has lost its lock in the database: its main loop
+            # then returns before it has looked at the ports.  Seen with 3.5, at full CPU load.
+            eth0_needs=ovs.DAEMONS if lab.ovs_datapath == "userspace" else (),
+            # The kernel's VXLAN goes on without the router that set it up.
+            overlay_needs=weave.ROUTER if flow.encapsulation == "sleeve" else None,
+            containers_are_reached=len(set(addresses)) == len(addresses),
+            # Weave's network is the containers' own, until somebody types `weave expose`.
+            hosts_reach_containers=flow.encapsulation not in ("sleeve", "vxlan"),
+        )
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return self.underlay.hosts
+
+    @property
+    def trunks(self) -> tuple[str, ...]:
+        return tuple(map(self.trunk_name, self.underlay.trunks))
+
+    def trunk_name(self, link: Link) -> str:
+        """ "s1-s2", whichever end the topology names first."""
+        return "-".join(sorted((link.a.node, link.b.node), key=self.underlay.switches.index))
+
+
+@dataclass(slots=True)
+class Broken:
+    """Everything that is broken at one moment."""
+
+    #: Cables: "h1", "gw", "s1-s2".
+    links: set[str] = field(default_factory=set)
+    hosts: set[str] = field(default_factory=set)
+    #: (host, daemon)
+    daemons: set[tuple[str, str]] = field(default_factory=set)
+    #: Those of a partition; the first keeps the switches, each of the others has one of its own.
+    sides: tuple[tuple[str, ...], ...] = ()
+
+
+def expected(topology: Topology, broken: Broken) -> dict[Pair, bool]:
+    """For each host and container that exists, and each target, whether it must be reached.
+
+    Targets are all hosts and containers, whether they exist or not, and the gateway.  Left out are
+    pairs of which nothing can be said: of two hosts whose containers have the same addresses.
+    """
+    home = {name: host for host, names in topology.containers.items() for name in names}
+    nodes = [name for host in topology.hosts for name in (host, *topology.containers[host])]
+    segments = _segments(topology, broken)
+    wanted = {}
+    for source in nodes:
+        near = home.get(source, source)
+        if near in broken.hosts:
+            continue
+        for target in [*nodes, GATEWAY]:
+            far = home.get(target, target)
+            if source == target or (
+                near != far and target in home and not topology.containers_are_reached
+            ):
+                continue
+            wanted[source, target] = _reaches(
+                topology, broken, segments, near, far, from_host=source == near, to=target
+            )
+    return wanted
+
+
+def _reaches(
+    topology: Topology,
+    broken: Broken,
+    segments: Mapping[str, str],
+    near: str,
+    far: str,
+    *,
+    from_host: bool,
+    to: str,
+) -> bool:
+    to_container = to != far
+    if from_host and to_container and not topology.hosts_reach_containers:
+        return False
+    if near == far:
+        return True
+    joined = near in segments and segments[near] == segments.get(far)
+    if not to_container:
+        return joined
+    needed = topology.overlay_needs
+    carried = not {(near, needed), (far, needed)} & broken.daemons
+    return joined and carried
+
+
+def _segments(topology: Topology, broken: Broken) -> dict[str, str]:
+    """The physical segment that each host and the gateway is on, by the name of one of its
+    switches; who is on none is left out."""
+    switch = {link.b.node: link.a.node for link in topology.underlay.uplinks}
+    for number, side in enumerate(broken.sides[1:], 1):
+        switch.update(dict.fromkeys(side, f"apart{number}"))
+    root = {name: name for name in switch.values()} | {n: n for n in topology.underlay.switches}
+
+    def find(name: str) -> str:
+        while root[name] != name:
+            name = root[name]
+        return name
+
+    for link in topology.underlay.trunks:
+        if topology.trunk_name(link) not in broken.links:
+            root[find(link.a.node)] = find(link.b.node)
+    dead = {host for host, daemon in broken.daemons if daemon in topology.eth0_needs}
+    return {
+        name: find(at)
+        for name, at in switch.items()
+        if name not in broken.links | broken.hosts | dead
+    }

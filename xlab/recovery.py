@@ -1,0 +1,253 @@
+"""How long a flow is gone after a fault has been mended, to the millisecond.
+
+    echo requests  │ │ │ │ │ │ │ │ │ │ │ │ │ │ │ │ │ │ │ │ │ │   one every 10 ms
+    answers        │ │ │ │                         │ │ │ │ │ │
+                           fault       mend        recovered
+                                       ├── recovery_s ──┤
+
+The clock starts when mending begins (the cable goes in, the host is switched on, the daemon's
+supervisor starts it) and stops with the first answer after the last that is missing.  How long
+mending itself took is told beside it: a host of this lab boots in a fraction of a second.
+
+What the kernel's table of neighbours adds is left out.  It asks for one who does not answer once a
+second (retrans_time), gives up after the third time, and goes on sending to an address that has
+changed for 15 to 45 s (base_reachable_time): figures would tell of these times, and hardly of the
+method.  So while no answer comes, the hosts and containers at both ends forget their neighbours
+again and again.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from xlab.errors import NetlinkError
+from xlab.faults import PATIENCE_S, Fault, Faults
+from xlab.lab.docker import Container
+from xlab.lab.node import Node
+from xlab.lab.reachability import echo_request
+from xlab.processes import wait_until
+
+#: So many answers in a row are a flow that works.
+_IN_A_ROW = 10
+
+#: Neighbours are forgotten that often at most, a round trip apart: an answer to the request that
+#: the last time brought about must not come too late.
+_FORGET_EVERY_S = 0.02
+
+#: The sequence number of an echo has 16 bits.
+_MOST_ECHOES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """One fault, applied and mended, and what a flow felt of it."""
+
+    fault: str
+    #: Whether the flow stopped at all: the kernel's datapath goes on without its daemons.
+    stopped: bool
+    #: How long mending took, until it was done with.
+    mend_s: float
+    #: From the beginning of mending to the first of the answers of which none is missing any more;
+    #: 0 if none was missing from then on.
+    recovery_s: float
+
+
+def measure_recovery(
+    faults: Faults,
+    fault: Fault,
+    source: Node,
+    target: Node,
+    *,
+    held_s: float = 0.5,
+    interval_s: float = 0.01,
+    timeout_s: float = PATIENCE_S,
+) -> Recovery:
+    """Apply `fault`, mend it after `held_s`, and time how long `source` > `target` takes.
+
+    The answers are timed with the resolution of `interval_s`.  Where the source itself goes down
+    with the fault, asking goes on as soon as it is there again and mending is over.  Raises
+    DeadlineError if the flow does not work to begin with, or is not back `timeout_s` after the
+    fault has been mended.
+    """
+    address = target.address
+    nodes = [node for end in (source, target) for node in _with_host(end)]
+
+    def start() -> Train:
+        return Train(
+            source,
+            address,
+            interval_s=interval_s,
+            silent=lambda: _forget_neighbours(nodes),
+            silent_after_s=_FORGET_EVERY_S + 2 * faults.lab.round_trip_s,
+        )
+
+    train = start()
+    try:
+        _await_row(train, 0, timeout_s, f"{source} to reach {target} before `{fault}`")
+        broken_at = train.sent
+        faults.apply(fault)
+        try:
+            if not source.is_on:
+                train.stop()
+            _wait(held_s)
+            stopped = not source.is_on or train.missing(broken_at)
+        finally:
+            begun = time.monotonic()
+            mending_from = train.sent
+            faults.mend(fault)
+            mend_s = time.monotonic() - begun
+        if train.stopped:
+            train, mending_from = start(), 0
+        mended_at = train.sent
+        _await_row(train, mended_at, timeout_s, f"{source} to reach {target} after `{fault.cure}`")
+        back_at = train.back_at(mending_from)
+        if stopped and back_at is None:
+            # Nothing is missing of the train that began when the source was there again.
+            back_at = train.answered_at(mending_from)
+        return Recovery(
+            str(fault), stopped, mend_s, 0.0 if back_at is None else max(0.0, back_at - begun)
+        )
+    finally:
+        train.stop()
+
+
+class Train:
+    """Echo requests, one every `interval_s`, from a thread of its own, and when answers came."""
+
+    def __init__(
+        self,
+        source: Node,
+        target: IPv4Address,
+        *,
+        interval_s: float,
+        silent: Callable[[], None],
+        silent_after_s: float,
+    ) -> None:
+        """`silent` is called when no answer has come for `silent_after_s`, and that often."""
+        self._target = (str(target), 0)
+        self._interval_s = interval_s
+        self._silent = silent
+        self._silent_after_s = silent_after_s
+        self._identifier = int.from_bytes(os.urandom(2), "big")
+        #: When each was answered, by sequence number; None as long as it was not.
+        self._answers: list[float | None] = []
+        self._stopping = threading.Event()
+        with source.entered():
+            self._socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        self._thread = threading.Thread(target=self._run, name="echo train", daemon=True)
+        self._thread.start()
+
+    @property
+    def sent(self) -> int:
+        """The sequence number of the next request."""
+        return len(self._answers)
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopping.is_set()
+
+    def stop(self) -> None:
+        """End it; the socket no longer keeps the source's network namespace alive."""
+        self._stopping.set()
+        self._thread.join()
+        self._socket.close()
+
+    def in_a_row(self, first: int) -> bool:
+        """Whether, from `first` on, enough requests have been answered one after another."""
+        row = 0
+        for answer in self._answers[first:]:
+            row = row + 1 if answer is not None else 0
+            if row >= _IN_A_ROW:
+                return True
+        return False
+
+    def missing(self, first: int) -> bool:
+        """Whether, from `first` on, one was not answered though a later one could have been."""
+        return None in self._answers[first:-_IN_A_ROW]
+
+    def back_at(self, first: int) -> float | None:
+        """When the answer came that follows the last missing one from `first` on.
+
+        None if none is missing.  Those under way at the end are not: a row of answers is before
+        them.
+        """
+        answers = self._answers[first:]
+        while answers and answers[-1] is None:
+            answers.pop()
+        for position in range(len(answers) - 1, -1, -1):
+            if answers[position] is None:
+                return answers[position + 1]
+        return None
+
+    def answered_at(self, number: int) -> float | None:
+        """When a request was answered."""
+        return self._answers[number]
+
+    def _run(self) -> None:
+        send_at = forget_at = time.monotonic()
+        while not self._stopping.is_set():
+            now = time.monotonic()
+            if now >= send_at:
+                self._send()
+                # Whoever was kept waiting does not catch up: a burst would be another measurement.
+                send_at = max(send_at + self._interval_s, now)
+            heard = self._receive(max(0.0, send_at - time.monotonic()))
+            now = time.monotonic()
+            if heard:
+                forget_at = now + self._silent_after_s
+            elif now >= forget_at:
+                self._silent()
+                forget_at = now + self._silent_after_s
+
+    def _send(self) -> None:
+        if len(self._answers) >= _MOST_ECHOES:
+            return
+        number = len(self._answers)
+        self._answers.append(None)
+        try:
+            self._socket.sendto(echo_request(self._identifier, number), self._target)
+        except OSError:
+            pass  # no route, or the last neighbour did not answer: a request that is missing
+
+    def _receive(self, timeout_s: float) -> bool:
+        """Whether an answer came within that time."""
+        self._socket.settimeout(max(0.0002, timeout_s))
+        try:
+            packet = self._socket.recv(2048)
+        except OSError:
+            return False  # time-out, or an ICMP error of what was sent before
+        now = time.monotonic()
+        header = (packet[0] & 0xF) * 4
+        kind, _, _, identifier, number = struct.unpack_from("!BBHHH", packet, header)
+        mine = (kind, identifier) == (0, self._identifier) and number < len(self._answers)
+        if mine and self._answers[number] is None:
+            self._answers[number] = now
+        return mine
+
+
+def _await_row(train: Train, first: int, timeout_s: float, awaited: str) -> None:
+    wait_until(lambda: train.in_a_row(first), timeout_s=timeout_s, awaited=awaited)
+
+
+def _wait(seconds: float) -> None:
+    """Let a fault last: there is nothing to wait for."""
+    threading.Event().wait(seconds)
+
+
+def _with_host(node: Node) -> Sequence[Node]:
+    return (node, node.host) if isinstance(node, Container) else (node,)
+
+
+def _forget_neighbours(nodes: Sequence[Node]) -> None:
+    for node in nodes:
+        try:
+            node.rtnl.forget_neighbours()
+        except (OSError, NetlinkError):
+            continue  # it is down, or goes down just now
