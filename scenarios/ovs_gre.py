@@ -50,7 +50,7 @@ def plan(size: Size, settings: Settings) -> None:
 
 def build(lab: Lab, plan: None, size: Size, settings: Settings, check: Checks) -> Flow:
     """The notes' chapter on Open vSwitch, in its order."""
-    lab.give_addresses(UNDERLAY, first=FIRST_HOST, gateway=GATEWAY)
+    lab.give_addresses(UNDERLAY, first=FIRST_HOST, gateway=GATEWAY, mesh=True)
     h1, h2 = lab.hosts[0], lab.hosts[-1]
     check.stage("hosts")
     check.all_reach_each_other(lab.hosts, "hosts")

@@ -68,7 +68,7 @@ def plan(size: Size, settings: Settings) -> Plan:
 
 def build(lab: Lab, plan: Plan, size: Size, settings: Settings, check: Checks) -> Flow:
     """The notes' chapter on weave, in its order."""
-    lab.give_addresses(UNDERLAY, first=FIRST_HOST, gateway=GATEWAY)
+    lab.give_addresses(UNDERLAY, first=FIRST_HOST, gateway=GATEWAY, mesh=True)
     h1, h2 = lab.hosts[0], lab.hosts[-1]
     datapath: Datapath = "fastdp" if settings["datapath"] == "fastdp" else "sleeve"
     for host in lab.hosts:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.commands import Command
-from tests.support import Run, why_no_open_vswitch
+from tests.support import Run, sandboxed, why_no_open_vswitch
 from xlab import record
+from xlab.errors import XlabError
+from xlab.lab import underlay
+from xlab.lab.lab import Lab
+from xlab.lab.reachability import unreachable
 from xlab.record import RunRecord
 from xlab.request import Request
 
 pytestmark = pytest.mark.sandbox
+
+SUBNET = IPv4Network("10.0.0.0/24")
 
 needs_open_vswitch = pytest.mark.skipif(
     bool(why_no_open_vswitch()), reason=why_no_open_vswitch() or "Open vSwitch is there"
@@ -69,6 +76,67 @@ def test_64_weave_routers(tmp_path: Path, datapath: str) -> None:
     request = Request("weave", hosts=64, containers=1, settings={"datapath": datapath})
     found = built(request, tmp_path, patience_s=600)
     assert observed(found, "routers-are-connected") == str(64 * 63)
+
+
+# -- what makes them possible ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hosts", [15, 16])
+@sandboxed
+def test_hosts_of_a_large_mesh_need_not_ask_for_each_other(hosts: int) -> None:
+    """The kernel's table of neighbours is one for the machine; permanent entries do not count."""
+    lab = Lab(underlay.describe(None, hosts=hosts))
+    lab.give_addresses(SUBNET, first=1, gateway=254, mesh=True)
+    shown = lab.hosts[0].configure(["ip", "-4", "neigh", "show", "dev", "eth0"]).stdout
+    assert shown.count("PERMANENT") == (hosts - 1 if hosts == 16 else 0)
+    first, last = lab.hosts[0], lab.hosts[-1]
+    assert unreachable([(first, last), (last, first)], timeout_s=20) == []
+    # It is the right MAC, and stays when the others are forgotten.
+    first.rtnl.forget_neighbours()
+    known = first.configure(["ip", "-4", "neigh", "show", str(last.address)]).stdout
+    assert (last.mac_address("eth0") in known) == (hosts == 16)
+
+
+@needs_open_vswitch
+@sandboxed
+def test_tunnels_of_a_large_mesh_know_their_far_ends() -> None:
+    lab = Lab(underlay.describe(None, hosts=16), ovs="userspace")
+    lab.give_addresses(SUBNET, first=1, gateway=254, mesh=True)
+    shown = lab.hosts[0].ovs.appctl("tnl/neigh/show")
+    for other in lab.hosts[1:]:
+        line = next(line for line in shown.splitlines() if line.startswith(f"{other.address} "))
+        assert line.split()[1:] == [other.mac_address("eth0"), "eth0"]
+
+
+@needs_open_vswitch
+@sandboxed
+def test_ports_added_at_once_are_one_configuration() -> None:
+    lab = Lab(underlay.describe(None, hosts=2), ovs="userspace")
+    lab.give_addresses(SUBNET, first=1, gateway=254)
+    h1 = lab.hosts[0]
+    h1.ovs.add_bridge("obr0")
+
+    def configurations() -> int:
+        return int(h1.run(["ovs-vsctl", "--timeout=5", "get", "open", ".", "next_cfg"]).stdout)
+
+    before = configurations()
+    with h1.ovs.at_once():
+        for number in range(5):
+            h1.ovs.add_port(
+                "obr0", f"gre{number}", type="gre", options={"remote_ip": f"10.0.0.{100 + number}"}
+            )
+    assert configurations() == before + 1
+    assert h1.tunnels() == 5
+    with h1.ovs.at_once():
+        h1.ovs.delete_port("obr0", "gre0")
+        h1.ovs.delete_port("obr0", "gre1")
+    assert configurations() == before + 2
+    assert h1.tunnels() == 3
+    with pytest.raises(XlabError, match="nowhere: could not open"), h1.ovs.at_once():
+        h1.ovs.add_port("obr0", "nowhere")
+    # What went wrong does not stick.
+    h1.ovs.delete_port("obr0", "gre2")
+    assert h1.tunnels() == 2
 
 
 # -- xlab scale ------------------------------------------------------------------------------------

@@ -31,4 +31,4 @@ def test_this_process_is_counted() -> None:
     assert census.processes() >= 1
     assert census.descriptors() >= 3
     memory = census.memory()
-    assert memory.kernel > memory.processes > 1 << 20
+    assert min(memory.kernel, memory.processes) > 1 << 20

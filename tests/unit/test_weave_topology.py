@@ -346,3 +346,45 @@ def test_every_unicast_arrives(edges: list[tuple[PeerName, PeerName]]) -> None:
                 at = routes.next_hops(graph, at)[destination]
                 steps += 1
                 assert steps < len(graph)
+
+
+# -- a description is told many times --------------------------------------------------------------
+
+
+def test_a_description_heard_again_is_not_taken_apart_again() -> None:
+    update = topology.encode([peer(B, A), peer(C, A, B)])
+    first = topology.decode(update)
+    before = topology._read_once.cache_info().misses
+    again = topology.decode(update)
+    assert topology._read_once.cache_info().misses == before
+    assert [id(p) for p in again] == [id(p) for p in first]
+    # Whoever describes it, and beside whom.
+    assert topology.decode(topology.encode([again[1]])) == [first[1]]
+
+
+def test_what_another_program_means_by_a_number_is_its_own_affair() -> None:
+    """Whoever encodes numbers the types: behind other definitions the same bytes differ."""
+    update = topology.encode([peer(B, A)])
+    assert topology.decode(update) == [peer(B, A)]
+    renamed = update.replace(b"NickName", b"NickNome")
+    (found,) = topology.decode(renamed)
+    assert found.nickname == ""
+    assert topology.decode(update) == [peer(B, A)]
+
+
+def test_an_update_of_more_peers_than_there_can_be_is_refused() -> None:
+    message = topology.encode([peer(B, A)])
+    values = b"".join(topology.encode([peer(B, A), peer(C, A)])[len(message) :] for _ in range(2))
+    assert len(topology.decode(message + values)) == 3
+    half = len(values) // 2
+    with pytest.raises(ProtocolError, match="more than 4096 peers"):
+        topology.decode(message + values[:half] * PEER_LIMIT)
+
+
+def test_definitions_without_end_are_refused() -> None:
+    encoder = gob.Encoder()
+    for number in range(200):
+        encoder.encode(gob.Struct(f"type{number}" + "x" * 20, (("A", gob.Basic.INT),)), {})
+    definitions = b"".join(m for is_one, m in gob.messages(bytes(encoder.data)) if is_one)
+    with pytest.raises(ProtocolError, match="too many definitions"):
+        topology.decode(definitions + topology.encode([peer(B, A)]))

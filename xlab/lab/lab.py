@@ -28,7 +28,7 @@ OUTSIDE = IPv4Address("198.51.100.1")
 #: Addresses of the plain hosts that a method is measured beside (benchmarking range, RFC 2544).
 YARDSTICK = IPv4Network("198.18.0.0/24")
 
-#: From so many hosts on their userspace datapaths are told each other's MACs.
+#: From so many hosts on those of a mesh are told each other's MACs.
 _MANY_HOSTS = 16
 
 #: The userspace datapath's uplink, as the host knows it.
@@ -126,6 +126,8 @@ class Lab:
         self._imposed: dict[str, Imposed] = {}
         #: The hosts' address plan: subnet, first host, gateway.
         self._plan: tuple[IPv4Network, int, int] | None = None
+        #: Whether hosts are told each other's MACs.
+        self._mesh = False
         #: What a host needs beyond that when it has been switched on again: `Flow.after_boot`.
         self.after_boot: Callable[[Host], None] = lambda _: None
         #: Links whose cable is pulled, by the switch's interface.
@@ -228,12 +230,17 @@ class Lab:
 
     # -- the plan of addresses ---------------------------------------------------------------------
 
-    def give_addresses(self, subnet: IPv4Network, *, first: int, gateway: int) -> None:
+    def give_addresses(
+        self, subnet: IPv4Network, *, first: int, gateway: int, mesh: bool = False
+    ) -> None:
         """Each host's eth0 gets an address of `subnet`, counting from `first`, and a default route.
 
         `first` and `gateway` count from the subnet's own address: 10.211.55.0/24, 3 is 10.211.55.3.
+        In a `mesh` every host will talk to every other: many hosts then get permanent ARP entries,
+        or 33 of them would fill the table that all labs of a machine share.
         """
         self._plan = (subnet, first, gateway)
+        self._mesh = mesh and len(self.hosts) >= _MANY_HOSTS
         self.gateway.add_address("eth0", _interface(subnet, gateway))
         self.gateway.prefer_address(subnet[gateway])
         for host in self.hosts:
@@ -245,15 +252,21 @@ class Lab:
             subnet, first, gateway = self._plan
             own = _interface(subnet, first + host.number - 1)
             host.add_address("eth0", own, gateway=subnet[gateway])
-            if self.ovs_datapath == "userspace" and len(self.hosts) >= _MANY_HOSTS:
-                host.ovs.know_neighbours(
-                    "eth0",
-                    {
-                        subnet[first + other.number - 1]: _underlay_mac(other.number)
-                        for other in self.hosts
-                        if other is not host
-                    },
-                )
+            if self._mesh:
+                self._introduce(host, subnet, first)
+
+    def _introduce(self, host: Host, subnet: IPv4Network, first: int) -> None:
+        """The host is told the MACs of all others; they are the same in every run."""
+        others = {
+            subnet[first + other.number - 1]: _underlay_mac(other.number)
+            for other in self.hosts
+            if other is not host
+        }
+        with host.rtnl.batch() as batch:
+            for address, mac in others.items():
+                batch.add_neighbour("eth0", address, mac)
+        if self.ovs_datapath == "userspace":
+            host.ovs.know_neighbours("eth0", others)
 
     def add_yardstick(self) -> tuple[Node, Node]:
         """Two plain hosts, veth and nothing else, on the switches of the first host and the last.

@@ -273,7 +273,8 @@ class OpenVSwitch:
 
     def tunnels(self) -> int:
         """How many ports are ends of tunnels."""
-        select = {"op": "select", "table": "Interface", "where": [], "columns": ["type"]}
+        # Of equal rows ovsdb-server gives one: without the name there is one row a type.
+        select = {"op": "select", "table": "Interface", "where": [], "columns": ["name", "type"]}
         (result,) = self._transact([select])
         return sum(row["type"] in _TUNNELS for row in result["rows"])
 

@@ -146,8 +146,12 @@ class Weave:
         return self._underlay_mtu - headroom
 
     def await_connections(self, number: int) -> None:
-        """Wait until the router has `number` established connections."""
-        self._await(lambda: len(self.connections()) >= number, f"{number} established connections")
+        """Wait until the router has `number` established connections, while more come to be."""
+        while (there := len(self.connections())) < number:
+            self._await(
+                lambda there=there: len(self.connections()) > there,
+                f"{number} established connections ({there} are there)",
+            )
         for connection in self.connections():
             self._peers.add(IPv4Address(str(connection["address"]).rpartition(":")[0]))
         if self.datapath == "fastdp":

@@ -23,7 +23,7 @@ types are bounded, and so is the number of values, since one byte can make a val
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TypeAlias
@@ -265,6 +265,16 @@ _BUILT_IN: dict[int, _SliceOf | _MapOf | _StructOf] = {
 }
 
 
+def messages(stream: bytes) -> Iterator[tuple[bool, bytes]]:
+    """The messages of a stream, each as it is, and whether it is a definition.
+
+    Raises ProtocolError where one is cut off.
+    """
+    decoder = Decoder(stream)
+    while decoder.more():
+        yield decoder.skip()
+
+
 class Decoder:
     """The values of one gob stream, in `data` as a whole."""
 
@@ -273,7 +283,7 @@ class Decoder:
         self._at = 0
         #: Where the message that is being read ends: nothing reads beyond.
         self._end = len(data)
-        self._values_left = value_limit
+        self._value_limit = self._values_left = value_limit
         self._types: dict[int, int | _SliceOf | _MapOf | _StructOf] = {**_BUILT_IN}
         self._basic: dict[int, Callable[[], Any]] = {
             Basic.BOOL: lambda: self._unsigned() != 0,
@@ -284,6 +294,11 @@ class Decoder:
             # A stranger's string may be no UTF-8.  Names that we compare are; the rest is shown.
             Basic.STRING: lambda: self._bytes().decode(errors="replace"),
         }
+
+    @property
+    def values(self) -> int:
+        """How many values have been decoded, those in others counted too."""
+        return self._value_limit - self._values_left
 
     def more(self) -> bool:
         """Whether there is anything after what has been decoded."""
@@ -307,6 +322,18 @@ class Decoder:
         value = self._value(type_id, DEPTH_LIMIT)
         self._require_end()
         return value
+
+    def skip(self) -> tuple[bool, bytes]:
+        """Whether the next message is a definition, and all of its bytes; ProtocolError if cut."""
+        start = self._at
+        self._end = len(self._data)
+        length = self._unsigned()
+        if length > self._end - self._at:
+            raise ProtocolError(f"gob: a message of {length} bytes is cut off")
+        self._end = self._at + length
+        is_definition = self._signed() < 0
+        self._at = self._end
+        return is_definition, self._data[start : self._end]
 
     def _require_end(self) -> None:
         if self._at != self._end:

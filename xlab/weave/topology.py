@@ -10,6 +10,7 @@ What cannot be reached from here any more is forgotten.
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,10 @@ from xlab.weave.names import PeerName
 PEER_LIMIT = 1 << SHORT_ID_BITS
 #: Of all peers together: a full mesh of 450.
 LINK_LIMIT = 200_000
+#: Of Go, for the two types of an update: 161 bytes.
+_DEFINITIONS_LIMIT = 4096
+#: Descriptions that are kept once taken apart: with 400 connections a peer's is as long as this.
+_REMEMBERED, _REMEMBERED_BYTES = 1024, 16 << 10
 _NICKNAME_LIMIT = 255
 _ADDRESS_LIMIT = 64
 
@@ -51,6 +56,8 @@ class Peer:
     version: int = 0
     short_id: int | None = None
     links: Mapping[PeerName, Link] = field(default_factory=dict)
+    #: What `encode` has made of it: the same description is told many times over.
+    encoded: tuple[bytes, bytes] | None = field(default=None, init=False, repr=False, compare=False)
 
     def older_than(self, other: Peer) -> bool:
         """Whether `other` is news to who knows this."""
@@ -214,32 +221,65 @@ _LINKS = gob.Slice(
 
 
 def encode(peers: Collection[Peer]) -> bytes:
-    encoder = gob.Encoder()
+    """An update that describes `peers`, as Go's encoder would write it."""
+    parts: list[bytes] = []
     for peer in peers:
-        encoder.encode(
-            _PEER,
+        summary, links = peer.encoded or _encode(peer)
+        if not parts:
+            # Types are defined where they are first needed.
+            parts += [_definition(_PEER), summary, _definition(_LINKS), links]
+        else:
+            parts += [summary, links]
+    return b"".join(parts)
+
+
+def _encode(peer: Peer) -> tuple[bytes, bytes]:
+    """The two values that describe a peer, without the definitions of their types."""
+    encoder = gob.Encoder()
+    encoder.encode(
+        _PEER,
+        {
+            "NameByte": peer.name,
+            "NickName": peer.nickname,
+            "UID": peer.uid,
+            "Version": peer.version,
+            "ShortID": peer.short_id or 0,
+            "HasShortID": peer.short_id is not None,
+        },
+    )
+    middle = len(encoder.data)
+    encoder.encode(
+        _LINKS,
+        [
             {
-                "NameByte": peer.name,
-                "NickName": peer.nickname,
-                "UID": peer.uid,
-                "Version": peer.version,
-                "ShortID": peer.short_id or 0,
-                "HasShortID": peer.short_id is not None,
-            },
-        )
-        encoder.encode(
-            _LINKS,
-            [
-                {
-                    "NameByte": name,
-                    "RemoteTCPAddr": link.remote_address,
-                    "Outbound": link.outbound,
-                    "Established": link.established,
-                }
-                for name, link in sorted(peer.links.items())
-            ],
-        )
-    return bytes(encoder.data)
+                "NameByte": name,
+                "RemoteTCPAddr": link.remote_address,
+                "Outbound": link.outbound,
+                "Established": link.established,
+            }
+            for name, link in sorted(peer.links.items())
+        ],
+    )
+    encoded = (
+        bytes(encoder.data[len(_definition(_PEER)) : middle]),
+        bytes(encoder.data[middle + len(_definition(_LINKS)) :]),
+    )
+    object.__setattr__(peer, "encoded", encoded)
+    return encoded
+
+
+@functools.cache
+def _definition(kind: gob.Type) -> bytes:
+    """What stands before the first value of `kind` in an update."""
+    encoder = gob.Encoder()
+    empty: dict[gob.Type, object] = {_PEER: {}, _LINKS: []}
+    for other in (_PEER, _LINKS):
+        before = len(encoder.data)
+        encoder.encode(other, empty[other])
+        if other == kind:
+            break
+    messages = gob.messages(bytes(encoder.data[before:]))
+    return b"".join(message for is_definition, message in messages if is_definition)
 
 
 def decode(update: bytes) -> list[Peer]:
@@ -248,26 +288,60 @@ def decode(update: bytes) -> list[Peer]:
     Raises ProtocolError for what is no update.  Impossible descriptions are left out, since the
     neighbour may only be passing them on; so are placeholders (UID 0), by which Weave Net keeps a
     place for peers it has only heard of.
+
+    In a mesh of n routers each hears the same descriptions from several neighbours, and all of them
+    again in every regular round: those of reasonable size are taken apart once.
     """
-    decoder = gob.Decoder(update)
-    peers = []
-    while decoder.more():
-        summary = decoder.decode()
-        links = decoder.decode()
-        if not isinstance(summary, dict) or not isinstance(links, list):
-            raise ProtocolError("topology: no peer with its connections")
-        short_id = _unsigned(summary, "ShortID")
-        peer = Peer(
-            name=_bytes(summary, "NameByte"),
-            nickname=_string(summary, "NickName"),
-            uid=_unsigned(summary, "UID"),
-            version=_unsigned(summary, "Version"),
-            short_id=short_id % PEER_LIMIT if summary.get("HasShortID") is True else None,
-            links=dict(_decode_link(link) for link in links),
-        )
-        if _plausible(peer):
-            peers.append(peer)
+    peers: list[Peer] = []
+    definitions, pair, values_left = b"", b"", gob.VALUE_LIMIT
+    described = 0
+    waiting = False
+    for is_definition, message in gob.messages(update):
+        if is_definition:
+            definitions += message
+            if len(definitions) > _DEFINITIONS_LIMIT:
+                raise ProtocolError("topology: too many definitions")
+        elif not pair:
+            pair = message
+        else:
+            described += 1
+            if described > PEER_LIMIT:
+                raise ProtocolError(f"topology: more than {PEER_LIMIT} peers")
+            whole = definitions + pair + message
+            read = _read_once if len(whole) <= _REMEMBERED_BYTES else _read
+            peer, values = read(whole)
+            values_left -= values
+            if values_left < 0:
+                raise ProtocolError("topology: too many values")
+            if peer:
+                peers.append(peer)
+            pair = b""
+        waiting = is_definition or bool(pair)
+    if waiting:
+        raise ProtocolError("topology: no peer with its connections")
     return peers
+
+
+def _read(description: bytes) -> tuple[Peer | None, int]:
+    """The peer of definitions and two values, None for an impossible one; and how many values."""
+    decoder = gob.Decoder(description)
+    summary = decoder.decode()
+    links = decoder.decode()
+    if not isinstance(summary, dict) or not isinstance(links, list):
+        raise ProtocolError("topology: no peer with its connections")
+    short_id = _unsigned(summary, "ShortID")
+    peer = Peer(
+        name=_bytes(summary, "NameByte"),
+        nickname=_string(summary, "NickName"),
+        uid=_unsigned(summary, "UID"),
+        version=_unsigned(summary, "Version"),
+        short_id=short_id % PEER_LIMIT if summary.get("HasShortID") is True else None,
+        links=dict(_decode_link(link) for link in links),
+    )
+    return (peer if _plausible(peer) else None), decoder.values
+
+
+_read_once = functools.lru_cache(_REMEMBERED)(_read)
 
 
 def _plausible(peer: Peer) -> bool:
