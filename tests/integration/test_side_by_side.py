@@ -85,6 +85,8 @@ class Seen:
     own_macs: frozenset[str]
     learnt_macs: frozenset[str]
     ips: frozenset[str]
+    #: Entries in the one table of neighbours that all labs share; permanent ones do not count.
+    neighbours: int
 
 
 def hold(run: Run) -> Seen:
@@ -103,9 +105,10 @@ def hold(run: Run) -> Seen:
     return Seen(
         scenario=events["started"]["scenario"],
         namespaces=frozenset(held),
-        own_macs=frozenset().union(*(own for own, _, _ in looks)),
-        learnt_macs=frozenset().union(*(learnt for _, learnt, _ in looks)),
-        ips=frozenset().union(*(ips for _, _, ips in looks)),
+        own_macs=frozenset().union(*(own for own, _, _, _ in looks)),
+        learnt_macs=frozenset().union(*(learnt for _, learnt, _, _ in looks)),
+        ips=frozenset().union(*(ips for _, _, ips, _ in looks)),
+        neighbours=sum(count for _, _, _, count in looks),
     )
 
 
@@ -123,8 +126,8 @@ def network_handles(processes: list[int]) -> list[str]:
     return list(handles.values())
 
 
-def look(first: int, handle: str) -> tuple[set[str], set[str], set[str]]:
-    """MACs of its interfaces, those it has learnt, and its addresses, of a network namespace."""
+def look(first: int, handle: str) -> tuple[set[str], set[str], set[str], int]:
+    """A network namespace: its own MACs, those learnt, its addresses, how many neighbours."""
     user = [] if os.geteuid() == 0 else [f"--user=/proc/{first}/ns/user", "--preserve-credentials"]
     shown = subprocess.run(
         ["nsenter", *user, f"--net={handle}", "sh", "-ec",
@@ -136,10 +139,13 @@ def look(first: int, handle: str) -> tuple[set[str], set[str], set[str]]:
     learnt = {entry["lladdr"] for entry in neighbours if "lladdr" in entry}
     learnt |= {entry["mac"] for entry in entries}
     ips = {address["local"] for link in links for address in link.get("addr_info", ())}
-    return own, learnt, ips
+    shared = [entry for entry in neighbours if "PERMANENT" not in entry["state"]]
+    return own, learnt, ips, len(shared)
 
 
 def assert_apart(labs: list[Seen]) -> None:
+    # Sixteen of them leave half of the table to the machine and to others.
+    assert sum(lab.neighbours for lab in labs) <= len(labs) * 1024 // 2 // 16
     for lab in labs:
         assert stations(lab.learnt_macs) <= lab.own_macs
         assert len(stations(lab.learnt_macs)) >= 2, "the search finds what is there"
