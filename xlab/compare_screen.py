@@ -106,7 +106,7 @@ class CompareScreen(Screen, Onlooker):
 
     def round_done(self, done: RoundDone) -> None:
         seconds = time.monotonic() - self._phase_since
-        self._round_seconds.append(seconds)
+        self.round_lasted(seconds)
         baseline = self._plan.methods[0]
         figures = {name: _medians(found) for name, found in done.measurements.items()}
         said = []
@@ -120,6 +120,9 @@ class CompareScreen(Screen, Onlooker):
             if ratios:
                 said.append(f"{text.plain(name)} {', '.join(ratios)}")
         self._block(f"round {done.number}", Text(self._side_by_side(said)), text.seconds(seconds))
+
+    def round_lasted(self, seconds: float) -> None:
+        self._round_seconds.append(seconds)
 
     def looked(self, look: Look) -> None:
         if look.widest is None:
@@ -159,7 +162,7 @@ class CompareScreen(Screen, Onlooker):
     def _status(self) -> Text:
         now = time.monotonic()
         frame = self._frames[int(now * 10) % len(self._frames)]
-        left = self._left()
+        left = self.left()
         width = min(self._line_width, self._console.width - 3)
         line = Text(f"{frame} {self._phase}", "cyan")
         if self._phase.startswith("round"):
@@ -181,7 +184,7 @@ class CompareScreen(Screen, Onlooker):
         full, empty = ("▰", "▱") if self._console.encoding.startswith("utf") else ("#", ".")
         return full * filled + empty * (cells - filled)
 
-    def _left(self) -> str:
+    def left(self) -> str:
         """How long the rounds still take that are meant to be."""
         elapsed = time.monotonic() - self._phase_since
         round_s = stats.median(self._round_seconds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.compare_support import measured, plan
-from tests.unit.test_runner import CLAIM, PATH, machine_with
+from tests.compare_support import World, plan
+from tests.unit.test_runner import machine_with
 from xlab import capabilities, record, report
 from xlab.capabilities import State
-from xlab.chronicle import Chronicle
-from xlab.compare import journal, noise, rounds
+from xlab.compare import journal
 from xlab.compare.evaluation import evaluate
 from xlab.compare.journal import Entry, History, Journal, Opening, RoundDone
 from xlab.compare.methods import choose
@@ -31,67 +29,9 @@ class Killed(BaseException):
     """SIGKILL, as far as a test within one process can have it."""
 
 
-class World:
-    """What labs there are, and what becomes of them."""
-
-    def __init__(self) -> None:
-        self.alive: list[str] = []
-        #: Labs alive at the end of each build.
-        self.together: list[list[str]] = []
-        #: (round, build, method, routes), as measured.
-        self.asked: list[tuple[int, int, str, tuple[str, ...]]] = []
-        self.refused: dict[str, XlabError] = {}
-        #: Claims that do not hold: (method, build).
-        self.broken_claims: set[tuple[str, int]] = set()
-        #: What measuring raises: (method, round).
-        self.breaking: dict[tuple[str, int], XlabError] = {}
-        self.builds: dict[str, int] = {}
-
-
-def name_of(chronicle: Chronicle) -> str:
-    request = chronicle.design.request
-    settings = ",".join(f"{key}={value}" for key, value in request.settings.items())
-    return f"{request.scenario}:{settings}" if settings else request.scenario
-
-
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    made = World()
-
-    class Bench:
-        def __init__(self, chronicle: Chronicle) -> None:
-            assert threading.active_count() == 1, "a sandbox is forked from one thread"
-            self.chronicle, self.name = chronicle, name_of(chronicle)
-            if self.name in made.refused:
-                raise made.refused[self.name]
-            made.alive.append(self.name)
-            made.builds[self.name] = made.builds.get(self.name, 0) + 1
-
-        def build(self) -> None:
-            broken = (self.name, made.builds[self.name]) in made.broken_claims
-            self.chronicle.tell({**CLAIM, "holds": not broken})
-            self.chronicle.tell(PATH)
-            self.chronicle.raw["path.pcap"] = b"packets"
-
-        def measure(self, *, round: int, build: int, probes: list[str], routes: list[Any]) -> None:  # noqa: A002
-            assert probes == ["rtt", "tcp"]
-            made.asked.append((round, build, self.name, tuple(routes)))
-            for route in routes:
-                one = measured("icmp_rtt_ms", 1.0 + round, number=round, build=build, route=route)
-                self.chronicle.tell({"kind": "measurement", **dataclasses.asdict(one)})
-            self.chronicle.raw[f"b{build}-r{round}-method-ping.txt"] = b"64 bytes"
-            if (self.name, round) in made.breaking:
-                raise made.breaking[self.name, round]
-
-        def close(self) -> float:
-            if self.name in made.alive:
-                made.alive.remove(self.name)
-            return 0.0
-
-    monkeypatch.setattr(rounds, "Bench", Bench)
-    monkeypatch.setattr(capabilities, "probe", machine_with)
-    monkeypatch.setattr(noise, "IDLE_S", 0.0)
-    return made
+    return World.instead_of_labs(monkeypatch)
 
 
 def begin(results: Path, names: Sequence[str] = NAMES, **amount: Any) -> Journal:

@@ -1,0 +1,163 @@
+"""A small comparison of real labs: measured in rounds, killed, and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support import PATIENCE_S, all_pids, environment_of, kill
+from xlab import record, report
+from xlab.compare import journal, result
+from xlab.compare.result import Comparison
+from xlab.errors import RecordError
+from xlab.processes import wait_until
+
+pytestmark = pytest.mark.sandbox
+
+_ROOT = Path(__file__).parents[2]
+#: A round of two methods takes some ten seconds; a guest is slower.
+_PATIENCE_S = 5 * PATIENCE_S
+
+
+class Command:
+    """`xlab compare` in a process group of its own; all its descendants bear its mark."""
+
+    def __init__(self, *arguments: str, errors: Path) -> None:
+        self.mark = f"XLAB_TEST_RUN={uuid.uuid4()}"
+        name, _, value = self.mark.partition("=")
+        self._errors = errors.open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-W", "error", "-m", "xlab", "compare", "--json", *arguments],
+            cwd=_ROOT,
+            env={**os.environ, name: value, "PYTHONPATH": str(_ROOT), "LC_ALL": "C.UTF-8"},
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+
+    def alive(self) -> list[int]:
+        return [pid for pid in all_pids() if self.mark.encode() in environment_of(pid)]
+
+    def finish(self) -> tuple[int, str]:
+        """Its status, and what it said on stdout."""
+        said, _ = self.process.communicate(timeout=_PATIENCE_S)
+        return self.process.returncode, said
+
+    def end(self) -> None:
+        kill(self.process.pid)
+        self.process.communicate()
+        self._errors.close()
+
+
+@contextmanager
+def compare(*arguments: str, errors: Path) -> Iterator[Command]:
+    command = Command(*arguments, errors=errors)
+    try:
+        yield command
+    finally:
+        command.end()
+
+
+def rounds_in(results: Path) -> int:
+    """Rounds in the journal of the only comparison; 0 while there is none."""
+    try:
+        return sum(len(journal.read(folder).rounds) for folder in results.glob("*-compare"))
+    except RecordError:
+        return 0
+
+
+def test_killed_after_its_second_round_it_goes_on_at_the_third(tmp_path: Path) -> None:
+    results, errors = tmp_path / "results", tmp_path / "stderr"
+    asked = ("bridge", "--quick", "--repeat", "3", "--results", str(results))
+    with compare(*asked, errors=errors) as first:
+        wait_until(
+            lambda: rounds_in(results) >= 2 or first.process.poll() is not None,
+            timeout_s=_PATIENCE_S,
+            awaited="the second round",
+        )
+        assert first.process.poll() is None, errors.read_text()
+        os.kill(first.process.pid, signal.SIGKILL)
+        wait_until(
+            lambda: not first.alive(), timeout_s=PATIENCE_S, awaited="the end of all its labs"
+        )
+    (folder,) = results.iterdir()
+    assert not (folder / result.FILE).exists()
+    before = journal.read(folder)
+    assert len(before.rounds) == 2
+
+    with compare("--resume", str(folder), errors=errors) as second:
+        status, said = second.finish()
+        assert status == 0, errors.read_text()
+        wait_until(
+            lambda: not second.alive(), timeout_s=PATIENCE_S, awaited="the end of all its labs"
+        )
+    comparison = result.from_dict(json.loads(said))
+    assert comparison == result.load(folder)
+    assert journal.read(folder).rounds[:2] == before.rounds
+    assert_whole(comparison, folder)
+    assert comparison.sessions == 2
+
+    # Once it has ended there is nothing to go on with: it says the same again.
+    (folder / result.FILE).unlink()
+    with compare("--resume", str(folder), errors=errors) as third:
+        assert third.finish() == (0, said)
+
+
+def assert_whole(comparison: Comparison, folder: Path) -> None:
+    assert [done.number for done in comparison.rounds] == [1, 2, 3]
+    for done in comparison.rounds:
+        assert sorted(done.order) == ["baseline", "bridge"]
+    measured = {
+        (p.method, p.route, p.metric, p.round) for p in comparison.points if p.median is not None
+    }
+    for number in (1, 2, 3):
+        for name, route in (("baseline", "method"), ("bridge", "method"), ("bridge", "control")):
+            for metric in ("icmp_rtt_ms", "tcp_bits_per_second", "loaded_rtt_ms"):
+                assert (name, route, metric, number) in measured
+    bridge = next(
+        f for f in comparison.figures if (f.method, f.metric) == ("bridge", "tcp_bits_per_second")
+    )
+    assert bridge.to_baseline is not None
+    assert (bridge.to_baseline.rounds, bridge.to_baseline.builds) == (3, 3)
+    assert bridge.to_baseline.ci95 is not None
+    # Each build of each method has its proof and its record, and `xlab report` finds them.
+    for method in comparison.methods:
+        for build in method.builds:
+            found = record.load(folder / build.folder)
+            assert found.path is not None
+            assert found.path.proved
+            raw = {file.name for file in (folder / build.folder / "raw").iterdir()}
+            named = {name for m in found.measurements for name in m.detail["raw"]}
+            assert named <= raw
+    assert len(report.find([folder])) == sum(len(m.builds) for m in comparison.methods)
+
+
+def test_interrupted_it_says_how_to_go_on(tmp_path: Path) -> None:
+    results, errors = tmp_path / "results", tmp_path / "stderr"
+    asked = ("bridge", "--quick", "--repeat", "3", "--results", str(results))
+    with compare(*asked, errors=errors) as command:
+        wait_until(
+            lambda: (
+                bool(list(results.glob("*-compare/*/b1"))) or command.process.poll() is not None
+            ),
+            timeout_s=_PATIENCE_S,
+            awaited="the first build",
+        )
+        os.kill(command.process.pid, signal.SIGINT)
+        status, said = command.finish()
+        assert (status, said) == (128 + signal.SIGINT, "")
+        wait_until(
+            lambda: not command.alive(), timeout_s=PATIENCE_S, awaited="the end of all its labs"
+        )
+    (folder,) = results.iterdir()
+    assert f"to go on: xlab compare --resume {folder}" in errors.read_text()
+    assert journal.read(folder).ended is None

@@ -1,0 +1,258 @@
+"""`xlab compare` as a person meets it: lines while it runs, tables, exit statuses, how to go on."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.compare_support import DATA, World, entries, history, opening, plan
+from xlab import cli
+from xlab.compare import journal, result
+from xlab.compare.evaluation import evaluate
+from xlab.compare.journal import Failed, RoundDone
+from xlab.compare.result import Comparison, Look, Noise
+from xlab.compare.rounds import Onlooker
+from xlab.compare_screen import CompareScreen
+from xlab.errors import CapabilityError
+from xlab.report import comparison as wording
+
+FOLDER = Path("results/2025-01-02T120000Z-compare")
+
+
+@pytest.fixture
+def comparison() -> Comparison:
+    return result.load(DATA / "comparison")
+
+
+def shown(comparison: Comparison, width: int = 120) -> str:
+    stream = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", str(width))
+        screen = CompareScreen(stream)
+        screen.begins(FOLDER, history(entries()), resumed=False)
+        screen.ends(comparison, FOLDER)
+    return stream.getvalue()
+
+
+# -- tables ----------------------------------------------------------------------------------------
+
+
+def test_a_table_a_class_and_metric_with_the_baseline_above(comparison: Comparison) -> None:
+    tables = wording.tables(comparison)
+    assert [table.title for table in tables] == [
+        "RTT, kernel datapath",
+        "TCP 1 stream, kernel datapath",
+        "RTT, userspace datapath",
+        "TCP 1 stream, userspace datapath",
+    ]
+    for table in tables:
+        assert table.rows[0][0] == "baseline"
+    names = [[row[0] for row in table.rows[1:]] for table in tables]
+    # The better first.
+    assert names[0] == ["bridge", "weave:datapath=fastdp"]
+    assert names[3] == ["weave", "ovs-gre:routes=underlay", "ovs-gre"]
+
+
+def test_a_row_has_ratio_interval_and_verdict_in_words(comparison: Comparison) -> None:
+    rows = {row[0]: row for row in wording.tables(comparison)[1].rows}
+    figure = next(
+        f for f in comparison.figures if (f.method, f.metric) == ("bridge", "tcp_bits_per_second")
+    )
+    assert figure.to_baseline is not None
+    assert figure.to_baseline.ci95 is not None
+    low, high = figure.to_baseline.ci95
+    assert rows["bridge"][3:6] == (
+        f"{figure.to_baseline.median:.2f}",
+        f"{low:.2f}–{high:.2f}",
+        "slower",
+    )
+    assert rows["bridge"][-1] == "1 of 2"
+    assert rows["baseline"][5] == "the yardstick"
+
+
+def test_verdicts_in_words(comparison: Comparison) -> None:
+    figure = next(f for f in comparison.figures if f.to_baseline)
+    assert figure.to_baseline is not None
+    told = {
+        verdict: wording.verdict(dataclasses.replace(figure.to_baseline, verdict=verdict))
+        for verdict in ("faster", "slower", "indistinguishable", "unknown")
+    }
+    assert told == {
+        "faster": "faster",
+        "slower": "slower",
+        "indistinguishable": "≈ indistinguishable",
+        "unknown": "too few builds to tell",
+    }
+
+
+def test_the_end_says_what_to_think_of_it(comparison: Comparison) -> None:
+    noisy = Noise("noisy", ("the hypervisor gave up to 9%",), 0.09, 0.1, ())
+    said = shown(dataclasses.replace(comparison, noise=noisy))
+    assert "machine  noisy   the hypervisor gave up to 9%" in said
+    assert "rounds   10 rounds in 5 builds: as many as were asked for" in said
+    assert "95 % intervals by bootstrap over 5 builds" in said
+    assert f"{FOLDER}/compare.json" in said
+
+
+def test_why_it_ended(comparison: Comparison) -> None:
+    narrow = dataclasses.replace(comparison, ending="narrow")
+    assert wording.closing(narrow).endswith("every interval is within ±10%")
+    look = Look(10, 5, 0.31, "weave, icmp_rtt_ms")
+    bound = dataclasses.replace(comparison, ending="bound", looks=(look,))
+    assert wording.closing(bound).endswith("(the widest: weave, icmp_rtt_ms, ±31%)")
+
+
+def test_a_failed_method_is_named_with_the_reason() -> None:
+    told = entries()
+    told.insert(-1, Failed("weave", 5, "the router \x1b[31m ended"))
+    said = shown(evaluate(history(told)))
+    assert "weave failed: the router \N{REPLACEMENT CHARACTER}[31m ended" in said
+    assert "weave (failed)" in said
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_it_fits_the_width_there_is(width: int, comparison: Comparison) -> None:
+    said = shown(comparison, width)
+    assert "bridge" in said
+    if width >= 80:
+        assert max(map(len, said.splitlines())) <= width
+
+
+# -- while it runs ---------------------------------------------------------------------------------
+
+
+def test_a_round_is_a_line_with_its_ratios() -> None:
+    stream = io.StringIO()
+    screen = CompareScreen(stream)
+    told = entries(plan(["baseline", "bridge"], rounds=3))
+    screen.begins(FOLDER, history([opening(plan(["baseline", "bridge"]))]), resumed=False)
+    done = next(entry for entry in told if isinstance(entry, RoundDone))
+    screen.round_begins(1, ["bridge", "baseline"])
+    screen.measuring(1, "bridge")
+    screen.step("bridge", "round 1/3: tcp, method h1/c1 > h2/c1")
+    screen.round_done(done)
+    line = stream.getvalue().splitlines()[-1]
+    rtt, tcp = (
+        done.measurements["bridge"][i].samples[0] / done.measurements["baseline"][j].samples[0]
+        for i, j in ((0, 0), (1, 1))
+    )
+    assert line.startswith("  round 1")
+    assert f"bridge {rtt:.2f}, {tcp:.2f}"[:-1] in line
+
+
+def test_the_time_left_counts_rounds_and_builds() -> None:
+    screen = CompareScreen(io.StringIO())
+    screen.begins(FOLDER, history([opening(plan(["baseline", "bridge"]))]), resumed=False)
+    screen.building(1, ["baseline", "bridge"])
+    assert screen.left().endswith(" s")
+    screen.all_built(1, 30.0)
+    screen.round_begins(1, ["baseline", "bridge"])
+    screen.round_lasted(100.0)
+    # Ten rounds of 100 s, and four builds of 30 s: 1120 s.
+    assert screen.left() == "about 19 min left"
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def xlab(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        status = cli.main(["compare", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World.instead_of_labs(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["weaver"], "did you mean weave?"),
+        (["baseline"], "baseline alone is no comparison"),
+        (["weave:datapath=pigeon"], "datapath=pigeon: one of sleeve, fastdp is wanted"),
+        (["bridge", "--precision", "fine"], "--precision fine: a share such as 10% or 0.1"),
+        (["bridge", "--probe", "smell"], "--probe smell: no such probe"),
+        (["bridge", "--repeat", "2"], "--repeat is 2; the range is 3"),
+        (["bridge", "--topo", "single,2", "--hosts", "2"], "--topo says how many hosts"),
+        (["bridge", "--resume", "results/x"], "--resume goes on with what was asked for then"),
+        (["--quick", "--resume", "results/x"], "--resume goes on with what was asked for then"),
+        (["--resume", "results/nowhere"], "journal.jsonl: No such file"),
+    ],
+)
+def test_wrong_usage(
+    arguments: Sequence[str], said: str, xlab: Run, world: World, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    status, out, err = xlab(*arguments)
+    assert (status, out) == (2, "")
+    assert said in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_measures_and_tells(xlab: Run, world: World, tmp_path: Path) -> None:
+    status, out, _ = xlab("bridge", "weave", "--quick", "--results", tmp_path)
+    assert status == 0
+    assert "compare    3 methods, 5 rounds in 5 builds   rtt, tcp, loaded-rtt" in out
+    assert "build 5" in out
+    assert "round 5" in out
+    assert "RTT, kernel datapath" in out
+    (folder,) = tmp_path.iterdir()
+    assert result.load(folder).status == "passed"
+
+
+def test_json_alone_on_stdout(xlab: Run, world: World, tmp_path: Path) -> None:
+    status, out, err = xlab("bridge", "--quick", "--results", tmp_path, "--json")
+    assert status == 0
+    (folder,) = tmp_path.iterdir()
+    assert result.from_dict(json.loads(out)) == result.load(folder)
+    assert "round 5" in err
+
+
+def test_exit_statuses(xlab: Run, world: World, tmp_path: Path) -> None:
+    world.refused = {"weave": CapabilityError("no tun", "modprobe tun")}
+    asked = ("bridge", "weave", "weave:datapath=fastdp", "--quick", "--results", tmp_path)
+    status, out, _ = xlab(*asked)
+    assert status == 3
+    assert "weave skipped: no tun; modprobe tun" in out
+    # 1 outranks 3.
+    world.broken_claims = {("weave:datapath=fastdp", 6)}
+    status, out, _ = xlab(*asked)
+    assert status == 1
+    assert "weave:datapath=fastdp failed: 1 of 1 claims do not hold" in out
+
+
+def test_an_interrupt_says_how_to_go_on(
+    xlab: Run, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: Onlooker, done: RoundDone) -> None:
+        if done.number == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CompareScreen, "round_done", interrupt)
+        status, _, err = xlab("bridge", "--quick", "--results", tmp_path)
+    assert status == 130
+    (folder,) = tmp_path.iterdir()
+    assert f"3 rounds are kept; to go on: xlab compare --resume {folder}" in err
+    assert not (folder / result.FILE).exists()
+
+    status, out, _ = xlab("--resume", folder)
+    assert status == 0
+    assert "goes on  3 rounds are in the journal" in out
+    assert len(result.load(folder).rounds) == 5
+    assert len(journal.read(folder).sessions) == 2
