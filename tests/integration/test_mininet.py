@@ -69,11 +69,11 @@ def shaped(hosts: int = 2, **options: Any) -> Any:
 
 
 def rtt_ms(net: Any, a: str, b: str) -> float:
-    """Of the second ping, when ARP is done."""
+    """The best of three, when ARP is done: a busy machine adds to some."""
     net.ping([net[a], net[b]])
-    out, _, status = net[a].pexec("ping", "-n", "-c1", net[b].IP())
+    out, _, status = net[a].pexec("ping", "-n", "-c3", "-i0.02", net[b].IP())
     assert status == 0, out
-    match = re.search(r"time=([\d.]+) ms", out)
+    match = re.search(r"= ([\d.]+)/", out)
     assert match, out
     return float(match[1])
 

