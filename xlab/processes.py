@@ -84,7 +84,9 @@ class Process:
             if self._ended.wait(grace_s):
                 return
         self.signal(signal.SIGKILL)
-        self.wait(5.0)
+        # Nobody can refuse it; but to close a TAP device the kernel waits for a lock that all
+        # network namespaces of the machine share (rtnl_mutex).
+        self.wait(60.0)
 
     def stdout(self) -> str:
         """All it has printed so far."""

@@ -15,10 +15,10 @@ from xlab.errors import DeadlineError, DockerError, UsageError, XlabError
 from xlab.faults import DaemonKill, Faults, HostCrash, LinkDown, Partition
 from xlab.lab import underlay
 from xlab.lab.conditions import LinkConditions, choose_backend, parse_ping
-from xlab.lab.docker import DaemonOptions
+from xlab.lab.docker import Container, DaemonOptions
 from xlab.lab.lab import Conditioned, Host, Lab
 from xlab.lab.ovs import Datapath
-from xlab.processes import wait_until
+from xlab.processes import Process
 from xlab.record import Event
 from xlab.recovery import measure_recovery
 from xlab.scenario import Flow
@@ -148,17 +148,27 @@ def require_slow_through_faults(story: Story, *faults: str) -> None:
 
 @sandboxed
 def test_the_end_of_an_earlier_life_does_not_stop_a_container() -> None:
-    """Its main process is waited for by a thread, which hears of the end some time later."""
+    """A thread waits for its main process, and may hear of its end when the next one runs."""
     story = Story("single,2")
     container = story.h1.docker.run("main", command=["sleep", "1000"])
-    for _ in range(10):
-        story.h1.docker.restart(container)
-    wait_until(
-        lambda: threading.active_count() <= 3,
-        timeout_s=30,
-        awaited="all threads but those of pid 1 and of the last start",
-    )
-    assert container.state == "running"
+    runs_again, heard = threading.Event(), threading.Event()
+    at_exit = container.on_exit
+
+    def late(of: Container, process: Process) -> None:
+        runs_again.wait()
+        at_exit(of, process)
+        heard.set()
+
+    container.on_exit = late
+    story.h1.docker.restart(container)
+    runs_again.set()
+    assert heard.wait(30)
+    assert story.h1.docker.names() == ["c1", "main"]
+    # The end of this life does.
+    heard.clear()
+    container.kill_all()
+    assert heard.wait(30)
+    assert story.h1.docker.names() == ["c1"]
 
 
 # -- Open vSwitch ----------------------------------------------------------------------------------
