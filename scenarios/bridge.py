@@ -95,6 +95,7 @@ def ranges_in(subnet: IPv4Network, size: Size, *, smallest: int) -> list[IPv4Net
 def build(lab: Lab, plan: Plan, size: Size, settings: Settings, check: Checks) -> Flow:
     """The notes' chapter on bridges, in its order."""
     lab.give_addresses(plan.subnet, first=FIRST_HOST, gateway=GATEWAY)
+    check.stage("hosts")
 
     for host in lab.hosts:
         set_up_bridge(host, plan)
@@ -201,12 +202,11 @@ def check_range(check: Checks, host: Host, plan: Plan, docker: str) -> None:
         if docker == "28":
             inside, why = plan.subnet, "is ignored by Docker 28: addresses come from all the subnet"
     allocatable = (a for a in inside if a not in (plan.subnet[0], host.address))
-    addresses = [container.address for container in host.containers]
     check.equal(
         f"{host}-addresses-from-fixed-cidr",
         f"{host}: --fixed-cidr {fixed_cidr} {why}",
-        expected=[str(address) for address in islice(allocatable, len(addresses))],
-        observed=[str(address) for address in addresses],
+        expected=[str(address) for address in islice(allocatable, len(host.containers))],
+        observed=lambda: [str(container.address) for container in host.containers],
     )
 
 
@@ -214,7 +214,7 @@ def show_drawbacks(lab: Lab, check: Checks) -> None:
     """The notes' list of drawbacks, measured."""
     h1, h2 = lab.hosts[0], lab.hosts[-1]
     c1, far = h1.containers[0], h2.containers[0]
-    check.stage("drawbacks")
+    check.stage("drawbacks", lasts=False)
     check.broadcasts_reach(
         c1, far, f"one broadcast domain of {len(lab.containers) + len(lab.hosts) + 1} stations: "
         f"what {c1} broadcasts, {far} hears"
@@ -260,4 +260,5 @@ SCENARIO = Scenario(
     ),
     plan=plan,
     build=build,
+    stages=("hosts", "br0 has taken over eth0", "Docker on br0", "drawbacks"),
 )

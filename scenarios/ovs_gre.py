@@ -68,22 +68,23 @@ def build(lab: Lab, plan: None, size: Size, settings: Settings, check: Checks) -
     concurrently(set_up, lab.hosts)
 
     c1, far = h1.containers[0], h2.containers[0]
-    check.stage("before the route")
+    check.stage("before the route", lasts=False)
     check.addresses_are_distinct(lab.containers)
     check.reaches_outside(c1)
     check.reaches(c1, h2, f"{c1} reaches the other host {h2}")
     check.does_not_reach(c1, far, f"{c1} does NOT reach {far} (notes: 无法ping通该主机上的容器)")
 
-    check.stage("with the notes' route")
     for host in lab.hosts:
         add_underlay_routes(lab, host)
     if settings["forward"] == "drop":
+        check.stage("FORWARD policy DROP", lasts=False)
         check.does_not_reach(
             c1, far, f"FORWARD policy DROP, since Docker 1.13: {c1} still does NOT reach {far}",
             id="forward-policy-drops",
         )  # fmt: skip
         for host in lab.hosts:
             accept_forwarding(host)
+    check.stage("with the notes' route", lasts=settings["routes"] == "underlay")
     check.reaches(c1, far, f"{c1} reaches {far}", id="notes-route-reaches")
     check.takes(
         c1, far, "none",
@@ -91,10 +92,10 @@ def build(lab: Lab, plan: None, size: Size, settings: Settings, check: Checks) -
     )  # fmt: skip
 
     if settings["routes"] == "tunnel":
-        check.stage("with the route through the tunnel")
         for host in lab.hosts:
             delete_underlay_routes(lab, host)
             add_tunnel_routes(lab, host)
+        check.stage("with the route through the tunnel")
         check.reaches(c1, far, f"{c1} reaches {far}", id="tunnel-route-reaches")
     check.all_reach_each_other(lab.containers, "containers")
     check.transfers(c1, far)
@@ -226,4 +227,11 @@ SCENARIO = Scenario(
     plan=plan,
     build=build,
     open_vswitch=True,
+    stages=(
+        "hosts",
+        "before the route",
+        "FORWARD policy DROP",
+        "with the notes' route",
+        "with the route through the tunnel",
+    ),
 )

@@ -26,7 +26,7 @@ from xlab import syscalls
 syscalls.unshare(syscalls.CLONE_NEWNS)
 syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
 if os.path.exists("/dev/net/tun"):
-    os.mkdir(sys.argv[1] + "/dev")
+    os.makedirs(sys.argv[1] + "/dev", exist_ok=True)
     syscalls.mount("tmpfs", sys.argv[1] + "/dev", "tmpfs", 0, "mode=755")
     os.mknod(sys.argv[1] + "/dev/tun", 0o20666, os.makedev(10, 200))
     os.chmod(sys.argv[1] + "/dev/tun", 0o666)
@@ -60,6 +60,8 @@ def ordinary_user(own: Path) -> Iterator[tuple[list[str], Path]]:
 _OUR_PACKAGES = """
 import site, sys, warnings
 site.addsitedir({packages!r})
+# Before the system's own, which may be older.
+sys.path.sort(key=lambda entry: entry != {packages!r})
 sys.dont_write_bytecode = True
 warnings.simplefilter("error")
 exec(sys.argv[sys.argv.index("-c") + 1])

@@ -2,10 +2,14 @@
 
 A check never raises because it failed; it becomes a claim that does not hold, and the build goes
 on, so that one run shows everything there is to see.
+
+Those about what lasts are remembered, so that a lab that stays can be asked again (`again`).
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import os
 import re
@@ -15,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address
 from itertools import pairwise
+from typing import Concatenate, ParamSpec
 
 from xlab.capture import Capture, follow_pings
 from xlab.errors import XlabError
@@ -32,27 +37,77 @@ _TRANSFER_BYTES, _LEAST_TRANSFER_BYTES, _TRANSFER_S = 1 << 20, 64 << 10, 2.0
 
 Target = Node | IPv4Address
 
+_Arguments = ParamSpec("_Arguments")
+
+
+class StageReached(BaseException):
+    """Ends a build at the stage that was asked for; no error, so that no scenario may catch it."""
+
+
+def _remembered(
+    check: Callable[Concatenate[Checks, _Arguments], None],
+) -> Callable[Concatenate[Checks, _Arguments], None]:
+    """A check that can be made again, if its stage lasts."""
+
+    @functools.wraps(check)
+    def checked(checks: Checks, /, *arguments: _Arguments.args, **named: _Arguments.kwargs) -> None:
+        check(checks, *arguments, **named)
+        checks.remember(functools.partial(check, checks, *arguments, **named))
+
+    return checked
+
 
 class Checks:
     """The claims of one build, in the order in which they were checked."""
 
-    def __init__(self, lab: Lab, tell: Callable[[Claim], None]) -> None:
+    def __init__(
+        self, lab: Lab, tell: Callable[[Claim], None], *, until: str | None = None
+    ) -> None:
+        """With `until`, StageReached is raised where the stage of that name begins."""
         self._lab = lab
         self._tell = tell
-        self._stage = "start"
+        self._until = until
+        self._building = True
+        self._stage, self._lasts = "start", True
+        self.stages: list[str] = []
         self.claims: list[Claim] = []
+        #: What the last claim of a stage that lasts said, and how to check it again.
+        self._remembered: list[tuple[Claim, Callable[[], None]]] = []
         #: Time spent checking, to be told apart from building.
         self.spent_s = 0.0
         self._patience_s = PATIENCE_S + 5 * lab.round_trip_s
         #: How long no answer must come before it counts as none.
         self._silence_s = 0.4 + 1.5 * lab.round_trip_s
 
-    def stage(self, name: str) -> None:
-        """Claims from here on belong to the stage `name`, "before the route" say."""
-        self._stage = name
+    def stage(self, name: str, *, lasts: bool = True) -> None:
+        """Claims from here on belong to the stage `name`, "before the route" say.
+
+        A stage begins when all that it is about has been built; `lasts` is False for one that the
+        build leaves behind, and whose claims do not hold at its end.
+        """
+        self._stage, self._lasts = name, lasts
+        self.stages.append(name)
+        if name == self._until:
+            raise StageReached(name)
+
+    def remember(self, check: Callable[[], None]) -> None:
+        """`check` has just made a claim, and can make it again."""
+        if self._lasts:
+            self._remembered.append((self.claims[-1], check))
+
+    def again(self, tell: Callable[[Claim], None]) -> None:
+        """Check again every claim of a stage that lasts, in the state in which the lab is now."""
+        self._tell, self._building = tell, False
+        for claim, check in self._remembered:
+            self._stage = claim.stage
+            try:
+                check()
+            except XlabError as error:
+                self._tell(dataclasses.replace(claim, observed=str(error), holds=False))
 
     # -- reachability ------------------------------------------------------------------------------
 
+    @_remembered
     def reaches(self, source: Node, target: Target, text: str = "", *, id: str = "") -> None:
         """`source` gets an answer to a ping within `PATIENCE_S`."""
         with self._timed():
@@ -67,6 +122,7 @@ class Checks:
                 evidence=_evidence(source, result.argv, result.stdout),
             )
 
+    @_remembered
     def does_not_reach(
         self,
         source: Node,
@@ -95,6 +151,7 @@ class Checks:
             source, OUTSIDE, f"{source} reaches the outside", id=f"{source}-reaches-outside"
         )
 
+    @_remembered
     def all_reach_each_other(self, nodes: Sequence[Node], what: str) -> None:
         """Every pair of `nodes`, or of more than 2,000 pairs a sample of 500, exchanges pings."""
         pairs = sample_pairs(nodes)
@@ -115,6 +172,7 @@ class Checks:
                 evidence="ICMP echo from a raw socket inside each node",
             )
 
+    @_remembered
     def transfers(self, source: Node, target: Node) -> None:
         """A TCP transfer in full-size segments arrives whole: what a ping does not show."""
         with self._timed():
@@ -132,6 +190,7 @@ class Checks:
                 evidence=f"TCP {source} > {target.address}",
             )
 
+    @_remembered
     def takes(self, source: Node, target: Node, encapsulation: str, text: str) -> None:
         """Ten marked pings all cross the physical link of `source`'s host in `encapsulation`."""
         host = self._host_of(source)
@@ -150,6 +209,7 @@ class Checks:
                 evidence=f"capture on {self._lab.physical_link(host)}; {sightings.transcript}",
             )
 
+    @_remembered
     def broadcasts_reach(self, source: Node, target: Node, text: str) -> None:
         """An ARP request broadcast by `source` arrives at `target`'s eth0."""
         nobody = _unused_address(source)
@@ -169,6 +229,7 @@ class Checks:
 
     # -- addresses ---------------------------------------------------------------------------------
 
+    @_remembered
     def addresses_are_distinct(self, nodes: Iterable[Node], what: str = "containers") -> None:
         """No two of `nodes` have the same address."""
         with self._timed():
@@ -200,9 +261,23 @@ class Checks:
         evidence: str = "",
     ) -> None:
         """`observed`, or what it returns when called, equals `expected`."""
+        if callable(observed):
+            self._equal(id, text, expected, observed, evidence)
+        else:
+            self._compare(id, text, expected, lambda: observed, evidence)
+
+    @_remembered
+    def _equal(
+        self, id: str, text: str, expected: object, observed: Callable[[], object], evidence: str
+    ) -> None:
+        self._compare(id, text, expected, observed, evidence)
+
+    def _compare(
+        self, id: str, text: str, expected: object, observed: Callable[[], object], evidence: str
+    ) -> None:
         with self._timed():
             try:
-                seen = observed() if callable(observed) else observed
+                seen = observed()
             except XlabError as error:
                 seen = f"{error}"
             self._add(
@@ -214,6 +289,7 @@ class Checks:
                 evidence=evidence,
             )
 
+    @_remembered
     def shows(
         self,
         id: str,
@@ -264,7 +340,7 @@ class Checks:
         )
         self.claims.append(claim)
         self._tell(claim)
-        if not holds:
+        if not holds and self._building:
             self._lab.require_daemons()  # a dead one explains it, and all that would follow
 
     def _host_of(self, node: Node) -> Host:

@@ -57,6 +57,7 @@ def serve(
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    handlers = {"stay": lambda *_: None, **handlers}
     selector = selectors.DefaultSelector()
     selector.register(wake_read, selectors.EVENT_READ)
     if listener:
@@ -193,7 +194,7 @@ def _converse(handlers: Mapping[str, Handler], connection: socket.socket, attach
                 if verb == "stay":
                     attached = False
                 try:
-                    result = None if verb == "stay" else _perform(handlers, request, emit)
+                    result = _perform(handlers, request, emit)
                 except Exception as error:  # noqa: BLE001 - the caller gets it, whatever it is
                     send({"error": _described(error)})
                     continue

@@ -57,17 +57,20 @@ def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Pa
 class Bench:
     """A lab in a sandbox of its own, attached: it ends with us.  All it tells is chronicled."""
 
-    def __init__(self, chronicle: Chronicle) -> None:
-        """Launch the sandbox; the job must be known.  CapabilityError, SandboxError."""
+    def __init__(self, chronicle: Chronicle, *, name: str | None = None) -> None:
+        """Launch the sandbox; the job must be known.  CapabilityError, SandboxError.
+
+        With a name it may be left standing (`stay`); UsageError if that is taken.
+        """
         ordered = chronicle.job
         assert ordered is not None
 
         def serve(channel: Any, listener: Any) -> NoReturn:
-            controller.serve(session.handlers(ordered), channel, listener)
+            controller.serve(session.handlers(ordered, name or ""), channel, listener)
 
         self._chronicle = chronicle
-        self._lab = sandbox.launch(serve)
-        assert self._lab.channel is not None
+        self._lab = sandbox.launch(serve, name=name)
+        self._stays = False
         self._client = controller.Client(self._lab.channel)
         chronicle.timings["sandbox"] = self._lab.started_s
         chronicle.tell(
@@ -84,9 +87,12 @@ class Bench:
         for note in ordered.notes:
             chronicle.tell({"kind": "note", "text": note})
 
-    def build(self) -> None:
-        """Build the lab, check the claims and prove the path."""
-        built = self._call("build", {})
+    def build(self, *, until: str | None = None, empty: bool = False) -> None:
+        """Build the lab, check the claims and prove the path.
+
+        With `until` it ends where that stage begins; with `empty` hosts are wired, and that is all.
+        """
+        built = self._call("build", {"until": until, "empty": empty})
         self._chronicle.timings.update(built["timings"])
         self._chronicle.measured = built["conditions"]
 
@@ -106,8 +112,15 @@ class Bench:
         """One round; `which` are arguments of `session.Session.measure`."""
         self._call("measure", which)
 
+    def stay(self) -> None:
+        """Leave the lab standing: it no longer ends with us, and is found by its name."""
+        self._client.call("stay", {"pid": self._lab.pid})
+        self._stays = True
+
     def close(self) -> float:
-        """Take the lab down; returns seconds."""
+        """Take the lab down, unless it stays; returns seconds."""
+        if self._stays:
+            return self._lab.leave()
         return self._lab.close()
 
     def __enter__(self) -> Self:
@@ -115,7 +128,7 @@ class Bench:
 
     def __exit__(self, kind: object, *_: object) -> None:
         seconds = self.close()
-        if kind is None:
+        if kind is None and not self._stays:
             self._chronicle.timings["teardown"] = seconds
             self._chronicle.phase_ended("teardown", seconds)
 

@@ -87,12 +87,13 @@ class Sandbox:
                     pass
         return time.monotonic() - begun
 
-    def leave(self) -> None:
-        """Let go of a detached one, which goes on."""
+    def leave(self) -> float:
+        """Let go of a detached one, which goes on; returns the seconds that took, none."""
         self._gone = True
         self.channel.close()
         if self._handle is not None:
             os.close(self._handle)
+        return 0.0
 
     def __enter__(self) -> Sandbox:
         return self
@@ -247,6 +248,11 @@ def settle(*, rootless: bool) -> None:
     _rootless = rootless
     _raise_descriptor_limit()
     namespaces.remember_home()
+    give_up_rights(rootless=rootless)
+
+
+def give_up_rights(*, rootless: bool) -> None:
+    """Whatever the calling process executes cannot regain what would harm the machine."""
     if not rootless:
         for capability in _DROPPED_CAPABILITIES:
             syscalls.drop_from_bounding_set(capability)

@@ -73,8 +73,24 @@ class Scenario:
     build: Callable[[Lab, Any, Size, Settings, Checks], Flow]
     #: Whether hosts run Open vSwitch.
     open_vswitch: bool = False
+    #: The stages of its build, in their order, as it calls them (`Checks.stage`).
+    stages: tuple[str, ...] = ()
     #: What carries packets between hosts, where it is not Open vSwitch; "userspace" in it if that.
     datapath: Callable[[Settings], str] = lambda _: "linux bridge"
+
+    def stage(self, text: str) -> str:
+        """The stage meant: its name or a part of it that no other has; UsageError lists them.
+
+        A scenario that says nothing of its stages may have any.
+        """
+        if not self.stages or text in self.stages:
+            return text
+        meant = [stage for stage in self.stages if text.casefold() in stage.casefold()]
+        if len(meant) == 1:
+            return meant[0]
+        many = "is more than one stage" if meant else "is no stage"
+        listed = ", ".join(f"{stage!r}" for stage in meant or self.stages)
+        raise UsageError(f"{text!r} {many} of {self.name}: {listed}")
 
     def settings(self, given: Settings) -> dict[str, str]:
         """Defaults and what was given; UsageError for an unknown name or a value not offered."""

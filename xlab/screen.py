@@ -134,6 +134,16 @@ class Screen:
         """Where the report is."""
         self._block("report", Text(str(page)))
 
+    def headline(self, name: str, *facts: str) -> None:
+        """What follows is about this."""
+        self._headline(name, *facts)
+
+    def said(self, label: str, said: str, right: str = "", *, good: bool | None = None) -> None:
+        """A line of its own; what is good or bad begins with a mark."""
+        self._stop_live()
+        marks = {True: Text("✓ ", "green"), None: None, False: Text("✗ ", "bold red")}
+        self._block(label, Text(text.plain(said)), right, mark=marks[good])
+
     def report(self, results: Sequence[RunRecord]) -> None:
         """Records by themselves: the closing table, then the figures and broken claims of each."""
         self.closing(results)

@@ -9,98 +9,128 @@ from __future__ import annotations
 import base64
 import dataclasses
 import random
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 from xlab import census
-from xlab.checks import Checks
+from xlab.checks import Checks, StageReached
 from xlab.controller import Emit, Handler
-from xlab.errors import XlabError
+from xlab.errors import UsageError, XlabError
 from xlab.job import Job
 from xlab.lab.conditions import measure
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
 from xlab.probes import PROBES, Pair, Plan, measure_round
 from xlab.probes.whole import Site, measure_lab
-from xlab.proof import prove
+from xlab.proof import Proved, prove
 from xlab.record import ROUTES, PathProof, Route
+from xlab.resident import Resident
 from xlab.scenario import Flow
 
 
-def handlers(job: Job) -> dict[str, Handler]:
-    """What the controller of a lab answers to."""
+def handlers(job: Job, name: str = "") -> dict[str, Handler]:
+    """What the controller of a lab answers to, attached or, with a name, detached."""
     session = Session(job)
-    return {"build": session.build, "measure": session.measure}
+    return session.verbs() | Resident(session, name).verbs()
 
 
 class Session:
-    """One lab in one sandbox.  Every verb returns {"raw": files for raw/, in base64, …}."""
+    """One lab in one sandbox.  Its verbs return {"raw": files for raw/, in base64, …}."""
 
     def __init__(self, job: Job) -> None:
-        self._job = job
-        self._raw: dict[str, bytes] = {}
-        self._built: Built | None = None
+        self.job = job
+        #: Each connection has a thread: who changes the lab, or measures, has it for itself.
+        self.turn = threading.Lock()
+        #: None until hosts are wired.
+        self.lab: Lab | None = None
+        self.checks: Checks | None = None
+        #: Whether a build has ended, and the stage at which it was to end; "" for the last.
+        self.stands = False
+        self.stopped_at = ""
+        self.built: Built | None = None
         #: None of it is the lab's.
         self._memory_before = census.memory()
+        self._raw: dict[str, bytes] = {}
 
-    def build(self, _: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
-        """Build the lab, check the claims and prove the path; returns timings, too."""
-        job, request = self._job, self._job.design.request
+    def verbs(self) -> dict[str, Handler]:
+        return {"build": self.build, "measure": self.measure}
+
+    def build(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+        """Build the lab, check the claims and prove the path; returns timings, too.
+
+        With `empty` hosts are wired, and that is all; with `until` the build ends where the stage
+        of that name begins.
+        """
+        with self.turn:
+            try:
+                return self._build(bool(arguments.get("empty")), arguments.get("until"), emit)
+            finally:
+                self.stands = True
+
+    def _build(self, empty: bool, until: str | None, emit: Emit) -> dict[str, Any]:
+        job, request = self.job, self.job.design.request
         timings: dict[str, float] = {}
         begun = time.monotonic()
-        lab = Lab(
+        lab = self.lab = Lab(
             job.design.underlay,
             ovs=job.ovs,
             mtu=request.mtu,
             conditions=job.conditions,
             progress=lambda text: _step(emit, "build", text),
         )
-        checks = Checks(lab, lambda claim: _tell(emit, "claim", claim))
+        checks = Checks(lab, lambda claim: _tell(emit, "claim", claim), until=until)
+        self.checks = checks
+        flow: Flow | None = None
         try:
-            flow = job.design.scenario.build(
-                lab, job.design.plan, job.design.size, job.design.settings, checks
-            )
+            if not empty:
+                flow = job.design.scenario.build(
+                    lab, job.design.plan, job.design.size, job.design.settings, checks
+                )
+        except StageReached:
+            self.stopped_at = str(until)
         except Exception:
             lab.require_daemons()  # a dead one is the better explanation
             raise
         timings["build"] = time.monotonic() - begun - checks.spent_s
         _phase(emit, "build", timings["build"])
         _phase(emit, "verify", checks.spent_s)
+        if flow is None:
+            return {"timings": timings, "conditions": {}, "raw": {}}
+        if until is not None:
+            listed = ", ".join(dict.fromkeys(checks.stages))
+            raise UsageError(f"the build has no stage {until!r}; it went through: {listed}")
 
         begun = time.monotonic()
         measured = self._measure_conditions(lab, emit)
-        proved = prove(
-            flow,
-            lab.wire,
-            lab.physical_link(flow.watched),
-            mtu=lab.mtu,
-            lossy=lab.lossy,
-            round_trip_s=lab.round_trip_s,
-            require_daemons=lab.require_daemons,
-        )
+        proved = proof_of(flow, lab)
         self._raw.update(proved.raw)
         _tell(emit, "path", proved.proof)
         timings["verify"] = checks.spent_s + time.monotonic() - begun
         _phase(emit, "path", time.monotonic() - begun)
         lab.require_daemons()
-        self._built = Built(lab, flow, proved.proof)
+        self.built = Built(lab, flow, proved.proof)
         return {"timings": timings, "conditions": measured, "raw": self._take_raw()}
 
     def measure(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         """Round `round` of build `build` (1): `probes` (all) over `routes` (all), interleaved."""
-        if self._built is None:
+        with self.turn:
+            return self._measure(arguments, emit)
+
+    def _measure(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+        if self.built is None:
             raise XlabError("the lab is not built")
-        request = self._job.design.request
+        request = self.job.design.request
         number = int(arguments["round"])
-        pairs = self._built.pairs(arguments.get("routes") or ROUTES)
+        pairs = self.built.pairs(arguments.get("routes") or ROUTES)
         plan = Plan.of(
             request.duration_s,
             quick=request.quick,
             round=number,
             build=int(arguments.get("build", 1)),
-            daemon_pids=self._built.daemon_pids(),
+            daemon_pids=self.built.daemon_pids(),
         )
         # Seeded, so that a run can be told again; the order differs from round to round.
         generator = random.Random(f"{request.scenario} {number}")
@@ -113,17 +143,17 @@ class Session:
         probes = arguments.get("probes") or (*PROBES, *request.probes)
         found = measure_round(pairs, plan, generator, probes, starting=announce)
         of_lab = measure_lab(
-            self._built.site(self._memory_before),
+            self.built.site(self._memory_before),
             plan,
             probes,
             starting=lambda probe: _step(emit, "measure", f"{where}: {probe}"),
         )
         for sampled in chain(found, of_lab):
-            self._built.lab.require_daemons()
+            self.built.lab.require_daemons()
             self._raw.update(sampled.raw)
             for measurement in sampled.measurements:
                 _tell(emit, "measurement", measurement)
-        self._built.lab.require_daemons()
+        self.built.lab.require_daemons()
         return {"raw": self._take_raw()}
 
     def _measure_conditions(self, lab: Lab, emit: Emit) -> dict[str, float]:
@@ -142,6 +172,19 @@ class Session:
     def _take_raw(self) -> dict[str, str]:
         taken, self._raw = self._raw, {}
         return {name: base64.b64encode(data).decode() for name, data in taken.items()}
+
+
+def proof_of(flow: Flow, lab: Lab) -> Proved:
+    """Prove the path of a lab's flow, under the conditions of its links."""
+    return prove(
+        flow,
+        lab.wire,
+        lab.physical_link(flow.watched),
+        mtu=lab.mtu,
+        lossy=lab.lossy,
+        round_trip_s=lab.round_trip_s,
+        require_daemons=lab.require_daemons,
+    )
 
 
 class Built:

@@ -37,6 +37,7 @@ def _list(*, as_json: bool) -> int:
             entry["error"] = str(error)
         else:
             entry["summary"] = loaded.summary
+            entry["stages"] = list(loaded.stages)
             entry["options"] = [
                 {
                     "name": option.name,
@@ -71,6 +72,8 @@ def _print_scenario(entry: Mapping[str, Any]) -> None:
         print(f"    --set {option['name']}={values}")
         default = f" (default: {option['default']})" if option["default"] else ""
         wrapped(" " * 12, f"{option['help']}{default}")
+    if entry.get("stages"):
+        wrapped("    stages  ", ", ".join(entry["stages"]))
 
 
 def _print_probes() -> None:

@@ -23,6 +23,36 @@ def complete_scenario(incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
+def complete_lab(incomplete: str) -> list[str]:
+    from xlab import names
+
+    return [name for name in names.running() if name.startswith(incomplete)]
+
+
+def complete_stage(context: typer.Context, incomplete: str) -> list[str]:
+    from xlab import catalog, scenario
+
+    try:
+        stages = scenario.load(catalog.find(context.params.get("scenario") or "")).stages
+    except XlabError:
+        return []
+    return [stage for stage in stages if stage.startswith(incomplete)]
+
+
+def complete_node(context: typer.Context, incomplete: str) -> list[str]:
+    """Nodes of the lab that runs; of several, of the one that --name says."""
+    from xlab import standing
+
+    if context.params.get("words"):
+        return []
+    try:
+        with standing.find(context.params.get("name")) as lab:
+            known = lab.node_names(patience_s=1.0)
+    except XlabError:
+        return []
+    return [name for name in known if name.startswith(incomplete)]
+
+
 Hosts = Annotated[int | None, typer.Option(help="Docker hosts; 2 unless --topo says.")]
 Containers = Annotated[int, typer.Option(help="Containers on each host.")]
 Topo = Annotated[

@@ -1,0 +1,174 @@
+"""`xlab shell`, `exec` and `cli`: into a lab that stays."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xlab.cli import options
+from xlab.cli.app import Debug, Job, app
+from xlab.errors import UsageError
+
+if TYPE_CHECKING:
+    from xlab.standing import Standing
+
+Name = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Which lab; may be left out while there is one.",
+        autocompletion=options.complete_lab,
+    ),
+]
+Node = Annotated[
+    str,
+    typer.Argument(
+        metavar="NODE",
+        help="A host (h1), a container (h1/c1), or the gateway (gw).",
+        autocompletion=options.complete_node,
+    ),
+]
+
+
+@app.command()
+def shell(node: Node, name: Name = None, _debug: Debug = False) -> Job:
+    """Open a shell in a host or a container; its prompt says where."""
+    return partial(_shell, node, name)
+
+
+@app.command(
+    "exec",
+    context_settings={"allow_interspersed_args": False},
+    epilog="Exit status: the command's own; 127 where it is not found; with --all the highest.",
+)
+def execute(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NODE COMMAND...",
+            help="h1 -- ip route; with --all no NODE.",
+            autocompletion=options.complete_node,
+        ),
+    ],
+    name: Name = None,
+    everywhere: Annotated[
+        bool, typer.Option("--all", help="In every host and container, one after the other.")
+    ] = False,
+    _debug: Debug = False,
+) -> Job:
+    """Run a command in a host or a container, on this terminal."""
+    # What stands before the node has been taken by the parser, what stands behind it has not.
+    node, command = ("", words) if everywhere else (words[0], words[1:])
+    if command and command[0] == "--":
+        command = command[1:]
+    if not command:
+        raise UsageError("which command? xlab exec NODE -- COMMAND")
+    if everywhere:
+        return partial(_execute_everywhere, command, name)
+    return partial(_execute, node, command, name)
+
+
+@app.command()
+def cli(name: Name = None, _debug: Debug = False) -> Job:
+    """Mininet's command line on a lab: pingall, h1 ip a, iperf, link s1 h1 down, dump, net."""
+    return partial(_cli, name)
+
+
+def _shell(node: str, name: str | None) -> int:
+    from xlab import standing
+
+    with standing.find(name) as lab:
+        doors = lab.enter(node)
+        place = node if name is None else f"{name}:{node}"
+        file = os.memfd_create("xlab-shell")
+        os.write(file, _STARTUP.format(place=place, file=file).encode())
+        argv = ["bash", "--rcfile", f"/proc/self/fd/{file}"]
+        from xlab import entering
+
+        status = entering.run(
+            doors, argv, node=node, folder=Path("/root"), env=_environment(), inherit=[file]
+        )
+        _say_if_ended(lab, status)
+        return status
+
+
+#: What bash reads first: what it would have read, then the prompt.
+_STARTUP = """\
+[ -r /etc/bash.bashrc ] && . /etc/bash.bashrc
+[ -r ~/.bashrc ] && . ~/.bashrc
+PS1='{place}:\\w\\$ '
+unset PROMPT_COMMAND
+exec {file}<&-
+"""
+
+
+def _execute(node: str, command: Sequence[str], name: str | None) -> int:
+    from xlab import entering, standing
+
+    with standing.find(name) as lab:
+        doors = lab.enter(node)
+        status = entering.run(doors, command, node=node, folder=Path.cwd(), env=_environment())
+        _say_if_ended(lab, status)
+        return status
+
+
+def _execute_everywhere(command: Sequence[str], name: str | None) -> int:
+    from xlab import standing
+    from xlab.errors import CapabilityError
+    from xlab.lab.underlay import GATEWAY
+
+    statuses = [0]
+    with standing.find(name) as lab:
+        for node in lab.node_names():
+            if node == GATEWAY:
+                continue
+            print(f"{node}:", flush=True)
+            try:
+                done = lab.run(node, command, timeout_s=_LONGEST_S)
+            except CapabilityError as error:
+                print(error, file=sys.stderr)
+                statuses.append(127)
+                continue
+            sys.stdout.write(done.stdout)
+            sys.stdout.flush()
+            sys.stderr.write(done.stderr)
+            code = done.returncode
+            statuses.append(code if code >= 0 else 128 - code)
+    return max(statuses)
+
+
+#: A day: whoever waits has Ctrl-C.
+_LONGEST_S = 86_400.0
+
+
+def _cli(name: str | None) -> int:
+    from xlab import standing
+    from xlab.mininet import attached
+
+    lab = standing.find(name)
+    return attached.command_line(lab, ended=lambda status: _say_if_ended(lab, status))
+
+
+def _environment() -> Mapping[str, str]:
+    """The caller's own, but for what is different where the command runs, as root."""
+    from xlab.processes import search_path
+
+    own = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}
+    return {**own, "PATH": search_path(), "HOME": "/root", "USER": "root", "LOGNAME": "root"}
+
+
+def _say_if_ended(lab: Standing, status: int) -> None:
+    """A program that was killed may have been killed with its lab."""
+    import signal
+
+    from xlab import names
+    from xlab.cli.streams import print_error
+
+    if status == 128 + signal.SIGKILL and lab.name not in names.running():
+        print_error(f"xlab: lab {lab.name} has ended")

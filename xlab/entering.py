@@ -1,0 +1,160 @@
+"""Going into a running lab: a program of the caller's, in a node, on the caller's own terminal.
+
+    caller ── joins the user and the PID namespace, forks ── waits, and passes the status on
+                 └── child: a process of the node (`ps` there shows it); joins the network, UTS, IPC
+                     and mount namespaces, becomes a job of its own in the terminal's session, execs
+
+No pseudo-terminal is in between, so job control, window sizes, Ctrl-C and completion are simply
+there.  The child is in the lab's PID namespace and ends with the lab.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from xlab import sandbox, syscalls
+
+#: What a shell says of a program that it does not find, or must not execute.
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Open namespaces of a place in a lab, by their names in /proc/PID/ns."""
+
+    opened: Mapping[str, int]
+    rootless: bool
+
+    def close(self) -> None:
+        for descriptor in self.opened.values():
+            os.close(descriptor)
+
+
+def run(
+    doors: Doors,
+    argv: Sequence[str],
+    *,
+    node: str,
+    folder: Path,
+    env: Mapping[str, str],
+    inherit: Sequence[int] = (),
+) -> int:
+    """Run a program there in the foreground and wait; its exit status, as a shell has it.
+
+    It starts in `folder`, or in "/" where there is none of that name.  Only for a process with one
+    thread, which afterwards is good for little but to end: it is in the lab's user namespace.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kinds = [kind for kind in sandbox.JOINED if doors.rootless or kind != "user"]
+    for kind in ("user", "pid"):
+        if kind in kinds:
+            syscalls.setns(doors.opened[kind], sandbox.JOINED[kind])
+            kinds.remove(kind)
+    terminal = _our_terminal()
+    # Until the child is a job of its own, a Ctrl-C would be for both.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    child = os.fork()
+    if child == 0:
+        _become(doors, kinds, argv, node=node, folder=folder, env=env, inherit=inherit,
+                terminal=terminal)  # fmt: skip
+    doors.close()
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        os.kill(child, number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, pass_on)
+    return _wait(child, terminal)
+
+
+def _our_terminal() -> int | None:
+    """The terminal in whose foreground we are, as the descriptor of standard input."""
+    try:
+        if os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp():
+            return 0
+    except OSError:
+        pass  # not our session's terminal
+    return None
+
+
+def _wait(child: int, terminal: int | None) -> int:
+    # Whoever is in the background and takes the terminal is stopped, unless it ignores that.
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    while True:
+        _, status = os.waitpid(child, os.WUNTRACED)
+        if terminal is not None:
+            _take(terminal, os.getpgrp())
+        if not os.WIFSTOPPED(status):
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+        if terminal is not None:
+            # As the shell that started us would have it of any job: stopped as a whole.
+            os.killpg(0, signal.SIGSTOP)
+            if os.tcgetpgrp(terminal) == os.getpgrp():
+                _take(terminal, child)
+            os.killpg(child, signal.SIGCONT)
+
+
+def _take(terminal: int, group: int) -> None:
+    try:
+        os.tcsetpgrp(terminal, group)
+    except OSError:
+        pass  # it has hung up
+
+
+def _become(
+    doors: Doors,
+    kinds: Sequence[str],
+    argv: Sequence[str],
+    *,
+    node: str,
+    folder: Path,
+    env: Mapping[str, str],
+    inherit: Sequence[int],
+    terminal: int | None,
+) -> NoReturn:
+    """Runs in the child; never returns."""
+    status = 125
+    try:
+        # A program left without whoever waits for it is told as if its terminal had gone.
+        syscalls.die_with_parent(signal.SIGHUP)
+        for kind in kinds:
+            syscalls.setns(doors.opened[kind], sandbox.JOINED[kind])
+        sandbox.give_up_rights(rootless=doors.rootless)
+        os.chdir(folder if folder.is_dir() else "/")
+        if terminal is not None:
+            os.setpgid(0, 0)
+            signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+            os.tcsetpgrp(terminal, os.getpgrp())
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTTOU, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        for descriptor in inherit:
+            os.set_inheritable(descriptor, True)
+        status = NOT_FOUND
+        os.execvpe(argv[0], list(argv), dict(env))
+    except OSError as error:
+        reason = error.strerror
+        if status == NOT_FOUND:
+            if isinstance(error, FileNotFoundError | NotADirectoryError):
+                reason = "not found"
+            else:
+                status = NOT_EXECUTABLE
+        _complain(f"xlab: {node}: {argv[0] if status != 125 else 'cannot be entered'}: {reason}\n")
+    except BaseException as error:  # noqa: BLE001 - nothing may return into the caller's code
+        _complain(f"xlab: {node}: {type(error).__name__}: {error}\n")
+    finally:
+        os._exit(status)
+
+
+def _complain(text: str) -> None:
+    os.write(2, text.encode(errors="backslashreplace"))

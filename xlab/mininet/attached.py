@@ -1,0 +1,158 @@
+"""A lab that stays as Mininet's objects, in a process of the caller's own.
+
+    caller ── goes into the sandbox (its terminal comes along) ── Mininet's command line
+                 nodes: namespaces handed over by the lab's controller, sockets of our own in them
+
+What is done here is done to the running lab; the controller is asked who is there.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, cast
+
+from xlab import namespaces, processes, sandbox, sysctls
+from xlab.lab.lab import Lab
+from xlab.lab.node import Node
+from xlab.lab.underlay import GATEWAY, Link, Port, Underlay
+from xlab.mininet import machine as machines
+from xlab.mininet.found import FoundNetwork
+from xlab.namespaces import Namespaces
+from xlab.netlink import Rtnl
+from xlab.standing import Standing
+
+#: The node that the switches are in.
+WIRE = "wire"
+
+
+def command_line(standing: Standing, *, ended: Callable[[int], object] = lambda _: None) -> int:
+    """Mininet's command line on a lab, until its user leaves it; returns the exit status.
+
+    What returns is another process than what called: the caller's waits outside, calls `ended` with
+    the status and ends with it.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    opened = standing.enter("", inhabited=False).opened
+    sandbox.go_inside(opened, [Path.cwd()], ended=ended)
+    processes.reap_only_own()
+    from xlab.mininet.cli import CLI
+    from xlab.mininet.replaced import install
+
+    install()
+    net = AttachedNetwork(AttachedLab(standing))
+    try:
+        CLI(net)
+    finally:
+        net.stop()
+    return 0
+
+
+class AttachedNode(Node):
+    """A node whose namespaces the controller holds, and hands over."""
+
+    def __init__(self, standing: Standing, name: str, address: str | None = None) -> None:
+        self._standing = standing
+        super().__init__(name)
+        if address is not None:
+            self.prefer_address(IPv4Address(address))
+
+    def boot(self) -> None:
+        self._take(inhabited=False)
+        with namespaces.entered(self.namespaces):
+            self._settings = sysctls.open_folder()
+            self.rtnl = Rtnl()
+        self._address = None
+        self._furnished = self._is_on = True
+        self._init = None
+
+    def inhabited(self) -> Namespaces:
+        """Asked for anew each time: processes and mounts may be others than before."""
+        before = self.namespaces
+        self._take(inhabited=True)
+        before.close()
+        return self.namespaces
+
+    def _take(self, *, inhabited: bool) -> None:
+        opened = dict(self._standing.enter(self.name, inhabited=inhabited).opened)
+        self.namespaces = Namespaces(**{kind: opened.pop(kind) for kind in _NAMESPACES})
+        for descriptor in opened.values():
+            os.close(descriptor)
+
+
+_NAMESPACES = ("net", "uts", "mnt", "pid")
+
+
+class AttachedContainer(AttachedNode):
+    """A container while it runs; started again it is another one."""
+
+    def __init__(self, standing: Standing, host: AttachedHost, facts: Mapping[str, Any]) -> None:
+        super().__init__(standing, facts["name"], facts["address"])
+        self.host = host
+        self.host_interface = facts["host_interface"]
+
+
+class AttachedHost(AttachedNode):
+    containers: Sequence[AttachedContainer] = ()
+
+
+class AttachedLab:
+    """What Mininet's objects need of a `Lab`."""
+
+    def __init__(self, standing: Standing) -> None:
+        self._standing = standing
+        facts = standing.describe()
+        known = {node["name"]: node["address"] for node in facts["nodes"]}
+        self.underlay = _underlay(facts["underlay"])
+        self.wire = AttachedNode(standing, WIRE)
+        self.gateway = AttachedNode(standing, GATEWAY, known[GATEWAY])
+        self.hosts = [AttachedHost(standing, name, known[name]) for name in self.underlay.hosts]
+        self._containers: dict[str, AttachedContainer] = {}
+        self.look()
+
+    def look(self) -> None:
+        """See which containers run now."""
+        found = {}
+        for facts in self._standing.describe()["nodes"]:
+            if facts["kind"] == "container" and facts["up"]:
+                found[facts["host_interface"]] = facts
+        for gone in self._containers.keys() - found.keys():
+            del self._containers[gone]
+        owners = {host.name: host for host in self.hosts}
+        for interface, facts in found.items():
+            if interface not in self._containers:
+                host = owners[facts["name"].partition("/")[0]]
+                self._containers[interface] = machines.inside(
+                    functools.partial(AttachedContainer, self._standing, host, facts)
+                )
+        for host in self.hosts:
+            host.containers = [c for c in self._containers.values() if c.host is host]
+
+
+class AttachedNetwork(FoundNetwork):
+    """The lab as Mininet's objects."""
+
+    def __init__(self, lab: AttachedLab) -> None:
+        self._attached = lab
+        super().__init__(cast("Lab", lab))
+
+    def _look_for_containers(self) -> None:
+        self._attached.look()
+        super()._look_for_containers()
+
+
+def _underlay(facts: Mapping[str, Any]) -> Underlay:
+    def links(found: Sequence[Mapping[str, Any]]) -> tuple[Link, ...]:
+        return tuple(Link(Port(**f["a"]), Port(**f["b"]), f["options"]) for f in found)
+
+    return Underlay(
+        switches=tuple(facts["switches"]),
+        hosts=tuple(facts["hosts"]),
+        uplinks=links(facts["uplinks"]),
+        trunks=links(facts["trunks"]),
+    )

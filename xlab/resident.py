@@ -1,0 +1,228 @@
+"""What a lab answers to while it stands: who is in it, whether it still holds, a way in.
+
+Runs in pid 1.  Verbs that change the lab, or measure in it, take turns; looking does not wait.
+
+    describe    names, addresses, daemons, since when
+    status      the claims that must still hold, checked again
+    enter       a node's namespaces, as open files: whoever has them goes in by himself (setns(2))
+    run         a program in a node, to its end
+    log         what pid 1 has printed
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import difflib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from xlab import namespaces, sandbox
+from xlab.controller import Emit, Handler, WithDescriptors
+from xlab.errors import UsageError, XlabError
+from xlab.lab.docker import Container
+from xlab.lab.lab import Host, Lab
+from xlab.lab.node import Node
+from xlab.record import Claim
+
+if TYPE_CHECKING:
+    from xlab.session import Session
+
+#: How long `run` waits for a program unless told otherwise.
+DEFAULT_TIMEOUT_S = 10.0
+
+
+class Resident:
+    """The verbs of a standing lab."""
+
+    def __init__(self, session: Session, name: str) -> None:
+        self._session = session
+        self._name = name
+        self._since = datetime.now(UTC)
+        self._begun = time.monotonic()
+        #: Pid 1's number outside.
+        self._pid: int | None = None
+
+    def verbs(self) -> dict[str, Handler]:
+        return {
+            "describe": self.describe,
+            "names": self.names,
+            "status": self.status,
+            "enter": self.enter,
+            "run": self.run,
+            "log": lambda *_: sandbox.log(),
+            "stay": self.stay,
+        }
+
+    def stay(self, arguments: Mapping[str, Any], _: Emit) -> None:
+        """It stays from now on; whoever launched it knows pid 1's number outside."""
+        self._pid = int(arguments["pid"])
+
+    # -- looking -----------------------------------------------------------------------------------
+
+    def describe(self, _: Mapping[str, Any], __: Emit) -> dict[str, Any]:
+        """The lab as facts, whatever its state."""
+        session, asked = self._session, self._session.job.design
+        lab = session.lab
+        return {
+            "name": self._name,
+            "scenario": asked.scenario.name,
+            "settings": dict(asked.settings),
+            "state": "up" if session.stands else "building",
+            "until": session.stopped_at,
+            "since": self._since.isoformat(timespec="seconds"),
+            "uptime_s": round(time.monotonic() - self._begun, 1),
+            "pid": self._pid,
+            "sandbox": sandbox.kind(),
+            "datapath": session.job.datapath,
+            "underlay": dataclasses.asdict(asked.underlay),
+            "nodes": [_node_facts(node) for node in _nodes(lab)] if lab else [],
+        }
+
+    def names(self, _: Mapping[str, Any], __: Emit) -> list[str]:
+        """The nodes one can enter: hosts, the gateway, running containers."""
+        lab = self._session.lab
+        return [node.name for node in _nodes(lab)] if lab else []
+
+    def status(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
+        """Check again every claim that is to last, and that packets take the method's path.
+
+        With `prove` the whole proof of the path, which cuts the method and heals it again.  Claims
+        and path are told as events; returns how many claims there are and how many hold.
+        """
+        session = self._session
+        found: list[Claim] = []
+
+        def tell(claim: Claim) -> None:
+            found.append(claim)
+            emit({"kind": "claim", **dataclasses.asdict(claim)})
+
+        with session.turn:
+            lab, checks = self._standing(), session.checks
+            assert checks is not None
+            checks.again(tell)
+            if session.built and arguments.get("prove"):
+                from xlab.session import proof_of
+
+                proved = proof_of(session.built.flow, lab).proof
+                emit({"kind": "path", **dataclasses.asdict(proved)})
+            elif session.built:
+                flow = session.built.flow
+                checks.stage("path")
+                checks.takes(
+                    flow.source,
+                    flow.target,
+                    flow.encapsulation,
+                    f"what {flow.source} sends to {flow.target} crosses the physical link "
+                    + (f"in {flow.encapsulation}" if flow.encapsulation != "none" else "as it is"),
+                )
+            try:
+                lab.require_daemons()
+            except XlabError as error:
+                emit({"kind": "note", "text": str(error)})
+        return {"claims": len(found), "hold": sum(claim.holds for claim in found)}
+
+    # -- going in ----------------------------------------------------------------------------------
+
+    def enter(self, arguments: Mapping[str, Any], _: Emit) -> WithDescriptors:
+        """Namespaces of `node`, or of the sandbox itself if that is "".
+
+        The result names them, as in /proc/PID/ns, in the order of the descriptors.  A program may
+        be started in them if `inhabited` is said; else only sockets may be made.
+        """
+        opened = {kind: _own(kind) for kind in sandbox.JOINED}
+        if arguments["node"]:
+            node = self._node(str(arguments["node"]))
+            entered = node.inhabited() if arguments.get("inhabited") else node.namespaces
+            for kind in ("net", "uts", "mnt", "pid"):
+                descriptor = getattr(entered, kind)
+                if descriptor is not None:
+                    os.close(opened[kind])
+                    opened[kind] = os.dup(descriptor)
+        facts = {"kinds": list(opened), "sandbox": sandbox.kind()}
+        return WithDescriptors(facts, list(opened.values()))
+
+    def run(self, arguments: Mapping[str, Any], _: Emit) -> dict[str, Any]:
+        """Run `argv` in `node` to its end; CommandError if that takes longer than `timeout_s`."""
+        stdin = arguments.get("stdin")
+        done = self._node(str(arguments["node"])).run(
+            [str(word) for word in arguments["argv"]],
+            timeout_s=float(arguments.get("timeout_s") or DEFAULT_TIMEOUT_S),
+            check=False,
+            stdin=None if stdin is None else base64.b64decode(stdin),
+            env={str(k): str(v) for k, v in (arguments.get("env") or {}).items()},
+        )
+        return dataclasses.asdict(done)
+
+    # -- finding -----------------------------------------------------------------------------------
+
+    def _standing(self) -> Lab:
+        if self._session.lab is None or not self._session.stands:
+            raise XlabError(f"lab {self._name} is still being built")
+        return self._session.lab
+
+    def _node(self, name: str) -> Node:
+        lab = self._standing()
+        if name == lab.wire.name:
+            return lab.wire
+        try:
+            return lab[name]
+        except KeyError:
+            known = [node.name for node in _nodes(lab)]
+            nearest = difflib.get_close_matches(name, known, n=1)
+            guess = f"; did you mean {nearest[0]}?" if nearest else ""
+            shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if known[20:] else "")
+            raise UsageError(f"no node is called {name!r}: there are {shown}{guess}") from None
+
+
+def _nodes(lab: Lab) -> Iterator[Node]:
+    """Each host and its containers, then the gateway."""
+    for host in lab.hosts:
+        yield host
+        yield from host.containers
+    yield lab.gateway
+
+
+def _node_facts(node: Node) -> dict[str, Any]:
+    facts: dict[str, Any] = {"name": node.name, "kind": "gateway", "address": None}
+    if isinstance(node, Host):
+        facts |= {"kind": "host", "daemons": node.daemons()}
+    elif isinstance(node, Container):
+        facts |= {
+            "kind": "container",
+            "id": node.id[:12],
+            "image": node.image,
+            "command": list(node.command),
+            "host_interface": node.host_interface,
+        }
+    with suppress(XlabError):
+        facts["address"] = str(node.address)
+    try:
+        facts["addresses"] = _addresses(node)
+    except XlabError:
+        # Switched off, or stopped a moment ago.
+        return facts | {"up": False, "addresses": {}}
+    return facts | {"up": True}
+
+
+def _addresses(node: Node) -> dict[str, str]:
+    """The first IPv4 address of each interface that has one, but of lo."""
+    found = {}
+    for device in node.interfaces():
+        address = node.device_address(device) if device != "lo" else None
+        if address is not None:
+            found[device] = str(address)
+    return found
+
+
+def _own(kind: str) -> int:
+    """A namespace of pid 1 itself; this thread, which enters nodes, may be elsewhere."""
+    home = namespaces.home()
+    held = {"net": home.net, "uts": home.uts, "mnt": home.mnt, "pid": home.pid}.get(kind)
+    if held is not None:
+        return os.dup(held)
+    return os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
