@@ -1,6 +1,7 @@
 """What can be measured, by name; light enough for the command line.
 
-Every run has the usual probes.  The others are asked for: each takes its time.
+Every run has the usual probes.  The others are asked for: each takes its time, and the last of them
+break what they measure.
 """
 
 from __future__ import annotations
@@ -26,12 +27,19 @@ BETWEEN_TWO = {
     "flows": "throughput against the number of TCP streams, 1 to 8",
     "path-mtu": "the largest packet that passes, and what the method adds to each",
 }
-#: Of the lab as a whole, after all others.
+#: Of a lab built for that alone, beside the one that is measured.
+OF_ANOTHER_LAB = {
+    "first-packet": "seconds from nothing until the first packet across, with nothing checked",
+}
+#: Of the lab as a whole; in this order, after all others.
 OF_LAB = {
     "memory": "memory a host: its processes' and the kernel's",
     "control-plane": "packets and bytes on the physical links while nobody sends anything",
+    "recovery": "seconds until the flow is back after a link flap, killed daemons, a host's reboot",
 }
-ALL = {**USUAL, **BETWEEN_TWO, **OF_LAB}
+#: Those among them after which a lab is not what it was: when all else has been measured.
+DISTURBING = ("recovery",)
+ALL = {**USUAL, **BETWEEN_TWO, **OF_ANOTHER_LAB, **OF_LAB}
 
 
 def beyond_usual(asked: Iterable[str]) -> tuple[str, ...]:

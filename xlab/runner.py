@@ -6,6 +6,7 @@ request ── design, job (refused before anything is built) ── sandbox ─
 from __future__ import annotations
 
 import base64
+import dataclasses
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -104,9 +105,23 @@ class Bench:
             return
         begun = time.monotonic()
         for number in range(1, chronicle.design.request.repeat + 1):
+            if "first-packet" in chronicle.design.request.probes:
+                self._measure_another(number)
             self.measure(round=number)
         chronicle.timings["measure"] = time.monotonic() - begun
         chronicle.phase_ended("measure", chronicle.timings["measure"])
+
+    def _measure_another(self, number: int) -> None:
+        """How long a lab like this one takes to its first packet, while this one rests."""
+        from xlab import first_packet
+
+        ordered = self._chronicle.job
+        assert ordered is not None
+        self._chronicle.tell(
+            {"kind": "step", "phase": "measure", "text": f"round {number}: first-packet"}
+        )
+        measured = first_packet.measure(ordered, round=number)
+        self._chronicle.tell({"kind": "measurement", **dataclasses.asdict(measured)})
 
     def measure(self, **which: Any) -> None:
         """One round; `which` are arguments of `session.Session.measure`."""

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from xlab import census
+from xlab import census, probe_names
 from xlab.checks import Checks, StageReached
 from xlab.controller import Emit, Handler
 from xlab.errors import UsageError, XlabError
@@ -140,12 +140,19 @@ class Session:
             _step(emit, "measure", f"{where}: {probe}, {pair.route} {pair.direction}")
 
         _step(emit, "measure", f"{where}: the machine left alone")
-        probes = arguments.get("probes") or (*PROBES, *request.probes)
+        last = number == request.repeat
+        probes = arguments.get("probes") or [
+            probe
+            for probe in (*PROBES, *request.probes)
+            if last or probe not in probe_names.DISTURBING
+        ]
         found = measure_round(pairs, plan, generator, probes, starting=announce)
         of_lab = measure_lab(
             self.built.site(self._memory_before),
             plan,
             probes,
+            # What was left out of the rounds before is made up for.
+            disturbing=[number] if arguments.get("probes") else range(1, number + 1),
             starting=lambda probe: _step(emit, "measure", f"{where}: {probe}"),
         )
         for sampled in chain(found, of_lab):

@@ -116,6 +116,9 @@ def lab_at_rest() -> Measured:
     found = by_probe(list(measure_lab(site, plan, ["memory", "control-plane"])))
     with h1.start(["ping", "-n", "-i", "0.1", str(h2.address)]):
         talking = by_probe(list(measure_lab(site, plan, ["control-plane"])))
+    shaken = list(measure_lab(site, plan, ["recovery"], disturbing=[1, 2]))
+    assert [sampled.measurements[0].round for sampled in shaken] == [1, 1, 2, 2]
+    found |= by_probe(shaken)
     return found | {f"talking {key}": value for key, value in talking.items()}
 
 
@@ -290,6 +293,10 @@ def test_what_a_lab_costs_while_it_stands(measured: Measured) -> None:
         key = f"control-plane control_plane_{what}_per_host_second"
         assert measured[key]["direction"] == "the whole lab"
         assert (measured[key]["failed_samples"], measured[key]["median"]) == (0, 0.0)
+    for fault in ("link_flap", "host_reboot"):
+        recovery = measured[f"recovery {fault}_recovery_s"]
+        assert recovery["detail"]["stopped"]
+        assert 0 < median(measured, f"recovery {fault}_recovery_s") < 30
     packets, octets = (
         median(measured, f"talking control-plane control_plane_{what}_per_host_second")
         for what in ("packets", "bytes")

@@ -11,6 +11,8 @@ from xlab.errors import UsageError
 from xlab.probe_names import (
     ALL,
     BETWEEN_TWO,
+    DISTURBING,
+    OF_ANOTHER_LAB,
     OF_LAB,
     USUAL,
     beyond_usual,
@@ -23,7 +25,9 @@ from xlab.request import Request
 def test_probes_are_asked_for_one_by_one_or_all_at_once() -> None:
     assert beyond_usual([]) == ()
     assert beyond_usual(["memory", "rtt", "loaded-rtt", "memory"]) == ("loaded-rtt", "memory")
-    assert beyond_usual(["all"]) == (*BETWEEN_TWO, *OF_LAB)
+    # What breaks something comes last.
+    assert beyond_usual(["all"]) == (*BETWEEN_TWO, *OF_ANOTHER_LAB, *OF_LAB)
+    assert tuple(ALL)[-len(DISTURBING) :] == DISTURBING
     assert set(beyond_usual(["all"])) | set(USUAL) == set(ALL)
 
 

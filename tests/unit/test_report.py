@@ -231,8 +231,21 @@ def test_messages_come_by_size_and_are_called_by_it() -> None:
             for size in sizes
         )
     )
+    more = (
+        "tcp_bits_per_second",
+        "host_reboot_recovery_s",
+        "udp_bits_per_second",
+        "build_s",
+        "icmp_rtt_ms",
+        "unheard_of",
+    )
+    others = (measured("method", 1, 1.0, metric=metric) for metric in more)
+    told = replace(told, measurements=(*others, *told.measurements))
     labels = [text.label(figure.metric) for figure in figures(told)]
-    assert labels == [f"TCP, {size} B messages" for size in sorted(sizes)]
+    assert labels == [
+        "RTT", "TCP 1 stream", *(f"TCP, {size} B messages" for size in sorted(sizes)),
+        "UDP", "recovery, host reboot", "build", "unheard_of",
+    ]  # fmt: skip
 
 
 def test_a_rate_that_the_sender_limits_says_so() -> None:

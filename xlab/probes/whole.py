@@ -1,14 +1,16 @@
-"""Probes of a lab as a whole, one after the other."""
+"""Probes of a lab as a whole, one after the other, those that break something last."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from xlab import census, probe_names
 from xlab.lab.lab import Lab
 from xlab.probes.cost import probe_control_plane, probe_memory
 from xlab.probes.facts import Pair, Plan, Sampled
+from xlab.probes.recovery import probe_recovery
 from xlab.scenario import Flow
 
 
@@ -29,19 +31,28 @@ def measure_lab(
     plan: Plan,
     probes: Collection[str],
     *,
+    disturbing: Iterable[int] = (1,),
     starting: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Sampled]:
-    """Those of `probes` that are of the lab as a whole; `starting` hears of each."""
+    """Those of `probes` that are of the lab as a whole; `starting` hears of each.
+
+    Those that break something are done once for each of the rounds `disturbing`.
+    """
     for probe in probe_names.OF_LAB:
-        if probe in probes:
+        if probe not in probes:
+            continue
+        rounds = disturbing if probe in probe_names.DISTURBING else (plan.round,)
+        for number in rounds:
             starting(probe)
-            yield _run(probe, site, plan)
+            yield from _run(probe, site, dataclasses.replace(plan, round=number))
 
 
-def _run(probe: str, site: Site, plan: Plan) -> Sampled:
+def _run(probe: str, site: Site, plan: Plan) -> Iterable[Sampled]:
     match probe:
         case "memory":
-            return probe_memory(site.pair, plan, site.lab, site.memory_before)
+            return [probe_memory(site.pair, plan, site.lab, site.memory_before)]
         case "control-plane":
-            return probe_control_plane(site.pair, plan, site.lab)
+            return [probe_control_plane(site.pair, plan, site.lab)]
+        case "recovery":
+            return probe_recovery(site.pair, plan, site.lab, site.flow)
     raise ValueError(f"{probe!r} is no probe of a whole lab")

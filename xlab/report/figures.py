@@ -3,7 +3,7 @@
 A ratio is taken within a round and only then summed up: two probes of one round met the same state
 of the machine, two medians over all rounds did not (Abedi & Brecht, ICPE 2017).  Intervals are
 those of xlab.stats, narrower than they ought to be with few rounds; the number of rounds goes with
-them.
+them.  Of a method that was built several times they are by build, as in xlab.compare.
 
 UDP has no ratios: each pair of end points is offered 90 % of its own TCP rate, so what arrives and
 what is lost says how a path takes nearly all that it can carry, not how it compares with another.
@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from xlab import stats
+from xlab.compare import statistics
 from xlab.record import DatapathClass, Measurement, Route, RunRecord
 
 #: The order in which metrics are shown; others follow.
@@ -37,8 +38,12 @@ METRICS = (
     "control_plane_packets_per_host_second",
     "control_plane_bytes_per_host_second",
     "recovery_s",
+    "first_packet_s",
     "build_s",
 )
+
+#: Throughput with messages of so many bytes.
+_MESSAGES = re.compile(r"tcp_(\d{1,9})_byte_messages_bits_per_second")
 
 ROUTES: tuple[Route, ...] = ("method", "control", "baseline")
 _HIGHEST_RATE = 1e18
@@ -138,11 +143,19 @@ def datapath_class(record: RunRecord) -> DatapathClass:
 
 
 def order(key: tuple[str, int]) -> tuple[int, int, str, int]:
-    """Sorts (metric, streams) into the order of METRICS; others by the number in their name."""
+    """Sorts (metric, streams) into the order of METRICS; unknown ones follow.
+
+    Throughput by size of message stands after that of streams, and every recovery in one place.
+    """
     metric, streams = key
-    place = METRICS.index(metric) if metric in METRICS else len(METRICS)
-    number = re.search(r"\d{1,9}", metric) if place == len(METRICS) else None
-    return place, int(number[0]) if number else 0, metric, streams
+    messages = _MESSAGES.fullmatch(metric)
+    family = metric
+    if messages:
+        family = "tcp_bits_per_second"
+    elif metric.endswith("_recovery_s"):
+        family = "recovery_s"
+    place = METRICS.index(family) if family in METRICS else len(METRICS)
+    return place, int(messages[1]) if messages else 0, metric, streams
 
 
 def _figure(measurements: Sequence[Measurement]) -> Figure:
@@ -208,9 +221,7 @@ def _by_round(measurements: Iterable[Measurement]) -> dict[_Round, float]:
 
 def _ratio(method: dict[_Round, float], other: dict[_Round, float]) -> Spread | None:
     """Of the rounds that have both; nothing can be said in proportion to zero."""
-    rounds = sorted(method)
-    ratio = stats.paired_ratio([method[r] for r in rounds], [other.get(r) for r in rounds])
-    return None if ratio is None else Spread(ratio.median, ratio.ci95, ratio.rounds)
+    return _spread({r: method[r] / other[r] for r in sorted(method) if other.get(r)}, None)
 
 
 def _interval(measurements: Iterable[Measurement], route: Route) -> tuple[float, float] | None:
@@ -224,4 +235,7 @@ def _spread(rounds: dict[_Round, float], of_samples: tuple[float, float] | None)
     median = stats.median(values)
     if median is None:
         return None
+    if len({build for build, _ in rounds}) > 1:
+        found = statistics.estimate(rounds)
+        return Spread(median, found.ci95 if found else None, len(values))
     return Spread(median, stats.median_interval(values) or of_samples, len(values))

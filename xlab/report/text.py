@@ -29,6 +29,7 @@ _LABELS = {
     "control_plane_packets_per_host_second": "control packets a host",
     "control_plane_bytes_per_host_second": "control bytes a host",
     "recovery_s": "recovery",
+    "first_packet_s": "first packet",
     "build_s": "build",
 }
 _MESSAGES = re.compile(r"tcp_(\d{1,9})_byte_messages_bits_per_second")
@@ -43,14 +44,20 @@ _SPEED = ((1.0, "bit/s"), (1e3, "kbit/s"), (1e6, "Mbit/s"), (1e9, "Gbit/s"), (1e
 def label(metric: str, streams: int = 1) -> str:
     """What a metric is called in a table: "TCP 1 stream", "RTT"."""
     name = _LABELS.get(metric, metric)
-    messages = _MESSAGES.fullmatch(metric)
+    size = message_bytes(metric)
     if metric.endswith("_recovery_s"):
         name = f"recovery, {metric.removesuffix('_recovery_s').replace('_', ' ')}"
-    elif messages:
-        name = f"TCP, {messages[1]} B messages"
+    elif size is not None:
+        name = f"TCP, {size} B messages"
     if metric != "tcp_bits_per_second":
         return name if streams == 1 else f"{name} ×{streams}"
     return f"{name} {streams} stream{'s' if streams > 1 else ''}"
+
+
+def message_bytes(metric: str) -> int | None:
+    """The size of the messages that a throughput is about; None if it is about none."""
+    found = _MESSAGES.fullmatch(metric)
+    return int(found[1]) if found else None
 
 
 def value(metric: str, unit: str, number: float) -> str:

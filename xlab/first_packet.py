@@ -1,0 +1,112 @@
+"""How long it takes from nothing to the first packet across: a lab of its own, built for that.
+
+    sandbox ── build, no claim checked ── echo every 5 ms ── first reply
+    └──────────────────────── first_packet_s ───────────────────────┘
+
+In a lab that is checked while it is built nobody can tell: claims wait until they hold, and their
+packets teach every switch and neighbour on the way.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from xlab import controller, sandbox
+from xlab.errors import XlabError
+from xlab.job import Job
+from xlab.lab.lab import Lab
+from xlab.processes import wait_until
+from xlab.record import Measurement
+from xlab.recovery import Train
+from xlab.scale import Unchecked
+
+#: Routers that dial into the void try again after 1, 3 and 7 s.
+_PATIENCE_S = 60.0
+_INTERVAL_S = 0.005
+
+
+def measure(ordered: Job, *, round: int) -> Measurement:  # noqa: A002
+    """`first_packet_s`; a lab that could not be built, or stayed silent, is a failed sample."""
+    started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    samples: tuple[float, ...] = ()
+    direction = "the whole lab"
+    try:
+        with (
+            sandbox.launch(lambda *channels: _serve(ordered, *channels)) as box,
+            closing(controller.Client(box.channel)) as client,
+        ):
+            found: dict[str, Any] = client.call("build", {})
+        direction = found.pop("direction")
+        found = {"sandbox_s": box.started_s, **found}
+        samples = (box.started_s + found["build_s"] + found["first_reply_s"],)
+    except XlabError as error:
+        found = {"error": str(error)}
+    return Measurement(
+        probe="first-packet",
+        metric="first_packet_s",
+        unit="s",
+        direction=direction,
+        streams=1,
+        round=round,
+        build=1,
+        started_at=started_at,
+        samples=samples,
+        failed_samples=0 if samples else 1,
+        median=samples[0] if samples else None,
+        detail={"tool": f"ICMP echo every {1000 * _INTERVAL_S:g} ms, no claim checked", **found},
+    )
+
+
+def _serve(ordered: Job, channel: socket.socket | None, listener: socket.socket | None) -> NoReturn:
+    handlers: dict[str, controller.Handler] = {
+        "build": lambda _arguments, _emit: _build(ordered),
+    }
+    controller.serve(handlers, channel, listener)
+
+
+def _build(ordered: Job) -> Mapping[str, Any]:
+    """Build it and send: how long each took, in seconds, and between whom."""
+    design = ordered.design
+    begun = time.monotonic()
+    lab = Lab(
+        design.underlay, ovs=ordered.ovs, mtu=design.request.mtu, conditions=ordered.conditions
+    )
+    unchecked: Any = Unchecked()
+    try:
+        flow = design.scenario.build(lab, design.plan, design.size, design.settings, unchecked)
+        built = time.monotonic()
+        train = Train(
+            flow.source,
+            flow.target.address,
+            interval_s=_INTERVAL_S,
+            silent=lambda: None,
+            silent_after_s=_PATIENCE_S,
+        )
+        try:
+            wait_until(
+                lambda: _first_answer(train) is not None,
+                timeout_s=_PATIENCE_S,
+                awaited=f"a first reply from {flow.target} to {flow.source}",
+            )
+            answered = _first_answer(train)
+        finally:
+            train.stop()
+    except XlabError:
+        lab.require_daemons()  # a dead one is the better explanation
+        raise
+    assert answered is not None
+    return {
+        "build_s": built - begun,
+        "first_reply_s": answered - built,
+        "direction": f"{flow.source} > {flow.target}",
+    }
+
+
+def _first_answer(train: Train) -> float | None:
+    answers = (train.answered_at(number) for number in range(train.sent))
+    return min((at for at in answers if at is not None), default=None)

@@ -1,0 +1,65 @@
+"""How long a flow takes to be back after something broke and was mended.
+
+Of the host at the flow's far end: its cable pulled and put back, each of its daemons killed and
+started again as its supervisor would, its power cut and switched on.  In this order, since every
+one leaves the network more shaken than the one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from xlab.errors import XlabError
+from xlab.faults import DaemonKill, Fault, Faults, HostCrash, LinkDown
+from xlab.lab.lab import Host, Lab
+from xlab.probes.facts import Pair, Plan, Sampled, Trial
+from xlab.recovery import measure_recovery
+from xlab.scenario import Flow
+
+
+def probe_recovery(pair: Pair, plan: Plan, lab: Lab, flow: Flow) -> Iterator[Sampled]:
+    """One measurement a fault, `link_flap_recovery_s` and so on, from when mending began.
+
+    A flow that did not stop at all was back after 0 s; `stopped` in the detail tells.
+    """
+    faults = Faults(lab, flow)
+    broken = ""
+    for metric, fault in faults_of(_host_of(lab, pair)):
+        trial = Trial("recovery", pair, plan)
+        detail = {"tool": "ICMP echo every 10 ms", "fault": str(fault), "mended_by": fault.cure}
+        try:
+            if broken:
+                raise XlabError(f"not tried: the flow was not back after `{broken}`")
+            found = measure_recovery(faults, fault, pair.source, pair.target)
+        except XlabError as error:
+            broken = broken or str(fault)
+            yield trial.failed(metric, "s", error, **detail)
+            continue
+        measurement = trial.measurement(
+            metric,
+            "s",
+            [found.recovery_s],
+            detail={**detail, "stopped": found.stopped, "mend_s": found.mend_s},
+        )
+        yield Sampled((measurement,), trial.raw)
+
+
+def faults_of(host: Host) -> list[tuple[str, Fault]]:
+    """What can befall a host, each with the name of its metric."""
+    name = host.name
+    daemons = [
+        (f"{daemon.replace('-', '_')}_kill_recovery_s", DaemonKill(name, daemon))
+        for daemon, runs in host.daemons().items()
+        if runs
+    ]
+    return [
+        ("link_flap_recovery_s", LinkDown(name)),
+        *daemons,
+        ("host_reboot_recovery_s", HostCrash(name)),
+    ]
+
+
+def _host_of(lab: Lab, pair: Pair) -> Host:
+    host = lab[pair.target.name.partition("/")[0]]
+    assert isinstance(host, Host)
+    return host
