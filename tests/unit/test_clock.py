@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -105,33 +106,51 @@ def test_routers_find_each_other_again_after_an_hour_of_standstill() -> None:
 
 # -- the time of day -------------------------------------------------------------------------------
 
-#: Where it is asked for, and what for: always as data.
-TIME_OF_DAY = {
+#: Where it is asked for in seconds, and what for.
+SECONDS_OF_THE_DAY = {
     "capture.py": "when a frame was captured",
-    "chronicle.py": "when a run started, and the name of its folder",
-    "cli/run.py": "the name of a report's folder",
-    "probes/facts.py": "when a measurement started",
-    "probes/loaded.py": "ping stamps replies with it; a sample during which it was set has failed",
+    "probes/loaded.py": "ping says when a reply came in these; a step of the clock is told",
 }
+_SECONDS = {"time.time", "time.time_ns", "time.localtime", "time.gmtime", "time.CLOCK_REALTIME"}
+_DATES = {"datetime.now", "datetime.today", "datetime.utcnow", "date.today"}
 
 
-def test_the_time_of_day_is_asked_for_as_data_only() -> None:
-    asking = {
-        str(file.relative_to(PACKAGE))
-        for file in PACKAGE.rglob("*.py")
-        if any(asks_the_time_of_day(ast.parse(file.read_text(encoding="utf-8"))))
+def test_seconds_of_the_day_are_asked_for_as_data_only() -> None:
+    asking = {file for file, tree in modules() if _SECONDS & set(names(tree))}
+    assert asking == set(SECONDS_OF_THE_DAY)
+    imported = {
+        alias.name
+        for _, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "time"
+        for alias in node.names
     }
-    assert asking == set(TIME_OF_DAY)
+    assert imported <= {"monotonic", "sleep"}
 
 
-def asks_the_time_of_day(tree: ast.Module) -> Iterator[bool]:
+def test_dates_are_written_down_and_not_reckoned_with() -> None:
+    reckoned, found = [], 0
+    for file, tree in modules():
+        found += sum(name in _DATES for name in names(tree))
+        reckoned += [
+            f"{file}:{node.lineno}: {ast.unparse(node)}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Compare | ast.BinOp) and _DATES & set(names(node))
+        ]
+    assert reckoned == []
+    assert found >= 3, "the search finds what is there"
+
+
+@functools.cache
+def modules() -> list[tuple[str, ast.Module]]:
+    return [
+        (str(file.relative_to(PACKAGE)), ast.parse(file.read_text(encoding="utf-8")))
+        for file in PACKAGE.rglob("*.py")
+    ]
+
+
+def names(tree: ast.AST) -> Iterator[str]:
+    """What is spelt "this.that" below."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            named = f"{node.value.id}.{node.attr}"
-            yield named in {
-                *("time.time", "time.time_ns", "time.localtime", "time.gmtime", "time.ctime"),
-                *("datetime.now", "datetime.today", "datetime.utcnow", "date.today"),
-                *("time.CLOCK_REALTIME", "datetime.datetime"),
-            }
-        elif isinstance(node, ast.ImportFrom) and node.module == "time":
-            yield any(alias.name not in {"monotonic", "sleep"} for alias in node.names)
+            yield f"{node.value.id}.{node.attr}"
