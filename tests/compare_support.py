@@ -129,6 +129,9 @@ def entries(asked: Plan | None = None, *, seed: int = 1, noise: float = 0.03) ->
                 foreign_busy_cores=0.02,
             )
         )
+        if number % asked.rounds_per_build == 0 or number == asked.rounds:
+            look = evaluation.look(history(found))
+            found += [look] if look else []
     return [*found, Ended("2025-01-02T12:20:00.000+00:00", "planned")]
 
 

@@ -12,10 +12,10 @@ import pytest
 from tests.compare_support import DATA, START, entries, history, measured, opening, plan, sample
 from xlab import record
 from xlab.compare import noise, result
-from xlab.compare.evaluation import decide, evaluate
+from xlab.compare.evaluation import ending, evaluate, look
 from xlab.compare.journal import Built, Ended, Entry, Failed, History, RoundDone, Session
 from xlab.compare.noise import judge, parse_ticks
-from xlab.compare.result import Comparison, Figure, Round
+from xlab.compare.result import Comparison, Figure, Look, Round
 from xlab.errors import RecordError
 
 RTT, TCP = ("icmp_rtt_ms", 1), ("tcp_bits_per_second", 1)
@@ -23,16 +23,12 @@ RTT, TCP = ("icmp_rtt_ms", 1), ("tcp_bits_per_second", 1)
 
 def upto(told: Sequence[Entry], rounds: int) -> History:
     """The history when so many rounds were done, and nothing after."""
-    done = 0
-    kept = []
-    for entry in told:
-        if done == rounds and not isinstance(entry, Built):
-            break
-        if done == rounds:
-            break
-        kept.append(entry)
-        done += isinstance(entry, RoundDone)
-    return history(kept)
+    last = next(
+        place
+        for place, entry in enumerate(told)
+        if isinstance(entry, RoundDone) and entry.number == rounds
+    )
+    return history(told[: last + 1])
 
 
 def figure(comparison: Comparison, method: str, key: tuple[str, int] = TCP) -> Figure:
@@ -195,10 +191,12 @@ def test_failed_samples_are_counted_and_in_no_median() -> None:
 def at(done: int, *, noise: float, **changes: object) -> tuple[str | None, int]:
     """How it ends after so many rounds, and how often anyone has looked."""
     asked = plan(["baseline", "bridge", "weave"], **changes)
-    told = entries(dataclasses.replace(asked, rounds=done), noise=noise)
-    kept = history([dataclasses.replace(told[0], plan=asked), *told[1:-1]])  # type: ignore[arg-type]
-    found = decide(kept)
-    return found.ending, len(found.looks)
+    told = entries(dataclasses.replace(asked, rounds=20, most_rounds=40), noise=noise)
+    looked = asked.most_rounds > asked.rounds
+    kept = upto([entry for entry in told if looked or not isinstance(entry, Look)], done)
+    kept.opening = dataclasses.replace(kept.opening, plan=asked)
+    kept.looks += [last for last in [look(kept)] if last]
+    return ending(kept), len(kept.looks)
 
 
 def test_narrow_intervals_end_it_but_not_before_three_builds() -> None:
@@ -222,17 +220,17 @@ def test_a_settled_number_of_rounds_is_measured_without_a_look() -> None:
 
 def test_a_look_says_which_interval_is_the_widest() -> None:
     told = entries(plan(["baseline", "bridge", "weave"], rounds=6))
-    (look,) = decide(history(told[:-1])).looks
-    assert (look.rounds, look.builds) == (6, 3)
-    assert look.widest is not None
+    (seen,) = history(told).looks
+    assert (seen.rounds, seen.builds) == (6, 3)
+    assert seen.widest is not None
     widths = [
         max(f.to_baseline.median - low, high - f.to_baseline.median) / f.to_baseline.median
         for f in evaluate(history(told)).figures
         if f.to_baseline and f.to_baseline.ci95
         for low, high in [f.to_baseline.ci95]
     ]
-    assert look.widest == pytest.approx(max(widths))
-    assert look.whose.split(", ")[0] in ("bridge", "weave")
+    assert seen.widest == pytest.approx(max(widths))
+    assert seen.whose.split(", ")[0] in ("bridge", "weave")
 
 
 def test_what_never_gives_a_figure_is_not_waited_for() -> None:
@@ -246,16 +244,20 @@ def test_what_never_gives_a_figure_is_not_waited_for() -> None:
             told[number] = dataclasses.replace(
                 entry, measurements={**entry.measurements, "bridge": tcp_failed}
             )
-    assert decide(history(told[:-1])).ending == "narrow"
+    kept = upto(told, 6)
+    found = look(kept)
+    assert found is not None
+    kept.looks.append(found)
+    assert (ending(kept), found.whose) == ("narrow", "bridge, icmp_rtt_ms")
 
 
 def test_a_baseline_alone_is_not_measured_on() -> None:
     told = history([opening(plan(["baseline", "bridge"])), Session(START)])
-    assert decide(told).ending is None
+    assert ending(told) is None
     for method in told.opening.methods:
         status: record.Status = "skipped" if method.name == "bridge" else "passed"
         told.add(Built(method.name, 1, dataclasses.replace(sample(method), status=status)))
-    assert decide(told).ending == "alone"
+    assert ending(told) == "alone"
     told.add(Ended(START, "alone"))
     comparison = evaluate(told)
     assert (comparison.status, comparison.rounds, comparison.figures) == ("skipped", (), ())

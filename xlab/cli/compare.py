@@ -172,6 +172,7 @@ def _go_on(folder: Path, *, as_json: bool) -> int:
 def _compare(journal: Journal, *, resumed: bool, as_json: bool) -> int:
     from xlab.compare import evaluation, result, rounds
     from xlab.compare_screen import CompareScreen
+    from xlab.report import files
 
     screen = CompareScreen(sys.stderr if as_json else sys.stdout)
     with screen.running("compare"):
@@ -186,7 +187,7 @@ def _compare(journal: Journal, *, resumed: bool, as_json: bool) -> int:
             rounds.tidy(journal.folder, journal.history)
         outcome = evaluation.evaluate(journal.history)
         result.save(outcome, journal.folder)
-        screen.ends(outcome, journal.folder)
+        screen.ends(outcome, journal.folder, files.of_comparison(journal.folder, outcome))
     if as_json:
         print_json(outcome.to_dict())
     return _STATUS[outcome.status]
@@ -196,7 +197,8 @@ def _tell_how_to_go_on(journal: Journal, screen: CompareScreen) -> None:
     done = len(journal.history.rounds)
     line = f"xlab compare --resume {shlex.quote(str(journal.folder))}"
     screen.forking()
-    print_error(f"{done} rounds are kept; to go on: {line}")
+    kept = "1 round is" if done == 1 else f"{done} rounds are"
+    print_error(f"{kept} kept; to go on: {line}")
 
 
 def _require_possible(chosen: list[Method]) -> None:

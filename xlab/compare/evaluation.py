@@ -9,7 +9,6 @@ an interval is, never on which side of 1 it lies; and the number of rounds is bo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from xlab import stats
 from xlab.compare import noise, statistics
@@ -37,14 +36,6 @@ from xlab.report.figures import order
 _NOT_AWAITED = ("cpu_seconds_per_gigabyte",)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Whether to stop now, and all looks so far."""
-
-    ending: Ending | None
-    looks: tuple[Look, ...]
-
-
 def evaluate(history: History) -> Comparison:
     """The outcome of a comparison that has ended and was built at least once."""
     assert history.ended is not None
@@ -55,7 +46,6 @@ def evaluate(history: History) -> Comparison:
     pairs = tuple(_pairs(points, methods))
     status, reason = _status(methods)
     first = _record(history, history.opening.methods[0])
-    outcome = decide(history)
     judged = _noise(history, points, rounds, cores=first.environment.cores)
     return Comparison(
         started_at=history.opening.started_at,
@@ -71,44 +61,49 @@ def evaluate(history: History) -> Comparison:
         pairs=pairs,
         places=tuple(_places(pairs)),
         noise=judged,
-        looks=outcome.looks,
+        looks=tuple(history.looks),
         ending=history.ended.ending,
         sessions=len(history.sessions),
-        notes=tuple(_notes(history, pairs, outcome.looks)),
+        notes=tuple(_notes(history, pairs)),
     )
 
 
 # -- when to stop ----------------------------------------------------------------------------------
 
 
-def decide(history: History) -> Outcome:
-    """To be asked between two builds; the same journal always gives the same answer."""
+def look(history: History) -> Look | None:
+    """What the intervals are like; None while it is too soon to look, or nothing is new.
+
+    To be asked between two builds.
+    """
     plan = history.opening.plan
     done = len(history.rounds)
-    out = history.out()
-    live = [m.name for m in history.opening.methods if m.name not in out]
-    looks = tuple(_looks(history, live))
-    if history.builds and len(live) < 2:
-        return Outcome("alone", looks)
-    last = looks[-1] if looks and looks[-1].rounds == done else None
-    narrow = last is not None and last.widest is not None and last.widest <= plan.precision
-    if done >= plan.most_rounds:
-        planned = plan.most_rounds == plan.rounds
-        return Outcome("planned" if planned else "narrow" if narrow else "bound", looks)
-    return Outcome("narrow" if narrow else None, looks)
-
-
-def _looks(history: History, live: Sequence[str]) -> Iterator[Look]:
-    """One at the end of each set of builds, from the first that may be looked at on."""
-    plan = history.opening.plan
-    if plan.most_rounds == plan.rounds:
-        return  # the number of rounds is settled
+    builds = len({each.build for each in history.rounds})
+    settled = plan.most_rounds == plan.rounds
+    seen = history.looks[-1].rounds if history.looks else 0
+    if settled or builds < plan.least_builds or seen == done:
+        return None
     points = list(_points(history.rounds))
-    ends = {done.build: done.number for done in history.rounds}
-    for number, last_round in enumerate(ends.values(), 1):
-        if number >= plan.least_builds:
-            seen = [point for point in points if point.round <= last_round]
-            yield _look(seen, live, last_round, number)
+    return _look(points, _live(history), done, builds)
+
+
+def ending(history: History) -> Ending | None:
+    """Whether to stop now, and why; None to go on.  To be asked after the look."""
+    plan = history.opening.plan
+    done = len(history.rounds)
+    if history.builds and len(_live(history)) < 2:
+        return "alone"
+    last = history.looks[-1] if history.looks else None
+    if last and last.rounds == done and last.widest is not None and last.widest <= plan.precision:
+        return "narrow"
+    if done >= plan.most_rounds:
+        return "planned" if plan.most_rounds == plan.rounds else "bound"
+    return None
+
+
+def _live(history: History) -> list[str]:
+    out = history.out()
+    return [method.name for method in history.opening.methods if method.name not in out]
 
 
 def _look(points: Sequence[Point], live: Sequence[str], rounds: int, builds: int) -> Look:
@@ -329,7 +324,7 @@ def _noise(
     return noise.judge(rounds, series, cores=cores)
 
 
-def _notes(history: History, pairs: Sequence[Pair], looks: Sequence[Look]) -> Iterator[str]:
+def _notes(history: History, pairs: Sequence[Pair]) -> Iterator[str]:
     plan = history.opening.plan
     builds = len({done.build for done in history.rounds})
     if history.rounds and builds < statistics.LEAST_BUILDS:
@@ -344,11 +339,12 @@ def _notes(history: History, pairs: Sequence[Pair], looks: Sequence[Look]) -> It
         )
     for build, reason in history.void_builds().items():
         yield f"Build {build} is void, for the baseline failed in it: {reason}"
-    if looks:
+    if history.looks:
+        times = "once" if len(history.looks) == 1 else f"{len(history.looks)} times"
         yield (
-            f"The intervals were looked at {len(looks)} times, each time after a full set of "
-            f"builds, to stop when none reached beyond ±{plan.precision:.0%}; stopping at narrow "
-            "ones makes them a little too narrow."
+            f"The intervals were looked at {times}, after a full set of builds, to stop when none "
+            f"reached beyond ±{plan.precision:.0%}; stopping at narrow ones makes them a little "
+            "too narrow."
         )
     if pairs:
         contests = {(pair.datapath_class, pair.metric, pair.streams) for pair in pairs}

@@ -5,6 +5,7 @@
     {"kind": "built", "method": …, "build": 1, "record": …}    a run record without measurements
     {"kind": "round", "number": 1, "build": 1, "order": […], "measurements": {METHOD: […]}, …}
     {"kind": "failed", "method": …, "build": 1, "reason": …}   broke while it was measured
+    {"kind": "look", "rounds": 6, "widest": 0.12, …}        the intervals after a set of builds
     {"kind": "ended", "at": …, "ending": …}
 
 Everything else in the folder follows from these lines (raw output of tools aside).  A line counts
@@ -27,7 +28,7 @@ from typing import Self
 
 from xlab import record
 from xlab.compare.methods import Method
-from xlab.compare.result import SCHEMA_VERSION, Ending, Plan
+from xlab.compare.result import SCHEMA_VERSION, Ending, Look, Plan
 from xlab.errors import RecordError, UsageError
 from xlab.record import Measurement, RunRecord
 
@@ -86,13 +87,14 @@ class Ended:
     ending: Ending
 
 
-Entry = Opening | Session | Built | RoundDone | Failed | Ended
+Entry = Opening | Session | Built | RoundDone | Failed | Look | Ended
 _KINDS: Mapping[str, type[Entry]] = {
     "opening": Opening,
     "session": Session,
     "built": Built,
     "round": RoundDone,
     "failed": Failed,
+    "look": Look,
     "ended": Ended,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
@@ -107,6 +109,7 @@ class History:
     builds: list[Built] = field(default_factory=list)
     rounds: list[RoundDone] = field(default_factory=list)
     failures: list[Failed] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
     ended: Ended | None = None
 
     @property
@@ -187,6 +190,8 @@ class History:
             case Failed():
                 _require_known(names, [entry.method])
                 self.failures.append(entry)
+            case Look():
+                self.looks.append(entry)
             case Ended():
                 self.ended = entry
 

@@ -26,8 +26,8 @@ from pathlib import Path
 from xlab import capabilities, job, record
 from xlab.capabilities import Machine
 from xlab.chronicle import Chronicle
-from xlab.compare import noise
-from xlab.compare.evaluation import build_folder, decide
+from xlab.compare import evaluation, noise
+from xlab.compare.evaluation import build_folder
 from xlab.compare.journal import Built, Ended, Failed, History, Journal, RoundDone, Session
 from xlab.compare.methods import BASELINE, Method
 from xlab.compare.result import Look, write_whole
@@ -73,11 +73,13 @@ def carry_out(journal: Journal, onlooker: Onlooker) -> None:
     tidy(folder, history)
     machine = capabilities.probe()
     while True:
-        outcome = decide(history)
-        if outcome.looks and outcome.looks[-1].rounds == len(history.rounds):
-            onlooker.looked(outcome.looks[-1])
-        if outcome.ending:
-            journal.add(Ended(_now(), outcome.ending))
+        look = evaluation.look(history)
+        if look:
+            journal.add(look)
+            onlooker.looked(look)
+        ending = evaluation.ending(history)
+        if ending:
+            journal.add(Ended(_now(), ending))
             return
         try:
             with Labs(journal, machine, onlooker) as labs:
