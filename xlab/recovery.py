@@ -97,20 +97,23 @@ def measure_recovery(
             if not source.is_on:
                 train.stop()
             _wait(held_s)
-            stopped = not source.is_on or train.missing(broken_at)
         finally:
             begun = time.monotonic()
             mending_from = train.sent
             faults.mend(fault)
             mend_s = time.monotonic() - begun
-        if train.stopped:
-            train, mending_from = start(), 0
-        mended_at = train.sent
-        _await_row(train, mended_at, timeout_s, f"{source} to reach {target} after `{fault.cure}`")
-        back_at = train.back_at(mending_from)
+        before = train
+        source_died = train.stopped
+        if source_died:
+            train = start()
+        first = 0 if source_died else mending_from
+        _await_row(train, train.sent, timeout_s, f"{source} to reach {target} after `{fault.cure}`")
+        # Only now has every answer to what was asked before had its time.
+        stopped = source_died or before.missing(broken_at, mending_from)
+        back_at = train.back_at(first)
         if stopped and back_at is None:
-            # Nothing is missing of the train that began when the source was there again.
-            back_at = train.answered_at(mending_from)
+            # None was missing by then: the first to be asked after it was mended is answered.
+            back_at = train.answered_at(first)
         return Recovery(
             str(fault), stopped, mend_s, 0.0 if back_at is None else max(0.0, back_at - begun)
         )
@@ -168,9 +171,9 @@ class Train:
                 return True
         return False
 
-    def missing(self, first: int) -> bool:
-        """Whether, from `first` on, one was not answered though a later one could have been."""
-        return None in self._answers[first:-_IN_A_ROW]
+    def missing(self, first: int, end: int) -> bool:
+        """Whether one from `first` on, and before `end`, has not been answered."""
+        return None in self._answers[first:end]
 
     def back_at(self, first: int) -> float | None:
         """When the answer came that follows the last missing one from `first` on.
