@@ -6,6 +6,7 @@ Runs in pid 1.  Verbs that change the lab, or measure in it, take turns; looking
     status      the claims that must still hold, checked again
     enter       a node's namespaces, as open files: whoever has them goes in by himself (setns(2))
     run         a program in a node, to its end
+    fault       something goes wrong on purpose, or is mended
     log         what pid 1 has printed
 """
 
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from xlab import namespaces, sandbox
 from xlab.controller import Emit, Handler, WithDescriptors
 from xlab.errors import UsageError, XlabError
+from xlab.faults import GRAMMAR, Faults
 from xlab.lab.docker import Container
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
@@ -46,6 +48,8 @@ class Resident:
         self._begun = time.monotonic()
         #: Pid 1's number outside.
         self._pid: int | None = None
+        #: From the first one on.
+        self._faults: Faults | None = None
 
     def verbs(self) -> dict[str, Handler]:
         return {
@@ -54,6 +58,7 @@ class Resident:
             "status": self.status,
             "enter": self.enter,
             "run": self.run,
+            "fault": self.fault,
             "log": lambda *_: sandbox.log(),
             "stay": self.stay,
         }
@@ -79,6 +84,7 @@ class Resident:
             "pid": self._pid,
             "sandbox": sandbox.kind(),
             "datapath": session.job.datapath,
+            "faults": list(map(str, self._faults.in_force)) if self._faults else [],
             "underlay": dataclasses.asdict(asked.underlay),
             "nodes": [_node_facts(node) for node in _nodes(lab)] if lab else [],
         }
@@ -157,6 +163,34 @@ class Resident:
             env={str(k): str(v) for k, v in (arguments.get("env") or {}).items()},
         )
         return dataclasses.asdict(done)
+
+    def fault(self, arguments: Mapping[str, Any], _: Emit) -> dict[str, Any]:
+        """Do what `order` says, one of `faults.GRAMMAR`; without one only tell.
+
+        With `wait` it returns when the network does what is then to be expected of it, and says
+        after how many seconds.  The result names the faults in force and the pairs of nodes that
+        cannot reach each other because of them.
+        """
+        session = self._session
+        with session.turn:
+            lab = self._standing()
+            if session.built is None:
+                raise UsageError(
+                    f"lab {self._name} has not been built to its end: what its faults are to do to "
+                    "it cannot be told"
+                )
+            if self._faults is None:
+                self._faults = Faults(lab, session.built.flow)
+            if arguments.get("order"):
+                self._faults.do(str(arguments["order"]))
+            waited_s = self._faults.await_expected() if arguments.get("wait") else None
+            cut = [list(pair) for pair, reached in self._faults.expected().items() if not reached]
+        return {
+            "in_force": [{"fault": str(f), "cure": f.cure} for f in self._faults.in_force],
+            "cut": cut,
+            "waited_s": waited_s,
+            "grammar": list(GRAMMAR),
+        }
 
     # -- finding -----------------------------------------------------------------------------------
 

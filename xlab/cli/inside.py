@@ -1,4 +1,4 @@
-"""`xlab shell`, `exec` and `cli`: into a lab that stays."""
+"""`xlab shell`, `exec`, `cli` and `fault`: in a lab that stays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xlab.cli import options
-from xlab.cli.app import Debug, Job, app
+from xlab.cli.app import AsJson, Debug, Job, app
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -78,6 +78,27 @@ def execute(
 def cli(name: Name = None, _debug: Debug = False) -> Job:
     """Mininet's command line on a lab: pingall, h1 ip a, iperf, link s1 h1 down, dump, net."""
     return partial(_cli, name)
+
+
+@app.command(
+    context_settings={"allow_interspersed_args": False},
+    epilog="link h1 down|up; crash h2, reboot h2; kill h1 ovs-vswitchd, restart h1 ovs-vswitchd; "
+    "partition h1 '|' h2, heal.",
+)
+def fault(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FAULT]...", help="What is to go wrong, or to be mended."),
+    ] = None,
+    name: Name = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Until the network does what is to be expected then.")
+    ] = False,
+    as_json: AsJson = False,
+    _debug: Debug = False,
+) -> Job:
+    """Let something go wrong, or mend it; alone: what is wrong now."""
+    return partial(_fault, " ".join(words or []), name, wait=wait, as_json=as_json)
 
 
 def _shell(node: str, name: str | None) -> int:
@@ -153,6 +174,34 @@ def _cli(name: str | None) -> int:
 
     lab = standing.find(name)
     return attached.command_line(lab, ended=lambda status: _say_if_ended(lab, status))
+
+
+def _fault(order: str, name: str | None, *, wait: bool, as_json: bool) -> int:
+    from xlab import standing
+    from xlab.cli.streams import print_json
+    from xlab.report import text
+    from xlab.screen import Screen
+
+    with standing.find(name) as lab:
+        found = lab.call("fault", {"order": order, "wait": wait})
+    if as_json:
+        print_json({"name": lab.name, **found})
+        return 0
+    screen = Screen(sys.stdout)
+    for number, each in enumerate(found["in_force"]):
+        cure = f"xlab fault {each['cure']}"
+        screen.said("" if number else "in force", each["fault"], f"mended by: {cure}")
+    if not found["in_force"]:
+        screen.said("", "nothing is wrong")
+    if found["cut"]:
+        pairs = [f"{a} > {b}" for a, b in found["cut"]]
+        more = f" and {len(pairs) - 12} more" if len(pairs) > 12 else ""
+        screen.said("cut off", f"{', '.join(pairs[:12])}{more}")
+    if found["waited_s"] is not None:
+        screen.said("", f"as is to be expected after {text.seconds(found['waited_s'])}")
+    if not order:
+        screen.said("faults", "; ".join(found["grammar"]))
+    return 0
 
 
 def _environment() -> Mapping[str, str]:

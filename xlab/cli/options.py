@@ -29,11 +29,15 @@ def complete_lab(incomplete: str) -> list[str]:
     return [name for name in names.running() if name.startswith(incomplete)]
 
 
-def complete_stage(context: typer.Context, incomplete: str) -> list[str]:
+def complete_stage(incomplete: str) -> list[str]:
     from xlab import catalog, scenario
 
+    # What stands before an option without its value is not among the parameters.
+    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
     try:
-        stages = scenario.load(catalog.find(context.params.get("scenario") or "")).stages
+        known = catalog.names()
+        named = next((word for word in line.split() if word in known), "")
+        stages = scenario.load(catalog.find(named)).stages if named else ()
     except XlabError:
         return []
     return [stage for stage in stages if stage.startswith(incomplete)]

@@ -238,7 +238,10 @@ def _show_lab(screen: Screen, facts: Mapping[str, Any]) -> None:
     until = [f"stopped at {facts['until']!r}"] if facts["until"] else []
     called = [facts["scenario"]] if facts["scenario"] != name else []
     pid = [f"pid {facts['pid']}"] if facts["pid"] else []
-    screen.headline(name, *called, since, *until, facts["datapath"], facts["sandbox"], *pid)
+    faults = [f"fault: {fault}" for fault in facts["faults"]]
+    screen.headline(
+        name, *called, since, *until, *faults, facts["datapath"], facts["sandbox"], *pid
+    )
     rows = tuple(
         (node["name"], "  ".join(_addresses(node)) or "–", "  ".join(_runs(node)))
         for node in facts["nodes"]
