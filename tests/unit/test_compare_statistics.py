@@ -159,6 +159,32 @@ def test_an_interval_of_95_percent_holds_the_truth_about_so_often(
     assert coverage(builds, between, trials=250) >= least
 
 
+@pytest.mark.parametrize("between", [0.0, 1.0])
+def test_stopping_at_narrow_intervals_does_not_spoil_them(
+    between: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look after each build from the third on, to the tenth; most end on the way."""
+    monkeypatch.setattr(statistics, "RESAMPLES", 200)
+    generator = random.Random(f"stopping {between}")
+    held, early, trials = 0, 0, 100
+    for _ in range(trials):
+        values: dict[Key, float] = {}
+        for build in range(1, 11):
+            shared = generator.gauss(0, math.sqrt(between))
+            for _ in range(2):
+                off = 0.06 * (shared + generator.gauss(0, math.sqrt(1 - between)))
+                values[build, len(values)] = math.exp(off)
+            found = ratio(values, dict.fromkeys(values, 1.0), more_is_better=True)
+            assert found is not None
+            width = statistics.half_width(found)
+            if width is not None and width <= 0.1:
+                early += build < 10
+                break
+        held += found.verdict == "indistinguishable"
+    assert early > trials / 2
+    assert held / trials >= 0.86
+
+
 def test_without_the_widening_it_would_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "RESAMPLES", 300)
     monkeypatch.setattr(statistics, "_widening", lambda _: 1.0)
