@@ -39,6 +39,11 @@ ROUTER = "weave"
 _BRIDGE, _TAP, _VXLAN = "weave", "weave0", "vxlan-6784"
 _VXLAN_ID = 0x6784
 _PATIENCE_S = 15.0
+#: So much longer, for each peer, until one more connection is there: dozens of routers that hear of
+#: each other at the same time keep a small machine's processors busy for minutes.
+_A_PEER_S = 1.5
+#: A busy router does not answer at once.
+_ANSWER_S = 10.0
 
 
 class Weave:
@@ -151,6 +156,7 @@ class Weave:
             self._await(
                 lambda there=there: len(self.connections()) > there,
                 f"{number} established connections ({there} are there)",
+                timeout_s=_PATIENCE_S + number * _A_PEER_S,
             )
         for connection in self.connections():
             self._peers.add(IPv4Address(str(connection["address"]).rpartition(":")[0]))
@@ -219,7 +225,7 @@ class Weave:
 
     def _get(self, path: str) -> str | None:
         """A page of the router's status server on the host's loopback; None if it is not there."""
-        connection = http.client.HTTPConnection("127.0.0.1", STATUS_PORT, timeout=2.0)
+        connection = http.client.HTTPConnection("127.0.0.1", STATUS_PORT, timeout=_ANSWER_S)
         try:
             with self.host.entered():
                 connection.connect()
@@ -230,14 +236,14 @@ class Weave:
         finally:
             connection.close()
 
-    def _await(self, condition: Any, awaited: str) -> None:
+    def _await(self, condition: Any, awaited: str, *, timeout_s: float = _PATIENCE_S) -> None:
         router = self._router
         if router is None:
             raise XlabError(f"{self.host}: weave is not running; `weave launch` starts it")
         try:
             wait_until(
                 lambda: router.poll() is not None or condition(),
-                timeout_s=_PATIENCE_S,
+                timeout_s=timeout_s,
                 awaited=awaited,
             )
         except DeadlineError as error:
