@@ -17,7 +17,12 @@ from xlab.probes import PROBES, Pair, Plan, shuffled
 from xlab.probes.connections import number_of_connections
 from xlab.probes.cpu import Usage, measure_idle, start_measuring
 from xlab.probes.facts import Trial
-from xlab.probes.latency import netperf_length, raise_if_incapable, summarise
+from xlab.probes.latency import (
+    netperf_length,
+    netperf_patience_s,
+    raise_if_incapable,
+    summarise,
+)
 from xlab.probes.loaded import course
 from xlab.probes.parse import Interval, Iperf, Ping
 from xlab.probes.throughput import Transfer, cpu_cost, omitted_s
@@ -95,6 +100,10 @@ def test_netperf_is_given_whole_seconds_or_a_number_of_transactions() -> None:
     # Without knowing the round trip, or on a very short one: as on a fast path.
     assert netperf_length(0.3, None) == netperf_length(0.3, 5e-6) == -7500
     assert netperf_length(0.3, 0.2) == -20
+
+
+def test_netperf_is_waited_for_where_something_answers() -> None:
+    assert netperf_patience_s(None) < netperf_patience_s(0.0001) < netperf_patience_s(1.0)
 
 
 def test_connections_are_counted_out_so_that_netperf_ends_in_time() -> None:

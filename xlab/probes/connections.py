@@ -18,6 +18,7 @@ from xlab.probes.latency import (
     PATIENCE_S,
     RR_INTERVAL_S,
     first_contact,
+    netperf_patience_s,
     raise_if_incapable,
     summarise,
     until_listening,
@@ -66,12 +67,11 @@ def _netperf(trial: Trial) -> Sampled:
         "--", "-r", "1,1", "-k", ",".join(NETPERF_KEYS),
     ]  # fmt: skip
     detail = {"tool": "netperf", "command": command_line(argv), "cores": cores or "not pinned"}
-    # On a busy machine a connection has been seen to take ten times as long.
-    timeout_s = 10 * number * max(_FASTEST_S, 3 * (round_trip_s or 0.0)) + 15
+    usual_s = number * max(_FASTEST_S, 3 * (round_trip_s or 0.0))
     try:
         with pair.target.start(["netserver", "-D", "-4"]) as server:
             until_listening(server, NETPERF_PORT)
-            result = pair.source.run(argv, timeout_s=timeout_s)
+            result = pair.source.run(argv, timeout_s=usual_s + netperf_patience_s(round_trip_s))
         trial.keep("netperf.txt", result.stdout)
         return _sampled(trial, parse_netperf(result.stdout), detail)
     except XlabError as error:
