@@ -342,7 +342,7 @@ EXAMPLES = {
 }  # fmt: skip
 SLOW_EXAMPLES = {
     "intfoptions": "*** Results: ['10M', ",
-    "linearbandwidth": "*** Linear network results for OVS kernel switches:",
+    "linearbandwidth": "*** Linear network results for Open vSwitch kernel datapath:",
     "multiping": "h4: 10.0.0.4 -> 10.0.0.4 1 packets transmitted, 1 received",
     "multipoll": "h3: 64 bytes from ",
     "popenpoll": " received, 0% packet loss",
