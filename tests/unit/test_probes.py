@@ -76,6 +76,8 @@ def test_a_quick_round_of_three_pairs_fits_its_budget() -> None:
     plan = Plan.of(3.0, round=2, build=3, daemon_pids=[7])
     assert (plan.tcp_s, plan.udp_s, plan.rr_s, plan.idle_s) == (3.0, 3.0, 1.0, 3.0)
     assert (plan.round, plan.build, plan.daemon_pids) == (2, 3, [7])
+    # Heartbeats ten seconds apart must not be missed, however quick the rest is.
+    assert QUICK.at_rest_s == plan.at_rest_s == 10.0
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ class Plan:
             loaded_s=duration_s,
             connections_s=rr * duration_s,
             varied_s=0.5 * duration_s,
-            at_rest_s=2 * duration_s if quick else max(10.0, duration_s),
+            at_rest_s=max(10.0, duration_s),
             round=round,
             build=build,
             daemon_pids=daemon_pids,
