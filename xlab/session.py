@@ -33,15 +33,17 @@ from xlab.scenario import Flow
 
 def handlers(job: Job, name: str = "") -> dict[str, Handler]:
     """What the controller of a lab answers to, attached or, with a name, detached."""
-    session = Session(job)
+    session = Session(job, stays=bool(name))
     return session.verbs() | Resident(session, name).verbs()
 
 
 class Session:
     """One lab in one sandbox.  Its verbs return {"raw": files for raw/, in base64, …}."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, *, stays: bool = False) -> None:
+        """In a lab that stays people work: each host has a disk of its own."""
         self.job = job
+        self._stays = stays
         #: Each connection has a thread: who changes the lab, or measures, has it for itself.
         self.turn = threading.Lock()
         #: None until hosts are wired.
@@ -79,6 +81,7 @@ class Session:
             ovs=job.ovs,
             mtu=request.mtu,
             conditions=job.conditions,
+            own_disks=self._stays,
             progress=lambda text: _step(emit, "build", text),
         )
         checks = Checks(lab, lambda claim: _tell(emit, "claim", claim), until=until)

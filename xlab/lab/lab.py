@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import TypeVar
 
+from xlab import sandbox
 from xlab.errors import XlabError
-from xlab.lab import weave
+from xlab.lab import machine_root, weave
 from xlab.lab.conditions import Backend, Imposed, LinkConditions, impose, lift, switch_off
 from xlab.lab.docker import Container, Docker
 from xlab.lab.node import Node
@@ -41,10 +42,20 @@ _Out = TypeVar("_Out")
 class Host(Node):
     """An emulated Docker host.  Its eth0 comes from the lab: a veth end or an Open vSwitch port."""
 
-    def __init__(self, name: str, number: int, *, ovs: Datapath | None, mtu: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        number: int,
+        *,
+        ovs: Datapath | None,
+        mtu: int,
+        own_disk: bool = False,
+    ) -> None:
+        """With `own_disk` it has an /etc, /var/lib, /var/log and /root of its own."""
         super().__init__(name)
         #: 1 for the first host.
         self.number = number
+        self._own_disk = own_disk
         self.docker = Docker(self)
         self.weave = Weave(self, self.docker, number=number, mtu=mtu)
         self._ovs = OpenVSwitch(self, ovs) if ovs else None
@@ -78,6 +89,12 @@ class Host(Node):
         if self._ovs:
             self._ovs.crash()
         self.close()
+
+    def _furnish(self) -> None:
+        if self._own_disk:
+            with self.entered():
+                machine_root.mount(self.hostname, rootless=sandbox.kind() == "rootless")
+        super()._furnish()
 
     def daemon_pids(self) -> list[int]:
         """Process numbers of what moves packets for this host in user space."""
@@ -113,12 +130,13 @@ class Lab:
         ovs: Datapath | None = None,
         mtu: int = 1500,
         conditions: Mapping[str, Conditioned] | None = None,
+        own_disks: bool = False,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Build switches, hosts and links.
 
         `ovs` is the datapath each host's Open vSwitch uses; `conditions` are those of links, by the
-        switch's interface.
+        switch's interface; `own_disks` is about /etc and the like of hosts, see `machine_root`.
         """
         self.underlay = underlay
         self._conditions = conditions or {}
@@ -138,7 +156,10 @@ class Lab:
         self.ovs_datapath = ovs
         self.wire = Node("wire")
         self.gateway = Node(GATEWAY)
-        self.hosts = [Host(name, i, ovs=ovs, mtu=mtu) for i, name in enumerate(underlay.hosts, 1)]
+        self.hosts = [
+            Host(name, i, ovs=ovs, mtu=mtu, own_disk=own_disks)
+            for i, name in enumerate(underlay.hosts, 1)
+        ]
         self._nodes: dict[str, Node] = {host.name: host for host in self.hosts}
         self._nodes[GATEWAY] = self.gateway
         self._build_switches()

@@ -1,0 +1,126 @@
+"""A host's own disk: what is changed there is changed nowhere else, and outlives a power cut."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support import PATIENCE_S, ROOT, sandboxed
+from xlab.lab import underlay
+from xlab.lab.lab import Lab
+
+pytestmark = pytest.mark.sandbox
+
+#: All that people do to files in /etc: append, edit in place, rename, remove, and make again.
+_CHANGES = """
+set -e
+echo appended >> /etc/passwd
+sed -i 's/^root:/toor:/' /etc/group
+mv /etc/hosts /etc/hosts.old
+rm -r /etc/default
+mkdir /etc/default /var/lib/mine
+touch /etc/default/docker /var/lib/mine/file /var/lib/openvswitch/conf.db /var/log/mine /root/mine
+"""
+_LOOK = """
+tail -n1 /etc/passwd; head -c5 /etc/group; ls -d /etc/hosts; ls /etc/default | head -n1
+ls -d /var/lib/mine/file /var/lib/openvswitch/conf.db /var/log/mine /root/mine
+"""
+_CHANGED = (
+    "appended\ntoor:docker\n"
+    "/root/mine\n/var/lib/mine/file\n/var/lib/openvswitch/conf.db\n/var/log/mine\n"
+)
+
+
+def build(*, own_disks: bool = True) -> Lab:
+    return Lab(underlay.describe(None, hosts=2), own_disks=own_disks)
+
+
+def look(lab: Lab, host: int) -> str:
+    return lab.hosts[host].run(["sh", "-c", _LOOK], check=False).stdout
+
+
+@sandboxed
+def test_what_a_host_changes_nobody_else_sees() -> None:
+    lab = build()
+    h1, h2 = lab.hosts
+    before = {name: Path(name).read_bytes() for name in ("/etc/passwd", "/etc/group")}
+    untouched = look(lab, 1)
+    h1.run(["sh", "-c", _CHANGES])
+    assert look(lab, 0) == _CHANGED
+    assert look(lab, 1) == untouched != _CHANGED
+    h2.docker.start()
+    container = h2.docker.run("c1")
+    assert "appended" not in container.run(["cat", "/etc/passwd"]).stdout
+    assert {name: Path(name).read_bytes() for name in before} == before
+    assert Path("/etc/default").is_dir() == ("ls: " not in untouched)
+
+
+@sandboxed
+def test_it_outlives_a_power_cut() -> None:
+    lab = build()
+    h1 = lab.hosts[0]
+    h1.run(["sh", "-c", _CHANGES])
+    identity = h1.run(["cat", "/etc/machine-id"]).stdout
+    lab.crash(h1)
+    lab.boot(h1)
+    assert look(lab, 0) == _CHANGED
+    assert h1.run(["cat", "/etc/machine-id"]).stdout == identity
+    # What is in memory on any host is gone.
+    h1.run(["touch", "/run/mark", "/tmp/mark"])
+    lab.crash(h1)
+    lab.boot(h1)
+    assert h1.run(["ls", "/tmp"]).stdout == ""
+    assert "mark" not in h1.run(["ls", "/run"]).stdout
+
+
+@sandboxed
+def test_each_host_knows_who_it_is() -> None:
+    lab = build()
+    found = [
+        host.run(["cat", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"]).stdout
+        for host in lab.hosts
+    ]
+    assert found == [f"{name}\n127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n" for name in ("h1", "h2")]
+    identities = {host.run(["cat", "/etc/machine-id"]).stdout for host in lab.hosts}
+    assert len(identities) == 2
+    assert lab.hosts[0].run(["hostname", "-i"]).stdout == "127.0.1.1\n"
+    assert lab.hosts[0].run(["stat", "-c", "%a", "/root"]).stdout == "700\n"
+
+
+@sandboxed
+def test_a_lab_that_is_only_run_has_none_of_it() -> None:
+    lab = build(own_disks=False)
+    mounts = lab.hosts[0].run(["cat", "/proc/self/mountinfo"]).stdout
+    assert "/etc" not in [line.split()[4] for line in mounts.splitlines()]
+
+
+_BY_AN_ORDINARY_USER = """
+import json, sys
+from tests.integration.test_machine_root import _CHANGES, build, look
+from xlab import controller, sandbox
+
+def tell(arguments, emit):
+    lab = build()
+    untouched = look(lab, 1)
+    lab.hosts[0].run(["sh", "-c", _CHANGES])
+    return [sandbox.kind(), look(lab, 0), look(lab, 1) == untouched]
+
+with sandbox.launch(lambda *sockets: controller.serve({"tell": tell}, *sockets)) as lab:
+    print(json.dumps(controller.Client(lab.channel).call("tell", {})))
+"""
+
+
+def test_an_ordinary_user_has_such_hosts_too(ordinary: tuple[list[str], Path]) -> None:
+    """They own nothing in the machine's /etc: what overlays make of that must not be seen."""
+    argv, folder = ordinary
+    done = subprocess.run(
+        [*argv, "-c", _BY_AN_ORDINARY_USER],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=folder,
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == ["rootless", _CHANGED, True]
