@@ -134,11 +134,19 @@ class CompareScreen(Screen, Onlooker):
 
     # ------------------------------------------------------------------------------------- the end
 
-    def ends(self, outcome: Comparison, folder: Path) -> None:
+    def ends(self, outcome: Comparison, folder: Path, page: Path | None = None) -> None:
         """The tables, what to think of them, and where the files are."""
         self._stop_live()
-        for table in wording.tables(outcome):
-            self._console.print()
+        self.outcome(outcome, text.seconds(time.monotonic() - self._begun))
+        self._block("files", Text(f"{folder}/compare.json"))
+        if page is not None:
+            self.written(page)
+
+    def outcome(self, outcome: Comparison, took: str = "") -> None:
+        """The tables, and what to think of them."""
+        for number, table in enumerate(wording.tables(outcome)):
+            if took or number:
+                self._console.print()
             self.table(table)
         self._console.print()
         for line in wording.out(outcome):
@@ -153,9 +161,7 @@ class CompareScreen(Screen, Onlooker):
         self._block("machine", said)
         self._block("rounds", Text(wording.closing(outcome)))
         colour = "bold green" if outcome.status == "passed" else "bold red"
-        took = text.seconds(time.monotonic() - self._begun)
         self._block("result", Text(outcome.status, colour), took)
-        self._block("files", Text(f"{folder}/compare.json"))
 
     # ------------------------------------------------------------------------- the line that moves
 

@@ -443,6 +443,7 @@ def test_markdown_begins_with_the_verdict_and_ends_with_the_data() -> None:
     titles = [line for line in lines if line.startswith("## ")]
     assert titles == [
         "## Summary",
+        "## Overhead and MTU",
         "## ovs-gre: passed",
         "## bridge: failed",
         "## Environment",
@@ -540,10 +541,8 @@ def test_how_it_was_measured_tells_the_rounds_that_there_were() -> None:
 
 
 def test_the_environment_says_whose_a_value_is_only_where_records_differ() -> None:
-    facts = {
-        fact.name: fact.values
-        for fact in prose.environment([sample("bridge"), sample("ovs-gre"), sample("bridge-quick")])
-    }
+    told = [sample("bridge"), sample("ovs-gre"), sample("bridge-quick")]
+    facts = {fact.name: fact.values for fact in prose.environment(told, tables.names(told))}
     assert facts["kernel"] == ("6.12.0",)
     assert facts["datapath"] == (
         "linux bridge (bridge 2025-01-02T09:00:15, bridge 2025-01-02T09:03:00)",

@@ -15,21 +15,25 @@ from hypothesis import strategies as st
 
 from tests.report_support import HOSTILE, Page, everything, hostile, sample
 from xlab.record import Measurement, Route, RunRecord
-from xlab.report import charts
-from xlab.report.charts import Chart
+from xlab.report import charts, drawing, tables
+from xlab.report.charts import Chart, Subject
 
 ROOT = Path(__file__).parent.parent.parent
 
 
+def named(*records: RunRecord) -> list[Subject]:
+    return list(zip(tables.names(records), records, strict=True))
+
+
 def both(*records: RunRecord) -> tuple[Chart, Chart]:
-    ratio, rtt = charts.throughput(records), charts.latency(records)
+    ratio, rtt = charts.throughput(named(*records)), charts.latency(named(*records))
     assert ratio is not None
     assert rtt is not None
     return ratio, rtt
 
 
 def drawn(chart: Chart, name: str = "x") -> Page:
-    return Page(charts.draw(chart, name))
+    return Page(drawing.embedded(chart, name))
 
 
 def measured(
@@ -98,7 +102,7 @@ def test_samples_far_out_are_counted_so_that_bars_can_be_read() -> None:
             measured("control", 1, (1.0, 1.0, 1.0)),
         ),
     )
-    chart = charts.latency([told])
+    chart = charts.latency(named(told))
     assert chart is not None
     found = drawn(chart)
     words = [e.text for e in found.all("text")]
@@ -120,8 +124,8 @@ def test_what_was_not_measured_says_why_beside_what_was() -> None:
 @pytest.mark.parametrize("names", [["bridge-failed"], ["ovs-gre-skipped"], []])
 def test_nothing_measured_is_no_chart(names: list[str]) -> None:
     records = [sample(name) for name in names]
-    assert charts.throughput(records) is None
-    assert charts.latency(records) is None
+    assert charts.throughput(named(*records)) is None
+    assert charts.latency(named(*records)) is None
 
 
 def test_a_single_sample_of_a_single_round_is_a_chart_without_an_interval() -> None:
@@ -158,7 +162,7 @@ def test_any_figures_are_drawn(
     rounds: list[tuple[Route, int, tuple[float, ...], str]],
 ) -> None:
     told = replace(sample("bridge"), measurements=tuple(measured(*each) for each in rounds))
-    for chart in (charts.throughput([told]), charts.latency([told])):
+    for chart in (charts.throughput(named(told)), charts.latency(named(told))):
         if chart:
             assert drawn(chart).all("svg")
 
@@ -180,7 +184,7 @@ def test_negative_and_enormous_figures_are_left_out_of_the_axis() -> None:
             measured("control", 1, (1e300,)),
         ),
     )
-    chart = charts.latency([told])
+    chart = charts.latency(named(told))
     assert chart is not None
     method, control = chart.panels[0].groups[0].bars
     assert method.points.samples == (1.0,)
@@ -221,7 +225,7 @@ def test_two_charts_of_a_page_have_no_id_in_common() -> None:
 
 def test_the_same_records_give_the_same_chart() -> None:
     ratio, _ = both(sample("bridge"))
-    assert charts.draw(ratio, "x") == charts.draw(ratio, "x")
+    assert drawing.embedded(ratio, "x") == drawing.embedded(ratio, "x")
 
 
 def test_a_chart_is_as_narrow_as_a_phone_and_its_text_is_large_enough() -> None:
@@ -249,8 +253,8 @@ def test_a_home_that_cannot_be_written_to_is_not_worth_a_word(
 ) -> None:
     program = (
         "from tests.report_support import sample\n"
-        "from xlab.report import charts\n"
-        "charts.draw(charts.latency([sample('bridge')]), 'x')\n"
+        "from xlab.report import charts, drawing\n"
+        "drawing.embedded(charts.latency([('bridge', sample('bridge'))]), 'x')\n"
     )
     nowhere = tmp_path / "file"
     nowhere.write_text("")

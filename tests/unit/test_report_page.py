@@ -100,7 +100,7 @@ def test_headings_make_an_outline_without_gaps() -> None:
 
 def test_every_drawing_says_in_words_what_it_shows() -> None:
     found = render(sample("bridge"), sample("ovs-gre"))
-    ratio, rtt, bridge, ovs = found.all("svg")
+    ratio, _, rtt, *_, bridge, ovs = found.all("svg")
     assert ratio.attributes["role"] == "img"
     words = str(ratio.attributes["aria-label"])
     assert re.sub(r"[\d.]+ \([\d.–]+\)", "R", words) == (

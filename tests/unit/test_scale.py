@@ -18,7 +18,7 @@ from xlab.cli import main
 from xlab.errors import SandboxError, UsageError
 from xlab.record import Environment
 from xlab.report import growth
-from xlab.report.charts import PALETTE
+from xlab.report.drawing import PALETTE
 from xlab.scale import Capacity, Failure, Plan, Sample, ScaleRecord
 
 ENVIRONMENT = Environment(

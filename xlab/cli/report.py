@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from xlab.cli.app import Debug, Job, app
 from xlab.cli.streams import json_text, print_error, write
-from xlab.errors import UsageError
+from xlab.errors import RecordError, UsageError
 
 if TYPE_CHECKING:
+    from xlab.compare.result import Comparison
     from xlab.record import RunRecord
+    from xlab.report.content import Content
 
 
 @app.command()
@@ -23,7 +25,8 @@ def report(
     result: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RESULT...", help="Folders of records, folders of those, or run.json files."
+            metavar="RESULT...",
+            help="Folders of records, folders of those, run.json files; or one comparison.",
         ),
     ],
     markdown: Annotated[bool, typer.Option("--markdown", help="Markdown.")] = False,
@@ -33,59 +36,120 @@ def report(
         typer.Option(
             metavar="FILE",
             help="Write there instead of to stdout: FILE.html is a page with charts, FILE.md "
-            "Markdown, FILE.json JSON, anything else tables.",
+            "Markdown, FILE.json JSON, FILE.csv all measurements, FILE.xml JUnit's claims, "
+            "FILE.flent.gz courses over time for flent, anything else tables.",
         ),
+    ] = None,
+    charts: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write each chart there, as SVG and as PNG."),
     ] = None,
     _debug: Debug = False,
 ) -> Job:
     """Redo tables, charts and the page from records, and compare several."""
     form = _report_form(markdown=markdown, as_json=as_json, output=output)
-    return partial(_report, result, form=form, output=output)
+    return partial(_report, result, form=form, output=output, charts=charts)
 
 
-_FORMS = {".html": "html", ".htm": "html", ".md": "markdown", ".json": "json"}
+_FORMS = {
+    ".html": "html",
+    ".htm": "html",
+    ".md": "markdown",
+    ".json": "json",
+    ".csv": "csv",
+    ".xml": "junit",
+    ".flent": "flent",
+    ".flent.gz": "flent",
+}
 
 
 def _report_form(*, markdown: bool, as_json: bool, output: Path | None) -> str:
     """What a report is written as: what an option says, or the name of its file."""
     if markdown and as_json:
         raise UsageError("--markdown and --json exclude each other")
-    named = _FORMS.get(output.suffix.lower()) if output else None
+    name = output.name.lower() if output else ""
+    named = next((form for ending, form in _FORMS.items() if name.endswith(ending)), None)
     asked = "markdown" if markdown else "json" if as_json else None
     if asked and named and asked != named:
         raise UsageError(f"--{asked} does not go with {output}: the name says {named}")
     return asked or named or "text"
 
 
-def _report(results: Sequence[Path], *, form: str, output: Path | None) -> int:
+def _report(results: Sequence[Path], *, form: str, output: Path | None, charts: Path | None) -> int:
     from xlab import report
+    from xlab.compare import result
+    from xlab.report import content, gallery
 
-    records, errors = report.load(report.find(results))
-    for error in errors:
-        print_error(f"xlab: {error}")
-    if records:
-        shown = list(records.values())
-        if form == "json":
-            data = [report.to_data(file, record) for file, record in records.items()]
-            write(json_text(data if len(data) > 1 else data[0]), output)
-        elif form in ("markdown", "html"):
-            from xlab.report import markdown, page
-
-            render = markdown.render if form == "markdown" else page.render
-            write(render(records, base=output.parent if output else Path()), output)
-        else:
-            _write_tables(shown, output)
+    folder = report.comparison_in(results)
+    data: object
+    if folder is not None:
+        comparison = result.load(folder)
+        told, errors = content.of_comparison(comparison, folder)
+        data = comparison.to_dict()
+        show = partial(_show_comparison, comparison)
+    else:
+        records, errors = report.load(report.find(results))
+        if not records:
+            return _complain(errors)
+        told = content.of_records(records)
+        several = [report.to_data(file, record) for file, record in records.items()]
+        data = several if len(several) > 1 else several[0]
+        show = partial(_show_records, list(records.values()))
+    _complain(errors)
+    if charts is not None:
+        written = list(gallery.save(told.subjects, charts))
+        if output is None:
+            sys.stdout.writelines(f"{file}\n" for file in written)
+            return errors[0].exit_status if errors else 0
+    if form == "text":
+        _write_text(show, output)
+    else:
+        write(_formed(told, form, data, output), output)
     return errors[0].exit_status if errors else 0
 
 
-def _write_tables(records: Sequence[RunRecord], output: Path | None) -> None:
+def _complain(errors: Sequence[RecordError]) -> int:
+    for error in errors:
+        print_error(f"xlab: {error}")
+    return errors[0].exit_status if errors else 0
+
+
+def _formed(told: Content, form: str, data: object, output: Path | None) -> str | bytes:
+    from xlab.report import flent_file, junit, markdown, page, rows
+
+    base = output.parent if output else Path()
+    match form:
+        case "html":
+            return page.compose(told, base=base)
+        case "markdown":
+            return markdown.compose(told, base=base)
+        case "csv":
+            return rows.render(told)
+        case "junit":
+            return junit.of_content(told)
+        case "flent":
+            return flent_file.render(told)
+    return json_text(data)
+
+
+def _write_text(show: Callable[[TextIO], None], output: Path | None) -> None:
     import io
 
-    from xlab.screen import Screen
-
     if output is None:
-        Screen(sys.stdout).report(records)
+        show(sys.stdout)
         return
     text = io.StringIO()
-    Screen(text).report(records)
+    show(text)
     write(text.getvalue(), output)
+
+
+def _show_records(records: Sequence[RunRecord], stream: TextIO) -> None:
+    from xlab.screen import Screen
+
+    Screen(stream).report(records)
+
+
+def _show_comparison(comparison: Comparison, stream: TextIO) -> None:
+    from xlab.compare_screen import CompareScreen
+
+    CompareScreen(stream).outcome(comparison)

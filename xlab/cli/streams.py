@@ -74,9 +74,10 @@ def json_text(data: object) -> str:
     return json.dumps(data, indent=2, ensure_ascii=not readable, allow_nan=False) + "\n"
 
 
-def write(content: str, output: Path | None) -> None:
-    """To stdout, or whole or not at all to a file."""
+def write(content: str | bytes, output: Path | None) -> None:
+    """To stdout, or whole or not at all to a file.  Bytes are for files alone."""
     if output is None:
+        assert isinstance(content, str)
         sys.stdout.write(content)
         return
     from glob import escape
@@ -85,5 +86,7 @@ def write(content: str, output: Path | None) -> None:
 
     sweep(output.parent, escape(output.name))
     with unfinished(output) as partial:
-        partial.write_text(content, encoding="utf-8", errors="backslashreplace")
+        if isinstance(content, str):
+            content = content.encode(errors="backslashreplace")
+        partial.write_bytes(content)
         partial.replace(output)

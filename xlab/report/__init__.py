@@ -2,25 +2,34 @@
 
     records ──> figures.py    medians and paired ratios by metric
                 tables.py     the same as columns of text             ──> screen.py (a terminal)
-                text.py       how a figure or a path is worded         ──> markdown.py
-                prose.py      the verdict, how it was measured         ──> page.py, page.css
-                topology.py   hosts, addresses, the way of a packet        charts.py (matplotlib)
-                published.py  what others measured                         picture.py (SVG)
+                comparison.py the outcome of a comparison, likewise
+                text.py       how a figure or a path is worded
+                prose.py      the verdict, how it was measured
+                topology.py   hosts, addresses, the way of a packet
+                published.py  what others measured
+                content.py    all that a report is about              ──> markdown.py, page.py,
+                                                                          rows.py (CSV), junit.py,
+                                                                          flent_file.py
+    picture.py (SVG)   charts.py, lines.py ──> gallery.py, drawing.py (matplotlib)
 
 Nothing here measures, builds or draws on a terminal, and nothing is read but records.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from xlab import record
+from xlab.compare import result
 from xlab.errors import RecordError
 from xlab.record import RunRecord
 from xlab.report.figures import datapath_class, figures
+
+#: A folder with one of these may be without records of its own.
+_REPORTS = ("report.html", "scale.json", result.FILE)
 
 
 def find(paths: Iterable[Path]) -> list[Path]:
@@ -39,7 +48,9 @@ def find(paths: Iterable[Path]) -> list[Path]:
                 continue
             pattern = "*/b*/run.json" if (path / "journal.jsonl").exists() else "*/run.json"
             inside = [file for file in sorted(path.glob(pattern)) if _is_result(file)]
-            elsewhere = any((path / name).exists() for name in ("report.html", "scale.json"))
+            elsewhere = any(
+                (path / name).exists() for name in ("report.html", "scale.json", "compare.json")
+            )
             if elsewhere and not inside:
                 reports.append(path)
                 continue
@@ -51,6 +62,22 @@ def find(paths: Iterable[Path]) -> list[Path]:
     if reports and not found:
         raise RecordError(f"{reports[0]}: a report; name the folders of the records it is about")
     return list(found)
+
+
+def comparison_in(paths: Sequence[Path]) -> Path | None:
+    """The folder of the comparison meant, if that is all that is meant.
+
+    One that was interrupted has no outcome yet: then it is its records that are meant.
+    """
+    if len(paths) != 1:
+        return None
+    (path,) = paths
+    if path.name == result.FILE:
+        return path.parent
+    try:
+        return path if (path / result.FILE).exists() else None
+    except OSError as error:
+        raise RecordError(f"{str(path)[:300]}: {error.strerror}") from error
 
 
 def load(files: Iterable[Path]) -> tuple[dict[Path, RunRecord], list[RecordError]]:

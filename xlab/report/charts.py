@@ -1,4 +1,4 @@
-"""Two charts, drawn by matplotlib as SVG that a page takes in: throughput ratio, and RTT.
+"""Charts of bars: ratios to plain hosts, round-trip times, the cost in CPU time, recovery.
 
     kernel datapath                          a panel a class of datapath, each with a scale of its
       bridge                                 own: methods are not ranked across classes
@@ -7,59 +7,45 @@
       control, host to host        0.98
       ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒─•─               the control, measured in the same rounds
 
-Drawn 312 px wide with text above the bars, so that a phone shows it at full size.  Colours become
-the page's variables (page.css), so a chart follows its light or dark scheme; text stays text.
-
-matplotlib is imported where it draws: it costs a quarter of a second.
+Text stands above the bars, so that all of the width is theirs.
 """
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
-import xml.etree.ElementTree as ET
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from xlab.record import DatapathClass, Route, RunRecord
+from xlab.record import DatapathClass, Measurement, Route, RunRecord
 from xlab.report import tables, text
+from xlab.report.drawing import (
+    CARD,
+    COLUMNS,
+    DIM,
+    HEADING_SIZE,
+    INK,
+    PALETTE,
+    RULE,
+    SIZE,
+    SMALL_SIZE,
+    WIDTH,
+    Canvas,
+)
 from xlab.report.figures import Points, Spread, ratio_points, value_points
-from xlab.report.markup import Html
 from xlab.report.published import Range, in_words, published
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH = 312
-#: By the colour that matplotlib is given: the page's variable that takes its place.
-_COLOURS = {
-    "#1b1f24": "--ink",
-    "#59626d": "--dim",
-    "#d5dae0": "--rule",
-    "#ffffff": "--card",
-    "#0072b2": "--method",
-    "#aab3bd": "--control",
-    "#6d7781": "--control-edge",
-    "#e7bfd5": "--published",
-    "#a84f80": "--published-edge",
-}
-_INK, _DIM, _RULE, _CARD, _METHOD, _CONTROL, _CONTROL_EDGE, _PUBLISHED, _PUBLISHED_EDGE = _COLOURS
+#: A record and what it is called in the report.
+Subject = tuple[str, RunRecord]
 
-#: For charts that stand alone: a colour by the name of its variable, "ink", "method".
-PALETTE = {variable.removeprefix("--"): colour for colour, variable in _COLOURS.items()}
-
-_FONT = "DejaVu Sans"
-_SIDE = 4
 _TITLE_H, _HEADING_H, _LABEL_H, _BAR_H, _NOTE_H, _GAP_H, _AXIS_H = 22, 19, 16, 14, 14, 8, 40
-_SIZE, _HEADING_SIZE, _SMALL_SIZE = 10.5, 12, 9.5
 #: Beyond so many times the largest bar a sample is counted, not drawn: else no bar could be read.
 _FARTHEST = 4.0
 #: From this part of the axis on a label in the middle of its mark would leave the chart.
 _NEAR_END = 0.95
-#: So many columns of text of the usual size fill the chart.
-_COLUMNS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +82,16 @@ class Chart:
     #: What its axis counts.
     axis: str
     panels: tuple[Panel, ...]
-    #: A figure and its interval in words.
-    say: Callable[[Spread], str]
-    #: Where a line is drawn through all bars, and what that is.
+    #: Of what: gives figures their unit; "" for ratios.
+    metric: str
+    #: Where a line is drawn through all bars.
     mark: float | None = None
 
+    @property
+    def height(self) -> float:
+        return sum(_panel_height(self, panel) for panel in self.panels)
+
     def in_words(self) -> str:
-        """What the chart shows, for whoever does not see it."""
         said = []
         for panel in self.panels:
             groups = [
@@ -113,105 +102,157 @@ class Chart:
             said.append(f"{panel.title}: {'; '.join(groups)}." if groups else "")
         return f"{self.title}. {' '.join(said)}".strip()
 
+    def key(self) -> list[tuple[str, str]]:
+        bars = [bar for panel in self.panels for group in panel.groups for bar in group.bars]
+        entries = [("method", "method")]
+        if any(bar.route == "control" for bar in bars):
+            entries.append(("control", "control: the same two hosts, without the method"))
+        entries.append(("round", "a round"))
+        if any(bar.points.samples for bar in bars):
+            entries.append(("sample", "a sample"))
+        if any(bar.points.spread and bar.points.spread.ci95 for bar in bars):
+            entries.append(("interval", "95 % interval"))
+        if any(bar.band for bar in bars):
+            entries.append(("published", "published by others, as context"))
+        return entries
 
-def throughput(records: Sequence[RunRecord]) -> Chart | None:
+    def say(self, spread: Spread) -> str:
+        """A figure and its interval in words."""
+        if not self.metric:
+            said, interval = text.ratio(spread), text.ratio_interval(spread)
+        else:
+            said = text.median(self.metric, "", spread)
+            interval = text.interval(self.metric, "", spread)
+        return f"{said} ({interval})" if spread.ci95 else said
+
+    def draw(self, canvas: Canvas) -> None:
+        top = 0.0
+        for panel in self.panels:
+            _draw_panel(canvas, self, panel, top)
+            top += _panel_height(self, panel)
+
+
+def throughput(subjects: Sequence[Subject]) -> Chart | None:
     """TCP throughput of one stream against plain hosts; None where nothing was measured."""
-
-    def bar(record: RunRecord, route: Route) -> Bar:
-        context = published(record) if route == "method" else None
-        points = ratio_points(record, "tcp_bits_per_second", route)
-        return _bar(record, route, points, context.throughput if context else None)
-
-    return _chart(
-        records,
-        Chart(
-            "TCP throughput", "× the throughput of plain hosts, one stream", (), _ratio, mark=1.0
-        ),
-        bar,
+    return _ratios(
+        subjects,
+        Chart("TCP throughput", "× the throughput of plain hosts, one stream", (), "", mark=1.0),
+        "tcp_bits_per_second",
     )
 
 
-def latency(records: Sequence[RunRecord]) -> Chart | None:
+def delay(subjects: Sequence[Subject]) -> Chart | None:
+    """Round-trip times of ICMP echo against those of plain hosts; None without any."""
+    return _ratios(
+        subjects,
+        Chart("Round trips against plain hosts", "× the RTT of plain hosts", (), "", mark=1.0),
+        "icmp_rtt_ms",
+    )
+
+
+def latency(subjects: Sequence[Subject]) -> Chart | None:
     """Round-trip times of ICMP echo; None where nothing was measured."""
-
-    def bar(record: RunRecord, route: Route) -> Bar:
-        return _bar(record, route, value_points(record, "icmp_rtt_ms", route), None)
-
-    return _chart(records, Chart("Round-trip time", "RTT", (), _duration), bar)
+    return _values(subjects, Chart("Round-trip time", "RTT", (), "icmp_rtt_ms"))
 
 
-def draw(chart: Chart, name: str) -> Html:
-    """The chart as an SVG element; `name` is unique in its page, and begins the ids in it."""
-    # Without a cache folder of its own matplotlib says so, to somebody who has not heard of it.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    heights = [_panel_height(chart, panel) for panel in chart.panels]
-    total = sum(heights)
-    style: dict[Any, Any] = {
-        "font.family": "sans-serif",
-        "font.sans-serif": [_FONT],
-        "font.size": _SIZE,
-        "svg.fonttype": "none",
-        "svg.hashsalt": name,
-        "text.color": _INK,
-        "axes.labelcolor": _DIM,
-        "xtick.color": _DIM,
-        "axes.unicode_minus": False,
-        "path.simplify": False,
-    }
-    with mpl.rc_context(style), warnings.catch_warnings():
-        # A glyph that this machine's fonts lack is the reader's browser's to find.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        # A point of matplotlib is a px of SVG.
-        figure = Figure(figsize=(WIDTH / 72, total / 72), facecolor="none")
-        FigureCanvasSVG(figure)
-        top = 0.0
-        for panel, height in zip(chart.panels, heights, strict=True):
-            body = height - _AXIS_H
-            area = (_SIDE / WIDTH, 1 - (top + body) / total, 1 - 2 * _SIDE / WIDTH, body / total)
-            _draw_panel(figure.add_axes(area), chart, panel, body)
-            top += height
-        written = io.StringIO()
-        figure.savefig(written, format="svg", transparent=True, metadata=dict.fromkeys(_METADATA))
-    return _embedded(written.getvalue(), name, chart.in_words())
+def cpu_cost(subjects: Sequence[Subject]) -> Chart | None:
+    """CPU time of the whole machine a gigabyte carried by TCP; None where nothing was measured."""
+    blank = Chart("CPU time a gigabyte", "CPU time a GB", (), "cpu_seconds_per_gigabyte")
+    return _values(subjects, blank)
 
 
-_METADATA = ("Creator", "Date", "Format", "Type")
+def recovery(subjects: Sequence[Subject]) -> Chart | None:
+    """How long the flow was gone after each fault, from when mending began; None without any."""
+
+    def bars(record: RunRecord) -> tuple[Bar, ...]:
+        found = [m for m in record.measurements if m.metric.endswith("_recovery_s")]
+        return tuple(
+            _bar(record, "method", value_points(record, metric, "method"), label=_fault(metric, of))
+            for metric in dict.fromkeys(m.metric for m in found)
+            for of in [[m for m in found if m.metric == metric]]
+        )
+
+    blank = Chart("Recovery", "time without answers, from when mending began", (), "recovery_s")
+    return _chart([each for each in subjects if bars(each[1])], blank, bars)
+
+
+def _fault(metric: str, measured: Sequence[Measurement]) -> str:
+    name = metric.removesuffix("_recovery_s").replace("_", " ")
+    if measured and all(m.detail.get("stopped") is False for m in measured):
+        return f"{name}: went on"
+    return name
 
 
 # ------------------------------------------------------------------------------- what is in a chart
 
 
+def _ratios(subjects: Sequence[Subject], blank: Chart, metric: str) -> Chart | None:
+    def bars(record: RunRecord) -> tuple[Bar, ...]:
+        context = published(record)
+        bands = (
+            {"tcp_bits_per_second": context.throughput, "icmp_rtt_ms": context.latency}
+            if (context)
+            else {}
+        )
+        return (
+            _bar(record, "method", ratio_points(record, metric, "method"), bands.get(metric)),
+            _bar(record, "control", ratio_points(record, metric, "control")),
+        )
+
+    return _chart([each for each in subjects if not _is_yardstick(each[1])], blank, bars)
+
+
+def _values(subjects: Sequence[Subject], blank: Chart) -> Chart | None:
+    def bars(record: RunRecord) -> tuple[Bar, ...]:
+        routes: tuple[Route, ...] = ("method",) if _is_yardstick(record) else ("method", "control")
+        return tuple(
+            _bar(record, route, value_points(record, blank.metric, route)) for route in routes
+        )
+
+    return _chart(subjects, blank, bars)
+
+
+def _is_yardstick(record: RunRecord) -> bool:
+    """The baseline of a comparison, which is its own control; that of a run has one."""
+    return (
+        record.scenario == "baseline"
+        and bool(record.measurements)
+        and all(m.route != "control" for m in record.measurements)
+    )
+
+
 def _chart(
-    records: Sequence[RunRecord], blank: Chart, bar: Callable[[RunRecord, Route], Bar]
+    subjects: Sequence[Subject], blank: Chart, bars: Callable[[RunRecord], tuple[Bar, ...]]
 ) -> Chart | None:
     panels = []
-    named = dict(zip(map(id, records), tables.names(records), strict=True))
-    for kind, members in tables.groups(records):
-        ran = [record for record in members if record.status != "skipped"]
-        bars = [
-            Group(named[id(record)], (bar(record, "method"), bar(record, "control")))
-            for record in ran
-        ]
-        if any(each.points.spread for group in bars for each in group.bars):
-            panels.append(Panel(_panel_title(kind), tuple(bars)))
-    if not panels:
-        return None
-    return Chart(blank.title, blank.axis, tuple(panels), blank.say, blank.mark)
+    for kind, members in grouped(subjects):
+        groups = tuple(Group(name, bars(record)) for name, record in members)
+        if any(bar.points.spread for group in groups for bar in group.bars):
+            panels.append(Panel(panel_title(kind), groups))
+    return dataclasses.replace(blank, panels=tuple(panels)) if panels else None
 
 
-def _panel_title(kind: DatapathClass) -> str:
+def grouped(subjects: Sequence[Subject]) -> list[tuple[DatapathClass, list[Subject]]]:
+    """By class of datapath, without what was skipped."""
+    ran = [each for each in subjects if each[1].status != "skipped"]
+    named = {id(record): name for name, record in ran}
+    return [
+        (kind, [(named[id(record)], record) for record in members])
+        for kind, members in tables.groups([record for _, record in ran])
+    ]
+
+
+def panel_title(kind: DatapathClass) -> str:
     return f"{kind} datapath"
 
 
-def _bar(record: RunRecord, route: Route, points: Points, band: Range | None) -> Bar:
-    label = (
+def _bar(
+    record: RunRecord, route: Route, points: Points, band: Range | None = None, label: str = ""
+) -> Bar:
+    usual = (
         text.plain(record.environment.datapath) if route == "method" else "control, host to host"
     )
-    return Bar(label, route, _drawable(points), _missing(record), band)
+    return Bar(label or usual, route, _drawable(points), _missing(record), band)
 
 
 def _drawable(points: Points) -> Points:
@@ -223,10 +264,12 @@ def _drawable(points: Points) -> Points:
     spread = points.spread
     if spread and not all(map(fits, (spread.median, *(spread.ci95 or ())))):
         spread = None
+    # Where a round is one sample, that is shown once.
+    samples = points.samples if len(points.samples) > len(points.rounds) else ()
     return Points(
         spread,
         tuple(value for value in points.rounds if fits(value)),
-        tuple(value for value in points.samples if fits(value)),
+        tuple(value for value in samples if fits(value)),
     )
 
 
@@ -240,71 +283,61 @@ def _figure(chart: Chart, bar: Bar) -> str:
     return chart.say(bar.points.spread) if bar.points.spread else bar.missing
 
 
-def _ratio(spread: Spread) -> str:
-    said = text.ratio(spread)
-    return f"{said} ({text.ratio_interval(spread)})" if spread.ci95 else said
-
-
-def _duration(spread: Spread) -> str:
-    said = text.median("x_ms", "", spread)
-    return f"{said} ({text.interval('x_ms', '', spread)})" if spread.ci95 else said
-
-
 # ---------------------------------------------------------------------------------------- drawing
 
 
-def _bar_height(bar: Bar, right: float) -> int:
-    return _LABEL_H + _BAR_H + _GAP_H + (_NOTE_H if _note(bar, right) else 0)
+def _bar_height(chart: Chart, bar: Bar, right: float) -> int:
+    return _LABEL_H + _BAR_H + _GAP_H + (_NOTE_H if _note(chart, bar, right) else 0)
 
 
 def _panel_height(chart: Chart, panel: Panel) -> int:
     bars = [bar for group in panel.groups for bar in group.bars]
     right = _right_end(chart, bars)
-    heights = sum(_bar_height(bar, right) for bar in bars)
+    heights = sum(_bar_height(chart, bar, right) for bar in bars)
     return _TITLE_H + _HEADING_H * len(panel.groups) + heights + _AXIS_H
 
 
-def _draw_panel(axes: Axes, chart: Chart, panel: Panel, height: float) -> None:
+def _draw_panel(canvas: Canvas, chart: Chart, panel: Panel, top: float) -> None:
     """Draw downwards; y counts px from the panel's top."""
     bars = [bar for group in panel.groups for bar in group.bars]
     right = _right_end(chart, bars)
+    body = _panel_height(chart, panel) - _AXIS_H
+    axes = canvas.axes(top, body)
     axes.set_xlim(0, right)
-    axes.set_ylim(height, 0)
-    axes.set_facecolor("none")
+    axes.set_ylim(top + body, top)
     axes.yaxis.set_visible(False)
-    for side in ("left", "top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_RULE)
     _ticks(axes, chart, right)
-    _say(axes, panel.title, y=_TITLE_H - 7, colour=_DIM, weight="bold")
-    y = float(_TITLE_H)
+    canvas.say(panel.title, y=top + _TITLE_H - 7, colour=DIM, weight="bold")
+    y = top + _TITLE_H
     for group in panel.groups:
-        _say(axes, group.heading, y=y + 13.5, weight="bold", size=_HEADING_SIZE)
+        canvas.say(group.heading, y=y + 13.5, weight="bold", size=HEADING_SIZE)
         y += _HEADING_H
         for bar in group.bars:
-            _draw_bar(axes, chart, bar, y, right)
-            y += _bar_height(bar, right)
+            _draw_bar(canvas, axes, chart, bar, y, right)
+            y += _bar_height(chart, bar, right)
 
 
-def _draw_bar(axes: Axes, chart: Chart, bar: Bar, y: float, right: float) -> None:
+def _draw_bar(canvas: Canvas, axes: Axes, chart: Chart, bar: Bar, y: float, right: float) -> None:
     from matplotlib.patches import PathPatch, Rectangle
     from matplotlib.path import Path
 
     figure = _figure(chart, bar)
-    _say(axes, bar.label, y=y + 11.5, colour=_DIM, room=_COLUMNS - len(figure) - 2)
-    _say(axes, figure, y=y + 11.5, at_right=True)
+    canvas.say(bar.label, y=y + 11.5, colour=DIM, room=COLUMNS - len(figure) - 2)
+    canvas.say(figure, y=y + 11.5, at_right=True)
     top = y + _LABEL_H
     # Behind the bars alone, so that no line goes through a figure.
-    axes.vlines(axes.get_xticks(), top, top + _BAR_H + 3, color=_RULE, linewidth=1, zorder=0)
+    axes.vlines(axes.get_xticks(), top, top + _BAR_H + 3, color=RULE, linewidth=1, zorder=0)
     if chart.mark is not None:
         axes.vlines(
-            chart.mark, top - 1, top + _BAR_H + 3, color=_INK, linewidth=1.2, linestyle=(0, (3, 2)),
+            chart.mark, top - 1, top + _BAR_H + 3, color=INK, linewidth=1.2, linestyle=(0, (3, 2)),
             zorder=2,
         )  # fmt: skip
     middle = top + _BAR_H / 2
     spread = bar.points.spread
     if spread:
-        face, edge = (_METHOD, _METHOD) if bar.route == "method" else (_CONTROL, _CONTROL_EDGE)
+        method = bar.route == "method"
+        face = PALETTE["method" if method else "control"]
+        edge = PALETTE["method" if method else "control-edge"]
         axes.add_patch(
             Rectangle(
                 (0, top), spread.median, _BAR_H, facecolor=face, edgecolor=edge, linewidth=0.8
@@ -316,47 +349,47 @@ def _draw_bar(axes: Axes, chart: Chart, bar: Bar, y: float, right: float) -> Non
         axes.add_patch(
             Rectangle(
                 (low, top - 2), max(high - low, right / 200), _BAR_H + 4, zorder=0.5,
-                facecolor=_PUBLISHED, edgecolor="none",
+                facecolor=PALETTE["published"], edgecolor="none",
             )
         )  # fmt: skip
         axes.add_patch(
             Rectangle(
                 (low, top - 2), max(high - low, right / 200), _BAR_H + 4, zorder=2.5, fill=False,
-                edgecolor=_PUBLISHED_EDGE, linewidth=1, linestyle=(0, (2, 2)),
+                edgecolor=PALETTE["published-edge"], linewidth=1, linestyle=(0, (2, 2)),
             )
         )  # fmt: skip
     ticks = _distinct(bar.points.samples, right)
     if ticks:
         vertices = [(x, end) for x in ticks for end in (top + _BAR_H - 3.5, top + _BAR_H + 2.5)]
         path = Path(vertices, [Path.MOVETO, Path.LINETO] * len(ticks))
-        axes.add_patch(PathPatch(path, edgecolor=_INK, fill=False, linewidth=0.6, zorder=3))
+        axes.add_patch(PathPatch(path, edgecolor=INK, fill=False, linewidth=0.6, zorder=3))
     if spread and spread.ci95:
         _whiskers(axes, spread.ci95, middle)
     for number, x in enumerate(_distinct(bar.points.rounds, right)):
         axes.plot(
             [x], [middle + (0, -2.5, 2.5)[number % 3] if len(bar.points.rounds) > 1 else middle],
-            color=_INK, linestyle="none", marker="o", markersize=4,
-            markerfacecolor=_CARD, markeredgecolor=_INK, markeredgewidth=1, zorder=5, clip_on=False,
+            color=INK, linestyle="none", marker="o", markersize=4,
+            markerfacecolor=CARD, markeredgecolor=INK, markeredgewidth=1, zorder=5, clip_on=False,
         )  # fmt: skip
-    note = _note(bar, right)
+    note = _note(chart, bar, right)
     if note:
-        _say(axes, note, y=top + _BAR_H + 12.5, colour=_DIM, size=_SMALL_SIZE)
+        canvas.say(note, y=top + _BAR_H + 12.5, colour=DIM, size=SMALL_SIZE)
 
 
 def _whiskers(axes: Axes, interval: Range, y: float) -> None:
     low, high = interval
-    axes.hlines(y, low, high, color=_INK, linewidth=1.6, zorder=4)
-    axes.vlines([low, high], y - 3, y + 3, color=_INK, linewidth=1.6, zorder=4)
+    axes.hlines(y, low, high, color=INK, linewidth=1.6, zorder=4)
+    axes.vlines([low, high], y - 3, y + 3, color=INK, linewidth=1.6, zorder=4)
 
 
-def _note(bar: Bar, right: float) -> str:
+def _note(chart: Chart, bar: Bar, right: float) -> str:
     """What was published, or how many samples are too far out to be drawn."""
     if bar.band:
         return f"published {in_words(bar.band)}"
     beyond = [value for value in bar.points.samples if value > right]
     if not beyond:
         return ""
-    farthest = text.value("x_ms", "", max(beyond))
+    farthest = text.value(chart.metric, "", max(beyond))
     return f"{text.count(len(beyond), 'sample')} beyond, up to {farthest}"
 
 
@@ -383,10 +416,9 @@ def _ticks(axes: Axes, chart: Chart, right: float) -> None:
 
     marks = [x for x in MaxNLocator(nbins=5).tick_values(0, right) if 0 <= x <= right]
     # All in one unit: that of the largest.
-    scale, unit = (1.0, "") if chart.mark is not None else text.scale("x_ms", "", marks[-1])
-    axes.set_xticks(marks, [f"{x / scale:g}" for x in marks], fontsize=_SIZE)
-    axes.tick_params(length=3, color=_RULE, pad=3)
-    axes.set_xlabel(f"{chart.axis}, {unit}" if unit else chart.axis, fontsize=_SIZE, labelpad=2)
+    scale, unit = text.scale(chart.metric, "", marks[-1]) if chart.metric else (1.0, "")
+    axes.set_xticks(marks, [f"{x / scale:g}" for x in marks], fontsize=SIZE)
+    axes.set_xlabel(f"{chart.axis}, {unit}" if unit else chart.axis, fontsize=SIZE, labelpad=2)
     # A label at either end stays inside.
     for mark, label in zip(marks, axes.get_xticklabels(), strict=True):
         if mark == 0 or mark > _NEAR_END * right:
@@ -397,88 +429,3 @@ def _distinct(values: Iterable[float], right: float) -> list[float]:
     """Values that an axis of this length shows apart: a quarter of a px each, in order."""
     step = right / WIDTH / 4
     return [key * step for key in sorted({round(v / step) for v in values if v <= right})]
-
-
-def _say(
-    axes: Axes,
-    said: str,
-    *,
-    y: float,
-    at_right: bool = False,
-    colour: str = _INK,
-    size: float = _SIZE,
-    weight: str = "normal",
-    room: int = _COLUMNS,
-) -> None:
-    """A line of text, from the left or up to the right edge, with its base line at `y`."""
-    axes.text(
-        1.0 if at_right else 0.0,
-        y,
-        text.cut(said, room),
-        transform=axes.get_yaxis_transform(),
-        horizontalalignment="right" if at_right else "left",
-        verticalalignment="baseline",
-        color=colour,
-        fontsize=size,
-        fontweight=weight,
-        # A dollar sign begins no formula.
-        parse_math=False,
-        zorder=6,
-    )
-
-
-# ------------------------------------------------------------------------------- into a page
-
-
-def _embedded(document: str, name: str, words: str) -> Html:
-    """matplotlib's document as an element among others: no ids but those in use, no colours."""
-    root = ET.fromstring(document)
-    for parent in root.iter():
-        for child in list(parent):
-            if _local(child.tag) in ("metadata", "style"):
-                parent.remove(child)
-    used = _references(root)
-    for element in root.iter():
-        element.tag = _local(element.tag)
-        attributes = {_local(key): value for key, value in element.attrib.items()}
-        for key, value in list(attributes.items()):
-            if key == "id":
-                attributes.pop(key)
-                if value in used:
-                    attributes[key] = f"{name}-{value}"
-            elif key == "href":
-                attributes[key] = f"#{name}-{value.removeprefix('#')}"
-            elif "url(#" in value:
-                attributes[key] = value.replace("url(#", f"url(#{name}-")
-            elif key == "style":
-                attributes[key] = _themed(value)
-        element.attrib = attributes
-    root.attrib = {
-        "viewBox": root.attrib["viewBox"],
-        "class": "chart",
-        "role": "img",
-        "aria-label": words,
-        # What its style sheet said of every element of the page.
-        "stroke-linejoin": "round",
-        "stroke-linecap": "butt",
-    }
-    return Html(ET.tostring(root, encoding="unicode"))
-
-
-def _references(root: Any) -> set[str]:
-    values = [value for element in root.iter() for value in element.attrib.values()]
-    found = {value[1:] for value in values if value.startswith("#")}
-    return found | {part.partition(")")[0] for value in values for part in value.split("url(#")[1:]}
-
-
-def _local(name: str) -> str:
-    return name.rpartition("}")[2]
-
-
-def _themed(style: str) -> str:
-    """Colours by the page's names for them, fonts as around the chart."""
-    kept = [part for part in style.split(";") if not part.strip().startswith("font-family")]
-    style = ";".join(kept).replace(f"'{_FONT}', sans-serif", "sans-serif")
-    for colour, variable in _COLOURS.items():
-        style = style.replace(colour, f"var({variable},{colour})")
-    return style.strip()

@@ -6,12 +6,13 @@ hosts of its own lab from eth0 to eth0.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from xlab.compare.result import Comparison, Estimate, Figure, Method, Ratio
 from xlab.record import DatapathClass
 from xlab.report import text
 from xlab.report.figures import Spread, order
+from xlab.report.prose import Verdict
 from xlab.report.tables import Column, Table
 
 COLUMNS = (
@@ -27,15 +28,30 @@ COLUMNS = (
 )
 
 
-def tables(comparison: Comparison) -> list[Table]:
-    """Those of the first class of datapaths first; in each, metrics in their usual order."""
-    kinds: list[DatapathClass] = list(
-        dict.fromkeys(method.datapath_class for method in comparison.methods)
-    )
+def outcome(comparison: Comparison) -> Verdict:
+    """Who came first in each class of datapaths, what was found, and how far to trust it."""
+    findings = [*out(comparison), *_found(comparison), _trust(comparison), *comparison.notes]
+    passed = [method for method in comparison.methods[1:] if method.status == "passed"]
+    leaders = [said for kind in _kinds(comparison) for said in _leader(comparison, kind)]
+    if len(passed) < len(comparison.methods) - 1:
+        headline = f"{len(passed)} of {len(comparison.methods) - 1} methods passed"
+        headline = "; ".join([headline, *leaders])
+    else:
+        headline = "; ".join(leaders) or f"{text.count(len(passed), 'method')} compared"
+    return Verdict(comparison.status, headline, tuple(findings))
+
+
+def tables(comparison: Comparison, asked: Sequence[tuple[str, int]] | None = None) -> list[Table]:
+    """Those of the first class of datapaths first; in each, metrics in their usual order.
+
+    Of the metrics that are `asked` for, or of all.
+    """
+    about = [key for key in metrics(comparison) if asked is None or key in asked]
+    kinds = _kinds(comparison)
     return [
         table
         for kind in kinds
-        for table in _of_class(comparison, kind, title=kind if len(kinds) > 1 else "")
+        for table in _of_class(comparison, kind, about, title=kind if len(kinds) > 1 else "")
     ]
 
 
@@ -84,6 +100,128 @@ def metrics(comparison: Comparison) -> list[tuple[str, int]]:
     return found
 
 
+def how(comparison: Comparison) -> list[str]:
+    """How the figures came about, a paragraph a topic."""
+    plan = comparison.plan
+    return [
+        (
+            f"Measured in {closing(comparison)}. In a round every method was measured once, in "
+            "random order, with every probe between each pair of end points: what disturbs the "
+            "machine meets all alike. All labs were up at once, and built anew after every "
+            f"{text.count(plan.rounds_per_build, 'round')}; TCP ran for {plan.duration_s:g} s."
+        ),
+        (
+            "A ratio is taken within a round, to the baseline (two plain hosts in a lab of their "
+            "own) or to the control (the hosts of the same lab, eth0 to eth0); shown is the median "
+            "over the rounds. Intervals are 95 % bootstrap intervals, by build, then by round."
+        ),
+    ]
+
+
+def rounds(comparison: Comparison) -> Table:
+    """What disturbed each round."""
+    columns = (
+        Column("round"),
+        Column("build", right=True),
+        Column("began", right=True),
+        Column("lasted", right=True),
+        Column("load", right=True),
+        Column("stolen CPU time", right=True),
+        Column("cores busy for others", right=True),
+    )
+    rows = tuple(
+        (
+            str(done.number),
+            str(done.build),
+            text.plain(done.started_at[11:19]),
+            text.seconds(done.seconds),
+            f"{done.load:.2f}",
+            f"{done.steal_share:.1%}",
+            f"{done.foreign_busy_cores:.2f}",
+        )
+        for done in comparison.rounds
+    )
+    return Table(columns, rows, "How quiet each round was")
+
+
+def builds(method: Method) -> str:
+    """How often it was built, and what came of its claims and its path."""
+    number = text.count(len(method.builds), "build")
+    broken = [build for build in method.builds if build.status != "passed"]
+    if not method.builds:
+        return "never built"
+    if not broken:
+        least = min(build.claims_held for build in method.builds)
+        return f"{number}: all {least} claims held and the path was proved in each"
+    told = (f"build {build.number} {build.status}: {text.plain(build.reason)}" for build in broken)
+    return f"{number}; {'; '.join(told)}"
+
+
+# ------------------------------------------------------------------------------------ the verdict
+
+
+def _kinds(comparison: Comparison) -> list[DatapathClass]:
+    return list(dict.fromkeys(method.datapath_class for method in comparison.methods[1:]))
+
+
+def _leader(comparison: Comparison, kind: DatapathClass) -> Iterator[str]:
+    """Who is first in TCP throughput; those who share the place together."""
+    members = [
+        m for m in comparison.methods[1:] if (m.datapath_class, m.status) == (kind, "passed")
+    ]
+    first = [
+        text.plain(place.method)
+        for place in comparison.places
+        if (place.datapath_class, place.metric, place.streams) == (kind, *_FOREMOST)
+        and place.place == 1
+    ]
+    if len(members) < 2:
+        return
+    if not first:
+        yield f"{kind} datapath: too few builds to say who is first"
+    elif len(first) == len(members):
+        yield f"{kind} datapath: {' and '.join(first)} carry as much as each other"
+    else:
+        verb = "carries" if len(first) == 1 else "carry"
+        yield f"{kind} datapath: {' and '.join(first)} {verb} most"
+
+
+_FOREMOST = ("tcp_bits_per_second", 1)
+
+
+def _found(comparison: Comparison) -> Iterator[str]:
+    """The figures that matter most, a method a sentence."""
+    for method in comparison.methods[1:]:
+        said = []
+        for metric, what in (
+            ("tcp_bits_per_second", "× the TCP throughput of plain hosts"),
+            ("icmp_rtt_ms", "× their round-trip time"),
+        ):
+            ratio = next(
+                (
+                    figure.to_baseline
+                    for figure in comparison.figures
+                    if (figure.method, figure.metric, figure.streams) == (method.name, metric, 1)
+                ),
+                None,
+            )
+            if ratio:
+                spread = _spread(ratio)
+                interval = f" ({text.ratio_interval(spread)})" if ratio.ci95 else ""
+                said.append(f"{text.ratio(spread)} {what}{interval}")
+        if said:
+            name = text.plain(method.name)
+            yield f"{name}: {' and '.join(said)} ({method.datapath_class} datapath)."
+
+
+def _trust(comparison: Comparison) -> str:
+    noise = comparison.noise
+    if noise.verdict == "quiet":
+        return "The machine was quiet: nothing speaks against the figures."
+    reasons = "; ".join(map(text.plain, noise.reasons))
+    return f"The machine was noisy ({reasons}): take differences for hints."
+
+
 def _widest(comparison: Comparison) -> str:
     last = comparison.looks[-1] if comparison.looks else None
     if last is None or last.widest is None:
@@ -91,11 +229,17 @@ def _widest(comparison: Comparison) -> str:
     return f" (the widest: {text.plain(last.whose)}, ±{last.widest:.0%})"
 
 
-def _of_class(comparison: Comparison, kind: DatapathClass, *, title: str) -> Iterator[Table]:
+def _of_class(
+    comparison: Comparison,
+    kind: DatapathClass,
+    about: Sequence[tuple[str, int]],
+    *,
+    title: str,
+) -> Iterator[Table]:
     members = [m for m in comparison.methods[1:] if m.datapath_class == kind]
     if not members:
         return
-    for metric, streams in metrics(comparison):
+    for metric, streams in about:
         figures = {
             figure.method: figure
             for figure in comparison.figures

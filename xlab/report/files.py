@@ -2,6 +2,7 @@
 
     results/2026-11-24T163045Z-bridge/   report.html  report.md  run.json  raw/
     results/2026-11-24T163035Z-all/      report.html  report.md      several, side by side
+    results/2026-11-24T170000Z-compare/  report.html  report.md  compare.json  bridge/  weave/
 
 Links lead from one folder of results to another, so that the results can be moved together.
 """
@@ -13,19 +14,23 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from xlab.compare.result import Comparison
 from xlab.record import RunRecord, unfinished
-from xlab.report import markdown, page
+from xlab.report import content, markdown, page
+from xlab.report.content import Content
 
 PAGE, MARKDOWN = "report.html", "report.md"
 
 
+def of_comparison(folder: Path, comparison: Comparison) -> Path:
+    """Write the report on a comparison into its folder; returns the page."""
+    told, _ = content.of_comparison(comparison, folder)
+    return _into(folder, told)
+
+
 def beside(file: Path, record: RunRecord) -> Path:
     """Write the report on one record beside its `run.json`; returns the page."""
-    folder = file.parent
-    with _written(folder, {file: record}) as partial:
-        for name in (MARKDOWN, PAGE):
-            (partial / name).replace(folder / name)
-    return folder / PAGE
+    return _into(file.parent, content.of_records({file: record}))
 
 
 def together(results: Path, records: Mapping[Path, RunRecord], started_at: datetime) -> Path:
@@ -35,17 +40,23 @@ def together(results: Path, records: Mapping[Path, RunRecord], started_at: datet
     while folder.exists():
         number += 1
         folder = results / f"{stem}-{number}"
-    with _written(folder, records) as partial:
+    with _written(folder, content.of_records(records)) as partial:
         partial.rename(folder)
     return folder / PAGE
 
 
+def _into(folder: Path, told: Content) -> Path:
+    with _written(folder, told) as partial:
+        for name in (MARKDOWN, PAGE):
+            (partial / name).replace(folder / name)
+    return folder / PAGE
+
+
 @contextmanager
-def _written(folder: Path, records: Mapping[Path, RunRecord]) -> Iterator[Path]:
+def _written(folder: Path, told: Content) -> Iterator[Path]:
     """A hidden folder beside `folder` with the files for it, until they are moved."""
     with unfinished(folder) as partial:
         partial.mkdir()
-        for name, render in ((MARKDOWN, markdown.render), (PAGE, page.render)):
-            content = render(records, base=folder)
-            (partial / name).write_text(content, encoding="utf-8")
+        for name, compose in ((MARKDOWN, markdown.compose), (PAGE, page.compose)):
+            (partial / name).write_text(compose(told, base=folder), encoding="utf-8")
         yield partial

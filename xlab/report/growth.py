@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlab.fit import PowerLaw
 from xlab.report import text
-from xlab.report.charts import PALETTE
+from xlab.report.drawing import PALETTE
 from xlab.request import HOSTS
 from xlab.scale import BEARABLE_S, METRICS, Metric, Sample, ScaleRecord
 

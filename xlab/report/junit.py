@@ -11,14 +11,26 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from xlab.gate import Line
 from xlab.record import Claim, PathProof, RunRecord
+from xlab.report.content import Content
 from xlab.report.text import label, plain
 
 
-def of_records(records: Iterable[RunRecord]) -> str:
+def of_content(told: Content) -> str:
+    """A suite a record; in a comparison that is one a method and build."""
+    named = [
+        (f"{part.name} b{number}" if part.builds else record.scenario, record)
+        for part in told.parts
+        # Of a method whose records are not there, what compare.json says.
+        for number, record in enumerate(part.files.values() or [part.record], 1)
+    ]
+    return of_records(named)
+
+
+def of_records(named: Iterable[tuple[str, RunRecord]]) -> str:
     """A suite a record, with a case for each claim and two for the proof of the path."""
     document = JUnitXml()
-    for record in records:
-        suite = TestSuite(plain(record.scenario))
+    for name, record in named:
+        suite = TestSuite(plain(name))
         suite.timestamp = plain(record.started_at)
         cases = [_of_claim(record, claim) for claim in record.claims]
         if record.path:

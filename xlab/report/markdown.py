@@ -2,71 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from xlab.record import Claim, RunRecord
-from xlab.report import links, prose, tables, text
+from xlab.report import content, links, prose, tables, text
+from xlab.report.content import Content, Part
 from xlab.report.tables import Table
 from xlab.report.topology import topology, way
 
 
 def render(records: Mapping[Path, RunRecord], *, base: Path) -> str:
+    """Markdown on run records; see `compose`."""
+    return compose(content.of_records(records), base=base)
+
+
+def compose(told: Content, *, base: Path) -> str:
     """The whole report, for a file in the folder `base`; every line ends with a newline."""
-    shown = list(records.values())
-    found = prose.verdict(shown)
+    found = told.verdict
+    crossing = tables.crossing(told.subjects)
     blocks = [
         f"# {found.mark} {escape(found.headline)}",
         _list(map(escape, found.findings)),
         "## Summary",
-        *(table(each) for each in tables.glance(shown)),
-        tables.LEGEND if any(record.measurements for record in shown) else "",
+        *map(table, told.summary),
+        told.legend,
+        *(["## Overhead and MTU", table(crossing)] if crossing.rows else []),
     ]
-    for (file, record), name in zip(records.items(), tables.names(shown), strict=True):
-        blocks.extend(_run(file, record, name, base))
-    blocks += [*_environment(shown), *_how(shown), *_data(records, base)]
+    for part in told.parts:
+        blocks.extend(_part(part, base))
+    if told.more:
+        blocks += ["## All figures", *map(table, told.more)]
+    blocks += [*_environment(told), *_how(told), *_data(told, base)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def table(content: Table) -> str:
+def table(shown: Table) -> str:
     """One table with its title and notes."""
-    head = [column.title for column in content.columns]
-    rule = ["--:" if column.right else ":--" for column in content.columns]
-    lines = [_row(head), _row(rule), *(_row(map(escape, row)) for row in content.rows)]
-    title = [f"### {escape(content.title)}", ""] if content.title else []
-    notes = [line for note in content.notes for line in ("", escape(note))]
+    head = [column.title for column in shown.columns]
+    rule = ["--:" if column.right else ":--" for column in shown.columns]
+    lines = [_row(head), _row(rule), *(_row(map(escape, row)) for row in shown.rows)]
+    title = [f"### {escape(shown.title)}", ""] if shown.title else []
+    notes = [line for note in shown.notes for line in ("", escape(note))]
     return "\n".join([*title, *lines, *notes])
 
 
-def escape(content: str) -> str:
+def escape(said: str) -> str:
     """Text out of a record that a Markdown table cell shows as it is."""
-    content = text.plain(content)
+    said = text.plain(said)
     for special in "\\`*_[]<>|#&~":
-        content = content.replace(special, f"\\{special}")
-    return " ".join(content.split())
+        said = said.replace(special, f"\\{special}")
+    return " ".join(said.split())
 
 
 # ---------------------------------------------------------------------------------------- one run
 
 
-def _run(file: Path, record: RunRecord, name: str, base: Path) -> Iterator[str]:
-    yield f"## {escape(name)}: {record.status}"
+def _part(part: Part, base: Path) -> Iterator[str]:
+    record = part.record
+    yield f"## {escape(part.name)}: {record.status}"
     if record.status != "passed" and record.reason:
         yield escape(record.reason)
+    yield f"{escape(part.builds)}." if part.builds else ""
     if record.status != "skipped":
-        shown = topology(record)
-        yield f"### The path is {'proved' if shown.proved else 'NOT proved'}"
-        yield escape(way(shown))
-        yield _list(_path(file, record, base))
-        held = sum(claim.holds for claim in record.claims)
-        yield f"### Claims: {held} of {len(record.claims)} hold"
-        yield _list(map(_claim, record.claims))
+        if part.files:
+            yield from _proof(part, base)
         figures = tables.route_figures(record, routes_first=True)
         yield table(figures) if figures.rows else "Nothing was measured."
     said = prose.notes(record)
     if said:
         yield "### Notes and fallbacks"
         yield _list(map(escape, said))
+
+
+def _proof(part: Part, base: Path) -> Iterator[str]:
+    record = part.record
+    shown = topology(record)
+    yield f"### The path is {'proved' if shown.proved else 'NOT proved'}"
+    yield escape(way(shown))
+    yield _list(_path(next(iter(part.files)), record, base))
+    held = sum(claim.holds for claim in record.claims)
+    yield f"### Claims: {held} of {len(record.claims)} hold"
+    yield _list(map(_claim, record.claims))
 
 
 def _claim(claim: Claim) -> str:
@@ -89,28 +106,33 @@ def _path(file: Path, record: RunRecord, base: Path) -> Iterator[str]:
 # ------------------------------------------------------------------------- what a doubter asks for
 
 
-def _environment(records: Sequence[RunRecord]) -> list[str]:
-    facts = prose.environment(records)
-    return [
-        "## Environment",
-        _list(f"{fact.name}: {escape('; '.join(fact.values))}" for fact in facts),
-    ]
+def _environment(told: Content) -> list[str]:
+    facts = (f"{fact.name}: {escape('; '.join(fact.values))}" for fact in told.environment)
+    return ["## Environment", _list(facts), *map(table, told.circumstances)]
 
 
-def _how(records: Sequence[RunRecord]) -> list[str]:
-    said = prose.measured(records)
-    if not said:
+def _how(told: Content) -> list[str]:
+    if not told.how:
         return []
-    probes = _list(f"{escape(name)}: {escape(tool)}" for name, tool, _ in prose.probes(records))
-    return ["## How it was measured", _list(map(escape, said)), "### Probes", probes]
-
-
-def _data(records: Mapping[Path, RunRecord], base: Path) -> list[str]:
-    listed = (
-        f"[{escape(f'{file.parent.name}/{file.name}')}]({links.relative(file, base)})"
-        for file in records
+    probes = _list(
+        f"{escape(name)}: {escape(tool)}" for name, tool, _ in prose.probes(told.records)
     )
-    return ["## Raw data", _list(listed)]
+    return ["## How it was measured", _list(map(escape, told.how)), "### Probes", probes]
+
+
+def _data(told: Content, base: Path) -> list[str]:
+    outcome = told.comparison
+    files = [file for part in told.parts for file in part.files]
+    above = outcome.parent if outcome else None
+    listed = [outcome] if outcome else []
+    return [
+        "## Raw data",
+        _list(
+            f"[{escape(str(file.relative_to(above or file.parent.parent)))}]"
+            f"({links.relative(file, base)})"
+            for file in (*listed, *files)
+        ),
+    ]
 
 
 def _list(items: Iterable[str]) -> str:

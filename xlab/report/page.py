@@ -1,4 +1,4 @@
-"""Records as one HTML page that needs nothing else: no network, no script, no font of its own.
+"""A report as one HTML page that needs nothing else: no network, no script, no font of its own.
 
 The verdict comes first, then the figures of all, then each method with its picture, its claims and
 the proof of its path; last, what a doubting reader wants to know.  Charts and pictures are SVG in
@@ -7,85 +7,72 @@ the page, coloured by page.css, so that they follow the reader's light or dark s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from xlab.record import Claim, RunRecord
-from xlab.report import charts, links, picture, prose, tables, text
-from xlab.report.charts import Chart
+from xlab.report import content, drawing, gallery, links, parts, picture, prose, tables, text
+from xlab.report.content import Content, Part
+from xlab.report.drawing import Drawing
 from xlab.report.markup import Child, Html, join, tag
-from xlab.report.published import in_words, published
 from xlab.report.tables import Table
 from xlab.report.topology import topology, way
 
-#: Nothing in the page may fetch anything or run, whatever a record holds.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _APART = (
     "Kernel and userspace datapaths each have a scale of their own: they are not ranked against "
     "each other."
 )
-_STYLE = Path(__file__).with_name("page.css")
-_CHINESE = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]+")
 
 
 def render(records: Mapping[Path, RunRecord], *, base: Path) -> str:
+    """The page on run records; see `compose`."""
+    return compose(content.of_records(records), base=base)
+
+
+def compose(told: Content, *, base: Path) -> str:
     """The page, for a file in the folder `base`: links to records are relative to it."""
-    shown = list(records.values())
-    found = prose.verdict(shown)
-    anchors = {id(record): f"run-{number}" for number, record in enumerate(shown, 1)}
-    body = [
-        tag("a", "Skip to the results", href="#main", class_="skip"),
-        tag(
-            "div",
-            _header(shown, found),
-            tag(
-                "main",
-                _summary(shown, anchors),
-                _charts(shown),
-                [_run(file, record, anchors[id(record)], base) for file, record in records.items()],
-                _environment(shown),
-                _how(shown),
-                _data(records, base),
-                id="main",
-            ),
-            class_="wrap",
-        ),
-    ]
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{found.mark} {found.headline} · xlab"),
-        tag("link", rel="icon", href="data:,"),
-        tag("style", Html(_STYLE.read_text(encoding="utf-8"))),
+    anchors = [f"run-{number}" for number in range(1, len(told.parts) + 1)]
+    named = [(part, anchor) for part, anchor in zip(told.parts, anchors, strict=True)]
+    shown = gallery.exhibits(told.subjects)
+    return parts.document(
+        f"{told.verdict.mark} {told.verdict.headline} · xlab",
+        _header(told, named, charts=bool(shown)),
+        _summary(told, {part.name: f"#{anchor}" for part, anchor in named}),
+        _charts(told, shown),
+        _crossing(told),
+        [_part(part, anchor, base) for part, anchor in named],
+        _more(told),
+        _environment(told),
+        _how(told),
+        _data(told, base),
     )
-    page = tag("html", head, "\n", tag("body", *body), lang="en")
-    return f"<!doctype html>\n{page}\n"
 
 
 # ------------------------------------------------------------------------------------- the whole
 
 
-def _header(records: Sequence[RunRecord], found: prose.Verdict) -> Html:
+def _header(told: Content, named: Sequence[tuple[Part, str]], *, charts: bool) -> Html:
+    found = told.verdict
     targets = [("#summary", "Summary")]
-    if _drawn(records):
+    if charts:
         targets.append(("#figures", "Charts"))
-    targets += [(f"#run-{n}", name) for n, name in enumerate(tables.names(records), 1)]
+    targets += [(f"#{anchor}", part.name) for part, anchor in named]
     targets += [("#environment", "Environment"), ("#data", "Raw data")]
     return tag(
         "header",
-        tag("p", f"Cross-host container networking · {_when(records)}", class_="kicker"),
+        tag(
+            "p",
+            f"Cross-host container networking · {_when(told.started_at)}",
+            class_="kicker",
+        ),
         tag(
             "div",
             tag("span", found.mark, class_="mark", aria_hidden="true"),
             tag("h1", tag("span", f"{found.headline}.")),
             class_=f"verdict {found.status}",
         ),
-        tag("ul", [tag("li", _prose(said)) for said in found.findings], class_="findings")
+        tag("ul", [tag("li", parts.prose(said)) for said in found.findings], class_="findings")
         if found.findings
         else None,
         tag(
@@ -96,122 +83,123 @@ def _header(records: Sequence[RunRecord], found: prose.Verdict) -> Html:
     )
 
 
-def _summary(records: Sequence[RunRecord], anchors: Mapping[int, str]) -> Html:
-    parts: list[Child] = [tag("h2", "Summary")]
-    members = [members for _, members in tables.groups(records)]
-    for content, rows in zip(tables.glance(records), members, strict=True):
-        parts.append(_table(content, targets=[f"#{anchors[id(record)]}" for record in rows]))
-    if any(record.measurements for record in records):
-        parts.append(tag("p", tables.LEGEND, class_="small"))
-    return tag("section", *parts, class_="card", id="summary")
-
-
-def _charts(records: Sequence[RunRecord]) -> Html | None:
-    drawn = _drawn(records)
-    if not drawn:
-        return None
-    several = max(len(chart.panels) for _, chart in drawn) > 1
+def _summary(told: Content, targets: Mapping[str, str]) -> Html:
     return tag(
         "section",
-        tag("h2", "Throughput and latency"),
+        tag("h2", "Summary"),
+        [parts.table(each, targets=targets) for each in told.summary],
+        tag("p", told.legend, class_="small") if told.legend else None,
+        class_="card",
+        id="summary",
+    )
+
+
+def _charts(told: Content, shown: Sequence[gallery.Exhibit]) -> Html | None:
+    absent = [
+        f"{what} (`{told.command} … --probe {probe}`)"
+        for what, probe in gallery.missing(told.subjects)
+    ]
+    if not shown and not absent:
+        return None
+    several = len({kind for kind, _ in tables.groups(told.records)}) > 1
+    return tag(
+        "section",
+        tag("h2", "Charts"),
         tag("p", _APART, class_="small") if several else None,
         tag(
             "div",
             [
                 tag(
                     "figure",
-                    tag("h3", chart.title),
-                    charts.draw(chart, name),
-                    tag("figcaption", _key(chart)),
+                    tag("h3", each.drawing.title),
+                    drawing.embedded(each.drawing, each.name),
+                    tag("figcaption", _key(each.drawing)),
                 )
-                for name, chart in drawn
+                for each in shown
             ],
             class_="columns even",
         ),
-        _sources(records),
+        _sources(told.records),
+        tag("p", parts.prose(f"Not measured: {'; '.join(absent)}."), class_="small")
+        if absent
+        else None,
         class_="card",
         id="figures",
     )
 
 
-def _drawn(records: Sequence[RunRecord]) -> list[tuple[str, Chart]]:
-    found = [("ratio", charts.throughput(records)), ("rtt", charts.latency(records))]
-    return [(name, chart) for name, chart in found if chart]
-
-
-def _key(chart: Chart) -> Html:
+def _key(shown: Drawing) -> Html | None:
     """What the signs in a chart mean; only those that are there."""
-    bars = [bar for panel in chart.panels for group in panel.groups for bar in group.bars]
     entries = [
-        ("method", "method"),
-        ("control", "control: the same two hosts, without the method"),
-        ("round", "a round"),
+        tag("li", tag("i", class_=f"k-{kind}", aria_hidden="true"), said)
+        for kind, said in shown.key()
     ]
-    if any(bar.points.samples for bar in bars):
-        entries.append(("sample", "a sample"))
-    if any(bar.points.spread and bar.points.spread.ci95 for bar in bars):
-        entries.append(("interval", "95 % interval"))
-    if any(bar.band for bar in bars):
-        entries.append(("published", "published by others, as context"))
+    return tag("ul", entries, class_="key") if entries else None
+
+
+def _crossing(told: Content) -> Html | None:
+    table = tables.crossing(told.subjects)
+    if not table.rows:
+        return None
     return tag(
-        "ul",
-        [
-            tag("li", tag("i", class_=f"k-{kind}", aria_hidden="true"), said)
-            for kind, said in entries
-        ],
-        class_="key",
+        "section", tag("h2", "Overhead and MTU"), parts.table(table), class_="card", id="overhead"
+    )
+
+
+def _more(told: Content) -> Html | None:
+    if not told.more:
+        return None
+    return tag(
+        "section",
+        tag("h2", "All figures"),
+        tag(
+            "details",
+            tag("summary", text.count(len(told.more), "table")),
+            [parts.table(each) for each in told.more],
+        ),
+        class_="card",
+        id="all-figures",
     )
 
 
 def _sources(records: Sequence[RunRecord]) -> Html | None:
-    said = []
-    for record in records:
-        context = published(record)
-        if context:
-            latency = f", {in_words(context.latency)} × the latency" if context.latency else ""
-            said.append(
-                f"{record.scenario}: {in_words(context.throughput)} × the throughput{latency} of "
-                f"plain hosts was published for {context.subject} ({context.source})."
-            )
-    if not said:
-        return None
-    return tag(
-        "div",
-        [tag("p", each) for each in dict.fromkeys(said)],
-        tag("p", "Figures from real machines need not carry over to one kernel."),
-        class_="small",
-    )
+    said = prose.published_beside(records)
+    return tag("div", [tag("p", each) for each in said], class_="small") if said else None
 
 
 # ---------------------------------------------------------------------------------------- one run
 
 
-def _run(file: Path, record: RunRecord, anchor: str, base: Path) -> Html:
+def _part(part: Part, anchor: str, base: Path) -> Html:
+    record = part.record
     facts = [
         "" if record.status == "skipped" else record.environment.datapath,
         *(f"{name}={value}" for name, value in tables.settings_of(record).items()),
-        f"{text.seconds(record.timings_s.total)} in all",
+        f"{text.seconds(record.timings_s.total)} in all" if part.files else "",
     ]
     reason = record.reason if record.status != "passed" else ""
     return tag(
         "section",
         tag(
             "div",
-            tag("h2", record.scenario, id=f"{anchor}-title"),
+            tag("h2", part.name if part.builds else record.scenario, id=f"{anchor}-title"),
             tag("span", record.status, class_=f"badge {record.status}"),
             tag("span", " · ".join(fact for fact in facts if fact), class_="facts"),
             class_="head",
         ),
-        tag("p", _prose(reason), class_=f"reason {record.status}") if reason else None,
+        tag("p", parts.prose(reason), class_=f"reason {record.status}") if reason else None,
+        tag("p", f"{part.builds}.") if part.builds else None,
         None
         if record.status == "skipped"
         else [
             tag(
                 "div",
                 _network(record, anchor),
-                tag("div", _claims(record), _path(file, record, base)),
+                tag("div", _claims(record), _path(part, base)),
                 class_="columns",
-            ),
+            )
+            if part.files
+            else None,
             _figures(record),
         ],
         _notes(record),
@@ -256,9 +244,14 @@ def _claim(claim: Claim) -> Html:
                 "summary",
                 tag("span", mark, class_="mark", aria_hidden="true"),
                 tag("span", spoken, class_="spoken"),
-                tag("span", _prose(text.claim(claim)), class_="said"),
+                tag("span", parts.prose(text.claim(claim)), class_="said"),
             ),
-            _pairs([("expected", _prose(claim.expected)), ("observed", _prose(claim.observed))]),
+            parts.pairs(
+                [
+                    ("expected", parts.prose(claim.expected)),
+                    ("observed", parts.prose(claim.observed)),
+                ]
+            ),
             tag("pre", claim.evidence, tabindex="0") if claim.evidence else None,
             open=not claim.holds,
         ),
@@ -266,7 +259,8 @@ def _claim(claim: Claim) -> Html:
     )
 
 
-def _path(file: Path, record: RunRecord, base: Path) -> Html:
+def _path(part: Part, base: Path) -> Html:
+    file, record = next(iter(part.files)), part.record
     proof = record.path
     if proof is None:
         return join(tag("h3", "The path"), tag("p", "Nothing was proved of it."))
@@ -281,7 +275,7 @@ def _path(file: Path, record: RunRecord, base: Path) -> Html:
     elif proof.evidence:
         pairs.append(("evidence", proof.evidence))
     title = "proved" if proof.proved and proof.negative_control else "NOT proved"
-    return join(tag("h3", f"The path is {title}"), _pairs(pairs))
+    return join(tag("h3", f"The path is {title}"), parts.pairs(pairs))
 
 
 def _figures(record: RunRecord) -> Html:
@@ -289,7 +283,7 @@ def _figures(record: RunRecord) -> Html:
     if not content.rows:
         return tag("p", "Nothing was measured.", class_="small")
     untitled = Table(content.columns, content.rows, "", content.notes)
-    return join(tag("h3", "Figures"), _table(untitled))
+    return join(tag("h3", "Figures"), parts.table(untitled))
 
 
 def _notes(record: RunRecord) -> Html | None:
@@ -298,14 +292,14 @@ def _notes(record: RunRecord) -> Html | None:
         return None
     return join(
         tag("h3", "Notes and fallbacks"),
-        tag("ul", [tag("li", _prose(each)) for each in said], class_="plain"),
+        tag("ul", [tag("li", parts.prose(each)) for each in said], class_="plain"),
     )
 
 
 # ------------------------------------------------------------------------- what a doubter asks for
 
 
-def _environment(records: Sequence[RunRecord]) -> Html:
+def _environment(told: Content) -> Html:
     pairs: list[tuple[str, Child]] = [
         (
             fact.name,
@@ -313,14 +307,20 @@ def _environment(records: Sequence[RunRecord]) -> Html:
             if len(fact.values) == 1
             else [tag("div", value) for value in fact.values],
         )
-        for fact in prose.environment(records)
+        for fact in told.environment
     ]
-    return tag("section", tag("h2", "Environment"), _pairs(pairs), class_="card", id="environment")
+    return tag(
+        "section",
+        tag("h2", "Environment"),
+        parts.pairs(pairs),
+        [parts.table(each) for each in told.circumstances],
+        class_="card",
+        id="environment",
+    )
 
 
-def _how(records: Sequence[RunRecord]) -> Html | None:
-    said = prose.measured(records)
-    if not said:
+def _how(told: Content) -> Html | None:
+    if not told.how:
         return None
     probes = [
         tag(
@@ -328,12 +328,12 @@ def _how(records: Sequence[RunRecord]) -> Html | None:
             tag("dt", name),
             tag("dd", tool, [tag("br"), tag("code", command)] if command else None),
         )
-        for name, tool, command in prose.probes(records)
+        for name, tool, command in prose.probes(told.records)
     ]
     return tag(
         "section",
         tag("h2", "How it was measured"),
-        tag("ul", [tag("li", each) for each in said], class_="plain"),
+        tag("ul", [tag("li", each) for each in told.how], class_="plain"),
         tag("h3", "Probes"),
         tag("dl", probes, class_="probes"),
         class_="card",
@@ -341,27 +341,34 @@ def _how(records: Sequence[RunRecord]) -> Html | None:
     )
 
 
-def _data(records: Mapping[Path, RunRecord], base: Path) -> Html:
+def _data(told: Content, base: Path) -> Html:
+    outcome = told.comparison
+    files = [(file, record) for part in told.parts for file, record in part.files.items()]
     return tag(
         "section",
         tag("h2", "Raw data"),
         tag(
             "p",
-            "Everything above comes from these records; beside each is what every tool printed.",
+            "Everything above comes from these records; beside each is what every tool printed."
+            if files
+            else "All figures come from this file; the records of its runs are not beside it.",
             class_="small",
         ),
-        [_files(file, record, base) for file, record in records.items()],
+        tag("p", tag("a", outcome.name, href=links.relative(outcome, base))) if outcome else None,
+        [_files(file, record, base, beneath=outcome) for file, record in files],
         class_="card",
         id="data",
     )
 
 
-def _files(file: Path, record: RunRecord, base: Path) -> Html:
+def _files(file: Path, record: RunRecord, base: Path, *, beneath: Path | None) -> Html:
+    """Of a comparison, the name of a record is told from the comparison's folder."""
+    name = file.relative_to(beneath.parent if beneath else file.parent.parent)
     names = links.raw_files(record)
     return join(
         tag(
             "p",
-            tag("a", f"{file.parent.name}/{file.name}", href=links.relative(file, base)),
+            tag("a", str(name), href=links.relative(file, base)),
             f" {record.scenario}, {record.started_at}",
         ),
         tag(
@@ -381,119 +388,14 @@ def _files(file: Path, record: RunRecord, base: Path) -> Html:
     )
 
 
-# ------------------------------------------------------------------------------------------ parts
-
-
-def _table(content: Table, *, targets: Sequence[str] = ()) -> Html:
-    """A table whose rows become blocks on a narrow screen; its first column names the row."""
-    labels = _labels(content)
-    head = tag(
-        "tr",
-        [
-            tag(
-                "th",
-                column.title,
-                scope="col",
-                role="columnheader",
-                class_="right" if column.right else None,
-                aria_label=label if label != column.title else None,
-            )
-            for column, label in zip(content.columns, labels, strict=True)
-        ],
-        role="row",
-    )
-    rows = []
-    for number, cells in enumerate(content.rows):
-        name: Child = tag("a", cells[0], href=targets[number]) if targets else cells[0]
-        data = [
-            tag(
-                "td",
-                tag("span", _prose(cell)),
-                class_=_cell_class(cell, right=column.right),
-                data_label=label,
-                role="cell",
-            )
-            for label, column, cell in zip(labels, content.columns, cells, strict=True)
-        ]
-        named = tag("th", name, scope="row", role="rowheader")
-        rows.append(tag("tr", named, data[1:], role="row"))
-    return join(
-        tag(
-            "table",
-            tag("caption", content.title) if content.title else None,
-            tag("thead", head, role="rowgroup"),
-            tag("tbody", rows, role="rowgroup"),
-            class_="stack",
-            role="table",
-        ),
-        tag("div", [tag("p", note) for note in content.notes], class_="small")
-        if content.notes
-        else None,
-    )
-
-
-def _labels(content: Table) -> list[str]:
-    """Titles that can be told apart when the columns are not beside each other any more."""
-    labels: list[str] = []
-    subject = ratio = ""
-    titles = [column.title for column in content.columns]
-    for title in titles:
-        if title.startswith("× "):
-            ratio = f"{subject} {title}" if titles.count(title) > 1 else title
-            labels.append(ratio)
-        elif title == "interval":
-            labels.append(f"{ratio}, interval")
-        else:
-            subject = title
-            labels.append(title)
-    return labels
-
-
-def _cell_class(cell: str, *, right: bool) -> str | None:
-    kinds = ["right"] if right else []
-    if cell.startswith("✓"):
-        kinds.append("good")
-    elif cell.startswith(("✗", "NOT")) or cell == "failed":
-        kinds.append("bad")
-    elif cell in ("", text.NOTHING):
-        kinds.append("none")
-    return " ".join(kinds) or None
+def _when(starts: Sequence[str]) -> str:
+    """From the first to the last, by the minute."""
+    minutes = sorted(start[:16].replace("T", " ") for start in starts)
+    first, last = minutes[0], minutes[-1]
+    if first == last:
+        return f"{first} UTC"
+    return f"{first} to {last[11:] if last[:10] == first[:10] else last} UTC"
 
 
 def _quality(good: bool) -> str:
     return "good" if good else "bad"
-
-
-def _pairs(pairs: Sequence[tuple[str, Child]]) -> Html:
-    return tag(
-        "dl", [join(tag("dt", name), tag("dd", said)) for name, said in pairs], class_="pairs"
-    )
-
-
-def _prose(said: str) -> Html:
-    """Text with its `code` set as code, and its Chinese marked as that."""
-    parts = text.plain(said).split("`")
-    if len(parts) % 2 == 0:  # a backtick without its other half is one
-        parts = ["`".join(parts)]
-    return join(
-        [tag("code", part) if number % 2 else _spoken(part) for number, part in enumerate(parts)]
-    )
-
-
-def _spoken(said: str) -> Html:
-    """Readers aloud and fonts need to know which language it is."""
-    pieces: list[Child] = []
-    end = 0
-    for match in _CHINESE.finditer(said):
-        pieces += [said[end : match.start()], tag("span", match[0], lang="zh")]
-        end = match.end()
-    return join(*pieces, said[end:])
-
-
-def _when(records: Sequence[RunRecord]) -> str:
-    """From the first start to the last, by the minute."""
-    starts = sorted(record.started_at[:16].replace("T", " ") for record in records)
-    first, last = starts[0], starts[-1]
-    if first == last:
-        return f"{first} UTC"
-    return f"{first} to {last[11:] if last[:10] == first[:10] else last} UTC"

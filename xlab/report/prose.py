@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from xlab.record import Measurement, RunRecord, Status
 from xlab.report import tables, text
 from xlab.report.figures import datapath_class, figures, find
+from xlab.report.published import in_words, published
 from xlab.report.topology import conditions
 
 #: Rounds below which figures are a smoke test, and those of a report.
@@ -36,6 +37,8 @@ _HOW = (
         "of wires."
     ),
 )
+#: What holds of comparisons, too.
+MEASURED_BESIDE = _HOW[3:]
 _MARKS: dict[Status, str] = {"passed": "✓", "failed": "✗", "skipped": "–"}
 
 
@@ -89,6 +92,25 @@ def probes(records: Sequence[RunRecord]) -> list[tuple[str, str, str]]:
     return [seen[name] for name in sorted(seen, key=list(_labels(records)).index)]
 
 
+def published_beside(records: Sequence[RunRecord]) -> list[str]:
+    """What others measured for these methods, where the charts show it as context."""
+    said = []
+    for record in records:
+        context = published(record)
+        if context:
+            latency = f", {in_words(context.latency)} × the latency" if context.latency else ""
+            said.append(
+                f"{record.scenario}: {in_words(context.throughput)} × the throughput{latency} of "
+                f"plain hosts was published for {context.subject} ({context.source})."
+            )
+    if not said:
+        return []
+    return [
+        *dict.fromkeys(said),
+        "Figures from real machines need not carry over to one kernel.",
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Fact:
     """One thing about the environment, and its values with the scenarios they belong to."""
@@ -98,8 +120,8 @@ class Fact:
     values: tuple[str, ...]
 
 
-def environment(records: Sequence[RunRecord]) -> list[Fact]:
-    """Machine, tools and conditions; where records differ, each value with its scenarios."""
+def environment(records: Sequence[RunRecord], names: Sequence[str]) -> list[Fact]:
+    """Machine, tools and conditions; where records differ, each value with whose it is."""
     topics: dict[str, Callable[[RunRecord], str]] = {
         "kernel": lambda r: r.environment.kernel,
         "processor": lambda r: f"{r.environment.cores} × {r.environment.cpu_model}",
@@ -118,7 +140,7 @@ def environment(records: Sequence[RunRecord]) -> list[Fact]:
     facts = []
     for name, say in topics.items():
         values: dict[str, list[str]] = {}
-        for record, owner in zip(records, tables.names(records), strict=True):
+        for record, owner in zip(records, names, strict=True):
             values.setdefault(text.plain(say(record)), []).append(owner)
         if list(values) != [""]:
             facts.append(Fact(name, _with_owners(values)))

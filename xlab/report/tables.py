@@ -162,6 +162,44 @@ def route_figures(record: RunRecord, *, routes_first: bool = False) -> Table:
     return Table(columns, tuple(_figure_row(f) for f in found), heading(record), tuple(notes))
 
 
+def crossing(subjects: Sequence[tuple[str, RunRecord]]) -> Table:
+    """What each method adds to a packet, and the largest that crosses; without those unproved."""
+    columns = (
+        Column("method"),
+        Column("on the wire"),
+        Column("added to a packet", right=True),
+        Column("largest IP packet", right=True),
+        Column("MTU of the network", right=True),
+        Column("TCP payload of a full packet", right=True),
+    )
+    rows = []
+    for name, record in subjects:
+        proof = record.path
+        if proof is None or not proof.proved or proof.effective_mtu is None:
+            continue
+        added, largest, mtu = (
+            proof.overhead_bytes,
+            proof.effective_mtu,
+            record.parameters.get("mtu"),
+        )
+        share = max(largest - _HEADERS_BYTES, 0) / (largest + added) if added is not None else None
+        rows.append(
+            (
+                text.plain(name),
+                text.encapsulation(proof.encapsulation),
+                text.NOTHING if added is None else f"{added} B",
+                f"{largest} B",
+                text.plain(f"{mtu} B") if isinstance(mtu, int) else text.NOTHING,
+                text.NOTHING if share is None else f"{share:.1%}",
+            )
+        )
+    return Table(columns, tuple(rows))
+
+
+#: IPv4 and TCP, with the timestamps that Linux sends (RFC 9293, RFC 7323).
+_HEADERS_BYTES = 20 + 20 + 12
+
+
 def _overview(records: Sequence[RunRecord], title: str) -> Table:
     columns: tuple[Column, ...] = (
         Column("scenario"),

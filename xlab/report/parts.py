@@ -1,0 +1,142 @@
+"""Parts of a page that know nothing of what it is about: the document, tables, pairs, prose."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from xlab.report import text
+from xlab.report.markup import Child, Html, join, tag
+from xlab.report.tables import Table
+
+#: Nothing in the page may fetch anything or run, whatever a record holds.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_STYLE = Path(__file__).with_name("page.css")
+_CHINESE = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]+")
+
+
+def document(title: str, header: Html, *sections: Child) -> str:
+    """A whole page; `sections` are its main part."""
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", title),
+        tag("link", rel="icon", href="data:,"),
+        tag("style", Html(_STYLE.read_text(encoding="utf-8"))),
+    )
+    body = tag(
+        "body",
+        tag("a", "Skip to the results", href="#main", class_="skip"),
+        tag("div", header, tag("main", *sections, id="main"), class_="wrap"),
+    )
+    return f"<!doctype html>\n{tag('html', head, chr(10), body, lang='en')}\n"
+
+
+def table(content: Table, *, targets: Mapping[str, str] | None = None) -> Html:
+    """A table whose rows become blocks on a narrow screen; its first column names the row."""
+    labels = _labels(content)
+    head = tag(
+        "tr",
+        [
+            tag(
+                "th",
+                column.title,
+                scope="col",
+                role="columnheader",
+                class_="right" if column.right else None,
+                aria_label=label if label != column.title else None,
+            )
+            for column, label in zip(content.columns, labels, strict=True)
+        ],
+        role="row",
+    )
+    rows = []
+    for cells in content.rows:
+        name: Child = _linked(cells[0], targets or {})
+        data = [
+            tag(
+                "td",
+                tag("span", prose(cell)),
+                class_=_cell_class(cell, right=column.right),
+                data_label=label,
+                role="cell",
+            )
+            for label, column, cell in zip(labels, content.columns, cells, strict=True)
+        ]
+        named = tag("th", name, scope="row", role="rowheader")
+        rows.append(tag("tr", named, data[1:], role="row"))
+    return join(
+        tag(
+            "table",
+            tag("caption", content.title) if content.title else None,
+            tag("thead", head, role="rowgroup"),
+            tag("tbody", rows, role="rowgroup"),
+            class_="stack",
+            role="table",
+        ),
+        tag("div", [tag("p", note) for note in content.notes], class_="small")
+        if content.notes
+        else None,
+    )
+
+
+def _labels(content: Table) -> list[str]:
+    """Titles that can be told apart when the columns are not beside each other any more."""
+    labels: list[str] = []
+    subject = ratio = ""
+    titles = [column.title for column in content.columns]
+    for title in titles:
+        if title.startswith("× "):
+            ratio = f"{subject} {title}" if titles.count(title) > 1 else title
+            labels.append(ratio)
+        elif title == "interval":
+            labels.append(f"{ratio}, interval")
+        else:
+            subject = title
+            labels.append(title)
+    return labels
+
+
+def _cell_class(cell: str, *, right: bool) -> str | None:
+    kinds = ["right"] if right else []
+    if cell.startswith("✓"):
+        kinds.append("good")
+    elif cell.startswith(("✗", "NOT")) or cell == "failed":
+        kinds.append("bad")
+    elif cell in ("", text.NOTHING):
+        kinds.append("none")
+    return " ".join(kinds) or None
+
+
+def pairs(pairs: Sequence[tuple[str, Child]]) -> Html:
+    return tag(
+        "dl", [join(tag("dt", name), tag("dd", said)) for name, said in pairs], class_="pairs"
+    )
+
+
+def prose(said: str) -> Html:
+    """Text with its `code` set as code, and its Chinese marked as that."""
+    parts = text.plain(said).split("`")
+    if len(parts) % 2 == 0:  # a backtick without its other half is one
+        parts = ["`".join(parts)]
+    return join(
+        [tag("code", part) if number % 2 else _spoken(part) for number, part in enumerate(parts)]
+    )
+
+
+def _spoken(said: str) -> Html:
+    """Readers aloud and fonts need to know which language it is."""
+    pieces: list[Child] = []
+    end = 0
+    for match in _CHINESE.finditer(said):
+        pieces += [said[end : match.start()], tag("span", match[0], lang="zh")]
+        end = match.end()
+    return join(*pieces, said[end:])
+
+
+def _linked(name: str, targets: Mapping[str, str]) -> Child:
+    return tag("a", name, href=targets[name]) if name in targets else name
