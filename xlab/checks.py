@@ -102,7 +102,7 @@ class Checks:
             self._stage = claim.stage
             try:
                 check()
-            except XlabError as error:
+            except (XlabError, OSError) as error:
                 self._tell(dataclasses.replace(claim, observed=str(error), holds=False))
 
     # -- reachability ------------------------------------------------------------------------------

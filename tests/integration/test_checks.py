@@ -282,3 +282,52 @@ def test_a_port_that_admits_one_mac_only() -> None:
         batch.set_mac("eth0", "02:00:00:00:99:99")
     story.check.reaches(story.h1, story.h2)
     assert story.claim().holds
+
+
+# -- again -----------------------------------------------------------------------------------------
+
+
+@sandboxed
+def test_what_lasts_is_asked_again_and_nothing_else() -> None:
+    story = Story()
+    check, h1, h2 = story.check, story.h1, story.h2
+    answers = iter([1, 1, 2, 2])
+    check.stage("wired")
+    check.reaches(h1, h2)
+    check.equal("now", "it is one now", expected=1, observed=1)
+    check.equal("later", "it is one whenever asked", expected=1, observed=lambda: next(answers))
+    check.stage("for a moment", lasts=False)
+    check.does_not_reach(h1, IPv4Address("203.0.113.1"))
+    check.stage("in the end")
+    check.all_reach_each_other([h1, h2], "hosts")
+    wanted = [("wired", "h1-reaches-h2"), ("wired", "later"),
+              ("in the end", "all-hosts-reach-each-other")]  # fmt: skip
+
+    def again() -> list[Claim]:
+        found: list[Claim] = []
+        check.again(found.append)
+        assert [(claim.stage, claim.id) for claim in found] == wanted
+        return found
+
+    assert [claim.holds for claim in again()] == [True, True, True]
+    story.unplug(h2)
+    for host in (h1, h2):
+        host.rtnl.forget_neighbours()
+    broken = again()
+    assert [claim.holds for claim in broken] == [False, False, False]
+    assert broken[1].observed == "2"
+    # What cannot even be asked does not hold, and says why.
+    h2.close()
+    assert [claim.holds for claim in again()] == [False, False, False]
+
+
+@sandboxed
+def test_a_build_ends_where_the_stage_begins() -> None:
+    story = Story()
+    check = Checks(story.lab, story.told.append, until="second")
+    check.stage("first")
+    check.reaches(story.h1, story.h2)
+    with pytest.raises(checks.StageReached, match="second"):
+        check.stage("second")
+    assert not issubclass(checks.StageReached, Exception)
+    assert check.stages == ["first", "second"]

@@ -167,9 +167,9 @@ def _say_up(
     said = [f"{name} stands"]
     if told.claims:
         said.append(f"{held} of {len(told.claims)} claims hold")
-    if facts["until"]:
-        said.append(f"stopped at {facts['until']!r}, whose claims are not checked")
     screen.said("up", "   ".join(said), text.seconds(seconds), good=not reason)
+    if facts["until"]:
+        screen.said("", f"stopped at {facts['until']!r}, whose claims are not checked")
     if reason:
         screen.said("", reason)
     several = f" --name {name}" if len(names.running()) > 1 else ""
