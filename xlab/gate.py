@@ -24,6 +24,7 @@ from typing import Literal
 from xlab import record, report, stats
 from xlab.compare import result as comparisons
 from xlab.compare.result import Comparison
+from xlab.compare.statistics import higher_is_better
 from xlab.errors import RecordError, UsageError
 from xlab.record import Environment, RunRecord
 from xlab.report.figures import figures, ratio_points
@@ -255,10 +256,6 @@ def _ratios_of(scenario: str, builds: Sequence[RunRecord]) -> list[Ratios]:
         _ratios(scenario, metric, streams, higher_is_better(metric), by_build)
         for (metric, streams), by_build in found.items()
     ]
-
-
-def higher_is_better(metric: str) -> bool:
-    return metric.endswith("_per_second")
 
 
 def _ratios(

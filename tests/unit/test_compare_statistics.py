@@ -180,6 +180,7 @@ def test_stopping_at_narrow_intervals_does_not_spoil_them(
             if width is not None and width <= 0.1:
                 early += build < 10
                 break
+        assert found is not None
         held += found.verdict == "indistinguishable"
     assert early > trials / 2
     assert held / trials >= 0.86

@@ -62,7 +62,7 @@ def test_students_t(freedom: int) -> None:
     )
 
     def density(t: float) -> float:
-        return constant * (1 + t * t / freedom) ** (-(freedom + 1) / 2)
+        return float(constant * (1 + t * t / freedom) ** (-(freedom + 1) / 2))
 
     end, steps = _T95[freedom - 1], 20_000
     step = 2 * end / steps

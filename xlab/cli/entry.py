@@ -106,8 +106,8 @@ def _first_signal_raises() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for earlier, handler in before.items():
+            signal.signal(earlier, handler)
 
 
 def _say(message: str, error: BaseException, settings: Settings) -> None:

@@ -67,7 +67,8 @@ def _sizes(text: str) -> tuple[int, ...]:
     try:
         return tuple(sorted({int(part) for part in text.split(",")}))
     except ValueError:
-        raise UsageError(f"--hosts {text[:60]}: it takes numbers, such as {_DEFAULT_SIZES}") from None
+        wanted = f"it takes numbers, such as {_DEFAULT_SIZES}"
+        raise UsageError(f"--hosts {text[:60]}: {wanted}") from None
 
 
 def _scale(

@@ -42,13 +42,13 @@ _NORMAL = 1.960
 
 
 def higher_is_better(metric: str) -> bool:
-    """Bits, connections, messages per second; all else is time, loss or cost."""
-    return metric.endswith("_per_second")
+    """Bits, connections, packets per second, and the path's MTU; all else is time, loss or cost."""
+    return metric.endswith("_per_second") or metric == "path_mtu_bytes"
 
 
 def has_ratios(metric: str) -> bool:
     """Of two losses near zero the one may be any multiple of the other; UDP is offered a rate."""
-    return not metric.startswith("udp_") and not metric.endswith("_ratio")
+    return metric != "udp_bits_per_second" and not metric.endswith("_ratio")
 
 
 def estimate(values: Values) -> Estimate | None:
