@@ -18,27 +18,25 @@ from xlab.report.tables import Column, Table
 COLUMNS = (
     Column("method"),
     Column("median", right=True),
-    Column("control", right=True, expendable=2),
+    Column("control", right=True, expendable=3),
     Column("× baseline", short="× base", right=True),
     Column("95 % interval", short="interval", right=True, expendable=1),
-    Column(""),
+    Column("verdict"),
     Column("× control", short="× ctrl", right=True),
-    Column("95 % interval", short="interval", right=True, expendable=3),
-    Column("place", right=True, expendable=4),
+    Column("95 % interval", short="interval", right=True, expendable=4),
+    Column("place", right=True, expendable=2),
 )
 
 
 def outcome(comparison: Comparison) -> Verdict:
     """Who came first in each class of datapaths, what was found, and how far to trust it."""
-    findings = [*out(comparison), *_found(comparison), _trust(comparison), *comparison.notes]
+    findings = [*out(comparison), _trust(comparison), *_found(comparison), *comparison.notes]
     passed = [method for method in comparison.methods[1:] if method.status == "passed"]
-    leaders = [said for kind in _kinds(comparison) for said in _leader(comparison, kind)]
+    said = [said for kind in _kinds(comparison) for said in _leader(comparison, kind)]
     if len(passed) < len(comparison.methods) - 1:
-        headline = f"{len(passed)} of {len(comparison.methods) - 1} methods passed"
-        headline = "; ".join([headline, *leaders])
-    else:
-        headline = "; ".join(leaders) or f"{text.count(len(passed), 'method')} compared"
-    return Verdict(comparison.status, headline, tuple(findings))
+        said.insert(0, f"{len(passed)} of {len(comparison.methods) - 1} methods passed")
+    headline = "; ".join(said) or f"{text.count(len(passed), 'method')} beside the baseline"
+    return Verdict(comparison.status, headline[0].upper() + headline[1:], tuple(findings))
 
 
 def tables(comparison: Comparison, asked: Sequence[tuple[str, int]] | None = None) -> list[Table]:
@@ -115,6 +113,7 @@ def how(comparison: Comparison) -> list[str]:
             "own) or to the control (the hosts of the same lab, eth0 to eth0); shown is the median "
             "over the rounds. Intervals are 95 % bootstrap intervals, by build, then by round."
         ),
+        *(f"Noise: {text.plain(reason)}." for reason in comparison.noise.reasons),
     ]
 
 
@@ -177,13 +176,13 @@ def _leader(comparison: Comparison, kind: DatapathClass) -> Iterator[str]:
     ]
     if len(members) < 2:
         return
+    named, among = " and ".join(first), f"among {kind} datapaths"
     if not first:
-        yield f"{kind} datapath: too few builds to say who is first"
+        yield f"{among} too few builds were measured to say who carries most TCP"
     elif len(first) == len(members):
-        yield f"{kind} datapath: {' and '.join(first)} carry as much as each other"
+        yield f"{among} no difference in TCP throughput can be told between {named}"
     else:
-        verb = "carries" if len(first) == 1 else "carry"
-        yield f"{kind} datapath: {' and '.join(first)} {verb} most"
+        yield f"{among} {named} {'carries' if len(first) == 1 else 'carry'} most TCP"
 
 
 _FOREMOST = ("tcp_bits_per_second", 1)
@@ -218,8 +217,9 @@ def _trust(comparison: Comparison) -> str:
     noise = comparison.noise
     if noise.verdict == "quiet":
         return "The machine was quiet: nothing speaks against the figures."
-    reasons = "; ".join(map(text.plain, noise.reasons))
-    return f"The machine was noisy ({reasons}): take differences for hints."
+    first, *more = map(text.plain, noise.reasons or ("nobody said why",))
+    others = f", and {text.count(len(more), 'more reason')}" if more else ""
+    return f"The machine was noisy ({first}{others}): take differences for hints."
 
 
 def _widest(comparison: Comparison) -> str:
