@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -332,6 +334,21 @@ def test_ticks_of_a_real_machine() -> None:
     for wrong in ("", "cpu 1 2 3\n", "intr 1 2 3 4 5 6 7 8 9\n"):
         with pytest.raises(ValueError, match="not the beginning of /proc/stat"):
             parse_ticks(wrong)
+
+
+def test_our_own_processes_are_told_from_others() -> None:
+    """A shell and its child, busy both: the child's work is ours, too."""
+    before = noise.descendants_s()
+    busy = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ninput()"
+    argv = ["sh", "-c", '"$0" -c "$1"; exit', sys.executable, busy]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+        assert shell.stdout is not None
+        shell.stdout.readline()
+        used = noise.descendants_s() - before
+        shell.communicate(b"\n")
+    assert used >= 0.25
+    # Nobody is our descendant any more.
+    assert noise.descendants_s() <= before + 0.01
 
 
 def test_a_watch_sees_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from xlab.compare import statistics
 from xlab.compare.result import Drift, Noise, Round
 from xlab.probes.cpu import measure_idle
+from xlab.probes.parse import parse_process_s
 
 #: Before each round all labs are left alone for so long.
 IDLE_S = 0.5
@@ -56,8 +57,11 @@ class Watch:
     def begin(cls) -> Watch:
         """Leave the machine alone for a moment, then look on."""
         load = os.getloadavg()[0]
+        labs_s = descendants_s()
         idle = measure_idle(IDLE_S)
-        return cls(load, idle.busy_share, _ticks())
+        # Labs that nobody measures are not quite at rest: daemons poll, routers greet each other.
+        labs_share = (descendants_s() - labs_s) / idle.elapsed_s
+        return cls(load, max(0.0, idle.busy_share - labs_share), _ticks())
 
     def steal_share(self) -> float:
         """Of the CPU time since the beginning."""
@@ -68,6 +72,29 @@ class Watch:
 
 def _ticks() -> Ticks:
     return parse_ticks(Path("/proc/stat").read_text(encoding="ascii"))
+
+
+def descendants_s() -> float:
+    """CPU seconds of all processes that descend from this one, which is all processes of its labs.
+
+    Those of their PID namespaces are in our /proc as well, pid_namespaces(7).
+    """
+    children: dict[int, list[int]] = {}
+    seconds: dict[int, float] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text(encoding="utf-8", errors="replace")
+            except OSError:
+                continue  # it has ended
+            # The command's name, in brackets, may hold anything; state and parent stand behind it.
+            parent = int(stat.rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(entry.name))
+            seconds[int(entry.name)] = parse_process_s(stat)[1]
+    found = list(children.get(os.getpid(), ()))
+    for pid in found:
+        found += children.get(pid, ())
+    return sum(seconds[pid] for pid in found)
 
 
 def judge(
@@ -92,7 +119,7 @@ def judge(
         )
     if busy > FOREIGN_SHARE * cores:
         reasons.append(
-            f"somebody else kept {busy:.1f} of {cores} processors busy while the labs were idle"
+            f"somebody else kept {busy:.1f} of {cores} processors busy while no lab was measured"
         )
     reasons += _unsteady(drifts)
     return Noise("noisy" if reasons else "quiet", tuple(reasons), steal, busy, drifts)

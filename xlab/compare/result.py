@@ -120,7 +120,7 @@ class Round:
     load: float
     #: Of the CPU time of the round, what the hypervisor gave to others.
     steal_share: float
-    #: Processors busy while the machine was left alone before the round: somebody else's work.
+    #: Processors busy while the machine was left alone before the round, less what the labs used.
     foreign_busy_cores: float
 
 
