@@ -7,12 +7,17 @@ page.text      ->  what a reader sees, styles left out
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+from tests import compare_support
 from xlab import record
-from xlab.record import Event, RunRecord
+from xlab.compare import evaluation, result, rounds
+from xlab.compare.journal import RoundDone
+from xlab.record import Event, Measurement, RunRecord
 from xlab.report import page
 
 RECORDS = Path(__file__).parent / "data" / "records"
@@ -140,3 +145,58 @@ class Page(HTMLParser):
             element.text += data
         if all(element.name not in ("style", "title", "desc") for element in self._open):
             self.text += data
+
+
+def compared(folder: Path, *, probes: bool = True) -> result.Comparison:
+    """A comparison made up, with all its files in `folder`; with all `probes` that make charts."""
+    told = compare_support.entries()
+    if probes:
+        told = [_probed(each) if isinstance(each, RoundDone) else each for each in told]
+    history = compare_support.history(told)
+    outcome = evaluation.evaluate(history)
+    folder.mkdir(parents=True, exist_ok=True)
+    rounds.write_records(folder, history)
+    result.save(outcome, folder)
+    return outcome
+
+
+def _probed(done: RoundDone) -> RoundDone:
+    found = {
+        name: (*measured, *_of_more_probes(done, 1.0 + number))
+        for number, (name, measured) in enumerate(done.measurements.items())
+    }
+    return replace(done, measurements=found)
+
+
+def _of_more_probes(done: RoundDone, factor: float) -> Iterator[Measurement]:
+    factor *= 1 + done.number / 100
+
+    def one(probe: str, metric: str, value: float, **more: Any) -> Measurement:
+        plain = compare_support.measured(metric, value, number=done.number, build=done.build)
+        return replace(plain, probe=probe, **more)
+
+    for size in (64, 1400, 65536):
+        metric = f"tcp_{size}_byte_messages_bits_per_second"
+        yield one("message-sizes", metric, 1e7 * size / factor)
+    for streams in (2, 4, 8):
+        yield one("flows", "tcp_bits_per_second", 1e9 * streams / factor, streams=streams)
+    yield one("tcp", "cpu_seconds_per_gigabyte", factor, unit="s/GB")
+    echoes: list[tuple[float, float | None]] = [
+        (step / 100, None if step == 70 else 0.05 * factor * (10 if 30 <= step < 90 else 1))
+        for step in range(100)
+    ]
+    yield one(
+        "loaded-rtt",
+        "loaded_rtt_ms",
+        0.5 * factor,
+        samples=tuple(ms for s, ms in echoes if ms and 0.3 <= s < 0.9),
+        detail={
+            "series_columns": ["seconds", "ms"],
+            "series": [list(each) for each in echoes],
+            "idle_median_ms": 0.05 * factor,
+            "load_since_s": 0.3,
+            "load_until_s": 0.9,
+        },
+    )
+    yield one("recovery", "link_flap_recovery_s", 0.1 * factor, detail={"stopped": True})
+    yield one("recovery", "host_reboot_recovery_s", 0.0, detail={"stopped": False})

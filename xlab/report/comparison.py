@@ -151,7 +151,7 @@ def builds(method: Method) -> str:
         return "never built"
     if not broken:
         least = min(build.claims_held for build in method.builds)
-        return f"{number}: all {least} claims held and the path was proved in each"
+        return f"{number}: every claim ({least}) held and the path was proved in each"
     told = (f"build {build.number} {build.status}: {text.plain(build.reason)}" for build in broken)
     return f"{number}; {'; '.join(told)}"
 

@@ -1,8 +1,9 @@
 """Courses over time as a data file of flent, which plots and compares such files (flent.org).
 
-    metadata    NAME is one of flent's own tests, "rrul": round trips while TCP runs both ways
+    metadata    NAME is flent's own test "tcp_1up": its plots find the series of one method
     x_values    0, 0.1, 0.2 … s
-    results     a series a method: "Ping (ms) weave", "TCP weave"; null where nothing was measured
+    results     "Ping (ms) ICMP" and "TCP upload"; of several methods "… weave" and so on, for
+                flent's tables and for other programs; null in gaps
     raw_values  every single echo and interval
 
 Format 4, as flent 2 writes it.  Of each method it is the middle round, that whose median is in the
@@ -29,7 +30,7 @@ from xlab.report.text import plain
 VERSION = 4
 STEP_S = 0.1
 #: flent's own name for this kind of test: it looks a file's plots up by it.
-_TEST = "rrul"
+_TEST = "tcp_1up"
 _MBIT = 1e6
 #: An hour: no probe takes as long, whatever a record says.
 _LONGEST_S = 3600.0
@@ -62,7 +63,7 @@ def render(told: Content) -> bytes:
         },
         "metadata": {
             "NAME": _TEST,
-            "TITLE": plain(told.verdict.headline),
+            "TITLE": plain(", ".join(part.name for part in told.parts)),
             "TIME": _written(start),
             "T0": _written(start),
             "LENGTH": steps * STEP_S,
@@ -82,15 +83,16 @@ def render(told: Content) -> bytes:
 
 
 def _courses(told: Content) -> Iterator[tuple[str, tuple[Measurement, _Course]]]:
+    alone = len(told.parts) == 1
     for part in told.parts:
         rtt = lines.middle_course(part.record)
         if rtt is not None:
             echoes: _Course = [each for each in lines.series(rtt) if each[0] < _LONGEST_S]
             if echoes:
-                yield f"Ping (ms) {part.name}", (rtt, echoes)
+                yield f"Ping (ms) {'ICMP' if alone else part.name}", (rtt, echoes)
         tcp = _middle(part.record)
         if tcp is not None:
-            yield f"TCP {part.name}", (tcp, _intervals(tcp))
+            yield "TCP upload" if alone else f"TCP upload {part.name}", (tcp, _intervals(tcp))
 
 
 def _middle(record: RunRecord) -> Measurement | None:

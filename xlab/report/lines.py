@@ -38,7 +38,7 @@ _STYLES: Sequence[tuple[str, Any]] = (
     ("line-6", (0, (3, 3))),
 )
 #: What a letter of the usual and of the small size takes, in px.
-_EM, _SMALL_EM = 6.3, 5.7
+_EM, _SMALL_EM = 6.1, 5.3
 #: From this part of the axis on a label in the middle of its mark would leave the chart.
 _NEAR_END = 0.94
 #: Of a method's samples so many are enough to draw their distribution.
@@ -165,6 +165,9 @@ class LineChart:
         ):
             low, high = axis.get_view_interval()
             marks = list(ticks) or (_round_marks(low, high) if log else _even_marks(low, high))
+            if log and axis is axes.xaxis and not ticks:
+                # A label at the very end would run into the one before.
+                marks = [m for m in marks if m <= low * (high / low) ** _NEAR_END]
             axis.set_major_locator(FixedLocator(marks))
             axis.set_minor_locator(NullLocator())
             axis.set_major_formatter(FuncFormatter(lambda v, _, m=metric: _tick(m, v)))
@@ -362,7 +365,7 @@ def _say_key(canvas: Canvas, line: Line, top: float) -> None:
     sample.axis("off")
     sample.set(xlim=(0, 1), ylim=(0, 1))
     sample.plot([0, 1], [0.35, 0.35], color=PALETTE[colour], linestyle=dash, linewidth=2)
-    room = int((WIDTH - 2 * SIDE - 30 - _SMALL_EM * len(line.said)) / _EM) - 1
+    room = int((WIDTH - 2 * SIDE - 30 - _SMALL_EM * len(line.said)) / _EM)
     canvas.say(line.label, x=SIDE + 30, y=top + 11.5, room=max(room, 8))
     canvas.say(line.said, y=top + 11.5, at_right=True, colour=DIM, size=SMALL_SIZE)
 

@@ -200,7 +200,7 @@ def _part(part: Part, anchor: str, base: Path) -> Html:
             )
             if part.files
             else None,
-            _figures(record),
+            _figures(part),
         ],
         _notes(record),
         class_="card",
@@ -278,12 +278,15 @@ def _path(part: Part, base: Path) -> Html:
     return join(tag("h3", f"The path is {title}"), parts.pairs(pairs))
 
 
-def _figures(record: RunRecord) -> Html:
-    content = tables.route_figures(record, routes_first=True)
+def _figures(part: Part) -> Html:
+    content = tables.route_figures(part.record, routes_first=True)
     if not content.rows:
         return tag("p", "Nothing was measured.", class_="small")
-    untitled = Table(content.columns, content.rows, "", content.notes)
-    return join(tag("h3", "Figures"), parts.table(untitled))
+    shown = parts.table(Table(content.columns, content.rows, "", content.notes))
+    if part.builds:  # a comparison has said what matters of it above
+        number = text.count(len(content.rows), "figure")
+        shown = tag("details", tag("summary", number), shown)
+    return join(tag("h3", "Figures"), shown)
 
 
 def _notes(record: RunRecord) -> Html | None:

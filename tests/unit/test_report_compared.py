@@ -1,0 +1,358 @@
+"""Reports on a comparison, in every form, from its files alone."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import gzip
+import io
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from flent.resultset import ResultSet
+from junitparser import JUnitXml
+
+from tests.compare_support import DATA
+from tests.report_support import HOSTILE, Page, compared, everything
+from xlab import cli
+from xlab.compare import result
+from xlab.compare.result import Comparison
+from xlab.errors import RecordError
+from xlab.report import comparison as wording
+from xlab.report import content, flent_file, gallery, junit, markdown, page, rows
+from xlab.report.content import Content
+from xlab.report.figures import figures, find
+
+CHARTS = [
+    "throughput-ratio",
+    "rtt-ratio",
+    "rtt",
+    "rtt-distribution",
+    "rtt-over-time",
+    "loaded-rtt-distribution",
+    "message-sizes",
+    "streams",
+    "cpu",
+    "recovery",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("results") / "a-compare"
+    compared(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def told(folder: Path) -> Content:
+    found, errors = content.of_comparison(result.load(folder), folder)
+    assert errors == []
+    return found
+
+
+@pytest.fixture(scope="module")
+def shown(told: Content, folder: Path) -> Page:
+    return Page(page.compose(told, base=folder))
+
+
+# --------------------------------------------------------------------------------------- figures
+
+
+@pytest.mark.parametrize("with_records", [True, False])
+def test_the_figures_of_its_records_are_those_of_the_comparison(
+    folder: Path, tmp_path: Path, with_records: bool
+) -> None:
+    """By other code, from other files: medians, ratios and intervals are the same to the digit."""
+    outcome = result.load(folder)
+    told, _ = content.of_comparison(outcome, folder if with_records else tmp_path)
+    compared_figures = 0
+    for part in told.parts:
+        found = figures(part.record)
+        for expected in (f for f in outcome.figures if f.method == part.name):
+            figure = find(found, expected.metric, expected.streams)
+            assert figure is not None
+            for mine, theirs in (
+                (figure.method, expected.value),
+                (figure.control, expected.control),
+                (figure.to_control, expected.to_control),
+                (figure.to_baseline, expected.to_baseline),
+            ):
+                if theirs is None:
+                    continue
+                assert mine is not None
+                assert math.isclose(mine.median, theirs.median)
+                assert mine.ci95 is not None
+                assert mine.ci95 == pytest.approx(theirs.ci95)
+                compared_figures += 1
+    assert compared_figures > 50
+
+
+# ------------------------------------------------------------------------------------------ page
+
+
+def test_the_page_begins_with_who_is_first_and_whether_to_believe_it(shown: Page) -> None:
+    (heading,) = shown.all("h1")
+    assert heading.text == (
+        "Among kernel datapaths bridge carries most TCP; among userspace datapaths weave carries "
+        "most TCP."
+    )
+    findings = shown.text.partition(heading.text)[2]
+    assert findings.startswith("The machine was noisy (")
+    assert "bridge: 0.9" in findings
+
+
+def test_the_page_has_every_section_and_chart(shown: Page, folder: Path) -> None:
+    titles = [e.text for e in shown.all("h2")]
+    methods = [m.name for m in result.load(folder).methods]
+    assert titles == [
+        "Summary",
+        "Charts",
+        "Overhead and MTU",
+        *methods,
+        "All figures",
+        "Environment",
+        "How it was measured",
+        "Raw data",
+    ]
+    drawn = [e for e in shown.all("svg") if e.attributes["class"] == "chart"]
+    assert len(drawn) == len(CHARTS)
+    assert len([e for e in shown.all("svg") if e.attributes["class"] == "picture"]) == len(methods)
+    assert all(e.attributes["aria-label"] for e in drawn)
+    assert "5 builds: every claim (1) held" in shown.text
+    targets = shown.attributes("href")
+    assert "compare.json" in targets
+    assert "weave%2Bdatapath%3Dfastdp/b5/run.json" in targets
+    assert len([t for t in targets if t.endswith("/run.json")]) == 5 * len(methods)
+    for target in targets:
+        if not target.startswith(("#", "data:")) and "/raw/" not in target:
+            assert (folder / target.replace("%2B", "+").replace("%3D", "=")).exists()
+
+
+def test_what_was_not_measured_is_named_with_the_probe_that_measures_it(tmp_path: Path) -> None:
+    compared(tmp_path, probes=False)
+    told, _ = content.of_comparison(result.load(tmp_path), tmp_path)
+    found = Page(page.compose(told, base=tmp_path))
+    for probe in ("loaded-rtt", "message-sizes", "flows", "recovery"):
+        assert f"xlab compare … --probe {probe}" in found.text
+    assert gallery.missing(told.subjects)
+    measured = Page(page.render(everything(), base=tmp_path)).text
+    assert "xlab run … --probe loaded-rtt" in measured
+
+
+def test_without_its_records_the_outcome_alone_makes_a_page(tmp_path: Path) -> None:
+    shutil.copy(DATA / "comparison" / "compare.json", tmp_path)
+    told, errors = content.of_comparison(result.load(tmp_path), tmp_path)
+    assert errors == []
+    found = Page(page.compose(told, base=tmp_path))
+    assert [e.name for e in gallery.exhibits(told.subjects)] == [
+        "throughput-ratio",
+        "rtt-ratio",
+        "rtt",
+    ]
+    assert "the records of its runs are not beside it" in found.text
+    assert "Nothing was proved of it" not in found.text
+    assert "published 0.06–0.2" in found.text
+    assert markdown.compose(told, base=tmp_path).startswith("# ✓ Among kernel datapaths")
+
+
+def test_a_corrupt_record_is_named_and_the_others_are_shown(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / "bridge" / "b2" / "run.json").write_text("{", encoding="utf-8")
+    told, (error,) = content.of_comparison(result.load(copy), copy)
+    assert "bridge/b2/run.json:1:2: not JSON" in str(error)
+    assert len(told.parts[1].files) == 4
+
+
+def test_hostile_text_stays_text(folder: Path, tmp_path: Path) -> None:
+    outcome = result.load(folder)
+    evil: Comparison = dataclasses.replace(
+        outcome,
+        notes=(HOSTILE,),
+        methods=tuple(
+            dataclasses.replace(m, name=f"{m.name}{HOSTILE}", status="failed", reason=HOSTILE)
+            for m in outcome.methods
+        ),
+        noise=dataclasses.replace(outcome.noise, reasons=(HOSTILE,)),
+    )
+    told, _ = content.of_comparison(evil, tmp_path)
+    found = Page(page.compose(told, base=tmp_path))
+    assert not {e.name for e in found.elements} & {"script", "img"}
+    assert "\x1b" not in found.source
+    assert "\x1b" not in markdown.compose(told, base=tmp_path)
+    assert "\x1b" not in rows.render(told)
+
+
+# ------------------------------------------------------------------------------------------ words
+
+
+def test_a_tie_too_few_builds_and_a_failure_are_said_as_such(folder: Path) -> None:
+    outcome = result.load(folder)
+    tie = dataclasses.replace(
+        outcome, places=tuple(dataclasses.replace(p, place=1) for p in outcome.places)
+    )
+    assert "no difference in TCP throughput can be told between bridge and weave" in (
+        wording.outcome(tie).headline
+    )
+    few = wording.outcome(dataclasses.replace(outcome, places=()))
+    assert few.headline.startswith("Among kernel datapaths too few builds")
+    base, bridge, *others = outcome.methods
+    lost = dataclasses.replace(bridge, status="failed", reason="it broke")
+    failed = wording.outcome(
+        dataclasses.replace(outcome, status="failed", methods=(base, lost, *others))
+    )
+    assert failed.mark == "✗"
+    assert failed.headline.startswith("4 of 5 methods passed; ")
+    assert failed.findings[0] == "bridge failed: it broke"
+
+
+# ------------------------------------------------------------------------------------ other forms
+
+
+def test_csv_has_a_line_a_measurement_each_once(told: Content, folder: Path) -> None:
+    lines = list(csv.DictReader(io.StringIO(rows.render(told))))
+    points = result.load(folder).points
+    assert len(lines) == len(points)
+    expected = sorted((p.method, p.route, p.metric, p.streams, p.round, p.median) for p in points)
+    assert expected == sorted(
+        (x["name"], x["route"], x["metric"], int(x["streams"]), int(x["round"]), float(x["median"]))
+        for x in lines
+    )
+    assert tuple(lines[0]) == rows.COLUMNS
+
+
+def test_csv_makes_no_formula_of_what_a_record_says(told: Content) -> None:
+    part = told.parts[1]
+    first = dataclasses.replace(
+        part.record.measurements[0], median=None, detail={"error": "=cmd|' /C calc'!A0\nx"}
+    )
+    evil = dataclasses.replace(
+        part, record=dataclasses.replace(part.record, measurements=(first,), scenario="@x")
+    )
+    (line,) = csv.DictReader(io.StringIO(rows.render(dataclasses.replace(told, parts=(evil,)))))
+    assert line["error"] == "'=cmd|' /C calc'!A0 x"
+    assert line["scenario"] == "'@x"
+    assert line["median"] == ""
+
+
+def test_junit_has_a_suite_a_method_and_build(told: Content, folder: Path) -> None:
+    document = JUnitXml.fromstring(junit.of_content(told))
+    names = [suite.name for suite in document]
+    assert len(names) == 5 * len(result.load(folder).methods)
+    assert {"baseline b1", "weave:datapath=fastdp b5"} <= set(names)
+    assert document.failures == document.errors == 0
+    assert document.tests > len(names)
+
+
+def test_a_real_flent_opens_its_file(told: Content, folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "x.flent.gz"
+    assert cli.main(["report", str(folder), "--output", str(file)]) == 0
+    opened = ResultSet.load_file(str(file))
+    methods = [part.name for part in told.parts]
+    assert set(opened.series_names) == {
+        f"{kind}{name}" for kind in ("Ping (ms) ", "TCP upload ") for name in methods
+    }
+    assert opened.x_values[:3] == [0.0, 0.1, 0.2]
+    ping = opened.series("Ping (ms) bridge")
+    assert len(ping) == len(opened.x_values)
+    # Idle, then loaded: ten times as much.
+    assert 9 < ping[5] / ping[1] < 11
+    raw = list(opened.raw_series("Ping (ms) bridge"))
+    assert len(raw) == 99, "the echo that had no reply is not there"
+    assert 0 <= raw[0][0] < 0.01
+    meta = opened.series_meta("Ping (ms) bridge")
+    assert (meta["UNITS"], meta["LOAD_SINCE"]) == ("ms", 0.3)
+    rate = opened.series_meta("TCP upload bridge")["MEAN_VALUE"]
+    assert 20_000 < rate < 40_000
+    assert opened.meta("TIME").isoformat().startswith("2025-01-02T12:00:00")
+
+
+def test_flents_own_command_prints_what_is_in_it(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "x.flent.gz"
+    assert cli.main(["report", str(folder), "--output", str(file)]) == 0
+    subprocess.run(
+        [sys.executable, "-m", "flent", "-f", "csv", "-o", "out.csv", "-i", str(file)],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"},
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    printed = (tmp_path / "out.csv").read_text(encoding="utf-8")
+    header, first, *_ = csv.reader(io.StringIO(printed))
+    assert header[0] == "tcp_1up"
+    assert {"Ping (ms) weave", "TCP upload weave"} <= set(header)
+    with gzip.open(file) as opened:
+        data = json.load(opened)
+    column = header.index("Ping (ms) weave")
+    assert float(first[column]) == data["results"]["Ping (ms) weave"][0]
+
+
+def test_of_one_record_flents_own_plots_find_the_series(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "x.flent.gz"
+    assert cli.main(["report", str(folder / "bridge" / "b1"), "--output", str(file)]) == 0
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
+    subprocess.run(
+        [sys.executable, "-m", "flent", "-p", "totals", "-o", "out.svg", "-i", str(file)],
+        env={**environment, "MPLBACKEND": "svg"},
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    assert "<svg" in (tmp_path / "out.svg").read_text(encoding="utf-8")
+    opened = ResultSet.load_file(str(file))
+    assert opened.series_names == ["Ping (ms) ICMP", "TCP upload"]
+
+
+def test_without_a_course_over_time_there_is_nothing_for_flent(tmp_path: Path) -> None:
+    shutil.copy(DATA / "comparison" / "compare.json", tmp_path)
+    told, _ = content.of_comparison(result.load(tmp_path), tmp_path)
+    with pytest.raises(RecordError, match="--probe loaded-rtt"):
+        flent_file.render(told)
+
+
+# --------------------------------------------------------------------------------- command line
+
+
+def test_each_form_goes_by_the_name_of_its_file(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, start in (
+        ("a.html", "<!doctype html>"),
+        ("a.md", "# ✓ Among"),
+        ("a.csv", "scenario,name,"),
+        ("a.xml", "<testsuites"),
+        ("a.txt", "RTT, kernel datapath"),
+    ):
+        assert cli.main(["report", str(folder), "--output", str(tmp_path / name)]) == 0
+        assert (tmp_path / name).read_text(encoding="utf-8").startswith(start), name
+    capsys.readouterr()
+    assert cli.main(["report", str(folder / "compare.json"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(
+        (folder / "compare.json").read_text(encoding="utf-8")
+    )
+
+
+def test_charts_are_written_as_files_of_their_own(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    charts = tmp_path / "charts"
+    assert cli.main(["report", str(folder), "--charts", str(charts)]) == 0
+    written = capsys.readouterr().out.split()
+    assert sorted(written) == sorted(map(str, charts.iterdir()))
+    assert {Path(file).stem for file in written} == set(CHARTS)
+    for name in CHARTS:
+        assert (charts / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        picture = (charts / f"{name}.svg").read_text(encoding="utf-8")
+        assert "<svg" in picture
+    # What the page says around a chart is in its file.
+    ratio = (charts / "throughput-ratio.svg").read_text(encoding="utf-8")
+    assert "TCP throughput" in ratio
+    assert "├─┤: 95 % interval" in ratio
