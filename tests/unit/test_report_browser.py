@@ -10,9 +10,9 @@ import pytest
 
 from tests import browser
 from tests.browser import Chromium
-from tests.report_support import everything, hostile
+from tests.report_support import compared, everything, hostile
 from xlab.record import RunRecord
-from xlab.report import page
+from xlab.report import files, page
 
 pytestmark = pytest.mark.skipif(
     browser.find() is None, reason="no chromium, chromium-browser or google-chrome is installed"
@@ -68,12 +68,19 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results") / "a-compare"
+    return files.of_comparison(folder, compared(folder))
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width_px", [360, 800, 1010, 1280])
+@pytest.mark.parametrize("of", ["records", "comparison"])
 def test_the_page_is_whole_by_itself_and_fits_the_screen(
-    chromium: Chromium, tmp_path: Path, width_px: int, dark: bool
+    chromium: Chromium, tmp_path: Path, comparison: Path, of: str, width_px: int, dark: bool
 ) -> None:
-    file = written(tmp_path, everything())
+    file = written(tmp_path, everything()) if of == "records" else comparison
     with chromium.page(width_px=width_px, dark=dark) as shown:
         shown.open(file)
         assert shown.evaluate("innerWidth") == width_px

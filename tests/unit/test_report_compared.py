@@ -138,8 +138,9 @@ def test_what_was_not_measured_is_named_with_the_probe_that_measures_it(tmp_path
     compared(tmp_path, probes=False)
     told, _ = content.of_comparison(result.load(tmp_path), tmp_path)
     found = Page(page.compose(told, base=tmp_path))
-    for probe in ("loaded-rtt", "message-sizes", "flows", "recovery"):
+    for probe in ("loaded-rtt", "message-sizes", "flows"):
         assert f"xlab compare … --probe {probe}" in found.text
+    assert "xlab run … --probe recovery" in found.text, "what breaks a lab is not compared"
     assert gallery.missing(told.subjects)
     measured = Page(page.render(everything(), base=tmp_path)).text
     assert "xlab run … --probe loaded-rtt" in measured
@@ -338,6 +339,19 @@ def test_each_form_goes_by_the_name_of_its_file(
     assert json.loads(capsys.readouterr().out) == json.loads(
         (folder / "compare.json").read_text(encoding="utf-8")
     )
+
+
+def test_a_page_to_be_handed_on_has_no_links_but_within(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a.html"
+    assert cli.main(["report", str(folder), "--alone", "--output", str(file)]) == 0
+    found = Page(file.read_text(encoding="utf-8"))
+    targets = found.attributes("href")
+    assert len(targets) > 5
+    assert all(target.startswith("#") or target == "data:," for target in targets)
+    assert "were not handed on" in found.text
+    assert "✓ sleeve 20/20" in found.text
+    assert cli.main(["report", str(folder), "--alone", "--output", str(tmp_path / "a.md")]) == 0
+    assert "](" not in (tmp_path / "a.md").read_text(encoding="utf-8")
 
 
 def test_charts_are_written_as_files_of_their_own(

@@ -44,11 +44,15 @@ def report(
         Path | None,
         typer.Option(metavar="DIR", help="Write each chart there, as SVG and as PNG."),
     ] = None,
+    alone: Annotated[
+        bool,
+        typer.Option("--alone", help="No links to the records: a page to be handed on by itself."),
+    ] = False,
     _debug: Debug = False,
 ) -> Job:
     """Redo tables, charts and the page from records, and compare several."""
     form = _report_form(markdown=markdown, as_json=as_json, output=output)
-    return partial(_report, result, form=form, output=output, charts=charts)
+    return partial(_report, result, form=form, output=output, charts=charts, alone=alone)
 
 
 _FORMS = {
@@ -75,7 +79,11 @@ def _report_form(*, markdown: bool, as_json: bool, output: Path | None) -> str:
     return asked or named or "text"
 
 
-def _report(results: Sequence[Path], *, form: str, output: Path | None, charts: Path | None) -> int:
+def _report(
+    results: Sequence[Path], *, form: str, output: Path | None, charts: Path | None, alone: bool
+) -> int:
+    import dataclasses
+
     from xlab import report
     from xlab.compare import result
     from xlab.report import content, gallery
@@ -95,6 +103,7 @@ def _report(results: Sequence[Path], *, form: str, output: Path | None, charts: 
         several = [report.to_data(file, record) for file, record in records.items()]
         data = several if len(several) > 1 else several[0]
         show = partial(_show_records, list(records.values()))
+    told = dataclasses.replace(told, linked=not alone)
     _complain(errors)
     if charts is not None:
         written = list(gallery.save(told.subjects, charts))

@@ -20,6 +20,7 @@ from xlab import record
 from xlab.compare import result
 from xlab.compare.result import Comparison, Method
 from xlab.errors import RecordError
+from xlab.probe_names import DISTURBING
 from xlab.record import Conditions, Measurement, PathProof, RunRecord, Timings, UnderlayPackets
 from xlab.report import comparison as wording
 from xlab.report import prose, tables, text
@@ -58,6 +59,8 @@ class Content:
     #: The outcome of the comparison, if it is one.
     comparison: Path | None = None
     environment: tuple[prose.Fact, ...] = field(default=())
+    #: Whether the records will be found where they are now, by whoever reads this.
+    linked: bool = True
 
     @property
     def records(self) -> list[RunRecord]:
@@ -67,10 +70,10 @@ class Content:
     def subjects(self) -> list[Subject]:
         return [(part.name, part.record) for part in self.parts]
 
-    @property
-    def command(self) -> str:
-        """Which command measures more of this kind."""
-        return "xlab compare" if self.comparison else "xlab run"
+    def command(self, probe: str) -> str:
+        """What measures more of this kind."""
+        alike = "compare" if self.comparison and probe not in DISTURBING else "run"
+        return f"xlab {alike} … --probe {probe}"
 
 
 def of_records(records: Mapping[Path, RunRecord]) -> Content:

@@ -30,7 +30,7 @@ def compose(told: Content, *, base: Path) -> str:
         *(["## Overhead and MTU", table(crossing)] if crossing.rows else []),
     ]
     for part in told.parts:
-        blocks.extend(_part(part, base))
+        blocks.extend(_part(part, base if told.linked else None))
     if told.more:
         blocks += ["## All figures", *map(table, told.more)]
     blocks += [*_environment(told), *_how(told), *_data(told, base)]
@@ -58,7 +58,7 @@ def escape(said: str) -> str:
 # ---------------------------------------------------------------------------------------- one run
 
 
-def _part(part: Part, base: Path) -> Iterator[str]:
+def _part(part: Part, base: Path | None) -> Iterator[str]:
     record = part.record
     yield f"## {escape(part.name)}: {record.status}"
     if record.status != "passed" and record.reason:
@@ -75,7 +75,7 @@ def _part(part: Part, base: Path) -> Iterator[str]:
         yield _list(map(escape, said))
 
 
-def _proof(part: Part, base: Path) -> Iterator[str]:
+def _proof(part: Part, base: Path | None) -> Iterator[str]:
     record = part.record
     shown = topology(record)
     yield f"### The path is {'proved' if shown.proved else 'NOT proved'}"
@@ -94,12 +94,12 @@ def _claim(claim: Claim) -> str:
     return f"✗ **{said}** ({stage}): expected {expected}, observed {observed}"
 
 
-def _path(file: Path, record: RunRecord, base: Path) -> Iterator[str]:
+def _path(file: Path, record: RunRecord, base: Path | None) -> Iterator[str]:
     for name, said, good in prose.path_facts(record):
         mark = "" if good is None else "✓ " if good else "✗ "
         yield f"{name}: {mark}{escape(said)}"
     capture = links.capture(record)
-    if capture:
+    if capture and base is not None:
         yield f"capture: [{capture}]({links.relative(file.parent / capture, base)})"
 
 
@@ -121,6 +121,8 @@ def _how(told: Content) -> list[str]:
 
 
 def _data(told: Content, base: Path) -> list[str]:
+    if not told.linked:
+        return ["## Raw data", prose.UNLINKED]
     outcome = told.comparison
     files = [file for part in told.parts for file in part.files]
     above = outcome.parent if outcome else None

@@ -41,7 +41,7 @@ def compose(told: Content, *, base: Path) -> str:
         _summary(told, {part.name: f"#{anchor}" for part, anchor in named}),
         _charts(told, shown),
         _crossing(told),
-        [_part(part, anchor, base) for part, anchor in named],
+        [_part(part, anchor, base if told.linked else None) for part, anchor in named],
         _more(told),
         _environment(told),
         _how(told),
@@ -95,10 +95,7 @@ def _summary(told: Content, targets: Mapping[str, str]) -> Html:
 
 
 def _charts(told: Content, shown: Sequence[gallery.Exhibit]) -> Html | None:
-    absent = [
-        f"{what} (`{told.command} … --probe {probe}`)"
-        for what, probe in gallery.missing(told.subjects)
-    ]
+    absent = [f"{what} (`{told.command(probe)}`)" for what, probe in gallery.missing(told.subjects)]
     if not shown and not absent:
         return None
     several = len({kind for kind, _ in tables.groups(told.records)}) > 1
@@ -170,7 +167,8 @@ def _sources(records: Sequence[RunRecord]) -> Html | None:
 # ---------------------------------------------------------------------------------------- one run
 
 
-def _part(part: Part, anchor: str, base: Path) -> Html:
+def _part(part: Part, anchor: str, base: Path | None) -> Html:
+    """A method; without links to its files if there is no `base`."""
     record = part.record
     facts = [
         "" if record.status == "skipped" else record.environment.datapath,
@@ -259,7 +257,7 @@ def _claim(claim: Claim) -> Html:
     )
 
 
-def _path(part: Part, base: Path) -> Html:
+def _path(part: Part, base: Path | None) -> Html:
     file, record = next(iter(part.files)), part.record
     proof = record.path
     if proof is None:
@@ -269,7 +267,7 @@ def _path(part: Part, base: Path) -> Html:
         mark = None if good is None else tag("b", "✓ " if good else "✗ ", class_=_quality(good))
         pairs.append((name, join(mark, said)))
     capture = links.capture(record)
-    if capture:
+    if capture and base is not None:
         link = tag("a", capture, href=links.relative(file.parent / capture, base))
         pairs.append(("capture", join(link, proof.evidence.removeprefix(capture))))
     elif proof.evidence:
@@ -347,16 +345,16 @@ def _how(told: Content) -> Html | None:
 def _data(told: Content, base: Path) -> Html:
     outcome = told.comparison
     files = [(file, record) for part in told.parts for file, record in part.files.items()]
+    if not told.linked:
+        said, files, outcome = prose.UNLINKED, [], None
+    elif files:
+        said = "Everything above comes from these records; beside each is what every tool printed."
+    else:
+        said = "All figures come from this file; the records of its runs are not beside it."
     return tag(
         "section",
         tag("h2", "Raw data"),
-        tag(
-            "p",
-            "Everything above comes from these records; beside each is what every tool printed."
-            if files
-            else "All figures come from this file; the records of its runs are not beside it.",
-            class_="small",
-        ),
+        tag("p", said, class_="small"),
         tag("p", tag("a", outcome.name, href=links.relative(outcome, base))) if outcome else None,
         [_files(file, record, base, beneath=outcome) for file, record in files],
         class_="card",

@@ -37,6 +37,11 @@ _HOW = (
         "of wires."
     ),
 )
+#: Of a report that will be read elsewhere.
+UNLINKED = (
+    "The records, and what every tool printed, were not handed on with this report. Everything in "
+    "it comes from them alone."
+)
 #: What holds of comparisons, too.
 MEASURED_BESIDE = _HOW[3:]
 _MARKS: dict[Status, str] = {"passed": "✓", "failed": "✗", "skipped": "–"}
