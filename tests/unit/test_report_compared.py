@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import pytest
 from flent.resultset import ResultSet
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from junitparser import JUnitXml
 
 from tests.compare_support import DATA
@@ -24,7 +27,17 @@ from xlab.compare import result
 from xlab.compare.result import Comparison
 from xlab.errors import RecordError
 from xlab.report import comparison as wording
-from xlab.report import content, flent_file, gallery, junit, markdown, page, rows
+from xlab.report import (
+    content,
+    drawing,
+    flent_file,
+    gallery,
+    junit,
+    lines,
+    markdown,
+    page,
+    rows,
+)
 from xlab.report.content import Content
 from xlab.report.figures import figures, find
 
@@ -217,15 +230,15 @@ def test_a_tie_too_few_builds_and_a_failure_are_said_as_such(folder: Path) -> No
 
 
 def test_csv_has_a_line_a_measurement_each_once(told: Content, folder: Path) -> None:
-    lines = list(csv.DictReader(io.StringIO(rows.render(told))))
+    found = list(csv.DictReader(io.StringIO(rows.render(told))))
     points = result.load(folder).points
-    assert len(lines) == len(points)
+    assert len(found) == len(points)
     expected = sorted((p.method, p.route, p.metric, p.streams, p.round, p.median) for p in points)
     assert expected == sorted(
         (x["name"], x["route"], x["metric"], int(x["streams"]), int(x["round"]), float(x["median"]))
-        for x in lines
+        for x in found
     )
-    assert tuple(lines[0]) == rows.COLUMNS
+    assert tuple(found[0]) == rows.COLUMNS
 
 
 def test_csv_makes_no_formula_of_what_a_record_says(told: Content) -> None:
@@ -370,3 +383,47 @@ def test_charts_are_written_as_files_of_their_own(
     ratio = (charts / "throughput-ratio.svg").read_text(encoding="utf-8")
     assert "TCP throughput" in ratio
     assert "├─┤: 95 % interval" in ratio
+
+
+# ----------------------------------------------------------------------------------------- courses
+
+
+def test_a_course_shows_every_column_the_load_and_what_was_lost(told: Content) -> None:
+    chart = lines.course(told.subjects)
+    assert chart is not None
+    assert [plot.title for plot in chart.plots] == [part.name for part in told.parts]
+    assert all(plot.load == (0.3, 0.9) and plot.lost == (0.7,) for plot in chart.plots)
+    assert [kind for kind, _ in chart.key()] == ["load", "lost"]
+    drawn = Page(drawing.embedded(chart, "x"))
+    marks = [str(e.attributes["d"]).count("M") for e in drawn.all("path")]
+    assert marks.count(99) == len(told.parts), "an echo each, but the one without a reply"
+    assert re.search(r" weave: idle \d+ µs, loaded \d\.\d+ ms\.", chart.in_words())
+
+
+ODD = st.none() | st.booleans() | st.text(max_size=3) | st.floats(-1e100, 1e100) | st.integers()
+
+
+@given(
+    st.lists(st.tuples(ODD, ODD) | st.tuples(st.floats(0, 2), st.floats(0, 1e3)) | ODD, max_size=9),
+    ODD,
+    ODD,
+)
+@settings(max_examples=60, deadline=None)
+def test_any_course_that_a_record_may_tell_is_drawn_or_left_out(
+    series: list[object], since: object, until: object
+) -> None:
+    plain = next(r for r in everything().values() if r.scenario == "weave")
+    first = dataclasses.replace(
+        plain.measurements[0],
+        metric="loaded_rtt_ms",
+        route="method",
+        detail={
+            "series": [list(e) if isinstance(e, tuple) else e for e in series],
+            "load_since_s": since,
+            "load_until_s": until,
+            "idle_median_ms": since,
+        },
+    )
+    chart = lines.course([("x", dataclasses.replace(plain, measurements=(first,)))])
+    if chart:
+        assert drawing.embedded(chart, "x").startswith("<svg")

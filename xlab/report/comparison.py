@@ -28,6 +28,13 @@ COLUMNS = (
 )
 
 
+LEGEND = (
+    "× control: against the hosts of the same lab, eth0 to eth0. × baseline: against two plain "
+    "hosts in a lab of their own, in the same round. Place: among methods of the same class of "
+    "datapaths; those between which no difference can be told share one."
+)
+
+
 def outcome(comparison: Comparison) -> Verdict:
     """Who came first in each class of datapaths, what was found, and how far to trust it."""
     findings = [*out(comparison), _trust(comparison), *_found(comparison), *comparison.notes]
@@ -100,20 +107,23 @@ def metrics(comparison: Comparison) -> list[tuple[str, int]]:
 
 def how(comparison: Comparison) -> list[str]:
     """How the figures came about, a paragraph a topic."""
-    plan = comparison.plan
+    plan, noise = comparison.plan, comparison.noise
+    often = "every round"
+    if plan.rounds_per_build > 1:
+        often = f"every {text.count(plan.rounds_per_build, 'round')}"
     return [
         (
             f"Measured in {closing(comparison)}. In a round every method was measured once, in "
             "random order, with every probe between each pair of end points: what disturbs the "
-            "machine meets all alike. All labs were up at once, and built anew after every "
-            f"{text.count(plan.rounds_per_build, 'round')}; TCP ran for {plan.duration_s:g} s."
+            f"machine meets all alike. All labs were up at once, and built anew after {often}; "
+            f"TCP ran for {plan.duration_s:g} s."
         ),
         (
             "A ratio is taken within a round, to the baseline (two plain hosts in a lab of their "
             "own) or to the control (the hosts of the same lab, eth0 to eth0); shown is the median "
             "over the rounds. Intervals are 95 % bootstrap intervals, by build, then by round."
         ),
-        *(f"Noise: {text.plain(reason)}." for reason in comparison.noise.reasons),
+        *([f"Noise: {'; '.join(map(text.plain, noise.reasons))}."] if noise.reasons else []),
     ]
 
 

@@ -120,7 +120,7 @@ def of_comparison(found: Comparison, folder: Path) -> tuple[Content, list[Record
         started_at=(found.started_at, found.ended_at),
         verdict=wording.outcome(found),
         summary=tuple(wording.tables(found, _FOREMOST)),
-        legend=tables.LEGEND if found.figures else "",
+        legend=wording.LEGEND if found.figures else "",
         parts=parts,
         how=(*wording.how(found), *prose.MEASURED_BESIDE),
         more=tuple(

@@ -58,8 +58,8 @@ SIDE = 4
 COLUMNS = 50
 _FONT = "DejaVu Sans"
 _TITLE_H, _KEY_LINE_H, _KEY_COLUMNS = 30, 13, 56
-#: Dots of a PNG a px: sharp on a phone, and in print.
-_DOTS = 3
+#: Dots of a PNG a px: sharp on a phone.
+_DOTS = 2
 
 
 class Drawing(Protocol):

@@ -98,8 +98,11 @@ class LineChart:
     def in_words(self) -> str:
         said = []
         for plot in self.plots:
-            lines = [" ".join((line.label, line.said)).strip() for line in plot.lines]
-            said.append(f"{plot.title}: {', '.join(dict.fromkeys(lines))}.")
+            lines = [
+                line.said if line.label == plot.title else f"{line.label} {line.said}"
+                for line in plot.lines
+            ]
+            said.append(f"{plot.title}: {', '.join(lines)}.")
         return f"{self.title}. {' '.join(said)}"
 
     def key(self) -> list[tuple[str, str]]:
@@ -284,7 +287,7 @@ def _course(record: RunRecord, name: str, style: int) -> Plot | None:
         if _is_number(value) and _fits(value)
     ]
     line = Line(
-        name,
+        text.plain(name),
         min(style, 1),
         tuple((column + 0.5) * end / _COLUMNS for column in sorted(columns)),
         tuple(min(columns[column]) for column in sorted(columns)),
@@ -382,11 +385,7 @@ def _keep_inside(axes: Axes) -> None:
 def _draw_line(axes: Axes, line: Line, *, stepped: bool) -> None:
     colour, dash = _STYLES[line.style]
     if line.highs:
-        # A column in which all echoes took the same time is seen, too.
-        axes.plot(
-            line.x, line.y, color=PALETTE[colour], linestyle="none", marker=".", markersize=1.5
-        )
-        axes.vlines(line.x, line.y, line.highs, color=PALETTE[colour], linewidth=1.1)
+        _draw_course(axes, line, PALETTE[colour])
         return
     axes.plot(line.x, line.y, color=PALETTE[colour], linestyle=dash, linewidth=1.8, zorder=3)
     if line.rounds and not stepped:
@@ -395,6 +394,22 @@ def _draw_line(axes: Axes, line: Line, *, stepped: bool) -> None:
             xs, ys, color=PALETTE[colour], linestyle="none", marker="o", markersize=3,
             markerfacecolor=CARD, markeredgewidth=0.9, zorder=4, clip_on=False,
         )  # fmt: skip
+
+
+def _draw_course(axes: Axes, line: Line, colour: str) -> None:
+    """All columns as one path, which is a tenth of the size of a mark for each."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    vertices = []
+    for x, low, high in zip(line.x, line.y, line.highs, strict=True):
+        # A column in which all echoes took the same time is seen, too.
+        vertices += [(x, low), (x, max(high, low * 1.01))]
+    path = Path(vertices, [Path.MOVETO, Path.LINETO] * len(line.x))
+    drawn = PathPatch(path, edgecolor=colour, fill=False, linewidth=1.6, capstyle="round", zorder=3)
+    # Rounded to whole pixels, short lines would have no length, and not be drawn.
+    drawn.set_snap(False)
+    axes.add_patch(drawn)
 
 
 def _limit(limit: Any, scale: Any, values: Sequence[float], *, log: bool, from_zero: bool) -> None:
