@@ -31,6 +31,8 @@ from xlab.record import Claim
 
 #: How long a positive claim may take to come true: ARP and flow set-up take up to a second.
 PATIENCE_S = 5.0
+#: The same in a lab that stands, where nothing is being set up; many may be broken at once.
+STANDING_PATIENCE_S = 2.5
 
 #: Long enough for several windows of full-size segments; less where links are slow on purpose.
 _TRANSFER_BYTES, _LEAST_TRANSFER_BYTES, _TRANSFER_S = 1 << 20, 64 << 10, 2.0
@@ -98,6 +100,7 @@ class Checks:
     def again(self, tell: Callable[[Claim], None]) -> None:
         """Check again every claim of a stage that lasts, in the state in which the lab is now."""
         self._tell, self._building = tell, False
+        self._patience_s = STANDING_PATIENCE_S + 5 * self._lab.round_trip_s
         for claim, check in self._remembered:
             self._stage = claim.stage
             try:

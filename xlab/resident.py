@@ -98,7 +98,8 @@ class Resident:
         """Check again every claim that is to last, and that packets take the method's path.
 
         With `prove` the whole proof of the path, which cuts the method and heals it again.  Claims
-        and path are told as events; returns how many claims there are and how many hold.
+        and path are told as events; returns how many claims there are and how many hold, and what
+        became of a daemon that has died.
         """
         session = self._session
         found: list[Claim] = []
@@ -126,11 +127,16 @@ class Resident:
                     f"what {flow.source} sends to {flow.target} crosses the physical link "
                     + (f"in {flow.encapsulation}" if flow.encapsulation != "none" else "as it is"),
                 )
+            dead = ""
             try:
                 lab.require_daemons()
             except XlabError as error:
-                emit({"kind": "note", "text": str(error)})
-        return {"claims": len(found), "hold": sum(claim.holds for claim in found)}
+                dead = str(error)
+        return {
+            "claims": len(found),
+            "hold": sum(claim.holds for claim in found),
+            "dead_daemon": dead,
+        }
 
     # -- going in ----------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from xlab.request import Request
 from xlab.runner import Bench
 
 #: A controller that looks answers at once; one that is being stopped or is very busy may not.
-_LOOKING_S = 5.0
+_LOOKING_S = 15.0
 
 
 class Standing:
@@ -36,7 +36,7 @@ class Standing:
         self._client = Client(self._channel)
 
     def describe(self) -> dict[str, Any]:
-        """See `Resident.describe`; SandboxError if that takes longer than 5 s."""
+        """See `Resident.describe`; SandboxError if that takes longer than 15 s."""
         return dict(self._look("describe"))
 
     def node_names(self, patience_s: float = _LOOKING_S) -> list[str]:
@@ -46,7 +46,7 @@ class Standing:
         """What its pid 1 has printed."""
         return str(self._look("log"))
 
-    def status(self, watch: Watch, *, prove: bool = False) -> dict[str, int]:
+    def status(self, watch: Watch, *, prove: bool = False) -> dict[str, Any]:
         """See `Resident.status`."""
         return dict(self._client.call("status", {"prove": prove}, watch))
 

@@ -297,9 +297,9 @@ def _status(name: str | None, *, prove: bool, log: bool, as_json: bool) -> int:
 
         with screen.running(facts["scenario"]):
             screen.headline(lab.name, f"{facts['state']} {_age(facts['uptime_s'])}")
-            lab.status(watch, prove=prove)
+            dead = str(lab.status(watch, prove=prove)["dead_daemon"])
     held = sum(claim.holds for claim in claims)
-    good = held == len(claims) and all(p.proved and p.negative_control for p in path)
+    good = held == len(claims) and all(p.proved and p.negative_control for p in path) and not dead
     if as_json:
         from dataclasses import asdict
 
@@ -307,11 +307,15 @@ def _status(name: str | None, *, prove: bool, log: bool, as_json: bool) -> int:
             {
                 "name": lab.name,
                 "holds": good,
+                "dead_daemon": dead or None,
                 "claims": [asdict(claim) for claim in claims],
                 "path": asdict(path[0]) if path else None,
             }
         )
-    elif claims or path:
+        return 0 if good else 1
+    if dead:
+        screen.said("daemon", dead, good=False)
+    if claims or path:
         screen.said("result", f"{held} of {len(claims)} claims hold", good=good)
     else:
         screen.said("result", "nothing has been built that could be checked again")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address
@@ -41,6 +42,9 @@ def command_line(standing: Standing, *, ended: Callable[[int], object] = lambda 
     opened = standing.enter("", inhabited=False).opened
     sandbox.go_inside(opened, [Path.cwd()], ended=ended)
     processes.reap_only_own()
+    # Each Ctrl-C is for what runs in a node, and no command of ours ends with the first.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     from xlab.mininet.cli import CLI
     from xlab.mininet.replaced import install
 

@@ -1,0 +1,727 @@
+"""Labs that stay, as a person meets them: up, ps, status, shell, exec, cli, down.
+
+Every story has a network namespace of its own to start labs from.  That is where their names are
+bound, so whatever else runs on this machine, only the labs of the story are there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import select
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from tests.ordinary import ordinary_user
+from tests.support import (
+    PATIENCE_S,
+    Marked,
+    all_pids,
+    kill,
+    link_target,
+    names_in,
+)
+from tests.terminal import Terminal
+from xlab import cli, syscalls
+from xlab.processes import wait_until
+
+pytestmark = pytest.mark.sandbox
+
+#: The command line, however Python is started.
+_XLAB = """
+import sys
+from xlab.cli import main
+sys.exit(main(sys.argv[sys.argv.index("--xlab") + 1:]))
+"""
+
+#: Holds a network namespace, and the user namespace that a person without root needs for that; in
+#: it that person is who they were.
+_HOLDER = """
+import os, sys
+from xlab import syscalls
+uid, gid = os.geteuid(), os.getegid()
+if uid:
+    syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNET)
+    maps = {"setgroups": "deny", "uid_map": f"{uid} {uid} 1", "gid_map": f"{gid} {gid} 1"}
+    for name, text in maps.items():
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+else:
+    syscalls.unshare(syscalls.CLONE_NEWNET)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Said:
+    status: int
+    stdout: str
+    stderr: str
+
+
+class World(Marked):
+    """Where a story is told: nobody else's labs are here."""
+
+    def __init__(self, python: Sequence[str] | None, folder: Path) -> None:
+        """`python` is what to start Python with; ours unless given."""
+        super().__init__()
+        self.folder = folder
+        self._forks = python is None
+        self._holder = subprocess.Popen(
+            [sys.executable, "-P", "-c", _HOLDER],
+            env=self.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        self.pid = self._holder.pid
+        assert self._holder.stdout is not None
+        assert self._holder.stdout.readline() == b"ready\n"
+        join = ["nsenter", f"--net=/proc/{self.pid}/ns/net"]
+        if os.geteuid() != 0:
+            join += [f"--user=/proc/{self.pid}/ns/user", "--preserve-credentials"]
+        self.python = [*join, "--", *(python or [sys.executable, "-P"])]
+        self.xlab = [*self.python, "-c", _XLAB, "--xlab"]
+
+    def environment(self) -> dict[str, str]:
+        return {**super().environment(), "COLUMNS": "100"}
+
+    def say(self, *arguments: str, stdin: str = "") -> Said:
+        """`xlab ARGUMENTS`, without a terminal."""
+        if self._forks and arguments[0] != "up":
+            return self._say_at_once(arguments, stdin.encode())
+        done = subprocess.run(
+            [*self.xlab, *arguments],
+            cwd=self.folder, env=self.environment(), input=stdin,
+            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    def _say_at_once(self, arguments: Sequence[str], stdin: bytes) -> Said:
+        """The same by a fork of this process, which saves Python's start.
+
+        Not for `up`: the mark is what a program was started with.
+        """
+        files = [os.memfd_create(name) for name in ("stdin", "stdout", "stderr")]
+        os.write(files[0], stdin)
+        os.lseek(files[0], 0, os.SEEK_SET)
+        child = os.fork()
+        if child == 0:
+            self._become_xlab(arguments, files)
+        with closing(os.fdopen(os.pidfd_open(child))) as handle:
+            assert select.select([handle], [], [], PATIENCE_S)[0], arguments
+        _, status = os.waitpid(child, 0)
+        out, err = (os.pread(file, 1 << 20, 0).decode() for file in files[1:])
+        for file in files:
+            os.close(file)
+        assert "Traceback" not in err
+        return Said(os.waitstatus_to_exitcode(status), out, err)
+
+    def _become_xlab(self, arguments: Sequence[str], files: Sequence[int]) -> NoReturn:
+        status = 1
+        try:
+            for kind in ("user", "net") if os.geteuid() else ("net",):
+                with Path(f"/proc/{self.pid}/ns/{kind}").open() as opened:
+                    syscalls.setns(opened.fileno(), 0)
+            os.chdir(self.folder)
+            os.environ.update(self.environment())
+            for number, (file, mode) in enumerate(zip(files, "rww", strict=True)):
+                os.dup2(file, number)
+                name = ("stdin", "stdout", "stderr")[number]
+                setattr(sys, name, os.fdopen(number, mode))
+            status = cli.main(arguments)
+            sys.stderr.flush()
+        finally:
+            os._exit(status)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """The same, which goes on by itself."""
+        return subprocess.Popen(
+            [*self.xlab, *arguments],
+            cwd=self.folder, env=self.environment(),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def terminal(self, argv: Sequence[str], **options: Any) -> Terminal:
+        return Terminal(argv, folder=self.folder, environment=self.environment(), **options)
+
+    def labs(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.say("ps", "--json").stdout)
+        return found
+
+    def await_alone(self) -> None:
+        """Wait until nothing of any lab is left."""
+        wait_until(
+            lambda: self.processes() == [self.pid],
+            timeout_s=PATIENCE_S,
+            awaited=f"the end of {self.processes()}",
+        )
+
+    def close(self) -> None:
+        for pid in self.processes():
+            kill(pid)
+        self._holder.wait(PATIENCE_S)
+        for stream in (self._holder.stdin, self._holder.stdout):
+            assert stream is not None
+            stream.close()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def usual_signals() -> Iterator[None]:
+    """Under nohup, or as a shell's background job, the tests start with signals ignored."""
+    usual: dict[signal.Signals, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(None, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ordinary_world(tmp_path: Path) -> Iterator[World]:
+    """The same for a person without rights."""
+    with ordinary_user(tmp_path) as (python, folder):
+        made = World(python, folder)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def bridge(world: World) -> World:
+    """A world in which `bridge` stands, to be broken; its claims have not been checked."""
+    up = world.say("up", "bridge", "--until", "Docker on br0")
+    assert (up.status, up.stderr) == (0, "")
+    return world
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The same for all who leave it as it was."""
+    made = World(None, tmp_path_factory.mktemp("standing"))
+    try:
+        up = made.say("up", "bridge")
+        assert (up.status, up.stderr) == (0, "")
+        yield made
+        down = made.say("down")
+        assert (down.status, down.stderr) == (0, "")
+    finally:
+        made.close()
+
+
+# -- from up to down -------------------------------------------------------------------------------
+
+
+def whole_life(world: World, sandbox: str) -> None:
+    up = world.say("up", "bridge")
+    assert (up.status, up.stderr) == (0, "")
+    assert re.search(r"✓ bridge stands   (\d\d) of \1 claims hold", up.stdout)
+    assert "xlab shell h1/c1\n" in up.stdout
+    (lab,) = world.labs()
+    assert (lab["name"], lab["state"], lab["sandbox"]) == ("bridge", "up", sandbox)
+    nodes = {node["name"]: node for node in lab["nodes"]}
+    assert list(nodes) == ["h1", "h1/c1", "h1/c2", "h2", "h2/c1", "h2/c2", "gw"]
+    assert nodes["h1"]["addresses"] == {"br0": "10.211.55.3/24"}
+    assert nodes["h1/c1"]["addresses"] == {"eth0": "10.211.55.64/24"}
+    assert "h1/c1  eth0 10.211.55.64/24" in world.say("ps").stdout
+
+    status = world.say("status")
+    assert (status.status, status.stderr) == (0, "")
+    assert "✓ what h1/c1 sends to h2/c1 crosses the physical link as it is" in status.stdout
+
+    ping = world.say("exec", "h1/c1", "--", "ping", "-n", "-c1", "10.211.55.128")
+    assert (ping.status, ping.stderr) == (0, "")
+    assert "1 received" in ping.stdout
+
+    down = world.say("down")
+    assert (down.status, down.stderr) == (0, "")
+    # Not in a moment: `down` returns when the last process has ended.
+    assert world.processes() == [world.pid]
+    assert world.labs() == []
+    assert "no lab is running" in world.say("ps").stdout
+
+
+def test_from_up_to_down(world: World) -> None:
+    whole_life(world, "root" if os.geteuid() == 0 else "rootless")
+
+
+def test_from_up_to_down_without_root(ordinary_world: World) -> None:
+    whole_life(ordinary_world, "rootless")
+
+
+@pytest.mark.usefixtures("open_vswitch")
+def test_daemons_are_shown(world: World) -> None:
+    up = world.say("up", "ovs-gre", "--until", "hosts", "--json")
+    (lab,) = world.labs()
+    daemons = {node["name"]: node.get("daemons") for node in lab["nodes"]}
+    alive = {"ovsdb-server": True, "ovs-vswitchd": True}
+    assert daemons == {"h1": alive, "h2": alive, "gw": None}
+    told = json.loads(up.stdout)
+    assert (told["holds"], told["until"], told["claims"]) == (True, "hosts", [])
+
+
+def test_a_second_up_of_the_same_name_says_so(standing: World) -> None:
+    (before,) = standing.labs()
+    again = standing.say("up", "bridge")
+    assert again.status == 2
+    assert "a lab named 'bridge' is already running: `xlab down bridge` ends it" in again.stderr
+    (after,) = standing.labs()
+    assert before["pid"] == after["pid"]
+
+
+def test_with_several_labs_the_name_is_wanted(bridge: World) -> None:
+    plain = ["up", "baseline", "--name", "plain", "--hosts", "3", "--until", "hosts"]
+    assert bridge.say(*plain).status == 0
+    for command in (["status"], ["down"], ["exec", "h1", "--", "true"], ["cli"], ["shell", "h1"]):
+        said = bridge.say(*command)
+        assert (said.status, said.stderr) == (2, "xlab: which lab? There are bridge, plain\n")
+    third = bridge.say("exec", "--name", "plain", "h3", "--", "hostname")
+    assert (third.status, third.stdout) == (0, "h3\n")
+    assert "no node is called 'h3': there are h1," in bridge.say(
+        "exec", "--name", "bridge", "h3", "--", "hostname"
+    ).stderr  # fmt: skip
+    wrong = bridge.say("down", "plain", "other")
+    assert "no lab named 'other' is running; there are bridge, plain" in wrong.stderr
+    assert len(bridge.labs()) == 2
+    assert bridge.say("down", "--all").status == 0
+    assert bridge.processes() == [bridge.pid]
+
+
+def test_senseless_orders_are_refused(world: World) -> None:
+    for arguments, said in (
+        (["status"], "no lab is running; `xlab up SCENARIO` starts one"),
+        (["down", "nobody"], "no lab named 'nobody' is running"),
+        (["up", "bridge", "--name", "a/b"], "no lab can be called 'a/b'"),
+        (["up", "all"], "one scenario at a time"),
+        (["up", "bridge", "--empty", "--until", "hosts"], "--empty builds nothing"),
+        (["exec", "h1"], "which command?"),
+        (["exec", "h1", "--"], "which command?"),
+        (["down", "--all", "bridge"], "--all ends every lab"),
+    ):
+        refused = world.say(*arguments)
+        assert (refused.status, said in refused.stderr) == (2, True), refused
+    assert world.processes() == [world.pid]
+
+
+# -- stages ----------------------------------------------------------------------------------------
+
+
+def test_a_build_stops_at_a_stage(world: World) -> None:
+    up = world.say("up", "bridge", "--until", "br0 has")
+    assert up.status == 0
+    said = " ".join(up.stdout.split())
+    assert "stopped at 'br0 has taken over eth0', whose claims are not checked" in said
+    (lab,) = world.labs()
+    assert lab["until"] == "br0 has taken over eth0"
+    assert [node["name"] for node in lab["nodes"]] == ["h1", "h2", "gw"]
+    assert lab["nodes"][0]["addresses"] == {"br0": "10.211.55.3/24"}
+
+
+@pytest.mark.parametrize(
+    ("until", "said"),
+    [
+        ("nowhere", "'nowhere' is no stage of bridge: 'hosts', 'br0 has taken over eth0',"),
+        (
+            "br0",
+            "'br0' is more than one stage of bridge: 'br0 has taken over eth0', 'Docker on br0'",
+        ),
+    ],
+)
+def test_a_wrong_stage_is_refused_before_anything_is_built(
+    world: World, until: str, said: str
+) -> None:
+    refused = world.say("up", "bridge", "--until", until)
+    assert (refused.status, refused.stdout) == (2, "")
+    assert said in refused.stderr
+    assert world.processes() == [world.pid]
+
+
+@pytest.mark.usefixtures("open_vswitch")
+def test_a_stage_that_these_settings_skip_is_an_error(world: World) -> None:
+    refused = world.say("up", "ovs-gre", "--until", "FORWARD")
+    assert refused.status == 2
+    assert "the build has no stage 'FORWARD policy DROP'; it went through: hosts," in refused.stderr
+    assert world.processes() == [world.pid]
+
+
+@pytest.mark.usefixtures("open_vswitch")
+def test_at_a_stage_the_lab_is_as_that_stage_says(world: World) -> None:
+    """Before the route, the other host answers and its containers do not."""
+    assert world.say("up", "ovs-gre", "--until", "before the route").status == 0
+    ping = ["exec", "h1/c1", "--", "ping", "-n", "-c1", "-W2"]
+    assert "1 received" in world.say(*ping, "192.168.59.104").stdout
+    assert "0 received" in world.say(*ping, "192.168.2.2").stdout
+
+
+def test_empty_is_bare_hosts_on_their_switch(world: World) -> None:
+    assert world.say("up", "bridge", "--empty", "--hosts", "3").status == 0
+    (lab,) = world.labs()
+    assert [(node["name"], node["addresses"]) for node in lab["nodes"]] == [
+        ("h1", {}), ("h2", {}), ("h3", {}), ("gw", {}),
+    ]  # fmt: skip
+    links = world.say("exec", "h3", "--", "ls", "/sys/class/net")
+    assert links.stdout.split() == ["eth0", "lo"]
+    status = world.say("status")
+    assert (status.status, "nothing has been built" in status.stdout) == (0, True)
+
+
+# -- claims, again ---------------------------------------------------------------------------------
+
+
+def test_status_sees_what_has_been_broken_and_mended(world: World) -> None:
+    assert world.say("up", "bridge").status == 0
+
+    def claims() -> dict[str, bool]:
+        told = json.loads(world.say("status", "--json").stdout)
+        return {claim["id"]: claim["holds"] for claim in told["claims"]}
+
+    assert all(claims().values())
+    assert world.say("exec", "h2", "--", "ip", "link", "set", "eth0", "nomaster").status == 0
+    broken = world.say("status")
+    assert broken.status == 1
+    assert "✗ h1/c1 reaches h2/c1 on the other host" in broken.stdout
+    found = claims()
+    assert not found["h1-c1-reaches-h2-c1"]
+    assert not found["h1-c1-to-h2-c1-takes-none"]
+    assert found["h1-c1-reaches-outside"]
+    assert world.say("exec", "h2", "--", "ip", "link", "set", "eth0", "master", "br0").status == 0
+    assert all(claims().values())
+
+
+@pytest.mark.usefixtures("open_vswitch")
+def test_status_asks_what_lasts_and_proves_when_asked(world: World) -> None:
+    assert world.say("up", "ovs-gre").status == 0
+    told = json.loads(world.say("status", "--prove", "--json").stdout)
+    stages = {claim["stage"] for claim in told["claims"]}
+    assert stages == {"hosts", "with the route through the tunnel"}
+    assert (told["holds"], told["path"]["encapsulation"]) == (True, "gre")
+    # Looking alone does not mend: the tunnel stays away.
+    assert world.say("exec", "h1", "--", "ovs-vsctl", "del-port", "obr0", "gre0").status == 0
+    assert world.say("status").status == 1
+    ports = world.say("exec", "h1", "--", "ovs-vsctl", "list-ports", "obr0")
+    assert (ports.status, ports.stdout) == (0, "")
+
+
+@pytest.mark.usefixtures("open_vswitch")
+def test_a_dead_daemon_is_named(world: World) -> None:
+    assert world.say("up", "ovs-gre", "--until", "hosts").status == 0
+    assert world.say("status").status == 0
+    pid = world.say("exec", "h1", "--", "pidof", "ovs-vswitchd").stdout.strip()
+    assert world.say("exec", "h1", "--", "kill", "-9", pid).status == 0
+    said = world.say("status")
+    assert said.status == 1
+    assert "✗ h1: ovs-vswitchd has ended" in said.stdout
+    assert "ovs-vswitchd (dead)" in world.say("ps").stdout
+
+
+def test_a_failed_claim_leaves_the_lab_and_says_so(world: World) -> None:
+    up = world.say("up", "bridge", "--set", "fixed-cidr=none")
+    assert up.status == 1
+    assert "✗ bridge stands" in up.stdout
+    assert "claims do not hold: addresses-never-collide" in " ".join(up.stdout.split())
+    assert [lab["name"] for lab in world.labs()] == ["bridge"]
+
+
+# -- how it may end --------------------------------------------------------------------------------
+
+
+def test_it_survives_the_terminal_it_was_started_from(world: World) -> None:
+    argv = [*world.xlab, "up", "bridge", "--until", "Docker on"]
+    with world.terminal(["sh", "-c", '"$@" && echo do""ne && exec cat', "sh", *argv]) as terminal:
+        terminal.expect("done")
+        terminal.hang_up()
+        os.waitpid(terminal.pid, 0)
+    (lab,) = world.labs()
+    assert world.say("exec", "h1/c1", "--", "true").status == 0
+    assert link_target(f"/proc/{lab['pid']}/cwd") == "/"
+    opened = [
+        link_target(f"/proc/{lab['pid']}/fd/{fd}") for fd in names_in(f"/proc/{lab['pid']}/fd")
+    ]
+    assert [path for path in opened if path.startswith(("/dev/pts", str(world.folder)))] == []
+
+
+def test_kill_9_of_its_first_process_ends_everything(bridge: World) -> None:
+    sleeper = bridge.start("exec", "h1/c1", "--", "sleep", "1000")
+    within = ["exec", "h1/c1", "--", "ps", "-C", "sleep", "-o", "args="]
+    wait_until(
+        lambda: bridge.say(*within).stdout == "sleep 1000\n", timeout_s=PATIENCE_S, awaited="sleep"
+    )
+    (lab,) = bridge.labs()
+    kill(lab["pid"])
+    _, error = sleeper.communicate(timeout=PATIENCE_S)
+    assert (sleeper.returncode, error) == (137, "xlab: lab bridge has ended\n")
+    bridge.await_alone()
+    assert bridge.labs() == []
+    assert bridge.say("up", "bridge", "--until", "hosts").status == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGHUP])
+def test_an_up_that_is_broken_off_leaves_nothing(world: World, number: signal.Signals) -> None:
+    up = world.start("up", "bridge", "--hosts", "40", "--containers", "10")
+    assert up.stdout is not None
+    # The headline comes when the sandbox is there.
+    assert up.stdout.readline().startswith("bridge")
+    assert world.first_process() is not None
+    up.send_signal(number)
+    up.communicate(timeout=PATIENCE_S)
+    assert up.returncode in (-number, 128 + number)
+    world.await_alone()
+
+
+def test_what_runs_inside_ends_with_who_waits_for_it(standing: World) -> None:
+    """As with a terminal that goes: SIGHUP."""
+    sleeper = standing.start("exec", "h1", "--", "sleep", "1000")
+    within = ["exec", "h1", "--", "ps", "-C", "sleep", "-o", "args="]
+    wait_until(lambda: standing.say(*within).stdout != "", timeout_s=PATIENCE_S, awaited="sleep")
+    sleeper.kill()
+    sleeper.communicate(timeout=PATIENCE_S)
+    wait_until(lambda: standing.say(*within).stdout == "", timeout_s=PATIENCE_S, awaited="its end")
+
+
+# -- exec ------------------------------------------------------------------------------------------
+
+
+def test_exec_is_as_if_the_command_ran_here(standing: World) -> None:
+    for command, stdin, expected in (
+        (["sh", "-c", "exit 7"], "", Said(7, "", "")),
+        (["sh", "-c", "kill -TERM $$"], "", Said(128 + 15, "", "")),
+        (["cat"], "through\n", Said(0, "through\n", "")),
+        (["sh", "-c", "echo out; echo err >&2"], "", Said(0, "out\n", "err\n")),
+        (["no-such-program"], "", Said(127, "", "xlab: h1: no-such-program: not found\n")),
+        (["/etc/passwd"], "", Said(126, "", "xlab: h1: /etc/passwd: Permission denied\n")),
+        (["printf", "%s|", "a b", "", "--all"], "", Said(0, "a b||--all|", "")),
+    ):
+        assert standing.say("exec", "h1", "--", *command, stdin=stdin) == expected
+        assert standing.say("exec", "h1", *command, stdin=stdin) == expected
+
+
+def test_exec_is_in_the_nodes_own_namespaces(standing: World) -> None:
+    shown = standing.say(
+        "exec", "h1", "--", "sh", "-c", "hostname; ls /sys/class/net; ps -e -o comm="
+    )
+    lines = shown.stdout.split()
+    assert (lines[0], "br0" in lines) == ("h1", True)
+    # What runs in the host, and nothing of other hosts, of containers or of the machine.
+    assert lines[-3:] == ["catatonit", "sh", "ps"]
+    bounding = standing.say("exec", "h1", "--", "grep", "CapBnd", "/proc/self/status").stdout
+    if os.geteuid() == 0:
+        sys_module, sys_boot, sys_time = 16, 22, 25
+        mask = int(bounding.split()[1], 16)
+        assert [number for number in (sys_module, sys_boot, sys_time) if mask >> number & 1] == []
+
+
+def test_exec_all_goes_through_every_host_and_container(standing: World) -> None:
+    said = standing.say(
+        "exec", "--all", "--", "sh", "-c", "ip -4 -o addr show scope global | wc -l"
+    )
+    assert said == Said(0, "h1:\n1\nh1/c1:\n1\nh1/c2:\n1\nh2:\n1\nh2/c1:\n1\nh2/c2:\n1\n", "")
+    assert standing.say("exec", "--all", "ls", "/sys/class/net/br0").status == 2
+
+
+def test_a_wrong_node_comes_with_the_nearest(standing: World) -> None:
+    said = standing.say("exec", "h1/c3", "--", "true")
+    assert said.status == 2
+    assert "no node is called 'h1/c3': there are h1, h1/c1, h1/c2, h2" in said.stderr
+    assert "did you mean h1/c" in said.stderr
+
+
+def test_the_gateway_is_a_node(standing: World) -> None:
+    said = standing.say("exec", "gw", "--", "ip", "-o", "-4", "addr", "show", "eth0")
+    assert (said.status, "10.211.55.1/24" in said.stdout) == (0, True)
+
+
+# -- on a terminal ---------------------------------------------------------------------------------
+
+
+def test_a_shell_on_a_terminal(standing: World) -> None:
+    prompt = "h1:~# "
+    with standing.terminal([*standing.xlab, "shell", "h1"], size=(40, 132)) as shell:
+        shell.expect(prompt)
+        assert shell.line("stty size", prompt) == "40 132"
+        assert "10.211.55.3/24" in shell.line("ip -br -c=never a show br0", prompt)
+        shell.type("sleep 1000; echo said $?\n")
+        shell.expect("echo said $?")
+        wait_until(
+            lambda: standing.say("exec", "h1", "--", "pidof", "sleep").status == 0,
+            timeout_s=PATIENCE_S, awaited="sleep",
+        )  # fmt: skip
+        shell.type("\x03")
+        shell.expect("^C")
+        shell.expect(prompt)
+        shell.type("sleep 1000\n")
+        wait_until(
+            lambda: standing.say("exec", "h1", "--", "pidof", "sleep").status == 0,
+            timeout_s=PATIENCE_S, awaited="sleep",
+        )  # fmt: skip
+        shell.type("\x1a")
+        shell.expect("Stopped")
+        shell.expect(prompt)
+        assert "sleep 1000" in shell.line("jobs", prompt)
+        shell.type("fg\n")
+        shell.expect("\r\nsleep 1000")
+        shell.type("\x03")
+        shell.expect(prompt)
+        # Completion, by bash itself.
+        shell.type("ls /sys/class/net/br0/bridg\t")
+        shell.expect("bridge/")
+        shell.type("\x15exit 3\n")
+        status, _ = shell.end()
+    assert status == 3
+
+
+def test_a_shell_in_a_container_says_where_it_is(standing: World) -> None:
+    with standing.terminal([*standing.xlab, "shell", "--name", "bridge", "h2/c1"]) as shell:
+        shell.expect("bridge:h2/c1:")
+        shell.expect("# ")
+        assert "10.211.55.128/24" in shell.line("ip -br -c=never a show eth0", "# ")
+        shell.type("exit\n")
+        assert shell.end()[0] == 0
+
+
+def test_exec_is_a_job_of_the_callers_shell(standing: World) -> None:
+    """Ctrl-Z stops it as any job, and `fg` goes on with it."""
+    program = standing.folder / "xlab"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(standing.xlab)} "$@"\n')
+    program.chmod(0o755)
+    with standing.terminal(["bash", "--norc", "--noprofile", "-i"]) as shell:
+        shell.type("PS1='@ '\n")
+        shell.expect("@ ")
+        shell.expect("@ ")
+        shell.type("./xlab exec h1 -- sh -c 'echo rea\"\"dy; exec cat'\n")
+        shell.expect("\r\nready")
+        shell.type("\x1a")
+        shell.expect("Stopped")
+        shell.expect("@ ")
+        shell.type("fg\n")
+        shell.expect("\r\n./xlab exec")
+        shell.type("back again\n")
+        shell.expect("back again")  # the terminal's own echo
+        shell.expect("back again")
+        shell.type("\x04")
+        shell.expect("@ ")
+        # The terminal is the shell's again, and Ctrl-C is for what runs inside.
+        shell.type("./xlab exec h1 -- sh -c 'echo rea\"\"dy; exec sleep 1000'\n")
+        shell.expect("\r\nready")
+        shell.type("\x03")
+        shell.expect("@ ")
+        assert shell.line("echo $?", "@ ") == "130"
+        shell.type("exit\n")
+        assert shell.end()[0] == 0
+
+
+def test_mininets_command_line(standing: World) -> None:
+    prompt = "mininet> "
+    with standing.terminal([*standing.xlab, "cli"]) as cli:
+        cli.expect(prompt)
+        assert "gw h1 h1/c1 h1/c2 h2 h2/c1 h2/c2 s1" in cli.line("nodes", prompt)
+        assert "h1-eth0:s1-eth1" in cli.line("net", prompt)
+        assert "0% dropped (30/30 received)" in cli.line("pingall", prompt)
+        assert "inet 10.211.55.3/24" in cli.line("h1 ip -c=never a", prompt)
+        cli.line("link s1 h1 down", prompt)
+        assert standing.say("exec", "h1/c1", "ping", "-c1", "-W1", "10.211.55.128").status == 1
+        assert "h1 -> X" in cli.line("pingall 0.2", prompt)
+        cli.line("link s1 h1 up", prompt)
+        assert "<Host h1: h1-eth0:" in cli.line("dump", prompt)
+        for node in ("h1", "h1", "h2/c1"):
+            # Before it has said so, Ctrl-C could still meet the shell that starts it.
+            cli.type(f"{node} sh -c 'echo rea\"\"dy; exec sleep 1000'\n")
+            cli.expect("\r\nready")
+            cli.type("\x03")
+            cli.expect(prompt)
+        assert "Gbits/sec" in cli.line("iperf h1/c1 h2/c1", prompt)
+        cli.type("exit\n")
+        assert cli.end()[0] == 0
+    assert standing.say("status").status == 0
+
+
+def test_mininets_command_line_ends_with_the_lab(bridge: World) -> None:
+    with bridge.terminal([*bridge.xlab, "cli"]) as cli:
+        cli.expect("mininet> ")
+        assert bridge.say("down").status == 0
+        status, said = cli.end()
+    assert (status, "xlab: lab bridge has ended" in said) == (137, True)
+
+
+# -- completion ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("xlab shell h1/", ["h1/c1", "h1/c2"]),
+        ("xlab exec g", ["gw"]),
+        ("xlab down b", ["bridge"]),
+        ("xlab up bridge --until Dock", ["Docker on br0"]),
+        ("xlab shell --name none h", []),
+    ],
+)
+def test_names_are_completed(standing: World, typed: str, offered: list[str]) -> None:
+    words = typed.split(" ")
+    done = subprocess.run(
+        [*standing.xlab],
+        env={
+            **standing.environment(),
+            "_XLAB_COMPLETE": "complete_bash",
+            "COMP_WORDS": typed,
+            "COMP_CWORD": str(len(words) - 1),
+        },
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert [line for line in done.stdout.split("\n") if line] == offered
+
+
+def test_the_log_is_there_while_the_lab_is(standing: World) -> None:
+    (lab,) = standing.labs()
+    assert standing.say("status", "--log") == Said(0, "", "")
+    assert lab["pid"] in all_pids()
+
+
+# -- faults ----------------------------------------------------------------------------------------
+
+
+def test_faults_are_made_and_mended(world: World) -> None:
+    assert world.say("up", "bridge").status == 0
+    ping = ["exec", "h1/c1", "--", "ping", "-n", "-c1", "-W1", "10.211.55.128"]
+    assert world.say(*ping).status == 0
+    broken = json.loads(world.say("fault", "--json", "--wait", "link", "h2", "down").stdout)
+    assert broken["in_force"] == [{"fault": "link h2 down", "cure": "link h2 up"}]
+    assert ["h1/c1", "h2/c1"] in broken["cut"]
+    assert ["h1/c1", "h1/c2"] not in broken["cut"]
+    assert world.say(*ping).status == 1
+    assert "fault: link h2 down" in world.say("ps").stdout
+    refused = world.say("fault", "crash", "h9")
+    assert (refused.status, "no host 'h9'; there is: h1, h2" in refused.stderr) == (2, True)
+    assert "xlab fault link h2 up" in world.say("fault").stdout
+    assert world.say("fault", "--wait", "link", "h2", "up").status == 0
+    assert world.say(*ping).status == 0
+    assert world.say("fault", "crash", "h2").status == 0
+    (lab,) = world.labs()
+    assert {node["name"]: node["up"] for node in lab["nodes"]} == {
+        "h1": True, "h1/c1": True, "h1/c2": True, "h2": False, "gw": True,
+    }  # fmt: skip
+    assert "h2 is down" in world.say("exec", "h2", "--", "true").stderr
+    assert world.say("fault", "--wait", "reboot", "h2").status == 0
+    assert world.say("status").status == 0
+
+
+def test_a_lab_that_is_not_built_to_its_end_has_no_faults(bridge: World) -> None:
+    refused = bridge.say("fault", "link", "h1", "down")
+    assert (refused.status, "has not been built to its end" in refused.stderr) == (2, True)
