@@ -213,6 +213,9 @@ def test_it_measures_and_tells(xlab: Run, world: World, tmp_path: Path) -> None:
     assert "RTT, kernel datapath" in out
     (folder,) = tmp_path.iterdir()
     assert result.load(folder).status == "passed"
+    page = folder / "report.html"
+    assert "2 methods beside the baseline.</span></h1>" in page.read_text(encoding="utf-8")
+    assert f"report{page}" in "".join(out.split()), "wherever the line is broken"
 
 
 def test_json_alone_on_stdout(xlab: Run, world: World, tmp_path: Path) -> None:

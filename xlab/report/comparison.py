@@ -43,7 +43,9 @@ def outcome(comparison: Comparison) -> Verdict:
     if len(passed) < len(comparison.methods) - 1:
         said.insert(0, f"{len(passed)} of {len(comparison.methods) - 1} methods passed")
     headline = "; ".join(said) or f"{text.count(len(passed), 'method')} beside the baseline"
-    return Verdict(comparison.status, headline[0].upper() + headline[1:], tuple(findings))
+    # A method's name is written as it is.
+    headline = headline.replace("among", "Among", headline.startswith("among"))
+    return Verdict(comparison.status, headline, tuple(findings))
 
 
 def tables(comparison: Comparison, asked: Sequence[tuple[str, int]] | None = None) -> list[Table]:
@@ -185,6 +187,11 @@ def _leader(comparison: Comparison, kind: DatapathClass) -> Iterator[str]:
         and place.place == 1
     ]
     if len(members) < 2:
+        for method in members:
+            ratio = _to_baseline(comparison, method, *_FOREMOST)
+            if ratio:
+                share = text.ratio(_spread(ratio))
+                yield f"{text.plain(method.name)} carries {share} × the TCP of plain hosts"
         return
     named, among = " and ".join(first), f"among {kind} datapaths"
     if not first:
@@ -206,14 +213,7 @@ def _found(comparison: Comparison) -> Iterator[str]:
             ("tcp_bits_per_second", "× the TCP throughput of plain hosts"),
             ("icmp_rtt_ms", "× their round-trip time"),
         ):
-            ratio = next(
-                (
-                    figure.to_baseline
-                    for figure in comparison.figures
-                    if (figure.method, figure.metric, figure.streams) == (method.name, metric, 1)
-                ),
-                None,
-            )
+            ratio = _to_baseline(comparison, method, metric, 1)
             if ratio:
                 spread = _spread(ratio)
                 interval = f" ({text.ratio_interval(spread)})" if ratio.ci95 else ""
@@ -221,6 +221,13 @@ def _found(comparison: Comparison) -> Iterator[str]:
         if said:
             name = text.plain(method.name)
             yield f"{name}: {' and '.join(said)} ({method.datapath_class} datapath)."
+
+
+def _to_baseline(comparison: Comparison, method: Method, metric: str, streams: int) -> Ratio | None:
+    for figure in comparison.figures:
+        if (figure.method, figure.metric, figure.streams) == (method.name, metric, streams):
+            return figure.to_baseline
+    return None
 
 
 def _trust(comparison: Comparison) -> str:
