@@ -28,6 +28,9 @@ RATE_BITS_PER_SECOND = (8e3, 1e12)
 DELAY_MS = (0.0, 10_000.0)
 DURATION_S = (1.0, 3600.0)
 ROUNDS = (1, 1000)
+#: As many as iperf3 takes for one transfer (MAX_STREAMS in iperf.h).
+STREAMS = (1, 128)
+DEFAULT_STREAMS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class Request:
     #: Rounds of measurement.
     repeat: int = DEFAULT_ROUNDS
     quick: bool = False
+    #: TCP streams at once, where a probe has several: its load, too.
+    streams: int = DEFAULT_STREAMS
     #: Beyond the usual ones, by the names of `probe_names`.
     probes: tuple[str, ...] = ()
 
@@ -82,6 +87,7 @@ class Request:
             )
         within("--duration", self.duration_s, DURATION_S, "seconds")
         within("--repeat", self.repeat, ROUNDS, "rounds")
+        within("the number of TCP streams", self.streams, STREAMS)
         if "" in self.settings:
             raise UsageError("--set takes NAME=VALUE; the name is missing")
         # Frozen, and still each has one way to be written.

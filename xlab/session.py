@@ -133,6 +133,7 @@ class Session:
             quick=request.quick,
             round=number,
             build=int(arguments.get("build", 1)),
+            parallel_streams=request.streams,
             daemon_pids=self.built.daemon_pids(),
         )
         # Seeded, so that a run can be told again; the order differs from round to round.

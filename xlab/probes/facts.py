@@ -67,6 +67,7 @@ class Plan:
         quick: bool = False,
         round: int = 1,  # noqa: A002
         build: int = 1,
+        parallel_streams: int = 4,
         daemon_pids: Sequence[int] = (),
     ) -> Plan:
         """Throughput probes of `duration_s` each; `quick` measures three pairs in 9 seconds."""
@@ -87,6 +88,7 @@ class Plan:
             at_rest_s=max(10.0, duration_s),
             round=round,
             build=build,
+            parallel_streams=parallel_streams,
             daemon_pids=daemon_pids,
         )
 
