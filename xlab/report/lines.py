@@ -428,12 +428,14 @@ def _even_marks(low: float, high: float) -> list[float]:
 
 
 def _round_marks(low: float, high: float) -> list[float]:
-    """1, 10, 100 …, with 2 and 5 between where that makes few."""
+    """1, 10, 100 …, with others between where these are few."""
     from math import floor, log10
 
     decades = range(floor(log10(low)), floor(log10(high)) + 1)
     for steps in ((1, 2, 5), (1, 3), (1,)):
         marks = [s * 10.0**d for d in decades for s in steps if low <= s * 10.0**d <= high]
+        if len(marks) < 2:
+            return _even_marks(low, high)  # within a decade
         if len(marks) <= 6:
             return marks
     return marks[:: -(-len(marks) // 6)]
