@@ -119,7 +119,7 @@ class Resident:
                 emit({"kind": "path", **dataclasses.asdict(proved)})
             elif session.built:
                 flow = session.built.flow
-                checks.stage("path")
+                checks.stage("path", lasts=False)  # asked here, each time
                 checks.takes(
                     flow.source,
                     flow.target,
