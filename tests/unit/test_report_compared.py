@@ -41,6 +41,7 @@ from xlab.report import (
 from xlab.report.content import Content
 from xlab.report.figures import figures, find
 
+SAMPLE = Path(__file__).parent.parent.parent / "results" / "sample"
 CHARTS = [
     "throughput-ratio",
     "rtt-ratio",
@@ -388,6 +389,21 @@ def test_charts_are_written_as_files_of_their_own(
     ratio = (charts / "throughput-ratio.svg").read_text(encoding="utf-8")
     assert "TCP throughput" in ratio
     assert "├─┤: 95 % interval" in ratio
+
+
+# ---------------------------------------------------------------------------------- the sample
+
+
+def test_the_sample_is_small_and_stands_by_itself() -> None:
+    outcome = result.load(SAMPLE)
+    assert len(outcome.methods) > 3
+    files = [file for file in SAMPLE.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 1_500_000
+    found = Page((SAMPLE / "report.html").read_text(encoding="utf-8"))
+    assert all(method.name in found.text for method in outcome.methods)
+    assert outcome.started_at[:16].replace("T", " ") in found.text
+    targets = found.attributes("href")
+    assert [t for t in targets if not t.startswith("#")] == ["data:,"]
 
 
 # ----------------------------------------------------------------------------------------- courses
