@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -24,9 +24,11 @@ from markdown_it.token import Token
 from tests.fuzzing import Refusal, attempt
 from tests.report_support import HOSTILE, RECORDS, Page
 from xlab import record, report
+from xlab.compare import result
+from xlab.compare_screen import CompareScreen
 from xlab.errors import RecordError
 from xlab.record import RunRecord
-from xlab.report import markdown, page
+from xlab.report import content, flent_file, junit, markdown, page, rows
 from xlab.screen import Screen
 
 Path_ = tuple[str | int, ...]
@@ -141,6 +143,60 @@ def test_a_page_of_any_records_holds_no_markup_of_theirs(
     assert not [name for e in found.elements for name in e.attributes if name.startswith("on")]
     for target in found.attributes("href"):
         assert target == "data:," or target.startswith(("#", "0/", "1/"))
+
+
+def _compared() -> dict[str, Any]:
+    """The sample comparison with two of its methods, to be quick."""
+    file = RECORDS.parent / "comparison" / "compare.json"
+    data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    kept = ("baseline", "bridge")
+    for name in ("methods", "points", "figures", "pairs", "places"):
+        key = "name" if name == "methods" else "method"
+        data[name] = [each for each in data[name] if each[key] in kept]
+    return data
+
+
+COMPARED = _compared()
+COMPARED_PLACES = [(path, type(value)) for path, value in leaves(COMPARED)]
+
+
+@st.composite
+def changes_of_comparison(draw: st.DrawFn) -> list[Change]:
+    places = draw(st.lists(st.sampled_from(COMPARED_PLACES), min_size=1, max_size=8))
+    return [(path, draw(BY_KIND.get(kind, st.none()))) for path, kind in places]
+
+
+@given(changes_of_comparison())
+@example([(("methods", 1, "builds", 0, "folder"), "../../.."), (("started_at",), "9999-12-31")])
+@example([(("methods", 1, "builds", 0, "folder"), "\0" + "x" * 5000)])
+@example([(("methods", 1, "name"), HOSTILE), (("notes", 0), HOSTILE), (("reason",), HOSTILE)])
+@settings(max_examples=20, deadline=None)
+def test_reports_on_any_comparison_are_written_and_nothing_in_them_acts(
+    changed: list[Change],
+) -> None:
+    data = copy.deepcopy(COMPARED)
+    for path, value in changed:
+        place: Any = data
+        for step in path[:-1]:
+            place = place[step]
+        place[path[-1]] = value
+    read = attempt(lambda: result.from_dict(data), RecordError)
+    if isinstance(read, Refusal):
+        return
+    told, _ = content.of_comparison(read, Path("nowhere"))
+    found = Page(page.compose(told, base=Path("nowhere")))
+    assert {element.name for element in found.elements} & {"script", "img", "x"} == set()
+    assert all(
+        t.startswith("#") or t in ("data:,", "compare.json") for t in found.attributes("href")
+    )
+    screen = io.StringIO()
+    CompareScreen(screen).outcome(read)
+    for written in (
+        found.source, markdown.compose(told, base=Path()), rows.render(told), screen.getvalue(),
+        junit.of_content(told),
+    ):  # fmt: skip
+        assert acts(written) == set()
+    attempt(lambda: flent_file.render(told), RecordError)
 
 
 @pytest.mark.parametrize("length", [1 << 18])

@@ -185,6 +185,30 @@ def test_a_corrupt_record_is_named_and_the_others_are_shown(folder: Path, tmp_pa
     assert len(told.parts[1].files) == 4
 
 
+def test_no_file_is_read_from_outside_the_comparison(folder: Path) -> None:
+    outcome = result.load(folder)
+    bridge = outcome.methods[1]
+    elsewhere = folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    places = ["../a-compare/bridge/b1", str(folder / "bridge/b2"), "\0", "x" * 999, ""]
+    outside = tuple(
+        dataclasses.replace(build, folder=place)
+        for build, place in zip(bridge.builds, places, strict=True)
+    )
+    evil = dataclasses.replace(
+        outcome, methods=(outcome.methods[0], dataclasses.replace(bridge, builds=outside))
+    )
+    told, errors = content.of_comparison(evil, elsewhere)
+    assert errors == []
+    assert told.parts[1].files == {}
+    (elsewhere / "link").symlink_to(folder / "bridge" / "b1")
+    linked = dataclasses.replace(bridge, builds=(dataclasses.replace(outside[0], folder="link"),))
+    told, _ = content.of_comparison(
+        dataclasses.replace(evil, methods=(outcome.methods[0], linked)), elsewhere
+    )
+    assert told.parts[1].files == {}
+
+
 def test_hostile_text_stays_text(folder: Path, tmp_path: Path) -> None:
     outcome = result.load(folder)
     evil: Comparison = dataclasses.replace(
@@ -291,6 +315,15 @@ def test_a_real_flent_opens_its_file(told: Content, folder: Path, tmp_path: Path
     rate = opened.series_meta("TCP upload bridge")["MEAN_VALUE"]
     assert 20_000 < rate < 40_000
     assert opened.meta("TIME").isoformat().startswith("2025-01-02T12:00:00")
+
+
+@pytest.mark.parametrize(
+    "odd", ["", "x", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2025-01-02"]
+)
+def test_flent_opens_its_file_whenever_that_was(told: Content, odd: str) -> None:
+    written = flent_file.render(dataclasses.replace(told, started_at=(odd,)))
+    opened = ResultSet.loads(gzip.decompress(written).decode())
+    assert opened.meta("TIME").year in (1, 1970, 2025, 9999)
 
 
 def test_flents_own_command_prints_what_is_in_it(folder: Path, tmp_path: Path) -> None:

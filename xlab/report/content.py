@@ -99,8 +99,8 @@ def of_comparison(found: Comparison, folder: Path) -> tuple[Content, list[Record
     for method in found.methods:
         files[method.name] = {}
         for build in method.builds:
-            file = folder / build.folder / "run.json"
-            if not file.exists():
+            file = _record_file(folder, build.folder)
+            if file is None:
                 continue
             try:
                 files[method.name][file] = record.load(file)
@@ -132,6 +132,16 @@ def of_comparison(found: Comparison, folder: Path) -> tuple[Content, list[Record
             prose.environment([part.record for part in parts], [part.name for part in parts])
         ),
     ), errors
+
+
+def _record_file(folder: Path, build: str) -> Path | None:
+    """The run.json of a build if it is there: beneath the comparison, whatever that names."""
+    file = folder / build / "run.json"
+    try:
+        inside = file.resolve().is_relative_to(folder.resolve())
+        return file if inside and file.exists() else None
+    except (OSError, ValueError):  # no name that a file could have
+        return None
 
 
 def _merged(

@@ -148,13 +148,13 @@ def _meta(name: str, m: Measurement) -> Mapping[str, Any]:
 
 
 def _moment(written: str) -> datetime:
-    """A time out of a record; the epoch where it is none."""
+    """A time out of a record, in UTC; the epoch where it is none."""
     try:
         found = datetime.fromisoformat(written)
-    except ValueError:
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return datetime.fromtimestamp(0, UTC)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _written(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
