@@ -58,8 +58,10 @@ def ordinary_user(own: Path) -> Iterator[tuple[list[str], Path]]:
 
 #: `python THIS … -c CODE` is Python with our packages, warnings being errors.
 _OUR_PACKAGES = """
-import site, sys, warnings
+import os, site, sys, warnings
 site.addsitedir({packages!r})
+# For what is started with the same Python: routers.
+os.environ["PYTHONPATH"] = os.pathsep.join([os.environ["PYTHONPATH"], {packages!r}])
 # Before the system's own, which may be older.
 sys.path.sort(key=lambda entry: entry != {packages!r})
 sys.dont_write_bytecode = True

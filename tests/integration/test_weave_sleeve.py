@@ -21,7 +21,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from tests.integration.test_weave_control import report, routers, spawn, wait_for_mesh
+from tests.integration.test_weave_control import complaints, report, routers, spawn, wait_for_mesh
 from tests.support import machine, sandboxed
 from xlab.lab import underlay
 from xlab.lab.lab import Host, Lab
@@ -99,7 +99,7 @@ def meshed(
         )
         containers = [attach(host, _TAP, mtu=container_mtu or effective) for host in lab.hosts]
         yield Meshed(lab.hosts, containers)
-        assert [process.stderr_tail() for process in processes] == [""] * hosts
+        assert [complaints(process) for process in processes] == [""] * hosts
 
 
 def transfer(source: Node, target: Node, data: bytes) -> str:
