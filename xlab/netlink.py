@@ -17,7 +17,7 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
@@ -69,6 +69,8 @@ class Rtnl:
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self._sequence = 0
         self._lock = threading.Lock()
+        #: Told of each operation that a batch has done, as the line for iproute2.
+        self.tell: Callable[[str], None] | None = None
 
     def close(self) -> None:
         self._socket.close()
@@ -101,7 +103,7 @@ class Rtnl:
             if not state & (_NUD_PERMANENT | _NUD_NOARP):
                 body = struct.pack("=BxxxiHBB", socket.AF_INET, index, 0, 0, 0)
                 body += _attribute(_NDA_DST, address)
-                gone.append((_RTM_DELNEIGH, 0, body, f"forget {IPv4Address(address)}"))
+                gone.append((_RTM_DELNEIGH, 0, body, f"ip neigh del {IPv4Address(address)}"))
         if gone:
             try:
                 self.exchange(gone)
@@ -139,7 +141,7 @@ class Rtnl:
         batch.flush()
 
     def exchange(self, messages: list[tuple[int, int, bytes, str]]) -> None:
-        """Send (type, flags, body, description) messages at once and wait until all have run."""
+        """Send (type, flags, body, command) messages at once and wait until all have run."""
         # Threads that build hosts side by side share the socket of the switches' namespace.
         with self._lock:
             self._exchange(messages)
@@ -168,7 +170,10 @@ class Rtnl:
 
 
 class Batch:
-    """Operations waiting to be sent; interfaces are named, indexes are looked up when needed."""
+    """Operations waiting to be sent; interfaces are named, indexes are looked up when needed.
+
+    Each knows the `ip` command that does the same: errors name it, and `Rtnl.tell` is told.
+    """
 
     def __init__(self, rtnl: Rtnl) -> None:
         self._rtnl = rtnl
@@ -180,6 +185,9 @@ class Batch:
         messages, self._messages, self._bytes = self._messages, [], 0
         if messages:
             self._rtnl.exchange(messages)
+        if self._rtnl.tell:
+            for _, _, _, command in messages:
+                self._rtnl.tell(command)
 
     # -- links -------------------------------------------------------------------------------------
 
@@ -222,7 +230,21 @@ class Batch:
         if master:
             body += _u32(_IFLA_MASTER, self._index(master))
         body += _link_info("veth", _attribute(_VETH_INFO_PEER, far))
-        self._add(_RTM_NEWLINK, body, f"add veth {name} - {peer}", create=True)
+        command = _words(
+            f"ip link add {name}",
+            ("up", up),
+            ("address", mac),
+            ("mtu", mtu),
+            ("group", group),
+            ("index", index),
+            ("master", master),
+            ("netns", _path(namespace)),
+            f"type veth peer name {peer}",
+            ("address", peer_mac),
+            ("mtu", mtu),
+            ("netns", _path(peer_namespace)),
+        )
+        self._add(_RTM_NEWLINK, body, command, create=True)
 
     def add_bridge(
         self, name: str, *, mac: str | None = None, group: int = 0, up: bool = True
@@ -238,48 +260,58 @@ class Batch:
             body += _attribute(_IFLA_ADDRESS, _mac(mac))
         if group:
             body += _u32(_IFLA_GROUP, group)
-        self._add(
-            _RTM_NEWLINK, body + _link_info("bridge", options), f"add bridge {name}", create=True
+        command = _words(
+            f"ip link add {name}",
+            ("up", up),
+            ("address", mac),
+            ("group", group),
+            "type bridge forward_delay 0 stp_state 0 mcast_snooping 0",
         )
+        self._add(_RTM_NEWLINK, body + _link_info("bridge", options), command, create=True)
 
     def delete_link(self, name: str) -> None:
-        self._add(_RTM_DELLINK, _ifinfo() + _text(_IFLA_IFNAME, name), f"delete link {name}")
+        self._add(_RTM_DELLINK, _ifinfo() + _text(_IFLA_IFNAME, name), f"ip link del {name}")
 
     def delete_group(self, group: int) -> None:
         """Delete all interfaces of a group at once.
 
         One by one each waits until no CPU can still be using it: 20 ms, a hundred of them 2 s.
         """
-        self._add(_RTM_DELLINK, _ifinfo() + _u32(_IFLA_GROUP, group), f"delete group {group}")
+        self._add(_RTM_DELLINK, _ifinfo() + _u32(_IFLA_GROUP, group), f"ip link del group {group}")
 
     def set_up(self, name: str) -> None:
-        self._add(_RTM_SETLINK, _ifinfo(up=True) + _text(_IFLA_IFNAME, name), f"set {name} up")
+        self._add(
+            _RTM_SETLINK, _ifinfo(up=True) + _text(_IFLA_IFNAME, name), f"ip link set {name} up"
+        )
 
     def set_down(self, name: str) -> None:
-        self._add(_RTM_SETLINK, _ifinfo(up=False) + _text(_IFLA_IFNAME, name), f"set {name} down")
+        self._add(
+            _RTM_SETLINK, _ifinfo(up=False) + _text(_IFLA_IFNAME, name), f"ip link set {name} down"
+        )
 
     def set_mtu(self, name: str, mtu: int) -> None:
-        self._set(name, _u32(_IFLA_MTU, mtu), f"set {name} mtu {mtu}")
+        self._set(name, _u32(_IFLA_MTU, mtu), f"ip link set {name} mtu {mtu}")
 
     def set_queue_length(self, name: str, packets: int) -> None:
         """How many packets may wait to be sent, `ip link set NAME txqueuelen PACKETS`."""
-        self._set(name, _u32(_IFLA_TXQLEN, packets), f"set {name} txqueuelen {packets}")
+        self._set(name, _u32(_IFLA_TXQLEN, packets), f"ip link set {name} txqueuelen {packets}")
 
     def set_mac(self, name: str, mac: str) -> None:
-        self._set(name, _attribute(_IFLA_ADDRESS, _mac(mac)), f"set {name} address {mac}")
+        self._set(name, _attribute(_IFLA_ADDRESS, _mac(mac)), f"ip link set {name} address {mac}")
 
     def set_group(self, name: str, group: int) -> None:
-        self._set(name, _u32(_IFLA_GROUP, group), f"set {name} group {group}")
+        self._set(name, _u32(_IFLA_GROUP, group), f"ip link set {name} group {group}")
 
     def set_master(self, name: str, bridge: str | None) -> None:
         """Make `name` a port of `bridge`, or of none."""
         index = self._index(bridge) if bridge else 0
-        self._set(name, _u32(_IFLA_MASTER, index), f"set {name} master {bridge or 'none'}")
+        to = f"master {bridge}" if bridge else "nomaster"
+        self._set(name, _u32(_IFLA_MASTER, index), f"ip link set {name} {to}")
 
     def rename(self, name: str, new_name: str) -> None:
         """Older kernels rename an interface only while it is down."""
         body = _ifinfo(index=self._index(name)) + _text(_IFLA_IFNAME, new_name)
-        self._add(_RTM_SETLINK, body, f"rename {name} to {new_name}")
+        self._add(_RTM_SETLINK, body, f"ip link set {name} name {new_name}")
         self.flush()
 
     def move(self, name: str, namespace: int, *, new_name: str | None = None) -> None:
@@ -287,16 +319,20 @@ class Batch:
         body = _ifinfo(index=self._index(name)) + _u32(_IFLA_NET_NS_FD, namespace)
         if new_name:
             body += _text(_IFLA_IFNAME, new_name)
-        self._add(_RTM_SETLINK, body, f"move {name} to another namespace")
+        where = ("netns", _path(namespace))
+        command = _words(f"ip link set {name}", where, ("name", new_name))
+        self._add(_RTM_SETLINK, body, command)
         self.flush()
 
     # -- addresses, routes, neighbours -------------------------------------------------------------
 
     def add_address(self, name: str, address: IPv4Interface) -> None:
-        self._address(_RTM_NEWADDR, name, address, f"add address {address} to {name}", create=True)
+        broadcast = ("brd +", address.network.prefixlen < 31)
+        command = _words(f"ip addr add {address}", broadcast, f"dev {name}")
+        self._address(_RTM_NEWADDR, name, address, command, create=True)
 
     def delete_address(self, name: str, address: IPv4Interface) -> None:
-        self._address(_RTM_DELADDR, name, address, f"delete address {address} from {name}")
+        self._address(_RTM_DELADDR, name, address, f"ip addr del {address} dev {name}")
 
     def add_route(
         self,
@@ -307,10 +343,8 @@ class Batch:
         onlink: bool = False,
     ) -> None:
         """As `ip route add DESTINATION [via VIA] [dev DEVICE] [onlink]`."""
-        text = _route_text(destination, via, device)
-        self._route(
-            _RTM_NEWROUTE, destination, via, device, onlink, f"add route {text}", create=True
-        )
+        command = _words("ip route add", _route_text(destination, via, device), ("onlink", onlink))
+        self._route(_RTM_NEWROUTE, destination, via, device, onlink, command, create=True)
 
     def delete_route(
         self,
@@ -319,8 +353,8 @@ class Batch:
         via: IPv4Address | None = None,
         device: str | None = None,
     ) -> None:
-        text = _route_text(destination, via, device)
-        self._route(_RTM_DELROUTE, destination, via, device, False, f"delete route {text}")
+        command = _words("ip route del", _route_text(destination, via, device))
+        self._route(_RTM_DELROUTE, destination, via, device, False, command)
 
     def add_neighbour(self, name: str, address: IPv4Address, mac: str) -> None:
         """A permanent ARP entry: exempt from the machine-wide limit on neighbours (gc_thresh3)."""
@@ -328,12 +362,13 @@ class Batch:
             "=BxxxiHBB", socket.AF_INET, self._index(name), _NUD_PERMANENT, 0, _RTN_UNICAST
         )
         body += _attribute(_NDA_DST, address.packed) + _attribute(_NDA_LLADDR, _mac(mac))
-        self._add(_RTM_NEWNEIGH, body, f"add neighbour {address} on {name}", create=True)
+        command = f"ip neigh add {address} lladdr {mac} nud permanent dev {name}"
+        self._add(_RTM_NEWNEIGH, body, command, create=True)
 
     # -- plumbing ----------------------------------------------------------------------------------
 
     def _address(
-        self, kind: int, name: str, address: IPv4Interface, text: str, *, create: bool = False
+        self, kind: int, name: str, address: IPv4Interface, command: str, *, create: bool = False
     ) -> None:
         body = struct.pack(
             "=BBBBI", socket.AF_INET, address.network.prefixlen, 0, 0, self._index(name)
@@ -342,7 +377,7 @@ class Batch:
         body += _attribute(_IFA_ADDRESS, address.ip.packed)
         if create and address.network.prefixlen < 31:
             body += _attribute(_IFA_BROADCAST, address.network.broadcast_address.packed)
-        self._add(kind, body, text, create=create)
+        self._add(kind, body, command, create=create)
 
     def _route(
         self,
@@ -351,7 +386,7 @@ class Batch:
         via: IPv4Address | None,
         device: str | None,
         onlink: bool,
-        text: str,
+        command: str,
         *,
         create: bool = False,
     ) -> None:
@@ -376,15 +411,15 @@ class Batch:
             body += _attribute(_RTA_GATEWAY, via.packed)
         if device:
             body += _u32(_RTA_OIF, self._index(device))
-        self._add(kind, body, text, create=create)
+        self._add(kind, body, command, create=create)
 
-    def _set(self, name: str, attributes: bytes, text: str) -> None:
-        self._add(_RTM_SETLINK, _ifinfo() + _text(_IFLA_IFNAME, name) + attributes, text)
+    def _set(self, name: str, attributes: bytes, command: str) -> None:
+        self._add(_RTM_SETLINK, _ifinfo() + _text(_IFLA_IFNAME, name) + attributes, command)
 
-    def _add(self, kind: int, body: bytes, text: str, *, create: bool = False) -> None:
+    def _add(self, kind: int, body: bytes, command: str, *, create: bool = False) -> None:
         flags = _NLM_F_CREATE | _NLM_F_EXCL if create else 0
         body += bytes(-len(body) % 4)
-        self._messages.append((kind, flags, body, text))
+        self._messages.append((kind, flags, body, command))
         self._bytes += 16 + len(body)
         if self._bytes > _FLUSH_AT_BYTES or len(self._messages) >= _FLUSH_AT_MESSAGES:
             self.flush()
@@ -434,8 +469,25 @@ def _mac(text: str) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
 
 
+def _words(*parts: str | tuple[str, object]) -> str:
+    """A command: texts, and pairs of an option and its value; True for one that takes none."""
+    found = []
+    for part in parts:
+        if isinstance(part, str):
+            found.append(part)
+        elif part[1]:
+            found.append(part[0] if part[1] is True else f"{part[0]} {part[1]}")
+    return " ".join(found)
+
+
+def _path(namespace: int | None) -> str:
+    """What `ip` takes for a namespace that is held by a descriptor."""
+    return "" if namespace is None else f"/proc/self/fd/{namespace}"
+
+
 def _route_text(destination: IPv4Network, via: IPv4Address | None, device: str | None) -> str:
-    return f"{destination}" + (f" via {via}" if via else "") + (f" dev {device}" if device else "")
+    where = "default" if destination.prefixlen == 0 else str(destination)
+    return _words(where, ("via", via), ("dev", device))
 
 
 # -- what the kernel answers -----------------------------------------------------------------------

@@ -190,7 +190,7 @@ def test_a_failure_names_the_operation_and_the_kernels_reason() -> None:
         batch.add_route(IPv4Network("192.168.3.0/24"), via=IPv4Address("10.0.0.2"))
 
     error = refusal(node, fill)
-    assert error.operation == "add route 192.168.2.0/24 via 10.9.9.9"
+    assert error.operation == "ip route add 192.168.2.0/24 via 10.9.9.9"
     assert error.errno == errno.ENETUNREACH
     # The sentence is the kernel's own (extended ACK), not that of the error number.
     assert "Nexthop has invalid gateway" in str(error)
@@ -209,7 +209,7 @@ def test_the_first_of_several_failures_is_told() -> None:
         batch.set_up("br0")
 
     error = refusal(node, fill)
-    assert (error.operation, error.errno) == ("set nobody1 up", errno.ENODEV)
+    assert (error.operation, error.errno) == ("ip link set nobody1 up", errno.ENODEV)
 
 
 @sandboxed
@@ -222,7 +222,7 @@ def test_the_next_batch_starts_clean() -> None:
             batch.set_up(f"nobody{number}")
 
     for _ in range(3):
-        assert refusal(node, fill).operation == "set nobody0 up"
+        assert refusal(node, fill).operation == "ip link set nobody0 up"
         with node.rtnl.batch() as batch:
             batch.set_up("lo")
 
@@ -233,7 +233,7 @@ def test_a_name_that_is_taken(names: tuple[str, str]) -> None:
     node = Node("h1")
     node.add_bridge("eth0")
     error = refusal(node, lambda batch: batch.add_veth(*names))
-    assert error.operation == f"add veth {names[0]} - {names[1]}"
+    assert error.operation == f"ip link add {names[0]} up type veth peer name {names[1]}"
     assert error.errno == errno.EEXIST
     assert "exists" in str(error)
 
@@ -283,7 +283,7 @@ def test_a_flood_of_failures_is_one_error() -> None:
         for number in range(1000):
             batch.add_route(IPv4Network(f"172.16.{number % 250}.0/24"), via=IPv4Address("10.9.9.9"))
 
-    assert refusal(node, fill).operation == "add route 172.16.0.0/24 via 10.9.9.9"
+    assert refusal(node, fill).operation == "ip route add 172.16.0.0/24 via 10.9.9.9"
 
 
 @sandboxed

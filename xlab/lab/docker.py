@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 import re
 import secrets
+import shlex
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Literal
 
-from xlab import syscalls
+from xlab import syscalls, transcript
 from xlab.errors import DockerError
 from xlab.lab import ipam
 from xlab.lab.node import Node
@@ -51,6 +52,20 @@ class DaemonOptions:
     #: Docker before 1.13 left the FORWARD policy alone ("accept"); since then it sets it to DROP if
     #: it was Docker that switched ip_forward on.
     forward_policy: ForwardPolicy = "accept"
+
+    def command_line(self) -> str:
+        """`dockerd` and these options."""
+        options = {
+            "-b": self.bridge,
+            "--fixed-cidr": self.fixed_cidr,
+            "--bip": self.bip,
+            "--default-gateway": self.default_gateway,
+            "--mtu": "" if self.mtu == 1500 else str(self.mtu),
+        }
+        words = ["dockerd"] + [word for pair in options.items() if pair[1] for word in pair if word]
+        words += [] if self.iptables else ["--iptables=false"]
+        words += [] if self.ip_forward else ["--ip-forward=false"]
+        return shlex.join(words)
 
 
 class Container(Node):
@@ -134,6 +149,10 @@ class Docker:
     def start(self, options: DaemonOptions | None = None) -> None:
         """`systemctl start docker`; raises DockerError in dockerd's words if it would not start."""
         options = options or DaemonOptions()
+        with transcript.step(self.host.name, options.command_line()):
+            self._start(options)
+
+    def _start(self, options: DaemonOptions) -> None:
         if options.bridge and options.bip:
             raise ipam.bridge_and_bip()
         bridge = options.bridge or DEFAULT_BRIDGE
@@ -236,8 +255,11 @@ class Docker:
     ) -> Container:
         """`docker run -d [--name NAME] IMAGE [COMMAND]`; without a command it just stays."""
         container = self.create(name, image=image, command=command)
+        # A shell with a terminal stays, where busybox alone would end at once.
+        words = ["docker", "run", "-dit", "--name", container.short_name, image, *command]
         try:
-            self.start_container(container)
+            with transcript.step(self.host.name, shlex.join(words)):
+                self.start_container(container)
         except DockerError as error:
             # The container stays behind in the state Created, as Docker leaves it.
             raise ipam.run_error(error) from error
@@ -255,6 +277,8 @@ class Docker:
                 container.boot()
                 self._plug_in(container, address, pool)
                 container.start_main_process()
+                if container.command:
+                    transcript.started(container.name, container.command)
             except BaseException:
                 self._unplug(container)
                 container.state = before

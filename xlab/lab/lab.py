@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import TypeVar
 
-from xlab import sandbox
+from xlab import sandbox, transcript
 from xlab.errors import XlabError
 from xlab.lab import machine_root, weave
 from xlab.lab.conditions import Backend, Imposed, LinkConditions, impose, lift, switch_off
@@ -272,7 +272,9 @@ class Lab:
         if self._plan:
             subnet, first, gateway = self._plan
             own = _interface(subnet, first + host.number - 1)
-            host.add_address("eth0", own, gateway=subnet[gateway])
+            there = f"# eth0 has the address {own}, and the default route is via {subnet[gateway]}"
+            with transcript.step(host.name, there):
+                host.add_address("eth0", own, gateway=subnet[gateway])
             if self._mesh:
                 self._introduce(host, subnet, first)
 
@@ -283,11 +285,12 @@ class Lab:
             for other in self.hosts
             if other is not host
         }
-        with host.rtnl.batch() as batch:
-            for address, mac in others.items():
-                batch.add_neighbour("eth0", address, mac)
-        if self.ovs_datapath == "userspace":
-            host.ovs.know_neighbours("eth0", others)
+        with transcript.step(host.name, note="one ARP table serves the whole machine"):
+            with host.rtnl.batch() as batch:
+                for address, mac in others.items():
+                    batch.add_neighbour("eth0", address, mac)
+            if self.ovs_datapath == "userspace":
+                host.ovs.know_neighbours("eth0", others)
 
     def add_yardstick(self) -> tuple[Node, Node]:
         """Two plain hosts, veth and nothing else, on the switches of the first host and the last.
@@ -513,17 +516,22 @@ class Lab:
         host.ovs.start()
         if host.ovs.datapath == "userspace":
             mac = _underlay_mac(host.number)
-            host.ovs.add_bridge("eth0", internal_ports=[_UPLINK], mac=mac)
-            self._bring_uplink_out(host)
-            host.set_up("eth0")
+            with transcript.step(host.name, note=f"eth0 of {host}: tunnels of the userspace "
+                                 "datapath find their peers over a bridge of its own"):  # fmt: skip
+                host.ovs.add_bridge("eth0", internal_ports=[_UPLINK], mac=mac)
+                self._bring_uplink_out(host)
+                host.set_up("eth0")
         progress(host.name)
 
 
 def concurrently(function: Callable[[_In], _Out], items: Sequence[_In]) -> list[_Out]:
     """`function` of every item, several at a time, in order; the first error is raised.
 
-    More threads than cores: starting a daemon is mostly waiting for it.
+    More threads than cores: starting a daemon is mostly waiting for it.  One after the other while
+    a transcript is kept, which shall read as one person's work.
     """
+    if transcript.is_kept():
+        return [function(item) for item in items]
     with ThreadPoolExecutor(max_workers=2 + 2 * (os.cpu_count() or 1)) as pool:
         return list(pool.map(function, items))
 

@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
-from xlab import namespaces, processes, sandbox, sysctls
+from xlab import namespaces, processes, sandbox, sysctls, transcript
 from xlab.errors import XlabError
 from xlab.namespaces import Namespaces
 from xlab.processes import Completed, Process, find_program
@@ -53,7 +53,7 @@ exec "$@" </dev/null
 #: these make a lab the same everywhere.  IPv6 is out of scope, and its neighbour discovery would be
 #: stray packets in every proof.  The bridge keys exist where br_netfilter is there: on, bridged
 #: frames would pass iptables, as on a host on which nobody has loaded that module they do not.
-_SYSCTLS = (
+SYSCTLS = (
     ("net.ipv6.conf.default.disable_ipv6", "1"),
     ("net.ipv4.ip_forward", "0"),
     ("net.ipv4.conf.all.rp_filter", "0"),
@@ -78,6 +78,7 @@ class Node:
         """Fresh namespaces: the machine as it is when it has just been switched on."""
         self._settings = sysctls.open_folder()
         self.namespaces, self.rtnl = namespaces.create(self.hostname, prepare=self._write_settings)
+        transcript.born(self.name, self.namespaces.net, self.rtnl)
         #: What probes and claims send to; None until the node has an address.
         self._address: IPv4Address | None = None
         self._furnished = False
@@ -124,7 +125,9 @@ class Node:
 
     def configure(self, argv: Sequence[str], *, stdin: bytes | None = None) -> Completed:
         """Run a configuration tool in the node's network namespace alone: no mounts, no init."""
-        return processes.run(argv, node=self.name, namespaces=self._network_only(), stdin=stdin)
+        done = processes.run(argv, node=self.name, namespaces=self._network_only(), stdin=stdin)
+        transcript.did(self.name, argv, stdin=stdin)
+        return done
 
     def entered(self) -> AbstractContextManager[None]:
         """The calling thread is in the node: sockets made inside belong to it for good."""
@@ -148,6 +151,7 @@ class Node:
             self._furnish_once()
         with self.entered():
             Path(path).mkdir(parents=True, exist_ok=True)
+        transcript.did(self.name, ["mkdir", "-p", path])
 
     # -- network -----------------------------------------------------------------------------------
 
@@ -236,17 +240,22 @@ class Node:
         With `mac` it keeps that address; without, it takes the lowest among its ports', which
         changes as ports come and go.
         """
-        with self.rtnl.batch() as batch:
+        typed = [f"brctl addbr {name}"]
+        if mac and transcript.is_kept():
+            typed += self._typed_for_mac(name, mac)
+        typed.append(f"ip link set {name} up")
+        with transcript.step(self.name, *typed), self.rtnl.batch() as batch:
             batch.add_bridge(name, mac=mac)
 
     def add_to_bridge(self, bridge: str, port: str) -> None:
         """`brctl addif BRIDGE PORT`, and the port up."""
-        with self.rtnl.batch() as batch:
+        typed = (f"brctl addif {bridge} {port}", f"ip link set {port} up")
+        with transcript.step(self.name, *typed), self.rtnl.batch() as batch:
             batch.set_master(port, bridge)
             batch.set_up(port)
 
     def remove_from_bridge(self, port: str) -> None:
-        """`brctl delif BRIDGE PORT`."""
+        """`ip link set PORT nomaster`, as `brctl delif BRIDGE PORT` does."""
         with self.rtnl.batch() as batch:
             batch.set_master(port, None)
 
@@ -272,6 +281,7 @@ class Node:
         """`sysctl -w net.…`: only keys below net belong to a network namespace."""
         with self.entered():
             sysctls.write(self._settings, name, value)
+        transcript.did(self.name, ["sysctl", "-qw", f"{name}={value}"])
 
     def sysctl(self, name: str) -> str:
         """`sysctl -n net.…`."""
@@ -297,6 +307,14 @@ class Node:
         self.rtnl.close()
         self.namespaces.close()
         os.close(self._settings)
+
+    def _typed_for_mac(self, bridge: str, mac: str) -> list[str]:
+        """What gives a bridge the address of the interface that has it, which differs elsewhere."""
+        return [
+            f'ip link set {bridge} address "$(cat /sys/class/net/{device}/address)"'
+            for device in self.interfaces()
+            if device != "lo" and self.mac_address(device) == mac
+        ]
 
     def _require_on(self) -> None:
         # Its descriptors have been closed, and the numbers may mean something else by now.
@@ -367,7 +385,7 @@ def _is_still_the_shell(pid: int) -> bool:
 
 
 def _sysctls_to_set(folder: int) -> tuple[tuple[str, str], ...]:
-    """Those of `_SYSCTLS` that are there and that a new namespace does not have right by itself.
+    """Those of `SYSCTLS` that are there and that a new namespace does not have right by itself.
 
     Asked in the first that is made: all are alike, and each write saved is 10 us a node.
     """
@@ -378,7 +396,7 @@ def _sysctls_to_set(folder: int) -> tuple[tuple[str, str], ...]:
 
 
 def _differ(folder: int) -> Iterator[tuple[str, str]]:
-    for name, value in _SYSCTLS:
+    for name, value in SYSCTLS:
         try:
             if sysctls.read(folder, name) != value:
                 yield name, value

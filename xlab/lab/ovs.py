@@ -22,7 +22,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from xlab import processes
+from xlab import processes, transcript
 from xlab.errors import DaemonError, DeadlineError, XlabError
 from xlab.lab.ovsdb import (
     Database,
@@ -51,6 +51,9 @@ DAEMONS = ("ovsdb-server", "ovs-vswitchd")
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 
 
+#: It waits until ovs-vswitchd has done it, for ever without a limit.
+_VSCTL = ("ovs-vsctl", "--timeout=30")
+
 _TUNNELS = ("gre", "vxlan", "geneve")
 _PATIENCE_S = 30.0
 
@@ -76,9 +79,13 @@ class OpenVSwitch:
 
     def start(self) -> None:
         """Start both daemons on an empty database; DaemonError if one dies or does not answer."""
-        self._write_database(_database_template(userspace=self.datapath == "userspace"))
-        for name in DAEMONS:
-            self._start_daemon(name)
+        userspace = self.datapath == "userspace"
+        with transcript.step(self.host.name, "systemctl start openvswitch-switch"):
+            self._write_database(_database_template(userspace=userspace))
+            for command in _making_database(f"{_RUN}/conf.db", userspace=userspace):
+                transcript.did(self.host.name, command)
+            for name in DAEMONS:
+                self._start_daemon(name)
 
     def boot(self) -> None:
         """Start both daemons on the database that `crash` has left, in the host's new namespaces.
@@ -114,15 +121,17 @@ class OpenVSwitch:
         options = ["--pidfile", "-vconsole:info", "-vsyslog:off", "-vfile:off"]
         if name == "ovsdb-server":
             self._disconnect()
-            self._daemons[name] = self.host.spawn(
-                [name, f"{_RUN}/conf.db", f"--remote=punix:{_SOCKET}", *options]
-            )
+            argv = [name, f"{_RUN}/conf.db", f"--remote=punix:{_SOCKET}", *options]
+            self._daemons[name] = self.host.spawn(argv)
             self._await(name, self._connect, "its socket")
+            transcript.started(self.host.name, argv, awaits=_SOCKET)
         else:
             # --disable-system: without it vswitchd looks the kernel's datapath up by name at its
             # start, and the kernel loads a module for whoever asks.
             only = ["--disable-system"] if self.datapath == "userspace" else []
-            self._daemons[name] = self.host.spawn([name, f"unix:{_SOCKET}", *only, *options])
+            argv = [name, f"unix:{_SOCKET}", *only, *options]
+            self._daemons[name] = self.host.spawn(argv)
+            transcript.started(self.host.name, argv)
 
     def _await_configuration(self) -> None:
         """Wait until ovs-vswitchd has done what is in the database.
@@ -184,6 +193,15 @@ class OpenVSwitch:
         operations.append(insert("Bridge", bridge, symbol))
         operations.append(add_to_set("Open_vSwitch", [], "bridges", [reference(symbol)]))
         self._commit(operations)
+        settings = [f"datapath_type={self._type}"] if self._type else []
+        settings += [f'other_config:hwaddr="{mac}"'] if mac else []
+        command = ["add-br", name]
+        command += ["--", "set", "bridge", name, *settings] if settings else []
+        for port in internal_ports:
+            command += ["--", "add-port", name, port]
+            command += ["--", "set", "interface", port, "type=internal"]
+        with transcript.step(self.host.name, f"ovs-vsctl add-br {name}"):
+            transcript.did(self.host.name, [*_VSCTL, *command])
 
     def add_port(
         self,
@@ -207,6 +225,13 @@ class OpenVSwitch:
         with self.at_once():
             self._waiting += operations
             self._new_ports.append(name)
+        command = ["add-port", bridge, name]
+        command += ["--", "set", "port", name, "protected=true"] if protected else []
+        settings = [f"type={type}"] if type else []
+        settings += [f"options:{key}={value}" for key, value in (options or {}).items()]
+        command += ["--", "set", "interface", name, *settings] if settings else []
+        with transcript.step(self.host.name, " ".join(["ovs-vsctl", *command])):
+            transcript.did(self.host.name, [*_VSCTL, *command])
 
     def delete_port(self, bridge: str, name: str) -> None:
         """`ovs-vsctl del-port BRIDGE NAME`."""
@@ -221,6 +246,8 @@ class OpenVSwitch:
                 {"op": "mutate", "table": "Bridge", "where": [["name", "==", bridge]],
                  "mutations": [mutation]}
             ]  # fmt: skip
+        with transcript.step(self.host.name, f"ovs-vsctl del-port {bridge} {name}"):
+            transcript.did(self.host.name, [*_VSCTL, "del-port", bridge, name])
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
@@ -270,6 +297,9 @@ class OpenVSwitch:
                 answer, received = found
                 if answer.get("error"):
                     raise XlabError(f"{self.host}: ovs-vswitchd: {answer['error']}")
+        for address, mac in neighbours.items():
+            command = ["ovs-appctl", "tnl/neigh/set", bridge, str(address), mac]
+            transcript.did(self.host.name, command)
 
     def tunnels(self) -> int:
         """How many ports are ends of tunnels."""
@@ -408,13 +438,19 @@ def _database_template(*, userspace: bool) -> bytes:
     with _template_lock:
         if userspace not in _templates:
             path = f"/tmp/conf-{userspace}.db"
-            other = {"userspace-tso-enable": "true"} if userspace else {}
-            row = {"op": "insert", "table": "Open_vSwitch", "row": {"other_config": mapping(other)}}
-            processes.run(["ovsdb-tool", "create", path, _SCHEMA], node="sandbox")
-            transaction = json.dumps(["Open_vSwitch", row])
-            processes.run(["ovsdb-tool", "transact", path, transaction], node="sandbox")
+            for command in _making_database(path, userspace=userspace):
+                processes.run(command, node="sandbox")
             _templates[userspace] = Path(path).read_bytes()
         return _templates[userspace]
+
+
+def _making_database(path: str, *, userspace: bool) -> list[list[str]]:
+    other = {"userspace-tso-enable": "true"} if userspace else {}
+    row = {"op": "insert", "table": "Open_vSwitch", "row": {"other_config": mapping(other)}}
+    return [
+        ["ovsdb-tool", "create", path, _SCHEMA],
+        ["ovsdb-tool", "transact", path, json.dumps(["Open_vSwitch", row])],
+    ]
 
 
 def programs_present() -> bool:

@@ -14,12 +14,14 @@ from __future__ import annotations
 import http.client
 import json
 import secrets
+import shlex
 import sys
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Any, Literal
 
+from xlab import transcript
 from xlab.errors import DaemonError, DeadlineError, XlabError
 from xlab.lab.docker import Container, Docker
 from xlab.lab.node import Node
@@ -70,7 +72,17 @@ class Weave:
         """`weave launch [PEER…]`: the router, as a container named weave, and the bridge weave."""
         self.datapath = datapath
         self._peers.update(peers)
-        self._start_router()
+        # Weave's own script takes fastdp unless it is told not to.
+        words = ["WEAVE_NO_FASTDP=1"] if datapath == "sleeve" else []
+        words += ["weave", "launch", *map(str, peers)]
+        with transcript.step(self.host.name, " ".join(words)):
+            self._start_router()
+        if datapath == "sleeve":
+            transcript.is_beyond(
+                "no plain tool carries frames as weave's sleeve does: that takes a router program",
+                "`--set datapath=fastdp` builds the same network on the kernel's VXLAN; "
+                "`--host h1` gives the commands for a real machine with Weave Net",
+            )
 
     def resume(self) -> None:
         """`weave launch --resume`: the router once more, on connections to its previous peers.
@@ -121,8 +133,14 @@ class Weave:
         command: Sequence[str] = (),
     ) -> Container:
         """`weave run ADDRESS -it --name NAME IMAGE COMMAND`: a container that also has an ethwe."""
-        container = self._docker.run(name, image=image, command=command)
-        self.attach(address, container)
+        words = ["-it", *(["--name", name] if name else []), image, *command]
+        with transcript.step(
+            self.host.name,
+            f"weave run {address} {shlex.join(words)}",
+            note="Weave Net 1: from 2.0 on it is docker run, then weave attach ADDRESS CONTAINER",
+        ):
+            container = self._docker.run(name, image=image, command=command)
+            self.attach(address, container)
         return container
 
     def attach(self, address: str | IPv4Interface, container: Container) -> None:
@@ -131,7 +149,10 @@ class Weave:
         Weave switches the interface's checksum offload off; our router completes checksums itself,
         and with the offload goes segmentation.
         """
-        interface = IPv4Interface(address)
+        with transcript.step(self.host.name, f"weave attach {address} {container.short_name}"):
+            self._attach(IPv4Interface(address), container)
+
+    def _attach(self, interface: IPv4Interface, container: Container) -> None:
         with self.host.rtnl.batch() as batch:
             batch.add_veth(
                 f"vethwe{secrets.token_hex(4)}",
@@ -215,7 +236,8 @@ class Weave:
         if new:
             # One process for all of them: in a mesh of 64 there are 4,032.
             lines = "".join(map(entry.format, new))
-            self.host.configure(["bridge", "-batch", "-"], stdin=lines.encode())
+            with transcript.step(self.host.name, note="the router tells the kernel of its peers"):
+                self.host.configure(["bridge", "-batch", "-"], stdin=lines.encode())
 
     def _report(self) -> dict[str, Any] | None:
         text = self._get("/report")

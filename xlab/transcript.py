@@ -1,0 +1,186 @@
+"""What is done to a lab, written down as commands: `xlab script` makes a shell script of it.
+
+    step       what a person types at a real machine      brctl addbr br0
+    commands   what plain tools do for it here            ip link add br0 up type bridge …
+
+Whoever changes a node says so, at the place where it is done: netlink's batches as `ip`, Open
+vSwitch's transactions as `ovs-vsctl`.  While no transcript is kept that costs a look at a variable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from xlab.errors import CapabilityError
+from xlab.netlink import Rtnl
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A program that ran in `node` to its end, or a daemon, which goes on."""
+
+    node: str
+    argv: tuple[str, ...]
+    stdin: str = ""
+    daemon: bool = False
+    #: What must exist before the next command; "" if nothing.
+    awaits: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node has come to be: a network namespace, its `lo` up."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    node: str
+    #: Lines for a shell of the real machine, comments among them; none for the lab's own wiring.
+    typed: tuple[str, ...]
+    did: list[Command | Node] = field(default_factory=list)
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What comes after it is claimed of what was done before it."""
+
+    name: str
+    #: Whether steps lead to it.
+    built: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """`source` gets an answer from `address`, or must not."""
+
+    source: str
+    address: str
+    text: str
+    holds: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ReachAll:
+    #: Name and address.
+    nodes: tuple[tuple[str, str], ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Packets of `source` to `address` cross `link`, an interface of the wire, in this form."""
+
+    source: str
+    address: str
+    link: str
+    encapsulation: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    text: str
+
+
+Entry = Step | Stage | Reach | ReachAll | Take | Remark
+
+
+class Transcript:
+    """Everything that was done to the nodes of this process, in its order."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        #: What no plain tool can do.
+        self.beyond: CapabilityError | None = None
+        self._step: Step | None = None
+        #: Names of nodes by what `ip` calls their namespaces here.
+        self._names: dict[str, str] = {}
+
+    def add(self, entry: Entry) -> None:
+        self.entries.append(entry)
+
+    @contextmanager
+    def step(self, node: str, typed: Sequence[str], note: str) -> Iterator[None]:
+        """What is done in the block belongs to one step; to the outer one, if there is one."""
+        if self._step is not None:
+            yield
+            return
+        self._step = Step(node, tuple(typed), note=note)
+        try:
+            yield
+        finally:
+            self.entries.append(self._step)
+            self._step = None
+
+    def born(self, name: str, namespace: int, rtnl: Rtnl) -> None:
+        self._names[f"/proc/self/fd/{namespace}"] = name
+        rtnl.tell = lambda command: self.did(Command(name, tuple(command.split())))
+        self._record(Step(name, ()), Node(name))
+
+    def did(self, command: Command) -> None:
+        """`command` was carried out; outside of any step it is what a person types, too."""
+        # What only shows changes nothing.
+        if "show" in command.argv:
+            return
+        argv = tuple(self._names.get(word, word) for word in command.argv)
+        named = Command(command.node, argv, command.stdin, command.daemon, command.awaits)
+        self._record(Step(command.node, (" ".join(argv),)), named)
+
+    def _record(self, own: Step, what: Command | Node) -> None:
+        if self._step is None:
+            self.entries.append(own)
+        (self._step or own).did.append(what)
+
+
+#: Pid 1 of a sandbox has one lab.
+_kept: Transcript | None = None
+
+
+def keep() -> Transcript:
+    """Write down from now on what is done in this process, one thing after the other."""
+    global _kept
+    _kept = Transcript()
+    return _kept
+
+
+def is_kept() -> bool:
+    return _kept is not None
+
+
+@contextmanager
+def step(node: str, *typed: str, note: str = "") -> Iterator[None]:
+    """What is done in the block is, at a real machine, what these lines do."""
+    if _kept is None:
+        yield
+    else:
+        with _kept.step(node, typed, note):
+            yield
+
+
+def born(name: str, namespace: int, rtnl: Rtnl) -> None:
+    """A node of that name is there; `namespace` is the descriptor of its network namespace."""
+    if _kept is not None:
+        _kept.born(name, namespace, rtnl)
+
+
+def did(node: str, argv: Sequence[str], *, stdin: bytes | None = None) -> None:
+    """A program ran in `node` to its end."""
+    if _kept is not None:
+        _kept.did(Command(node, tuple(argv), (stdin or b"").decode()))
+
+
+def started(node: str, argv: Sequence[str], *, awaits: str = "") -> None:
+    """A program runs in `node` from now on; it is ready when `awaits` exists."""
+    if _kept is not None:
+        _kept.did(Command(node, tuple(argv), daemon=True, awaits=awaits))
+
+
+def is_beyond(missing: str, remedy: str) -> None:
+    """What was done just now can be done by no plain tool."""
+    if _kept is not None and _kept.beyond is None:
+        _kept.beyond = CapabilityError(missing, remedy)
