@@ -1,0 +1,309 @@
+"""Scripts of `xlab script`, run by bash with xlab out of reach; what they built is looked at here.
+
+What a script says of itself counts for nothing: addresses are read, pings sent and the wire is
+listened to by commands of these tests, in the network as it stands.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support import PATIENCE_S, Marked, kill, why_no_open_vswitch, why_no_sandbox
+from xlab import script
+from xlab.packets import decode, find_echoes
+from xlab.processes import wait_until
+from xlab.request import Request
+
+pytestmark = pytest.mark.sandbox
+
+FASTDP = {"datapath": "fastdp"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    request: Request
+    #: What carries packets between hosts, and whom the outer header is between.
+    encapsulation: str
+    outer: tuple[str, str]
+    #: Who is asked on the wire, by node and interface with its address.
+    source: tuple[str, str, str]
+    target: tuple[str, str, str]
+    #: What must take the method away.
+    cut: str
+    #: A claim of the scenario, as the script words it.
+    claim: str
+    #: Whom nobody reaches.
+    alone: str = ""
+
+
+VARIANTS = {
+    "baseline": Variant(
+        Request("baseline", containers=1),
+        "none",
+        ("10.211.55.3", "10.211.55.4"),
+        ("h1:c1", "eth0", "172.17.0.2/16"),
+        ("h2", "eth0", "10.211.55.4/24"),
+        "ip -n wire link set s1-eth1 down",
+        "h1/c1 reaches the other host h2, masqueraded as h1",
+    ),
+    "bridge": Variant(
+        Request("bridge"),
+        "none",
+        ("10.211.55.64", "10.211.55.128"),
+        ("h1:c1", "eth0", "10.211.55.64/24"),
+        ("h2:c1", "eth0", "10.211.55.128/24"),
+        "ip -n h1 link set eth0 nomaster",
+        "… but h1/c1 does NOT reach h2/c1: needs control of the network",
+    ),
+    "ovs-gre": Variant(
+        Request("ovs-gre", containers=1),
+        "gre",
+        ("192.168.59.103", "192.168.59.104"),
+        ("h1:c1", "eth0", "192.168.1.2/24"),
+        ("h2:c1", "eth0", "192.168.2.2/24"),
+        "on h1 ovs-vsctl --timeout=30 del-port obr0 gre0",
+        "h1/c1 does NOT reach h2/c1 (notes: 无法ping通该主机上的容器)",
+    ),
+    "ovs-gre, underlay": Variant(
+        Request("ovs-gre", containers=1, settings={"routes": "underlay"}),
+        "none",
+        ("192.168.59.103", "192.168.2.2"),
+        ("h1:c1", "eth0", "192.168.1.2/24"),
+        ("h2:c1", "eth0", "192.168.2.2/24"),
+        "ip -n h1 route del 192.168.2.0/24",
+        "GRE ports of h1 deleted: h1/c1 still reaches it",
+    ),
+    "weave": Variant(
+        Request("weave", settings=FASTDP),
+        "vxlan",
+        ("10.211.55.3", "10.211.55.4"),
+        ("h1:c1", "ethwe", "192.168.1.10/24"),
+        ("h2:c1", "ethwe", "192.168.1.2/24"),
+        "ip -n h1 link set vxlan-6784 down",
+        "UDP port 6784 dropped on h1: h1/c1 no longer reaches it",
+    ),
+}
+#: Nearly all of it is waiting for answers.
+AT_ONCE = 5
+
+#: Told in the network by bash: a folder, who asks, whom, and what takes the method away.
+LOOK = r"""
+set -eu
+folder=$1 source=$2 target=$3 cut=$4
+for name in /run/netns/*; do
+    ip -n "${name##*/}" -o -4 addr | sed "s,^[0-9]*: ,${name##*/} ,"
+done >"$folder/addresses"
+nsenter --net=/run/netns/wire -- tcpdump -Z root -U --immediate-mode -i s1-eth1 -w - \
+    >"$folder/wire.pcap" 2>"$folder/tcpdump" &
+until grep -qs "listening on" "$folder/tcpdump"; do sleep 0.02; done
+on "$source" ping -n -c5 -i0.1 -W2 -p 786c6162 "$target" >"$folder/before"
+kill $!
+wait $! || true
+on "$source" ping -n -c1 -W2 198.51.100.1 >"$folder/outside"
+eval "$cut"
+on "$source" ping -n -c2 -i0.1 -W0.5 "$target" >"$folder/after" || echo $? >"$folder/status"
+"""
+#: ping repeats what -p says; two of it are enough to know it again.
+TOKEN = bytes.fromhex("786c6162") * 4
+
+
+@dataclass(frozen=True)
+class Told:
+    text: str
+    status: int
+    output: str
+    folder: Path
+
+    def read(self, name: str) -> str:
+        return (self.folder / name).read_text()
+
+
+class Bash(Marked):
+    """A script on its own: no variable of ours but the mark, no xlab to import."""
+
+    def __init__(
+        self, text: str, folder: Path, *command: str, prefix: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__()
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "script.sh"
+        file.write_text(text)
+        name, _, value = self.mark.partition("=")
+        self._process = subprocess.Popen(
+            [*prefix, "bash", str(file), *command],
+            cwd=folder,
+            env={"PATH": os.environ["PATH"], name: value},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+
+    def end(self) -> tuple[int, str]:
+        """Its exit status and all it printed, once no process of it is left."""
+        output, _ = self._process.communicate(timeout=PATIENCE_S)
+        self.await_alone()
+        return self._process.returncode, output
+
+    def await_alone(self) -> None:
+        wait_until(lambda: not self.processes(), timeout_s=PATIENCE_S, awaited="the end of it all")
+
+
+def look(variant: Variant, text: str, folder: Path) -> Told:
+    address = variant.target[2].partition("/")[0]
+    bash = Bash(text, folder, "bash", "-c", LOOK, "look", str(folder), variant.source[0], address,
+                variant.cut)  # fmt: skip
+    status, output = bash.end()
+    return Told(text, status, output, folder)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Told]:
+    """A script, what it said, and what was seen in the network that it made; all side by side."""
+    if why_no_sandbox():
+        pytest.skip(why_no_sandbox())
+    folder = tmp_path_factory.mktemp("scripts")
+    possible = [name for name in VARIANTS if name.startswith("ovs") <= (not why_no_open_vswitch())]
+    # Sandboxes are forks of this process, so these come before there are threads.
+    texts = {name: script.write(VARIANTS[name].request) for name in possible}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        futures = {
+            name: pool.submit(look, VARIANTS[name], text, folder / str(number))
+            for number, (name, text) in enumerate(texts.items())
+        }
+
+    def of(name: str) -> Told:
+        if name not in futures:
+            pytest.skip(why_no_open_vswitch())
+        return futures[name].result()
+
+    return of
+
+
+def frames_of(pcap: bytes) -> Iterator[bytes]:
+    place = 24
+    while place < len(pcap):
+        (size,) = struct.unpack_from("<I", pcap, place + 8)
+        yield pcap[place + 16 : place + 16 + size]
+        place += 16 + size
+
+
+# -- the network that a script builds --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_claim_holds_when_the_script_is_run(name: str, told: Callable[[str], Told]) -> None:
+    found = told(name)
+    assert found.status == 0, found.output
+    said = found.output.splitlines()
+    assert f"✓ {VARIANTS[name].claim}" in said
+    assert [line for line in said if not line.startswith(("✓ ", "-- "))] == []
+    assert said[-1] == "-- all claims hold"
+    assert len([line for line in said if line.startswith("✓ ")]) == len(
+        re.findall("(?m)^(?:reaches|does_not_reach|all_reach_each_other|takes) ", found.text)
+    )
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_addresses_are_those_of_the_scenario(name: str, told: Callable[[str], Told]) -> None:
+    found, variant = told(name), VARIANTS[name]
+    fields = [line.split() for line in found.read("addresses").splitlines()]
+    addresses = {(node, device, address) for node, device, _, address, *_ in fields}
+    assert {variant.source, variant.target} <= addresses
+    devices = {device for node, device, _ in addresses if node == "h1"}
+    assert ("eth0" in devices) is (name != "bridge")
+    if name == "baseline":
+        assert ("h2:c1", "eth0", variant.source[2]) in addresses  # the very same
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_packets_take_the_path_of_the_method(name: str, told: Callable[[str], Told]) -> None:
+    found, variant = told(name), VARIANTS[name]
+    seen = [
+        decoded
+        for frame in frames_of((found.folder / "wire.pcap").read_bytes())
+        if find_echoes(decoded := decode(frame), TOKEN)
+    ]
+    assert [decoded.encapsulation for decoded in seen] == [variant.encapsulation] * 10
+    outer = [(str(d.outer.source), str(d.outer.destination)) for d in seen if d.outer]
+    assert sorted(outer) == sorted([variant.outer, variant.outer[::-1]] * 5)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_target_and_the_outside_answer_and_without_the_method_nobody(
+    name: str, told: Callable[[str], Told]
+) -> None:
+    found = told(name)
+    assert (found.read("before").count("time="), found.read("outside").count("time=")) == (5, 1)
+    assert (found.read("after").count("time="), found.read("status").strip()) == (0, "1")
+
+
+def test_a_script_is_the_same_each_time(told: Callable[[str], Told]) -> None:
+    assert script.write(VARIANTS["bridge"].request) == told("bridge").text
+
+
+# -- how a script ends -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def baseline(told: Callable[[str], Told]) -> str:
+    """A script in which a claim has a second to come true, and not five."""
+    return told("baseline").text.replace("SECONDS + 5", "SECONDS + 1")
+
+
+def test_a_claim_that_does_not_hold_is_told_and_gives_status_1(
+    baseline: str, tmp_path: Path
+) -> None:
+    the_outside = "ip -n gw addr add 198.51.100.1/32 dev lo\n"
+    assert the_outside in baseline
+    without = baseline.replace(the_outside, "")
+    status, output = Bash(without, tmp_path).end()
+    assert (status, "✗ h1/c1 reaches the outside" in output) == (1, True), output
+    assert output.splitlines()[-1] == "-- claims that do not hold: 1"
+
+
+def test_a_command_that_fails_ends_the_script(baseline: str, tmp_path: Path) -> None:
+    wrong = baseline.replace("ip -n h1 link set eth0 up", "ip -n h1 link set eth7 up")
+    status, output = Bash(wrong, tmp_path).end()
+    assert status != 0
+    assert 'Cannot find device "eth7"' in output
+    assert "claims" not in output
+
+
+def test_nothing_outlives_a_script_that_is_killed(baseline: str, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    with_command = Bash(baseline, tmp_path, "bash", "-c", f"touch {ready}; sleep 1000; true")
+    wait_until(ready.exists, timeout_s=PATIENCE_S, awaited="the command in the network")
+    kill(with_command.pid)
+    assert with_command.end()[0] == -signal.SIGKILL
+
+
+def test_it_builds_nothing_outside_namespaces_of_its_own(baseline: str, tmp_path: Path) -> None:
+    """Not even where its own mark of being inside is there already."""
+    text = baseline.replace("\nset -euo", "\nreadlink /proc/self/ns/net\nset -euo")
+    own_network: tuple[str, ...] = ("unshare", "--net", "--mount", "env", "XLAB_OUTSIDE=nonsense")
+    if os.geteuid() != 0:
+        own_network = (*own_network[:1], "--user", "--map-root-user", *own_network[1:])
+    command = ("readlink", "/proc/self/ns/net")
+    status, output = Bash(text, tmp_path, *command, prefix=own_network).end()
+    assert status == 0, output
+    outside, inside, last = (line for line in output.splitlines() if line.startswith("net:["))
+    assert outside != inside == last
+
+
+def test_a_script_from_a_pipe_says_what_it_needs(baseline: str) -> None:
+    done = subprocess.run(["bash"], input=baseline, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "write it to a file first" in done.stderr

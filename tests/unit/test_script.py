@@ -1,0 +1,240 @@
+"""`xlab script`: how a transcript becomes shell text, and what is quoted on the way."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+
+import pytest
+
+from xlab import job, script
+from xlab.errors import CapabilityError, UsageError
+from xlab.job import Job
+from xlab.lab.docker import DaemonOptions
+from xlab.request import Request
+from xlab.script import one_host, whole
+from xlab.transcript import (
+    Command,
+    Entry,
+    Node,
+    Reach,
+    ReachAll,
+    Remark,
+    Stage,
+    Step,
+    Take,
+    Transcript,
+)
+
+
+def a_job(scenario: str = "bridge") -> Job:
+    return Job(job.design(Request(scenario)), None, {})
+
+
+def done(node: str, *argv: str, typed: str = "", stdin: str = "") -> Step:
+    return Step(node, (typed or " ".join(argv),), [Command(node, argv, stdin)])
+
+
+def lines_of(*entries: Entry) -> list[str]:
+    """What a script consists of beyond its functions and its end."""
+    text = whole.script(entries, a_job())
+    assert syntax_errors(text) == ""
+    behind_functions = text.partition("# finish COMMAND…\n")[2].partition("\n}\n")[2]
+    return behind_functions.strip().splitlines()[:-2]
+
+
+def syntax_errors(text: str) -> str:
+    checked = subprocess.run(
+        ["bash", "-n"], input=text, capture_output=True, text=True, check=False
+    )
+    return checked.stderr
+
+
+def for_host(host: str, *entries: Entry) -> list[str]:
+    text = one_host.script(entries, a_job(), host)
+    assert syntax_errors(text) == ""
+    return text.partition("set -eux\n")[2].splitlines()
+
+
+# -- the whole network -----------------------------------------------------------------------------
+
+
+def test_tools_that_know_namespaces_get_the_name_and_others_run_in_it() -> None:
+    assert lines_of(
+        done("h1", "ip", "link", "set", "br0", "up"),
+        done("wire", "bridge", "fdb", "del", "02:00:00:00:00:01", "dev", "s1-eth1"),
+        done("h2/c1", "sysctl", "-qw", "net.ipv4.ip_forward=1"),
+    ) == [
+        "ip -n h1 link set br0 up",
+        "bridge -n wire fdb del 02:00:00:00:00:01 dev s1-eth1",
+        "on h2:c1 sysctl -qw net.ipv4.ip_forward=1",
+    ]
+
+
+def test_what_a_person_types_stands_above_what_differs_from_it() -> None:
+    step = Step("h1", ("brctl addbr br0", "ip link set br0 up"), note="a bridge")
+    step.did.append(Command("h1", ("ip", "link", "add", "br0", "up", "type", "bridge")))
+    given = Step("h1", ("# eth0 is there",), [Command("h1", ("ip", "link", "set", "eth0", "up"))])
+    assert lines_of(step, given, done("h1", "ip", "link", "set", "br0", "down")) == [
+        "# a bridge",
+        "# h1$ brctl addbr br0",
+        "# h1$ ip link set br0 up",
+        "ip -n h1 link add br0 up type bridge",
+        "# eth0 is there",
+        "ip -n h1 link set eth0 up",
+        "ip -n h1 link set br0 down",
+    ]
+
+
+def test_a_namespace_is_named_like_its_node() -> None:
+    link = "ip link add veth1 type veth peer name eth0 netns h1/c1"
+    assert lines_of(
+        Step("h1/c1", (), [Node("h1/c1")]),
+        done("h1", *link.split()),
+    ) == ["node h1:c1", "ip -n h1 link add veth1 type veth peer name eth0 netns h1:c1"]
+
+
+def test_each_node_has_its_own_run() -> None:
+    server = Command(
+        "h1",
+        ("ovsdb-server", "/run/openvswitch/conf.db", "--remote=punix:/run/openvswitch/db.sock"),
+        daemon=True,
+        awaits="/run/openvswitch/db.sock",
+    )
+    assert lines_of(Step("h1", (), [server]), done("h2", "ls", "/var/run/x", "/run/x")) == [
+        (
+            "on h1 ovsdb-server /run/node/h1/openvswitch/conf.db "
+            "--remote=punix:/run/node/h1/openvswitch/db.sock >/run/node/h1/ovsdb-server.log 2>&1 &"
+        ),
+        "until_there /run/node/h1/openvswitch/db.sock",
+        "on h2 ls /var/run/x /run/node/h2/x",
+    ]
+
+
+def test_input_is_kept_as_it_is_whatever_is_in_it() -> None:
+    rules = "*filter\nEND\n-A INPUT -m comment --comment '$(reboot)' -j DROP\nCOMMIT\n"
+    found = lines_of(done("h1", "iptables-restore", stdin=rules))
+    assert found == ["on h1 iptables-restore <<'END_'", *rules.splitlines(), "END_"]
+
+
+@pytest.mark.parametrize(
+    "text", ['it\'s `reboot` $(reboot) "$HOME" \\', "a\nreboot", "c1 无法ping通"]
+)
+def test_texts_reach_the_shell_as_one_word(text: str) -> None:
+    entries: Sequence[Entry] = [
+        Reach("h1/c1", "10.0.0.2", text),
+        Reach("h1", "10.0.0.3", text, holds=False),
+        ReachAll((("h1", "10.0.0.1"), ("h1/c1", "10.0.0.2")), text),
+        Take("h1/c1", "10.0.0.2", "s1-eth1", "gre", text),
+        Stage(text),
+    ]
+    assert shlex.split("\n".join(lines_of(*entries))) == [
+        *["reaches", "h1:c1", "10.0.0.2", text],
+        *["does_not_reach", "h1", "10.0.0.3", text],
+        *["all_reach_each_other", text, "h1=10.0.0.1", "h1:c1=10.0.0.2"],
+        *["takes", "ip proto 47", "s1-eth1", "h1:c1", "10.0.0.2", text],
+        *["stage", text],
+    ]
+
+
+def test_a_comment_cannot_end_early() -> None:
+    found = lines_of(Remark("one\nreboot\r\x1b[2Jtwo " + 30 * "words "))
+    assert all(line.startswith("# ") and line.isprintable() for line in found)
+
+
+def test_names_that_chance_gave_are_numbered() -> None:
+    found = lines_of(
+        done("h1", "ip", "link", "add", "veth0a1b2c3"),
+        done("h1", "ip", "link", "add", "vethwe0a1b2c3d"),
+        done("h1", "ip", "link", "del", "veth0a1b2c3"),
+    )
+    assert [line.split()[-1] for line in found] == ["veth1", "vethwe2", "veth1"]
+
+
+def test_steps_stand_below_the_stage_that_they_lead_to() -> None:
+    up = done("h1", "ip", "link", "set", "br0", "up")
+    proof = Stage("proof", built=False)
+    found = lines_of(up, Stage("hosts"), up, up, Stage("br0"), up, proof, up)
+    kept = [line for line in found if line and "-----" not in line]
+    command = "ip -n h1 link set br0 up"
+    assert kept == [
+        *["# hosts", command, "stage hosts"],
+        *["# br0", command, command, "stage br0", command, "stage proof", command],
+    ]
+
+
+# -- one real machine ------------------------------------------------------------------------------
+
+
+def test_a_host_gets_what_is_typed_there_and_nothing_else() -> None:
+    started = Step("h1", ("dockerd -b br0",), [Command("h1", ("iptables-restore",), "*nat\n")])
+    wiring = Step("h1", (), [Command("h1", ("ip", "link", "set", "p1", "netns", "wire"))])
+    found = for_host(
+        "h1",
+        done("h1", "ip", "link", "set", "br0", "up"),
+        done("h2", "ip", "link", "set", "br0", "up"),
+        wiring,
+        started,
+        done("h1", "x", typed="dockerd"),
+        Stage("Docker on br0"),
+    )
+    text = "\n".join(found)
+    assert found[:3] == ["", "# Docker on br0", "ip link set br0 up"]
+    assert text.count("br0 up") == 1
+    assert "iptables" not in text
+    assert "p1" not in text
+    assert "ExecStart=/usr/bin/dockerd -H fd:// " in text
+    assert "containerd.sock -b br0\nEND\n" in text
+    assert found[-1] == "systemctl start docker"
+
+
+def test_dockerds_options_are_its_own() -> None:
+    options = DaemonOptions(
+        bridge="br0", fixed_cidr="10.0.0.64/26", default_gateway="10.0.0.1", mtu=1400,
+        iptables=False, ip_forward=False,
+    )  # fmt: skip
+    assert options.command_line() == (
+        "dockerd -b br0 --fixed-cidr 10.0.0.64/26 --default-gateway 10.0.0.1 --mtu 1400 "
+        "--iptables=false --ip-forward=false"
+    )
+    assert DaemonOptions().command_line() == "dockerd"
+
+
+def test_a_host_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--host h3: there is no such host; there are h1, h2"):
+        script.write(Request("bridge"), host="h3")
+
+
+# -- the transcript --------------------------------------------------------------------------------
+
+
+def test_steps_within_a_step_belong_to_the_outer_one() -> None:
+    kept = Transcript()
+    with kept.step("h1", ["weave run"], ""):
+        kept.did(Command("h1", ("one",)))
+        with kept.step("h1", ["docker run"], ""):
+            kept.did(Command("h1/c1", ("two",)))
+    kept.did(Command("h1", ("three",)))
+    kept.did(Command("h1", ("ip", "link", "show")))
+    found = [(step.typed, [c.argv for c in step.did if isinstance(c, Command)])
+             for step in kept.entries if isinstance(step, Step)]  # fmt: skip
+    assert found == [(("weave run",), [("one",), ("two",)]), (("three",), [("three",)])]
+
+
+def test_links_with_conditions_are_refused() -> None:
+    with pytest.raises(CapabilityError, match="no links with a rate, delay or loss"):
+        script.write(Request("bridge", rate_bits_per_second=1e8))
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_shellcheck_has_no_warning() -> None:
+    step = done("h1", "ip", "link", "set", "br0", "up", stdin="x")
+    for text in (
+        whole.script([step, Reach("h1", "10.0.0.1", "text")], a_job()),
+        one_host.script([step, Stage("hosts")], a_job(), "h1"),
+    ):
+        argv = ["shellcheck", "--severity=warning", "-"]
+        checked = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
+        assert (checked.returncode, checked.stdout) == (0, "")

@@ -1,0 +1,63 @@
+"""`xlab script`: a scenario as a shell script that needs no xlab."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xlab.cli import options
+from xlab.cli.app import STATUSES, Debug, Job, app
+from xlab.cli.streams import write
+from xlab.errors import UsageError
+from xlab.request import Request
+
+
+@app.command(epilog=STATUSES)
+def script(
+    scenario: Annotated[
+        str,
+        typer.Argument(
+            metavar="SCENARIO",
+            help="A name (see xlab list), or a path to a scenario file.",
+            autocompletion=options.complete_scenario,
+        ),
+    ],
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="HOST", help="Only what is typed at this one real machine: h1."),
+    ] = None,
+    hosts: options.Hosts = None,
+    containers: options.Containers = 2,
+    topo: options.Topo = None,
+    mtu: options.Mtu = 1500,
+    settings: options.Settings = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there.")
+    ] = None,
+    _debug: Debug = False,
+) -> Job:
+    """Print a scenario as a commented shell script that builds the same network without xlab.
+
+    The script builds it in namespaces of its own, checks the claims, and leaves nothing behind.
+    """
+    if topo is not None and hosts is not None:
+        raise UsageError("--topo says how many hosts there are: leave --hosts out")
+    request = Request(
+        scenario=scenario,
+        hosts=2 if hosts is None else hosts,
+        containers=containers,
+        topo=topo,
+        mtu=mtu,
+        settings=options.parse_settings(settings or []),
+    )
+    return partial(_script, request, host=host, output=output)
+
+
+def _script(request: Request, *, host: str | None, output: Path | None) -> int:
+    from xlab import script as scripts
+
+    write(scripts.write(request, host=host), output)
+    return 0

@@ -1,0 +1,78 @@
+"""`xlab script`: a scenario as a shell script that needs no xlab.
+
+request ── job ── sandbox: build with a transcript (xlab.transcript) ── shell text ── you
+
+Nothing of a script is written by hand a second time: the scenario is built for real, and what is
+printed is what the engine did.  Claims are not checked then; the script does that when it runs.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any, NoReturn
+
+from xlab import capabilities, controller, job, sandbox, transcript
+from xlab.errors import CapabilityError, UsageError, XlabError
+from xlab.job import Job
+from xlab.lab.lab import Lab
+from xlab.request import Request
+from xlab.script import one_host, whole
+from xlab.script.claims import WrittenClaims
+
+
+def write(request: Request, *, host: str | None = None) -> str:
+    """The script: of the whole network, or with `host` of that one real machine.
+
+    Raises UsageError for what makes no sense, CapabilityError for what this machine, or a shell
+    script, can't.
+    """
+    design = job.design(request)
+    if host is not None and host not in design.underlay.hosts:
+        there_are = ", ".join(design.underlay.hosts[:8])
+        raise UsageError(f"--host {host}: there is no such host; there are {there_are}")
+    ordered = job.equip(design, capabilities.probe())
+    if ordered.conditions and host is None:
+        raise CapabilityError(
+            "the script has no links with a rate, delay or loss", "leave their conditions out"
+        )
+    with (
+        sandbox.launch(lambda *channels: _serve(ordered, host, *channels)) as box,
+        closing(controller.Client(box.channel)) as client,
+    ):
+        text: str = client.call("write", {})
+    return text
+
+
+def _serve(
+    ordered: Job,
+    host: str | None,
+    channel: socket.socket | None,
+    listener: socket.socket | None,
+) -> NoReturn:
+    def answer(_: Mapping[str, Any], __: controller.Emit) -> str:
+        return _write(ordered, host)
+
+    controller.serve({"write": answer}, channel, listener)
+
+
+def _write(ordered: Job, host: str | None) -> str:
+    """Build the lab and write down how; in pid 1."""
+    design = ordered.design
+    kept = transcript.keep()
+    lab = Lab(
+        design.underlay, ovs=ordered.ovs, mtu=design.request.mtu, conditions=ordered.conditions
+    )
+    claims = WrittenClaims(lab, kept)
+    try:
+        flow = design.scenario.build(lab, design.plan, design.size, design.settings, claims)
+        if host is not None:
+            return one_host.script(kept.entries, ordered, host)
+        claims.prove(flow)
+    except XlabError:
+        lab.require_daemons()  # a dead one is the better explanation
+        raise
+    if kept.beyond:
+        raise kept.beyond
+    return whole.script(kept.entries, ordered)

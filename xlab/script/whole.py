@@ -1,0 +1,132 @@
+"""The whole network as one bash script: builds it in namespaces of its own, and proves the claims.
+
+Nodes are named namespaces (`ip netns`), h1/c1 is h1:c1.  What a node keeps under /run is under
+/run/node/NAME: all are in one mount namespace.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from importlib import resources
+
+from xlab.job import Job
+from xlab.lab.node import SYSCTLS
+from xlab.lab.weave import FASTDP_PORT
+from xlab.script import words
+from xlab.transcript import (
+    Command,
+    Entry,
+    Node,
+    Reach,
+    ReachAll,
+    Remark,
+    Stage,
+    Step,
+    Take,
+)
+
+#: What tells an encapsulation on the wire, for tcpdump (pcap-filter(7)).
+_FILTERS = {
+    "none": "icmp",
+    "gre": "ip proto 47",
+    "vxlan": f"udp dst port {FASTDP_PORT}",
+    "geneve": "udp dst port 6081",
+}
+
+#: These take the node's name by themselves.
+_WITH_NAME = ("ip", "bridge")
+#: At the beginning of a word, or behind the colon in punix:/run/…
+_RUN = re.compile("(?<![^:])/run/")
+#: Docker's and Weave's names for the host's end of a container's interface.
+_BY_CHANCE = re.compile(r"\b(vethwe|veth)[0-9a-f]{7,8}\b")
+
+
+def script(entries: Sequence[Entry], ordered: Job) -> str:
+    """Its text, the same for the same network."""
+    text = "\n".join(_lines(entries, ordered)) + "\n"
+    numbered: dict[str, str] = {}
+    return _BY_CHANCE.sub(
+        lambda found: numbered.setdefault(found[0], f"{found[1]}{len(numbered) + 1}"), text
+    )
+
+
+def _lines(entries: Sequence[Entry], ordered: Job) -> Iterator[str]:
+    settings = " ".join(f"{name}={value}" for name, value in SYSCTLS)
+    functions = resources.files("xlab.script").joinpath("functions.sh").read_text()
+    yield "#!/bin/bash"
+    yield from words.title(ordered)
+    yield functions.replace("@SETTINGS@", settings).rstrip()
+    remarks = set[str]()
+    for entry, towards in words.with_stages(entries):
+        if towards:
+            yield f"\n{words.RULE}\n# {towards}"
+        match entry:
+            case Step():
+                yield from _step(entry)
+            case Stage(name):
+                yield f"\nstage {shlex.quote(name)}"
+            case Remark(text):
+                if text not in remarks:
+                    remarks.add(text)
+                    yield from words.wrapped(text)
+            case _:
+                yield _claim(entry)
+    yield '\nfinish "$@"'
+
+
+def _claim(entry: Reach | ReachAll | Take) -> str:
+    match entry:
+        case Reach():
+            argv = ["reaches" if entry.holds else "does_not_reach", _name(entry.source)]
+            return shlex.join([*argv, entry.address, entry.text])
+        case ReachAll():
+            named = [f"{_name(node)}={address}" for node, address in entry.nodes]
+            return shlex.join(["all_reach_each_other", entry.text, *named])
+        case Take():
+            argv = ["takes", _FILTERS[entry.encapsulation], entry.link, _name(entry.source)]
+            return shlex.join([*argv, entry.address, entry.text])
+
+
+def _step(step: Step) -> Iterator[str]:
+    yield from words.wrapped(step.note)
+    commands = [" ".join(what.argv) for what in step.did if isinstance(what, Command)]
+    if list(step.typed) != commands:
+        for line in step.typed:
+            text = line if line.startswith("#") else f"{step.node}$ {line}"
+            yield from words.comment(text.removeprefix("# "))
+    for what in step.did:
+        yield f"node {_name(what.name)}" if isinstance(what, Node) else _command(what)
+
+
+def _command(command: Command) -> str:
+    name = _name(command.node)
+    program, *arguments = (_path(name, word) for word in command.argv)
+    if "netns" in arguments:
+        place = arguments.index("netns") + 1
+        arguments[place] = _name(arguments[place])
+    argv = [program, "-n", name] if program in _WITH_NAME else ["on", name, program]
+    line = shlex.join([*argv, *arguments])
+    if command.daemon:
+        log = shlex.quote(f"/run/node/{name}/{program}.log")
+        line = f"{line} >{log} 2>&1 &"
+        if command.awaits:
+            line += f"\nuntil_there {shlex.quote(_path(name, command.awaits))}"
+    elif command.stdin:
+        end = "END"
+        while end in command.stdin.splitlines():
+            end += "_"
+        line = f"{line} <<'{end}'\n{command.stdin.rstrip()}\n{end}"
+    elif program == "ovsdb-tool":
+        line += " >/dev/null"
+    return line
+
+
+def _path(name: str, word: str) -> str:
+    """What a node has under /run, in "punix:/run/…" as well."""
+    return _RUN.sub(f"/run/node/{name}/", word)
+
+
+def _name(node: str) -> str:
+    return node.replace("/", ":")
