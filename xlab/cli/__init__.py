@@ -12,6 +12,7 @@ import xlab.cli.compare
 import xlab.cli.check
 import xlab.cli.report
 import xlab.cli.scale
+import xlab.cli.script
 import xlab.cli.facts  # noqa: F401 - they join `app`
 
 # isort: on
