@@ -10,8 +10,9 @@ import xlab.cli.standing
 import xlab.cli.inside
 import xlab.cli.compare
 import xlab.cli.check
-import xlab.cli.report
 import xlab.cli.scale
+import xlab.cli.sweep
+import xlab.cli.report
 import xlab.cli.script
 import xlab.cli.facts  # noqa: F401 - they join `app`
 

@@ -1,0 +1,343 @@
+"""Sweeps on workers: the embedded one, a cluster's, and real labs that end with whoever asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import PATIENCE_S, ROOT, Marked, kill
+from xlab import record
+from xlab.compare import result
+from xlab.errors import UsageError
+from xlab.processes import wait_until
+from xlab.sweep import engine, outcome, spec
+from xlab.sweep.outcome import Failure
+
+#: A round of two methods takes some ten seconds; a guest is slower.
+_PATIENCE_S = 10 * PATIENCE_S
+THREE = spec.parse(b"methods: bridge\naxes: {mtu: [1500, 9000, 1400]}\nquick: true\nrepeat: 3\n")
+Wanted = Callable[[], bool]
+
+
+def work(folder: Path) -> Callable[[Mapping[str, Any], Wanted], dict[str, Any]]:
+    """A task that leaves a file; made here, so that it goes to workers as it is."""
+
+    def done(point: Mapping[str, Any], wanted: Wanted) -> dict[str, Any]:
+        mtu = point["values"]["mtu"]
+        assert wanted()
+        (folder / mtu).write_text(f"{os.getpid()}")
+        if mtu == "1500":
+            raise ValueError("no MTU for us")
+        if mtu == "1400":
+            return {"comparison": {"schema_version": 0}}
+        return {"status": "skipped", "reason": "no such cable"}
+
+    return done
+
+
+def patient(folder: Path) -> Callable[[Mapping[str, Any], Wanted], dict[str, Any]]:
+    """A task that goes on until it is not wanted any more, and says so."""
+
+    def done(point: Mapping[str, Any], wanted: Wanted) -> dict[str, Any]:
+        (folder / "began").touch()
+        ticks = threading.Event()
+        while wanted():
+            ticks.wait(0.02)
+        (folder / "ended").touch()
+        return {}
+
+    return done
+
+
+def assert_told(found: Mapping[str, object]) -> None:
+    assert found == {
+        "mtu=1500": Failure("failed", "ValueError: no MTU for us"),
+        "mtu=9000": Failure("skipped", "no such cable"),
+        "mtu=1400": Failure(
+            "failed",
+            "what the worker told makes no sense: schema_version: expected 1, found 0",
+        ),
+    }
+
+
+def carried_out(client: Any, folder: Path) -> dict[str, object]:
+    return {p.slug: told for p, told in engine.carry_out(client, THREE.points, work(folder))}
+
+
+def assert_given_up_is_ended(client: Any, folder: Path) -> None:
+    """Ctrl-C ends what runs, and nothing else is begun."""
+
+    def interrupt() -> None:
+        awaited(folder / "began")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        next(engine.carry_out(client, THREE.points, patient(folder)))
+    awaited(folder / "ended")
+
+
+def awaited(file: Path) -> None:
+    wait_until(file.exists, timeout_s=PATIENCE_S, awaited=file.name)
+
+
+def told_alone(story: Callable[[Path], None], folder: Path) -> None:
+    """In a process of its own: Dask leaves threads behind, and sandboxes are forks of this one."""
+    said = subprocess.run(
+        _alone(story, folder),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=3 * PATIENCE_S,
+    )
+    assert (said.returncode, said.stderr) == (0, "")
+
+
+def _alone(story: Callable[[Path], None], folder: Path) -> list[str]:
+    name = story.__name__
+    program = (
+        f"from pathlib import Path; from {__name__} import {name}; {name}(Path({str(folder)!r}))"
+    )
+    return [sys.executable, "-P", "-W", "error", "-c", program]
+
+
+# -- the embedded worker ---------------------------------------------------------------------------
+
+
+def test_the_embedded_worker(tmp_path: Path) -> None:
+    told_alone(embedded_story, tmp_path)
+
+
+def embedded_story(folder: Path) -> None:
+    with engine.embedded(folder) as client:
+        assert engine.workers(client) == 1
+        # What listens is for this machine alone.
+        assert {address[-8:] for address in listening()} == {"0100007F"}
+        assert_told(carried_out(client, folder))
+        assert (folder / "1500").read_text() == str(os.getpid())
+        assert_given_up_is_ended(client, folder)
+    assert {file.name for file in folder.iterdir()} == {"1400", "1500", "9000", "began", "ended"}
+
+
+def listening() -> set[str]:
+    """The addresses at which this process takes connections, as /proc/net/tcp has them."""
+    own = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            own.add(str(descriptor.readlink()))
+    found = set()
+    for name in ("tcp", "tcp6"):
+        for line in Path("/proc/self/net", name).read_text().splitlines()[1:]:
+            columns = line.split()
+            if columns[3] == "0A" and f"socket:[{columns[9]}]" in own:
+                found.add(columns[1].partition(":")[0])
+    return found
+
+
+# -- a cluster -------------------------------------------------------------------------------------
+
+
+def test_a_cluster_of_processes(tmp_path: Path) -> None:
+    with cluster(tmp_path) as (scheduler, _):
+        (tmp_path / "address").write_text(scheduler)
+        told_alone(cluster_story, tmp_path)
+
+
+def cluster_story(folder: Path) -> None:
+    with engine.connect((folder / "address").read_text()) as client:
+        client.wait_for_workers(1, timeout=PATIENCE_S)
+        assert engine.workers(client) == 1
+        assert_told(carried_out(client, folder))
+        assert (folder / "1500").read_text() != str(os.getpid())
+        assert_given_up_is_ended(client, folder)
+
+
+def test_whoever_asked_is_gone_and_the_worker_ends_the_point(tmp_path: Path) -> None:
+    with cluster(tmp_path) as (scheduler, _):
+        (tmp_path / "address").write_text(scheduler)
+        asking = subprocess.Popen(
+            _alone(asking_story, tmp_path),
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        try:
+            awaited(tmp_path / "began")
+        finally:
+            kill(asking.pid)
+            asking.wait(PATIENCE_S)
+        awaited(tmp_path / "ended")
+
+
+def asking_story(folder: Path) -> None:
+    with engine.connect((folder / "address").read_text()) as client:
+        next(engine.carry_out(client, THREE.points, patient(folder)))
+
+
+def test_no_scheduler_is_wrong_usage(tmp_path: Path) -> None:
+    told_alone(nowhere_story, tmp_path)
+
+
+def nowhere_story(_: Path) -> None:
+    engine.PATIENCE_S = 1
+    # Nobody listens at port 1 (tcpmux).
+    for address in ("tcp://127.0.0.1:1", "nonsense://x", "tcp://127.0.0.1:port"):
+        refused = pytest.raises(UsageError, match=f"--scheduler {address}: ")
+        with refused, engine.connect(address):
+            pytest.fail("something answered")
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """A scheduler and a worker as their own programs start them, for this machine alone."""
+    where = folder / "scheduler.json"
+    common = ["--host", "127.0.0.1", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
+    programs = {
+        "dask_scheduler": ["--port", "0", "--scheduler-file", str(where)],
+        "dask_worker": [
+            *("--scheduler-file", str(where), "--no-nanny", "--nthreads", "1"),
+            *("--local-directory", str(folder / "scratch")),
+        ],
+    }
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for name, arguments in programs.items():
+            with (folder / f"{name}.log").open("wb") as log:
+                processes.append(
+                    subprocess.Popen(
+                        [
+                            *(sys.executable, "-m", f"distributed.cli.{name}"),
+                            *(*common, *arguments),
+                        ],
+                        cwd=ROOT,
+                        env={**os.environ, "PYTHONPATH": str(ROOT)},
+                        stdout=log,
+                        stderr=log,
+                    )
+                )
+            wait_until(
+                lambda: where.exists() or processes[-1].poll() is not None,
+                timeout_s=PATIENCE_S,
+                awaited="the scheduler's address",
+            )
+            assert processes[-1].poll() is None, (folder / f"{name}.log").read_text()
+        yield json.loads(where.read_text())["address"], processes
+    finally:
+        for process in reversed(processes):
+            kill(process.pid)
+            process.wait(PATIENCE_S)
+
+
+# -- real labs -------------------------------------------------------------------------------------
+
+
+class Command(Marked):
+    """`xlab sweep`; all its descendants bear its mark."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        super().__init__()
+        self._errors = (folder / "stderr").open("w+")
+        scratch = folder / "scratch"
+        scratch.mkdir(exist_ok=True)
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-W", "error", "-m", "xlab", "sweep", "--json", *arguments],
+            cwd=folder,
+            env={**self.environment(), "TMPDIR": str(scratch)},
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        self.pid = self.process.pid
+
+    def __enter__(self) -> Command:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        kill(self.pid)
+        self.process.communicate()
+        self._errors.close()
+
+    def finish(self) -> tuple[int, str]:
+        said, _ = self.process.communicate(timeout=_PATIENCE_S)
+        return self.process.returncode, said
+
+    def stderr(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read()
+
+    def await_lab(self) -> None:
+        wait_until(
+            lambda: self.first_process() is not None or self.process.poll() is not None,
+            timeout_s=_PATIENCE_S,
+            awaited="the first lab",
+        )
+        assert self.process.poll() is None, self.stderr()
+
+    def await_end_of_all(self) -> None:
+        wait_until(
+            lambda: not self.processes(), timeout_s=PATIENCE_S, awaited="the end of all processes"
+        )
+
+
+_TWO = "methods: bridge\naxes: {flows: [1, 2]}\nquick: true\nrepeat: 3\n"
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_killed_while_labs_stand_it_leaves_nothing_but_what_to_go_on_with(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "two.yaml").write_text(_TWO)
+    with Command(tmp_path, "two.yaml") as command:
+        command.await_lab()
+        os.kill(command.pid, number)
+        status, _ = command.finish()
+        command.await_end_of_all()
+        said = command.stderr()
+    assert status == (-number if number == signal.SIGKILL else 128 + number)
+    assert list((tmp_path / "scratch").iterdir()) == []
+    (folder,) = (tmp_path / "results").iterdir()
+    assert (folder / outcome.SPEC_FILE).read_text() == _TWO
+    if number != signal.SIGKILL:
+        assert {file.name for file in folder.iterdir()} == {outcome.SPEC_FILE, outcome.POINTS}
+        assert f"0 points are kept; to go on: xlab sweep --resume results/{folder.name}" in said
+
+
+@pytest.mark.sandbox
+@pytest.mark.slow
+def test_two_points_are_compared_in_real_labs(tmp_path: Path) -> None:
+    (tmp_path / "two.yaml").write_text(_TWO)
+    with Command(tmp_path, "two.yaml") as command:
+        status, said = command.finish()
+        assert status == 0, command.stderr()
+        command.await_end_of_all()
+    (folder,) = (tmp_path / "results").iterdir()
+    found = outcome.load(folder)
+    assert found.to_dict() == record.decode(outcome.Sweep, json.loads(said), "").to_dict()
+    assert [point.slug for point in found.points] == ["flows=1", "flows=2"]
+    for point in found.points:
+        streams = int(point.values["flows"])
+        comparison = result.load(folder / outcome.POINTS / point.slug)
+        assert len(comparison.rounds) == 3
+        (tcp,) = (
+            figure
+            for figure in point.figures
+            if (figure.method, figure.metric, figure.streams)
+            == ("bridge", "tcp_bits_per_second", streams)
+        )
+        assert tcp.value is not None
+        assert tcp.to_baseline is not None
+        assert tcp.to_baseline.rounds == 3
+    assert {file.name for file in folder.glob("flows.*")} == {"flows.svg", "flows.png"}
+    assert list((tmp_path / "scratch").iterdir()) == []

@@ -1,0 +1,142 @@
+"""`xlab sweep`: a comparison at each point of a matrix of parameters."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xlab.cli import options
+from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
+from xlab.cli.streams import print_error, print_json
+from xlab.errors import UsageError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from xlab.compare.result import Comparison
+    from xlab.sweep.outcome import Folder, Sweep
+    from xlab.sweep_screen import SweepScreen
+
+_STATUS = {"passed": 0, "failed": 1, "skipped": 3}
+
+
+@app.command(epilog=STATUSES)
+def sweep(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE.yaml]",
+            help="Methods, and axes: lists of hosts, mtu, rate, delay, loss, flows. Their product "
+            "are the points.",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="A Dask scheduler, tcp://HOST:8786, whose workers (one a machine, xlab installed) "
+            "measure the points; a worker in this process if not given.",
+        ),
+    ] = None,
+    results: options.Results = options.DEFAULT_RESULTS,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Go on with a sweep that was interrupted."),
+    ] = None,
+    as_json: AsJson = False,
+    _debug: Debug = False,
+) -> Job:
+    """Compare methods at every point of a matrix: hosts × MTU × rate × delay × loss × flows.
+
+    At each point all methods and the baseline are measured on one machine, in interleaved rounds
+    as `xlab compare` does it. Kill it at any time: what has ended is kept.
+    """
+    if (file is None) == (resume is None):
+        raise UsageError("a sweep has either FILE.yaml or --resume FOLDER")
+    if resume is not None:
+        return partial(_go_on, resume, scheduler, as_json=as_json)
+    assert file is not None
+    return partial(_begin, file, scheduler, results=results, as_json=as_json)
+
+
+def _begin(file: Path, scheduler: str | None, *, results: Path, as_json: bool) -> int:
+    from xlab import record
+    from xlab.sweep import spec
+    from xlab.sweep.outcome import Folder
+
+    asked = spec.load(file)
+    options.require_writable(results)
+    record.sweep(results)
+    with Folder.begin(results, record.read_bytes(file), asked) as folder:
+        return _sweep(folder, scheduler, as_json=as_json)
+
+
+def _go_on(path: Path, scheduler: str | None, *, as_json: bool) -> int:
+    from xlab.sweep.outcome import Folder
+
+    with Folder.go_on(path) as folder:
+        return _sweep(folder, scheduler, as_json=as_json)
+
+
+def _sweep(folder: Folder, scheduler: str | None, *, as_json: bool) -> int:
+    from xlab.report import sweeps
+    from xlab.sweep_screen import SweepScreen
+
+    found = folder.read()
+    screen = SweepScreen(sys.stderr if as_json else sys.stdout)
+    with screen.running("sweep"):
+        try:
+            outcome = _carry_out(folder, found, scheduler, screen)
+        except BaseException:
+            _tell_how_to_go_on(folder, screen)
+            raise
+        folder.finish(outcome)
+        screen.ends(outcome, folder.path, sweeps.save(outcome, folder.path))
+    if as_json:
+        print_json(outcome.to_dict())
+    return _STATUS[outcome.status]
+
+
+def _carry_out(
+    folder: Folder, found: dict[str, Comparison], scheduler: str | None, screen: SweepScreen
+) -> Sweep:
+    """Every point that is not found; each is on the disk before the next is waited for."""
+    from contextlib import closing
+    from datetime import UTC, datetime
+
+    from xlab.sweep import engine, outcome
+    from xlab.sweep.outcome import Failure
+
+    failures: dict[str, Failure] = {}
+    left = [point for point in folder.spec.points if point.slug not in found]
+    with _cluster(folder, scheduler) as client:
+        screen.begins(folder.spec, folder.path, list(found.values()), engine.workers(client))
+        with closing(engine.carry_out(client, left)) as arriving:
+            for point, told in arriving:
+                if isinstance(told, Failure):
+                    failures[point.slug] = told
+                else:
+                    folder.keep(point, told)
+                    found[point.slug] = told
+                screen.arrived(outcome.point_done(point, told), engine.workers(client))
+    ended_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return outcome.evaluate(folder.spec, found, failures, ended_at)
+
+
+def _cluster(folder: Folder, scheduler: str | None) -> AbstractContextManager[Client]:
+    from xlab.sweep import engine
+
+    return engine.embedded(folder.path) if scheduler is None else engine.connect(scheduler)
+
+
+def _tell_how_to_go_on(folder: Folder, screen: SweepScreen) -> None:
+    screen.stop()
+    kept = len(list((folder.path / "points").glob("*/compare.json")))
+    again = f"xlab sweep --resume {shlex.quote(str(folder.path))}"
+    print_error(f"{'1 point is' if kept == 1 else f'{kept} points are'} kept; to go on: {again}")

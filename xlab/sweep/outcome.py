@@ -1,0 +1,351 @@
+"""A sweep on the disk: what has arrived so far, and what it all comes to.
+
+    results/2026-11-24T220000Z-sweep/
+        sweep.yaml                             what was asked for, as it was given
+        points/mtu=9000,delay=5ms/compare.json the comparison of a point, whole, as it arrived
+        sweep.json                             when all has ended: every point's figures
+        mtu.svg  mtu.png …                     a chart an axis
+
+Whether a point is done is whether its compare.json is there, and nothing else; so a sweep may be
+killed at any moment.  A point that failed has none, and is tried again by --resume.  `sweep.json`
+is versioned and additive like a run record: `Sweep` is the whole file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from xlab import record, stats
+from xlab.compare import result
+from xlab.compare.result import Comparison, Figure
+from xlab.errors import RecordError, UsageError
+from xlab.record import DatapathClass, Status
+from xlab.sweep import spec as asking
+from xlab.sweep.spec import Point, Spec
+
+SCHEMA_VERSION = 1
+SPEC_FILE, FILE, POINTS = "sweep.yaml", "sweep.json", "points"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A point of which there is no comparison."""
+
+    #: "skipped": this machine can't.
+    status: Status
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    name: str
+    status: Status
+    reason: str
+    datapath_class: DatapathClass
+
+
+@dataclass(frozen=True, slots=True)
+class PointDone:
+    """One point, in short; all of it is in its compare.json."""
+
+    #: Below points/.
+    slug: str
+    #: By axis, as the file of the sweep has them.
+    values: dict[str, str]
+    status: Status
+    reason: str
+    #: None without a comparison.
+    started_at: str | None
+    seconds: float | None
+    #: "quiet" or "noisy".
+    noise: str | None
+    #: Where it was measured: kernel and processor.
+    machine: str
+    #: The baseline first.
+    methods: tuple[Method, ...]
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    name: str
+    #: As the file has them, and what they come to: hosts, bytes, bit/s, ms, a ratio, streams; None
+    #: where the rate has no limit.
+    values: tuple[str, ...]
+    numbers: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """`sweep.json`."""
+
+    #: When its first point began, and when all had ended.
+    started_at: str
+    ended_at: str
+    #: "failed" if any point failed, else "skipped" if any was skipped, else "passed".
+    status: Status
+    reason: str
+    axes: tuple[Axis, ...]
+    #: In the order of the axes.
+    points: tuple[PointDone, ...]
+    #: What a reader must know, in words.
+    notes: tuple[str, ...]
+    schema_version: int = SCHEMA_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-ready data, in the order of the fields, `schema_version` first."""
+        data = dataclasses.asdict(self)
+        return {"schema_version": data.pop("schema_version"), **data}
+
+
+def load(path: Path) -> Sweep:
+    """Read `sweep.json`, given the file or its folder; RecordError names the file and place."""
+    file = path / FILE if path.is_dir() else path
+    data = record.read_json(file)
+    try:
+        if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
+            raise RecordError(f"schema_version: expected {SCHEMA_VERSION} in an object")
+        found = record.decode(Sweep, data, "")
+    except RecordError as error:
+        raise RecordError(f"{file}: {error}") from error
+    except RecursionError as error:
+        raise RecordError(f"{file}: nested too deeply") from error
+    assert isinstance(found, Sweep)
+    return found
+
+
+class Folder:
+    """Where one sweep is kept; nobody else can go on with it meanwhile."""
+
+    def __init__(self, path: Path, spec: Spec) -> None:
+        self.path = path
+        self.spec = spec
+
+    @classmethod
+    @contextmanager
+    def begin(cls, results: Path, content: bytes, spec: Spec) -> Iterator[Folder]:
+        """A new one under `results`.  Raises OSError."""
+        stem = f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}-sweep"
+        path, number = results / stem, 1
+        while True:
+            try:
+                with record.unfinished(path) as partial:
+                    (partial / POINTS).mkdir(parents=True)
+                    (partial / SPEC_FILE).write_bytes(content)
+                    # Not onto another's: a folder with something in it is not renamed over.
+                    partial.rename(path)
+                break
+            except OSError:
+                if not path.exists():
+                    raise
+                number += 1
+                path = results / f"{stem}-{number}"
+        with _locked(path):
+            yield cls(path, spec)
+
+    @classmethod
+    @contextmanager
+    def go_on(cls, path: Path) -> Iterator[Folder]:
+        """One that was begun; raises UsageError if it can't be gone on with."""
+        spec = asking.load(path / SPEC_FILE)
+        with _locked(path):
+            record.sweep(path)
+            for point in (path / POINTS).glob("*"):
+                record.sweep(point)
+            yield cls(path, spec)
+
+    def read(self) -> dict[str, Comparison]:
+        """The comparisons that are there, by slug.
+
+        Raises RecordError for one that is damaged, or of another point than it is kept for.
+        """
+        found = {}
+        for point in self.spec.points:
+            file = self.path / POINTS / point.slug / result.FILE
+            if file.exists():
+                comparison = result.load(file)
+                _require_same(point, comparison, file)
+                found[point.slug] = comparison
+        return found
+
+    def keep(self, point: Point, comparison: Comparison) -> None:
+        """Write what a point came to, whole or not at all.  Raises OSError."""
+        folder = self.path / POINTS / point.slug
+        folder.mkdir(parents=True, exist_ok=True)
+        result.save(comparison, folder)
+
+    def finish(self, outcome: Sweep) -> None:
+        """Write sweep.json.  Raises OSError."""
+        text = json.dumps(outcome.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+        result.write_whole(self.path / FILE, text + "\n")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise UsageError(f"{path}: this sweep is being measured right now") from error
+    finally:
+        os.close(descriptor)
+
+
+def _require_same(point: Point, comparison: Comparison, file: Path) -> None:
+    """sweep.yaml in the folder may have been edited meanwhile."""
+    methods, plan = point.comparison()
+    done = comparison.plan
+    asked = [method.name for method in methods]
+    if list(done.methods) != asked:
+        raise RecordError(
+            f"{file}: it compares {', '.join(done.methods)}; {SPEC_FILE} asks for "
+            f"{', '.join(asked)}"
+        )
+    for name in ("probes", "duration_s", "quick", "rounds"):
+        if getattr(done, name) != getattr(plan, name):
+            raise RecordError(
+                f"{file}: {name} is {getattr(done, name)}; {SPEC_FILE} asks for "
+                f"{getattr(plan, name)}"
+            )
+    wanted = dataclasses.asdict(methods[0].request)
+    for _, name in (
+        *((axis, field) for axis, (field, _) in asking.AXES.items()),
+        ("", "containers"),
+    ):
+        had = comparison.baseline.parameters.get(name)
+        if had is not None and had != wanted[name]:
+            raise RecordError(f"{file}: {name} is {had}; {SPEC_FILE} asks for {wanted[name]}")
+
+
+# -- the outcome -----------------------------------------------------------------------------------
+
+
+def evaluate(
+    spec: Spec, found: Mapping[str, Comparison], failures: Mapping[str, Failure], ended_at: str
+) -> Sweep:
+    """What a sweep came to of which every point is in `found` or in `failures`, by slug."""
+    places = {axis: {v: i for i, v in enumerate(values)} for axis, values in spec.axes.items()}
+    ordered = sorted(
+        spec.points, key=lambda point: [places[axis][v] for axis, v in point.values.items()]
+    )
+    points = tuple(
+        point_done(point, found[point.slug] if point.slug in found else failures[point.slug])
+        for point in ordered
+    )
+    status, reason = _status(points)
+    return Sweep(
+        started_at=min((p.started_at for p in points if p.started_at), default=ended_at),
+        ended_at=ended_at,
+        status=status,
+        reason=reason,
+        axes=tuple(
+            Axis(name, values, tuple(spec.numbers(name).values()))
+            for name, values in spec.axes.items()
+        ),
+        points=points,
+        notes=tuple(_notes(points)),
+    )
+
+
+def seconds_of(comparison: Comparison) -> float | None:
+    """How long it took; None if it was killed and gone on with, or its times make no sense."""
+    try:
+        begun, ended = map(datetime.fromisoformat, (comparison.started_at, comparison.ended_at))
+        seconds = (ended - begun).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return seconds if comparison.sessions == 1 and seconds >= 0 else None
+
+
+def point_done(point: Point, told: Comparison | Failure) -> PointDone:
+    """A point in short, whatever became of it."""
+    return _of_failure(point, told) if isinstance(told, Failure) else _of_comparison(point, told)
+
+
+def _of_comparison(point: Point, comparison: Comparison) -> PointDone:
+    environment = comparison.environment
+    return PointDone(
+        slug=point.slug,
+        values=point.values,
+        status=comparison.status,
+        reason=comparison.reason,
+        started_at=comparison.started_at,
+        seconds=seconds_of(comparison),
+        noise=comparison.noise.verdict,
+        machine=f"Linux {environment.kernel}, {environment.cores} × {environment.cpu_model}",
+        methods=tuple(
+            Method(each.name, each.status, each.reason, each.datapath_class)
+            for each in comparison.methods
+        ),
+        figures=comparison.figures,
+    )
+
+
+def _of_failure(point: Point, failure: Failure) -> PointDone:
+    return PointDone(
+        slug=point.slug,
+        values=point.values,
+        status=failure.status,
+        reason=failure.reason,
+        started_at=None,
+        seconds=None,
+        noise=None,
+        machine="",
+        methods=(),
+        figures=(),
+    )
+
+
+def _status(points: Sequence[PointDone]) -> tuple[Status, str]:
+    statuses: tuple[Status, ...] = ("failed", "skipped")
+    for status in statuses:
+        out = [point for point in points if point.status == status]
+        if out:
+            return status, f"{len(out)} of {len(points)} points {status}: {out[0].reason}"
+    return "passed", ""
+
+
+def _notes(points: Sequence[PointDone]) -> Iterator[str]:
+    machines = sorted({point.machine for point in points if point.machine})
+    if len(machines) > 1:
+        yield (
+            f"Measured on machines of {len(machines)} kinds: ratios are of one machine each, "
+            f"figures are not comparable from point to point ({'; '.join(machines)})."
+        )
+    noisy = [point for point in points if point.noise == "noisy"]
+    if noisy:
+        yield f"The machine was noisy at {len(noisy)} of {len(points)} points."
+    unknown = sum(
+        figure.to_baseline is not None and figure.to_baseline.ci95 is None
+        for point in points
+        for figure in point.figures
+    )
+    if unknown:
+        yield f"Ratios without an interval, for too few builds: {unknown}."
+
+
+def left_s(
+    took: Sequence[float], points_left: int, at_once: int, running_s: float = 0.0
+) -> float | None:
+    """How long the points that are left still take, from what others took; None without any.
+
+    `running_s`: for how long those have been running that run now.
+    """
+    usual = stats.median(list(took))
+    if usual is None or not points_left:
+        return None if usual is None else 0.0
+    waves = -(-points_left // max(at_once, 1))
+    return waves * usual - min(running_s, usual)

@@ -1,0 +1,122 @@
+"""What a person sees of a sweep: while points arrive, and when all have.
+
+sweep      12 points, 3 methods each   mtu × delay   one worker, in this process
+  point 1  mtu=9000 delay=5ms   bridge 1.02, 0.98   weave 9.8, 0.05                       41.3 s
+  ⠹ 1 of 12 points  ▰▱▱▱▱▱▱▱▱▱  mtu=1500 delay=none …             about 8 min left
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.text import Text
+
+from xlab.compare.result import Comparison
+from xlab.report import sweeps, text
+from xlab.screen import Screen, side_by_side
+from xlab.sweep.outcome import PointDone, Sweep, left_s, seconds_of
+from xlab.sweep.spec import Spec
+
+_MARKS = {"passed": Text("✓ ", "bold green"), "failed": Text("✗ ", "bold red")}
+
+
+class SweepScreen(Screen):
+    """The display of one sweep: `begins`, `arrived` for each point, then `ends`."""
+
+    def begins(self, spec: Spec, folder: Path, done: Sequence[Comparison], workers: int) -> None:
+        """`workers`: how many points are measured at once; `done`: those found in the folder."""
+        self._points = len(spec.points)
+        self._done = len(done)
+        self._workers = workers
+        self._took = [seconds for each in done if (seconds := seconds_of(each)) is not None]
+        self._since = self._begun = time.monotonic()
+        self._headline(
+            "sweep",
+            text.count(self._points, "point"),
+            " × ".join(f"{len(values)} {axis}" for axis, values in spec.axes.items()),
+            text.count(workers, "worker") if workers else "no worker has joined yet",
+        )
+        self._block("folder", Text(str(folder)))
+        if done:
+            self._block("goes on", Text(f"{text.count(len(done), 'point')} are in the folder"))
+        self._block("", Text("each point: RTT and TCP as ratios to the baseline", "dim"))
+        self._refresh()
+
+    def arrived(self, point: PointDone, workers: int) -> None:
+        """One more point has ended, whatever became of it."""
+        now = time.monotonic()
+        took = point.seconds if point.seconds is not None else now - self._since
+        if point.methods:
+            self._took.append(took)
+        self._done, self._workers, self._since = self._done + 1, workers, now
+        said = [sweeps.named(point)]
+        for method in point.methods[1:]:
+            ratios = [_ratio(point, method.name, "icmp_rtt_ms", all_streams=False)]
+            ratios.append(_ratio(point, method.name, "tcp_bits_per_second", all_streams=True))
+            said.append(f"{text.plain(method.name)} {', '.join(ratios)}")
+        if point.status != "passed":
+            said.append(f"{point.status}: {text.plain(point.reason)}")
+        # Off a terminal there is no line that moves.
+        left = "" if self._live_wanted or self._done == self._points else f", {self.left()}"
+        mark = _MARKS.get(point.status, Text("! ", "bold yellow"))
+        line = Text(side_by_side(said, self._line_width - 34))
+        count = f"{self._done}/{self._points}"
+        self._block(count, line, f"{text.seconds(took)}{left}", mark=mark)
+        self._refresh()
+
+    def ends(self, outcome: Sweep, folder: Path, charts: Sequence[Path]) -> None:
+        """The tables, what to think of them, and where the files are."""
+        self._stop_live()
+        for table in sweeps.tables(outcome):
+            self._console.print()
+            self.table(table)
+        self._console.print()
+        for line in sweeps.out(outcome):
+            self._block("✗", Text(line, "bold red"), style="bold red", indent=0, label_width=2)
+        for note in outcome.notes:
+            self._block("-", Text(text.plain(note), "dim"), indent=0, label_width=2)
+        colour = "bold green" if outcome.status == "passed" else "bold red"
+        took = text.seconds(time.monotonic() - self._begun)
+        self._block("result", Text(outcome.status, colour), took)
+        self._block("files", Text(f"{folder}/sweep.json"))
+        for chart in charts:
+            if chart.suffix == ".svg":
+                self._block("chart", Text(str(chart)))
+
+    def stop(self) -> None:
+        """Leave the terminal as it was found; what is printed next is another's."""
+        self._stop_live()
+
+    def left(self) -> str:
+        """How long the points that are left still take, from those that have ended."""
+        running = time.monotonic() - self._since
+        left = left_s(self._took, self._points - self._done, self._workers, running)
+        return f"about {_duration(left)} left" if left is not None else "no estimate yet"
+
+    def _status(self) -> Text:
+        frame = self._frames[int(time.monotonic() * 10) % len(self._frames)]
+        left = self.left()
+        width = min(self._line_width, self._console.width - 3)
+        line = Text(f"{frame} {self._done} of {self._points} points  ", "cyan")
+        filled = 10 * self._done // self._points
+        full, empty = ("▰", "▱") if self._console.encoding.startswith("utf") else ("#", ".")
+        line.append(full * filled + empty * (10 - filled), "cyan")
+        line.append(f"  this one for {time.monotonic() - self._since:.0f} s", "dim")
+        line.truncate(max(width - len(left) - 2, 1), overflow="ellipsis", pad=True)
+        return line.append(f"  {left}", "dim")
+
+
+def _ratio(point: PointDone, method: str, metric: str, *, all_streams: bool) -> str:
+    figure = sweeps.shown(point, method, metric, all_streams=all_streams)
+    ratio = figure.to_baseline if figure else None
+    return text.ratio_digits(ratio.median) if ratio else text.NOTHING
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(round(seconds, -1), 10):.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
