@@ -72,6 +72,25 @@ class ReachAll:
 
 
 @dataclass(frozen=True, slots=True)
+class Distinct:
+    """Each node has its address, and no two have the same."""
+
+    #: Name and address.
+    nodes: tuple[tuple[str, str], ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """What a command prints in `node` matches a regular expression."""
+
+    node: str
+    argv: tuple[str, ...]
+    pattern: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Take:
     """Packets of `source` to `address` cross `link`, an interface of the wire, in this form."""
 
@@ -87,7 +106,8 @@ class Remark:
     text: str
 
 
-Entry = Step | Stage | Reach | ReachAll | Take | Remark
+Claim = Reach | ReachAll | Distinct | Show | Take
+Entry = Step | Stage | Claim | Remark
 
 
 class Transcript:

@@ -17,11 +17,13 @@ from xlab.request import Request
 from xlab.script import one_host, whole
 from xlab.transcript import (
     Command,
+    Distinct,
     Entry,
     Node,
     Reach,
     ReachAll,
     Remark,
+    Show,
     Stage,
     Step,
     Take,
@@ -127,6 +129,8 @@ def test_texts_reach_the_shell_as_one_word(text: str) -> None:
         Reach("h1/c1", "10.0.0.2", text),
         Reach("h1", "10.0.0.3", text, holds=False),
         ReachAll((("h1", "10.0.0.1"), ("h1/c1", "10.0.0.2")), text),
+        Distinct((("h1", "10.0.0.1"), ("h1/c1", "10.0.0.2")), text),
+        Show("h1/c1", ("sh", "-c", "ls; ls"), text, text),
         Take("h1/c1", "10.0.0.2", "s1-eth1", "gre", text),
         Stage(text),
     ]
@@ -134,6 +138,8 @@ def test_texts_reach_the_shell_as_one_word(text: str) -> None:
         *["reaches", "h1:c1", "10.0.0.2", text],
         *["does_not_reach", "h1", "10.0.0.3", text],
         *["all_reach_each_other", text, "h1=10.0.0.1", "h1:c1=10.0.0.2"],
+        *["distinct", text, "h1=10.0.0.1", "h1:c1=10.0.0.2"],
+        *["shows", text, text, "h1:c1", "sh", "-c", "ls; ls"],
         *["takes", "ip proto 47", "s1-eth1", "h1:c1", "10.0.0.2", text],
         *["stage", text],
     ]

@@ -10,12 +10,12 @@ from xlab.checks import Checks, Target
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
 from xlab.scenario import Flow
-from xlab.transcript import Reach, ReachAll, Remark, Stage, Take, Transcript
+from xlab.transcript import Distinct, Reach, ReachAll, Remark, Show, Stage, Take, Transcript
 
 
 class WrittenClaims(Checks):
-    """In the place of `Checks`: what a `ping` or a capture can show goes into the script as a
-    claim, anything else as a comment."""
+    """In the place of `Checks`: what `ip`, `ping` or a capture can show goes into the script
+    as a claim, anything else as a comment."""
 
     def __init__(self, lab: Lab, kept: Transcript) -> None:
         super().__init__(lab, lambda _: None)
@@ -42,12 +42,26 @@ class WrittenClaims(Checks):
         self._kept.add(Reach(source.name, _address(target), text, holds=False))
 
     def all_reach_each_other(self, nodes: Sequence[Node], what: str) -> None:
-        named = tuple((node.name, str(node.address)) for node in nodes)
-        self._kept.add(ReachAll(named, f"all {what} reach each other"))
+        self._kept.add(ReachAll(_named(nodes), f"all {what} reach each other"))
 
     def takes(self, source: Node, target: Node, encapsulation: str, text: str) -> None:
         link = self._lab.physical_link(self._host_of(source))
         self._kept.add(Take(source.name, _address(target), link, encapsulation, text))
+
+    def addresses_are_distinct(self, nodes: Iterable[Node], what: str = "containers") -> None:
+        self._kept.add(Distinct(_named(nodes), f"no two {what} have the same address"))
+
+    def shows(
+        self,
+        id: str,
+        text: str,
+        *,
+        node: Node,
+        argv: Sequence[str],
+        expected: str,
+        holds: str,
+    ) -> None:
+        self._kept.add(Show(node.name, tuple(argv), holds, text))
 
     def prove(self, flow: Flow) -> None:
         """The flow's path, then its negative control: cut, and healed again."""
@@ -72,9 +86,6 @@ class WrittenClaims(Checks):
     def broadcasts_reach(self, source: Node, target: Node, text: str) -> None:
         self._remark(text)
 
-    def addresses_are_distinct(self, nodes: Iterable[Node], what: str = "containers") -> None:
-        self._remark(f"no two {what} have the same address")
-
     def equal(
         self,
         id: str,
@@ -83,18 +94,6 @@ class WrittenClaims(Checks):
         expected: object,
         observed: Callable[[], object] | object,
         evidence: str = "",
-    ) -> None:
-        self._remark(text)
-
-    def shows(
-        self,
-        id: str,
-        text: str,
-        *,
-        node: Node,
-        argv: Sequence[str],
-        expected: str,
-        holds: str,
     ) -> None:
         self._remark(text)
 
@@ -112,6 +111,10 @@ _FORMS = {
     "geneve": "Geneve",
     "sleeve": "weave's sleeve",
 }
+
+
+def _named(nodes: Iterable[Node]) -> tuple[tuple[str, str], ...]:
+    return tuple((node.name, str(node.address)) for node in nodes)
 
 
 def _address(target: Target) -> str:

@@ -100,6 +100,28 @@ all_reach_each_other() {
     if [ -z "$silent" ]; then holds "$text"; else fails "$text: not$silent"; fi
 }
 
+# distinct TEXT NODE=ADDRESS…: each has that address, and no two have the same
+distinct() {
+    local text=$1 wrong pair
+    shift
+    wrong=$(printf '%s\n' "${@#*=}" | sort | uniq -d | tr '\n' ' ')
+    for pair; do
+        if [ -z "$(ip -n "${pair%%=*}" -o -4 addr show to "${pair#*=}/32")" ]; then
+            wrong+=" $pair"
+        fi
+    done
+    if [ -z "$wrong" ]; then holds "$text"; else fails "$text: $wrong"; fi
+}
+
+# shows TEXT PATTERN NODE PROGRAM…: all that it prints matches the Perl regular expression.
+# In there /sys is the node's own.
+shows() {
+    local text=$1 pattern=$2 node=$3 output
+    shift 3
+    output=$(LC_ALL=C ip netns exec "$node" "$@" 2>&1 || true)
+    if grep -Pzq -- "$pattern" <<<"$output"; then holds "$text"; else fails "$text: $output"; fi
+}
+
 # takes FILTER LINK NODE ADDRESS TEXT: five pings, and their five answers, cross LINK in this form
 takes() {
     local listener tries seen=0

@@ -16,12 +16,15 @@ from xlab.lab.node import SYSCTLS
 from xlab.lab.weave import FASTDP_PORT
 from xlab.script import words
 from xlab.transcript import (
+    Claim,
     Command,
+    Distinct,
     Entry,
     Node,
     Reach,
     ReachAll,
     Remark,
+    Show,
     Stage,
     Step,
     Take,
@@ -37,6 +40,8 @@ _FILTERS = {
 
 #: These take the node's name by themselves.
 _WITH_NAME = ("ip", "bridge")
+#: These say that all went well.
+_TALKATIVE = ("ovsdb-tool", "ovs-appctl")
 #: At the beginning of a word, or behind the colon in punix:/run/…
 _RUN = re.compile("(?<![^:])/run/")
 #: Docker's and Weave's names for the host's end of a container's interface.
@@ -76,17 +81,24 @@ def _lines(entries: Sequence[Entry], ordered: Job) -> Iterator[str]:
     yield '\nfinish "$@"'
 
 
-def _claim(entry: Reach | ReachAll | Take) -> str:
-    match entry:
+def _claim(claim: Claim) -> str:
+    match claim:
         case Reach():
-            argv = ["reaches" if entry.holds else "does_not_reach", _name(entry.source)]
-            return shlex.join([*argv, entry.address, entry.text])
+            argv = ["reaches" if claim.holds else "does_not_reach", _name(claim.source)]
+            return shlex.join([*argv, claim.address, claim.text])
         case ReachAll():
-            named = [f"{_name(node)}={address}" for node, address in entry.nodes]
-            return shlex.join(["all_reach_each_other", entry.text, *named])
+            return shlex.join(["all_reach_each_other", claim.text, *_with_addresses(claim.nodes)])
+        case Distinct():
+            return shlex.join(["distinct", claim.text, *_with_addresses(claim.nodes)])
+        case Show():
+            return shlex.join(["shows", claim.text, claim.pattern, _name(claim.node), *claim.argv])
         case Take():
-            argv = ["takes", _FILTERS[entry.encapsulation], entry.link, _name(entry.source)]
-            return shlex.join([*argv, entry.address, entry.text])
+            argv = ["takes", _FILTERS[claim.encapsulation], claim.link, _name(claim.source)]
+            return shlex.join([*argv, claim.address, claim.text])
+
+
+def _with_addresses(nodes: Sequence[tuple[str, str]]) -> list[str]:
+    return [f"{_name(node)}={address}" for node, address in nodes]
 
 
 def _step(step: Step) -> Iterator[str]:
@@ -118,7 +130,7 @@ def _command(command: Command) -> str:
         while end in command.stdin.splitlines():
             end += "_"
         line = f"{line} <<'{end}'\n{command.stdin.rstrip()}\n{end}"
-    elif program == "ovsdb-tool":
+    elif program in _TALKATIVE:
         line += " >/dev/null"
     return line
 
