@@ -36,13 +36,18 @@ class SweepScreen(Screen):
             "sweep",
             text.count(self._points, "point"),
             " × ".join(f"{len(values)} {axis}" for axis, values in spec.axes.items()),
-            text.count(workers, "worker") if workers else "no worker has joined yet",
+            self._who(workers),
         )
         self._block("folder", Text(str(folder)))
         if done:
             self._block("goes on", Text(f"{text.count(len(done), 'point')} are in the folder"))
         self._block("", Text("each point: RTT and TCP as ratios to the baseline", "dim"))
         self._refresh()
+
+    def _who(self, workers: int) -> str:
+        if self._done == self._points:
+            return "all of them are there"
+        return text.count(workers, "worker") if workers else "no worker has joined yet"
 
     def arrived(self, point: PointDone, workers: int) -> None:
         """One more point has ended, whatever became of it."""
@@ -69,21 +74,24 @@ class SweepScreen(Screen):
     def ends(self, outcome: Sweep, folder: Path, charts: Sequence[Path]) -> None:
         """The tables, what to think of them, and where the files are."""
         self._stop_live()
-        for table in sweeps.tables(outcome):
-            self._console.print()
-            self.table(table)
         self._console.print()
+        self.outcome(outcome, text.seconds(time.monotonic() - self._begun))
+        self._block("files", Text(f"{folder}/sweep.json"))
+        for chart in charts:
+            if chart.suffix == ".svg":
+                self._block("chart", Text(str(chart)))
+
+    def outcome(self, outcome: Sweep, took: str = "") -> None:
+        """The tables, and what to think of them."""
+        for table in sweeps.tables(outcome):
+            self.table(table)
+            self._console.print()
         for line in sweeps.out(outcome):
             self._block("✗", Text(line, "bold red"), style="bold red", indent=0, label_width=2)
         for note in outcome.notes:
             self._block("-", Text(text.plain(note), "dim"), indent=0, label_width=2)
         colour = "bold green" if outcome.status == "passed" else "bold red"
-        took = text.seconds(time.monotonic() - self._begun)
         self._block("result", Text(outcome.status, colour), took)
-        self._block("files", Text(f"{folder}/sweep.json"))
-        for chart in charts:
-            if chart.suffix == ".svg":
-                self._block("chart", Text(str(chart)))
 
     def stop(self) -> None:
         """Leave the terminal as it was found; what is printed next is another's."""

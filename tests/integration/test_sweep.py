@@ -150,8 +150,8 @@ def listening() -> set[str]:
 
 
 def test_a_cluster_of_processes(tmp_path: Path) -> None:
-    with cluster(tmp_path) as (scheduler, _):
-        (tmp_path / "address").write_text(scheduler)
+    with cluster(tmp_path) as found:
+        (tmp_path / "address").write_text(found.address)
         told_alone(cluster_story, tmp_path)
 
 
@@ -165,8 +165,8 @@ def cluster_story(folder: Path) -> None:
 
 
 def test_whoever_asked_is_gone_and_the_worker_ends_the_point(tmp_path: Path) -> None:
-    with cluster(tmp_path) as (scheduler, _):
-        (tmp_path / "address").write_text(scheduler)
+    with cluster(tmp_path) as found:
+        (tmp_path / "address").write_text(found.address)
         asking = subprocess.Popen(
             _alone(asking_story, tmp_path),
             cwd=ROOT,
@@ -198,10 +198,28 @@ def nowhere_story(_: Path) -> None:
             pytest.fail("something answered")
 
 
-@contextmanager
-def cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+class Cluster(Marked):
     """A scheduler and a worker as their own programs start them, for this machine alone."""
-    where = folder / "scheduler.json"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.where = folder / "scheduler.json"
+        self.scratch = folder / "temporary"
+        self.scratch.mkdir()
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def address(self) -> str:
+        return str(json.loads(self.where.read_text())["address"])
+
+    def environment(self) -> dict[str, str]:
+        return {**super().environment(), "TMPDIR": str(self.scratch)}
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[Cluster]:
+    made = Cluster(folder)
+    where, processes = made.where, made.started
     common = ["--host", "127.0.0.1", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
     programs = {
         "dask_scheduler": ["--port", "0", "--scheduler-file", str(where)],
@@ -210,7 +228,6 @@ def cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]
             *("--local-directory", str(folder / "scratch")),
         ],
     }
-    processes: list[subprocess.Popen[bytes]] = []
     try:
         for name, arguments in programs.items():
             with (folder / f"{name}.log").open("wb") as log:
@@ -221,7 +238,7 @@ def cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]
                             *(*common, *arguments),
                         ],
                         cwd=ROOT,
-                        env={**os.environ, "PYTHONPATH": str(ROOT)},
+                        env=made.environment(),
                         stdout=log,
                         stderr=log,
                     )
@@ -232,7 +249,8 @@ def cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]
                 awaited="the scheduler's address",
             )
             assert processes[-1].poll() is None, (folder / f"{name}.log").read_text()
-        yield json.loads(where.read_text())["address"], processes
+        made.pid = processes[-1].pid
+        yield made
     finally:
         for process in reversed(processes):
             kill(process.pid)
@@ -264,7 +282,8 @@ class Command(Marked):
         return self
 
     def __exit__(self, *_: object) -> None:
-        kill(self.pid)
+        for pid in self.processes():
+            kill(pid)
         self.process.communicate()
         self._errors.close()
 
@@ -291,6 +310,8 @@ class Command(Marked):
 
 
 _TWO = "methods: bridge\naxes: {flows: [1, 2]}\nquick: true\nrepeat: 3\n"
+#: It would go on far longer than anyone waits for its end.
+_LONG = f"{_TWO}duration: 600\n"
 
 
 @pytest.mark.sandbox
@@ -298,8 +319,8 @@ _TWO = "methods: bridge\naxes: {flows: [1, 2]}\nquick: true\nrepeat: 3\n"
 def test_killed_while_labs_stand_it_leaves_nothing_but_what_to_go_on_with(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    (tmp_path / "two.yaml").write_text(_TWO)
-    with Command(tmp_path, "two.yaml") as command:
+    (tmp_path / "long.yaml").write_text(_LONG)
+    with Command(tmp_path, "long.yaml") as command:
         command.await_lab()
         os.kill(command.pid, number)
         status, _ = command.finish()
@@ -308,10 +329,35 @@ def test_killed_while_labs_stand_it_leaves_nothing_but_what_to_go_on_with(
     assert status == (-number if number == signal.SIGKILL else 128 + number)
     assert list((tmp_path / "scratch").iterdir()) == []
     (folder,) = (tmp_path / "results").iterdir()
-    assert (folder / outcome.SPEC_FILE).read_text() == _TWO
+    assert (folder / outcome.SPEC_FILE).read_text() == _LONG
     if number != signal.SIGKILL:
         assert {file.name for file in folder.iterdir()} == {outcome.SPEC_FILE, outcome.POINTS}
         assert f"0 points are kept; to go on: xlab sweep --resume results/{folder.name}" in said
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("dies", ["who asked", "the worker"])
+def test_labs_of_a_cluster_end_with_who_asked_and_with_the_worker(
+    tmp_path: Path, dies: str
+) -> None:
+    (tmp_path / "long.yaml").write_text(_LONG)
+    with cluster(tmp_path) as found:
+        with Command(tmp_path, "long.yaml", "--scheduler", found.address) as command:
+            wait_until(
+                lambda: found.first_process() is not None or command.process.poll() is not None,
+                timeout_s=_PATIENCE_S,
+                awaited="the first lab",
+            )
+            assert command.process.poll() is None, command.stderr()
+            victim = command.pid if dies == "who asked" else found.pid
+            kill(victim)
+            if dies == "the worker":
+                found.started[-1].wait(PATIENCE_S)
+            left = {process.pid for process in found.started} - {victim}
+            wait_until(
+                lambda: set(found.processes()) == left, timeout_s=PATIENCE_S, awaited="no more labs"
+            )
+        assert not list(found.scratch.glob(".partial*"))
 
 
 @pytest.mark.sandbox

@@ -195,7 +195,10 @@ def compared(point: Point, tcp: float = 0.5) -> Comparison:
     told = result.load(DATA)
     methods, plan = point.comparison()
     of = {method.name: method for method in told.methods}
-    ratio = Ratio(tcp, (0.9 * tcp, 1.1 * tcp), 3, 3, "slower")
+    ratios = {
+        streams: Ratio(median, (0.9 * median, 1.1 * median), 3, 3, "slower")
+        for streams, median in ((1, 0.03), (point.request.streams, tcp))
+    }
     value = Estimate(1e9, (0.9e9, 1.1e9), 3, 3)
     return dataclasses.replace(
         told,
@@ -209,10 +212,10 @@ def compared(point: Point, tcp: float = 0.5) -> Comparison:
         ),
         figures=tuple(
             Figure(
-                "bridge", "tcp_bits_per_second", streams, "bit/s", True, value, None,
-                ratio if streams in (point.request.streams, 1) else None, None, {},
+                "bridge", "tcp_bits_per_second", streams, "bit/s", True, value, None, ratio, None,
+                {},
             )
-            for streams in {1, point.request.streams}
+            for streams, ratio in ratios.items()
         ),
     )  # fmt: skip
 
@@ -445,3 +448,27 @@ def test_a_damaged_outcome_is_named(tmp_path: Path, content: bytes) -> None:
     found = attempt(lambda: outcome.load(tmp_path), RecordError)
     assert isinstance(found, Refusal)
     assert outcome.FILE in found
+
+
+def test_a_report_tells_a_sweep_again(
+    workers: Workers, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.main(["sweep", "asked.yaml"]) == 0
+    folder = str(the_folder())
+    first = capsys.readouterr().out
+    assert cli.main(["report", folder]) == 0
+    again = capsys.readouterr().out
+    table = again[: again.index("\n\n")]
+    assert table.count("bridge") == 4
+    assert table in first
+    assert cli.main(["report", folder, "--json"]) == 0
+    kept = the_folder() / outcome.FILE
+    assert json.loads(capsys.readouterr().out) == json.loads(kept.read_text())
+    assert cli.main(["report", folder, "--output", "again.txt"]) == 0
+    assert table in Path("again.txt").read_text()
+    assert cli.main(["report", folder, "--charts", "drawn"]) == 0
+    assert {file.name for file in Path("drawn").iterdir()} == {
+        "mtu.svg", "mtu.png", "delay.svg", "delay.png",
+    }  # fmt: skip
+    assert cli.main(["report", folder, "--output", "again.html"]) == 2
+    assert "there are tables, --json and --charts, and no html" in capsys.readouterr().err

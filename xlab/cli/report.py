@@ -88,6 +88,10 @@ def _report(
     from xlab.compare import result
     from xlab.report import content, gallery
 
+    if len(results) == 1 and (results[0] / "sweep.json").is_file():
+        from xlab.cli.sweep import report_on
+
+        return report_on(results[0], form=form, output=output, charts=charts)
     folder = report.comparison_in(results)
     data: object
     if folder is not None:

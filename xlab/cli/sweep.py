@@ -13,14 +13,14 @@ import typer
 
 from xlab.cli import options
 from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
-from xlab.cli.streams import print_error, print_json
+from xlab.cli.streams import json_text, print_error, print_json, write
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from xlab.compare.result import Comparison
-    from xlab.sweep.outcome import Folder, Sweep
+    from xlab.sweep.outcome import Failure, Folder, Sweep
     from xlab.sweep_screen import SweepScreen
 
 _STATUS = {"passed": 0, "failed": 1, "skipped": 3}
@@ -103,18 +103,48 @@ def _sweep(folder: Folder, scheduler: str | None, *, as_json: bool) -> int:
     return _STATUS[outcome.status]
 
 
+def report_on(folder: Path, *, form: str, output: Path | None, charts: Path | None) -> int:
+    """`xlab report` of a sweep: its tables or its JSON again, or its charts."""
+    import io
+
+    from xlab.report import sweeps
+    from xlab.sweep import outcome
+    from xlab.sweep_screen import SweepScreen
+
+    told = outcome.load(folder)
+    if form not in ("text", "json"):
+        raise UsageError(f"of a sweep there are tables, --json and --charts, and no {form}")
+    if charts is not None:
+        charts.mkdir(parents=True, exist_ok=True)
+        written = sweeps.save(told, charts)
+        if output is None:
+            sys.stdout.writelines(f"{file}\n" for file in written)
+            return 0
+    if form == "json":
+        write(json_text(told.to_dict()), output)
+    elif output is None:
+        SweepScreen(sys.stdout).outcome(told)
+    else:
+        text = io.StringIO()
+        SweepScreen(text).outcome(told)
+        write(text.getvalue(), output)
+    return 0
+
+
 def _carry_out(
     folder: Folder, found: dict[str, Comparison], scheduler: str | None, screen: SweepScreen
 ) -> Sweep:
     """Every point that is not found; each is on the disk before the next is waited for."""
     from contextlib import closing
-    from datetime import UTC, datetime
 
     from xlab.sweep import engine, outcome
     from xlab.sweep.outcome import Failure
 
     failures: dict[str, Failure] = {}
     left = [point for point in folder.spec.points if point.slug not in found]
+    if not left:
+        screen.begins(folder.spec, folder.path, list(found.values()), 0)
+        return _evaluated(folder, found, failures)
     with _cluster(folder, scheduler) as client:
         screen.begins(folder.spec, folder.path, list(found.values()), engine.workers(client))
         with closing(engine.carry_out(client, left)) as arriving:
@@ -125,6 +155,14 @@ def _carry_out(
                     folder.keep(point, told)
                     found[point.slug] = told
                 screen.arrived(outcome.point_done(point, told), engine.workers(client))
+    return _evaluated(folder, found, failures)
+
+
+def _evaluated(folder: Folder, found: dict[str, Comparison], failures: dict[str, Failure]) -> Sweep:
+    from datetime import UTC, datetime
+
+    from xlab.sweep import outcome
+
     ended_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     return outcome.evaluate(folder.spec, found, failures, ended_at)
 
