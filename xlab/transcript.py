@@ -9,7 +9,9 @@ vSwitch's transactions as `ovs-vsctl`.  While no transcript is kept that costs a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -27,6 +29,10 @@ class Command:
     daemon: bool = False
     #: What must exist before the next command; "" if nothing.
     awaits: str = ""
+
+    def line(self) -> str:
+        """For a shell in the node; several lines with what is read from standard input."""
+        return as_line(self.argv, stdin=self.stdin, daemon=self.daemon)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +154,8 @@ class Transcript:
         if "show" in command.argv:
             return
         argv = tuple(self._names.get(word, word) for word in command.argv)
-        named = Command(command.node, argv, command.stdin, command.daemon, command.awaits)
-        self._record(Step(command.node, (" ".join(argv),)), named)
+        named = dataclasses.replace(command, argv=argv)
+        self._record(Step(command.node, (named.line(),)), named)
 
     def _record(self, own: Step, what: Command | Node) -> None:
         if self._step is None:
@@ -188,19 +194,48 @@ def born(name: str, namespace: int, rtnl: Rtnl) -> None:
         _kept.born(name, namespace, rtnl)
 
 
-def did(node: str, argv: Sequence[str], *, stdin: bytes | None = None) -> None:
+def did(
+    node: str,
+    argv: Sequence[str],
+    *,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+) -> None:
     """A program ran in `node` to its end."""
     if _kept is not None:
-        _kept.did(Command(node, tuple(argv), (stdin or b"").decode()))
+        text = (stdin or b"").decode(errors="replace")
+        _kept.did(Command(node, (*_environment(env), *argv), text))
 
 
-def started(node: str, argv: Sequence[str], *, awaits: str = "") -> None:
+def started(
+    node: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None, awaits: str = ""
+) -> None:
     """A program runs in `node` from now on; it is ready when `awaits` exists."""
     if _kept is not None:
-        _kept.did(Command(node, tuple(argv), daemon=True, awaits=awaits))
+        words = (*_environment(env), *argv)
+        _kept.did(Command(node, words, daemon=True, awaits=awaits))
 
 
 def is_beyond(missing: str, remedy: str) -> None:
     """What was done just now can be done by no plain tool."""
     if _kept is not None and _kept.beyond is None:
         _kept.beyond = CapabilityError(missing, remedy)
+
+
+def as_line(argv: Sequence[str], *, stdin: str, daemon: bool = False, log: str = "") -> str:
+    """A command for a shell, its input behind it; a daemon's output goes to `log`."""
+    line = shlex.join(argv)
+    if log:
+        line += f" >{shlex.quote(log)} 2>&1"
+    if daemon:
+        line += " &"
+    elif stdin:
+        end = "END"
+        while end in stdin.splitlines():
+            end += "_"
+        line += f" <<'{end}'\n{stdin.rstrip()}\n{end}"
+    return line
+
+
+def _environment(env: Mapping[str, str] | None) -> list[str]:
+    return ["env", *(f"{name}={value}" for name, value in env.items())] if env else []

@@ -12,6 +12,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -109,6 +110,9 @@ nsenter --net=/run/netns/wire -- tcpdump -Z root -U --immediate-mode -i s1-eth1 
     >"$folder/wire.pcap" 2>"$folder/tcpdump" &
 until grep -qs "listening on" "$folder/tcpdump"; do sleep 0.02; done
 on "$source" ping -n -c5 -i0.1 -W2 -p 786c6162 "$target" >"$folder/before"
+# What was sent earlier is there when this is.
+on "$source" ping -n -c1 -W2 -p 656e6421 "$target" >"$folder/last"
+until grep -aqs 'end!end!end!' "$folder/wire.pcap"; do sleep 0.02; done
 kill $!
 wait $! || true
 on "$source" ping -n -c1 -W2 198.51.100.1 >"$folder/outside"
@@ -372,3 +376,50 @@ def test_a_hosts_own_script_sets_up_a_machine(tmp_path: Path) -> None:
         "docker run -dit --name c1 busybox",
         "docker run -dit --name c2 busybox",
     ]
+
+
+#: A scenario of one's own, in which somebody types what no method of a host is for.
+OWN = """
+from ipaddress import IPv4Network
+from xlab.scenario import Flow, Scenario
+
+def build(lab, plan, size, settings, check):
+    lab.give_addresses(IPv4Network("10.9.0.0/24"), first=2, gateway=1)
+    h1, h2 = lab.hosts
+    h1.run(["sh", "-c", "cat >/run/notes"], stdin=b"it's\\n")
+    h2.run(["sh", "-c", "echo not this >/run/notes"])
+    h1.run(["false"], check=False)
+    h1.spawn(["sleep", "1000"], env={"WHY": "a b"})
+    check.stage("typed")
+    check.shows("notes", "the notes are there", node=h1, argv=["cat", "/run/notes"],
+                expected="it's", holds="^it's$")
+    port = lab.switch_port(h1)
+    return Flow(source=h1, target=h2, control=(h1, h2), encapsulation="none", watched=h1,
+                cut=lambda: lab.wire.set_down(port), heal=lambda: lab.wire.set_up(port),
+                cut_text="port down")
+
+SCENARIO = Scenario("own", "one's own", (), lambda size, settings: None, build)
+"""
+
+
+@pytest.fixture
+def own_scenario(tmp_path: Path) -> Iterator[Path]:
+    file = tmp_path / "own_one.py"
+    file.write_text(OWN)
+    yield file
+    sys.modules.pop(f"xlab_scenario_{file.stem}", None)
+
+
+def test_whatever_a_scenario_runs_in_a_host_is_in_its_script(
+    own_scenario: Path, tmp_path: Path
+) -> None:
+    if why_no_sandbox():
+        pytest.skip(why_no_sandbox())
+    text = script.write(Request(str(own_scenario)))
+    assert "on h1 false" not in text
+    command = ("bash", "-c", "ps ax -o args | grep -x 'sleep 1000'")
+    status, output = Bash(text, tmp_path, *command).end()
+    assert (status, output.splitlines()[-2:]) == (0, ["-- all claims hold", "sleep 1000"]), output
+    typed = script.write(Request(str(own_scenario)), host="h1")
+    assert "env 'WHY=a b' sleep 1000 &\n" in typed
+    assert "sh -c 'cat >/run/notes' <<'END'\nit's\nEND\n" in typed

@@ -36,7 +36,8 @@ def a_job(scenario: str = "bridge") -> Job:
 
 
 def done(node: str, *argv: str, typed: str = "", stdin: str = "") -> Step:
-    return Step(node, (typed or " ".join(argv),), [Command(node, argv, stdin)])
+    command = Command(node, argv, stdin)
+    return Step(node, (typed or command.line(),), [command])
 
 
 def lines_of(*entries: Entry) -> list[str]:
@@ -98,20 +99,19 @@ def test_a_namespace_is_named_like_its_node() -> None:
     ) == ["node h1:c1", "ip -n h1 link add veth1 type veth peer name eth0 netns h1:c1"]
 
 
-def test_each_node_has_its_own_run() -> None:
+def test_a_daemon_goes_on_and_is_waited_for() -> None:
     server = Command(
         "h1",
         ("ovsdb-server", "/run/openvswitch/conf.db", "--remote=punix:/run/openvswitch/db.sock"),
         daemon=True,
         awaits="/run/openvswitch/db.sock",
     )
-    assert lines_of(Step("h1", (), [server]), done("h2", "ls", "/var/run/x", "/run/x")) == [
+    assert lines_of(Step("h1", (), [server])) == [
         (
-            "on h1 ovsdb-server /run/node/h1/openvswitch/conf.db "
-            "--remote=punix:/run/node/h1/openvswitch/db.sock >/run/node/h1/ovsdb-server.log 2>&1 &"
+            "on h1 ovsdb-server /run/openvswitch/conf.db --remote=punix:/run/openvswitch/db.sock "
+            ">/run/node/h1/ovsdb-server.log 2>&1 &"
         ),
-        "until_there /run/node/h1/openvswitch/db.sock",
-        "on h2 ls /var/run/x /run/node/h2/x",
+        "until_there h1 /run/openvswitch/db.sock",
     ]
 
 
@@ -194,6 +194,11 @@ def test_a_host_gets_what_is_typed_there_and_nothing_else() -> None:
     assert "ExecStart=/usr/bin/dockerd -H fd:// " in text
     assert "containerd.sock -b br0\nEND\n" in text
     assert found[-1] == "systemctl start docker"
+
+
+def test_input_is_typed_too() -> None:
+    found = for_host("h1", done("h1", "tee", "/tmp/it's", stdin="a\nEND\n"))
+    assert found == ["tee '/tmp/it'\"'\"'s' <<'END_'", "a", "END", "END_"]
 
 
 def test_dockerds_options_are_its_own() -> None:

@@ -103,7 +103,7 @@ class Node:
         env: Mapping[str, str] | None = None,
     ) -> Completed:
         """Run a program in the node to its end; see `processes.run` for the errors."""
-        return processes.run(
+        done = processes.run(
             argv,
             node=self.name,
             namespaces=self.inhabited(),
@@ -112,6 +112,9 @@ class Node:
             stdin=stdin,
             env=env,
         )
+        if done.returncode == 0:
+            transcript.did(self.name, argv, stdin=stdin, env=env)
+        return done
 
     def start(
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None
@@ -119,9 +122,17 @@ class Node:
         """A program that runs in the node while the context does."""
         return processes.running(argv, node=self.name, namespaces=self.inhabited(), env=env)
 
-    def spawn(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Process:
-        """A program that runs until it ends, is stopped, or the node's init dies: for daemons."""
-        return processes.spawn(argv, node=self.name, namespaces=self.inhabited(), env=env)
+    def spawn(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, written: bool = True
+    ) -> Process:
+        """A program that runs until it ends, is stopped, or the node's init dies: for daemons.
+
+        Not `written` into a transcript is what the caller writes there in its own words.
+        """
+        process = processes.spawn(argv, node=self.name, namespaces=self.inhabited(), env=env)
+        if written:
+            transcript.started(self.name, argv, env=env)
+        return process
 
     def configure(self, argv: Sequence[str], *, stdin: bytes | None = None) -> Completed:
         """Run a configuration tool in the node's network namespace alone: no mounts, no init."""

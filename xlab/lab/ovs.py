@@ -122,7 +122,7 @@ class OpenVSwitch:
         if name == "ovsdb-server":
             self._disconnect()
             argv = [name, f"{_RUN}/conf.db", f"--remote=punix:{_SOCKET}", *options]
-            self._daemons[name] = self.host.spawn(argv)
+            self._daemons[name] = self.host.spawn(argv, written=False)
             self._await(name, self._connect, "its socket")
             transcript.started(self.host.name, argv, awaits=_SOCKET)
         else:
@@ -131,7 +131,6 @@ class OpenVSwitch:
             only = ["--disable-system"] if self.datapath == "userspace" else []
             argv = [name, f"unix:{_SOCKET}", *only, *options]
             self._daemons[name] = self.host.spawn(argv)
-            transcript.started(self.host.name, argv)
 
     def _await_configuration(self) -> None:
         """Wait until ovs-vswitchd has done what is in the database.

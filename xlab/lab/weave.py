@@ -115,6 +115,7 @@ class Weave:
         self._router = self.host.spawn(
             [*program, *options, *map(str, sorted(self._peers))],
             env={"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+            written=False,
         )
         self._docker.adopt(ROUTER, image="weaveworks/weave", process=self._router)
         self._await(lambda: self._report() is not None, "its status page")

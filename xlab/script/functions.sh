@@ -1,7 +1,7 @@
 #
-#   bash FILE              builds the network, checks what is claimed of it, and ends, and so does it
-#   bash FILE COMMAND…     does COMMAND in it before that, "bash" for a prompt.  In there:
-#                              on h1 ip addr        on h1:c1 ping ADDRESS        on wire tcpdump -i s1-eth1
+#   bash FILE              builds the network, checks what is claimed of it, and ends: so does it
+#   bash FILE COMMAND…     does COMMAND in it before that, "bash" for a prompt; then there are
+#                              on h1 ip addr     on h1:c1 ping ADDRESS     on wire tcpdump -i s1-eth1
 #
 # It needs bash, iproute2, ping, and whatever it calls by name; tcpdump for the proofs of path.
 # Exit status: 0 all claims hold, 1 one does not, or COMMAND's own.
@@ -26,11 +26,13 @@ trap 'exit 143' TERM
 mount -t tmpfs tmpfs /run
 mount -t proc proc /proc 2>/dev/null || true
 
-# on NODE PROGRAM…: run it in that node
+# on NODE PROGRAM…: run it in that node, with a /run and, where the kernel allows one, a /sys of its own
 on() {
-    local node=$1
-    shift
-    OVS_RUNDIR=/run/node/$node/openvswitch nsenter --net="/run/netns/$node" -- "$@"
+    # shellcheck disable=SC2016
+    nsenter --net="/run/netns/$1" -- unshare --mount sh -c '
+        mount --bind "/run/node/$0" /run || exit 125
+        mount -t sysfs sysfs /sys 2>/dev/null
+        exec "$@"' "$@"
 }
 export -f on
 
@@ -42,16 +44,16 @@ node() {
     on "$1" sysctl -eqw @SETTINGS@
 }
 
-# until_there FILE: wait until a daemon has made it
+# until_there NODE FILE: wait until a daemon there has made it, in /run
 until_there() {
     local tries
     for ((tries = 0; tries < 600; tries++)); do
-        if [ -e "$1" ]; then
+        if [ -e "/run/node/$1/${2#/run/}" ]; then
             return
         fi
         sleep 0.05
     done
-    echo "waited 30 s in vain for $1" >&2
+    echo "waited 30 s in vain for $2 of $1" >&2
     exit 1
 }
 
@@ -113,13 +115,17 @@ distinct() {
     if [ -z "$wrong" ]; then holds "$text"; else fails "$text: $wrong"; fi
 }
 
-# shows TEXT PATTERN NODE PROGRAM…: all that it prints matches the Perl regular expression.
-# In there /sys is the node's own.
+# shows TEXT PATTERN NODE PROGRAM…: all that it prints matches the Perl regular expression
 shows() {
-    local text=$1 pattern=$2 node=$3 output
-    shift 3
-    output=$(LC_ALL=C ip netns exec "$node" "$@" 2>&1 || true)
-    if grep -Pzq -- "$pattern" <<<"$output"; then holds "$text"; else fails "$text: $output"; fi
+    local text=$1 pattern=$2 output
+    shift 2
+    output=$(LC_ALL=C on "$@" 2>&1 || true)
+    # shellcheck disable=SC2016
+    if perl -0777 -e 'exit(<STDIN> !~ $ARGV[0])' -- "$pattern" <<<"$output"; then
+        holds "$text"
+    else
+        fails "$text: $output"
+    fi
 }
 
 # takes FILTER LINK NODE ADDRESS TEXT: five pings, and their five answers, cross LINK in this form

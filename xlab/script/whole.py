@@ -1,7 +1,6 @@
 """The whole network as one bash script: builds it in namespaces of its own, and proves the claims.
 
-Nodes are named namespaces (`ip netns`), h1/c1 is h1:c1.  What a node keeps under /run is under
-/run/node/NAME: all are in one mount namespace.
+Nodes are named namespaces (`ip netns`), h1/c1 is h1:c1; each has a /run of its own.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from xlab.transcript import (
     Stage,
     Step,
     Take,
+    as_line,
 )
 
 #: What tells an encapsulation on the wire, for tcpdump (pcap-filter(7)).
@@ -42,8 +42,6 @@ _FILTERS = {
 _WITH_NAME = ("ip", "bridge")
 #: These say that all went well.
 _TALKATIVE = ("ovsdb-tool", "ovs-appctl")
-#: At the beginning of a word, or behind the colon in punix:/run/…
-_RUN = re.compile("(?<![^:])/run/")
 #: Docker's and Weave's names for the host's end of a container's interface.
 _BY_CHANCE = re.compile(r"\b(vethwe|veth)[0-9a-f]{7,8}\b")
 
@@ -103,7 +101,7 @@ def _with_addresses(nodes: Sequence[tuple[str, str]]) -> list[str]:
 
 def _step(step: Step) -> Iterator[str]:
     yield from words.wrapped(step.note)
-    commands = [" ".join(what.argv) for what in step.did if isinstance(what, Command)]
+    commands = [what.line() for what in step.did if isinstance(what, Command)]
     if list(step.typed) != commands:
         for line in step.typed:
             text = line if line.startswith("#") else f"{step.node}$ {line}"
@@ -114,30 +112,16 @@ def _step(step: Step) -> Iterator[str]:
 
 def _command(command: Command) -> str:
     name = _name(command.node)
-    program, *arguments = (_path(name, word) for word in command.argv)
+    program, *arguments = command.argv
     if "netns" in arguments:
         place = arguments.index("netns") + 1
         arguments[place] = _name(arguments[place])
     argv = [program, "-n", name] if program in _WITH_NAME else ["on", name, program]
-    line = shlex.join([*argv, *arguments])
-    if command.daemon:
-        log = shlex.quote(f"/run/node/{name}/{program}.log")
-        line = f"{line} >{log} 2>&1 &"
-        if command.awaits:
-            line += f"\nuntil_there {shlex.quote(_path(name, command.awaits))}"
-    elif command.stdin:
-        end = "END"
-        while end in command.stdin.splitlines():
-            end += "_"
-        line = f"{line} <<'{end}'\n{command.stdin.rstrip()}\n{end}"
-    elif program in _TALKATIVE:
-        line += " >/dev/null"
-    return line
-
-
-def _path(name: str, word: str) -> str:
-    """What a node has under /run, in "punix:/run/…" as well."""
-    return _RUN.sub(f"/run/node/{name}/", word)
+    log = f"/run/node/{name}/{program.rpartition('/')[2]}.log" if command.daemon else ""
+    line = as_line([*argv, *arguments], stdin=command.stdin, daemon=command.daemon, log=log)
+    if command.awaits:
+        line += "\n" + shlex.join(["until_there", name, command.awaits])
+    return f"{line} >/dev/null" if program in _TALKATIVE else line
 
 
 def _name(node: str) -> str:
