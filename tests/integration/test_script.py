@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import PATIENCE_S, Marked, kill, why_no_open_vswitch, why_no_sandbox
+from tests.support import PATIENCE_S, ROOT, Marked, kill, why_no_open_vswitch, why_no_sandbox
 from xlab import script
 from xlab.packets import decode, find_echoes
 from xlab.processes import wait_until
@@ -423,3 +423,38 @@ def test_whatever_a_scenario_runs_in_a_host_is_in_its_script(
     typed = script.write(Request(str(own_scenario)), host="h1")
     assert "env 'WHY=a b' sleep 1000 &\n" in typed
     assert "sh -c 'cat >/run/notes' <<'END'\nit's\nEND\n" in typed
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+def xlab_script(*arguments: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-P", "-m", "xlab", "script", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    return subprocess.run(
+        argv, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+
+
+def test_what_takes_a_program_of_ours_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    if why_no_sandbox():
+        pytest.skip(why_no_sandbox())
+    file = tmp_path / "weave.sh"
+    done = xlab_script("weave", "--output", str(file))
+    assert (done.returncode, done.stdout, file.exists()) == (3, "", False)
+    (line,) = done.stderr.splitlines()
+    assert "a router program; `--set datapath=fastdp` builds the same network" in line
+
+
+def test_a_real_machine_has_the_real_router() -> None:
+    if why_no_sandbox():
+        pytest.skip(why_no_sandbox())
+    done = xlab_script("weave", "--host", "h2", "--containers", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    typed = [line for line in done.stdout.splitlines() if line and not line.startswith("#")]
+    assert typed == [
+        "set -eux",
+        "systemctl start docker",
+        "WEAVE_NO_FASTDP=1 weave launch 10.211.55.3",
+        "weave run 192.168.1.2/24 -it --name c1 ubuntu",
+    ]
