@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.text import Text
 
+from xlab import stats
 from xlab.compare.result import Comparison
 from xlab.report import sweeps, text
 from xlab.screen import Screen, side_by_side
@@ -101,7 +102,11 @@ class SweepScreen(Screen):
         """How long the points that are left still take, from those that have ended."""
         running = time.monotonic() - self._since
         left = left_s(self._took, self._points - self._done, self._workers, running)
-        return f"about {_duration(left)} left" if left is not None else "no estimate yet"
+        if left is None:
+            return "no estimate yet"
+        if running <= (stats.median(self._took) or 0.0):
+            return f"about {_duration(left)} left"
+        return f"at least {_duration(left)} left" if left else "longer than the others"
 
     def _status(self) -> Text:
         frame = self._frames[int(time.monotonic() * 10) % len(self._frames)]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,7 @@ from xlab.report import sweeps
 from xlab.sweep import engine, outcome, spec
 from xlab.sweep.outcome import Failure
 from xlab.sweep.spec import Point, Spec
+from xlab.sweep_screen import SweepScreen
 
 DATA = Path(__file__).parents[1] / "data" / "comparison"
 EXAMPLE = Path(__file__).parents[2] / "docs" / "sweep.yaml"
@@ -439,6 +442,29 @@ def test_what_is_left_is_estimated_from_what_has_ended(
     took: list[float], left: int, at_once: int, running_s: float, estimate: float | None
 ) -> None:
     assert outcome.left_s(took, left, at_once, running_s) == estimate
+
+
+@pytest.mark.parametrize(
+    ("points", "after_s", "said"),
+    [
+        (0, 0, "no estimate yet"),
+        (1, 0, "about 60 min left"),
+        (1, 600, "about 50 min left"),
+        (1, 1500, "at least 40 min left"),
+        (3, 600, "about 10 min left"),
+        (3, 1500, "longer than the others"),
+    ],
+)
+def test_the_estimate_says_when_a_point_takes_longer_than_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, points: int, after_s: float, said: str
+) -> None:
+    asked = spec.parse(FOUR)
+    done = [compared(point) for point in asked.points[:points]]
+    screen = SweepScreen(io.StringIO())
+    screen.begins(asked, tmp_path, done, 1)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + after_s)
+    assert screen.left() == said
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
