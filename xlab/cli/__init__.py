@@ -8,6 +8,7 @@ the jobs, not here.  Commands appear in the help in the order of these imports.
 import xlab.cli.run
 import xlab.cli.standing
 import xlab.cli.inside
+import xlab.cli.seeing
 import xlab.cli.compare
 import xlab.cli.check
 import xlab.cli.scale
