@@ -57,7 +57,7 @@ def serve(
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    handlers = {"stay": lambda *_: None, **handlers}
+    handlers = {"stay": lambda *_: None, "connect": lambda *_: _connect(handlers), **handlers}
     selector = selectors.DefaultSelector()
     selector.register(wake_read, selectors.EVENT_READ)
     if listener:
@@ -153,6 +153,13 @@ def _gone(error: OSError) -> SandboxError:
     return SandboxError(f"the lab's controller is gone ({error.strerror})")
 
 
+def _connect(handlers: Mapping[str, Handler]) -> WithDescriptors:
+    """Another connection, for whoever has one: its requests do not wait for those of the first."""
+    ours, theirs = socket.socketpair()
+    _start_connection(handlers, ours, attached=False)
+    return WithDescriptors(None, [theirs.detach()])
+
+
 def _start_connection(
     handlers: Mapping[str, Handler], connection: socket.socket, *, attached: bool
 ) -> None:
@@ -196,7 +203,7 @@ def _converse(handlers: Mapping[str, Handler], connection: socket.socket, attach
                 try:
                     result = _perform(handlers, request, emit)
                 except Exception as error:  # noqa: BLE001 - the caller gets it, whatever it is
-                    send({"error": _described(error)})
+                    send({"error": described(error)})
                     continue
                 if isinstance(result, WithDescriptors):
                     send({"result": result.result}, result.descriptors)
@@ -221,15 +228,22 @@ def _perform(handlers: Mapping[str, Handler], request: object, emit: Emit) -> An
     raise SandboxError("a request has a verb and arguments")
 
 
-def _described(error: Exception) -> dict[str, Any]:
+def described(error: Exception) -> dict[str, Any]:
+    """An error as it goes over the wire; `Client` makes it one again."""
     return {
         "type": type(error).__name__,
         "message": str(error) or type(error).__name__,
         "exit_status": getattr(error, "exit_status", 1),
         "missing": getattr(error, "missing", ""),
         "remedy": getattr(error, "remedy", ""),
+        "command": _command(error) if isinstance(error, errors.CommandError) else None,
         "traceback": traceback.format_exc(),
     }
+
+
+def _command(error: errors.CommandError) -> dict[str, Any]:
+    names = ("argv", "node", "returncode", "stderr")
+    return {name: getattr(error, name) for name in names}
 
 
 def _rebuilt(described: object) -> XlabError:
@@ -246,5 +260,12 @@ def _rebuilt(described: object) -> XlabError:
     error.exit_status = status if isinstance(status, int) else 1
     if isinstance(error, errors.CapabilityError):
         error.missing, error.remedy = (str(fields.get(key, "")) for key in ("missing", "remedy"))
+    if isinstance(error, errors.CommandError):
+        command = fields.get("command")
+        command = command if isinstance(command, dict) else {}
+        argv, code = command.get("argv"), command.get("returncode")
+        error.argv = tuple(map(str, argv)) if isinstance(argv, list) else ()
+        error.node, error.stderr = (str(command.get(key, "")) for key in ("node", "stderr"))
+        error.returncode = code if isinstance(code, int) else None
     error.add_note(str(fields.get("traceback", "")))
     return error

@@ -13,16 +13,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from xlab import sandbox, syscalls
+from xlab.processes import search_path
 
 #: What a shell says of a program that it does not find, or must not execute.
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
+#: What `xlab exec` says of a node that cannot be entered, as docker exec does.
+NOT_ENTERED = 125
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,15 @@ class Doors:
 
     opened: Mapping[str, int]
     rootless: bool
+
+    def begin(self) -> list[str]:
+        """Join what holds for children, the user and the PID namespace; what a child then joins."""
+        kinds = [kind for kind in sandbox.JOINED if self.rootless or kind != "user"]
+        for kind in ("user", "pid"):
+            if kind in kinds:
+                syscalls.setns(self.opened[kind], sandbox.JOINED[kind])
+                kinds.remove(kind)
+        return kinds
 
     def close(self) -> None:
         for descriptor in self.opened.values():
@@ -53,19 +65,15 @@ def run(
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    kinds = [kind for kind in sandbox.JOINED if doors.rootless or kind != "user"]
-    for kind in ("user", "pid"):
-        if kind in kinds:
-            syscalls.setns(doors.opened[kind], sandbox.JOINED[kind])
-            kinds.remove(kind)
+    kinds = doors.begin()
     terminal = _our_terminal()
     # Until the child is a job of its own, a Ctrl-C would be for both.
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     child = os.fork()
     if child == 0:
-        _become(doors, kinds, argv, node=node, folder=folder, env=env, inherit=inherit,
-                terminal=terminal)  # fmt: skip
+        become(doors, kinds, argv, node=node, folder=folder, env=env, inherit=inherit,
+               terminal=terminal)  # fmt: skip
     doors.close()
 
     def pass_on(number: int, _: FrameType | None) -> None:
@@ -75,6 +83,12 @@ def run(
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, pass_on)
     return _wait(child, terminal)
+
+
+def environment() -> dict[str, str]:
+    """The caller's own, but for what is different where the program runs, as root."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}
+    return {**own, "PATH": search_path(), "HOME": "/root", "USER": "root", "LOGNAME": "root"}
 
 
 def _our_terminal() -> int | None:
@@ -112,7 +126,7 @@ def _take(terminal: int, group: int) -> None:
         pass  # it has hung up
 
 
-def _become(
+def become(
     doors: Doors,
     kinds: Sequence[str],
     argv: Sequence[str],
@@ -120,14 +134,23 @@ def _become(
     node: str,
     folder: Path,
     env: Mapping[str, str],
-    inherit: Sequence[int],
-    terminal: int | None,
+    terminal: int | None = None,
+    inherit: Sequence[int] = (),
+    orphaned: signal.Signals = signal.SIGHUP,
+    is_orphan: Callable[[], bool] = lambda: False,
+    complain: Callable[[int, str], object] | None = None,
 ) -> NoReturn:
-    """Runs in the child; never returns."""
-    status = 125
+    """Go on as the node's program; runs in the child, and never returns.
+
+    `complain` is told the exit status, and why, if there will be no program.
+    """
+    complain = complain or _complain
+    status = NOT_ENTERED
     try:
         # A program left without whoever waits for it is told as if its terminal had gone.
-        syscalls.die_with_parent(signal.SIGHUP)
+        syscalls.die_with_parent(orphaned)
+        if is_orphan():
+            os._exit(status)
         for kind in kinds:
             syscalls.setns(doors.opened[kind], sandbox.JOINED[kind])
         sandbox.give_up_rights(rootless=doors.rootless)
@@ -149,12 +172,13 @@ def _become(
                 reason = "not found"
             else:
                 status = NOT_EXECUTABLE
-        _complain(f"xlab: {node}: {argv[0] if status != 125 else 'cannot be entered'}: {reason}\n")
+        what = argv[0] if status != NOT_ENTERED else "cannot be entered"
+        complain(status, f"{node}: {what}: {reason}")
     except BaseException as error:  # noqa: BLE001 - nothing may return into the caller's code
-        _complain(f"xlab: {node}: {type(error).__name__}: {error}\n")
+        complain(status, f"{node}: {type(error).__name__}: {error}")
     finally:
         os._exit(status)
 
 
-def _complain(text: str) -> None:
-    os.write(2, text.encode(errors="backslashreplace"))
+def _complain(_: int, text: str) -> None:
+    os.write(2, f"xlab: {text}\n".encode(errors="backslashreplace"))

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xlab.record import Claim
 
 
 class XlabError(Exception):
@@ -93,6 +97,14 @@ class DeadlineError(XlabError):
     def __init__(self, awaited: str, timeout_s: float) -> None:
         super().__init__(f"waited {timeout_s:g} s in vain for {awaited}")
         self.awaited = awaited
+
+
+class ClaimError(XlabError):
+    """A lab stands, and is not what its scenario says; carries all claims (`record.Claim`)."""
+
+    def __init__(self, message: str, claims: Sequence[Claim] = ()) -> None:
+        super().__init__(message)
+        self.claims = tuple(claims)
 
 
 class SandboxError(XlabError):

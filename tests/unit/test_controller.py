@@ -60,7 +60,7 @@ ERRORS = st.sampled_from(
 
 @given(ERRORS)
 def test_an_error_of_ours_arrives_as_it_left(error: XlabError) -> None:
-    line = json.dumps({"error": controller._described(error)}).encode()
+    line = json.dumps({"error": controller.described(error)}).encode()
     with pytest.raises(type(error)) as met:
         answer_to("x", [line])
     assert str(met.value) == str(error)
@@ -68,10 +68,14 @@ def test_an_error_of_ours_arrives_as_it_left(error: XlabError) -> None:
     if isinstance(error, CapabilityError):
         assert isinstance(met.value, CapabilityError)
         assert (met.value.missing, met.value.remedy) == (error.missing, error.remedy)
+    if isinstance(error, CommandError):
+        assert isinstance(met.value, CommandError)
+        assert (met.value.argv, met.value.node) == (("ip", "x"), "h1")
+        assert (met.value.returncode, met.value.stderr) == (2, "what?")
 
 
 def test_errors_of_others_are_named() -> None:
-    line = json.dumps({"error": controller._described(ValueError("odd"))}).encode()
+    line = json.dumps({"error": controller.described(ValueError("odd"))}).encode()
     with pytest.raises(SandboxError, match=r"^ValueError: odd"):
         answer_to("x", [line])
     assert getattr(errors, "shlex", None), "a name there that is no error"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -112,9 +112,8 @@ def _shell(node: str, name: str | None) -> int:
         argv = ["bash", "--rcfile", f"/proc/self/fd/{file}"]
         from xlab import entering
 
-        status = entering.run(
-            doors, argv, node=node, folder=Path("/root"), env=_environment(), inherit=[file]
-        )
+        env = entering.environment()
+        status = entering.run(doors, argv, node=node, folder=Path("/root"), env=env, inherit=[file])
         _say_if_ended(lab, status)
         return status
 
@@ -134,7 +133,8 @@ def _execute(node: str, command: Sequence[str], name: str | None) -> int:
 
     with standing.find(name) as lab:
         doors = lab.enter(node)
-        status = entering.run(doors, command, node=node, folder=Path.cwd(), env=_environment())
+        env = entering.environment()
+        status = entering.run(doors, command, node=node, folder=Path.cwd(), env=env)
         _say_if_ended(lab, status)
         return status
 
@@ -202,14 +202,6 @@ def _fault(order: str, name: str | None, *, wait: bool, as_json: bool) -> int:
     if not order:
         screen.said("faults", "; ".join(found["grammar"]))
     return 0
-
-
-def _environment() -> Mapping[str, str]:
-    """The caller's own, but for what is different where the command runs, as root."""
-    from xlab.processes import search_path
-
-    own = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}
-    return {**own, "PATH": search_path(), "HOME": "/root", "USER": "root", "LOGNAME": "root"}
 
 
 def _say_if_ended(lab: Standing, status: int) -> None:

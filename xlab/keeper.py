@@ -1,0 +1,71 @@
+"""The process that holds a lab for a program that uses it (api.py); started by that program.
+
+Standard input carries nothing.  The arguments are two descriptors: a socket, on which one request
+comes and one answer goes, with a socket to the lab's pid 1; and a pidfd of the program.  It takes
+the lab down when the program says so (the socket hangs up) or ends, `kill -9` included.  A copy of
+the socket that a fork of the program has changes nothing about that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from xlab import capabilities, controller, job, sandbox, session
+from xlab.request import Request
+
+
+def main() -> NoReturn:
+    control, program = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    with control.makefile("rb") as lines:
+        line = lines.readline()
+    if not line:
+        os._exit(0)
+    try:
+        facts, lab = _launch(json.loads(line)["arguments"])
+    except Exception as error:  # noqa: BLE001 - the program gets it, whatever it is
+        _answer(control, {"error": controller.described(error)})
+        os._exit(1)
+    _answer(control, {"result": facts}, lab.channel)
+    # Whoever else had it open could keep pid 1 from seeing that the program has hung up.
+    lab.channel.close()
+    poller = select.poll()
+    poller.register(control, select.POLLIN | select.POLLHUP)
+    poller.register(program, select.POLLIN)
+    poller.poll()
+    lab.close()
+    os._exit(0)
+
+
+def _launch(asked: Mapping[str, Any]) -> tuple[dict[str, Any], sandbox.Sandbox]:
+    """Plan the lab and launch its sandbox, in which nothing has been built yet."""
+    design = job.design(Request(**asked["request"]))
+    until = asked["until"]
+    if until is not None:
+        until = design.scenario.stage(until)
+    ordered = job.equip(design, capabilities.probe())
+
+    def serve(channel: socket.socket, listener: socket.socket | None) -> NoReturn:
+        controller.serve(session.handlers(ordered), channel, listener)
+
+    lab = sandbox.launch(serve, keep=[Path(folder) for folder in asked["keep"]])
+    facts = {"until": until, "datapath": ordered.datapath, "notes": list(ordered.notes)}
+    return facts, lab
+
+
+def _answer(
+    control: socket.socket, answer: Mapping[str, Any], channel: socket.socket | None = None
+) -> None:
+    data = json.dumps(answer, default=str).encode() + b"\n"
+    try:
+        if channel is not None:
+            data = data[socket.send_fds(control, [data], [channel.fileno()]) :]
+        control.sendall(data)
+    except OSError:
+        os._exit(1)  # the program is gone, and with us the lab
