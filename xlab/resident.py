@@ -8,6 +8,7 @@ Runs in pid 1.  Verbs that change the lab, or measure in it, take turns; looking
     run         a program in a node, to its end
     fault       something goes wrong on purpose, or is mended
     log         what pid 1 has printed
+    network     interfaces, bridges, tunnels and links, as they are just now
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Resident:
             "run": self.run,
             "fault": self.fault,
             "log": lambda *_: sandbox.log(),
+            "network": self.network,
             "stay": self.stay,
         }
 
@@ -93,6 +95,12 @@ class Resident:
         """The nodes one can enter: hosts, the gateway, running containers."""
         lab = self._session.lab
         return [node.name for node in _nodes(lab)] if lab else []
+
+    def network(self, _: Mapping[str, Any], __: Emit) -> list[dict[str, Any]]:
+        """Every node and its devices, see `network.look`."""
+        from xlab import network
+
+        return network.look(self._standing())
 
     def status(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         """Check again every claim that is to last, and that packets take the method's path.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import struct
 import subprocess
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
 import pytest
@@ -119,3 +121,57 @@ def test_a_capture_says_what_is_not_there(gre: World) -> None:
     said = gre.say("capture", "h7:eth0", "--write", "kept")
     assert (said.status, "no node is called 'h7'" in said.stderr) == (2, True)
     assert (gre.folder / "kept").read_text() == "mine"
+
+
+# -- graph -----------------------------------------------------------------------------------------
+
+
+def test_a_graph_shows_addresses_tunnels_and_mtus(gre: World) -> None:
+    said = gre.say("graph")
+    assert (said.status, said.stderr) == (0, "")
+    h1 = said.stdout.partition("\nh1\n")[2].partition("\nh2\n")[0]
+    for expected in (
+        "c1    eth0 192.168.1.2/24  MTU 1500",
+        "br0   192.168.1.1/24  MTU 1462; bridge",
+        "══ h2:obr0  gre0 gre to 192.168.59.104",
+        "── wire:s1  s1-eth1",
+    ):
+        assert expected in h1
+    mermaid = gre.say("graph", "--as", "mermaid").stdout
+    assert 'n_h1_3a_obr0 ===|"gre0 gre to 192.168.59.104"| n_h2_3a_obr0' in mermaid
+    assert mermaid.count("subgraph ") == mermaid.count("\n  end\n") == 3
+
+    assert gre.say("graph", "--output", "lab.svg").stdout == ""
+    picture = ET.parse(gre.folder / "lab.svg")
+    words = ["".join(text.itertext()) for text in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert "192.168.1.1/24 MTU 1462" in words
+    assert words.count("s1") == 1
+    drawn = picture.findall(".//{http://www.w3.org/2000/svg}path[@class='tunnel']")
+    assert len(drawn) == 1
+
+
+def test_a_graph_as_json_has_both_ends_of_each_link(gre: World) -> None:
+    shown = json.loads(gre.say("graph", "--json").stdout)
+    devices = {
+        f"{node['name']}:{device['name']}": device
+        for node in shown["nodes"]
+        for device in node["devices"]
+    }
+    pairs = {name: device["peer"] for name, device in devices.items() if device["peer"]}
+    assert {pairs[peer] for peer in pairs.values()} == set(pairs)
+    assert pairs["h1:eth0"] == "wire:s1-eth1"
+    assert [devices[pairs[c]]["bridge"] for c in ("h1/c1:eth0", "h2/c2:eth0")] == ["br0", "br0"]
+
+
+def test_a_graph_follows_what_is_done_to_the_lab(gre: World) -> None:
+    try:
+        assert gre.say("fault", "link", "h2", "down").status == 0
+        gre.say("exec", "h1", "--", "ip", "link", "set", "br0", "mtu", "1400")
+        broken = gre.say("graph").stdout
+    finally:
+        gre.say("fault", "link", "h2", "up")
+        gre.say("exec", "h1", "--", "ip", "link", "set", "br0", "mtu", "1462")
+    assert "fault: link h2 down" in broken
+    assert "── wire:s1  s1-eth2  DOWN" in broken
+    assert "192.168.1.1/24  MTU 1400" in broken
+    assert "DOWN" not in gre.say("graph").stdout

@@ -1,9 +1,10 @@
-"""`xlab capture`: seeing into a lab that stays."""
+"""`xlab capture` and `graph`: seeing into a lab that stays."""
 
 from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xlab.cli import options
-from xlab.cli.app import Debug, Job, app
+from xlab.cli.app import AsJson, Debug, Job, app
 from xlab.cli.inside import Name
 from xlab.errors import UsageError
 
@@ -53,6 +54,53 @@ def capture(
     """Show or keep what passes an interface of a node; Ctrl-C ends it."""
     place, *pattern = words
     return partial(_capture, place, pattern, name, write=write, count=count, duration=duration)
+
+
+class Form(StrEnum):
+    """How a graph is written."""
+
+    TEXT = "text"
+    MERMAID = "mermaid"
+    SVG = "svg"
+
+
+@app.command()
+def graph(
+    name: Name = None,
+    form: Annotated[
+        Form | None, typer.Option("--as", help="Else by the name of --output: .svg, .mmd.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there.")
+    ] = None,
+    as_json: AsJson = False,
+    _debug: Debug = False,
+) -> Job:
+    """Draw a lab: addresses, bridges, tunnels and MTUs as they are just now, faults in force."""
+    if as_json and form:
+        raise UsageError("--json and --as are two forms: leave one out")
+    return partial(_graph, name, form, output, as_json=as_json)
+
+
+def _graph(name: str | None, form: Form | None, output: Path | None, *, as_json: bool) -> int:
+    from xlab import standing
+    from xlab.cli.streams import json_text, write
+    from xlab.report import graph as drawn
+
+    with standing.find(name) as lab:
+        about = lab.describe()
+        nodes = lab.call("network", {})
+    if as_json:
+        facts = {key: about[key] for key in ("name", "scenario", "faults")}
+        write(json_text({**facts, "nodes": nodes}), output)
+        return 0
+    if form is None:
+        by_suffix = {".svg": Form.SVG, ".mmd": Form.MERMAID, ".mermaid": Form.MERMAID}
+        form = by_suffix.get(output.suffix if output else "", Form.TEXT)
+    shown = drawn.graph(lab.name, about["scenario"], nodes, about["faults"])
+    draw = {Form.TEXT: drawn.as_text, Form.MERMAID: drawn.as_mermaid, Form.SVG: drawn.as_svg}
+    write(draw[form](shown), output)
+    return 0
 
 
 def _capture(

@@ -1,0 +1,179 @@
+"""What a lab's network consists of just now, read from the kernel, Open vSwitch and weave.
+
+Runs in pid 1.  Nothing is taken from what the lab was built to be, but which ends are one link:
+
+    container's eth0 ── veth of the host      by the indices both ends have of each other
+    host's eth0 ─────── port of a switch      by the lab's plan: Open vSwitch's port has no peer
+
+A node is {name, kind, host, up, devices, switches, router}, a device {name, kind, mtu, up, mac,
+addresses, bridge, peer, remotes}; see `look`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from xlab.errors import XlabError
+from xlab.lab.docker import Container
+from xlab.lab.lab import Host, Lab, concurrently
+from xlab.lab.node import Node
+
+#: Open vSwitch's own, and what every namespace has.
+_UNSEEN = ("lo", "ovs-netdev", "ovs-system")
+_ANSWER_S = 5
+
+
+def look(lab: Lab) -> list[dict[str, Any]]:
+    """Every node, the switches' namespace last.  A node that is down has no devices."""
+    nodes: list[Node] = []
+    for host in lab.hosts:
+        nodes += [host, *host.containers]
+    found = concurrently(_node, [*nodes, lab.gateway, lab.wire])
+    _find_peers(found, lab)
+    return found
+
+
+def _node(node: Node) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "name": node.name,
+        "kind": "wire" if node.name == "wire" else "gateway",
+        "host": None,
+        "up": node.is_on,
+        "forwards": False,
+        "devices": [],
+        "switches": [],
+        "router": None,
+    }
+    if isinstance(node, Container):
+        facts |= {"kind": "container", "host": node.name.partition("/")[0]}
+    elif isinstance(node, Host):
+        facts |= {"kind": "host"}
+    if not node.is_on:
+        return facts
+    try:
+        facts["devices"] = devices(node)
+        facts["forwards"] = node.sysctl("net.ipv4.ip_forward") == "1"
+    except XlabError as error:
+        return facts | {"up": False, "trouble": str(error)}
+    if isinstance(node, Host):
+        facts["router"] = _router(node)
+        daemons = node.daemons()
+        if daemons.get("ovsdb-server"):
+            facts["switches"] = switches(node)
+        elif "ovsdb-server" in daemons:
+            facts["trouble"] = "Open vSwitch does not answer: ovsdb-server is dead"
+    return facts
+
+
+def devices(node: Node) -> list[dict[str, Any]]:
+    """The node's interfaces, in the kernel's order."""
+    shown = json.loads(node.configure(["ip", "-d", "-j", "address", "show"]).stdout)
+    return [_device(node, raw) for raw in shown if raw.get("ifname") not in _UNSEEN]
+
+
+def _device(node: Node, raw: dict[str, Any]) -> dict[str, Any]:
+    info = raw.get("linkinfo", {})
+    device = {
+        "name": raw["ifname"],
+        "index": raw["ifindex"],
+        "peer_index": raw.get("link_index"),
+        "kind": info.get("info_kind", "physical"),
+        "mtu": raw["mtu"],
+        # A tap of Open vSwitch says UNKNOWN while it works.
+        "up": "UP" in raw["flags"] and raw.get("operstate") not in ("DOWN", "LOWERLAYERDOWN"),
+        "mac": raw.get("address"),
+        "addresses": [
+            f"{own['local']}/{own['prefixlen']}"
+            for own in raw.get("addr_info", [])
+            if own.get("family") == "inet"
+        ],
+        "bridge": raw.get("master"),
+        "peer": None,
+        "remotes": [],
+    }
+    if device["kind"] == "vxlan":
+        device["port"] = info.get("info_data", {}).get("port")
+        table = node.configure(["bridge", "-j", "fdb", "show", "dev", device["name"]]).stdout
+        remotes = {entry["dst"] for entry in json.loads(table or "[]") if "dst" in entry}
+        device["remotes"] = sorted(remotes)
+    return device
+
+
+def switches(host: Node) -> list[dict[str, Any]]:
+    """Open vSwitch's bridges: {name, ports: [{name, type, remote}]}."""
+    done = host.run(
+        ["ovs-vsctl", f"--timeout={_ANSWER_S}", "-f", "json",
+         "--columns=name,ports", "list", "Bridge",
+         "--", "--columns=_uuid,interfaces", "list", "Port",
+         "--", "--columns=_uuid,name,type,options", "list", "Interface"],
+        check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        return []
+    bridges, ports, interfaces = (json.loads(line)["data"] for line in done.stdout.splitlines())
+    by_port = {uuid[1]: _several(inside) for uuid, inside in ports}
+    described = {
+        uuid[1]: {
+            "name": name,
+            "type": kind or "system",
+            "remote": dict(options[1]).get("remote_ip"),
+        }
+        for uuid, name, kind, options in interfaces
+    }
+    return [
+        {
+            "name": name,
+            "ports": [
+                described[interface] for port in _several(inside) for interface in by_port[port]
+            ],
+        }
+        for name, inside in bridges
+    ]
+
+
+def _several(value: list[Any]) -> list[str]:
+    """OVSDB's JSON of a set of references: one stands by itself (RFC 7047, 5.1)."""
+    return [value[1]] if value[0] == "uuid" else [uuid for _, uuid in value[1]]
+
+
+def _router(host: Host) -> dict[str, Any] | None:
+    alive = host.weave.alive()
+    if not alive:
+        return None
+    running = all(alive.values())
+    connections = host.weave.connections() if running else []
+    return {
+        "name": host.weave.name,
+        "datapath": host.weave.datapath,
+        "up": running,
+        "remotes": sorted(str(c["address"]).rpartition(":")[0] for c in connections),
+    }
+
+
+def _find_peers(found: list[dict[str, Any]], lab: Lab) -> None:
+    nodes = {node["name"]: node for node in found}
+
+    def join(
+        a: dict[str, Any], one: dict[str, Any], b: dict[str, Any], two: dict[str, Any]
+    ) -> None:
+        one["peer"], two["peer"] = f"{b['name']}:{two['name']}", f"{a['name']}:{one['name']}"
+
+    for node in found:
+        host = nodes.get(node["host"] or "")
+        for own in node["devices"] if host else []:
+            assert host is not None
+            for other in host["devices"]:
+                if (own["peer_index"], own["index"]) == (other["index"], other["peer_index"]):
+                    join(node, own, host, other)
+    wire = nodes[lab.wire.name]
+    ports = {device["name"]: device for device in wire["devices"]}
+    for link in lab.underlay.uplinks:
+        node = nodes[link.b.node]
+        for own in node["devices"]:
+            if own["name"] == link.b.interface and link.a.interface in ports:
+                join(node, own, wire, ports[link.a.interface])
+    for link in lab.underlay.trunks:
+        a, b = ports.get(link.a.interface), ports.get(link.b.interface)
+        if a and b:
+            join(wire, a, wire, b)
