@@ -122,12 +122,30 @@ def commands(document: Path) -> list[Command]:
     return [Command(_place(document, n), text, tuple(shown)) for n, text, shown in found]
 
 
+def programs(document: Path) -> dict[str, str]:
+    """The Python of a document, by the name in the first line of each block: "# pair.py: …"."""
+    found: dict[str, str] = {}
+    name, before = "", 0
+    for line in lines(document):
+        if line.block != "python":
+            continue
+        if line.number != before + 1:
+            name = line.text.removeprefix("# ").partition(":")[0]
+            found[name] = ""
+        found[name] += f"{line.text}\n"
+        before = line.number
+    return found
+
+
 def workplace(folder: Path) -> Path:
-    """A folder that looks like the top of the checkout, with `bin/xlab` run by this Python."""
+    """A folder that looks like the top of the checkout; `bin/xlab`, `bin/setup`: this Python."""
     (folder / "bin").mkdir(parents=True)
     xlab = folder / "bin" / "xlab"
     xlab.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -P -m xlab "$@"\n')
     xlab.chmod(0o755)
+    setup = folder / "bin" / "setup"
+    setup.write_text(f"#!/bin/sh\necho {sys.executable}\n")
+    setup.chmod(0o755)
     (folder / "scenarios").symlink_to(ROOT / "scenarios")
     (folder / "tmp").mkdir()
     return folder

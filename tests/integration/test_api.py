@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +17,9 @@ from pathlib import Path
 import pytest
 
 import xlab
+from tests import documents
 from tests.support import PATIENCE_S, Marked, all_pids, kill
+from xlab import api
 from xlab.api import Lab
 from xlab.errors import (
     CapabilityError,
@@ -382,3 +386,36 @@ def test_errors_of_a_keeper_that_cannot_start_are_told(monkeypatch: pytest.Monke
     lab = xlab.lab("baseline", empty=True)
     with pytest.raises(SandboxError, match="ModuleNotFoundError"), lab:
         pytest.fail("the block begins")
+
+
+# -- docs/python.md --------------------------------------------------------------------------------
+
+DOCUMENT = documents.ROOT / "docs" / "python.md"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("open_vswitch")
+def test_what_the_page_has_one_type_does_what_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = documents.workplace(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(documents.ROOT))
+    programs = documents.programs(DOCUMENT)
+    assert set(programs) == {"reach.py", "test_mine.py"}
+    for name, text in programs.items():
+        (place / name).write_text(text)
+    typed = documents.commands(DOCUMENT)
+    assert len(typed) == 3
+    outcomes = documents.type_in(place, typed, timeout_s=3 * PATIENCE_S)
+    for command, outcome in zip(typed, outcomes, strict=True):
+        assert outcome.returncode == 0, f"{command.place}: {outcome.output}"
+        missing = documents.first_missing(command.shown, outcome.output)
+        assert missing is None, f"{command.place}: no {missing!r} in {outcome.output}"
+
+
+def test_the_page_tells_of_every_option_and_attribute() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    options = [*inspect.signature(api.lab).parameters]
+    public = [name for of in (api.Lab, api.Node) for name in vars(of) if not name.startswith("_")]
+    words = set(re.findall(r"\w+", text))
+    assert {*options, *public} - {"close", "kind"} <= words

@@ -424,12 +424,9 @@ def test_what_the_page_has_one_type_does_what_it_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = documents.workplace(tmp_path)
-    setup = place / "bin" / "setup"
-    setup.write_text(f"#!/bin/sh\necho {sys.executable}\n")
-    setup.chmod(0o755)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
-    for name, text in programs().items():
+    for name, text in documents.programs(DOCUMENT).items():
         (place / name).write_text(text)
     typed = documents.commands(DOCUMENT)
     assert len(typed) == 5
@@ -438,22 +435,6 @@ def test_what_the_page_has_one_type_does_what_it_shows(
         assert outcome.returncode == 0, f"{command.place}: {outcome.output}"
         missing = documents.first_missing(command.shown, outcome.output)
         assert missing is None, f"{command.place}: no {missing!r} in {outcome.output}"
-
-
-def programs() -> dict[str, str]:
-    """The page's Python, by the name in its first line: "# pair.py"."""
-    found: dict[str, str] = {}
-    name, before = "", 0
-    for line in documents.lines(DOCUMENT):
-        if line.block != "python":
-            continue
-        if line.number != before + 1:
-            name = line.text.removeprefix("# ").partition(":")[0]
-            found[name] = ""
-        found[name] += f"{line.text}\n"
-        before = line.number
-    assert set(found) == {"pair.py", "both.py"}
-    return found
 
 
 # -- the command line on a terminal ----------------------------------------------------------------
