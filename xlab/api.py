@@ -189,6 +189,12 @@ class Lab:
         """Those of the first host, then those of the second, and so on."""
         return tuple(node for node in self._nodes.values() if node.kind == "container")
 
+    @property
+    def wire(self) -> Node:
+        """Where the switches of the physical network are: port s1-eth1 leads to the first host."""
+        self._standing()
+        return Node(self, "wire", "wire", None)
+
     # -- what can be asked of it -------------------------------------------------------------------
 
     def status(self, *, prove: bool = False) -> Status:
@@ -283,13 +289,13 @@ class Lab:
 
 
 class Node:
-    """A host, a container or the gateway of a lab."""
+    """A host, a container or the gateway of a lab, or its wire."""
 
     def __init__(
         self,
         lab: Lab,
         name: str,
-        kind: Literal["host", "container", "gateway"],
+        kind: Literal["host", "container", "gateway", "wire"],
         address: IPv4Address | None,
     ) -> None:
         self.name = name

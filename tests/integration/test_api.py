@@ -247,7 +247,8 @@ def test_a_stream_ends_when_the_program_closes_it(bare: Lab) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL])
 def test_signals_reach_it_and_its_end_is_seen(bare: Lab, number: signal.Signals) -> None:
-    started = bare["h1"].popen("sh", "-c", "echo $$; exec sleep 1000", stdout=subprocess.PIPE)
+    stubborn = "trap '' HUP; echo $$; exec sleep 1000"
+    started = bare["h1"].popen("sh", "-c", stubborn, stdout=subprocess.PIPE)
     assert started.stdout is not None
     pid = started.stdout.readline().strip().decode()
     assert bare["h1"].run("kill", "-0", pid).returncode == 0
@@ -262,6 +263,19 @@ def test_signals_reach_it_and_its_end_is_seen(bare: Lab, number: signal.Signals)
         timeout_s=PATIENCE_S,
         awaited=f"the end of {pid}",
     )
+
+
+def test_the_wire_shows_what_passes_between_hosts(bridge: Lab) -> None:
+    seen = bridge.wire.popen(
+        "tcpdump", "-c1", "-nl", "-i", "s1-eth1", "icmp[icmptype] == icmp-echo",
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert seen.stderr is not None
+    while "listening on s1-eth1" not in (line := seen.stderr.readline()):
+        assert line
+    bridge["h1/c1"].run("ping", "-c1", bridge["h2/c1"].address)
+    out, _ = seen.communicate(timeout=PATIENCE_S)
+    assert "IP 10.211.55.64 > 10.211.55.128: ICMP echo request" in out
 
 
 # -- in programs with threads ----------------------------------------------------------------------
@@ -323,6 +337,29 @@ def test_kill_9_leaves_nothing() -> None:
         program.await_nothing_left(forked)
         assert forked in all_pids()
         kill(forked)
+
+
+def test_a_fork_neither_ends_a_lab_nor_keeps_it() -> None:
+    with Program("""
+        import os, signal
+        import xlab
+        with xlab.lab("baseline", empty=True) as lab:
+            closer = os.fork()
+            if closer == 0:
+                lab.close()
+                os._exit(0)
+            assert os.waitpid(closer, 0)[1] == 0
+            lab["h1"].run("true")
+            holder = os.fork()
+            if holder == 0:
+                signal.pause()
+        os.kill(holder, 0)
+        print(holder, flush=True)
+        os.kill(os.getpid(), signal.SIGSTOP)
+    """) as program:
+        holder = int(program.line())
+        program.await_nothing_left(program.pid, holder)
+        assert holder in all_pids()
 
 
 def test_kill_9_during_the_build_leaves_nothing() -> None:
