@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import secrets
 import shlex
 import sys
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Interface
-from pathlib import Path
 from typing import Any, Literal
 
 from xlab import transcript
@@ -114,7 +114,8 @@ class Weave:
         options += ["--bind", str(self.host.address), "--tap", _TAP, "--datapath", self.datapath]
         self._router = self.host.spawn(
             [*program, *options, *map(str, sorted(self._peers))],
-            env={"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+            # Wherever we have our own modules and numpy from, the router finds them there.
+            env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             written=False,
         )
         self._docker.adopt(ROUTER, image="weaveworks/weave", process=self._router)
