@@ -9,6 +9,7 @@ Runs in pid 1.  Verbs that change the lab, or measure in it, take turns; looking
     fault       something goes wrong on purpose, or is mended
     log         what pid 1 has printed
     network     interfaces, bridges, tunnels and links, as they are just now
+    trace       one packet's way
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 from xlab import namespaces, sandbox
@@ -62,6 +64,7 @@ class Resident:
             "fault": self.fault,
             "log": lambda *_: sandbox.log(),
             "network": self.network,
+            "trace": self.trace,
             "stay": self.stay,
         }
 
@@ -177,6 +180,19 @@ class Resident:
             env={str(k): str(v) for k, v in (arguments.get("env") or {}).items()},
         )
         return dataclasses.asdict(done)
+
+    def trace(self, arguments: Mapping[str, Any], _: Emit) -> dict[str, Any]:
+        """A ping from `source` to `target`, a node or an address; see `tracing.trace`."""
+        from xlab.tracing.trace import trace
+
+        with self._session.turn:
+            source = self._node(str(arguments["source"]))
+            target: Node | IPv4Address
+            try:
+                target = IPv4Address(str(arguments["target"]))
+            except ValueError:
+                target = self._node(str(arguments["target"]))
+            return trace(self._standing(), source, target)
 
     def fault(self, arguments: Mapping[str, Any], _: Emit) -> dict[str, Any]:
         """Do what `order` says, one of `faults.GRAMMAR`; without one only tell.

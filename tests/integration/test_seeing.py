@@ -8,6 +8,8 @@ import struct
 import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -106,7 +108,7 @@ def test_a_terminal_shows_what_passes_until_it_is_interrupted(gre: World) -> Non
         terminal.expect(f"192.168.1.2 > {OTHER_SIDE}: ICMP echo request")
         terminal.type("\x03")
         status, rest = terminal.end()
-    assert (status, "packets captured" in rest) == (0, True)
+    assert (status, "captured" in rest) == (0, True)
 
 
 def test_a_capture_ends_when_its_time_is_over(gre: World) -> None:
@@ -175,3 +177,137 @@ def test_a_graph_follows_what_is_done_to_the_lab(gre: World) -> None:
     assert "── wire:s1  s1-eth2  DOWN" in broken
     assert "192.168.1.1/24  MTU 1400" in broken
     assert "DOWN" not in gre.say("graph").stdout
+
+
+# -- trace -----------------------------------------------------------------------------------------
+
+
+def traced(world: World, source: str, target: str, status: int) -> dict[str, Any]:
+    said = world.say("trace", source, target, "--json")
+    assert (said.status, said.stderr) == (status, "")
+    found: dict[str, Any] = json.loads(said.stdout)
+    return found
+
+
+def way(hops: list[dict[str, Any]]) -> list[str]:
+    """Where it was seen; a host's ends of veths have names of their own each time."""
+    return [
+        f"{hop['node']}:{hop['device'] if hop['device'][:4] != 'veth' else 'veth'}"
+        f" {'out' if hop['outgoing'] else 'in'}"
+        for hop in hops
+    ]
+
+
+@contextmanager
+def broken(world: World, breaking: list[list[str]], mending: list[list[str]]) -> Iterator[None]:
+    try:
+        for order in breaking:
+            done = world.say(*order)
+            assert done.status == 0, done
+        yield
+    finally:
+        for order in mending:
+            done = world.say(*order)
+            assert done.status == 0, done
+
+
+def inside(node: str, command: str) -> list[str]:
+    return ["exec", node, "--", *command.split()]
+
+
+def test_a_packet_is_followed_through_the_tunnel(gre: World) -> None:
+    found = traced(gre, "h1/c1", "h2/c1", 0)
+    assert way(found["there"]) == [
+        "h1/c1:eth0 out", "h1:veth in", "h1:br0 in", "h1:br0 out", "h1:obr0 out",
+        "wire:s1-eth1 in", "wire:s1-eth2 out",
+        "h2:obr0 in", "h2:br0 in", "h2:br0 out", "h2:veth out", "h2/c1:eth0 in",
+    ]  # fmt: skip
+    assert way(found["back"])[0] == "h2/c1:eth0 out"
+    assert way(found["back"])[-1] == "h1/c1:eth0 in"
+    times = [hop["time_us"] for hop in found["there"]]
+    assert times == sorted(times)
+    around = {hop["node"]: (hop["encapsulation"], hop["outer"]) for hop in found["there"]}
+    assert around["wire"] == ("gre", ["192.168.59.103", "192.168.59.104"])
+    assert around["h1"] == around["h2/c1"] == ("none", None)
+    decided = {f"{hop['node']}:{hop['device']}": hop["decision"] for hop in found["there"]}
+    assert decided["h1/c1:eth0"].startswith("route: 192.168.2.2 via 192.168.1.1 dev eth0")
+    assert "port gre0 gre to 192.168.59.104" in decided["h1:obr0"]
+    assert decided["wire:s1-eth1"] == "s1 fdb: 02:00:00:00:00:02 dev s1-eth2"
+    shown = gre.say("trace", "h1/c1", "h2/c1").stdout
+    assert "gre 192.168.59.103 > 192.168.59.104" in shown
+    assert "✓ arrived, and its answer came back" in shown
+
+
+def test_a_packet_without_a_tunnel_is_followed_to_the_outside(gre: World) -> None:
+    found = traced(gre, "h1/c1", "198.51.100.1", 0)
+    assert {hop["encapsulation"] for hop in found["there"]} == {"none"}
+    assert way(found["there"])[-3:] == ["wire:s1-eth1 in", "wire:s1-eth3 out", "gw:eth0 in"]
+    masqueraded = {hop["node"]: hop["inner"][0] for hop in found["there"]}
+    assert (masqueraded["h1/c1"], masqueraded["gw"]) == ("192.168.1.2", "192.168.59.103")
+
+
+def test_a_trace_says_which_rule_has_dropped_it(gre: World) -> None:
+    rule = "FORWARD -d 192.168.2.2/32 -j DROP"
+    with broken(
+        gre,
+        [inside("h2", f"iptables -I {rule}")],
+        [inside("h2", f"iptables -D {rule}")],
+    ):
+        found = traced(gre, "h1/c1", "h2/c1", 1)
+    assert (found["arrived"], found["stopped"]) == (False, "h2:br0, coming in")
+    assert found["reasons"] == [f"h2: iptables -t filter -A {rule}"]
+
+
+def test_a_trace_says_that_the_answer_did_not_come_back(gre: World) -> None:
+    rule = "FORWARD -s 192.168.2.2/32 -j DROP"
+    with broken(
+        gre,
+        [inside("h1", f"iptables -I {rule}")],
+        [inside("h1", f"iptables -D {rule}")],
+    ):
+        found = traced(gre, "h1/c1", "h2/c1", 1)
+    assert (found["arrived"], found["stopped"]) == (True, "h1:br0, coming in")
+    assert found["reasons"] == [f"h1: iptables -t filter -A {rule}"]
+
+
+def test_a_trace_follows_arp_where_nobody_answers_it(gre: World) -> None:
+    port = "obr0 gre0 -- set interface gre0 type=gre options:remote_ip=192.168.59.104"
+    with broken(
+        gre,
+        [inside("h1", "ovs-vsctl del-port gre0"), inside("h1", "ip neigh flush all")],
+        [inside("h1", f"ovs-vsctl add-port {port}")],
+    ):
+        found = traced(gre, "h1/c1", "h2/c1", 1)
+    assert way(found["there"])[-1] == "h1:br0 in"
+    assert found["stopped"] == "h1:obr0, leaving"
+    assert "h1: nobody answers ARP for 192.168.2.1 on br0" in found["reasons"]
+    assert "h1: obr0 has no tunnel port" in found["reasons"]
+
+
+def test_a_trace_says_that_there_is_no_route(gre: World) -> None:
+    with broken(
+        gre,
+        [inside("h1", "ip route del default")],
+        [inside("h1", "ip route add default via 192.168.59.1")],
+    ):
+        found = traced(gre, "h1/c1", "198.51.100.1", 1)
+        never = traced(gre, "h1", "198.51.100.1", 1)
+    assert found["stopped"] == "h1:br0, coming in"
+    assert found["reasons"][0] == "h1: route to 198.51.100.1: Network is unreachable"
+    assert (never["there"], never["stopped"]) == ([], "h1: it never left")
+    assert never["reasons"][0] == "h1: route to 198.51.100.1: Network is unreachable"
+
+
+def test_a_trace_finds_the_pulled_cable(gre: World) -> None:
+    with broken(gre, [["fault", "link", "h2", "down"]], [["fault", "link", "h2", "up"]]):
+        said = gre.say("trace", "h1/c1", "h2/c1")
+    assert said.status == 1
+    assert "✗ it stopped at wire:s1-eth1, coming in" in said.stdout
+    assert "s1-eth2, port of s1, is down" in said.stdout
+
+
+def test_a_trace_wants_two_nodes_that_are_there(gre: World) -> None:
+    said = gre.say("trace", "h1", "h1")
+    assert (said.status, "name two nodes" in said.stderr) == (2, True)
+    said = gre.say("trace", "h1", "h1/c9")
+    assert (said.status, "no node is called 'h1/c9'" in said.stderr) == (2, True)

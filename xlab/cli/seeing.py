@@ -1,4 +1,4 @@
-"""`xlab capture` and `graph`: seeing into a lab that stays."""
+"""`xlab capture`, `graph` and `trace`: seeing into a lab that stays."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from xlab.cli.inside import Name
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from xlab.report.tables import Table
 
 #: What timeout(1) ends with when the time is over.
 _TIME_IS_OVER = 124
@@ -54,6 +57,77 @@ def capture(
     """Show or keep what passes an interface of a node; Ctrl-C ends it."""
     place, *pattern = words
     return partial(_capture, place, pattern, name, write=write, count=count, duration=duration)
+
+
+@app.command(epilog="Exit status: 0 if the answer came back, else 1.")
+def trace(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="FROM", help="A node: h1/c1.", autocompletion=options.complete_node),
+    ],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TO", help="A node, or an address.", autocompletion=options.complete_node
+        ),
+    ],
+    name: Name = None,
+    as_json: AsJson = False,
+    _debug: Debug = False,
+) -> Job:
+    """Follow one ping hop by hop: encapsulation, table entries, and where and why it stops."""
+    return partial(_trace, source, target, name, as_json=as_json)
+
+
+def _trace(source: str, target: str, name: str | None, *, as_json: bool) -> int:
+    from xlab import standing
+    from xlab.cli.streams import print_json
+    from xlab.screen import Screen
+
+    with standing.find(name) as lab:
+        found = lab.call("trace", {"source": source, "target": target})
+    status = 0 if found["answered"] else 1
+    if as_json:
+        print_json({"name": lab.name, **found})
+        return status
+    screen = Screen(sys.stdout)
+    screen.headline(f"{found['source']} > {found['target']}", found["address"])
+    for label, hops in (("there", "there"), ("back", "back"), ("its ARP request", "arp")):
+        if found[hops]:
+            screen.said("", label)
+            screen.table(_hops(found[hops]), indent=2)
+    if found["answered"]:
+        screen.said("result", "arrived, and its answer came back", good=True)
+    else:
+        what = "it arrived; its answer stopped" if found["arrived"] else "it stopped"
+        screen.said("result", f"{what} at {found['stopped']}", good=False)
+        for reason in found["reasons"] or ["no table and no counter says why"]:
+            screen.said("", reason)
+    return status
+
+
+def _hops(hops: Sequence[Mapping[str, Any]]) -> Table:
+    from xlab.report.tables import Column, Table
+
+    rows = []
+    for hop in hops:
+        around = [hop["encapsulation"], " > ".join(hop["outer"])] if hop["outer"] else ["–"]
+        place = f"{hop['node']}:{hop['device']}"
+        rows.append(
+            (
+                f"{hop['time_us']:.0f}",
+                f"{place} {'out' if hop['outgoing'] else 'in'}",
+                " ".join(around),
+                hop["decision"],
+            )
+        )
+    columns = (
+        Column("µs", right=True),
+        Column("seen at"),
+        Column("carried in"),
+        Column("what decides", below=True),
+    )
+    return Table(columns, tuple(rows))
 
 
 class Form(StrEnum):

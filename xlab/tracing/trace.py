@@ -1,0 +1,353 @@
+"""One ping's way, hop by hop.
+
+    ping, marked  ──>  frames seen on every interface of the nodes it may pass, in time's order
+                  ──>  for each: its encapsulation, and the table entry that decides what is next
+    not arrived   ──>  why, from tables and counters where it was seen last; if ARP went unanswered
+                       there, the ARP request is followed on from there
+
+Where a packet goes is nowhere taken from what the method is meant to do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Address
+from typing import Any
+
+from xlab import network
+from xlab.errors import UsageError
+from xlab.lab.lab import Host, Lab
+from xlab.lab.node import Node
+from xlab.packets import ECHO_REPLY, ECHO_REQUEST, Decoded, Packet, decode, find_echoes
+from xlab.tracing import tables
+from xlab.tracing.watch import Frame, Watch
+
+Facts = Mapping[str, Any]
+
+#: The first one may have to wait for ARP.
+_PINGS = 2
+_ANSWER_S = 0.4
+
+#: What becomes of an encapsulated packet at its outer destination.
+_OPENED = "its own address: the encapsulation ends here"
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    node: str
+    device: str
+    outgoing: bool
+    #: Since the first one, in microseconds.
+    time_us: float
+    encapsulation: str
+    #: Outer source and destination where there is an encapsulation.
+    outer: tuple[str, str] | None
+    #: Source and destination of the packet itself; of an ARP request None.
+    inner: tuple[str, str] | None
+    #: Length of the frame in bytes.
+    size: int
+    #: The table entry that says where it goes from here.
+    decision: str = ""
+
+
+def trace(lab: Lab, source: Node, target: Node | IPv4Address) -> dict[str, Any]:
+    """Follow a ping there and its answer back.
+
+    {source, target, address, arrived, answered, there, back, arp, stopped, reasons}; `there`,
+    `back` and `arp` are lists of `Hop` as objects.  UsageError if the two are one node.
+    """
+    if source is target:
+        raise UsageError(f"{source} to itself passes no interface: name two nodes")
+    tracer = _Tracer(lab, source, target)
+    return tracer.run()
+
+
+class _Tracer:
+    def __init__(self, lab: Lab, source: Node, target: Node | IPv4Address) -> None:
+        self._lab = lab
+        self._source = source
+        self._target = target if isinstance(target, Node) else None
+        self._address = target.address if isinstance(target, Node) else target
+        self._nodes = {node.name: node for node in self._on_the_way()}
+        self._facts: dict[str, Facts] = {facts["name"]: facts for facts in network.look(lab)}
+        self._devices: dict[tuple[str, str], Facts] = {
+            (name, device["name"]): device
+            for name, facts in self._facts.items()
+            for device in facts["devices"]
+        }
+
+    def _on_the_way(self) -> Iterable[Node]:
+        ends = [self._source, self._target or self._lab.gateway]
+        homes = [self._lab[end.name.partition("/")[0]] for end in ends]
+        found = [*ends, *homes]
+        if homes[0] is not homes[1]:
+            found.append(self._lab.wire)
+        return dict.fromkeys(node for node in found if node.is_on)
+
+    def run(self) -> dict[str, Any]:
+        token = os.urandom(16)
+        wait_s = _ANSWER_S + 2 * self._lab.round_trip_s
+        before = self._dropped()
+        with Watch(self._nodes.values()) as watch:
+            done = self._source.run(
+                ["ping", "-n", f"-c{_PINGS}", "-i0.2", f"-W{wait_s:g}", "-p", token.hex(),
+                 str(self._address)],
+                check=False, timeout_s=30,
+            )  # fmt: skip
+        after = self._dropped()
+        seen = [
+            (frame, decoded, packet)
+            for frame in self._in_order(watch.frames)
+            for decoded in [decode(frame.content)]
+            for packet in find_echoes(decoded, token)
+        ]
+        number = _farthest(seen)
+        there = self._hops(seen, ECHO_REQUEST, number)
+        back = self._hops(seen, ECHO_REPLY, number)
+        answered = any(hop.node == self._source.name and not hop.outgoing for hop in back)
+        arrived = bool(back) or (
+            self._target is not None
+            and any(hop.node == self._target.name and not hop.outgoing for hop in there)
+        )
+        arp: list[Hop] = []
+        reasons: list[str] = []
+        last = (back or there)[-1] if back or there else None
+        if not answered:
+            counted = {
+                f"{name}: {what}"
+                for name in after
+                for what, packets in after[name].items()
+                if packets > before[name].get(what, 0)
+            }
+            reasons += sorted(counted)
+            goal = self._source.address if back else self._address
+            arp = self._arp(watch.frames, last, goal, reasons)
+            last = arp[-1] if arp else last
+            reasons += self._cut(last, done.stdout + done.stderr)
+        return {
+            "source": self._source.name,
+            "target": self._target.name if self._target else str(self._address),
+            "address": str(self._address),
+            "arrived": arrived,
+            "answered": answered,
+            "there": [asdict(hop) for hop in there],
+            "back": [asdict(hop) for hop in back],
+            "arp": [asdict(hop) for hop in arp],
+            "stopped": None if answered else _place(last, self._source),
+            "reasons": reasons,
+        }
+
+    # -- what was seen -----------------------------------------------------------------------------
+
+    def _in_order(self, frames: Sequence[Frame]) -> list[Frame]:
+        """In time's order.  A bridge gets a frame with the timestamp of the port it came in by."""
+
+        def key(frame: Frame) -> tuple[int, bool]:
+            return frame.time_ns, self._device(frame).get("kind") == "bridge"
+
+        return sorted(frames, key=key)
+
+    def _hops(
+        self, seen: Sequence[tuple[Frame, Decoded, Packet]], kind: int, number: int | None
+    ) -> list[Hop]:
+        target = self._target.name if self._target else ""
+        origin = self._source.name if kind == ECHO_REQUEST else target
+        wanted = [
+            (frame, decoded, packet)
+            for frame, decoded, packet in seen
+            if (packet.icmp_type, packet.icmp_sequence) == (kind, number)
+            and self._leads_on(frame, origin)
+        ]
+        hops = []
+        for i, (frame, decoded, packet) in enumerate(wanted):
+            follower = wanted[i + 1][0] if i + 1 < len(wanted) else None
+            decision = self._decision(frame, decoded, follower, first=i == 0)
+            hops.append(_hop(frame, decoded, packet, wanted[0][0].time_ns, decision))
+        return hops
+
+    def _leads_on(self, frame: Frame, origin: str) -> bool:
+        """Not a copy that a bridge has flooded to whoever it is not for, `origin` among them."""
+        peer = str(self._device(frame).get("peer") or "").partition(":")[0]
+        if peer and peer not in self._nodes:
+            return False
+        return origin != (peer if frame.outgoing else frame.node)
+
+    def _device(self, frame: Frame) -> Facts:
+        return self._devices.get((frame.node, frame.device), {})
+
+    # -- what decided ------------------------------------------------------------------------------
+
+    def _decision(
+        self, frame: Frame, decoded: Decoded, follower: Frame | None, *, first: bool
+    ) -> str:
+        node, device = self._nodes[frame.node], self._device(frame)
+        outermost = decoded.outer
+        assert outermost is not None
+        mac = (outermost.destination_mac or b"").hex(":")
+        source, target = outermost.source, outermost.destination
+        if first and frame.outgoing and target is not None:
+            return f"route: {tables.route(node, target)}"
+        if frame.outgoing:
+            return self._beyond(node, device, mac)
+        if target is not None and self._is_of(frame.node, target):
+            if follower is not None and follower.node == frame.node:
+                return (
+                    _OPENED if decoded.encapsulation != "none" else "its own address: NAT, and on"
+                )
+            return _OPENED if decoded.encapsulation != "none" else "arrived"
+        if device.get("bridge"):
+            return tables.bridge_entry(node, device["bridge"], mac)
+        if source is None or target is None:
+            return ""
+        return f"route: {tables.route(node, target, source=str(source), arrived=frame.device)}"
+
+    def _beyond(self, node: Node, device: Facts, mac: str) -> str:
+        """Where what leaves by a device goes."""
+        facts = self._facts[node.name]
+        switch = next((s for s in facts["switches"] if s["name"] == device.get("name")), None)
+        if device.get("peer"):
+            return f"link to {device['peer']}"
+        if switch:
+            return tables.switch_entry(node, switch, mac)
+        if device.get("kind") == "bridge":
+            return tables.bridge_entry(node, device["name"], mac)
+        if device.get("kind") == "vxlan":
+            return tables.vxlan_entry(node, device["name"], mac)
+        router = facts["router"]
+        if router and device.get("kind") == "tun":
+            return (
+                f"weave router: {router['datapath']} to {', '.join(router['remotes']) or 'nobody'}"
+            )
+        return ""
+
+    def _is_of(self, name: str, address: IPv4Address) -> bool:
+        """Whether an address is one of the node's own."""
+        return any(
+            own.partition("/")[0] == str(address)
+            for device in self._facts[name]["devices"]
+            for own in device["addresses"]
+        )
+
+    # -- why it went no further --------------------------------------------------------------------
+
+    def _dropped(self) -> dict[str, dict[str, int]]:
+        return {name: tables.dropped(node) for name, node in self._nodes.items() if name != "wire"}
+
+    def _arp(
+        self, frames: Sequence[Frame], last: Hop | None, goal: IPv4Address, reasons: list[str]
+    ) -> list[Hop]:
+        """Where the node that had it last asks for the next one's MAC in vain: that request."""
+        node = self._nodes[last.node if last else self._source.name]
+        arrived = last is not None and not last.outgoing
+        if last and self._devices.get((last.node, last.device), {}).get("bridge"):
+            return []  # no route was asked for what a bridge passes on
+        if arrived and last is not None and last.inner and not self._is_of(node.name, goal):
+            routed = tables.route(node, goal, source=last.inner[0], arrived=last.device)
+        elif last is None or arrived:
+            routed = tables.route(node, goal)
+        else:
+            return []
+        following = tables.next_hop(routed, goal)
+        if following is None:
+            if not self._is_of(node.name, goal):
+                reasons.append(f"{node}: route to {goal}: {routed}")
+            return []
+        address, device = following
+        if not tables.unanswered(node, address, device):
+            return []
+        reasons.append(f"{node}: nobody answers ARP for {address} on {device}")
+        # Ethernet and IPv4, a request (RFC 826); then the sender's two, an empty MAC, the address.
+        wanted = re.compile(
+            rb"\x08\x06\x00\x01\x08\x00\x06\x04\x00\x01.{16}" + re.escape(address.packed), re.DOTALL
+        )
+        asked = [
+            f
+            for f in self._in_order(frames)
+            if wanted.search(f.content) and self._leads_on(f, node.name)
+        ]
+        start = next((i for i, f in enumerate(asked) if f.node == node.name), len(asked))
+        passed: dict[tuple[str, str, bool], Frame] = {}
+        for frame in asked[start:]:
+            passed.setdefault((frame.node, frame.device, frame.outgoing), frame)
+        hops = []
+        for frame in passed.values():
+            decoded = decode(frame.content)
+            device_facts = self._device(frame)
+            decision = self._beyond(self._nodes[frame.node], device_facts, "ff:ff:ff:ff:ff:ff")
+            begun = asked[start].time_ns
+            hops.append(_hop(frame, decoded, None, begun, decision if frame.outgoing else ""))
+        return hops
+
+    def _cut(self, last: Hop | None, said: str) -> list[str]:
+        """What is down where it was seen last, and what ping itself was told."""
+        found = re.findall(r"(?m)^(?:From \S+ .*|.*Network is unreachable.*)$", said)[:1]
+        for name in dict.fromkeys([*([last.node] if last else []), *self._ends()]):
+            if self._facts[name].get("trouble"):
+                found.append(f"{name}: {self._facts[name]['trouble']}")
+        found += [f"{end}: down" for end in self._ends() if not self._facts[end]["up"]]
+        if last is None:
+            return list(dict.fromkeys(found))
+        facts = self._facts[last.node]
+        device = self._devices.get((last.node, last.device), {})
+        other, _, port = str(device.get("peer") or "").partition(":")
+        for name, own in ((last.node, device), (other, self._devices.get((other, port), {}))):
+            if own and not own["up"]:
+                found.append(f"{name}: {own['name']} is down")
+        bridge = last.device if device.get("kind") == "bridge" else device.get("bridge")
+        for each in facts["devices"]:
+            beyond = str(each["peer"] or "").partition(":")[0]
+            if (
+                each["bridge"] == bridge
+                and not each["up"]
+                and (not beyond or beyond in self._nodes)
+            ):
+                found.append(f"{last.node}: {each['name']}, port of {bridge}, is down")
+        node = self._nodes[last.node]
+        daemons = node.daemons() if isinstance(node, Host) else {}
+        found += [f"{last.node}: {name} is dead" for name, alive in daemons.items() if not alive]
+        switch = next((s for s in facts["switches"] if s["name"] == last.device), None)
+        if switch and not any(port["remote"] for port in switch["ports"]):
+            found.append(f"{last.node}: {switch['name']} has no tunnel port")
+        return list(dict.fromkeys(found))
+
+    def _ends(self) -> list[str]:
+        """Both ends, as far as they are there, and the hosts they are on."""
+        ends = [self._source.name, *([self._target.name] if self._target else [])]
+        return [
+            end for name in ends for end in (name, name.partition("/")[0]) if end in self._facts
+        ]
+
+
+def _farthest(seen: Sequence[tuple[Frame, Decoded, Packet]]) -> int | None:
+    """The ping that was seen most often; of several the last."""
+    times: dict[int, int] = {}
+    for _, _, packet in seen:
+        assert packet.icmp_sequence is not None
+        times[packet.icmp_sequence] = times.get(packet.icmp_sequence, 0) + 1
+    return max(times, key=lambda number: (times[number], number), default=None)
+
+
+def _hop(
+    frame: Frame, decoded: Decoded, packet: Packet | None, begun_ns: int, decision: str
+) -> Hop:
+    outer = decoded.outer if decoded.encapsulation != "none" else None
+    return Hop(
+        frame.node,
+        frame.device,
+        frame.outgoing,
+        (frame.time_ns - begun_ns) / 1e3,
+        decoded.encapsulation,
+        (str(outer.source), str(outer.destination)) if outer else None,
+        (str(packet.source), str(packet.destination)) if packet else None,
+        len(frame.content),
+        decision,
+    )
+
+
+def _place(last: Hop | None, source: Node) -> str:
+    if last is None:
+        return f"{source}: it never left"
+    return f"{last.node}:{last.device}, {'leaving' if last.outgoing else 'coming in'}"
