@@ -9,6 +9,7 @@ Runs in pid 1.  Verbs that change the lab, or measure in it, take turns; looking
     fault       something goes wrong on purpose, or is mended
     log         what pid 1 has printed
     network     interfaces, bridges, tunnels and links, as they are just now
+    sample      counters of the moment
     trace       one packet's way
 """
 
@@ -64,6 +65,7 @@ class Resident:
             "fault": self.fault,
             "log": lambda *_: sandbox.log(),
             "network": self.network,
+            "sample": self.sample,
             "trace": self.trace,
             "stay": self.stay,
         }
@@ -104,6 +106,12 @@ class Resident:
         from xlab import network
 
         return network.look(self._standing())
+
+    def sample(self, _: Mapping[str, Any], __: Emit) -> dict[str, Any]:
+        """What nodes have received, sent, dropped and used so far, see `rates.sample`."""
+        from xlab import rates
+
+        return rates.sample(self._standing())
 
     def status(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         """Check again every claim that is to last, and that packets take the method's path.

@@ -311,3 +311,76 @@ def test_a_trace_wants_two_nodes_that_are_there(gre: World) -> None:
     assert (said.status, "name two nodes" in said.stderr) == (2, True)
     said = gre.say("trace", "h1", "h1/c9")
     assert (said.status, "no node is called 'h1/c9'" in said.stderr) == (2, True)
+
+
+# -- top -------------------------------------------------------------------------------------------
+
+
+def test_top_shows_who_sends_what(gre: World) -> None:
+    size, packets = 1000, 20
+    running = gre.start(
+        *inside("h1/c1", f"ping -n -q -i0.004 -s{size} -w{PATIENCE_S:.0f} {OTHER_SIDE}")
+    )
+    try:
+
+        def busy() -> dict[str, Any]:
+            shown = json.loads(gre.say("top", "--json", "--interval", "0.5").stdout)
+            return {node["name"]: node for node in shown["nodes"]}
+
+        def all_there() -> bool:
+            nodes.update(busy())
+            # The user space of Open vSwitch: ticks of the processor's clock are 10 ms.
+            busy_switch = nodes["h1"]["cpu_percent"] > 0
+            return bool(busy_switch and nodes["h2/c1"]["in_packets_per_second"] >= packets)
+
+        nodes: dict[str, Any] = {}
+        wait_until(all_there, timeout_s=PATIENCE_S, awaited="pings")
+    finally:
+        running.terminate()
+        running.communicate()
+    for sending, receiving in (("h1/c1", "h2/c1"), ("h1", "h2"), ("h2/c1", "h1/c1")):
+        for name, way in ((sending, "out"), (receiving, "in")):
+            rate = nodes[name][f"{way}_packets_per_second"]
+            assert rate >= packets / 2, (name, way, nodes[name])
+            # Headers of Ethernet, IP and ICMP, and on the wire those of GRE.
+            each = nodes[name][f"{way}_bits_per_second"] / 8 / rate
+            assert size < each < size + 100, (name, way, nodes[name])
+    assert nodes["h2/c2"]["out_packets_per_second"] < packets / 2
+
+
+def test_top_counts_what_a_link_drops(gre: World) -> None:
+    def dropped() -> dict[str, int]:
+        shown = json.loads(gre.say("top", "--json", "--interval", "0.05").stdout)
+        return {node["name"]: node["dropped"] for node in shown["nodes"]}
+
+    before = dropped()
+    # No packet fits into what this lets pass at once.
+    with broken(
+        gre,
+        [inside("wire", "tc qdisc replace dev s1-eth3 root tbf rate 1kbit burst 10 limit 10")],
+        [inside("wire", "tc qdisc del dev s1-eth3 root")],
+    ):
+        lost = gre.say(*inside("h1", "ping -n -c3 -i0.1 -W0.1 192.168.59.1"))
+        after = dropped()
+    assert lost.status == 1
+    assert after["gw"] > before["gw"]  # its ARP request at least
+    assert after["h2"] == before["h2"]
+
+
+def test_top_shows_who_is_down(gre: World) -> None:
+    with broken(gre, [["fault", "crash", "h2"]], [["fault", "--wait", "reboot", "h2"]]):
+        shown = gre.say("top", "--once", "--interval", "0.05").stdout
+    rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if line.strip()}
+    assert rows["h2"] == ["down"]
+    assert len(rows["h1"]) > 5
+
+
+def test_top_on_a_terminal_goes_on_until_it_is_interrupted(gre: World) -> None:
+    argv = ["env", "TERM=xterm", *gre.xlab, "top", "--interval", "0.1"]
+    with gre.terminal(argv, size=(40, 100)) as terminal:
+        for _ in range(3):
+            terminal.expect("CPU %")
+            assert "h1/c1" in terminal.expect("gw")
+        terminal.type("\x03")
+        status, _ = terminal.end()
+    assert status == 0

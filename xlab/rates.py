@@ -1,0 +1,146 @@
+"""How busy the nodes of a lab are: what crosses their links, what is dropped, CPU time.
+
+sample(lab)           in pid 1: counters of the moment, a node each
+rates(before, after)  anywhere: what they come to a second
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xlab.errors import XlabError
+from xlab.lab.lab import Lab
+from xlab.lab.node import Node
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+#: Of /proc/net/dev: bytes, packets, errs, drop, fifo, frame, compressed, multicast; then sent.
+_RECEIVED, _SENT, _DROP = 0, 8, 3
+
+
+def sample(lab: Lab) -> dict[str, Any]:
+    """{time_s, nodes: [{name, up, in_bytes, in_packets, out_bytes, out_packets, dropped, cpu_s}]}.
+
+    `in` and `out` of a host and of the gateway are counted at the switch port of its eth0: packets
+    of Open vSwitch in user space pass no other counter.  `dropped` is of all its interfaces and
+    that port, both ways, and what the port's queue has dropped: a link's rate and loss.
+    `cpu_s` is that of the processes in its network namespace; the kernel's work is nobody's.
+    """
+    used = _cpu_by_namespace()
+    # A node's own /proc does not know the thread that enters it; the sandbox's does.
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return _sample(lab, used, proc)
+    finally:
+        os.close(proc)
+
+
+def _sample(lab: Lab, used: Mapping[int, float], proc: int) -> dict[str, Any]:
+    wire = _counters(lab.wire, proc)
+    queues = json.loads(lab.wire.configure(["tc", "-s", "-j", "qdisc", "show"]).stdout or "[]")
+    for queue in queues:
+        # No interface's counters have what its queue drops; a root's are those of all below it.
+        if queue.get("root") and queue["dev"] in wire:
+            wire[queue["dev"]][_SENT + _DROP] += queue["drops"]
+    nodes: list[Node] = []
+    for host in lab.hosts:
+        nodes += [host, *host.containers]
+    nodes.append(lab.gateway)
+    ports = {link.b.node: link.a.interface for link in lab.underlay.uplinks}
+    return {
+        "time_s": time.monotonic(),
+        "nodes": [_node(node, used, proc, wire.get(ports.get(node.name, ""))) for node in nodes],
+    }
+
+
+def _node(
+    node: Node, used: Mapping[int, float], proc: int, port: Sequence[int] | None
+) -> dict[str, Any]:
+    facts: dict[str, Any] = {"name": node.name, "up": node.is_on}
+    try:
+        own = _counters(node, proc)
+        namespace = os.fstat(node.namespaces.net).st_ino
+    except (XlabError, OSError):
+        return facts | {"up": False}
+    if port is not None:
+        # What the port receives the node has sent.
+        received, sent, drops = _SENT, _RECEIVED, [port, *own.values()]
+        counted: Sequence[Sequence[int]] = [port]
+    else:
+        received, sent, drops = _RECEIVED, _SENT, list(own.values())
+        counted = list(own.values())
+    return facts | {
+        "in_bytes": sum(c[received] for c in counted),
+        "in_packets": sum(c[received + 1] for c in counted),
+        "out_bytes": sum(c[sent] for c in counted),
+        "out_packets": sum(c[sent + 1] for c in counted),
+        "dropped": sum(c[_RECEIVED + _DROP] + c[_SENT + _DROP] for c in drops),
+        "cpu_s": used.get(namespace, 0.0),
+    }
+
+
+def _counters(node: Node, proc: int) -> dict[str, list[int]]:
+    def opener(path: str, flags: int) -> int:
+        return os.open(path, flags, dir_fd=proc)
+
+    with node.entered(), open("thread-self/net/dev", opener=opener) as file:
+        text = file.read()
+    found = {}
+    for line in text.splitlines()[2:]:
+        name, _, rest = line.partition(":")
+        if name.strip() != "lo":
+            found[name.strip()] = [int(field) for field in rest.split()]
+    return found
+
+
+def _cpu_by_namespace() -> dict[int, float]:
+    """Seconds of CPU time of the processes that live, by their network namespace's inode."""
+    used: dict[int, float] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                namespace = (folder / "ns/net").stat().st_ino
+                # utime and stime are fields 14 and 15 of proc(5); the name may hold anything.
+                fields = (folder / "stat").read_text().rpartition(") ")[2].split()
+            except OSError:
+                continue  # it has ended meanwhile
+            seconds = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+            used[namespace] = used.get(namespace, 0.0) + seconds
+    return used
+
+
+def rates(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """{name, up, in_bits_per_second, in_packets_per_second, out_…, dropped_per_second, dropped,
+    cpu_percent}, a node each; of one that is down, or was not there before, only name and up.
+
+    A counter that has begun anew counts as 0, and so does the CPU time of processes that have
+    ended; 100 % is one processor.
+    """
+    seconds = float(after["time_s"] - before["time_s"])
+    earlier = {node["name"]: node for node in before["nodes"]}
+    found = []
+    for node in after["nodes"]:
+        facts = {"name": node["name"], "up": node["up"]}
+        old = earlier.get(node["name"])
+        if node["up"] and old and old["up"] and seconds > 0:
+
+            def rate(field: str, factor: float = 1.0, old: Any = old, node: Any = node) -> float:
+                risen: float = node[field] - old[field]
+                return max(0.0, factor * risen / seconds)
+
+            facts |= {
+                "in_bits_per_second": rate("in_bytes", 8),
+                "in_packets_per_second": rate("in_packets"),
+                "out_bits_per_second": rate("out_bytes", 8),
+                "out_packets_per_second": rate("out_packets"),
+                "dropped_per_second": rate("dropped"),
+                "dropped": node["dropped"],
+                "cpu_percent": rate("cpu_s", 100),
+            }
+        found.append(facts)
+    return found
