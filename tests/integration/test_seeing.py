@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_standing import World, usual_signals
+from tests.integration.test_standing import World, ordinary_world, usual_signals
 from tests.support import PATIENCE_S, why_no_open_vswitch
 from xlab.packets import decode
 from xlab.processes import wait_until
@@ -23,8 +23,8 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("tcpdump") is None, reason="tcpdump is not installed"),
 ]
 
-#: A fixture.
-__all__ = ["usual_signals"]
+#: Fixtures.
+__all__ = ["ordinary_world", "usual_signals"]
 
 OTHER_SIDE = "192.168.2.2"
 
@@ -384,3 +384,28 @@ def test_top_on_a_terminal_goes_on_until_it_is_interrupted(gre: World) -> None:
         terminal.type("\x03")
         status, _ = terminal.end()
     assert status == 0
+
+
+# -- without rights --------------------------------------------------------------------------------
+
+
+def test_a_person_without_rights_sees_as_much(ordinary_world: World) -> None:
+    world = ordinary_world
+    up = world.say("up", "bridge", "--until", "Docker on br0")
+    assert (up.status, up.stderr) == (0, "")
+    found = traced(world, "h1", "h2", 0)
+    assert way(found["there"])[-1] == "h2:br0 in"
+    assert "h1:eth0" in "".join(way(found["there"]))
+    running = world.start("capture", "wire:s1-eth1", "-w", "own.pcapng", "-c", "1", "--", "icmp")
+    target = found["address"]
+
+    def over() -> bool:
+        world.say("exec", "h1", "--", "ping", "-n", "-c1", "-W1", target)
+        return running.poll() is not None
+
+    wait_until(over, timeout_s=PATIENCE_S, awaited="the end of the capture")
+    assert (running.returncode, running.communicate()[0]) == (0, "")
+    assert [kind for kind, _ in blocks((world.folder / "own.pcapng").read_bytes())][2:] == [6]
+    assert "wire:s1  s1-eth1" in world.say("graph").stdout
+    top = json.loads(world.say("top", "--json", "--interval", "0.05").stdout)
+    assert all("cpu_percent" in node for node in top["nodes"])
