@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -239,6 +240,7 @@ def test_a_stream_ends_when_the_program_closes_it(bare: Lab) -> None:
     )
     assert started.stdout is not None
     assert started.stdin is not None
+    assert select.select([started.stdout], [], [], PATIENCE_S)[0]
     assert started.stdout.read() == b""
     assert started.poll() is None
     started.communicate(b"line\n", timeout=PATIENCE_S)
@@ -255,8 +257,7 @@ def test_signals_reach_it_and_its_end_is_seen(bare: Lab, number: signal.Signals)
     started.send_signal(number)
     assert started.wait(PATIENCE_S) == -number
     # Its output hangs up when the program itself has ended, not only who stands in for it.
-    assert started.stdout.read() == b""
-    started.stdout.close()
+    assert started.communicate(timeout=PATIENCE_S)[0] == b""
     # Killed, who stands in is gone at once, and the program reaped a moment later.
     wait_until(
         lambda: bare["h1"].run("kill", "-0", pid, check=False).returncode != 0,

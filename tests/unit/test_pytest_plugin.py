@@ -79,7 +79,7 @@ def test_a_lab_for_each_scenario_named_as_a_parameter(pytester: pytest.Pytester)
         @pytest.mark.parametrize("lab", ["baseline", "bridge"], indirect=True)
         @pytest.mark.xlab("weave", empty=True)
         def test_each(lab):
-            assert lab.hosts
+            assert lab.datapath == "linux bridge", "the marker's has a router"
         """,
         "-v",
     )
