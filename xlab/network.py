@@ -6,7 +6,8 @@ Runs in pid 1.  Nothing is taken from what the lab was built to be, but which en
     host's eth0 ─────── port of a switch      by the lab's plan: Open vSwitch's port has no peer
 
 A node is {name, kind, host, up, devices, switches, router}, a device {name, kind, mtu, up, mac,
-addresses, bridge, peer, remotes}; see `look`.
+addresses, bridge, peer, remotes}.  Of a link with conditions the switch's end is no port of the
+switch itself: it has `port`, which is, and `conditions`, and so has what is between the two.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 from typing import Any
 
 from xlab.errors import XlabError
+from xlab.lab.conditions import LinkConditions
 from xlab.lab.docker import Container
 from xlab.lab.lab import Host, Lab, concurrently
 from xlab.lab.node import Node
@@ -78,6 +80,8 @@ def _device(node: Node, raw: dict[str, Any]) -> dict[str, Any]:
         "name": raw["ifname"],
         "index": raw["ifindex"],
         "peer_index": raw.get("link_index"),
+        # In place of its index, where the other end is in the same namespace.
+        "peer_here": raw.get("link"),
         "kind": info.get("info_kind", "physical"),
         "mtu": raw["mtu"],
         # A tap of Open vSwitch says UNKNOWN while it works.
@@ -173,7 +177,28 @@ def _find_peers(found: list[dict[str, Any]], lab: Lab) -> None:
         for own in node["devices"]:
             if own["name"] == link.b.interface and link.a.interface in ports:
                 join(node, own, wire, ports[link.a.interface])
+    for interface, (imposed, port) in lab.conditioned().items():
+        own, last = ports.get(interface), ports.get(port)
+        if own is None or last is None:
+            continue
+        own |= {"conditions": _in_words(imposed), "port": port}
+        between = ports.get(last["peer_here"] or "")
+        if between:
+            between |= {"conditions": own["conditions"], "port": port}
+            join(wire, last, wire, between)
     for link in lab.underlay.trunks:
         a, b = ports.get(link.a.interface), ports.get(link.b.interface)
         if a and b:
             join(wire, a, wire, b)
+
+
+def _in_words(imposed: LinkConditions) -> str:
+    found = []
+    if imposed.rate_bits_per_second:
+        found.append(f"rate {imposed.rate_bits_per_second / 1e6:g} Mbit/s")
+    if imposed.delay_ms:
+        jitter = f" ± {imposed.jitter_ms:g}" if imposed.jitter_ms else ""
+        found.append(f"delay {imposed.delay_ms:g}{jitter} ms")
+    if imposed.loss_ratio:
+        found.append(f"loss {imposed.loss_ratio * 100:g} %")
+    return ", ".join(found)

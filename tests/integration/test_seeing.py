@@ -9,11 +9,12 @@ import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from tests.integration.test_standing import World, ordinary_world, usual_signals
+from tests.integration.test_standing import World, ordinary_world, usual_signals, world
 from tests.support import PATIENCE_S, why_no_open_vswitch
 from xlab.packets import decode
 from xlab.processes import wait_until
@@ -24,7 +25,7 @@ pytestmark = [
 ]
 
 #: Fixtures.
-__all__ = ["ordinary_world", "usual_signals"]
+__all__ = ["ordinary_world", "usual_signals", "world"]
 
 OTHER_SIDE = "192.168.2.2"
 
@@ -384,6 +385,27 @@ def test_top_on_a_terminal_goes_on_until_it_is_interrupted(gre: World) -> None:
         terminal.type("\x03")
         status, _ = terminal.end()
     assert status == 0
+
+
+# -- links with conditions, several switches -------------------------------------------------------
+
+
+def test_switches_and_the_conditions_of_links_are_seen(world: World) -> None:
+    up = world.say(
+        "up", "bridge", "--topo", "linear,2", "--delay", "5ms", "--until", "Docker on br0"
+    )
+    assert (up.status, up.stderr) == (0, "")
+    graph = world.say("graph").stdout
+    assert "── wire:s1  s1-eth1, delay 5 ms" in graph
+    assert "── s2  s1-eth2 – s2-eth2, delay 5 ms" in graph
+    found = traced(world, "h1", "h2", 0)
+    decided = [hop["decision"] for hop in found["there"]]
+    assert decided.count("link to wire:s2-eth2") == 1
+    assert decided[-1] == "arrived"
+    # Three links on the way, each of which waits: where it does, there the time passes.
+    times = [hop["time_us"] for hop in found["there"]]
+    assert sum(late - early >= 4000 for early, late in pairwise(times)) == 3
+    assert decided.count("delay 5 ms") >= 3
 
 
 # -- without rights --------------------------------------------------------------------------------

@@ -218,6 +218,13 @@ class Lab:
     def _port_at(self, uplink: str) -> str:
         return self._imposed[uplink].port if uplink in self._imposed else uplink
 
+    def conditioned(self) -> dict[str, tuple[LinkConditions, str]]:
+        """Conditions that links have now, and the switch's port, by the switch's interface."""
+        return {
+            uplink: (self._conditions[uplink].conditions, imposed.port)
+            for uplink, imposed in self._imposed.items()
+        }
+
     def conditions_between(self, a: Host, b: Host) -> list[LinkConditions]:
         """The conditions of the links from `a` to `b`, those without any left out."""
         links = self.underlay.path(a.name, b.name)

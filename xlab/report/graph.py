@@ -167,18 +167,21 @@ def _connect(
                 inner = "weave router" if router else device["name"]
                 made.connect(f"{name}:{bridge}", f"{name}:{inner}")
         elif other == "wire" and name != "wire":
-            far = next(d for d in nodes["wire"]["devices"] if d["name"] == port)
+            far, home = _switch_end(nodes["wire"], port)
             up = device["up"] and far["up"]
-            made.connect(f"{name}:{device['name']}", f"wire:{far['bridge']}", port, up=up)
+            label = _labelled(port, far)
+            made.connect(f"{name}:{device['name']}", f"wire:{home}", label, up=up)
             if bridge:
                 made.connect(f"{name}:{bridge}", f"{name}:{device['name']}")
         elif nodes[other]["host"] == name and bridge:
             label = port if port != "eth0" else ""
             made.connect(other, f"{name}:{bridge}", label, up=device["up"])
         elif name == other == "wire" and device["name"] < port:
-            far = next(d for d in nodes["wire"]["devices"] if d["name"] == port)
-            label = f"{device['name']} – {port}"
-            made.connect(f"wire:{bridge}", f"wire:{far['bridge']}", label, up=device["up"])
+            near, home = _switch_end(node, device["name"])
+            far, beyond = _switch_end(node, port)
+            if home != beyond:  # not what stands between a switch and its cable
+                label = _labelled(f"{device['name']} – {port}", near, far)
+                made.connect(f"wire:{home}", f"wire:{beyond}", label, up=near["up"] and far["up"])
     if uplink and node["forwards"] and name in {site.name for site in made.sites}:
         for device in devices.values():
             if device["kind"] == "bridge" and device["addresses"] and uplink["bridge"] is None:
@@ -189,11 +192,23 @@ def _connect(
         peer = owners.get(remote)
         # Each tunnel has two ends, and one line.
         if peer and (name < peer or not any(r in _own(node) for _, _, r in _ends(nodes[peer]))):
-            far = next((e for e, _, r in _ends(nodes[peer]) if r in _own(node)), "")
-            made.connect(end, far, f"{label} to {remote}", "tunnel")
+            other_end = next((e for e, _, r in _ends(nodes[peer]) if r in _own(node)), "")
+            made.connect(end, other_end, f"{label} to {remote}", "tunnel")
     if uplink:
         for end in sorted({end for end, _, _ in _ends(node)}):
             made.connect(end, f"{name}:{uplink['name']}")
+
+
+def _switch_end(wire: Facts, interface: str) -> tuple[Facts, str | None]:
+    """A switch's end of a cable, and which switch that is."""
+    devices = {device["name"]: device for device in wire["devices"]}
+    end = devices[interface]
+    return end, devices[end.get("port") or interface]["bridge"]
+
+
+def _labelled(name: str, *ends: Facts) -> str:
+    """A cable's name, and what it does to packets."""
+    return ", ".join([name, *(end["conditions"] for end in ends if end.get("conditions"))])
 
 
 def _own(node: Facts) -> set[str]:
@@ -248,7 +263,7 @@ def _in_words(line: Line, site: str) -> str:
 def as_mermaid(shown: Graph) -> str:
     """A flowchart of Mermaid, a subgraph a host."""
     lines = ["---", f"title: {_mermaid(shown.title)}", "---", "flowchart TB"]
-    lines += [f"  %% fault: {text.plain(fault)}" for fault in shown.faults]
+    lines += [f"  %% fault: {_mermaid(fault)}" for fault in shown.faults]
     for site in shown.sites:
         title = f"{site.name} {site.trouble}".strip()
         lines.append(f'  subgraph {_identifier(site.name)}["{_mermaid(title)}"]')

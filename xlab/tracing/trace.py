@@ -192,14 +192,15 @@ class _Tracer:
             return f"route: {tables.route(node, target)}"
         if frame.outgoing:
             return self._beyond(node, device, mac)
-        if target is not None and self._is_of(frame.node, target):
-            if follower is not None and follower.node == frame.node:
-                return (
-                    _OPENED if decoded.encapsulation != "none" else "its own address: NAT, and on"
-                )
-            return _OPENED if decoded.encapsulation != "none" else "arrived"
         if device.get("bridge"):
             return tables.bridge_entry(node, device["bridge"], mac)
+        if frame.node == "wire":
+            return str(device.get("conditions") or "")
+        if target is not None and self._is_of(frame.node, target):
+            if decoded.encapsulation != "none":
+                return _OPENED
+            on = follower is not None and follower.node == frame.node
+            return "its own address: NAT, and on" if on else "arrived"
         if source is None or target is None:
             return ""
         return f"route: {tables.route(node, target, source=str(source), arrived=frame.device)}"

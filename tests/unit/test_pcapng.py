@@ -1,0 +1,63 @@
+"""pcap turned into pcapng: block by block as the draft has it, and what is cut short."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xlab.errors import XlabError
+from xlab.packets import write_pcap
+from xlab.pcapng import convert
+
+
+def converted(pcap: bytes) -> tuple[int, list[tuple[int, bytes]]]:
+    made = io.BytesIO()
+    count = convert(io.BytesIO(pcap), made, interface="h1:eth0")
+    content, found, start = made.getvalue(), [], 0
+    while start < len(content):
+        kind, size = struct.unpack_from("<II", content, start)
+        assert size % 4 == 0
+        assert content[start + size - 4 : start + size] == struct.pack("<I", size)
+        found.append((kind, content[start + 8 : start + size - 4]))
+        start += size
+    return count, found
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.binary(max_size=70)), max_size=5))
+def test_frames_and_times_are_kept(frames: list[tuple[int, bytes]]) -> None:
+    count, blocks = converted(write_pcap([(float(s), frame) for s, frame in frames]))
+    assert count == len(frames)
+    assert [kind for kind, _ in blocks] == [0x0A0D0D0A, 1] + [6] * count
+    assert b"h1:eth0" in blocks[1][1]
+    for (seconds, frame), (_, body) in zip(frames, blocks[2:], strict=True):
+        interface, high, low, captured, whole = struct.unpack_from("<IIIII", body)
+        assert (interface, captured, whole) == (0, len(frame), len(frame))
+        assert (high << 32 | low) == seconds * 1_000_000
+        assert body[20 : 20 + captured] == frame
+        assert not any(body[20 + captured :])
+
+
+def test_nanoseconds_stay_nanoseconds() -> None:
+    header = struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, 1)
+    _, blocks = converted(header + struct.pack("<IIII", 3, 7, 2, 60) + b"ab")
+    # if_tsresol (9), one byte: a power of ten.
+    assert struct.pack("<HHBxxx", 9, 1, 9) in blocks[1][1]
+    _, high, low, captured, whole = struct.unpack_from("<IIIII", blocks[2][1])
+    assert ((high << 32 | low), captured, whole) == (3_000_000_007, 2, 60)
+
+
+def test_a_last_frame_cut_short_is_left_out() -> None:
+    pcap = write_pcap([(1.0, b"whole"), (2.0, b"not so")])
+    for missing in range(1, len(b"not so") + 16):
+        assert converted(pcap[:-missing])[0] == 1
+
+
+def test_nothing_makes_nothing_and_what_is_no_pcap_is_refused() -> None:
+    assert converted(b"") == (0, [])
+    for wrong in (b"x", b"x" * 100):
+        with pytest.raises(XlabError, match="is not pcap"):
+            converted(wrong)
