@@ -307,6 +307,17 @@ def test_a_trace_finds_the_pulled_cable(gre: World) -> None:
     assert "s1-eth2, port of s1, is down" in said.stdout
 
 
+def test_a_trace_names_the_dead_daemon_and_no_flooded_copy(gre: World) -> None:
+    daemon = ["h1", "ovs-vswitchd"]
+    with broken(gre, [["fault", "kill", *daemon]], [["fault", "--wait", "restart", *daemon]]):
+        found = traced(gre, "h1/c1", "h2/c1", 1)
+    # Its port gone, br0 sends to all others: back to h1/c1, and to h1/c2.
+    seen = way([*found["there"], *found["arp"]])
+    assert seen[0] == "h1/c1:eth0 out"
+    assert not {"h1/c1:eth0 in", "h1:veth out"} & set(seen)
+    assert "h1: ovs-vswitchd is dead" in found["reasons"]
+
+
 def test_a_trace_wants_two_nodes_that_are_there(gre: World) -> None:
     said = gre.say("trace", "h1", "h1")
     assert (said.status, "name two nodes" in said.stderr) == (2, True)
@@ -319,34 +330,38 @@ def test_a_trace_wants_two_nodes_that_are_there(gre: World) -> None:
 
 def test_top_shows_who_sends_what(gre: World) -> None:
     size, packets = 1000, 20
-    running = gre.start(
-        *inside("h1/c1", f"ping -n -q -i0.004 -s{size} -w{PATIENCE_S:.0f} {OTHER_SIDE}")
-    )
-    try:
+    unanswered = "INPUT -p icmp -j DROP"
+    pinging = f"ping -n -q -i0.004 -s{size} -w{PATIENCE_S:.0f} {OTHER_SIDE}"
+    nodes: dict[str, Any] = {}
 
-        def busy() -> dict[str, Any]:
-            shown = json.loads(gre.say("top", "--json", "--interval", "0.5").stdout)
-            return {node["name"]: node for node in shown["nodes"]}
+    def all_there() -> bool:
+        shown = json.loads(gre.say("top", "--json", "--interval", "0.5").stdout)
+        nodes.update((node["name"], node) for node in shown["nodes"])
+        # The user space of Open vSwitch: ticks of the processor's clock are 10 ms.
+        busy_switch = nodes["h1"]["cpu_percent"] > 0
+        return bool(busy_switch and nodes["h2/c1"]["in_packets_per_second"] >= packets)
 
-        def all_there() -> bool:
-            nodes.update(busy())
-            # The user space of Open vSwitch: ticks of the processor's clock are 10 ms.
-            busy_switch = nodes["h1"]["cpu_percent"] > 0
-            return bool(busy_switch and nodes["h2/c1"]["in_packets_per_second"] >= packets)
-
-        nodes: dict[str, Any] = {}
-        wait_until(all_there, timeout_s=PATIENCE_S, awaited="pings")
-    finally:
-        running.terminate()
-        running.communicate()
-    for sending, receiving in (("h1/c1", "h2/c1"), ("h1", "h2"), ("h2/c1", "h1/c1")):
-        for name, way in ((sending, "out"), (receiving, "in")):
-            rate = nodes[name][f"{way}_packets_per_second"]
-            assert rate >= packets / 2, (name, way, nodes[name])
-            # Headers of Ethernet, IP and ICMP, and on the wire those of GRE.
-            each = nodes[name][f"{way}_bits_per_second"] / 8 / rate
-            assert size < each < size + 100, (name, way, nodes[name])
-    assert nodes["h2/c2"]["out_packets_per_second"] < packets / 2
+    with broken(
+        gre,
+        [inside("h2/c1", f"iptables -I {unanswered}")],
+        [inside("h2/c1", f"iptables -D {unanswered}")],
+    ):
+        running = gre.start(*inside("h1/c1", pinging))
+        try:
+            wait_until(all_there, timeout_s=PATIENCE_S, awaited="pings")
+        finally:
+            running.terminate()
+            running.communicate()
+    for name, way, other in (
+        ("h1/c1", "out", "in"), ("h1", "out", "in"), ("h2", "in", "out"), ("h2/c1", "in", "out"),
+    ):  # fmt: skip
+        rate = nodes[name][f"{way}_packets_per_second"]
+        assert rate >= packets / 2, (name, way, nodes[name])
+        # Headers of Ethernet, IP and ICMP, and on the wire those of GRE.
+        each = nodes[name][f"{way}_bits_per_second"] / 8 / rate
+        assert size / 2 < each < size + 100, (name, way, nodes[name])
+        assert nodes[name][f"{other}_bits_per_second"] < rate * each * 8 / 2, (name, other)
+    assert nodes["h2/c2"]["in_packets_per_second"] < packets / 2
 
 
 def test_top_counts_what_a_link_drops(gre: World) -> None:
