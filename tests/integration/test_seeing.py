@@ -259,6 +259,7 @@ def test_a_trace_says_which_rule_has_dropped_it(gre: World) -> None:
     assert found["reasons"] == [f"h2: iptables -t filter -A {rule}"]
 
 
+@pytest.mark.slow
 def test_a_trace_says_that_the_answer_did_not_come_back(gre: World) -> None:
     rule = "FORWARD -s 192.168.2.2/32 -j DROP"
     with broken(
@@ -305,6 +306,13 @@ def test_a_trace_finds_the_pulled_cable(gre: World) -> None:
     assert said.status == 1
     assert "✗ it stopped at wire:s1-eth1, coming in" in said.stdout
     assert "s1-eth2, port of s1, is down" in said.stdout
+
+
+def test_a_trace_says_that_no_cable_leads_there(gre: World) -> None:
+    with broken(gre, [["fault", "partition", "h1", "|", "h2"]], [["fault", "heal"]]):
+        found = traced(gre, "h1/c1", "h2/c1", 1)
+    assert found["stopped"] == "wire:s1-eth1, coming in"
+    assert found["reasons"] == ["wire: no cable leads from s1 to h2"]
 
 
 def test_a_trace_names_the_dead_daemon_and_no_flooded_copy(gre: World) -> None:
@@ -426,6 +434,7 @@ def test_switches_and_the_conditions_of_links_are_seen(world: World) -> None:
 # -- without rights --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_person_without_rights_sees_as_much(ordinary_world: World) -> None:
     world = ordinary_world
     up = world.say("up", "bridge", "--until", "Docker on br0")

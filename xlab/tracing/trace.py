@@ -127,6 +127,8 @@ class _Tracer:
             arp = self._arp(watch.frames, last, goal, reasons)
             last = arp[-1] if arp else last
             reasons += self._cut(last, done.stdout + done.stderr)
+            if self._lab.lossy:
+                reasons.append("links of this lab lose packets on purpose: it may have been that")
         return {
             "source": self._source.name,
             "target": self._target.name if self._target else str(self._address),
@@ -175,8 +177,8 @@ class _Tracer:
             return False
         return origin != (peer if frame.outgoing else frame.node)
 
-    def _device(self, frame: Frame) -> Facts:
-        return self._devices.get((frame.node, frame.device), {})
+    def _device(self, seen: Frame | Hop) -> Facts:
+        return self._devices.get((seen.node, seen.device), {})
 
     # -- what decided ------------------------------------------------------------------------------
 
@@ -243,7 +245,7 @@ class _Tracer:
         """Where the node that had it last asks for the next one's MAC in vain: that request."""
         node = self._nodes[last.node if last else self._source.name]
         arrived = last is not None and not last.outgoing
-        if last and self._devices.get((last.node, last.device), {}).get("bridge"):
+        if node.name == "wire" or (last and self._device(last).get("bridge")):
             return []  # no route was asked for what a bridge passes on
         if arrived and last is not None and last.inner and not self._is_of(node.name, goal):
             routed = tables.route(node, goal, source=last.inner[0], arrived=last.device)
@@ -292,7 +294,7 @@ class _Tracer:
         if last is None:
             return list(dict.fromkeys(found))
         facts = self._facts[last.node]
-        device = self._devices.get((last.node, last.device), {})
+        device = self._device(last)
         other, _, port = str(device.get("peer") or "").partition(":")
         for name, own in ((last.node, device), (other, self._devices.get((other, port), {}))):
             if own and not own["up"]:
@@ -306,6 +308,13 @@ class _Tracer:
                 and (not beyond or beyond in self._nodes)
             ):
                 found.append(f"{last.node}: {each['name']}, port of {bridge}, is down")
+        if last.node == "wire" and bridge:
+            reached = self._cabled(bridge)
+            found += [
+                f"wire: no cable leads from {bridge} to {end}"
+                for end in self._ends()
+                if self._facts[end]["host"] is None and end not in reached
+            ]
         node = self._nodes[last.node]
         daemons = node.daemons() if isinstance(node, Host) else {}
         found += [f"{last.node}: {name} is dead" for name, alive in daemons.items() if not alive]
@@ -313,6 +322,29 @@ class _Tracer:
         if switch and not any(port["remote"] for port in switch["ports"]):
             found.append(f"{last.node}: {switch['name']} has no tunnel port")
         return list(dict.fromkeys(found))
+
+    def _cabled(self, switch: str) -> set[str]:
+        """The nodes to which cables lead from a switch, over others too."""
+        devices = {device["name"]: device for device in self._facts["wire"]["devices"]}
+
+        def home(device: Facts) -> str | None:
+            found: str | None = devices[device.get("port") or device["name"]]["bridge"]
+            return found
+
+        reached: set[str] = set()
+        switches, waiting = {switch}, [switch]
+        while waiting:
+            here = waiting.pop()
+            for device in devices.values():
+                other, _, port = str(device["peer"] or "").partition(":")
+                if home(device) != here or not other:
+                    continue
+                if other != "wire":
+                    reached.add(other)
+                elif (beyond := home(devices[port])) and beyond not in switches:
+                    switches.add(beyond)
+                    waiting.append(beyond)
+        return reached
 
     def _ends(self) -> list[str]:
         """Both ends, as far as they are there, and the hosts they are on."""
