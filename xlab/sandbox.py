@@ -21,8 +21,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -227,7 +227,7 @@ def go_inside(
     for descriptor in opened.values():
         os.close(descriptor)
     os.chdir(folder if folder.is_dir() else "/")
-    _kept.extend(_hidden(keep))
+    _kept.extend(needed_below("/run", "/tmp", keep=keep))
     settle(rootless=rootless)
 
 
@@ -399,7 +399,7 @@ def _private_mounts(keep: Sequence[Path], *, rootless: bool) -> None:
     is unmounted here too, so that a long-lived lab holds no disk busy.
     """
     syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_SLAVE)
-    _kept.extend(_hidden(keep))
+    _kept.extend(needed_below("/run", "/tmp", keep=keep))
     mount_private_folders()
     mount_proc(rootless=rootless)
     mount_sys(rootless=rootless)
@@ -411,27 +411,34 @@ _kept: list[Path] = []
 
 def mount_private_folders() -> None:
     """An empty /run and /tmp for the calling thread's mount namespace."""
-    visible = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in _kept]
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
-    syscalls.mount("tmpfs", "/run", "tmpfs", flags, "mode=755")
-    syscalls.mount("tmpfs", "/tmp", "tmpfs", flags, "mode=1777")
-    for path, descriptor in visible:
-        path.mkdir(parents=True, exist_ok=True)
-        _bind(descriptor, str(path))
+    with still_visible(_kept):
+        syscalls.mount("tmpfs", "/run", "tmpfs", flags, "mode=755")
+        syscalls.mount("tmpfs", "/tmp", "tmpfs", flags, "mode=1777")
     Path("/run/lock").mkdir()
     # Nearly everywhere /var/run is a symbolic link to /run.
     if not Path("/run").samefile("/var/run"):
         syscalls.mount("/run", "/var/run", flags=syscalls.MS_BIND | syscalls.MS_REC)
 
 
-def _hidden(keep: Sequence[Path]) -> list[Path]:
-    """Those of `keep`, and of what Python itself needs, that a new /run and /tmp would hide."""
+@contextmanager
+def still_visible(folders: Iterable[Path]) -> Iterator[None]:
+    """What the block mounts hides what was there, but for `folders`, which are bound back."""
+    held = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in folders]
+    yield
+    for path, descriptor in held:
+        path.mkdir(parents=True, exist_ok=True)
+        _bind(descriptor, str(path))
+
+
+def needed_below(*places: str, keep: Sequence[Path] = ()) -> list[Path]:
+    """Those of `keep`, and of what Python itself needs, that lie below one of `places`."""
     package = Path(__file__).resolve().parent.parent
     wanted = [package, Path(sys.prefix), Path(sys.base_prefix), *keep]
     wanted += [Path(entry) for entry in sys.path if entry]
     folders: list[Path] = []
     for path in sorted({p.resolve() for p in wanted if p.is_dir()}):
-        below = Path("/run") in path.parents or Path("/tmp") in path.parents
+        below = any(Path(place) in path.parents for place in places)
         if below and not any(path.is_relative_to(done) for done in folders):
             folders.append(path)
     return folders

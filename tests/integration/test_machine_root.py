@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support import PATIENCE_S, ROOT, sandboxed
+from xlab import census
 from xlab.lab import underlay
 from xlab.lab.lab import Lab
 
@@ -41,6 +43,27 @@ def build(*, own_disks: bool = True) -> Lab:
 
 def look(lab: Lab, host: int) -> str:
     return lab.hosts[host].run(["sh", "-c", _LOOK], check=False).stdout
+
+
+@sandboxed
+def test_python_runs_there_wherever_it_is() -> None:
+    """Below /root as well, which is the host's own: pyenv and checkouts of root's are."""
+    h1 = build().hosts[0]
+    modules = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = h1.run([sys.executable, "-P", "-c", "import numpy, xlab.weave"], env=modules)
+    assert done.returncode == 0
+    assert h1.run(["ls", "/root"]).stdout == ""
+
+
+@sandboxed
+def test_what_crosses_the_wire_is_counted_when_a_program_has_run_there() -> None:
+    """Its /proc is then of another PID namespace, and knows no thread of ours."""
+    lab = build()
+    lab.wire.run(["true"])
+    lab.hosts[0].add_address("eth0", "10.0.0.1/24")
+    before = census.traffic(lab).packets
+    lab.hosts[0].run(["ping", "-c1", "-W1", "10.0.0.2"], check=False)
+    assert census.traffic(lab).packets > before
 
 
 @sandboxed

@@ -20,7 +20,7 @@ import shutil
 import threading
 from pathlib import Path
 
-from xlab import syscalls
+from xlab import sandbox, syscalls
 
 #: Of the sandbox: a tmpfs, which ends with it.
 _DISKS = Path("/run/xlab/disks")
@@ -47,8 +47,10 @@ def mount(hostname: str, *, rootless: bool) -> None:
         own = disk / path[1:]
         layers = f"lowerdir={below},upperdir={own}/upper,workdir={own}/work"
         syscalls.mount("overlay", path, "overlay", 0, f"{layers},userxattr" if rootless else layers)
-    for path in ("/var/log", "/root"):
-        syscalls.mount(str(disk / path[1:]), path, flags=syscalls.MS_BIND)
+    # Whoever has Python or a checkout below /root needs it there: routers are started with it.
+    with sandbox.still_visible(sandbox.needed_below("/root")):
+        for path in ("/var/log", "/root"):
+            syscalls.mount(str(disk / path[1:]), path, flags=syscalls.MS_BIND)
     for path in _EMPTY:
         if Path(path).is_dir():
             own = disk / "empty" / path[1:]
