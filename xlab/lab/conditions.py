@@ -233,7 +233,7 @@ _SEGMENTATION = ("tso", "gso", "gro", "tx-udp-segmentation")
 
 #: Ethernet header and a VLAN tag.
 _FRAME_OVERHEAD_BYTES = 14 + 4
-_READY_WITHIN_S = 10.0
+_READY_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
