@@ -331,9 +331,7 @@ def try_sandbox(*, rootless: bool, overlay: bool) -> Trial:
     brings `lo` up; all of it ends with the child.
     """
     receive, send = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
-    if child == 0:
-        _trial(send, rootless=rootless, overlay=overlay)
+    child = syscalls.fork(lambda: _trial(send, rootless=rootless, overlay=overlay))
     os.close(send)
     try:
         report = _read_until_end(receive, _TRIAL_LIMIT_S)

@@ -70,10 +70,18 @@ def run(
     # Until the child is a job of its own, a Ctrl-C would be for both.
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
-    child = os.fork()
-    if child == 0:
-        become(doors, kinds, argv, node=node, folder=folder, env=env, inherit=inherit,
-               terminal=terminal)  # fmt: skip
+    child = syscalls.fork(
+        lambda: become(
+            doors,
+            kinds,
+            argv,
+            node=node,
+            folder=folder,
+            env=env,
+            inherit=inherit,
+            terminal=terminal,
+        )
+    )
     doors.close()
 
     def pass_on(number: int, _: FrameType | None) -> None:

@@ -152,13 +152,13 @@ def launch(
         # Pid 1 becomes our child when the launcher exits, so that it can ask to die with us.
         syscalls.adopt_orphans(True)
     try:
-        launcher = os.fork()
-        if launcher == 0:
-            # Pid 1 waits for our word or for our end to close; a copy of it would keep it open.
-            ours.close()
-            _launcher(serve, theirs, listener, keep)
+        launcher = syscalls.fork(lambda: _launcher(serve, ours, theirs, listener, keep))
         theirs.close()
-        os.waitpid(launcher, 0)
+        _, status = os.waitpid(launcher, 0)
+        if os.WIFSIGNALED(status):
+            # It may have started pid 1, which waits for our word, and not have told its number.
+            number = signal.Signals(os.WTERMSIG(status))
+            raise SandboxError(f"the sandbox could not be made: {number.name} ended its launcher")
         report = _receive_line(ours)
         if "pid" not in report:
             _raise(report)
@@ -214,7 +214,8 @@ def go_inside(
             syscalls.setns(waiting.pop(kind), JOINED[kind])
     # Ctrl-C is for the one inside, which decides what comes of it.
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    inside = os.fork()
+    with syscalls.signals_held_off():
+        inside = os.fork()
     if inside:
         _, status = os.waitpid(inside, 0)
         code = os.waitstatus_to_exitcode(status)
@@ -262,10 +263,15 @@ def give_up_rights(*, rootless: bool) -> None:
 
 
 def _launcher(
-    serve: Serve, channel: socket.socket, listener: socket.socket | None, keep: Sequence[Path]
+    serve: Serve,
+    callers: socket.socket,
+    channel: socket.socket,
+    listener: socket.socket | None,
+    keep: Sequence[Path],
 ) -> NoReturn:
-    """Runs in the forked child; never returns into the caller's code."""
     try:
+        # Pid 1 waits for the caller's word or for its end to close, which a copy would keep open.
+        callers.close()
         uid, gid = os.geteuid(), os.getegid()
         try:
             if uid == 0:
@@ -279,9 +285,10 @@ def _launcher(
         except OSError as error:
             _send(channel, missing=f"this kernel refuses private namespaces ({error})")
             os._exit(1)
-        first = os.fork()
-        if first == 0:
-            _first_process(serve, channel, listener, keep, rootless=uid != 0)
+        rootless = uid != 0
+        first = syscalls.fork(
+            lambda: _first_process(serve, channel, listener, keep, rootless=rootless)
+        )
         _send(channel, pid=first)
         os._exit(0)
     except BaseException as error:  # noqa: BLE001 - the caller is told, and nothing may return

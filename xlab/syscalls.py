@@ -1,7 +1,8 @@
 """The few system calls that the standard library of Python 3.11 lacks, through one ctypes helper.
 
 Each wrapper raises OSError with the call's name.  Flag values are the kernel's (linux/sched.h,
-linux/mount.h, linux/prctl.h); only those in use are listed.
+linux/mount.h, linux/prctl.h); only those in use are listed.  `fork` is os.fork() made safe from
+signals.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -52,6 +56,39 @@ def _call(name: str, *arguments: object, subject: str = "") -> int:
         code = ctypes.get_errno()
         raise OSError(code, f"{name}: {os.strerror(code)}", subject or None)
     return result
+
+
+def fork(child: Callable[[], NoReturn]) -> int:
+    """Start a child that does what `child` does and ends with it; its process number.
+
+    A handler of the caller's never runs in it: such signals have their default action there.
+    """
+    with signals_held_off() as mask:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                for number in signal.valid_signals():
+                    if callable(signal.getsignal(number)):
+                        signal.signal(number, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                child()
+            finally:
+                os._exit(1)
+    return pid
+
+
+@contextmanager
+def signals_held_off() -> Iterator[set[int]]:
+    """Signals to this thread wait while the block lasts; gives those that have waited before it.
+
+    For a fork: Python runs hooks in it, in the child, too, and what a handler raises in a hook is
+    printed with a traceback and lost (PyErr_WriteUnraisable).
+    """
+    mask: set[int] = set(signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()))
+    try:
+        yield mask
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def unshare(flags: int) -> None:

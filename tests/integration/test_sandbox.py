@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from tests.support import (
     PATIENCE_S,
+    ROOT,
     all_pids,
     kill,
     link_target,
@@ -24,7 +26,7 @@ from tests.support import (
     run_in_sandbox,
     sandboxed,
 )
-from xlab import controller, names, sandbox
+from xlab import controller, names, processes, sandbox
 from xlab.errors import (
     CapabilityError,
     CommandError,
@@ -140,6 +142,55 @@ def test_a_story_may_fail(in_sandbox: InSandbox) -> None:
     with pytest.raises(AssertionError, match="sums") as failed:
         in_sandbox(false)
     assert "in false" in failed.value.__notes__[0]
+
+
+#: Makes a sandbox, or tries to; Ctrl-C is pressed while it forks.
+_FORKS = """
+import os, signal
+from xlab import capabilities, sandbox
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.register_at_fork(after_in_child=lambda: os.killpg(0, signal.SIGINT))
+try:
+    {made}
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "sandbox.launch(lambda *_: os._exit(0))",
+        "capabilities.try_sandbox(rootless=os.geteuid() != 0, overlay=False)",
+    ],
+)
+def test_ctrl_c_at_the_moment_of_a_fork_interrupts_the_caller_alone(made: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _FORKS.format(made=made)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True, capture_output=True, text=True, check=False, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr, done.returncode) == ("interrupted\n", "", 0)
+
+
+def test_a_launcher_that_is_killed_is_an_error_not_a_hang(
+    monkeypatch: pytest.MonkeyPatch, in_sandbox: InSandbox
+) -> None:
+    def killed(*_: object, **__: object) -> NoReturn:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("nobody survives that")
+
+    monkeypatch.setattr(sandbox, "_send", killed)
+    with pytest.raises(SandboxError, match="SIGKILL ended its launcher"):
+        in_sandbox(lambda: None)
+    os.waitpid(-1, 0)  # pid 1, which has not had our word
+
+
+def test_nothing_in_a_lab_is_deaf_to_signals(in_sandbox: InSandbox) -> None:
+    blocked = ["grep", "SigBlk", "/proc/self/status"]
+    said = in_sandbox(lambda: processes.run(blocked, node="lab").stdout)
+    assert int(said.split()[1], 16) == 0
 
 
 # -- errors cross over ---------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import sys
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -306,22 +306,22 @@ def _capture(
 
 def _redirect(file: Path, place: str) -> int | None:
     """Let standard output go to a file, outside; for pcapng through a child, whose number it is."""
+    from xlab import syscalls
+
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     if file.suffix != ".pcapng":
         os.dup2(descriptor, 1)
         return None
     reading, writing = os.pipe2(os.O_CLOEXEC)
     sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        _become_writer(reading, writing, descriptor, place)
+    child = syscalls.fork(lambda: _become_writer(reading, writing, descriptor, place))
     os.close(reading)
     os.dup2(writing, 1)
     os.close(writing)
     return child
 
 
-def _become_writer(reading: int, writing: int, descriptor: int, place: str) -> None:
+def _become_writer(reading: int, writing: int, descriptor: int, place: str) -> NoReturn:
     import signal
 
     from xlab import pcapng
