@@ -14,10 +14,10 @@ counted (the effective MTU, the overhead, the encapsulation) must be the same.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -277,17 +277,7 @@ def _provenance(
 
 def load(file: Path) -> Summary:
     """Read a baseline file; RecordError names the file and the place in it."""
-    data = record.read_json(file)
-    try:
-        version = data.get("schema_version") if isinstance(data, dict) else None
-        if version != SCHEMA_VERSION:
-            raise RecordError(
-                f"schema_version: expected {SCHEMA_VERSION}, found {repr(version)[:80]}"
-            )
-        summary = record.decode(Summary, data, "")
-    except RecordError as error:
-        raise RecordError(f"{file}: {error}") from error
-    assert isinstance(summary, Summary)
+    summary = record.load_document(file, partial(record.from_document, Summary))
     _require_sound(file, summary)
     return summary
 
@@ -302,9 +292,7 @@ def update(file: Path, result: Summary) -> None:
             for each in result.ratios
         ),
     )
-    data = dataclasses.asdict(kept)
-    text = json.dumps({"schema_version": data.pop("schema_version"), **data}, indent=1)
-    comparisons.write_whole(file, text + "\n")
+    record.write_document(file, record.to_document(kept))
 
 
 # -- the verdict -----------------------------------------------------------------------------------

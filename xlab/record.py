@@ -15,15 +15,17 @@ import os
 import stat
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar
 
 from xlab.errors import RecordError
 
 SCHEMA_VERSION = 1
+FILE = "run.json"
 
 #: Of `run.json`: a thousand rounds of everything take a tenth of it.
 MOST_BYTES = 256 << 20
@@ -31,6 +33,8 @@ MOST_BYTES = 256 << 20
 _LARGEST, _DEEPEST = (1 << 64) - 1, 32
 #: Of figures, signs and zero apart: so all ratios and sums of them are finite.
 _LEAST_FIGURE, _MOST_FIGURE = 1e-200, 1e100
+
+_T = TypeVar("_T")
 
 Encapsulation = Literal["none", "gre", "vxlan", "geneve", "sleeve"]
 Status = Literal["passed", "failed", "skipped"]
@@ -187,24 +191,86 @@ class RunRecord:
     schema_version: int = SCHEMA_VERSION
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as JSON-ready data, in the order of the fields, `schema_version` first."""
-        data = dataclasses.asdict(self)
-        return {"schema_version": data.pop("schema_version"), **data}
+        return to_document(self)
 
 
 def load(path: Path) -> RunRecord:
     """Read `run.json`, given the file or its folder; raises RecordError naming file and place."""
+    return load_document(path, from_dict, inside=FILE)
+
+
+def from_dict(data: object) -> RunRecord:
+    """A record from decoded JSON; raises RecordError naming the place, "claims[3].holds" say."""
+    return from_document(RunRecord, data)
+
+
+def save(record: RunRecord, folder: Path, raw: dict[str, bytes]) -> None:
+    """Write `folder`/run.json and `folder`/raw/* whole or not at all: hidden, then renamed.
+
+    Raises FileExistsError if `folder` exists, OSError if the disk refuses (nothing is left then).
+    """
+    with new_folder(folder) as partial:
+        (partial / "raw").mkdir()
+        for name, content in raw.items():
+            (partial / "raw" / name).write_bytes(content)
+        write_document(partial / FILE, record.to_dict())
+
+
+# -- versioned documents ---------------------------------------------------------------------------
+#
+# A run record, a comparison, a sweep, a baseline, a scale: a dataclass whose last field,
+# `schema_version`, has the only version that is read as its default.
+
+
+def to_document(told: Any) -> dict[str, Any]:
+    """A versioned dataclass as JSON-ready data, in the order of its fields, the version first."""
+    data = dataclasses.asdict(told)
+    return {"schema_version": data.pop("schema_version"), **data}
+
+
+def from_document(kind: type[_T], data: object) -> _T:
+    """A versioned dataclass from decoded JSON; raises RecordError naming the place."""
+    if not isinstance(data, dict):
+        raise RecordError("the record is not an object")
+    fields = {item.name: item for item in dataclasses.fields(typing.cast(Any, kind))}
+    wanted, version = fields["schema_version"].default, data.get("schema_version")
+    if version != wanted:
+        _refuse("schema_version", str(wanted), version)
+    found: _T = decode(kind, data, "")
+    return found
+
+
+def load_document(path: Path, parse: Callable[[object], _T], *, inside: str = "") -> _T:
+    """What `parse` makes of the JSON in a file, or in the file `inside` a folder.
+
+    Raises RecordError, `parse`'s own too, naming the file and the place in it.
+    """
     try:
-        file = path / "run.json" if path.is_dir() else path
+        file = path / inside if path.is_dir() else path
     except OSError as error:
         raise RecordError(f"{_shortened(path)}: {error.strerror}") from error
     data = read_json(file)
     try:
-        return from_dict(data)
+        return parse(data)
     except RecordError as error:
         raise RecordError(f"{file}: {error}") from error
     except RecursionError as error:
         raise RecordError(f"{file}: nested too deeply") from error
+
+
+def write_document(file: Path, data: Mapping[str, Any]) -> None:
+    """JSON-ready data, whole or not at all, and on the disk when this returns.  Raises OSError."""
+    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
+    with unfinished(file) as partial:
+        # What UTF-8 can't say (half a surrogate pair, of a file name that is no text) JSON can.
+        with partial.open("w", encoding="utf-8", errors="backslashreplace") as opened:
+            opened.write(text + "\n")
+            opened.flush()
+            os.fsync(opened.fileno())
+        partial.replace(file)
+
+
+# -- reading ---------------------------------------------------------------------------------------
 
 
 def read_json(file: Path) -> Any:
@@ -261,20 +327,6 @@ def _shortened(file: Path) -> str:
 
 def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a number")
-
-
-def from_dict(data: object) -> RunRecord:
-    """A record from decoded JSON; raises RecordError naming the place, "claims[3].holds" say."""
-    if not isinstance(data, dict):
-        raise RecordError("the record is not an object")
-    version = data.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise RecordError(
-            f"schema_version: expected {SCHEMA_VERSION}, found {json.dumps(version)[:80]}"
-        )
-    record = decode(RunRecord, data, "")
-    assert isinstance(record, RunRecord)
-    return record
 
 
 def decode(kind: Any, value: Any, place: str) -> Any:
@@ -370,22 +422,40 @@ def _refuse(place: str, expected: str, value: Any) -> NoReturn:
     raise RecordError(f"{place}: expected {expected}, found {shown[:80]}")
 
 
-def save(record: RunRecord, folder: Path, raw: dict[str, bytes]) -> None:
-    """Write `folder`/run.json and `folder`/raw/* whole or not at all: hidden, then renamed.
+# -- writing ---------------------------------------------------------------------------------------
 
-    Raises FileExistsError if `folder` exists, OSError if the disk refuses (nothing is left then).
+
+def under_free_name(
+    results: Path, started_at: datetime, name: str, make: Callable[[Path], None]
+) -> Path:
+    """Have a folder made as `results`/2026-11-24T151617Z-`name`, or with -2, -3 … behind it.
+
+    `make` raises FileExistsError where somebody else has taken the name meanwhile.
+    """
+    stem = f"{started_at:%Y-%m-%dT%H%M%SZ}-{name}"
+    folder, number = results / stem, 1
+    while True:
+        if not folder.exists():
+            try:
+                make(folder)
+            except FileExistsError:
+                continue
+            return folder
+        number += 1
+        folder = results / f"{stem}-{number}"
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder to fill, which is `folder` afterwards: whole or not at all.
+
+    Raises FileExistsError if `folder` is there already.
     """
     with unfinished(folder) as partial:
-        (partial / "raw").mkdir(parents=True)
-        for name, content in raw.items():
-            (partial / "raw" / name).write_bytes(content)
-        text = json.dumps(record.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-        with (partial / "run.json").open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        partial.mkdir(parents=True)
+        yield partial
         try:
-            # rename(2) onto a directory that is not empty fails: a record is never overwritten.
+            # rename(2) onto a directory that is not empty fails: nothing is overwritten.
             partial.rename(folder)
         except OSError as error:
             if error.errno != errno.ENOTEMPTY:

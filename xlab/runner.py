@@ -158,20 +158,8 @@ def save(
     finished: RunRecord, raw: Mapping[str, bytes], results: Path, started_at: datetime
 ) -> Path:
     """Write the record under a free name; another run may take it between look and write."""
-    while True:
-        folder = _folder(results, started_at, finished.scenario)
-        try:
-            record.save(finished, folder, dict(raw))
-        except FileExistsError:
-            continue
-        return folder
 
+    def make(folder: Path) -> None:
+        record.save(finished, folder, dict(raw))
 
-def _folder(results: Path, started_at: datetime, scenario: str) -> Path:
-    """`results`/2026-11-24T151617Z-ovs-gre, with a number behind it if that is taken."""
-    stem = f"{started_at:%Y-%m-%dT%H%M%SZ}-{scenario}"
-    folder, number = results / stem, 1
-    while folder.exists():
-        number += 1
-        folder = results / f"{stem}-{number}"
-    return folder
+    return record.under_free_name(results, started_at, finished.scenario, make)

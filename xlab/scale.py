@@ -11,8 +11,6 @@ afterwards.
 from __future__ import annotations
 
 import dataclasses
-import errno
-import json
 import random
 import resource
 import time
@@ -22,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from xlab import capabilities, census, chronicle, controller, job, sandbox
+from xlab import capabilities, census, chronicle, controller, job, record, sandbox
 from xlab.cleanup import Cleanup
 from xlab.controller import Handler
 from xlab.errors import CapabilityError, UsageError, XlabError
@@ -30,7 +28,7 @@ from xlab.fit import PowerLaw, power_law
 from xlab.job import Job
 from xlab.lab.lab import Lab
 from xlab.lab.reachability import sample_pairs, unreachable
-from xlab.record import Environment, unfinished
+from xlab.record import Environment
 from xlab.request import HOSTS, Request, within
 from xlab.scenario import Size
 
@@ -223,10 +221,8 @@ class ScaleRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, `schema_version` first; with the fitted laws: value = factor * hosts^e."""
-        data = dataclasses.asdict(self)
         return {
-            "schema_version": data.pop("schema_version"),
-            **data,
+            **record.to_document(self),
             "laws": {name: dataclasses.asdict(law) for name, law in self.laws().items()},
         }
 
@@ -327,26 +323,15 @@ def _capacity(ordered: Job) -> Capacity:
 
 def save(finished: ScaleRecord, results: Path, files: Mapping[str, bytes] | None = None) -> Path:
     """Write scale.json, and `files` beside it, whole or not at all; returns their new folder."""
-    started = datetime.fromisoformat(finished.started_at)
-    stem = f"{started:%Y-%m-%dT%H%M%SZ}-scale-{finished.scenario}"
-    text = json.dumps(finished.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    contents = {**(files or {}), FILE: text.encode()}
-    folder, number = results / stem, 1
-    while True:
-        try:
-            with unfinished(folder) as partial:
-                partial.mkdir()
-                for name, content in contents.items():
-                    (partial / name).write_bytes(content)
-                # rename(2) onto a directory that is not empty fails: nothing is overwritten.
-                partial.rename(folder)
-        except OSError as error:
-            if error.errno != errno.ENOTEMPTY:
-                raise
-            number += 1
-            folder = results / f"{stem}-{number}"
-        else:
-            return folder
+
+    def make(folder: Path) -> None:
+        with record.new_folder(folder) as partial:
+            for name, content in (files or {}).items():
+                (partial / name).write_bytes(content)
+            record.write_document(partial / FILE, finished.to_dict())
+
+    started_at = datetime.fromisoformat(finished.started_at)
+    return record.under_free_name(results, started_at, f"scale-{finished.scenario}", make)
 
 
 # -- inside ----------------------------------------------------------------------------------------

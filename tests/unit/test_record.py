@@ -96,6 +96,12 @@ def test_a_record_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -
     assert names(tmp_path) == []
 
 
+def test_a_file_name_that_is_no_text_can_be_recorded(tmp_path: Path) -> None:
+    asked = replace(sample("bridge"), parameters={"scenario": os.fsdecode(b"/tmp/\xff.py")})
+    record.save(asked, tmp_path / "x", {})
+    assert record.load(tmp_path / "x") == asked
+
+
 def test_sweep_removes_what_killed_writers_left_and_nothing_else(tmp_path: Path) -> None:
     gone = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True

@@ -213,19 +213,17 @@ class Journal:
     @classmethod
     def begin(cls, results: Path, opening: Opening) -> Self:
         """A new folder in `results`, with its opening, whole or not at all.  Raises OSError."""
-        results.mkdir(parents=True, exist_ok=True)
-        stem = f"{datetime.fromisoformat(opening.started_at):%Y-%m-%dT%H%M%SZ}-compare"
-        folder, number = results / stem, 1
-        while folder.exists():
-            number += 1
-            folder = results / f"{stem}-{number}"
-        with record.unfinished(folder) as partial:
-            partial.mkdir()
-            descriptor = os.open(partial / FILE, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
-            _lock(descriptor, folder)
-            _append(descriptor, opening)
-            partial.rename(folder)
-        return cls(folder, History(opening), descriptor)
+
+        def make(folder: Path) -> None:
+            with record.new_folder(folder) as partial:
+                descriptor = os.open(partial / FILE, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
+                try:
+                    _append(descriptor, opening)
+                finally:
+                    os.close(descriptor)
+
+        started_at = datetime.fromisoformat(opening.started_at)
+        return cls.go_on(record.under_free_name(results, started_at, "compare", make))
 
     @classmethod
     def go_on(cls, folder: Path) -> Self:

@@ -17,9 +17,6 @@ then summed up over the rounds.
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -287,34 +284,17 @@ class Comparison:
         return self.methods[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-ready data, in the order of the fields, `schema_version` first."""
-        data = dataclasses.asdict(self)
-        return {"schema_version": data.pop("schema_version"), **data}
+        return record.to_document(self)
 
 
 def load(path: Path) -> Comparison:
     """Read `compare.json`, given the file or its folder; RecordError names the file and place."""
-    file = path / FILE if path.is_dir() else path
-    data = record.read_json(file)
-    try:
-        return from_dict(data)
-    except RecordError as error:
-        raise RecordError(f"{file}: {error}") from error
-    except RecursionError as error:
-        raise RecordError(f"{file}: nested too deeply") from error
+    return record.load_document(path, from_dict, inside=FILE)
 
 
 def from_dict(data: object) -> Comparison:
-    """A comparison from decoded JSON; raises RecordError names the place, "rounds[3].order" say."""
-    if not isinstance(data, dict):
-        raise RecordError("the comparison is not an object")
-    version = data.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise RecordError(
-            f"schema_version: expected {SCHEMA_VERSION}, found {json.dumps(version)[:80]}"
-        )
-    comparison = record.decode(Comparison, data, "")
-    assert isinstance(comparison, Comparison)
+    """A comparison from decoded JSON; RecordError names the place, "rounds[3].order" say."""
+    comparison = record.from_document(Comparison, data)
     if not comparison.methods:
         raise RecordError("methods: the baseline is missing")
     return comparison
@@ -323,16 +303,5 @@ def from_dict(data: object) -> Comparison:
 def save(comparison: Comparison, folder: Path) -> Path:
     """Write `folder`/compare.json whole or not at all; returns it.  Raises OSError."""
     file = folder / FILE
-    text = json.dumps(comparison.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-    write_whole(file, text + "\n")
+    record.write_document(file, comparison.to_dict())
     return file
-
-
-def write_whole(file: Path, content: str) -> None:
-    """Under a hidden name first, then renamed.  Raises OSError."""
-    with record.unfinished(file) as partial:
-        with partial.open("w", encoding="utf-8", errors="backslashreplace") as opened:
-            opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())
-        partial.replace(file)

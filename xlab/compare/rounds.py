@@ -12,7 +12,6 @@ decides what comes next: so it makes no difference whether a comparison was kill
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import random
 import re
@@ -30,7 +29,7 @@ from xlab.compare import evaluation, noise
 from xlab.compare.evaluation import build_folder
 from xlab.compare.journal import Built, Ended, Failed, History, Journal, RoundDone, Session
 from xlab.compare.methods import BASELINE, Method
-from xlab.compare.result import Look, write_whole
+from xlab.compare.result import Look
 from xlab.errors import CapabilityError, XlabError
 from xlab.record import Route, RunRecord, Status
 from xlab.runner import Bench
@@ -285,11 +284,10 @@ def _threads(end_all: Callable[[], None]) -> Iterator[ThreadPoolExecutor]:
 def write_records(folder: Path, history: History) -> None:
     """`run.json` of each build that has none; raises OSError."""
     for built in history.builds:
-        file = folder / build_folder(history.method(built.method), built.build) / "run.json"
+        file = folder / build_folder(history.method(built.method), built.build) / record.FILE
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            data = history.record_of(built).to_dict()
-            write_whole(file, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+            record.write_document(file, history.record_of(built).to_dict())
 
 
 def tidy(folder: Path, history: History) -> None:

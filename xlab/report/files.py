@@ -9,13 +9,12 @@ Links lead from one folder of results to another, so that the results can be mov
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
 from xlab.compare.result import Comparison
-from xlab.record import RunRecord, unfinished
+from xlab.record import RunRecord, new_folder, under_free_name, unfinished
 from xlab.report import content, markdown, page
 from xlab.report.content import Content
 
@@ -35,28 +34,25 @@ def beside(file: Path, record: RunRecord) -> Path:
 
 def together(results: Path, records: Mapping[Path, RunRecord], started_at: datetime) -> Path:
     """Write the report on several records into a folder of its own; returns the page."""
-    stem = f"{started_at:%Y-%m-%dT%H%M%SZ}-all"
-    folder, number = results / stem, 1
-    while folder.exists():
-        number += 1
-        folder = results / f"{stem}-{number}"
-    with _written(folder, content.of_records(records)) as partial:
-        partial.rename(folder)
-    return folder / PAGE
+    told = content.of_records(records)
+
+    def make(folder: Path) -> None:
+        with new_folder(folder) as partial:
+            _write(partial, told, base=folder)
+
+    return under_free_name(results, started_at, "all", make) / PAGE
 
 
 def _into(folder: Path, told: Content) -> Path:
-    with _written(folder, told) as partial:
+    with unfinished(folder) as partial:
+        partial.mkdir()
+        _write(partial, told, base=folder)
         for name in (MARKDOWN, PAGE):
             (partial / name).replace(folder / name)
     return folder / PAGE
 
 
-@contextmanager
-def _written(folder: Path, told: Content) -> Iterator[Path]:
-    """A hidden folder beside `folder` with the files for it, until they are moved."""
-    with unfinished(folder) as partial:
-        partial.mkdir()
-        for name, compose in ((MARKDOWN, markdown.compose), (PAGE, page.compose)):
-            (partial / name).write_text(compose(told, base=folder), encoding="utf-8")
-        yield partial
+def _write(partial: Path, told: Content, *, base: Path) -> None:
+    """The files of a report; links in them begin at `base`."""
+    for name, compose in ((MARKDOWN, markdown.compose), (PAGE, page.compose)):
+        (partial / name).write_text(compose(told, base=base), encoding="utf-8")

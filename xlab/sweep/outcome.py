@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,25 +102,12 @@ class Sweep:
     schema_version: int = SCHEMA_VERSION
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-ready data, in the order of the fields, `schema_version` first."""
-        data = dataclasses.asdict(self)
-        return {"schema_version": data.pop("schema_version"), **data}
+        return record.to_document(self)
 
 
 def load(path: Path) -> Sweep:
     """Read `sweep.json`, given the file or its folder; RecordError names the file and place."""
-    file = path / FILE if path.is_dir() else path
-    data = record.read_json(file)
-    try:
-        if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
-            raise RecordError(f"schema_version: expected {SCHEMA_VERSION} in an object")
-        found = record.decode(Sweep, data, "")
-    except RecordError as error:
-        raise RecordError(f"{file}: {error}") from error
-    except RecursionError as error:
-        raise RecordError(f"{file}: nested too deeply") from error
-    assert isinstance(found, Sweep)
-    return found
+    return record.load_document(path, partial(record.from_document, Sweep), inside=FILE)
 
 
 class Folder:
@@ -134,21 +121,13 @@ class Folder:
     @contextmanager
     def begin(cls, results: Path, content: bytes, spec: Spec) -> Iterator[Folder]:
         """A new one under `results`.  Raises OSError."""
-        stem = f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}-sweep"
-        path, number = results / stem, 1
-        while True:
-            try:
-                with record.unfinished(path) as partial:
-                    (partial / POINTS).mkdir(parents=True)
-                    (partial / SPEC_FILE).write_bytes(content)
-                    # Not onto another's: a folder with something in it is not renamed over.
-                    partial.rename(path)
-                break
-            except OSError:
-                if not path.exists():
-                    raise
-                number += 1
-                path = results / f"{stem}-{number}"
+
+        def make(folder: Path) -> None:
+            with record.new_folder(folder) as hidden:
+                (hidden / POINTS).mkdir()
+                (hidden / SPEC_FILE).write_bytes(content)
+
+        path = record.under_free_name(results, datetime.now(UTC), "sweep", make)
         with _locked(path):
             yield cls(path, spec)
 
@@ -185,8 +164,7 @@ class Folder:
 
     def finish(self, outcome: Sweep) -> None:
         """Write sweep.json.  Raises OSError."""
-        text = json.dumps(outcome.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-        result.write_whole(self.path / FILE, text + "\n")
+        record.write_document(self.path / FILE, outcome.to_dict())
 
 
 @contextmanager
