@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -91,10 +91,10 @@ def awaited(file: Path) -> None:
     wait_until(file.exists, timeout_s=PATIENCE_S, awaited=file.name)
 
 
-def told_alone(story: Callable[[Path], None], folder: Path) -> None:
+def told_alone(story: Callable[[Path], None], folder: Path, prefix: Sequence[str] = ()) -> None:
     """In a process of its own: Dask leaves threads behind, and sandboxes are forks of this one."""
     said = subprocess.run(
-        _alone(story, folder),
+        [*prefix, *_alone(story, folder)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -118,6 +118,11 @@ def _alone(story: Callable[[Path], None], folder: Path) -> list[str]:
 
 def test_the_embedded_worker(tmp_path: Path) -> None:
     told_alone(embedded_story, tmp_path)
+
+
+@pytest.mark.sandbox
+def test_the_embedded_worker_of_a_machine_without_a_network(tmp_path: Path) -> None:
+    told_alone(embedded_story, tmp_path, ["unshare", "--user", "--map-root-user", "--net"])
 
 
 def embedded_story(folder: Path) -> None:

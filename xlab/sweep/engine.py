@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -186,3 +187,7 @@ def _quiet() -> None:
     """What Dask logs is about its own parts; what matters of it comes as errors."""
     for name in ("distributed", "tornado"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    # Without a network it finds no address to name its parts by, and takes 127.0.0.1.
+    warnings.filterwarnings(
+        "ignore", "Couldn't detect a suitable IP address", RuntimeWarning, r"distributed\."
+    )
