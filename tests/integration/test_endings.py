@@ -200,7 +200,8 @@ def test_a_disk_that_cannot_be_written_to_is_refused_at_once(breaks: str, tmp_pa
         ("nr_inodes=1", "breaks"),  # the disk's own folder takes it
         ("nr_inodes=2", "breaks/raw"),
         ("nr_inodes=3", "breaks/raw/error.txt"),
-        ("size=4k", "breaks"),  # raw/error.txt takes it
+        # Whether raw/error.txt, a traceback, has room depends on how long the checkout's path is.
+        ("size=4k", r"breaks(?:/run\.json)?"),
     ],
 )
 def test_a_full_disk_leaves_no_half_a_record(
