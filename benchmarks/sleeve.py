@@ -180,6 +180,7 @@ def _behind_vxlan(host: Host, other: Host, mtu: int) -> Node:
             "veth-v", "eth0", peer_namespace=container.namespaces.net, mtu=mtu, master="br-vxlan"
         )
     host.add_to_bridge("br-vxlan", "vxlan1")
+    host.set_up("vxlan1")
     container.add_address("eth0", f"192.168.2.{host.number}/24")
     return container
 

@@ -259,11 +259,10 @@ class Node:
             batch.add_bridge(name, mac=mac)
 
     def add_to_bridge(self, bridge: str, port: str) -> None:
-        """`brctl addif BRIDGE PORT`, and the port up."""
-        typed = (f"brctl addif {bridge} {port}", f"ip link set {port} up")
-        with transcript.step(self.name, *typed), self.rtnl.batch() as batch:
+        """`brctl addif BRIDGE PORT`: like it, this does not bring the port up."""
+        typed = f"brctl addif {bridge} {port}"
+        with transcript.step(self.name, typed), self.rtnl.batch() as batch:
             batch.set_master(port, bridge)
-            batch.set_up(port)
 
     def remove_from_bridge(self, port: str) -> None:
         """`ip link set PORT nomaster`, as `brctl delif BRIDGE PORT` does."""

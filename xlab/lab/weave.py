@@ -229,6 +229,7 @@ class Weave:
         )  # fmt: skip
         self.host.set_mtu(_VXLAN, self.mtu)
         self.host.add_to_bridge(_BRIDGE, _VXLAN)
+        self.host.set_up(_VXLAN)
 
     def _flood_to_peers(self) -> None:
         """An all-zero entry a peer: unknown and broadcast frames go to each of them."""
