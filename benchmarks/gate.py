@@ -9,8 +9,8 @@ them with replacement, a thousand times.  Each drawn run is checked as it is (a 
 false alarm), and once a method with a fifth of that method's bits per second taken away.
 
 With --live no figure is made up: comparisons are run, half of them with a method in which a token
-bucket at the first container holds its rate to 80 % of what STORED reached.  Each is checked
-against all of STORED.
+bucket at the first container holds TCP to 80 % of what the method reached in the last comparison
+that was run as it is (STORED, to begin with).  Each is checked against all of STORED.
 """
 
 from __future__ import annotations
@@ -31,20 +31,22 @@ import numpy as np
 
 from xlab import catalog, gate
 from xlab.compare import result as comparisons
+from xlab.compare.result import Comparison
 from xlab.errors import UsageError, XlabError
 from xlab.gate import Ratios, Summary
 
 PLANTED = 0.8
 METRIC = "tcp_bits_per_second"
 LEAST_STORED = 30
-#: What `xlab compare` does unless told otherwise.
-BUILDS, ROUNDS = 3, 10
+#: What `xlab compare` measures unless told otherwise.
+ROUNDS = 10
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PATIENCE_S = 1800
 
 #: A scenario whose first container sends no faster than a token bucket lets it.  GSO segments are
 #: up to 64 KiB: a bucket of a few ms takes many of them.
+#: The bucket counts Ethernet's header, too, and those of each segment (qdisc_pkt_len_init).
 _SLOWED = """
 import dataclasses
 from xlab import catalog, scenario
@@ -86,7 +88,9 @@ def main() -> int:
         if options.live:
             found: Any = live(options.stored, stored, options.live, options.results)
         else:
-            found = dataclasses.asdict(resampled(stored, options.resamples))
+            per_build = comparisons.load(options.stored).plan.rounds_per_build
+            rates = resampled(stored, options.resamples, builds=-(-ROUNDS // per_build))
+            found = dataclasses.asdict(rates)
             _print_rates(found)
     except XlabError as error:
         print(f"gate.py: {error}", file=sys.stderr)
@@ -99,7 +103,7 @@ def main() -> int:
 # -- drawn from stored rounds ----------------------------------------------------------------------
 
 
-def resampled(stored: Summary, runs: int, *, builds: int = BUILDS, rounds: int = ROUNDS) -> Rates:
+def resampled(stored: Summary, runs: int, *, builds: int, rounds: int = ROUNDS) -> Rates:
     """Check `runs` runs drawn from every second build of `stored` against the other builds."""
     before = _with_builds(stored, slice(0, None, 2))
     later = _with_builds(stored, slice(1, None, 2))
@@ -190,36 +194,54 @@ def _print_rates(found: dict[str, Any]) -> None:
 
 def live(folder: Path, stored: Summary, pairs: int, results: Path) -> list[dict[str, Any]]:
     """Run `pairs` comparisons as they are and as many with one method slowed; check each."""
-    comparison = comparisons.load(folder)
-    names = [method.name for method in comparison.methods if method.name != "baseline"]
-    found = []
+    latest = comparisons.load(folder)
+    names = [method.name for method in latest.methods if method.name != "baseline"]
+    found: list[dict[str, Any]] = []
     for number in range(1, pairs + 1):
         method = names[number % len(names)]
         for planted in random.sample([False, True], 2):
-            found.append(_one(comparison, stored, names, method if planted else None, results))
-            print(json.dumps({"pair": number, **found[-1]}), flush=True)
-    alarms = sum(each["planted"] is None and bool(each["failed"]) for each in found)
-    caught = sum(each["caught"] for each in found)
-    print(
-        f"{pairs} as they are: {alarms} false alarms; {pairs} with a loss planted: {caught} caught"
-    )
+            try:
+                told, outcome = _one(latest, stored, names, method if planted else None, results)
+            except XlabError as error:
+                told = {"planted": method if planted else None, "error": str(error)}
+            else:
+                if not planted and outcome.status == "passed":
+                    latest = outcome
+            found.append(told)
+            print(json.dumps({"pair": number, **told}), flush=True)
+    _print_live(found)
     return found
 
 
+def _print_live(found: Sequence[dict[str, Any]]) -> None:
+    done = [each for each in found if "error" not in each]
+    plain = [each for each in done if each["planted"] is None]
+    planted = [each for each in done if each["planted"] is not None]
+    alarms = sum(bool(each["failed"]) for each in plain)
+    caught = sum(each["caught"] for each in planted)
+    print(f"{len(plain)} as they are: {alarms} with a false alarm")
+    print(f"{len(planted)} with a loss planted: {caught} caught")
+    if len(done) < len(found):
+        print(f"{len(found) - len(done)} were not measured")
+
+
 def _one(
-    comparison: comparisons.Comparison,
+    latest: Comparison,
     stored: Summary,
     names: Sequence[str],
     planted: str | None,
     results: Path,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Comparison]:
+    """A comparison, checked; with `planted` that method is slower than it was in `latest`."""
+    told: dict[str, Any] = {"planted": planted}
     with tempfile.TemporaryDirectory() as folder:
         wanted = {name: name for name in names}
         if planted:
-            wanted[planted] = str(_slowed_scenario(comparison, planted, Path(folder)))
-        outcome = _compare(list(wanted.values()), comparison, results)
+            wanted[planted] = str(_slowed_scenario(latest, planted, Path(folder)))
+        made = _compare(list(wanted.values()), latest, results)
+    outcome = comparisons.load(made)
     original = {given: name for name, given in wanted.items()}
-    now = gate.summarise(outcome)
+    now = gate.summarise(made)
     renamed = dataclasses.replace(
         now,
         ratios=tuple(dataclasses.replace(r, method=original[r.method]) for r in now.ratios),
@@ -228,42 +250,62 @@ def _one(
         ),
     )
     lines = gate.check(renamed, stored)
-    failed = [f"{line.method} {line.subject}" for line in lines if line.failed]
-    return {
-        "planted": planted,
-        "failed": failed,
-        "caught": planted is not None and _verdict(lines, planted) == "regressed",
-        "changes": {f"{r.method} {r.subject}": r.change for r in lines if r.change is not None},
-        "result": outcome.name,
+    if planted:
+        reached = _bits_per_second(outcome, wanted[planted])
+        before = _bits_per_second(latest, planted)
+        told["reached"] = reached / before if reached and before else None
+        told["caught"] = _verdict(lines, planted) == "regressed"
+    told["failed"] = [f"{line.method} {line.subject}" for line in lines if line.failed]
+    told["changes"] = {
+        f"{line.method} {line.subject}": [round(line.change, 4), line.ci95, line.verdict]
+        for line in lines
+        if line.change is not None
     }
+    return {**told, "result": made.name}, outcome
 
 
-def _slowed_scenario(comparison: comparisons.Comparison, method: str, folder: Path) -> Path:
-    (figure,) = (
-        f for f in comparison.figures if (f.method, f.metric, f.streams) == (method, METRIC, 1)
-    )
-    assert figure.value is not None
-    rate = PLANTED * figure.value.median
+def _bits_per_second(comparison: Comparison, method: str) -> float | None:
+    for figure in comparison.figures:
+        if (figure.method, figure.metric, figure.streams) == (method, METRIC, 1) and figure.value:
+            return figure.value.median
+    return None
+
+
+def _slowed_scenario(latest: Comparison, method: str, folder: Path) -> Path:
     name, _, variant = method.partition(":")
     if variant:
         raise UsageError(f"{method}: only plain scenarios are slowed")
+    before = _bits_per_second(latest, method)
+    mtu = next(each.effective_mtu for each in latest.methods if each.name == method)
+    if before is None or mtu is None:
+        raise UsageError(f"{method} has no throughput, or no MTU, in {latest.started_at}")
+    # Of each frame (Ethernet 14 bytes) all but the headers of IP and TCP with timestamps.
+    rate = PLANTED * before * (mtu + 14) / (mtu - 52)
     catalog.find(name)
     file = folder / f"{name.replace('-', '_')}.py"
     file.write_text(_SLOWED.format(name=name, rate=rate, burst=max(rate / 8 * 0.004, 262144)))
     return file
 
 
-def _compare(methods: Sequence[str], comparison: comparisons.Comparison, results: Path) -> Path:
-    plan = comparison.plan
+def _compare(methods: Sequence[str], like: Comparison, results: Path) -> Path:
+    plan = like.plan
     argv = [
         sys.executable, "-P", "-m", "xlab", "compare", *methods, "--results", str(results),
         "--duration", f"{plan.duration_s:g}", "--repeat", str(ROUNDS), "--most", str(ROUNDS),
         *(["--quick"] if plan.quick else []),
     ]  # fmt: skip
     before = set(_outcomes(results))
-    subprocess.run(argv, cwd=_ROOT, check=True, timeout=_PATIENCE_S, stdout=subprocess.DEVNULL)
-    (made,) = set(_outcomes(results)) - before
-    return made
+    try:
+        status = subprocess.run(
+            argv, cwd=_ROOT, check=False, timeout=_PATIENCE_S, stdout=subprocess.DEVNULL
+        ).returncode
+    except subprocess.TimeoutExpired as error:
+        raise XlabError(f"a comparison was not done in {_PATIENCE_S} s") from error
+    made = set(_outcomes(results)) - before
+    # A method that failed is missing in the outcome, which the gate must tell of.
+    if len(made) != 1:
+        raise XlabError(f"a comparison ended with status {status} and without an outcome")
+    return made.pop()
 
 
 def _outcomes(results: Path) -> Iterator[Path]:

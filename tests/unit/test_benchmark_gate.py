@@ -1,0 +1,104 @@
+"""The benchmark of the regression gate: runs drawn from rounds, and a loss that is planted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import gate as benchmark
+from tests.compare_support import DATA
+from xlab import gate
+from xlab.compare import result
+from xlab.compare.result import Comparison
+from xlab.errors import XlabError
+
+PLAIN = ("bridge", "ovs-gre", "weave")
+
+
+def stored(folder: Path) -> Path:
+    """The sample comparison, of plain scenarios alone."""
+    folder.mkdir()
+    result.save(told(PLAIN), folder)
+    return folder
+
+
+def told(methods: Sequence[str]) -> Comparison:
+    """The sample comparison, of these methods; of a path, as that scenario would have made it."""
+    names = {"baseline": "baseline"} | {_plain(method): method for method in methods}
+    sample = result.load(DATA / "comparison")
+
+    def renamed(facts: Sequence[Any], field: str) -> Any:
+        return tuple(
+            dataclasses.replace(each, **{field: names[getattr(each, field)]})
+            for each in facts
+            if getattr(each, field) in names
+        )
+
+    slower = {name: benchmark.PLANTED for name, method in names.items() if method != name}
+    points = [
+        dataclasses.replace(point, median=slower.get(point.method, 1.0) * point.median)
+        if point.metric == benchmark.METRIC and point.median
+        else point
+        for point in sample.points
+    ]
+    return dataclasses.replace(
+        sample,
+        methods=renamed(sample.methods, "name"),
+        points=renamed(points, "method"),
+        figures=renamed(sample.figures, "method"),
+    )
+
+
+def _plain(method: str) -> str:
+    return Path(method).stem.replace("_", "-") if method.endswith(".py") else method
+
+
+class Runs:
+    """Stands in for `xlab compare`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[list[str]] = []
+        self.scenarios: list[str] = []
+        self.breaks = False
+        monkeypatch.setattr(benchmark, "_compare", self)
+
+    def __call__(self, methods: Sequence[str], like: Comparison, results: Path) -> Path:
+        self.asked.append(list(methods))
+        self.scenarios += [Path(name).read_text() for name in methods if name.endswith(".py")]
+        if self.breaks:
+            raise XlabError("a comparison ended with status 1 and without an outcome")
+        made = results / f"{len(self.asked)}-compare"
+        made.mkdir()
+        result.save(told(methods), made)
+        return made
+
+
+def test_a_loss_that_is_planted_is_caught_and_nothing_else_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = stored(tmp_path / "stored")
+    runs = Runs(monkeypatch)
+    found = benchmark.live(folder, gate.summarise(folder), 3, tmp_path)
+    assert len(runs.asked) == 6
+    assert [each["failed"] for each in found if each["planted"] is None] == [[]] * 3
+    caught = {each["planted"]: each["caught"] for each in found if each["planted"]}
+    assert caught == dict.fromkeys(PLAIN, True)
+    assert "3 with a loss planted: 3 caught" in capsys.readouterr().out
+    for text in runs.scenarios:
+        compile(text, "scenario", "exec")
+
+
+def test_a_comparison_that_breaks_is_told_and_the_next_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = stored(tmp_path / "stored")
+    runs = Runs(monkeypatch)
+    runs.breaks = True
+    found = benchmark.live(folder, gate.summarise(folder), 2, tmp_path)
+    assert len(found) == 4
+    assert all("without an outcome" in each["error"] for each in found)
+    assert "4 were not measured" in capsys.readouterr().out
