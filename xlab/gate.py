@@ -24,8 +24,8 @@ from typing import Literal
 from xlab import record, report, stats
 from xlab.compare import result as comparisons
 from xlab.compare.result import Comparison
-from xlab.compare.statistics import higher_is_better
 from xlab.errors import RecordError, UsageError
+from xlab.metrics import higher_is_better
 from xlab.record import Environment, RunRecord
 from xlab.report.figures import figures, ratio_points
 

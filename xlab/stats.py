@@ -87,7 +87,7 @@ def median_interval(
 
 
 def clustered_medians(
-    groups: Sequence[Sequence[float]],
+    groups: Sequence[Sequence[float] | NDArray[np.float64]],
     *,
     generator: Generator | None = None,
     resamples: int = RESAMPLES,
@@ -99,23 +99,19 @@ def clustered_medians(
     its values (two-stage cluster bootstrap, Davison & Hinkley 1997, 3.8).  Raises ValueError for an
     empty group, or none.
     """
-    if not groups or not all(groups):
+    if not min(map(len, groups), default=0):
         raise ValueError("there is a group without values")
     import numpy as np
 
     generator = generator or np.random.default_rng(0)
-    sizes = np.array([len(group) for group in groups])
-    values = np.full((len(groups), sizes.max()), np.nan)
-    for row, group in zip(values, groups, strict=True):
-        row[: len(group)] = group
     drawn = generator.integers(len(groups), size=(resamples, len(groups)))
-    # A number below the size of the group drawn, for each place; the places beyond it stay empty.
-    within = (generator.random((*drawn.shape, values.shape[1])) * sizes[drawn][..., None]).astype(
-        int
-    )
-    chosen = values[drawn[..., None], within]
-    chosen[np.arange(values.shape[1]) >= sizes[drawn][..., None]] = np.nan
-    medians: NDArray[np.float64] = np.nanmedian(chosen.reshape(resamples, -1), axis=1)
+    # One row a drawn group, as long as the longest: what a shorter one lacks is NaN.
+    rows = np.full((*drawn.shape, max(map(len, groups))), np.nan)
+    for number, group in enumerate(groups):
+        where = drawn == number
+        picks = generator.integers(len(group), size=(int(where.sum()), len(group)))
+        rows[where, : len(group)] = np.asarray(group, np.float64)[picks]
+    medians: NDArray[np.float64] = np.nanmedian(rows.reshape(resamples, -1), axis=1)
     return medians
 
 

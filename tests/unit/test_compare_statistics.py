@@ -78,21 +78,6 @@ def test_two_builds_are_too_few_for_an_interval_or_a_verdict() -> None:
     assert statistics.half_width(found) is None
 
 
-@pytest.mark.parametrize(
-    ("metric", "better"),
-    [
-        ("icmp_rtt_ms", False),
-        ("loaded_rtt_ms", False),
-        ("tcp_bits_per_second", True),
-        ("tcp_connections_per_second", True),
-        ("cpu_seconds_per_gigabyte", False),
-        ("udp_loss_ratio", False),
-    ],
-)
-def test_what_is_better(metric: str, better: bool) -> None:
-    assert statistics.higher_is_better(metric) is better
-
-
 # -- intervals -------------------------------------------------------------------------------------
 
 
@@ -188,7 +173,7 @@ def test_stopping_at_narrow_intervals_does_not_spoil_them(
 
 def test_without_the_widening_it_would_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "RESAMPLES", 300)
-    monkeypatch.setattr(statistics, "_widening", lambda _: 1.0)
+    monkeypatch.setattr(statistics, "widening", lambda _: 1.0)
     assert coverage((2, 2, 2), 1.0, trials=250) < 0.86
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from xlab import stats
+from xlab import metrics, stats
 from xlab.compare import noise, statistics
 from xlab.compare.journal import Built, History, RoundDone
 from xlab.compare.methods import Method as Asked
@@ -238,9 +238,9 @@ def _values(
 
 
 def _ratio(metric: str, above: Values, below: Values) -> Ratio | None:
-    if not statistics.has_ratios(metric):
+    if not metrics.has_ratios(metric):
         return None
-    return statistics.ratio(above, below, more_is_better=statistics.higher_is_better(metric))
+    return statistics.ratio(above, below, more_is_better=metrics.higher_is_better(metric))
 
 
 def _figures(points: Sequence[Point], methods: Sequence[Method]) -> Iterator[Figure]:
@@ -265,7 +265,7 @@ def _figures(points: Sequence[Point], methods: Sequence[Method]) -> Iterator[Fig
                 metric=metric,
                 streams=streams,
                 unit=own[0].unit,
-                higher_is_better=statistics.higher_is_better(metric),
+                higher_is_better=metrics.higher_is_better(metric),
                 value=statistics.estimate(values),
                 control=statistics.estimate(control),
                 to_baseline=_ratio(metric, values, baseline) if number else None,

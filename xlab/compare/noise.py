@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from xlab import metrics
 from xlab.compare import statistics
 from xlab.compare.result import Drift, Noise, Round
 from xlab.probes.cpu import measure_idle
@@ -110,7 +111,7 @@ def judge(
     drifts = tuple(
         _drift(metric, streams, series)
         for (metric, streams), series in baseline.items()
-        if statistics.has_ratios(metric) and series
+        if metrics.has_ratios(metric) and series
     )
     reasons = []
     if steal > STEAL_SHARE:

@@ -17,13 +17,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from xlab import stats
 from xlab.compare.result import Estimate, Ratio, Verdict
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 RESAMPLES = 2000
 #: A spread of fewer builds says nothing: Student's t would widen it thirteenfold.
@@ -39,16 +35,6 @@ _T = (4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.17
       2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052,
       2.048, 2.045, 2.042)  # fmt: skip
 _NORMAL = 1.960
-
-
-def higher_is_better(metric: str) -> bool:
-    """Bits, connections, packets per second, and the path's MTU; all else is time, loss or cost."""
-    return metric.endswith("_per_second") or metric == "path_mtu_bytes"
-
-
-def has_ratios(metric: str) -> bool:
-    """Of two losses near zero the one may be any multiple of the other; UDP is offered a rate."""
-    return metric != "udp_bits_per_second" and not metric.endswith("_ratio")
 
 
 def estimate(values: Values) -> Estimate | None:
@@ -96,29 +82,15 @@ def interval(builds: Sequence[Sequence[float]]) -> tuple[float, float] | None:
     logarithmic = all(value > 0 for build in builds for value in build)
     scaled = [np.log(build) if logarithmic else np.asarray(build, np.float64) for build in builds]
     middle = float(np.median(np.concatenate(scaled)))
-    low, high = np.percentile(_medians(scaled), [2.5, 97.5])
-    wider = _widening(len(builds))
+    drawn = stats.clustered_medians(scaled, resamples=RESAMPLES)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    wider = widening(len(builds))
     low, high = (middle + wider * (float(end) - middle) for end in (low, high))
     return (math.exp(low), math.exp(high)) if logarithmic else (low, high)
 
 
-def _medians(builds: Sequence[NDArray]) -> NDArray:  # type: ignore[type-arg]
-    """The medians of RESAMPLES draws: of builds, then of as many rounds as each has."""
-    import numpy as np
-
-    generator = np.random.default_rng(0)
-    drawn = generator.integers(len(builds), size=(RESAMPLES, len(builds)))
-    # One row a drawn build, as long as the longest: what a shorter one lacks is NaN.
-    rows = np.full((*drawn.shape, max(map(len, builds))), np.nan)
-    for number, build in enumerate(builds):
-        where = drawn == number
-        picks = generator.integers(len(build), size=(int(where.sum()), len(build)))
-        rows[where, : len(build)] = build[picks]
-    medians: NDArray = np.nanmedian(rows.reshape(RESAMPLES, -1), axis=1)  # type: ignore[type-arg]
-    return medians
-
-
-def _widening(builds: int) -> float:
+def widening(builds: int) -> float:
+    """How many times wider than the bootstrap's an interval of so few builds must be."""
     t = _T[builds - 3] if builds - 3 < len(_T) else _NORMAL
     return math.sqrt(builds / (builds - 1)) * t / _NORMAL
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from xlab import stats
+from xlab import metrics, stats
 from xlab.compare import statistics
 from xlab.record import DatapathClass, Measurement, Route, RunRecord
 
@@ -160,8 +160,7 @@ def order(key: tuple[str, int]) -> tuple[int, int, str, int]:
 
 def _figure(measurements: Sequence[Measurement]) -> Figure:
     first = measurements[0]
-    # Of two losses near zero the one may be any multiple of the other: that says nothing.
-    proportional = first.metric != "udp_bits_per_second" and not first.metric.endswith("_ratio")
+    proportional = metrics.has_ratios(first.metric)
     method, control, baseline = (
         _by_round([m for m in measurements if m.route == route]) for route in ROUTES
     )
