@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import json
 import os
 import re
 import socket
@@ -229,6 +230,40 @@ class Checks:
                 holds=heard > 0,
                 evidence=f"{len(capture.frames)} frames captured on {target}'s eth0",
             )
+
+    @_remembered
+    def switch_learns(self, host: Host, nodes: Sequence[Node], text: str, *, id: str) -> None:
+        """The switch at `host` has the MAC of each node's eth0 in its table.
+
+        Of nodes elsewhere it hears what they broadcast, and a busy switch loses some of that: who
+        is missing sends something through it once more.
+        """
+        switch = self._lab.switch_of(host)
+        with self._timed():
+            unknown = self._unknown_to(switch, nodes)
+            if unknown:
+                ends = [self._lab.gateway if self._host_of(n) is host else host for n in unknown]
+                unreachable(
+                    zip(unknown, ends, strict=True),
+                    timeout_s=self._patience_s,
+                    round_trip_s=self._lab.round_trip_s,
+                )
+                unknown = self._unknown_to(switch, unknown)
+            examples = ", ".join(node.name for node in unknown[:5])
+            self._add(
+                id,
+                text,
+                expected=f"{len(nodes)} of {len(nodes)} MACs",
+                observed=f"{len(nodes) - len(unknown)} of {len(nodes)} MACs"
+                + (f"; not {examples}" if unknown else ""),
+                holds=not unknown,
+                evidence=f"bridge fdb show br {switch}",
+            )
+
+    def _unknown_to(self, switch: str, nodes: Sequence[Node]) -> list[Node]:
+        shown = self._lab.wire.configure(["bridge", "-json", "fdb", "show", "br", switch])
+        learnt = {entry["mac"] for entry in json.loads(shown.stdout)}
+        return [node for node in nodes if node.mac_address("eth0") not in learnt]
 
     # -- addresses ---------------------------------------------------------------------------------
 

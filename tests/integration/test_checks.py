@@ -195,6 +195,28 @@ def test_broadcasts_reach() -> None:
 
 
 @sandboxed
+def test_who_the_switch_has_not_heard_is_asked_again() -> None:
+    story = Story(hosts=3)
+    hosts = story.lab.hosts
+    port = story.lab.switch_port(hosts[1])
+
+    def learnt() -> Claim:
+        # As if the broadcasts by which the switch knows them had been lost.
+        for host in hosts:
+            flush = ["type", "bridge_slave", "fdb_flush"]
+            story.lab.wire.configure(["ip", "link", "set", story.lab.switch_port(host), *flush])
+        story.check.switch_learns(hosts[0], hosts, "a MAC for every host", id="learnt")
+        return story.claim()
+
+    assert (learnt().observed, learnt().holds) == ("3 of 3 MACs", True)
+    story.lab.wire.configure(["bridge", "link", "set", "dev", port, "learning", "off"])
+    assert (learnt().observed, learnt().holds) == ("2 of 3 MACs; not h2", False)
+    # Who is not even reached is not waited for without end.
+    story.unplug(hosts[2])
+    assert (learnt().observed, learnt().holds) == ("1 of 3 MACs; not h2, h3", False)
+
+
+@sandboxed
 def test_addresses_are_distinct() -> None:
     story = Story()
     for host in story.lab.hosts:

@@ -205,7 +205,7 @@ def test_thirty_two_containers_on_eight_hosts(records: Callable[[str], RunRecord
         reach = claim_of(found, "all-containers-reach-each-other")
         assert reach.observed == "992 of 992 pairs answer"
         learnt = claim_of(found, "switch-learns-containers")
-        assert learnt.observed == "32 container MACs"
+        assert learnt.observed == "32 of 32 MACs"
 
 
 # -- what goes wrong on purpose --------------------------------------------------------------------

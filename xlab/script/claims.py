@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from xlab.checks import Checks, Target
-from xlab.lab.lab import Lab
+from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
 from xlab.scenario import Flow
 from xlab.transcript import Distinct, Reach, ReachAll, Remark, Show, Stage, Take, Transcript
@@ -84,6 +84,9 @@ class WrittenClaims(Checks):
         self._remark(f"a full-size TCP transfer from {source} to {target} arrives whole")
 
     def broadcasts_reach(self, source: Node, target: Node, text: str) -> None:
+        self._remark(text)
+
+    def switch_learns(self, host: Host, nodes: Sequence[Node], text: str, *, id: str) -> None:
         self._remark(text)
 
     def equal(
