@@ -8,7 +8,7 @@ there a backend for a delay) is checked where it is known.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from xlab.errors import UsageError
@@ -96,6 +96,37 @@ class Request:
     def for_scenario(self, scenario: str, settings: Mapping[str, str]) -> Request:
         """The same run of another scenario, with the settings that one understands."""
         return dataclasses.replace(self, scenario=scenario, settings=dict(settings))
+
+
+def named_values(said: Iterable[str], place: str) -> dict[str, str]:
+    """NAME=VALUE texts by name; UsageError, which begins with the place, for what is none."""
+    found: dict[str, str] = {}
+    for text in said:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"{place}: {text[:80]!r} is no NAME=VALUE")
+        if name in found:
+            raise UsageError(f"{place}: {name} is given twice")
+        found[name] = value
+    return found
+
+
+def shared_out(
+    settings: Mapping[str, str], known: Mapping[str, Collection[str]]
+) -> dict[str, dict[str, str]]:
+    """For each of several scenarios the settings that it has; `known` are their options' names.
+
+    Raises UsageError for a setting that none of them has.
+    """
+    everything = {option for options in known.values() for option in options}
+    for name in settings:
+        if name not in everything:
+            there_are = f"; there are {', '.join(sorted(everything))}" if everything else ""
+            raise UsageError(f"--set {name}: no scenario has an option of that name{there_are}")
+    return {
+        scenario: {name: value for name, value in settings.items() if name in options}
+        for scenario, options in known.items()
+    }
 
 
 def within(

@@ -184,7 +184,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         (["weaver"], "did you mean weave?"),
         (["baseline"], "baseline alone is no comparison"),
         (["weave:datapath=pigeon"], "datapath=pigeon: one of sleeve, fastdp is wanted"),
-        (["bridge", "--precision", "fine"], "--precision fine: a share such as 10% or 0.1"),
+        (["bridge", "--precision", "fine"], "--precision: 'fine' is no share such as 10% or 0.1"),
         (["bridge", "--probe", "smell"], "--probe smell: no such probe"),
         (["bridge", "--repeat", "2"], "--repeat is 2; the range is 3"),
         (["bridge", "--topo", "single,2", "--hosts", "2"], "--topo says how many hosts"),

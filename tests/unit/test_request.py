@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.fuzzing import Refusal, attempt
 from xlab.errors import UsageError
-from xlab.request import Request
+from xlab.request import Request, named_values, shared_out
 
 
 def test_defaults_are_two_hosts_with_two_containers_and_no_conditions() -> None:
@@ -87,6 +87,31 @@ def test_the_same_run_of_another_scenario_changes_nothing_else() -> None:
     request = Request("all", hosts=4, delay_ms=5.0, settings={"routes": "underlay", "x": "1"})
     other = request.for_scenario("ovs-gre", {"routes": "underlay"})
     assert other == Request("ovs-gre", hosts=4, delay_ms=5.0, settings={"routes": "underlay"})
+
+
+def test_settings_go_to_those_that_have_them_and_each_must_have_a_taker() -> None:
+    known = {"bridge": ["docker"], "weave": ["datapath", "docker"], "baseline": []}
+    assert shared_out({"docker": "28", "datapath": "fastdp"}, known) == {
+        "bridge": {"docker": "28"},
+        "weave": {"docker": "28", "datapath": "fastdp"},
+        "baseline": {},
+    }
+    with pytest.raises(UsageError, match="--set colour: no scenario .* there are datapath, docker"):
+        shared_out({"colour": "red"}, known)
+
+
+@pytest.mark.parametrize(
+    ("said", "refusal"),
+    [
+        (["a"], "--set: 'a' is no NAME=VALUE"),
+        (["=a"], "--set: '=a' is no NAME=VALUE"),
+        (["a=1", "a=1"], "--set: a is given twice"),
+    ],
+)
+def test_what_is_no_named_value(said: list[str], refusal: str) -> None:
+    with pytest.raises(UsageError, match=refusal):
+        named_values(said, "--set")
+    assert named_values(["a=1=2", "b="], "--set") == {"a": "1=2", "b": ""}
 
 
 NUMBERS = st.floats() | st.integers() | st.sampled_from([10**400, -(10**400), 0, 2, 1e-320])

@@ -16,12 +16,12 @@ from xlab.cli import options
 from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
 from xlab.cli.streams import print_error, print_json
 from xlab.errors import UsageError
-from xlab.request import DEFAULT_DURATION_S, QUICK_DURATION_S, Request
 
 if TYPE_CHECKING:
     from xlab.compare.journal import Journal
     from xlab.compare.methods import Method
     from xlab.compare_screen import CompareScreen
+    from xlab.request import Request
 
 _STATUS = {"passed": 0, "failed": 1, "skipped": 3}
 #: What may stand beside --resume.
@@ -93,46 +93,30 @@ def compare(  # noqa: PLR0917 - typer calls it by keyword
             if source and source.name == "COMMANDLINE" and name not in _OF_ANY:
                 raise UsageError("--resume goes on with what was asked for then: give nothing else")
         return partial(_go_on, resume, as_json=as_json)
-    if topo is not None and hosts is not None:
-        raise UsageError("--topo says how many hosts there are: leave --hosts out")
-    common = Request(
-        scenario="baseline",
-        hosts=2 if hosts is None else hosts,
+    common = options.request(
+        "baseline",
+        hosts=hosts,
         containers=containers,
         topo=topo,
         mtu=mtu,
-        **options.link_conditions(rate=rate, delay=delay, jitter=jitter, loss=loss),
-        duration_s=duration if duration is not None else _usual_duration_s(quick),
+        rate=rate,
+        delay=delay,
+        jitter=jitter,
+        loss=loss,
+        duration_s=options.duration_s(duration, quick=quick),
         quick=quick,
     )
-    amount = {
-        "probes": probe or [],
-        "rounds": repeat,
-        "most_rounds": most,
-        "precision": _share(precision),
-    }
+    amount = {"probes": probe or [], "rounds": repeat, "most_rounds": most}
     return partial(
         _begin,
         methods or [],
         common,
-        options.parse_settings(settings or []),
+        options.parse_settings(settings),
         amount,
+        precision=precision,
         results=results,
         as_json=as_json,
     )
-
-
-def _usual_duration_s(quick: bool) -> float:
-    return QUICK_DURATION_S if quick else DEFAULT_DURATION_S
-
-
-def _share(text: str) -> float:
-    number, percent = (text[:-1], True) if text.endswith("%") else (text, False)
-    try:
-        value = float(number)
-    except ValueError as error:
-        raise UsageError(f"--precision {text}: a share such as 10% or 0.1 is wanted") from error
-    return value / 100 if percent else value
 
 
 def _begin(
@@ -141,6 +125,7 @@ def _begin(
     settings: Mapping[str, str],
     amount: Mapping[str, Any],
     *,
+    precision: str,
     results: Path,
     as_json: bool,
 ) -> int:
@@ -152,7 +137,11 @@ def _begin(
     from xlab.compare.journal import Journal, Opening
 
     chosen = methods.choose(names, common, settings)
-    wanted = plan.make(chosen, **amount)
+    try:
+        share = plan.share(precision)
+    except UsageError as error:
+        raise UsageError(f"--precision: {error}") from error
+    wanted = plan.make(chosen, precision=share, **amount)
     _require_possible(chosen)
     options.require_writable(results)
     record.sweep(results)

@@ -10,7 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from xlab.errors import UsageError, XlabError
-from xlab.request import DEFAULT_DURATION_S, DEFAULT_ROUNDS, QUICK_DURATION_S, QUICK_ROUNDS
+from xlab.request import (
+    DEFAULT_DURATION_S,
+    DEFAULT_ROUNDS,
+    QUICK_DURATION_S,
+    QUICK_ROUNDS,
+    Request,
+    named_values,
+)
 
 
 def complete_scenario(incomplete: str) -> list[str]:
@@ -95,10 +102,44 @@ Results = Annotated[Path, typer.Option(metavar="DIR", help="Where records are wr
 DEFAULT_RESULTS = Path("results")
 
 
-def link_conditions(
-    *, rate: str | None, delay: str | None, jitter: str | None, loss: str | None
+def request(
+    scenario: str,
+    *,
+    hosts: int | None,
+    containers: int,
+    topo: str | None,
+    mtu: int,
+    rate: str | None = None,
+    delay: str | None = None,
+    jitter: str | None = None,
+    loss: str | None = None,
+    settings: Sequence[str] | None = None,
+    **more: Any,
+) -> Request:
+    """What the options above ask for; UsageError for what makes no sense.  None is not given."""
+    if topo is not None and hosts is not None:
+        raise UsageError("--topo says how many hosts there are: leave --hosts out")
+    return Request(
+        scenario=scenario,
+        hosts=2 if hosts is None else hosts,
+        containers=containers,
+        topo=topo,
+        mtu=mtu,
+        **_link_conditions(rate, delay, jitter, loss),
+        settings=parse_settings(settings),
+        **more,
+    )
+
+
+def duration_s(duration: float | None, *, quick: bool) -> float:
+    """--duration, or what is usual."""
+    usual = QUICK_DURATION_S if quick else DEFAULT_DURATION_S
+    return usual if duration is None else duration
+
+
+def _link_conditions(
+    rate: str | None, delay: str | None, jitter: str | None, loss: str | None
 ) -> dict[str, Any]:
-    """The fields of a request that describe its links; raises UsageError for unreadable text."""
     if rate is delay is jitter is loss is None:
         return {}
     from xlab.lab.conditions import parse_delay, parse_loss, parse_rate
@@ -111,16 +152,8 @@ def link_conditions(
     }
 
 
-def parse_settings(options: Sequence[str]) -> dict[str, str]:
-    settings: dict[str, str] = {}
-    for option in options:
-        name, equals, value = option.partition("=")
-        if not equals or not name:
-            raise UsageError(f"--set {option}: it takes NAME=VALUE")
-        if name in settings:
-            raise UsageError(f"--set {name} is given twice")
-        settings[name] = value
-    return settings
+def parse_settings(settings: Sequence[str] | None) -> dict[str, str]:
+    return named_values(settings or [], "--set")
 
 
 def require_writable(results: Path) -> None:

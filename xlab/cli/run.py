@@ -15,15 +15,9 @@ import typer
 from xlab.cli import options
 from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
 from xlab.cli.streams import DisplayError, print_error, print_json
-from xlab.errors import UsageError, XlabError
+from xlab.errors import XlabError
 from xlab.probe_names import ALL, USUAL
-from xlab.request import (
-    DEFAULT_DURATION_S,
-    DEFAULT_ROUNDS,
-    QUICK_DURATION_S,
-    QUICK_ROUNDS,
-    Request,
-)
+from xlab.request import DEFAULT_ROUNDS, QUICK_ROUNDS, Request, shared_out
 
 if TYPE_CHECKING:
     from xlab.record import RunRecord
@@ -72,19 +66,20 @@ def run(  # noqa: PLR0917 - typer calls it by keyword
     _debug: Debug = False,
 ) -> Job:
     """Build, prove and measure a scenario, and write its record."""
-    if topo is not None and hosts is not None:
-        raise UsageError("--topo says how many hosts there are: leave --hosts out")
-    links = options.link_conditions(rate=rate, delay=delay, jitter=jitter, loss=loss)
-    request = Request(
-        scenario=scenario,
-        hosts=2 if hosts is None else hosts,
+    usual_rounds = QUICK_ROUNDS if quick else DEFAULT_ROUNDS
+    request = options.request(
+        scenario,
+        hosts=hosts,
         containers=containers,
         topo=topo,
         mtu=mtu,
-        **links,
-        settings=options.parse_settings(settings or []),
-        duration_s=_first(duration, QUICK_DURATION_S if quick else DEFAULT_DURATION_S),
-        repeat=int(_first(repeat, QUICK_ROUNDS if quick else DEFAULT_ROUNDS)),
+        rate=rate,
+        delay=delay,
+        jitter=jitter,
+        loss=loss,
+        settings=settings,
+        duration_s=options.duration_s(duration, quick=quick),
+        repeat=usual_rounds if repeat is None else repeat,
         quick=quick,
         probes=tuple(probe or ()),
     )
@@ -163,19 +158,8 @@ def _requests(request: Request, names: Sequence[str]) -> list[Request]:
     from xlab import catalog, scenario
 
     known = {
-        name: {option.name for option in scenario.load(catalog.find(name)).options}
+        name: [option.name for option in scenario.load(catalog.find(name)).options]
         for name in names
     }
-    for setting in request.settings:
-        if not any(setting in options for options in known.values()):
-            there_are = sorted(set().union(*known.values()))
-            listed = f"; there are {', '.join(there_are)}" if there_are else ""
-            raise UsageError(f"--set {setting}: no scenario has an option of that name{listed}")
-    return [
-        request.for_scenario(name, {k: v for k, v in request.settings.items() if k in known[name]})
-        for name in names
-    ]
-
-
-def _first(given: float | None, otherwise: float) -> float:
-    return otherwise if given is None else given
+    shares = shared_out(request.settings, known)
+    return [request.for_scenario(name, shares[name]) for name in names]

@@ -55,7 +55,7 @@ def scale(
         scenario,
         sizes=_sizes(hosts),
         containers=containers,
-        settings=options.parse_settings(settings or []),
+        settings=options.parse_settings(settings),
         repeat=repeat,
         rest_s=rest,
         results=results,

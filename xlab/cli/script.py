@@ -11,7 +11,6 @@ import typer
 from xlab.cli import options
 from xlab.cli.app import STATUSES, Debug, Job, app
 from xlab.cli.streams import write
-from xlab.errors import UsageError
 from xlab.request import Request
 
 
@@ -43,15 +42,8 @@ def script(
 
     The script builds it in namespaces of its own, checks the claims, and leaves nothing behind.
     """
-    if topo is not None and hosts is not None:
-        raise UsageError("--topo says how many hosts there are: leave --hosts out")
-    request = Request(
-        scenario=scenario,
-        hosts=2 if hosts is None else hosts,
-        containers=containers,
-        topo=topo,
-        mtu=mtu,
-        settings=options.parse_settings(settings or []),
+    request = options.request(
+        scenario, hosts=hosts, containers=containers, topo=topo, mtu=mtu, settings=settings
     )
     return partial(_script, request, host=host, output=output)
 

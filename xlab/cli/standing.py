@@ -13,10 +13,10 @@ from xlab.cli import options
 from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
 from xlab.cli.streams import DisplayError, print_json
 from xlab.errors import UsageError
-from xlab.request import Request
 
 if TYPE_CHECKING:
     from xlab.chronicle import Chronicle
+    from xlab.request import Request
     from xlab.screen import Screen
 
 Lab = Annotated[
@@ -68,19 +68,19 @@ def up(  # noqa: PLR0917 - typer calls it by keyword
     """Build a scenario and leave it standing; returns when its claims have been checked."""
     if scenario == "all":
         raise UsageError("one scenario at a time: a lab has one method")
-    if topo is not None and hosts is not None:
-        raise UsageError("--topo says how many hosts there are: leave --hosts out")
     if empty and until is not None:
         raise UsageError("--empty builds nothing of the scenario: leave --until out")
-    links = options.link_conditions(rate=rate, delay=delay, jitter=jitter, loss=loss)
-    request = Request(
-        scenario=scenario,
-        hosts=2 if hosts is None else hosts,
+    request = options.request(
+        scenario,
+        hosts=hosts,
         containers=containers,
         topo=topo,
         mtu=mtu,
-        **links,
-        settings=options.parse_settings(settings or []),
+        rate=rate,
+        delay=delay,
+        jitter=jitter,
+        loss=loss,
+        settings=settings,
     )
     return partial(_up, request, name=name, until=until, empty=empty, as_json=as_json)
 

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from xlab import catalog, scenario
 from xlab.errors import UsageError
 from xlab.lab.conditions import parse_delay, parse_loss, parse_rate
-from xlab.request import Request
+from xlab.request import Request, named_values, shared_out
 
 BASELINE = "baseline"
 
@@ -59,15 +59,12 @@ def choose(names: Sequence[str], common: Request, settings: Mapping[str, str]) -
     if len(wanted) > MOST_METHODS:
         raise UsageError(f"{len(wanted)} methods; at most {MOST_METHODS} are alive at once")
     wanted.sort(key=lambda name: name != BASELINE)
-    known: set[str] = set()
+    known = {name: _options(name) for name in wanted}
+    shares = shared_out(settings, known)
     methods: list[Method] = []
     for name in wanted:
-        request = _request(name, common, settings, known)
+        request = _request(name, common, shares[name], known[name])
         methods.append(Method(name, _folder(name, [m.folder for m in methods]), request))
-    for setting in settings:
-        if setting not in known:
-            there_are = f"; there are {', '.join(sorted(known))}" if known else ""
-            raise UsageError(f"--set {setting}: no method has an option of that name{there_are}")
     return methods
 
 
@@ -80,22 +77,25 @@ def _expanded(names: Sequence[str]) -> Iterator[str]:
             yield name
 
 
-def _request(name: str, common: Request, settings: Mapping[str, str], known: set[str]) -> Request:
-    """What `name` asks for; adds the scenario's options to `known`."""
-    base, _, variant = name.partition(":")
-    options = scenario.load(catalog.find(base)).options
-    known.update(option.name for option in options)
-    given = _pairs(name, variant) if ":" in name else {}
+def _options(name: str) -> list[str]:
+    return [option.name for option in scenario.load(catalog.find(name.partition(":")[0])).options]
+
+
+def _request(
+    name: str, common: Request, settings: Mapping[str, str], known: Collection[str]
+) -> Request:
+    """What `name` asks for; `known` are the options of its scenario."""
+    base, colon, variant = name.partition(":")
     fields: dict[str, Any] = {}
-    own = {key: value for key, value in settings.items() if key in {o.name for o in options}}
-    for key, value in given.items():
+    own = dict(settings)
+    for key, value in named_values(variant.split(",") if colon else [], name).items():
         if key in _FIELDS:
             field, read = _FIELDS[key]
             fields[field] = _read(name, key, value, read)
-        elif any(option.name == key for option in options):
+        elif key in known:
             own[key] = value
         else:
-            offered = ", ".join([*(option.name for option in options), *_FIELDS])
+            offered = ", ".join([*known, *_FIELDS])
             raise UsageError(f"{name}: there is no {key!r}; there are {offered}")
     if "hosts" in fields and common.topo is not None:
         raise UsageError(f"{name}: --topo says how many hosts there are")
@@ -105,19 +105,8 @@ def _request(name: str, common: Request, settings: Mapping[str, str], known: set
         raise UsageError(f"{name}: {error}") from error
 
 
-def _pairs(name: str, variant: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for pair in variant.split(","):
-        key, equals, value = pair.partition("=")
-        if not (key and equals and value):
-            raise UsageError(f"{name}: NAME:KEY=VALUE,… is wanted, and {pair!r} is no KEY=VALUE")
-        if key in found:
-            raise UsageError(f"{name}: {key} is given twice")
-        found[key] = value
-    return found
-
-
-def _whole(text: str) -> int:
+def whole(text: str) -> int:
+    """Of digits alone; UsageError otherwise."""
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise UsageError(f"{text[:40]!r} is no whole number")
     return int(text)
@@ -126,9 +115,9 @@ def _whole(text: str) -> int:
 #: The options of the command line that a variant may have of its own: the field of a request, and
 #: how it is read.
 _FIELDS: Mapping[str, tuple[str, Callable[[str], float]]] = {
-    "hosts": ("hosts", _whole),
-    "containers": ("containers", _whole),
-    "mtu": ("mtu", _whole),
+    "hosts": ("hosts", whole),
+    "containers": ("containers", whole),
+    "mtu": ("mtu", whole),
     "rate": ("rate_bits_per_second", parse_rate),
     "delay": ("delay_ms", parse_delay),
     "jitter": ("jitter_ms", parse_delay),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Sequence
 
@@ -20,6 +21,14 @@ PRECISION = 0.1
 USUAL_PROBES = ("rtt", "tcp", "loaded-rtt")
 #: After which a lab is not what it was: the next round would measure another.
 _DISTURBING = ("recovery",)
+
+
+def share(text: str) -> float:
+    """A part of something: "10%" or "0.1"; UsageError for anything else."""
+    number = text.removesuffix("%")
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", number):
+        raise UsageError(f"{text[:40]!r} is no share such as 10% or 0.1")
+    return float(number) / (100 if text.endswith("%") else 1)
 
 
 def make(

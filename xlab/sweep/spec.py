@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from xlab import catalog, job, record
 from xlab.compare import methods as naming
 from xlab.compare import plan as planning
-from xlab.compare.methods import Method
+from xlab.compare.methods import Method, whole
 from xlab.compare.result import Plan
 from xlab.errors import UsageError
 from xlab.lab.conditions import parse_delay, parse_loss, parse_rate
@@ -40,24 +40,18 @@ _MOST_BYTES = 64 << 10
 NONE = "none"
 
 
-def _whole(said: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", said):
-        raise UsageError(f"{said[:40]!r} is no whole number")
-    return int(said)
-
-
 def _unless_none(read: Callable[[str], float]) -> Callable[[str], float | None]:
     return lambda said: None if said == NONE else read(said)
 
 
 #: By axis, in the order in which points are named: the field of a request, and how it is read.
 AXES: Mapping[str, tuple[str, Callable[[str], float | None]]] = {
-    "hosts": ("hosts", _whole),
-    "mtu": ("mtu", _whole),
+    "hosts": ("hosts", whole),
+    "mtu": ("mtu", whole),
     "rate": ("rate_bits_per_second", _unless_none(parse_rate)),
     "delay": ("delay_ms", _unless_none(parse_delay)),
     "loss": ("loss_ratio", _unless_none(parse_loss)),
-    "flows": ("streams", _whole),
+    "flows": ("streams", whole),
 }
 
 
@@ -277,7 +271,7 @@ class _Common:
         quick = given("quick", _truth, False)
         fields: dict[str, Any] = {
             "quick": quick,
-            "containers": given("containers", _whole, 2),
+            "containers": given("containers", whole, 2),
             "duration_s": given(
                 "duration", _number, QUICK_DURATION_S if quick else DEFAULT_DURATION_S
             ),
@@ -292,9 +286,9 @@ class _Common:
             _settings(found.get("set", {})),
             _texts(found["probe"], "probe") if "probe" in found else (),
             {
-                "rounds": given("repeat", _whole, None),
-                "most_rounds": given("most", _whole, None),
-                "precision": given("precision", _share, planning.PRECISION),
+                "rounds": given("repeat", whole, None),
+                "most_rounds": given("most", whole, None),
+                "precision": given("precision", planning.share, planning.PRECISION),
             },
         )
 
@@ -324,10 +318,6 @@ def _number(said: str) -> float:
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", said):
         raise UsageError(f"{said[:40]!r} is no number")
     return float(said)
-
-
-def _share(said: str) -> float:
-    return _number(said[:-1]) / 100 if said.endswith("%") else _number(said)
 
 
 # -- points ----------------------------------------------------------------------------------------
