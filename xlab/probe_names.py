@@ -15,7 +15,7 @@ USUAL = {
     "rtt": "round trips of ping",
     "rr": "one-byte requests and replies over one TCP connection",
     "tcp": "throughput of one TCP stream, and the CPU time it costs",
-    "tcp-parallel": "throughput of four TCP streams together",
+    "tcp-parallel": "throughput of several TCP streams together (--streams, 4)",
     "udp": "what arrives, and is lost, of 90 % of that in UDP",
 }
 #: Between two ends, on every route.

@@ -87,7 +87,7 @@ class Request:
             )
         within("--duration", self.duration_s, DURATION_S, "seconds")
         within("--repeat", self.repeat, ROUNDS, "rounds")
-        within("the number of TCP streams", self.streams, STREAMS)
+        within("--streams", self.streams, STREAMS, "TCP streams")
         if "" in self.settings:
             raise UsageError("--set takes NAME=VALUE; the name is missing")
         # Frozen, and still each has one way to be written.

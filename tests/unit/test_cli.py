@@ -123,6 +123,7 @@ def xlab(
         (["run", "bridge", "--hosts", "1"], "the range is 2 to 1,000"),
         (["run", "bridge", "--mtu", "100"], "the range is 576 to 65,535"),
         (["run", "bridge", "--repeat", "0"], "the range is 1 to 1,000 rounds"),
+        (["run", "bridge", "--streams", "0"], "the range is 1 to 128 TCP streams"),
         (["run", "bridge", "--duration", "0"], "the range is 1 to 3,600 seconds"),
         (["run", "bridge", "--rate", "fast"], "fast"),
         (["run", "bridge", "--delay", "10parsec"], "10parsec"),

@@ -187,6 +187,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         (["bridge", "--precision", "fine"], "--precision: 'fine' is no share such as 10% or 0.1"),
         (["bridge", "--probe", "smell"], "--probe smell: no such probe"),
         (["bridge", "--repeat", "2"], "--repeat is 2; the range is 3"),
+        (["bridge", "--streams", "129"], "--streams is 129; the range is 1 to 128 TCP streams"),
         (["bridge", "--topo", "single,2", "--hosts", "2"], "--topo says how many hosts"),
         (["bridge", "--resume", "results/x"], "--resume goes on with what was asked for then"),
         (["--quick", "--resume", "results/x"], "--resume goes on with what was asked for then"),
@@ -216,6 +217,21 @@ def test_it_measures_and_tells(xlab: Run, world: World, tmp_path: Path) -> None:
     page = folder / "report.html"
     assert "2 methods beside the baseline.</span></h1>" in page.read_text(encoding="utf-8")
     assert f"report{page}" in "".join(out.split()), "wherever the line is broken"
+
+
+def test_several_streams_are_measured_where_a_number_is_asked_for(
+    xlab: Run, world: World, tmp_path: Path
+) -> None:
+    usual = ("rtt", "tcp", "loaded-rtt")
+    for streams, probes in (("8", (*usual, "tcp-parallel")), ("1", usual)):
+        results = tmp_path / streams
+        asked = ("bridge", "--quick", "--streams", streams, "--results", results)
+        status, _, _ = xlab(*asked)
+        assert status == 0
+        (folder,) = results.iterdir()
+        told = result.load(folder)
+        assert told.plan.probes == probes
+        assert {str(method.parameters["streams"]) for method in told.methods} == {streams}
 
 
 def test_json_alone_on_stdout(xlab: Run, world: World, tmp_path: Path) -> None:

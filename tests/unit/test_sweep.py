@@ -100,7 +100,7 @@ def test_the_order_is_mixed_and_always_the_same() -> None:
         ("axes: {delay: [5ms, 5000us]}", "axes.delay[1]: 5000us stands there already"),
         ("axes: {rate: [none, fast]}", "axes.rate[1]: 'fast' is not a rate"),
         ("axes: {loss: [none, 5]}", "axes.loss[1]: loss is 5"),
-        ("axes: {flows: [0]}", "axes.flows[0]: the number of TCP streams is 0"),
+        ("axes: {flows: [0]}", "axes.flows[0]: --streams is 0"),
         (f"axes: {{mtu: [{'1' * 500}]}}", "axes.mtu[0]: more than 100 characters"),
         ("axes: {mtu: [1500]}\naxes: {}", "line 2: 'axes' stands here twice"),
         ("axes: {mtu: [1500}", "line 1: "),

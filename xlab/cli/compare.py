@@ -66,6 +66,7 @@ def compare(  # noqa: PLR0917 - typer calls it by keyword
             metavar="SHARE", help="Stop when the interval of no ratio reaches further than this."
         ),
     ] = "10%",
+    streams: options.Streams = None,
     probe: Annotated[
         list[str] | None,
         typer.Option(
@@ -103,10 +104,12 @@ def compare(  # noqa: PLR0917 - typer calls it by keyword
         delay=delay,
         jitter=jitter,
         loss=loss,
+        streams=streams,
         duration_s=options.duration_s(duration, quick=quick),
         quick=quick,
     )
-    amount = {"probes": probe or [], "rounds": repeat, "most_rounds": most}
+    probes = [*(probe or []), *(["tcp-parallel"] if streams not in (None, 1) else [])]
+    amount = {"probes": probes, "rounds": repeat, "most_rounds": most}
     return partial(
         _begin,
         methods or [],

@@ -13,6 +13,7 @@ from xlab.errors import UsageError, XlabError
 from xlab.request import (
     DEFAULT_DURATION_S,
     DEFAULT_ROUNDS,
+    DEFAULT_STREAMS,
     QUICK_DURATION_S,
     QUICK_ROUNDS,
     Request,
@@ -94,6 +95,13 @@ Repeat = Annotated[
     int | None,
     typer.Option(help=f"Rounds of measurement; {DEFAULT_ROUNDS}, {QUICK_ROUNDS} with --quick."),
 ]
+Streams = Annotated[
+    int | None,
+    typer.Option(
+        help="TCP streams at once, each way under load and where a probe has several; "
+        f"{DEFAULT_STREAMS}."
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="An option of the scenario; repeatable."),
@@ -113,6 +121,7 @@ def request(
     delay: str | None = None,
     jitter: str | None = None,
     loss: str | None = None,
+    streams: int | None = None,
     settings: Sequence[str] | None = None,
     **more: Any,
 ) -> Request:
@@ -126,6 +135,7 @@ def request(
         topo=topo,
         mtu=mtu,
         **_link_conditions(rate, delay, jitter, loss),
+        streams=DEFAULT_STREAMS if streams is None else streams,
         settings=parse_settings(settings),
         **more,
     )

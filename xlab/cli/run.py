@@ -51,6 +51,7 @@ def run(  # noqa: PLR0917 - typer calls it by keyword
     loss: options.Loss = None,
     duration: options.Duration = None,
     repeat: options.Repeat = None,
+    streams: options.Streams = None,
     quick: Annotated[bool, typer.Option("--quick", help="A scenario in under 15 s.")] = False,
     probe: Annotated[
         list[str] | None,
@@ -77,6 +78,7 @@ def run(  # noqa: PLR0917 - typer calls it by keyword
         delay=delay,
         jitter=jitter,
         loss=loss,
+        streams=streams,
         settings=settings,
         duration_s=options.duration_s(duration, quick=quick),
         repeat=usual_rounds if repeat is None else repeat,
