@@ -71,6 +71,11 @@ class CompareScreen(Screen, Onlooker):
         what = text.plain(doing).rpartition(": ")[2]
         self._doing = f"{text.plain(method)}: {what}"
 
+    def retried(self, method: str, result: RunRecord) -> None:
+        said = f"{text.plain(method)} failed, and is built once more: {text.plain(result.reason)}"
+        self._block("", Text(said), mark=Text("! ", "bold yellow"))
+        self._refresh()
+
     def built(self, method: str, result: RunRecord) -> None:
         self._marks[method] = _MARKS[result.status]
         if result.status != "passed":

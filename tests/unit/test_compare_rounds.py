@@ -125,14 +125,69 @@ def test_each_build_has_its_run_record_and_raw_output(world: World, tmp_path: Pa
 def test_a_method_whose_claims_fail_is_listed_and_not_measured(
     world: World, tmp_path: Path
 ) -> None:
-    world.broken_claims = {("weave", 1)}
+    world.broken_claims = {("weave", 1), ("weave", 2)}
     comparison = carried_out(tmp_path)
     weave = comparison.methods[2]
     assert (weave.status, comparison.status) == ("failed", "failed")
     assert "1 of 1 claims do not hold" in weave.reason
     assert "weave" not in {name for _, _, name, _ in world.asked}
-    assert world.builds["weave"] == 1
+    assert world.builds["weave"] == 2
     assert record.load(folder(tmp_path) / "weave/b1").status == "failed"
+
+
+def test_a_build_that_fails_is_tried_once_more_which_is_told(world: World, tmp_path: Path) -> None:
+    told = []
+
+    class Listening(Onlooker):
+        def retried(self, method: str, result: record.RunRecord) -> None:
+            told.append((method, result.status, result.reason))
+
+    world.broken_claims = {("weave", 2)}
+    with begin(tmp_path) as written:
+        carry_out(written, Listening())
+        comparison = evaluate(written.history)
+    assert comparison.status == "passed"
+    assert [sorted(done.order) for done in comparison.rounds] == [sorted(NAMES)] * 5
+    (retried,) = journal.read(folder(tmp_path)).retries
+    assert (retried.method, retried.build) == ("weave", 2)
+    assert [claim.holds for claim in retried.record.claims] == [False]
+    assert told == [("weave", "failed", retried.record.reason)]
+    builds = comparison.methods[2].builds
+    assert [bool(build.first_try) for build in builds] == [False, True, False]
+    assert "claims do not hold" in builds[1].first_try
+    (note,) = [note for note in comparison.notes if "weave" in note]
+    assert note.startswith("weave was built twice in build 2, for it failed the first time: 1 of 1")
+    kept = record.load(folder(tmp_path) / "weave/b2")
+    assert kept.status == "passed"
+    assert [event.detail for event in kept.events if "built once more" in event.detail]
+    raw = {file.name for file in (folder(tmp_path) / "weave/b2/raw").iterdir()}
+    assert {"first-try-path.pcap", "path.pcap"} < raw
+
+
+def test_a_sandbox_that_does_not_start_is_tried_once_more(world: World, tmp_path: Path) -> None:
+    world.refused = {"weave": XlabError("no sandbox for now")}
+    comparison = carried_out(tmp_path)
+    weave = comparison.methods[2]
+    assert (weave.status, weave.reason) == ("failed", "no sandbox for now")
+    assert len(journal.read(folder(tmp_path)).retries) == 1
+    assert len(comparison.rounds) == 5
+
+
+def test_a_kill_before_the_second_try_loses_nothing(world: World, tmp_path: Path) -> None:
+    class Deadly(Onlooker):
+        def retried(self, method: str, result: record.RunRecord) -> None:
+            raise Killed
+
+    world.broken_claims = {("weave", 1)}
+    with begin(tmp_path) as written, pytest.raises(Killed):
+        carry_out(written, Deadly())
+    assert world.alive == []
+    with Journal.go_on(folder(tmp_path)) as again:
+        carry_out(again, Onlooker())
+        comparison = evaluate(again.history)
+    assert comparison.status == "passed"
+    assert [sorted(done.order) for done in comparison.rounds] == [sorted(NAMES)] * 5
+    assert {done.build for done in comparison.rounds} == {2, 3, 4}
 
 
 def test_a_method_this_machine_cannot_is_skipped(
@@ -163,7 +218,7 @@ def test_a_lab_that_breaks_is_out_and_the_round_goes_on(world: World, tmp_path: 
 
 
 def test_nothing_is_measured_once_the_baseline_is_alone(world: World, tmp_path: Path) -> None:
-    world.broken_claims = {("bridge", 2)}
+    world.broken_claims = {("bridge", 2), ("bridge", 3)}
     comparison = carried_out(tmp_path, ["baseline", "bridge"])
     assert (comparison.ending, len(comparison.rounds)) == ("alone", 2)
 
@@ -173,7 +228,7 @@ def test_without_the_baseline_it_ends_and_can_go_on(
     when: str, world: World, tmp_path: Path
 ) -> None:
     if when == "built":
-        world.broken_claims = {(name, 2) for name in NAMES}
+        world.broken_claims = {(name, number) for name in NAMES for number in (2, 3)}
     else:
         world.breaking = {("baseline", 4): DaemonError("xlab", node="h1", reason="has ended")}
     with begin(tmp_path) as written, pytest.raises(XlabError, match="baseline failed, and nothing"):

@@ -249,9 +249,10 @@ def test_exit_statuses(xlab: Run, world: World, tmp_path: Path) -> None:
     assert status == 3
     assert "weave skipped: no tun; modprobe tun" in out
     # 1 outranks 3.
-    world.broken_claims = {("weave:datapath=fastdp", 6)}
+    world.broken_claims = {("weave:datapath=fastdp", number) for number in (6, 7)}
     status, out, _ = xlab(*asked)
     assert status == 1
+    assert "weave:datapath=fastdp failed, and is built once more: 1 of 1 claims" in out
     assert "weave:datapath=fastdp failed: 1 of 1 claims do not hold" in out
 
 

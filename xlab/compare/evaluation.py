@@ -156,6 +156,8 @@ def _record(history: History, asked: Asked) -> RunRecord:
 def _build(history: History, asked: Asked, built: Built) -> Build:
     result = history.record_of(built)
     timings = result.timings_s
+    key = (built.method, built.build)
+    first = [each for each in history.retries if (each.method, each.build) == key]
     return Build(
         number=built.build,
         folder=build_folder(asked, built.build),
@@ -165,6 +167,7 @@ def _build(history: History, asked: Asked, built: Built) -> Build:
         claims_held=sum(claim.holds for claim in result.claims),
         path_proved=bool(result.path and result.path.proved and result.path.negative_control),
         seconds=round(timings.sandbox + timings.build + timings.verify, 4),
+        first_try=first[0].record.reason if first else "",
     )
 
 
@@ -339,6 +342,11 @@ def _notes(history: History, pairs: Sequence[Pair]) -> Iterator[str]:
         )
     for build, reason in history.void_builds().items():
         yield f"Build {build} is void, for the baseline failed in it: {reason}"
+    for retried in history.retries:
+        yield (
+            f"{retried.method} was built twice in build {retried.build}, for it failed the first "
+            f"time: {retried.record.reason}"
+        )
     if history.looks:
         times = "once" if len(history.looks) == 1 else f"{len(history.looks)} times"
         yield (

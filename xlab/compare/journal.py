@@ -3,6 +3,7 @@
     {"kind": "opening", "plan": …, "methods": [{"name", "folder", "request"}, …], …}
     {"kind": "session", "at": …}                            it was started, or went on
     {"kind": "built", "method": …, "build": 1, "record": …}    a run record without measurements
+    {"kind": "retried", "method": …, "build": 1, "record": …}  it failed, and is built once more
     {"kind": "round", "number": 1, "build": 1, "order": […], "measurements": {METHOD: […]}, …}
     {"kind": "failed", "method": …, "build": 1, "reason": …}   broke while it was measured
     {"kind": "look", "rounds": 6, "widest": 0.12, …}        the intervals after a set of builds
@@ -59,6 +60,15 @@ class Built:
 
 
 @dataclass(frozen=True, slots=True)
+class Retried:
+    """A method failed to be built, for the first time in this build; the record says why."""
+
+    method: str
+    build: int
+    record: RunRecord
+
+
+@dataclass(frozen=True, slots=True)
 class RoundDone:
     number: int
     build: int
@@ -87,11 +97,12 @@ class Ended:
     ending: Ending
 
 
-Entry = Opening | Session | Built | RoundDone | Failed | Look | Ended
+Entry = Opening | Session | Built | Retried | RoundDone | Failed | Look | Ended
 _KINDS: Mapping[str, type[Entry]] = {
     "opening": Opening,
     "session": Session,
     "built": Built,
+    "retried": Retried,
     "round": RoundDone,
     "failed": Failed,
     "look": Look,
@@ -107,6 +118,7 @@ class History:
     opening: Opening
     sessions: list[Session] = field(default_factory=list)
     builds: list[Built] = field(default_factory=list)
+    retries: list[Retried] = field(default_factory=list)
     rounds: list[RoundDone] = field(default_factory=list)
     failures: list[Failed] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
@@ -115,7 +127,7 @@ class History:
     @property
     def last_build(self) -> int:
         """0 if nothing was built."""
-        return max((built.build for built in self.builds), default=0)
+        return max((each.build for each in (*self.builds, *self.retries)), default=0)
 
     def method(self, name: str) -> Method:
         return next(method for method in self.opening.methods if method.name == name)
@@ -182,6 +194,9 @@ class History:
                 if any((b.method, b.build) == (entry.method, entry.build) for b in self.builds):
                     raise RecordError(f"build {entry.build} of {entry.method} stands here twice")
                 self.builds.append(entry)
+            case Retried():
+                _require_known(names, [entry.method])
+                self.retries.append(entry)
             case RoundDone():
                 _require_known(names, [*entry.order, *entry.measurements, *entry.seconds])
                 if entry.number != len(self.rounds) + 1:

@@ -75,6 +75,8 @@ class Build:
     path_proved: bool
     #: To build it, check its claims and prove its path, while other labs were being built.
     seconds: float
+    #: Why its first try failed, if it is the second.
+    first_try: str = ""
 
 
 @dataclass(frozen=True, slots=True)

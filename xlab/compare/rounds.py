@@ -27,7 +27,16 @@ from xlab.capabilities import Machine
 from xlab.chronicle import Chronicle
 from xlab.compare import evaluation, noise
 from xlab.compare.evaluation import build_folder
-from xlab.compare.journal import Built, Ended, Failed, History, Journal, RoundDone, Session
+from xlab.compare.journal import (
+    Built,
+    Ended,
+    Failed,
+    History,
+    Journal,
+    Retried,
+    RoundDone,
+    Session,
+)
 from xlab.compare.methods import BASELINE, Method
 from xlab.compare.result import Look
 from xlab.errors import CapabilityError, XlabError
@@ -45,6 +54,9 @@ class Onlooker:
 
     def step(self, method: str, doing: str) -> None:
         """Something begins in a lab; on whichever thread asked the lab."""
+
+    def retried(self, method: str, result: RunRecord) -> None:
+        """It failed, and will be built once more."""
 
     def built(self, method: str, result: RunRecord) -> None: ...
 
@@ -100,6 +112,8 @@ class Labs:
         self._onlooker = onlooker
         self._number = journal.history.last_build + 1
         self._labs: dict[str, _Lab] = {}
+        #: By method, why its first try failed.
+        self._failed_once: dict[str, str] = {}
 
     @property
     def alone(self) -> bool:
@@ -113,19 +127,18 @@ class Labs:
         self._close_all()
 
     def build(self) -> None:
-        """Every method that has not failed yet; what can't be built is on record and not here."""
+        """Every method that has not failed yet; what can't be built is on record and not here.
+
+        What fails is built once more: an echo may be lost because so many labs are built at a time.
+        """
         out = self._journal.history.out()
         wanted = [m for m in self._journal.history.opening.methods if m.name not in out]
         begun = time.monotonic()
         self._onlooker.building(self._number, [method.name for method in wanted])
-        # The sandbox is a fork of this very process, which is sound only while it has one thread.
-        self._onlooker.forking()
-        for method in wanted:
-            self._launch(method)
-        with _threads(self._close_all) as pool:
-            futures = {pool.submit(lab.build): lab for lab in self._labs.values()}
-            for future in as_completed(futures):
-                self._note_built(futures[future], future)
+        self._build_all(wanted)
+        again = [method for method in wanted if method.name in self._failed_once]
+        if again:
+            self._build_all(again)
         self._onlooker.all_built(self._number, time.monotonic() - begun)
         self._require_baseline()
 
@@ -174,6 +187,18 @@ class Labs:
 
     # ----------------------------------------------------------------------------------- building
 
+    def _build_all(self, methods: Sequence[Method]) -> None:
+        """Side by side; each is in the journal when it stands, or does not."""
+        # The sandbox is a fork of this very process, which is sound only while it has one thread.
+        self._onlooker.forking()
+        for method in methods:
+            self._launch(method)
+        labs = [self._labs[method.name] for method in methods if method.name in self._labs]
+        with _threads(self._close_all) as pool:
+            futures = {pool.submit(lab.build): lab for lab in labs}
+            for future in as_completed(futures):
+                self._note_built(futures[future], future)
+
     def _launch(self, method: Method) -> None:
         chronicle = Chronicle(
             job.design(method.request),
@@ -183,6 +208,9 @@ class Labs:
                 else None
             ),
         )
+        if method.name in self._failed_once:
+            reason = self._failed_once[method.name]
+            chronicle.tell({"kind": "note", "text": f"built once more, for it failed: {reason}"})
         try:
             chronicle.job = job.equip(chronicle.design, self._machine)
             self._labs[method.name] = _Lab(method, chronicle, Bench(chronicle))
@@ -201,15 +229,21 @@ class Labs:
             status, reason = "failed", str(error)
             notes = getattr(error, "__notes__", [])
             lab.chronicle.raw["error.txt"] = "\n".join([reason, *notes]).encode()
-        self._keep_raw(lab)
+        retried = status == "failed" and lab.method.name not in self._failed_once
+        self._keep_raw(lab, "first-try-" if retried else "")
         self._record(lab.method, lab.chronicle, status, reason)
         if status != "passed":
             self._labs.pop(lab.method.name).close()
 
     def _record(self, method: Method, chronicle: Chronicle, status: Status, reason: str) -> None:
         result = chronicle.record(status, reason)
-        self._journal.add(Built(method.name, self._number, result))
-        self._onlooker.built(method.name, result)
+        if status == "failed" and method.name not in self._failed_once:
+            self._failed_once[method.name] = reason
+            self._journal.add(Retried(method.name, self._number, result))
+            self._onlooker.retried(method.name, result)
+        else:
+            self._journal.add(Built(method.name, self._number, result))
+            self._onlooker.built(method.name, result)
 
     # ---------------------------------------------------------------------------------- measuring
 
@@ -226,12 +260,12 @@ class Labs:
             name = history.opening.methods[0].name
             raise XlabError(f"{name} failed, and nothing can be compared without it: {reason}")
 
-    def _keep_raw(self, lab: _Lab) -> None:
+    def _keep_raw(self, lab: _Lab, prefix: str = "") -> None:
         """Before the round counts: what is in the journal has its raw output on the disk."""
         folder = self._journal.folder / build_folder(lab.method, self._number) / "raw"
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in lab.chronicle.raw.items():
-            (folder / name).write_bytes(content)
+            (folder / f"{prefix}{name}").write_bytes(content)
         lab.chronicle.raw.clear()
 
     def _close_all(self) -> None:
