@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import IPv4Address
 
@@ -55,8 +55,12 @@ class Packet:
     #: Of echo requests and replies alone.
     icmp_id: int | None = None
     icmp_sequence: int | None = None
-    #: What follows the ICMP, UDP or TCP header, else the IPv4 header; b"" without IPv4.
+    #: What follows the ICMP, UDP or TCP header, else the IPv4 header, else the Ethernet header.
     payload: bytes = b""
+    #: Source and destination, of UDP and TCP.
+    ports: tuple[int, int] | None = None
+    #: The names of the routers it travels between, of what sleeve carries.
+    peers: tuple[bytes, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,20 +138,23 @@ def _read_packet(
     destination_mac: bytes | None = None,
 ) -> tuple[Packet, int | None, int]:
     """The same for what stands behind an Ethernet header, or behind none."""
-    bare = Packet(source_mac, destination_mac, ether_type)
+
+    def bare() -> Packet:
+        return Packet(source_mac, destination_mac, ether_type, payload=frame[start:end])
+
     if ether_type != _IPV4 or end - start < 20:
-        return bare, None, end
+        return bare(), None, end
     first, total_length, fragment_bits, protocol, source, destination = _IPV4_HEADER.unpack_from(
         frame, start
     )
     header_length = (first & 0x0F) * 4
     if first >> 4 != 4 or header_length < 20 or total_length < header_length:
-        return bare, None, end
+        return bare(), None, end
     # Short frames are padded to 60 bytes, and the padding is no payload.
     end = min(end, start + total_length)
     start = min(end, start + header_length)
     later_fragment = bool(fragment_bits & 0x1FFF)
-    icmp_type, icmp_id, icmp_sequence = None, None, None
+    icmp_type, icmp_id, icmp_sequence, ports = None, None, None, None
     payload_start = start
     if not later_fragment:
         if protocol == ICMP and end - start >= 8:
@@ -159,6 +166,9 @@ def _read_packet(
             payload_start = min(end, start + 8)
         elif protocol == TCP and end - start >= 20:
             payload_start = min(end, start + (frame[start + 12] >> 4) * 4)
+        if protocol in (TCP, UDP) and end - start >= 4:
+            source_port, destination_port = _TWO_WORDS.unpack_from(frame, start)
+            ports = source_port, destination_port
     packet = Packet(
         source_mac,
         destination_mac,
@@ -172,6 +182,7 @@ def _read_packet(
         icmp_id,
         icmp_sequence,
         frame[payload_start:end],
+        ports,
     )
     return packet, None if later_fragment else start, end
 
@@ -216,11 +227,13 @@ def _inside_sleeve(frame: bytes, start: int, end: int, size: int) -> tuple[Packe
         body = position + 14
         if body > end:
             return tuple(packets) if end < datagram_end else ()
+        peers = frame[position : position + 6], frame[position + 6 : position + 12]
         length = int.from_bytes(frame[body - 2 : body])
         position = body + length
         if length < 14 or position > datagram_end:
             return ()
-        packets += _ethernet_at(frame, body, min(end, position))
+        inner = _ethernet_at(frame, body, min(end, position))
+        packets += [replace(packet, peers=peers) for packet in inner]
     return tuple(packets)
 
 

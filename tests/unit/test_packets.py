@@ -24,6 +24,7 @@ TOKEN = b"xlab"
 H1_MAC, H2_MAC = bytes.fromhex("021111111111"), bytes.fromhex("022222222222")
 H1, H2 = IPv4Address("192.168.59.103"), IPv4Address("192.168.59.104")
 C1, C3 = IPv4Address("192.168.1.2"), IPv4Address("192.168.2.2")
+PEERS = bytes.fromhex("7a0000000001"), bytes.fromhex("7a0000000002")
 
 
 # ------------------------------------------------------------------------------- building by hand
@@ -68,7 +69,7 @@ def container_ping(sequence: int = 1) -> bytes:
 
 
 def sleeve(*frames: bytes) -> bytes:
-    peers = bytes.fromhex("7a00000000017a0000000002")
+    peers = b"".join(PEERS)
     return peers[:6] + b"".join(peers + struct.pack("!H", len(f)) + f for f in frames)
 
 
@@ -77,7 +78,7 @@ VXLAN_HEADER = bytes.fromhex("0800000000002a00")
 GENEVE_HEADER = bytes.fromhex("0000655800002a00")
 
 
-def check_container_ping(decoded: Decoded) -> None:
+def check_container_ping(decoded: Decoded, peers: tuple[bytes, bytes] | None = None) -> None:
     (inner,) = decoded.inner
     assert inner == Packet(
         source_mac=H1_MAC,
@@ -91,6 +92,7 @@ def check_container_ping(decoded: Decoded) -> None:
         icmp_id=77,
         icmp_sequence=1,
         payload=TOKEN,
+        peers=peers,
     )
     assert decoded.outer is not None
     assert (decoded.outer.source, decoded.outer.destination) == (H1, H2)
@@ -269,7 +271,7 @@ def test_gre_of_other_versions_stays_closed(header: str) -> None:
 def test_udp_encapsulations(port: int, body: bytes, encapsulation: str) -> None:
     decoded = decode(ethernet(ipv4(udp(body, port), 17)))
     assert decoded.encapsulation == encapsulation
-    check_container_ping(decoded)
+    check_container_ping(decoded, PEERS if encapsulation == "sleeve" else None)
 
 
 def test_geneve_with_a_plain_ip_packet_inside() -> None:
@@ -351,7 +353,7 @@ def test_tcp_payload_stands_behind_the_options() -> None:
     segment = struct.pack("!HHIIBBHHH", 80, 1, 0, 0, 0x80, 0x18, 0, 0, 0) + bytes(12) + b"data"
     outer = decode(ethernet(ipv4(segment, 6))).outer
     assert outer is not None
-    assert (outer.protocol, outer.payload) == (6, b"data")
+    assert (outer.protocol, outer.ports, outer.payload) == (6, (80, 1), b"data")
 
 
 @pytest.mark.parametrize(
@@ -367,7 +369,7 @@ def test_tcp_payload_stands_behind_the_options() -> None:
 def test_what_is_not_ipv4_has_no_addresses(frame: bytes, ether_type: int) -> None:
     decoded = decode(frame)
     assert (decoded.encapsulation, decoded.inner) == ("none", ())
-    assert decoded.outer == Packet(H1_MAC, H2_MAC, ether_type)
+    assert decoded.outer == Packet(H1_MAC, H2_MAC, ether_type, payload=frame[14:])
 
 
 def test_less_than_an_ethernet_header() -> None:

@@ -17,8 +17,8 @@ from xlab.cli.inside import Name
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from typing import Any
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any, BinaryIO
 
     from xlab.report.tables import Table
     from xlab.standing import Standing
@@ -113,6 +113,8 @@ def _hops(hops: Sequence[Mapping[str, Any]]) -> Table:
     rows = []
     for hop in hops:
         around = [hop["encapsulation"], " > ".join(hop["outer"])] if hop["outer"] else ["–"]
+        if hop["peers"]:
+            around.insert(1, f"{' > '.join(hop['peers'])},")
         place = f"{hop['node']}:{hop['device']}"
         rows.append(
             (
@@ -278,7 +280,7 @@ def _capture(
     count: int | None,
     duration: float | None,
 ) -> int:
-    from xlab import entering, standing
+    from xlab import entering, live, standing
     from xlab.processes import search_path
 
     node, _, interface = place.partition(":")
@@ -287,14 +289,19 @@ def _capture(
     argv = ["tcpdump", "-n", "-Z", "root", "-i", interface or "any"]
     argv += ["-l", "-e"] if told else ["-U", "-w", "-"]
     argv += ["-c", str(count)] if count else []
-    argv += ["--", *pattern]
     if duration:
         argv = ["timeout", "--foreground", "--signal=INT", f"{duration:g}", *argv]
     with standing.find(name) as lab:
         doors = lab.enter(node)
         if write == "-" and sys.stdout.isatty():
             raise UsageError("--write - is for a file or a pipe, not for a terminal")
-        writer = _redirect(Path(write), place) if write not in (None, "-") else None
+        writer = None
+        if write not in (None, "-"):
+            writer = _keep(Path(write), place)
+        elif told and (peers := _routers(lab)):
+            argv.append("-x")
+            writer = _through(partial(live.explain, peers=peers), os.dup(1))
+        argv += ["--", *pattern]
         env = {**os.environ, "PATH": search_path()}
         status = entering.run(doors, argv, node=node, folder=Path("/"), env=env)
         if writer is not None:
@@ -304,37 +311,54 @@ def _capture(
         return 0 if duration and status == _TIME_IS_OVER else status
 
 
-def _redirect(file: Path, place: str) -> int | None:
+def _routers(lab: Standing) -> dict[bytes, str]:
+    """The hosts of weave's routers, by the names that these have among each other."""
+    if not any("weave" in node.get("daemons", {}) for node in lab.describe()["nodes"]):
+        return {}
+    found = {node["name"]: node["router"] for node in lab.call("network", {}) if node["router"]}
+    return {bytes.fromhex(r["name"].replace(":", "")): host for host, r in found.items()}
+
+
+def _keep(file: Path, place: str) -> int | None:
     """Let standard output go to a file, outside; for pcapng through a child, whose number it is."""
-    from xlab import syscalls
+    from xlab import pcapng
 
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-    if file.suffix != ".pcapng":
-        os.dup2(descriptor, 1)
-        return None
+    if file.suffix == ".pcapng":
+        return _through(partial(pcapng.convert, interface=place), descriptor)
+    os.dup2(descriptor, 1)
+    return None
+
+
+def _through(convert: Callable[[BinaryIO, BinaryIO], object], descriptor: int) -> int:
+    """Let standard output go through a child, whose number it is, to what `descriptor` is of."""
+    from xlab import syscalls
+
     reading, writing = os.pipe2(os.O_CLOEXEC)
     sys.stdout.flush()
-    child = syscalls.fork(lambda: _become_writer(reading, writing, descriptor, place))
-    os.close(reading)
+    child = syscalls.fork(lambda: _become_writer(reading, writing, descriptor, convert))
+    for end in (reading, descriptor):
+        os.close(end)
     os.dup2(writing, 1)
     os.close(writing)
     return child
 
 
-def _become_writer(reading: int, writing: int, descriptor: int, place: str) -> NoReturn:
+def _become_writer(
+    reading: int, writing: int, descriptor: int, convert: Callable[[BinaryIO, BinaryIO], object]
+) -> NoReturn:
     import signal
 
-    from xlab import pcapng
     from xlab.cli.streams import print_error
 
     status = 1
     try:
-        # It ends when tcpdump does, whoever was told to end.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-            signal.signal(number, signal.SIG_IGN)
+        # It ends when tcpdump does, whoever was told to end, and may write in the background.
+        for name in ("INT", "TERM", "HUP", "QUIT", "TTOU"):
+            signal.signal(signal.Signals[f"SIG{name}"], signal.SIG_IGN)
         os.close(writing)
-        with os.fdopen(reading, "rb") as pcap, os.fdopen(descriptor, "wb") as kept:
-            pcapng.convert(pcap, kept, interface=place)
+        with os.fdopen(reading, "rb") as captured, os.fdopen(descriptor, "wb") as kept:
+            convert(captured, kept)
         status = 0
     except Exception as error:  # noqa: BLE001 - nothing may return into the caller's code
         print_error(f"xlab: {error}")
