@@ -10,12 +10,13 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.test_standing import World, ordinary_world, usual_signals, world
-from tests.support import PATIENCE_S, why_no_open_vswitch
+from tests.support import PATIENCE_S, machine, why_no_open_vswitch
 from xlab.packets import decode
 from xlab.processes import wait_until
 
@@ -33,12 +34,25 @@ OTHER_SIDE = "192.168.2.2"
 @pytest.fixture(scope="module")
 def gre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A world in which ovs-gre stands, for all who leave it as it was."""
-    missing = why_no_open_vswitch()
+    with standing("ovs-gre", why_no_open_vswitch(), tmp_path_factory.mktemp("gre")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def weave(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The same of weave, by sleeve."""
+    missing = "" if machine().tun.usable else machine().tun.detail
+    with standing("weave", missing, tmp_path_factory.mktemp("weave")) as made:
+        yield made
+
+
+@contextmanager
+def standing(scenario: str, missing: str, folder: Path) -> Iterator[World]:
     if missing:
         pytest.skip(missing)
-    made = World(None, tmp_path_factory.mktemp("seeing"))
+    made = World(None, folder)
     try:
-        up = made.say("up", "ovs-gre")
+        up = made.say("up", scenario)
         assert (up.status, up.stderr) == (0, "")
         yield made
     finally:
@@ -107,6 +121,22 @@ def test_a_terminal_shows_what_passes_until_it_is_interrupted(gre: World) -> Non
         terminal.expect("listening on eth0")
         gre.say("exec", "h1/c1", "--", "ping", "-n", "-c1", OTHER_SIDE)
         terminal.expect(f"192.168.1.2 > {OTHER_SIDE}: ICMP echo request")
+        terminal.type("\x03")
+        status, rest = terminal.end()
+    assert (status, "captured" in rest) == (0, True)
+
+
+def test_a_terminal_shows_what_is_inside_of_sleeve(weave: World) -> None:
+    argv = [*weave.xlab, "capture", "wire:s1-eth1", "--", "udp", "port", "6783"]
+    with weave.terminal(argv, size=(40, 200)) as terminal:
+        terminal.expect("listening on s1-eth1")
+        weave.say("exec", "h1/c1", "--", "ping", "-n", "-c1", "192.168.1.2")
+        # As tcpdump tells it, and beneath what it cannot tell.
+        terminal.expect("10.211.55.3.6783 > 10.211.55.4.6783: UDP, length 118")
+        terminal.expect("sleeve h1 > h2: ")
+        terminal.expect("192.168.1.10 > 192.168.1.2: ICMP echo request, id")
+        assert "0x0000: " not in terminal.expect("sleeve h2 > h1: ")
+        terminal.expect("192.168.1.2 > 192.168.1.10: ICMP echo reply")
         terminal.type("\x03")
         status, rest = terminal.end()
     assert (status, "captured" in rest) == (0, True)
@@ -232,11 +262,36 @@ def test_a_packet_is_followed_through_the_tunnel(gre: World) -> None:
     assert around["h1"] == around["h2/c1"] == ("none", None)
     decided = {f"{hop['node']}:{hop['device']}": hop["decision"] for hop in found["there"]}
     assert decided["h1/c1:eth0"].startswith("route: 192.168.2.2 via 192.168.1.1 dev eth0")
-    assert "port gre0 gre to 192.168.59.104" in decided["h1:obr0"]
+    assert decided["h1:obr0"] == (
+        "obr0 ofproto/trace: NORMAL, forwarding to learned port, gre0 gre to 192.168.59.104"
+    )
     assert decided["wire:s1-eth1"] == "s1 fdb: 02:00:00:00:00:02 dev s1-eth2"
     shown = gre.say("trace", "h1/c1", "h2/c1").stdout
     assert "gre 192.168.59.103 > 192.168.59.104" in shown
     assert "✓ arrived, and its answer came back" in shown
+
+
+def test_a_packet_is_followed_through_weaves_routers(weave: World) -> None:
+    found = traced(weave, "h1/c1", "h2/c1", 0)
+    around = {hop["node"]: (hop["encapsulation"], hop["peers"]) for hop in found["there"]}
+    assert around["wire"] == ("sleeve", ["h1", "h2"])
+    assert around["h1/c1"] == around["h2/c1"] == ("none", None)
+    decided = {f"{hop['node']}:{hop['device']}": hop["decision"] for hop in found["there"]}
+    assert decided["h1:weave0"] == "weave router: to h2, by sleeve"
+    shown = weave.say("trace", "h1/c1", "h2/c1").stdout
+    assert "sleeve h1 > h2, 10.211.55.3 > 10.211.55.4" in shown
+    assert "sleeve h2 > h1, 10.211.55.4 > 10.211.55.3" in shown
+
+
+def test_a_trace_says_which_flow_of_open_vswitch_has_dropped_it(gre: World) -> None:
+    with broken(
+        gre,
+        [inside("h1", "ovs-ofctl add-flow obr0 priority=100,icmp,actions=drop")],
+        [inside("h1", "ovs-ofctl --strict del-flows obr0 priority=100,icmp")],
+    ):
+        found = traced(gre, "h1/c1", "h2/c1", 1)
+    assert found["stopped"] == "h1:obr0, leaving"
+    assert "h1: obr0 ofproto/trace: icmp, priority 100, drop" in found["reasons"]
 
 
 def test_a_packet_without_a_tunnel_is_followed_to_the_outside(gre: World) -> None:

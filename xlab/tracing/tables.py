@@ -9,10 +9,13 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from xlab.lab.node import Node
+from xlab.packets import Packet
 
 _COUNTED = re.compile(r"\[(\d+):\d+\] (-A .*-j (?:DROP|REJECT).*)")
 _POLICY = re.compile(r":(\S+) DROP \[(\d+):\d+\]")
 _TABLE = re.compile(r"\*(\w+)")
+
+_APPCTL = ("ovs-appctl", "--timeout=5")
 
 Facts = Mapping[str, Any]
 
@@ -66,11 +69,63 @@ def vxlan_entry(node: Node, device: str, mac: str) -> str:
     return f"{device} fdb: no entry for {mac}, to {', '.join(flooded) or 'nobody'}"
 
 
-def switch_entry(node: Node, switch: Facts, mac: str) -> str:
-    """Which port Open vSwitch sends a frame for that address out of, and where that leads."""
+def switch_entry(node: Node, switch: Facts, frame: Packet) -> str:
+    """What Open vSwitch does with a frame that its bridge gets from the host, and where that leads.
+
+    It is asked what it would do (`ofproto/trace`), whichever datapath it has; if it does not say,
+    its table of MACs is.
+    """
     name = switch["name"]
+    done = node.run([*_APPCTL, "ofproto/trace", name, _flow(frame)], check=False)
+    tunnels = {p["remote"]: f"{p['name']} {p['type']} to {p['remote']}" for p in switch["ports"]}
+    said = _decided(done.stdout, name, tunnels) if done.returncode == 0 else ""
+    # Of a port that is no tunnel it does not tell which one.
+    if not said or said.endswith("to learned port"):
+        return _learnt(node, switch, frame)
+    return f"{name} ofproto/trace: {said}"
+
+
+def _flow(frame: Packet) -> str:
+    """The frame as a flow, ovs-fields(7); without a packet of its own a trace teaches no table."""
+    fields = {
+        "in_port": "LOCAL",
+        "dl_src": (frame.source_mac or b"").hex(":"),
+        "dl_dst": (frame.destination_mac or b"").hex(":"),
+        "dl_type": f"0x{frame.ether_type:04x}",
+    }
+    if frame.source is not None:
+        fields |= {
+            "nw_src": str(frame.source),
+            "nw_dst": str(frame.destination),
+            "nw_proto": str(frame.protocol),
+        }
+    return ",".join(f"{key}={value}" for key, value in fields.items())
+
+
+def _decided(traced: str, bridge: str, tunnels: Mapping[str, str]) -> str:
+    """The rule of the bridge that matched, what it does, and the tunnels that leads into.
+
+    A tunnel's packet goes through another bridge, of which a trace tells too, further right or
+    behind; of the kernel's tunnels only the datapath's action has the address.
+    """
+    _, _, own = traced.partition(f'bridge("{bridge}")\n')
+    own, _, end = own.partition("Final flow:")
+    own = own.partition('\nbridge("')[0]
+    rules = re.findall(r"(?m)^ ?\d+\. (.+)", own)
+    found = [rule for rule in rules if not re.fullmatch(r"priority \d+", rule)]
+    found += re.findall(r'(?m)^    (?!bridge\("|-+$)(\S.*)', own)
+    said = re.findall(r"(?m)^     -> (.+)", own)
+    found += [each for each in said if not re.match(r"output to|tunneling ", each)]
+    remotes = [*re.findall(r"tunneling to ([\d.]+)", own), *re.findall(r"dst=([\d.]+),", end)]
+    found += [tunnels.get(remote, f"tunnel to {remote}") for remote in dict.fromkeys(remotes)]
+    return ", ".join(each.rstrip(".") for each in dict.fromkeys(found))
+
+
+def _learnt(node: Node, switch: Facts, frame: Packet) -> str:
+    """The entry of Open vSwitch's table of MACs for a frame, and where that leads."""
+    name, mac = switch["name"], (frame.destination_mac or b"").hex(":")
     tunnels = {p["name"]: f"{p['type']} to {p['remote']}" for p in switch["ports"] if p["remote"]}
-    done = node.run(["ovs-appctl", "--timeout=5", "fdb/show", name], check=False)
+    done = node.run([*_APPCTL, "fdb/show", name], check=False)
     if done.returncode != 0:
         return f"{name}: Open vSwitch does not answer"
     # " port  VLAN  MAC                Age"
@@ -91,7 +146,7 @@ def _is_for_many(mac: str) -> bool:
 def _port_name(node: Node, bridge: str, number: str) -> str:
     if number == "LOCAL":
         return bridge
-    shown = node.run(["ovs-appctl", "--timeout=5", "dpif/show"], check=False).stdout
+    shown = node.run([*_APPCTL, "dpif/show"], check=False).stdout
     # "    gre0 2/4: (gre: remote_ip=192.168.59.104)", below "  obr0:"
     inside = ""
     for line in shown.splitlines():

@@ -26,6 +26,8 @@ from xlab.tracing import tables
 from xlab.tracing.watch import Frame, Watch
 
 Facts = Mapping[str, Any]
+#: A frame that was seen, and the packet in it that is followed.
+Seen = tuple[Frame, Decoded, Packet]
 
 #: The first one may have to wait for ARP.
 _PINGS = 2
@@ -45,6 +47,8 @@ class Hop:
     encapsulation: str
     #: Outer source and destination where there is an encapsulation.
     outer: tuple[str, str] | None
+    #: The hosts whose routers sleeve carries it between, or these routers' names.
+    peers: tuple[str, str] | None
     #: Source and destination of the packet itself; of an ARP request None.
     inner: tuple[str, str] | None
     #: Length of the frame in bytes.
@@ -78,6 +82,8 @@ class _Tracer:
             for name, facts in self._facts.items()
             for device in facts["devices"]
         }
+        routers = {name: facts["router"] for name, facts in self._facts.items()}
+        self._routers = {r["name"]: host for host, r in routers.items() if r}
 
     def _on_the_way(self) -> Iterable[Node]:
         ends = [self._source, self._target or self._lab.gateway]
@@ -152,9 +158,7 @@ class _Tracer:
 
         return sorted(frames, key=key)
 
-    def _hops(
-        self, seen: Sequence[tuple[Frame, Decoded, Packet]], kind: int, number: int | None
-    ) -> list[Hop]:
+    def _hops(self, seen: Sequence[Seen], kind: int, number: int | None) -> list[Hop]:
         target = self._target.name if self._target else ""
         origin = self._source.name if kind == ECHO_REQUEST else target
         wanted = [
@@ -164,11 +168,28 @@ class _Tracer:
             and self._leads_on(frame, origin)
         ]
         hops = []
-        for i, (frame, decoded, packet) in enumerate(wanted):
-            follower = wanted[i + 1][0] if i + 1 < len(wanted) else None
-            decision = self._decision(frame, decoded, follower, first=i == 0)
-            hops.append(_hop(frame, decoded, packet, wanted[0][0].time_ns, decision))
+        for i, each in enumerate(wanted):
+            follower = wanted[i + 1] if i + 1 < len(wanted) else None
+            decision = self._decision(each, follower, first=i == 0)
+            hops.append(self._hop(*each, wanted[0][0].time_ns, decision))
         return hops
+
+    def _hop(
+        self, frame: Frame, decoded: Decoded, packet: Packet, begun_ns: int, decision: str
+    ) -> Hop:
+        outer = decoded.outer if decoded.encapsulation != "none" else None
+        return Hop(
+            frame.node,
+            frame.device,
+            frame.outgoing,
+            (frame.time_ns - begun_ns) / 1e3,
+            decoded.encapsulation,
+            (str(outer.source), str(outer.destination)) if outer else None,
+            self._between(packet),
+            (str(packet.source), str(packet.destination)) if packet.source else None,
+            len(frame.content),
+            decision,
+        )
 
     def _leads_on(self, frame: Frame, origin: str) -> bool:
         """Not a copy that a bridge has flooded to whoever it is not for, `origin` among them."""
@@ -182,9 +203,8 @@ class _Tracer:
 
     # -- what decided ------------------------------------------------------------------------------
 
-    def _decision(
-        self, frame: Frame, decoded: Decoded, follower: Frame | None, *, first: bool
-    ) -> str:
+    def _decision(self, seen: Seen, follower: Seen | None, *, first: bool) -> str:
+        frame, decoded, _ = seen
         node, device = self._nodes[frame.node], self._device(frame)
         outermost = decoded.outer
         assert outermost is not None
@@ -193,7 +213,10 @@ class _Tracer:
         if first and frame.outgoing and target is not None:
             return f"route: {tables.route(node, target)}"
         if frame.outgoing:
-            return self._beyond(node, device, mac)
+            between = self._between(follower[2]) if follower else None
+            if device.get("kind") == "tun" and between:
+                return f"weave router: to {between[1]}, by sleeve"
+            return self._beyond(node, device, outermost)
         if device.get("bridge"):
             return tables.bridge_entry(node, device["bridge"], mac)
         if frame.node == "wire":
@@ -201,29 +224,35 @@ class _Tracer:
         if target is not None and self._is_of(frame.node, target):
             if decoded.encapsulation != "none":
                 return _OPENED
-            on = follower is not None and follower.node == frame.node
+            on = follower is not None and follower[0].node == frame.node
             return "its own address: NAT, and on" if on else "arrived"
         if source is None or target is None:
             return ""
         return f"route: {tables.route(node, target, source=str(source), arrived=frame.device)}"
 
-    def _beyond(self, node: Node, device: Facts, mac: str) -> str:
+    def _between(self, packet: Packet) -> tuple[str, str] | None:
+        """The hosts whose routers carry it, if sleeve does."""
+        if packet.peers is None:
+            return None
+        source, target = (name.hex(":") for name in packet.peers)
+        return self._routers.get(source, source), self._routers.get(target, target)
+
+    def _beyond(self, node: Node, device: Facts, packet: Packet) -> str:
         """Where what leaves by a device goes."""
         facts = self._facts[node.name]
+        mac = (packet.destination_mac or b"").hex(":")
         switch = next((s for s in facts["switches"] if s["name"] == device.get("name")), None)
         if device.get("peer"):
             return f"link to {device['peer']}"
         if switch:
-            return tables.switch_entry(node, switch, mac)
+            return tables.switch_entry(node, switch, packet)
         if device.get("kind") == "bridge":
             return tables.bridge_entry(node, device["name"], mac)
         if device.get("kind") == "vxlan":
             return tables.vxlan_entry(node, device["name"], mac)
         router = facts["router"]
         if router and device.get("kind") == "tun":
-            return (
-                f"weave router: {router['datapath']} to {', '.join(router['remotes']) or 'nobody'}"
-            )
+            return f"weave router, connected with {', '.join(router['remotes']) or 'nobody'}"
         return ""
 
     def _is_of(self, name: str, address: IPv4Address) -> bool:
@@ -278,10 +307,13 @@ class _Tracer:
         hops = []
         for frame in passed.values():
             decoded = decode(frame.content)
-            device_facts = self._device(frame)
-            decision = self._beyond(self._nodes[frame.node], device_facts, "ff:ff:ff:ff:ff:ff")
-            begun = asked[start].time_ns
-            hops.append(_hop(frame, decoded, None, begun, decision if frame.outgoing else ""))
+            decision = ""
+            if frame.outgoing and decoded.outer:
+                here = self._nodes[frame.node], self._device(frame)
+                decision = self._beyond(*here, decoded.outer)
+            request = next(iter(decoded.inner), decoded.outer)
+            assert request is not None
+            hops.append(self._hop(frame, decoded, request, asked[start].time_ns, decision))
         return hops
 
     def _cut(self, last: Hop | None, said: str) -> list[str]:
@@ -318,6 +350,8 @@ class _Tracer:
         node = self._nodes[last.node]
         daemons = node.daemons() if isinstance(node, Host) else {}
         found += [f"{last.node}: {name} is dead" for name, alive in daemons.items() if not alive]
+        if last.decision.endswith("drop"):
+            found.append(f"{last.node}: {last.decision}")
         switch = next((s for s in facts["switches"] if s["name"] == last.device), None)
         if switch and not any(port["remote"] for port in switch["ports"]):
             found.append(f"{last.node}: {switch['name']} has no tunnel port")
@@ -354,30 +388,13 @@ class _Tracer:
         ]
 
 
-def _farthest(seen: Sequence[tuple[Frame, Decoded, Packet]]) -> int | None:
+def _farthest(seen: Sequence[Seen]) -> int | None:
     """The ping that was seen most often; of several the last."""
     times: dict[int, int] = {}
     for _, _, packet in seen:
         assert packet.icmp_sequence is not None
         times[packet.icmp_sequence] = times.get(packet.icmp_sequence, 0) + 1
     return max(times, key=lambda number: (times[number], number), default=None)
-
-
-def _hop(
-    frame: Frame, decoded: Decoded, packet: Packet | None, begun_ns: int, decision: str
-) -> Hop:
-    outer = decoded.outer if decoded.encapsulation != "none" else None
-    return Hop(
-        frame.node,
-        frame.device,
-        frame.outgoing,
-        (frame.time_ns - begun_ns) / 1e3,
-        decoded.encapsulation,
-        (str(outer.source), str(outer.destination)) if outer else None,
-        (str(packet.source), str(packet.destination)) if packet else None,
-        len(frame.content),
-        decision,
-    )
 
 
 def _place(last: Hop | None, source: Node) -> str:
