@@ -412,12 +412,12 @@ def test_a_chart_an_axis_shows_ratios_where_the_other_axes_begin(tmp_path: Path)
     # One MTU makes no line, and no limit is no rate; the first rate of all is none.
     assert set(charts) == {"rate", "flows"}
     (plot,) = charts["flows"].plots
-    assert charts["flows"].still == "at mtu 1500, rate none"
+    assert charts["flows"].note == "at mtu 1500, rate none"
     (line,) = plot.lines
-    assert [x for x, _ in line.dots] == [1, 2, 8, 16]
-    assert [ratio.median for _, ratio in line.dots] == pytest.approx([0.11, 0.12, 0.18, 0.26])
+    assert list(line.x) == [1, 2, 8, 16]
+    assert list(line.y) == pytest.approx([0.11, 0.12, 0.18, 0.26])
     assert line.said == "0.110 to 0.26"
-    assert [x for x, _ in charts["rate"].plots[0].lines[0].dots] == [1e7, 1e9]
+    assert list(charts["rate"].plots[0].lines[0].x) == [1e7, 1e9]
     files = sweeps.save(sweep, tmp_path)
     assert sorted(file.name for file in files) == ["flows.png", "flows.svg", "rate.png", "rate.svg"]
     drawn = (tmp_path / "rate.svg").read_text()

@@ -10,7 +10,7 @@
                 content.py    all that a report is about              ──> markdown.py, page.py,
                                                                           rows.py (CSV), junit.py,
                                                                           flent_file.py
-    picture.py (SVG)   charts.py, lines.py ──> gallery.py, drawing.py (matplotlib)
+    picture.py (SVG)   charts.py, lines.py, line_chart.py ──> gallery.py, drawing.py (matplotlib)
 
 Nothing here measures, builds or draws on a terminal, and nothing is read but records.
 """

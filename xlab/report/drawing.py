@@ -1,6 +1,6 @@
 """How every chart is drawn: one style, 312 px wide, as SVG in a page or as files of its own.
 
-    drawing (charts.py, lines.py) ──> Canvas, px from the upper left corner ──> matplotlib
+    drawing (charts.py, line_chart.py) ──> Canvas, px from the upper left corner ──> matplotlib
         embedded()    an SVG element: colours become the page's variables (page.css), so a chart
                       follows its light or dark scheme; text stays text
         saved()       NAME.svg and NAME.png with title and key in them, on white

@@ -1,193 +1,22 @@
-"""Charts of lines: all round trips as a distribution, RTT over time, and throughput as something
-grows.
-
-    kernel datapath                    a panel a class of datapath, or a method where lines are many
-    ── bridge            42 µs         the key stands above, with a figure where there is one
-    ╌╌ weave fastdp      70 µs
-    │      ╭──────
-    │   ╭──╯ ╭╌╌╌╌                     colours and dashes go with methods, the same in every chart
-    └──────────────
+"""What records have that is drawn as lines: all round trips as a distribution, RTT over time, and
+throughput as something grows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TypeGuard
 
 from xlab import stats
 from xlab.record import Measurement, RunRecord
 from xlab.report import text
 from xlab.report.charts import Subject, grouped, panel_title
-from xlab.report.drawing import CARD, DIM, INK, PALETTE, RULE, SIDE, SIZE, SMALL_SIZE, WIDTH, Canvas
+from xlab.report.line_chart import PLOT_W, STYLES, Line, LineChart, Plot
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-_TITLE_H, _KEY_H, _PLOT_H, _COURSE_H, _AXIS_H, _LEFT = 20, 15, 150, 66, 42, 60
-#: Between the key and the plot; below a plot whose axis is named further down.
-_GAP_H, _TICKS_H = 8, 28
-#: One a method, in their order: colour and dash, so that neither alone tells them apart.
-_STYLES: Sequence[tuple[str, Any]] = (
-    ("ink", (0, (1, 1.2))),
-    ("method", "solid"),
-    ("line-2", (0, (6, 1.5))),
-    ("line-3", (0, (4, 1.2, 1, 1.2))),
-    ("line-4", (0, (2.5, 1.2))),
-    ("line-5", (0, (8, 1.5, 1, 1.5, 1, 1.5))),
-    ("line-6", (0, (3, 3))),
-)
-#: What a letter of the usual and of the small size takes, in px.
-_EM, _SMALL_EM = 6.1, 5.3
-#: From this part of the axis on a label in the middle of its mark would leave the chart.
-_NEAR_END = 0.94
 #: Of a method's samples so many are enough to draw their distribution.
 _STEPS = 200
 #: Two points show no course: every run has TCP with one stream and with several.
 _FEWEST = 3
-#: Of a course over time: as many columns as there are px.
-_COLUMNS = WIDTH - _LEFT - SIDE
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One method's line, or its course: at each x from `lows` to `highs`."""
-
-    label: str
-    #: Which of _STYLES.
-    style: int
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    #: A figure beside its name.
-    said: str = ""
-    #: Every round, as (x, y).
-    rounds: tuple[tuple[float, float], ...] = ()
-    #: A course's: the largest y of each x, whose smallest is in `y`.
-    highs: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    title: str
-    lines: tuple[Line, ...]
-    #: From where to where the path was full; of a course.
-    load: tuple[float, float] | None = None
-    #: When what was sent had no reply; of a course.
-    lost: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LineChart:
-    """What a chart shows, before it is drawn."""
-
-    title: str
-    x_axis: str
-    plots: tuple[Plot, ...]
-    #: Metrics, which give ticks their units; "" for plain numbers.
-    x_metric: str
-    y_metric: str
-    x_log: bool = False
-    y_log: bool = False
-    #: Ticks of x, where only some values were tried.
-    x_ticks: tuple[float, ...] = ()
-
-    @property
-    def height(self) -> float:
-        return sum(map(self._plot_height, self.plots))
-
-    def in_words(self) -> str:
-        said = []
-        for plot in self.plots:
-            lines = [
-                line.said if line.label == plot.title else f"{line.label} {line.said}"
-                for line in plot.lines
-            ]
-            said.append(f"{plot.title}: {', '.join(lines)}.")
-        return f"{self.title}. {' '.join(said)}"
-
-    def key(self) -> list[tuple[str, str]]:
-        entries = []
-        if any(line.rounds for plot in self.plots for line in plot.lines):
-            entries.append(("round", "a round; lines go through the medians"))
-        if any(plot.load for plot in self.plots):
-            entries.append(("load", "TCP runs both ways in full"))
-        if any(plot.lost for plot in self.plots):
-            entries.append(("lost", "no reply came"))
-        return entries
-
-    def draw(self, canvas: Canvas) -> None:
-        top = 0.0
-        for plot in self.plots:
-            self._draw_plot(canvas, plot, top)
-            top += self._plot_height(plot)
-
-    def _plot_height(self, plot: Plot) -> float:
-        if _is_course(plot):
-            named = _AXIS_H if plot is self.plots[-1] else _TICKS_H
-            return _TITLE_H + _COURSE_H + named
-        return _TITLE_H + _KEY_H * len(plot.lines) + _GAP_H + _PLOT_H + _AXIS_H
-
-    def _draw_plot(self, canvas: Canvas, plot: Plot, top: float) -> None:
-        course = _is_course(plot)
-        canvas.say(plot.title, y=top + 14, weight="bold", colour=INK if course else DIM)
-        body = top + _TITLE_H
-        if course:
-            canvas.say(plot.lines[0].said, y=top + 14, at_right=True)
-        else:
-            body += _KEY_H * len(plot.lines) + _GAP_H
-        axes = canvas.axes(body, _COURSE_H if course else _PLOT_H, left=_LEFT, right=SIDE + 4)
-        self._scale(axes, plot)
-        for number, line in enumerate(plot.lines):
-            if not course:
-                _say_key(canvas, line, top + _TITLE_H + _KEY_H * number)
-            _draw_line(axes, line, stepped=self.y_metric == "")
-        if plot.load:
-            axes.axvspan(*plot.load, facecolor=PALETTE["sunken"], edgecolor="none", zorder=0)
-        if plot.lost:
-            height = axes.get_ylim()[1]
-            axes.plot(
-                plot.lost, [height] * len(plot.lost), color=PALETTE["line-2"], marker="x",
-                markersize=4, linestyle="none", clip_on=False, zorder=5,
-            )  # fmt: skip
-
-    def _scale(self, axes: Axes, plot: Plot) -> None:
-        from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
-
-        xs = [x for line in plot.lines for x in line.x]
-        ys = [
-            y for line in plot.lines for y in (*line.y, *line.highs, *(y for _, y in line.rounds))
-        ]
-        _limit(axes.set_xlim, axes.set_xscale, xs, log=self.x_log, from_zero=not self.x_log)
-        if self.y_metric:
-            _limit(axes.set_ylim, axes.set_yscale, ys, log=self.y_log, from_zero=not self.y_log)
-        else:
-            axes.set_ylim(0, 1.02)
-        for axis, metric, log, ticks in (
-            (axes.xaxis, self.x_metric, self.x_log, self.x_ticks),
-            (axes.yaxis, self.y_metric, self.y_log, ()),
-        ):
-            low, high = axis.get_view_interval()
-            marks = list(ticks) or (_round_marks(low, high) if log else _even_marks(low, high))
-            if log and axis is axes.xaxis and not ticks:
-                # A label at the very end would run into the one before.
-                marks = [m for m in marks if m <= low * (high / low) ** _NEAR_END]
-            axis.set_major_locator(FixedLocator(marks))
-            axis.set_minor_locator(NullLocator())
-            axis.set_major_formatter(FuncFormatter(lambda v, _, m=metric: _tick(m, v)))
-            axis.set_minor_formatter(NullFormatter())
-        axes.grid(visible=True, color=RULE, linewidth=0.8, zorder=0)
-        axes.set_axisbelow(True)
-        if plot is self.plots[-1] or not _is_course(plot):
-            axes.set_xlabel(self.x_axis, fontsize=SIZE, labelpad=2)
-        _keep_inside(axes)
-        axes.tick_params(axis="y", labelsize=SMALL_SIZE, length=0)
-
-
-def _is_course(plot: Plot) -> bool:
-    return any(line.highs for line in plot.lines)
-
-
-# ------------------------------------------------------------------------------- what is in a chart
 
 
 def distribution(subjects: Sequence[Subject], metric: str, title: str) -> LineChart | None:
@@ -273,7 +102,7 @@ def _course(record: RunRecord, name: str, style: int) -> Plot | None:
     columns: dict[int, list[float]] = {}
     for seconds, ms in echoes:
         if ms is not None:
-            columns.setdefault(int(_COLUMNS * seconds / end), []).append(ms)
+            columns.setdefault(int(PLOT_W * seconds / end), []).append(ms)
     if not columns:
         return None
     since, until = (chosen.detail.get(name) for name in ("load_since_s", "load_until_s"))
@@ -289,7 +118,7 @@ def _course(record: RunRecord, name: str, style: int) -> Plot | None:
     line = Line(
         text.plain(name),
         min(style, 1),
-        tuple((column + 0.5) * end / _COLUMNS for column in sorted(columns)),
+        tuple((column + 0.5) * end / PLOT_W for column in sorted(columns)),
         tuple(min(columns[column]) for column in sorted(columns)),
         ", ".join(said),
         highs=tuple(max(columns[column]) for column in sorted(columns)),
@@ -316,8 +145,8 @@ def _swept(
         said = "–".join(
             dict.fromkeys(text.value("x_bits_per_second", "", y) for y in (middles[0], middles[-1]))
         )
-        rounds = tuple((x, y) for x in xs for y in values[x])
-        return Line(name, style, xs, middles, said, rounds)
+        dots = tuple((x, y) for x in xs for y in values[x])
+        return Line(name, style, xs, middles, said, dots)
 
     plots = _by_class(subjects, line)
     return (plots, tuple(sorted(tried))) if plots else None
@@ -343,7 +172,7 @@ def styles_of(subjects: Sequence[Subject]) -> Mapping[int, int]:
     for _, record in subjects:
         styles[id(record)] = 0 if record.scenario == "baseline" else next_one
         if record.scenario != "baseline":
-            next_one = next_one % (len(_STYLES) - 1) + 1
+            next_one = next_one % (len(STYLES) - 1) + 1
     return styles
 
 
@@ -357,92 +186,3 @@ def _fits(value: float) -> bool:
 
 def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-# ---------------------------------------------------------------------------------------- drawing
-
-
-def _say_key(canvas: Canvas, line: Line, top: float) -> None:
-    colour, dash = _STYLES[line.style]
-    sample = canvas.axes(top, _KEY_H, left=SIDE, right=WIDTH - SIDE - 24)
-    sample.axis("off")
-    sample.set(xlim=(0, 1), ylim=(0, 1))
-    sample.plot([0, 1], [0.35, 0.35], color=PALETTE[colour], linestyle=dash, linewidth=2)
-    room = int((WIDTH - 2 * SIDE - 30 - _SMALL_EM * len(line.said)) / _EM)
-    canvas.say(line.label, x=SIDE + 30, y=top + 11.5, room=max(room, 8))
-    canvas.say(line.said, y=top + 11.5, at_right=True, colour=DIM, size=SMALL_SIZE)
-
-
-def _keep_inside(axes: Axes) -> None:
-    """The label of the last mark ends with the chart where it would leave it."""
-    low, high = axes.get_xlim()
-    for mark, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True):
-        place = axes.transAxes.inverted().transform(axes.transData.transform((mark, 0)))[0]
-        if low <= mark <= high and place > _NEAR_END:
-            label.set_horizontalalignment("right")
-
-
-def _draw_line(axes: Axes, line: Line, *, stepped: bool) -> None:
-    colour, dash = _STYLES[line.style]
-    if line.highs:
-        _draw_course(axes, line, PALETTE[colour])
-        return
-    axes.plot(line.x, line.y, color=PALETTE[colour], linestyle=dash, linewidth=1.8, zorder=3)
-    if line.rounds and not stepped:
-        xs, ys = zip(*line.rounds, strict=True)
-        axes.plot(
-            xs, ys, color=PALETTE[colour], linestyle="none", marker="o", markersize=3,
-            markerfacecolor=CARD, markeredgewidth=0.9, zorder=4, clip_on=False,
-        )  # fmt: skip
-
-
-def _draw_course(axes: Axes, line: Line, colour: str) -> None:
-    """All columns as one path, which is a tenth of the size of a mark for each."""
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path
-
-    vertices = []
-    for x, low, high in zip(line.x, line.y, line.highs, strict=True):
-        # A column in which all echoes took the same time is seen, too.
-        vertices += [(x, low), (x, max(high, low * 1.01))]
-    path = Path(vertices, [Path.MOVETO, Path.LINETO] * len(line.x))
-    drawn = PathPatch(path, edgecolor=colour, fill=False, linewidth=1.6, capstyle="round", zorder=3)
-    # Rounded to whole pixels, short lines would have no length, and not be drawn.
-    drawn.set_snap(False)
-    axes.add_patch(drawn)
-
-
-def _limit(limit: Any, scale: Any, values: Sequence[float], *, log: bool, from_zero: bool) -> None:
-    low, high = min(values), max(values)
-    if log:
-        scale("log")
-        limit(low / 1.25, high * 1.25)
-    else:
-        limit(0 if from_zero else low, high * 1.05 or 1.0)
-
-
-def _even_marks(low: float, high: float) -> list[float]:
-    from matplotlib.ticker import MaxNLocator
-
-    return [x for x in MaxNLocator(nbins=5).tick_values(low, high) if low <= x <= high]
-
-
-def _round_marks(low: float, high: float) -> list[float]:
-    """1, 10, 100 …, with others between where these are few."""
-    from math import floor, log10
-
-    decades = range(floor(log10(low)), floor(log10(high)) + 1)
-    for steps in ((1, 2, 5), (1, 3), (1,)):
-        marks = [s * 10.0**d for d in decades for s in steps if low <= s * 10.0**d <= high]
-        if len(marks) < 2:
-            return _even_marks(low, high)  # within a decade
-        if len(marks) <= 6:
-            return marks
-    return marks[:: -(-len(marks) // 6)]
-
-
-def _tick(metric: str, value: float) -> str:
-    if not metric:
-        return f"{value:g}"
-    size, unit = text.scale(metric, "", value)
-    return f"{value / size:.3g} {unit}"

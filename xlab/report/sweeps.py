@@ -10,20 +10,16 @@ TCP, × plain hosts             a plot a class of datapaths and metric
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from xlab.compare.result import Figure, Ratio
 from xlab.record import DatapathClass
 from xlab.report import drawing, text
-from xlab.report.drawing import CARD, DIM, INK, PALETTE, RULE, SIDE, SIZE, SMALL_SIZE, WIDTH, Canvas
+from xlab.report.line_chart import STYLES, Line, LineChart, Plot
 from xlab.report.tables import Column, Table
 from xlab.sweep.outcome import Axis, PointDone, Sweep
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 #: What is shown of each point: the metric, and whether it is that of all TCP streams of the point.
 _SHOWN = (("icmp_rtt_ms", False), ("loaded_rtt_ms", False), ("tcp_bits_per_second", True))
@@ -115,77 +111,17 @@ def named(point: PointDone) -> str:
 
 # -- charts ----------------------------------------------------------------------------------------
 
-_TITLE_H, _KEY_H, _GAP_H, _PLOT_H, _AXIS_H, _LEFT, _HEAD_H = 20, 15, 8, 130, 42, 44, 16
-_STYLES: Sequence[tuple[str, Any]] = (
-    ("method", "solid"),
-    ("line-2", (0, (6, 1.5))),
-    ("line-3", (0, (4, 1.2, 1, 1.2))),
-    ("line-4", (0, (2.5, 1.2))),
-    ("line-5", (0, (8, 1.5, 1, 1.5, 1, 1.5))),
-    ("line-6", (0, (3, 3))),
-)
+#: Styles of lines: without the first, which is the baseline's.
+_STYLES = range(1, len(STYLES))
 #: An axis that grows more than so many times is logarithmic.
 _FAR = 8.0
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    label: str
-    #: Which of _STYLES.
-    style: int
-    #: (x, ratio), ascending.
-    dots: tuple[tuple[float, Ratio], ...]
+class AxisChart(LineChart):
+    """What methods cost along one axis."""
 
-    @property
-    def said(self) -> str:
-        """From the first to the last: "0.64 to 0.69"; no interval."""
-        ends = (self.dots[0][1].median, self.dots[-1][1].median)
-        return " to ".join(dict.fromkeys(map(text.ratio_digits, ends)))
-
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    title: str
-    lines: tuple[Line, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AxisChart:
-    """What a chart shows, before it is drawn."""
-
-    axis: str
-    #: What stands still, in words.
-    still: str
-    plots: tuple[Plot, ...]
-
-    @property
-    def title(self) -> str:
-        return f"Cost against {'MTU' if self.axis == 'mtu' else self.axis}"
-
-    @property
-    def height(self) -> float:
-        return _HEAD_H + sum(map(_height, self.plots))
-
-    def in_words(self) -> str:
-        said = []
-        for plot in self.plots:
-            lines = [f"{line.label} {line.said}" for line in plot.lines]
-            said.append(f"{plot.title}: {', '.join(lines)}.")
-        return f"{self.title}{f', {self.still}' if self.still else ''}. {' '.join(said)}"
-
-    def key(self) -> list[tuple[str, str]]:
-        dots = [ratio for plot in self.plots for line in plot.lines for _, ratio in line.dots]
-        entries = [("round", "the median of a point's rounds, × its baseline")]
-        if any(ratio.ci95 for ratio in dots):
-            entries.append(("interval", "95 % interval, by build"))
-        return entries
-
-    def draw(self, canvas: Canvas) -> None:
-        canvas.say(self.still, y=11, colour=DIM, size=SMALL_SIZE, room=56)
-        top: float = _HEAD_H
-        for plot in self.plots:
-            _draw(canvas, self, plot, top)
-            top += _height(plot)
+    axis: str = ""
 
 
 def charts(sweep: Sweep) -> list[AxisChart]:
@@ -208,28 +144,46 @@ def _chart(sweep: Sweep, axis: Axis) -> AxisChart | None:
         if number is not None and point.values == {**point.values, **others, axis.name: value}
     ]
     along.sort(key=lambda found: found[0])
-    if len(along) < 2:
-        return None
     methods = list(dict.fromkeys(m.name for point in sweep.points for m in point.methods[1:]))
-    styles = {name: number % len(_STYLES) for number, name in enumerate(methods)}
-    plots = tuple(_plots(along, styles))
+    plots = tuple(_plots(along, methods)) if len(along) > 1 else ()
+    if not plots:
+        return None
+    xs = sorted({x for plot in plots for line in plot.lines for x in line.x})
     still = ", ".join(f"{name} {value}" for name, value in others.items())
-    return (
-        AxisChart(axis.name, text.plain(f"at {still}" if still else ""), plots) if plots else None
+    return AxisChart(
+        f"Cost against {'MTU' if axis.name == 'mtu' else axis.name}",
+        _AXIS_NAMES.get(axis.name, axis.name),
+        plots,
+        _UNITS.get(axis.name, ""),
+        "times",
+        x_log=xs[0] > 0 and xs[-1] / xs[0] > _FAR,
+        x_ticks=tuple(xs),
+        note=text.plain(f"at {still}" if still else ""),
+        # Up to plain hosts at least, so that no difference looks larger than it is.
+        mark=1.0,
+        dot="the median of a point's rounds, × its baseline",
+        axis=axis.name,
     )
 
 
-def _plots(along: Sequence[tuple[float, PointDone]], styles: Mapping[str, int]) -> Iterator[Plot]:
+def _plots(along: Sequence[tuple[float, PointDone]], methods: Sequence[str]) -> Iterator[Plot]:
     for kind in _KINDS:
         for metric, all_streams in _SHOWN:
-            lines = []
-            for name, style in styles.items():
-                dots = tuple(_dots(along, name, kind, metric, all_streams=all_streams))
-                if len(dots) > 1:
-                    lines.append(Line(text.plain(name), style, dots))
+            lines = [
+                _line(name, _STYLES[number % len(_STYLES)], dots)
+                for number, name in enumerate(methods)
+                if len(dots := list(_dots(along, name, kind, metric, all_streams=all_streams))) > 1
+            ]
             if lines:
                 what = "TCP" if all_streams else text.label(metric)
                 yield Plot(f"{kind} datapath: {what}, × plain hosts", tuple(lines))
+
+
+def _line(name: str, style: int, dots: Sequence[tuple[float, Ratio]]) -> Line:
+    xs, ys = tuple(x for x, _ in dots), tuple(ratio.median for _, ratio in dots)
+    said = " to ".join(dict.fromkeys(map(text.ratio_digits, (ys[0], ys[-1]))))
+    intervals = tuple((x, *ratio.ci95) for x, ratio in dots if ratio.ci95)
+    return Line(text.plain(name), style, xs, ys, said, tuple(zip(xs, ys, strict=True)), intervals)
 
 
 def _dots(
@@ -246,98 +200,3 @@ def _dots(
             ratio = figure.to_baseline if figure else None
             if ratio and all(1e-9 < y < 1e9 for y in (ratio.median, *(ratio.ci95 or ()))):
                 yield x, ratio
-
-
-def _height(plot: Plot) -> float:
-    return _TITLE_H + _KEY_H * len(plot.lines) + _GAP_H + _PLOT_H + _AXIS_H
-
-
-def _draw(canvas: Canvas, chart: AxisChart, plot: Plot, top: float) -> None:
-    canvas.say(plot.title, y=top + 14, weight="bold", colour=DIM)
-    for number, line in enumerate(plot.lines):
-        _say_key(canvas, line, top + _TITLE_H + _KEY_H * number)
-    body = top + _TITLE_H + _KEY_H * len(plot.lines) + _GAP_H
-    axes = canvas.axes(body, _PLOT_H, left=_LEFT, right=SIDE + 12)
-    _scale(axes, chart, plot)
-    # Lines whose intervals would hide each other stand side by side.
-    low, high = axes.get_xlim()
-    for number, line in enumerate(plot.lines):
-        _draw_line(axes, line, (number - (len(plot.lines) - 1) / 2) * 0.008, (low, high))
-
-
-def _say_key(canvas: Canvas, line: Line, top: float) -> None:
-    colour, dash = _STYLES[line.style]
-    sample = canvas.axes(top, _KEY_H, left=SIDE, right=WIDTH - SIDE - 24)
-    sample.axis("off")
-    sample.set(xlim=(0, 1), ylim=(0, 1))
-    sample.plot([0, 1], [0.35, 0.35], color=PALETTE[colour], linestyle=dash, linewidth=2)
-    canvas.say(line.label, x=SIDE + 30, y=top + 11.5, room=42 - len(line.said))
-    canvas.say(line.said, y=top + 11.5, at_right=True, colour=DIM, size=SMALL_SIZE)
-
-
-def _scale(axes: Axes, chart: AxisChart, plot: Plot) -> None:
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-    xs = sorted({x for line in plot.lines for x, _ in line.dots})
-    ys = [y for line in plot.lines for _, r in line.dots for y in (r.median, *(r.ci95 or ()))]
-    if xs[0] > 0 and xs[-1] / xs[0] > _FAR:
-        axes.set_xscale("log")
-        margin = (xs[-1] / xs[0]) ** 0.05
-        axes.set_xlim(xs[0] / margin, xs[-1] * margin)
-    else:
-        aside = (xs[-1] - xs[0]) * 0.05
-        axes.set_xlim(xs[0] - aside, xs[-1] + aside)
-    # From zero, and up to plain hosts at least, so that no difference looks larger than it is.
-    axes.set_ylim(0, max(*ys, 1.0) * 1.08)
-    metric = _UNITS.get(chart.axis, "")
-    axes.xaxis.set_major_locator(FixedLocator(_apart(axes, xs)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _tick(metric, x)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-    axes.grid(visible=True, axis="y", color=RULE, linewidth=0.8, zorder=0)
-    axes.set_axisbelow(True)
-    axes.axhline(1.0, color=INK, linewidth=1.2, linestyle=(0, (3, 2)), zorder=2)
-    axes.set_xlabel(_AXIS_NAMES.get(chart.axis, chart.axis), fontsize=SIZE, labelpad=2)
-    axes.tick_params(axis="y", labelsize=SMALL_SIZE, length=0)
-
-
-def _apart(axes: Axes, xs: Sequence[float]) -> list[float]:
-    """The last, and those before it whose labels do not touch the next one's."""
-
-    def place(x: float) -> float:
-        return float(axes.transAxes.inverted().transform(axes.transData.transform((x, 0)))[0])
-
-    kept: list[float] = []
-    for x in reversed(xs):
-        if not kept or place(kept[-1]) - place(x) > 0.16:
-            kept.append(x)
-    return kept[::-1]
-
-
-def _tick(metric: str, value: float) -> str:
-    if not metric:
-        return f"{value:g}"
-    if not value:
-        return "0"
-    size, unit = text.scale(metric, "", value)
-    return f"{value / size:.3g} {unit}"
-
-
-def _draw_line(axes: Axes, line: Line, aside: float, limits: tuple[float, float]) -> None:
-    colour, dash = _STYLES[line.style]
-    low, high = limits
-    logarithmic = axes.get_xscale() == "log"
-    xs = [x * (high / low) ** aside if logarithmic else x + (high - low) * aside
-          for x, _ in line.dots]  # fmt: skip
-    ys = [ratio.median for _, ratio in line.dots]
-    axes.plot(
-        xs, ys, color=PALETTE[colour], linestyle=dash, linewidth=1.8, marker="o", markersize=4,
-        markerfacecolor=CARD, markeredgewidth=1, zorder=4, clip_on=False,
-    )  # fmt: skip
-    for x, (_, ratio) in zip(xs, line.dots, strict=True):
-        if ratio.ci95:
-            axes.errorbar(
-                [x], [ratio.median],
-                yerr=[[ratio.median - ratio.ci95[0]], [ratio.ci95[1] - ratio.median]],
-                color=PALETTE[colour], linewidth=1.4, capsize=3, zorder=3,
-            )  # fmt: skip
