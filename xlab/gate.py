@@ -14,20 +14,26 @@ counted (the effective MTU, the overhead, the encapsulation) must be the same.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from xlab import record, report, stats
 from xlab.compare import result as comparisons
 from xlab.compare.result import Comparison
+from xlab.compare.statistics import LEAST_BUILDS, widening
 from xlab.errors import RecordError, UsageError
 from xlab.metrics import higher_is_better
 from xlab.record import Environment, RunRecord
 from xlab.report.figures import figures, ratio_points
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SCHEMA_VERSION = 1
 
@@ -39,6 +45,9 @@ OTHERWISE = 0.3
 PLAUSIBLE = (1e-9, 1e9)
 #: Below so many rounds nothing can be told.
 LEAST_ROUNDS = 3
+#: Of the interval of a change.  Only one of its ends can say that something is worse, and beyond
+#: that one lies a twentieth.
+_PERCENTILES = (5.0, 95.0)
 
 Verdict = Literal["ok", "improved", "unclear", "regressed", "missing"]
 
@@ -116,9 +125,9 @@ class Line:
     streams: int
     before: str
     now: str
-    #: now / before - 1, and its 95 % interval, by build; None for facts.
+    #: now / before - 1, and its 90 % interval, by build; None for facts.
     change: float | None = None
-    ci95: tuple[float, float] | None = None
+    ci90: tuple[float, float] | None = None
     tolerance: float | None = None
     #: What a reader must know, in words.
     remark: str = ""
@@ -301,7 +310,7 @@ def update(file: Path, result: Summary) -> None:
 def check(result: Summary, baseline: Summary) -> list[Line]:
     """A line for each ratio and fact of the baseline, in its order."""
     now = {each.key: each for each in result.ratios}
-    lines = [_check_ratio(now.get(before.key), before) for before in baseline.ratios]
+    lines = [_check_ratio(now.get(before.key), before) for before in _gating(baseline.ratios)]
     facts = {(fact.method, fact.name): fact.value for fact in result.facts}
     measured = {each.method for each in result.ratios} | {fact.method for fact in result.facts}
     lines += [
@@ -334,6 +343,14 @@ def differences(result: Summary, baseline: Summary) -> list[str]:
 _TOOLS = ("ovs-vswitchd", "iperf3")
 
 
+def _gating(ratios: Sequence[Ratios]) -> Iterator[Ratios]:
+    """All but what another tells better: the few echoes before a load, where there was a ping."""
+    pinged = {each.method for each in ratios if each.metric == "icmp_rtt_ms"}
+    for each in ratios:
+        if not (each.metric == "idle_rtt_ms" and each.method in pinged):
+            yield each
+
+
 def _check_ratio(now: Ratios | None, before: Ratios) -> Line:
     if now is None:
         return Line(
@@ -346,8 +363,8 @@ def _check_ratio(now: Ratios | None, before: Ratios) -> Line:
             remark="the baseline has it, the result has not",
         )
     change = now.median / before.median - 1
-    ci95 = _interval(now, before)
-    verdict, remark = _judge(change, ci95, before)
+    ci90 = _interval(now, before)
+    verdict, remark = _judge(change, ci90, now, before)
     return Line(
         verdict,
         before.method,
@@ -356,33 +373,65 @@ def _check_ratio(now: Ratios | None, before: Ratios) -> Line:
         f"{before.median:.3g}",
         f"{now.median:.3g}",
         change,
-        ci95,
+        ci90,
         before.tolerance,
         remark,
     )
 
 
 def _interval(now: Ratios, before: Ratios) -> tuple[float, float] | None:
-    """The 95 % interval of now / before - 1; both are drawn anew, by build."""
-    if min(now.rounds, before.rounds) < LEAST_ROUNDS:
+    """The 90 % interval of now / before - 1, from how medians are off when drawn anew, by build.
+
+    A run has few builds, and how they happen to differ says little of how builds do.  So both sides
+    are drawn from the builds of both, each build by how it differs from its own side, and the
+    interval is widened as in a comparison of so many; where each side drawn from its own builds
+    gives a wider one, because the machine was noisier then, it reaches as far.  None if neither
+    side has builds enough.
+    """
+    most_builds = max(len(now.builds), len(before.builds))
+    if min(now.rounds, before.rounds) < LEAST_ROUNDS or most_builds < LEAST_BUILDS:
         return None
     import numpy as np
 
-    # Different seeds: drawn alike, two results of the same shape would vary in step.
-    above = stats.clustered_medians(now.builds, generator=np.random.default_rng(1))
-    below = stats.clustered_medians(before.builds, generator=np.random.default_rng(2))
-    low, high = np.percentile(above / below - 1, [2.5, 97.5])
-    return float(low), float(high)
+    sides = [_centred(now), _centred(before)]
+    both = [build for side in sides for build in side]
+    own = _off(sides[0], len(sides[0]), seed=1) - _off(sides[1], len(sides[1]), seed=2)
+    common = _off(both, len(sides[0]), seed=1) - _off(both, len(sides[1]), seed=2)
+    # Two centres were taken from these builds, where a comparison takes one.
+    common *= widening(len(both) - 1)
+    ends = [np.percentile(drawn, _PERCENTILES) for drawn in (own, common)]
+    middle = math.log(now.median / before.median)
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    return math.expm1(middle + low), math.expm1(middle + high)
 
 
-def _judge(change: float, ci95: tuple[float, float] | None, before: Ratios) -> tuple[Verdict, str]:
-    if ci95 is None:
-        return "unclear", f"fewer than {LEAST_ROUNDS} rounds"
+def _centred(ratios: Ratios) -> list[NDArray[np.float64]]:
+    """The logarithms of each build, less their median over all."""
+    import numpy as np
+
+    builds = [np.log(build) for build in ratios.builds]
+    middle = np.median(np.concatenate(builds))
+    return [build - middle for build in builds]
+
+
+def _off(builds: Sequence[NDArray[np.float64]], count: int, *, seed: int) -> NDArray[np.float64]:
+    """Medians of `count` of them.  Drawn alike, two sides of one shape would vary in step."""
+    import numpy as np
+
+    return stats.clustered_medians(builds, generator=np.random.default_rng(seed), count=count)
+
+
+def _judge(
+    change: float, ci90: tuple[float, float] | None, now: Ratios, before: Ratios
+) -> tuple[Verdict, str]:
     worse = -change if before.higher_is_better else change
-    told = not ci95[0] <= 0 <= ci95[1]
+    if ci90 is None and min(now.rounds, before.rounds) < LEAST_ROUNDS:
+        return "unclear", f"fewer than {LEAST_ROUNDS} rounds"
     if abs(worse) <= before.tolerance:
         return "ok", ""
-    if not told:
+    if ci90 is None:
+        return "unclear", f"beyond the tolerance, but neither side has {LEAST_BUILDS} builds"
+    if ci90[0] <= 0 <= ci90[1]:
         return (
             "unclear",
             "beyond the tolerance, but the interval spans no change: measure more rounds",

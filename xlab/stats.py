@@ -91,26 +91,29 @@ def clustered_medians(
     *,
     generator: Generator | None = None,
     resamples: int = RESAMPLES,
+    count: int | None = None,
 ) -> NDArray[np.float64]:
     """Medians of values that come in groups, drawn anew `resamples` times: shape (resamples,).
 
     Rounds of one build resemble each other more than those of another, so the independent unit is
-    the build: as many groups as there are are drawn with replacement, and within each as many of
-    its values (two-stage cluster bootstrap, Davison & Hinkley 1997, 3.8).  Raises ValueError for an
-    empty group, or none.
+    the build: `count` groups, or as many as there are, are drawn with replacement, and within each
+    as many of its values (two-stage cluster bootstrap, Davison & Hinkley 1997, 3.8).  Raises
+    ValueError for an empty group, or none.
     """
     if not min(map(len, groups), default=0):
         raise ValueError("there is a group without values")
     import numpy as np
 
     generator = generator or np.random.default_rng(0)
-    drawn = generator.integers(len(groups), size=(resamples, len(groups)))
+    drawn = generator.integers(len(groups), size=resamples * (count or len(groups)))
     # One row a drawn group, as long as the longest: what a shorter one lacks is NaN.
-    rows = np.full((*drawn.shape, max(map(len, groups))), np.nan)
-    for number, group in enumerate(groups):
-        where = drawn == number
-        picks = generator.integers(len(group), size=(int(where.sum()), len(group)))
-        rows[where, : len(group)] = np.asarray(group, np.float64)[picks]
+    rows = np.full((len(drawn), max(map(len, groups))), np.nan)
+    where = np.split(
+        np.argsort(drawn, kind="stable"), np.cumsum(np.bincount(drawn, minlength=len(groups)))
+    )
+    for group, places in zip(groups, where[:-1], strict=True):
+        picks = generator.integers(len(group), size=(len(places), len(group)))
+        rows[places, : len(group)] = np.asarray(group, np.float64)[picks]
     medians: NDArray[np.float64] = np.nanmedian(rows.reshape(resamples, -1), axis=1)
     return medians
 

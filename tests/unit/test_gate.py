@@ -86,8 +86,29 @@ def test_a_time_that_grows_has_regressed_and_one_that_falls_has_improved() -> No
 def test_the_change_and_its_interval_are_those_of_the_medians() -> None:
     line = only(gate.check(summary(tcp(*scaled(STEADY, 0.8))), summary(tcp(*STEADY))))
     assert line.change == pytest.approx(-0.2)
-    assert line.ci95 is not None
-    assert line.ci95[0] < -0.2 < line.ci95[1] < -0.15
+    assert line.ci90 is not None
+    assert line.ci90[0] < -0.2 < line.ci90[1] < -0.15
+
+
+def test_of_a_single_build_the_other_sides_builds_say_how_they_differ() -> None:
+    """Three rounds of one build tell how rounds differ, and nothing of builds."""
+    single = tcp((0.60, 0.61, 0.62))
+    line = only(gate.check(summary(single), summary(tcp(*STEADY))))
+    assert line.verdict == "regressed"
+    wide = tcp((0.60,), (0.85,), (1.2,), (0.70,))
+    line = only(gate.check(summary(single), summary(wide)))
+    assert (line.verdict, line.failed) == ("unclear", False)
+    line = only(gate.check(summary(single), summary(tcp((0.8, 0.81, 0.8)))))
+    assert line.verdict == "unclear"
+    assert line.remark == "beyond the tolerance, but neither side has 3 builds"
+
+
+def test_the_echoes_before_a_load_do_not_count_beside_a_ping() -> None:
+    idle = dataclasses.replace(rtt(*STEADY), metric="idle_rtt_ms")
+    slow = dataclasses.replace(idle, builds=scaled(STEADY, 2.0))
+    (line,) = gate.check(summary(rtt(*STEADY), slow), summary(rtt(*STEADY), idle))
+    assert (line.subject, line.verdict) == ("icmp_rtt_ms", "ok")
+    assert only(gate.check(summary(slow), summary(idle))).verdict == "regressed"
 
 
 def test_what_is_no_longer_measured_is_missed() -> None:

@@ -100,8 +100,8 @@ def _row(line: Line) -> list[str]:
     change = interval = tolerance = ""
     if line.change is not None:
         change = f"{line.change:+.1%}"
-    if line.ci95 is not None:
-        interval = f"{line.ci95[0]:+.1%} to {line.ci95[1]:+.1%}"
+    if line.ci90 is not None:
+        interval = f"{line.ci90[0]:+.1%} to {line.ci90[1]:+.1%}"
     if line.tolerance is not None:
         tolerance = f"± {line.tolerance:.0%}"
     subject = text.label(line.subject, line.streams)
