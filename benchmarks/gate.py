@@ -1,16 +1,18 @@
 """How often the regression gate errs: false alarms, and losses it does not see.
 
-    "$(bin/setup)" benchmarks/gate.py STORED [--resamples 1000] [--output gate.json]
-    "$(bin/setup)" benchmarks/gate.py STORED --live 10 [--results DIR]
+    "$(bin/setup)" benchmarks/gate.py STORED [--rounds 10] [--resamples 1000] [--output gate.json]
+    "$(bin/setup)" benchmarks/gate.py STORED --live 10 [--rounds 10] [--results DIR]
+    "$(bin/setup)" benchmarks/gate.py STORED --again LIVE.json [--results DIR]
 
-STORED is a comparison of at least thirty rounds.  Every second build of it makes the baseline; the
-others are what later runs might have been: as many builds and rounds as a run has are drawn from
-them with replacement, a thousand times.  Each drawn run is checked as it is (a line that fails is a
-false alarm), and once a method with a fifth of that method's bits per second taken away.
+STORED is a comparison of at least thirty rounds.  A thousand times as many of its builds as a later
+run would have are drawn by lot; they are that run, and the other builds are the baseline.  It is
+checked as it is (a line that fails is a false alarm), and once a method with a fifth of that
+method's bits per second taken away.
 
 With --live no figure is made up: comparisons are run, half of them with a method in which a token
 bucket at the first container holds TCP to 80 % of what the method reached in the last comparison
-that was run as it is (STORED, to begin with).  Each is checked against all of STORED.
+that was run as it is (STORED, to begin with).  Each is checked against all of STORED; --again
+checks once more those that --output has told of, with whatever the gate has become.
 """
 
 from __future__ import annotations
@@ -31,15 +33,15 @@ import numpy as np
 
 from xlab import catalog, gate
 from xlab.compare import result as comparisons
-from xlab.compare.result import Comparison
+from xlab.compare.result import Comparison, Plan
 from xlab.errors import UsageError, XlabError
 from xlab.gate import Ratios, Summary
 
 PLANTED = 0.8
 METRIC = "tcp_bits_per_second"
 LEAST_STORED = 30
-#: What `xlab compare --quick` measures, which is what a CI can afford.
-ROUNDS = 5
+#: Of the run that is checked: what `xlab compare` measures unless told otherwise.
+ROUNDS = 10
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PATIENCE_S = 1800
@@ -85,12 +87,18 @@ def main() -> int:
             raise UsageError(
                 f"{options.stored} has {stored.provenance.rounds} rounds; {LEAST_STORED} are wanted"
             )
+        found: Any
         if options.live:
-            found: Any = live(options.stored, stored, options.live, options.results)
+            kept = comparisons.load(options.stored)
+            plan = dataclasses.replace(kept.plan, rounds=options.rounds)
+            like = dataclasses.replace(kept, plan=plan)
+            found = live(like, stored, options.live, options.results)
+        elif options.again:
+            found = again(json.loads(options.again.read_text()), stored, options.results)
         else:
             per_build = comparisons.load(options.stored).plan.rounds_per_build
-            rates = resampled(stored, options.resamples, builds=-(-ROUNDS // per_build))
-            found = dataclasses.asdict(rates)
+            builds = -(-options.rounds // per_build)
+            found = dataclasses.asdict(resampled(stored, options.resamples, builds=builds))
             _print_rates(found)
     except XlabError as error:
         print(f"gate.py: {error}", file=sys.stderr)
@@ -103,17 +111,17 @@ def main() -> int:
 # -- drawn from stored rounds ----------------------------------------------------------------------
 
 
-def resampled(stored: Summary, runs: int, *, builds: int, rounds: int = ROUNDS) -> Rates:
-    """Check `runs` runs drawn from every second build of `stored` against the other builds."""
-    before = _with_builds(stored, slice(0, None, 2))
-    later = _with_builds(stored, slice(1, None, 2))
+def resampled(stored: Summary, runs: int, *, builds: int) -> Rates:
+    """Check `runs` runs of so many builds, drawn from those of `stored`, against the others."""
+    if len({len(each.builds) for each in stored.ratios}) > 1:
+        raise UsageError("some build lacks a ratio that others have")
     generator = np.random.default_rng(2026)
-    methods = [each.method for each in later.ratios if (each.metric, each.streams) == (METRIC, 1)]
-    alarms = {_name(each): 0 for each in before.ratios}
+    methods = [each.method for each in stored.ratios if (each.metric, each.streams) == (METRIC, 1)]
+    alarms = {_name(each): 0 for each in stored.ratios}
     caught, unclear = dict.fromkeys(methods, 0), dict.fromkeys(methods, 0)
     any_alarm = 0
     for _ in range(runs):
-        run = _drawn(later, generator, builds, rounds)
+        run, before = _parted(stored, generator, builds)
         failed = [line for line in gate.check(run, before) if line.failed]
         any_alarm += bool(failed)
         for line in failed:
@@ -129,29 +137,20 @@ def resampled(stored: Summary, runs: int, *, builds: int, rounds: int = ROUNDS) 
     )
 
 
-def _with_builds(stored: Summary, chosen: slice) -> Summary:
-    ratios = (dataclasses.replace(each, builds=each.builds[chosen]) for each in stored.ratios)
-    return dataclasses.replace(stored, ratios=tuple(each for each in ratios if each.builds))
+def _parted(
+    stored: Summary, generator: np.random.Generator, builds: int
+) -> tuple[Summary, Summary]:
+    """A run of so many builds, and the baseline of all others; the same ones for every ratio."""
+    numbers = [int(number) for number in generator.permutation(len(stored.ratios[0].builds))]
+    return _with_builds(stored, numbers[:builds]), _with_builds(stored, numbers[builds:])
 
 
-def _drawn(pool: Summary, generator: np.random.Generator, builds: int, rounds: int) -> Summary:
-    """A run: the same builds and rounds are drawn for every ratio, as a run would have them."""
-    most = max(len(each.builds) for each in pool.ratios)
-    which = generator.integers(most, size=builds)
-    sizes = [len(share) for share in np.array_split(np.arange(rounds), builds)]
-    places = [generator.random(size) for size in sizes]
-
-    def draw(each: Ratios) -> Ratios:
-        chosen = (each.builds[number % len(each.builds)] for number in which)
-        return dataclasses.replace(
-            each,
-            builds=tuple(
-                tuple(build[int(place * len(build))] for place in where)
-                for build, where in zip(chosen, places, strict=True)
-            ),
-        )
-
-    return dataclasses.replace(pool, ratios=tuple(map(draw, pool.ratios)))
+def _with_builds(stored: Summary, numbers: Sequence[int]) -> Summary:
+    ratios = (
+        dataclasses.replace(each, builds=tuple(each.builds[number] for number in numbers))
+        for each in stored.ratios
+    )
+    return dataclasses.replace(stored, ratios=tuple(ratios))
 
 
 def _slowed(run: Summary, method: str) -> Summary:
@@ -192,23 +191,42 @@ def _print_rates(found: dict[str, Any]) -> None:
 # -- live ------------------------------------------------------------------------------------------
 
 
-def live(folder: Path, stored: Summary, pairs: int, results: Path) -> list[dict[str, Any]]:
-    """Run `pairs` comparisons as they are and as many with one method slowed; check each."""
-    latest = comparisons.load(folder)
+def live(latest: Comparison, stored: Summary, pairs: int, results: Path) -> list[dict[str, Any]]:
+    """Run `pairs` comparisons as they are and as many with one method slowed; check each.
+
+    They are planned like `latest`, which is what `stored` is of.
+    """
+    plan = latest.plan
     names = [method.name for method in latest.methods if method.name != "baseline"]
     found: list[dict[str, Any]] = []
     for number in range(1, pairs + 1):
         method = names[number % len(names)]
-        for planted in random.sample([False, True], 2):
+        for planted in random.sample([None, method], 2):
             try:
-                told, outcome = _one(latest, stored, names, method if planted else None, results)
+                made, reached = _one(latest, names, planted, plan, results)
+                told = {"reached": reached, **_checked(made, stored, planted)}
             except XlabError as error:
-                told = {"planted": method if planted else None, "error": str(error)}
+                told = {"planted": planted, "error": str(error)}
             else:
+                outcome = comparisons.load(made)
                 if not planted and outcome.status == "passed":
                     latest = outcome
             found.append(told)
             print(json.dumps({"pair": number, **told}), flush=True)
+    _print_live(found)
+    return found
+
+
+def again(told: Sequence[dict[str, Any]], stored: Summary, results: Path) -> list[dict[str, Any]]:
+    """Check what `live` told of once more."""
+    found = [
+        each
+        if "error" in each
+        else {**each, **_checked(results / each["result"], stored, each["planted"])}
+        for each in told
+    ]
+    for each in found:
+        print(json.dumps(each))
     _print_live(found)
     return found
 
@@ -226,42 +244,45 @@ def _print_live(found: Sequence[dict[str, Any]]) -> None:
 
 
 def _one(
-    latest: Comparison,
-    stored: Summary,
-    names: Sequence[str],
-    planted: str | None,
-    results: Path,
-) -> tuple[dict[str, Any], Comparison]:
-    """A comparison, checked; with `planted` that method is slower than it was in `latest`."""
-    told: dict[str, Any] = {"planted": planted}
+    latest: Comparison, names: Sequence[str], planted: str | None, plan: Plan, results: Path
+) -> tuple[Path, float | None]:
+    """A comparison, with `planted` slower than it was in `latest`, and by how many times it was."""
     with tempfile.TemporaryDirectory() as folder:
         wanted = {name: name for name in names}
         if planted:
             wanted[planted] = str(_slowed_scenario(latest, planted, Path(folder)))
-        made = _compare(list(wanted.values()), latest, results)
-    outcome = comparisons.load(made)
-    original = {given: name for name, given in wanted.items()}
+        made = _compare(list(wanted.values()), plan, results)
+    if planted is None:
+        return made, None
+    reached = _bits_per_second(comparisons.load(made), wanted[planted])
+    before = _bits_per_second(latest, planted)
+    return made, reached / before if reached and before else None
+
+
+def _checked(made: Path, stored: Summary, planted: str | None) -> dict[str, Any]:
     now = gate.summarise(made)
     renamed = dataclasses.replace(
         now,
-        ratios=tuple(dataclasses.replace(r, method=original[r.method]) for r in now.ratios),
-        facts=tuple(
-            dataclasses.replace(f, method=original.get(f.method, f.method)) for f in now.facts
-        ),
+        ratios=tuple(dataclasses.replace(r, method=_original(r.method)) for r in now.ratios),
+        facts=tuple(dataclasses.replace(f, method=_original(f.method)) for f in now.facts),
     )
     lines = gate.check(renamed, stored)
-    if planted:
-        reached = _bits_per_second(outcome, wanted[planted])
-        before = _bits_per_second(latest, planted)
-        told["reached"] = reached / before if reached and before else None
-        told["caught"] = _verdict(lines, planted) == "regressed"
-    told["failed"] = [f"{line.method} {line.subject}" for line in lines if line.failed]
-    told["changes"] = {
-        f"{line.method} {line.subject}": [round(line.change, 4), line.ci95, line.verdict]
-        for line in lines
-        if line.change is not None
+    return {
+        "planted": planted,
+        "caught": planted is not None and _verdict(lines, planted) == "regressed",
+        "failed": [f"{line.method} {line.subject}" for line in lines if line.failed],
+        "changes": {
+            f"{line.method} {line.subject}": [round(line.change, 4), line.ci90, line.verdict]
+            for line in lines
+            if line.change is not None
+        },
+        "result": made.name,
     }
-    return {**told, "result": made.name}, outcome
+
+
+def _original(name: str) -> str:
+    """The scenario that a file of `_slowed_scenario` makes slower, or whatever else has a name."""
+    return Path(name).stem.replace("_", "-") if name.endswith(".py") else name
 
 
 def _bits_per_second(comparison: Comparison, method: str) -> float | None:
@@ -287,11 +308,11 @@ def _slowed_scenario(latest: Comparison, method: str, folder: Path) -> Path:
     return file
 
 
-def _compare(methods: Sequence[str], like: Comparison, results: Path) -> Path:
-    plan = like.plan
+def _compare(methods: Sequence[str], plan: Plan, results: Path) -> Path:
     argv = [
         sys.executable, "-P", "-m", "xlab", "compare", *methods, "--results", str(results),
-        "--duration", f"{plan.duration_s:g}", "--repeat", str(ROUNDS), "--most", str(ROUNDS),
+        "--duration", f"{plan.duration_s:g}", "--repeat", f"{plan.rounds}",
+        "--most", f"{plan.rounds}",
         *(["--quick"] if plan.quick else []),
     ]  # fmt: skip
     before = set(_outcomes(results))
@@ -316,6 +337,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stored", type=Path, help="the folder of a comparison")
     parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--again", type=Path, metavar="LIVE.json")
     parser.add_argument("--live", type=int, default=0, metavar="PAIRS")
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--output", type=Path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from benchmarks import gate as benchmark
 from tests.compare_support import DATA
 from xlab import gate
 from xlab.compare import result
-from xlab.compare.result import Comparison
+from xlab.compare.result import Comparison, Plan
 from xlab.errors import XlabError
 
 PLAIN = ("bridge", "ovs-gre", "weave")
@@ -66,8 +67,9 @@ class Runs:
         self.breaks = False
         monkeypatch.setattr(benchmark, "_compare", self)
 
-    def __call__(self, methods: Sequence[str], like: Comparison, results: Path) -> Path:
+    def __call__(self, methods: Sequence[str], plan: Plan, results: Path) -> Path:
         self.asked.append(list(methods))
+        assert plan.quick == result.load(DATA / "comparison").plan.quick
         self.scenarios += [Path(name).read_text() for name in methods if name.endswith(".py")]
         if self.breaks:
             raise XlabError("a comparison ended with status 1 and without an outcome")
@@ -82,7 +84,7 @@ def test_a_loss_that_is_planted_is_caught_and_nothing_else_is_told(
 ) -> None:
     folder = stored(tmp_path / "stored")
     runs = Runs(monkeypatch)
-    found = benchmark.live(folder, gate.summarise(folder), 3, tmp_path)
+    found = benchmark.live(result.load(folder), gate.summarise(folder), 3, tmp_path)
     assert len(runs.asked) == 6
     assert [each["failed"] for each in found if each["planted"] is None] == [[]] * 3
     caught = {each["planted"]: each["caught"] for each in found if each["planted"]}
@@ -90,6 +92,18 @@ def test_a_loss_that_is_planted_is_caught_and_nothing_else_is_told(
     assert "3 with a loss planted: 3 caught" in capsys.readouterr().out
     for text in runs.scenarios:
         compile(text, "scenario", "exec")
+    # From its JSON the same is found once more.
+    told = json.loads(json.dumps(found))
+    assert benchmark.again(told, gate.summarise(folder), tmp_path) == found
+
+
+def test_runs_drawn_from_steady_rounds_raise_no_alarm_and_a_loss_is_caught(tmp_path: Path) -> None:
+    folder = stored(tmp_path / "stored")
+    rates = benchmark.resampled(gate.summarise(folder), 3, builds=2)
+    assert rates.runs == 3
+    assert rates.any_alarm == 0
+    assert set(rates.caught) == set(PLAIN)
+    assert all(share == 1 for share in rates.caught.values())
 
 
 def test_a_comparison_that_breaks_is_told_and_the_next_goes_on(
@@ -98,7 +112,7 @@ def test_a_comparison_that_breaks_is_told_and_the_next_goes_on(
     folder = stored(tmp_path / "stored")
     runs = Runs(monkeypatch)
     runs.breaks = True
-    found = benchmark.live(folder, gate.summarise(folder), 2, tmp_path)
+    found = benchmark.live(result.load(folder), gate.summarise(folder), 2, tmp_path)
     assert len(found) == 4
     assert all("without an outcome" in each["error"] for each in found)
     assert "4 were not measured" in capsys.readouterr().out
