@@ -99,6 +99,32 @@ def measured(
     )
 
 
+def recoveries(number: int, build: int) -> list[Measurement]:
+    """What breaking a lab would have told: one flow was gone for a while, one went on."""
+    plain = measured("link_flap_recovery_s", 0.1 * build, number=number, build=build)
+    detail = {"fault": "link h2 down", "mended_by": "link h2 up", "stopped": True, "mend_s": 0.01}
+    flap = dataclasses.replace(plain, probe="recovery", unit="s", detail=detail)
+    kill = {"fault": "kill h2 weave", "mended_by": "restart h2 weave"}
+    return [
+        flap,
+        dataclasses.replace(
+            flap,
+            metric="weave_kill_recovery_s",
+            samples=(0.0,),
+            median=0.0,
+            detail={**kill, "stopped": False, "mend_s": 0.2},
+        ),
+        dataclasses.replace(
+            flap,
+            metric="host_reboot_recovery_s",
+            samples=(),
+            failed_samples=1,
+            median=None,
+            detail={"fault": "crash h2", "mended_by": "reboot h2", "error": "it did not come back"},
+        ),
+    ]
+
+
 def entries(asked: Plan | None = None, *, seed: int = 1, noise: float = 0.03) -> list[Entry]:
     """A whole comparison, opening and end included; every figure off the truth by chance."""
     first = opening(asked)
@@ -180,6 +206,9 @@ class World:
         #: What measuring raises: (method, round).
         self.breaking: dict[tuple[str, int], XlabError] = {}
         self.builds: dict[str, int] = {}
+        #: (build, method), as something was broken in its lab; what that raises: (method, build).
+        self.disturbed: list[tuple[int, str]] = []
+        self.not_over_it: dict[tuple[str, int], XlabError] = {}
 
     @classmethod
     def instead_of_labs(cls, monkeypatch: pytest.MonkeyPatch) -> World:
@@ -212,6 +241,9 @@ def _instead_of_labs(monkeypatch: pytest.MonkeyPatch) -> World:
             self.chronicle.raw["path.pcap"] = b"packets"
 
         def measure(self, *, round: int, build: int, probes: list[str], routes: list[Any]) -> None:  # noqa: A002
+            if probes == ["recovery"]:
+                self._disturb(round, build, routes)
+                return
             assert probes[:2] == ["rtt", "tcp"]
             made.asked.append((round, build, self.name, tuple(routes)))
             for route in routes:
@@ -220,6 +252,14 @@ def _instead_of_labs(monkeypatch: pytest.MonkeyPatch) -> World:
             self.chronicle.raw[f"b{build}-r{round}-method-ping.txt"] = b"64 bytes"
             if (self.name, round) in made.breaking:
                 raise made.breaking[self.name, round]
+
+        def _disturb(self, number: int, build: int, routes: list[Any]) -> None:
+            made.disturbed.append((build, self.name))
+            assert routes == ["method"]
+            for told in recoveries(number, build):
+                self.chronicle.tell({"kind": "measurement", **dataclasses.asdict(told)})
+            if (self.name, build) in made.not_over_it:
+                raise made.not_over_it[self.name, build]
 
         def close(self) -> float:
             if self.name in made.alive:

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.text import Text
 
 from xlab import stats
-from xlab.compare.journal import History, RoundDone
+from xlab.compare.journal import Disturbed, History, RoundDone
 from xlab.compare.result import Comparison, Look
 from xlab.compare.rounds import Onlooker
 from xlab.record import Measurement, RunRecord
@@ -37,6 +37,7 @@ class CompareScreen(Screen, Onlooker):
         self._history = history
         self._round_seconds: list[float] = []
         self._build_seconds: list[float] = []
+        self._disturbed_seconds: list[float] = []
         self._begun = time.monotonic()
         self._position = 0
         self._asked = 0
@@ -48,7 +49,7 @@ class CompareScreen(Screen, Onlooker):
             "compare",
             f"{text.count(len(plan.methods), 'method')}, "
             f"{text.count(plan.rounds, 'round')}{more} in {text.count(builds, 'build')}",
-            ", ".join(plan.probes),
+            ", ".join((*plan.probes, *plan.disturbing)),
         )
         self._block("folder", Text(str(folder)))
         if resumed:
@@ -126,6 +127,27 @@ class CompareScreen(Screen, Onlooker):
                 said.append(f"{text.plain(name)} {', '.join(ratios)}")
         self._block(f"round {done.number}", Text(self._side_by_side(said)), text.seconds(seconds))
 
+    def disturbing(self, build: int, order: Sequence[str]) -> None:
+        self._phase, self._phase_since = f"after build {build}", time.monotonic()
+        self._asked, self._position = len(order), 0
+        self._refresh()
+
+    def disturbed(self, done: Disturbed) -> None:
+        seconds = time.monotonic() - self._phase_since
+        self._disturbed_seconds.append(seconds)
+        said = []
+        for name in self._plan.methods:
+            told = [
+                f"{text.label(m.metric).removeprefix('recovery, ')} "
+                f"{text.NOTHING if m.median is None else text.value(m.metric, m.unit, m.median)}"
+                for m in done.measurements.get(name, ())
+            ]
+            if told:
+                said.append(f"{text.plain(name)} {', '.join(told)}")
+        self._block("recovery", Text(self._side_by_side(said)), text.seconds(seconds))
+        for name, reason in done.errors.items():
+            self._block("", Text(f"{text.plain(name)}: {text.plain(reason)}", "yellow"))
+
     def round_lasted(self, seconds: float) -> None:
         self._round_seconds.append(seconds)
 
@@ -180,6 +202,8 @@ class CompareScreen(Screen, Onlooker):
             line.append(f" of {max(self._plan.rounds, len(self._history.rounds) + 1)}  ", "cyan")
             line.append(self._bar())
             line.append(f"  {self._position}/{self._asked} ", "dim")
+        elif self._phase.startswith("after"):
+            line.append(f"  {self._position}/{self._asked} ", "dim")
         else:
             done = len(self._marks)
             line.append(f"  {done} of {len(self._wanted)} stand  ", "dim")
@@ -204,12 +228,12 @@ class CompareScreen(Screen, Onlooker):
             return f"{elapsed:.0f} s"
         rounds = max(self._plan.rounds - len(self._history.rounds), 1)
         builds = -(-rounds // self._plan.rounds_per_build)
+        after_s = stats.median(self._disturbed_seconds) or 0.0
+        total = rounds * round_s + builds * (build_s + after_s)
         if self._phase.startswith("round"):
-            builds -= 1
-            usual = round_s
+            total -= build_s + min(elapsed, round_s)
         else:
-            usual = build_s
-        total = rounds * round_s + max(builds, 0) * build_s - min(elapsed, usual)
+            total -= min(elapsed, after_s if self._phase.startswith("after") else build_s)
         return f"about {_duration(total)} left"
 
     def _side_by_side(self, items: Sequence[str]) -> str:

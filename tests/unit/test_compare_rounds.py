@@ -253,6 +253,95 @@ def test_a_tool_that_is_missing_is_not_a_methods_fault(world: World, tmp_path: P
     assert world.alive == []
 
 
+# -- what disturbs ---------------------------------------------------------------------------------
+
+FLAP = "link_flap_recovery_s"
+
+
+def test_what_disturbs_comes_once_a_build_after_its_rounds(world: World, tmp_path: Path) -> None:
+    comparison = carried_out(tmp_path, disturbing=("recovery",))
+    assert [build for build, _ in world.disturbed] == [1] * 4 + [2] * 4 + [3] * 4
+    assert {
+        frozenset(name for b, name in world.disturbed if b == build) for build in (1, 2, 3)
+    } == {frozenset(NAMES)}
+    assert [done.build for done in comparison.rounds] == [1, 1, 2, 2, 3]
+    flaps = [each for each in comparison.recoveries if each.metric == FLAP]
+    assert sorted({(each.build, each.recovery_s) for each in flaps}) == [
+        (1, 0.1), (2, 0.2), (3, pytest.approx(0.3)),
+    ]  # fmt: skip
+    assert {(each.fault, each.mended_by, each.stopped, each.mend_s) for each in flaps} == {
+        ("link h2 down", "link h2 up", True, 0.01)
+    }
+    (reboot,) = {
+        (each.recovery_s, each.error)
+        for each in comparison.recoveries
+        if each.metric == "host_reboot_recovery_s"
+    }
+    assert reboot == (None, "it did not come back")
+    kept = record.load(folder(tmp_path) / "weave/b2")
+    assert [m.metric for m in kept.measurements if m.probe == "recovery"] == [
+        "link_flap_recovery_s", "weave_kill_recovery_s", "host_reboot_recovery_s",
+    ]  # fmt: skip
+
+
+def test_recoveries_have_medians_and_intervals_and_no_ratios(world: World, tmp_path: Path) -> None:
+    comparison = carried_out(tmp_path, disturbing=("recovery",))
+    figures = {(f.method, f.metric): f for f in comparison.figures}
+    flap, kill, reboot = (
+        figures["weave", f"{fault}_recovery_s"]
+        for fault in ("link_flap", "weave_kill", "host_reboot")
+    )
+    for figure in (flap, kill, reboot):
+        assert (figure.to_baseline, figure.to_control, figure.control) == (None, None, None)
+        assert not figure.higher_is_better
+    assert flap.value is not None
+    assert (flap.value.median, flap.value.rounds, flap.value.builds) == (0.2, 3, 3)
+    assert flap.value.ci95 is not None
+    assert flap.value.ci95[0] < 0.2 < flap.value.ci95[1]
+    assert kill.value is not None
+    assert (kill.value.median, kill.value.ci95) == (0.0, (0.0, 0.0))
+    assert (reboot.value, reboot.failed_samples) == (None, {"method": 3})
+    # Nothing else is changed by them.
+    assert {pair.metric for pair in comparison.pairs} == {"icmp_rtt_ms"}
+    assert comparison.noise.drifts == carried_out(tmp_path / "plain").noise.drifts
+
+
+def test_a_lab_that_does_not_get_over_it_is_built_again(world: World, tmp_path: Path) -> None:
+    world.not_over_it = {("weave", 1): DaemonError("weaver", node="h2", reason="has ended")}
+    comparison = carried_out(tmp_path, disturbing=("recovery",))
+    assert comparison.status == "passed"
+    assert [len(done.order) for done in comparison.rounds] == [4] * 5
+    assert len([b for b, name in world.disturbed if name == "weave"]) == 3
+    assert "weave did not get over being disturbed in build 1: h2: weaver has ended" in (
+        comparison.notes
+    )
+
+
+@pytest.mark.parametrize("build", [1, 3])
+def test_killed_while_it_disturbs_it_makes_up_for_it(
+    build: int, world: World, tmp_path: Path
+) -> None:
+    """After the last round too, when another build is all that is needed."""
+
+    class Deadly(Onlooker):
+        def measuring(self, position: int, method: str) -> None:
+            if len(world.disturbed) == 4 * (build - 1) + 2:
+                raise Killed
+
+    with begin(tmp_path, disturbing=("recovery",)) as written, pytest.raises(Killed):
+        carry_out(written, Deadly())
+    before = journal.read(folder(tmp_path))
+    assert (len(before.disturbed), before.ended) == (build - 1, None)
+    with Journal.go_on(folder(tmp_path)) as again:
+        carry_out(again, Onlooker())
+        comparison = evaluate(again.history)
+    assert [done.number for done in comparison.rounds] == [1, 2, 3, 4, 5]
+    wanted = len({done.build for done in comparison.rounds})
+    flaps = [r for r in comparison.recoveries if (r.method, r.metric) == ("weave", FLAP)]
+    assert len({flap.build for flap in flaps}) == len(flaps) == wanted
+    assert len(world.alive) == 0
+
+
 # -- kills -----------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from xlab.compare.journal import Failed, RoundDone
 from xlab.compare.result import Comparison, Look, Noise
 from xlab.compare.rounds import Onlooker
 from xlab.compare_screen import CompareScreen
-from xlab.errors import CapabilityError
+from xlab.errors import CapabilityError, XlabError
 from xlab.report import comparison as wording
 
 FOLDER = Path("results/2025-01-02T120000Z-compare")
@@ -232,6 +232,19 @@ def test_several_streams_are_measured_where_a_number_is_asked_for(
         told = result.load(folder)
         assert told.plan.probes == probes
         assert {str(method.parameters["streams"]) for method in told.methods} == {streams}
+
+
+def test_recovery_is_told_once_a_build(xlab: Run, world: World, tmp_path: Path) -> None:
+    world.not_over_it = {("bridge", 2): XlabError("its cable is torn")}
+    asked = ("bridge", "--quick", "--repeat", "3", "--probe", "recovery", "--results", tmp_path)
+    status, out, _ = xlab(*asked)
+    assert status == 0
+    assert "rtt, tcp, loaded-rtt, recovery" in out
+    lines = [line for line in out.splitlines() if line.startswith("recovery")]
+    assert len(lines) == 3
+    assert "baseline link flap 200 ms, weave kill 0 µs, host reboot –" in " ".join(out.split())
+    assert "bridge: its cable is torn" in out
+    assert "recovery, link flap" in out, "it has tables"
 
 
 def test_json_alone_on_stdout(xlab: Run, world: World, tmp_path: Path) -> None:

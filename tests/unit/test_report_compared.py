@@ -154,7 +154,7 @@ def test_what_was_not_measured_is_named_with_the_probe_that_measures_it(tmp_path
     found = Page(page.compose(told, base=tmp_path))
     for probe in ("loaded-rtt", "message-sizes", "flows"):
         assert f"xlab compare … --probe {probe}" in found.text
-    assert "xlab run … --probe recovery" in found.text, "what breaks a lab is not compared"
+    assert "xlab compare … --probe recovery" in found.text
     assert gallery.missing(told.subjects)
     measured = Page(page.render(everything(), base=tmp_path)).text
     assert "xlab run … --probe loaded-rtt" in measured

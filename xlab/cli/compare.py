@@ -70,7 +70,8 @@ def compare(  # noqa: PLR0917 - typer calls it by keyword
     probe: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="Measure this, too: rr, tcp-parallel, udp and others; repeatable."
+            metavar="NAME",
+            help="Measure this, too: rr, udp, recovery (once a build) and others; repeatable.",
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="All methods in under 4 minutes.")] = False,

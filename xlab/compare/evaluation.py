@@ -26,6 +26,7 @@ from xlab.compare.result import (
     Place,
     Point,
     Ratio,
+    Recovery,
     Round,
 )
 from xlab.compare.statistics import Key, Values
@@ -41,7 +42,7 @@ def evaluate(history: History) -> Comparison:
     assert history.ended is not None
     methods = tuple(_method(history, asked) for asked in history.opening.methods)
     rounds = tuple(_round(done) for done in history.rounds)
-    points = tuple(_points(history.rounds))
+    points = tuple(_points(history))
     figures = tuple(_figures(points, methods))
     pairs = tuple(_pairs(points, methods))
     status, reason = _status(methods)
@@ -65,6 +66,7 @@ def evaluate(history: History) -> Comparison:
         ending=history.ended.ending,
         sessions=len(history.sessions),
         notes=tuple(_notes(history, pairs)),
+        recoveries=tuple(_recoveries(history)),
     )
 
 
@@ -83,7 +85,7 @@ def look(history: History) -> Look | None:
     seen = history.looks[-1].rounds if history.looks else 0
     if settled or builds < plan.least_builds or seen == done:
         return None
-    points = list(_points(history.rounds))
+    points = list(_points(history))
     return _look(points, _live(history), done, builds)
 
 
@@ -200,22 +202,27 @@ def _status(methods: Sequence[Method]) -> tuple[Status, str]:
 # -- figures ---------------------------------------------------------------------------------------
 
 
-def _points(rounds: Iterable[RoundDone]) -> Iterator[Point]:
-    for done in rounds:
+def _points(history: History) -> Iterator[Point]:
+    """Of the rounds, then of what disturbs: that is in the last round before."""
+    for done in history.rounds:
         for method in done.order:
             for measured in done.measurements.get(method, ()):
-                yield _point(method, done, measured)
+                yield _point(method, done.number, done.build, measured)
+    for after in history.disturbed:
+        for method in after.order:
+            for measured in after.measurements.get(method, ()):
+                yield _point(method, after.round, after.build, measured)
 
 
-def _point(method: str, done: RoundDone, measured: Measurement) -> Point:
+def _point(method: str, number: int, build: int, measured: Measurement) -> Point:
     return Point(
         method=method,
         route=measured.route,
         metric=measured.metric,
         streams=measured.streams,
         unit=measured.unit,
-        round=done.number,
-        build=done.build,
+        round=number,
+        build=build,
         median=measured.median,
         samples=len(measured.samples),
         failed_samples=measured.failed_samples,
@@ -313,6 +320,26 @@ def _places(pairs: Sequence[Pair]) -> Iterator[Place]:
             yield Place(*contest, method=name, place=1 + ahead[name], of=len(names))
 
 
+def _recoveries(history: History) -> Iterator[Recovery]:
+    for after in history.disturbed:
+        for method in after.order:
+            for measured in after.measurements.get(method, ()):
+                told = measured.detail
+                stopped, mend_s = told.get("stopped"), told.get("mend_s")
+                yield Recovery(
+                    method=method,
+                    build=after.build,
+                    metric=measured.metric,
+                    fault=str(told.get("fault") or ""),
+                    mended_by=str(told.get("mended_by") or ""),
+                    started_at=measured.started_at,
+                    recovery_s=measured.median,
+                    stopped=stopped if isinstance(stopped, bool) else None,
+                    mend_s=mend_s if isinstance(mend_s, float) else None,
+                    error=str(told.get("error") or ""),
+                )
+
+
 # -- in words --------------------------------------------------------------------------------------
 
 
@@ -342,6 +369,9 @@ def _notes(history: History, pairs: Sequence[Pair]) -> Iterator[str]:
         )
     for build, reason in history.void_builds().items():
         yield f"Build {build} is void, for the baseline failed in it: {reason}"
+    for after in history.disturbed:
+        for method, reason in after.errors.items():
+            yield f"{method} did not get over being disturbed in build {after.build}: {reason}"
     for retried in history.retries:
         yield (
             f"{retried.method} was built twice in build {retried.build}, for it failed the first "

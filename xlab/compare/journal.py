@@ -5,6 +5,7 @@
     {"kind": "built", "method": …, "build": 1, "record": …}    a run record without measurements
     {"kind": "retried", "method": …, "build": 1, "record": …}  it failed, and is built once more
     {"kind": "round", "number": 1, "build": 1, "order": […], "measurements": {METHOD: […]}, …}
+    {"kind": "disturbed", "build": 1, "measurements": {METHOD: […]}, …}  after its rounds, if asked
     {"kind": "failed", "method": …, "build": 1, "reason": …}   broke while it was measured
     {"kind": "look", "rounds": 6, "widest": 0.12, …}        the intervals after a set of builds
     {"kind": "ended", "at": …, "ending": …}
@@ -85,6 +86,21 @@ class RoundDone:
 
 
 @dataclass(frozen=True, slots=True)
+class Disturbed:
+    """What the plan's disturbing probes gave in a build whose rounds were done, or had been."""
+
+    build: int
+    #: The last round before, of whichever build.
+    round: int
+    #: As in `RoundDone`.
+    order: tuple[str, ...]
+    seconds: Mapping[str, float]
+    measurements: Mapping[str, tuple[Measurement, ...]]
+    #: By method, why there is no more of it.
+    errors: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     method: str
     build: int
@@ -97,13 +113,14 @@ class Ended:
     ending: Ending
 
 
-Entry = Opening | Session | Built | Retried | RoundDone | Failed | Look | Ended
+Entry = Opening | Session | Built | Retried | RoundDone | Disturbed | Failed | Look | Ended
 _KINDS: Mapping[str, type[Entry]] = {
     "opening": Opening,
     "session": Session,
     "built": Built,
     "retried": Retried,
     "round": RoundDone,
+    "disturbed": Disturbed,
     "failed": Failed,
     "look": Look,
     "ended": Ended,
@@ -120,6 +137,7 @@ class History:
     builds: list[Built] = field(default_factory=list)
     retries: list[Retried] = field(default_factory=list)
     rounds: list[RoundDone] = field(default_factory=list)
+    disturbed: list[Disturbed] = field(default_factory=list)
     failures: list[Failed] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
     ended: Ended | None = None
@@ -127,7 +145,15 @@ class History:
     @property
     def last_build(self) -> int:
         """0 if nothing was built."""
-        return max((each.build for each in (*self.builds, *self.retries)), default=0)
+        built = [each.build for each in self.builds]
+        return max([*built, *(each.build for each in self.retries)], default=0)
+
+    @property
+    def owed(self) -> int:
+        """Builds to be disturbed yet: as many as had rounds; a kill may have come between."""
+        if not self.opening.plan.disturbing:
+            return 0
+        return len({done.build for done in self.rounds}) - len(self.disturbed)
 
     def method(self, name: str) -> Method:
         return next(method for method in self.opening.methods if method.name == name)
@@ -162,7 +188,8 @@ class History:
 
     def record_of(self, built: Built) -> RunRecord:
         """The run record of a build, with what was measured in it so far."""
-        rounds = [done for done in self.rounds if done.build == built.build]
+        told: list[RoundDone | Disturbed] = [*self.rounds, *self.disturbed]
+        rounds = [done for done in told if done.build == built.build]
         measured = tuple(m for done in rounds for m in done.measurements.get(built.method, ()))
         seconds = sum(done.seconds.get(built.method, 0.0) for done in rounds)
         status, reason = built.record.status, built.record.reason
@@ -202,6 +229,11 @@ class History:
                 if entry.number != len(self.rounds) + 1:
                     raise RecordError(f"round {entry.number} after round {len(self.rounds)}")
                 self.rounds.append(entry)
+            case Disturbed():
+                _require_known(names, [*entry.order, *entry.measurements, *entry.errors])
+                if any(each.build == entry.build for each in self.disturbed):
+                    raise RecordError(f"build {entry.build} was disturbed twice")
+                self.disturbed.append(entry)
             case Failed():
                 _require_known(names, [entry.method])
                 self.failures.append(entry)

@@ -10,6 +10,7 @@ from xlab.compare.methods import Method
 from xlab.compare.result import Plan
 from xlab.compare.statistics import LEAST_BUILDS
 from xlab.errors import UsageError
+from xlab.probe_names import DISTURBING
 from xlab.probes import MORE_PROBES, PROBES
 from xlab.request import within
 
@@ -19,8 +20,6 @@ MOST_ROUNDS = 1000
 ROUNDS_PER_BUILD = 2
 PRECISION = 0.1
 USUAL_PROBES = ("rtt", "tcp", "loaded-rtt")
-#: After which a lab is not what it was: the next round would measure another.
-_DISTURBING = ("recovery",)
 
 
 def share(text: str) -> float:
@@ -50,13 +49,13 @@ def make(
     most = most_rounds if most_rounds is not None else wanted * (1 if first.quick else 2)
     within("--most", most, (wanted, 10 * MOST_ROUNDS), "rounds, from those of --repeat on")
     within("--precision", precision, (0.001, 10.0), "of a ratio")
-    known = [probe for probe in (*PROBES, *MORE_PROBES) if probe not in _DISTURBING]
+    known = (*PROBES, *MORE_PROBES)
     for probe in probes:
         if probe not in known:
             raise UsageError(f"--probe {probe}: no such probe; there are {', '.join(known)}")
     return Plan(
         methods=tuple(method.name for method in methods),
-        probes=tuple(dict.fromkeys([*USUAL_PROBES, *probes])),
+        probes=tuple(p for p in dict.fromkeys([*USUAL_PROBES, *probes]) if p not in DISTURBING),
         duration_s=first.duration_s,
         quick=first.quick,
         rounds=wanted,
@@ -65,4 +64,5 @@ def make(
         least_builds=LEAST_BUILDS,
         precision=precision,
         seed=secrets.randbelow(1 << 32),
+        disturbing=tuple(p for p in DISTURBING if p in probes),
     )

@@ -58,6 +58,8 @@ class Plan:
     precision: float
     #: Of the order within each round.
     seed: int
+    #: Probes after which a lab is not what it was: once a build, when its rounds are done.
+    disturbing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,27 @@ class Point:
     samples: int
     failed_samples: int
     #: What the probe said of a failure.
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """One thing that broke in one build of a method, and was mended; its rounds were done then."""
+
+    method: str
+    build: int
+    #: link_flap_recovery_s, say; there is a figure of that name over all builds.
+    metric: str
+    #: As a person types it: "link h2 down", and "link h2 up".
+    fault: str
+    mended_by: str
+    started_at: str
+    #: From when mending began until no answer was missing any more; None if that did not happen.
+    recovery_s: float | None
+    #: Whether the flow stopped at all.
+    stopped: bool | None
+    #: How long mending took by itself.
+    mend_s: float | None
     error: str = ""
 
 
@@ -279,6 +302,8 @@ class Comparison:
     sessions: int = 1
     #: What a reader must know, in words.
     notes: tuple[str, ...] = field(default=())
+    #: In the order in which they were measured; none unless the plan has such a probe.
+    recoveries: tuple[Recovery, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     @property

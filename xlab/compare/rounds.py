@@ -3,6 +3,7 @@
     ┌── build all (one after the other launched, several at a time built)
     │     round: the machine left alone, then every method once, in random order ── journal
     │     …  as many as the plan has for a build
+    │     what disturbs, once, if asked for: every method in random order ── journal
     └── take all down, look whether the intervals are narrow enough
 
 What is told as it happens goes to an `Onlooker`; what counts goes to the journal, and nothing else
@@ -29,6 +30,7 @@ from xlab.compare import evaluation, noise
 from xlab.compare.evaluation import build_folder
 from xlab.compare.journal import (
     Built,
+    Disturbed,
     Ended,
     Failed,
     History,
@@ -70,6 +72,11 @@ class Onlooker:
 
     def round_done(self, done: RoundDone) -> None: ...
 
+    def disturbing(self, build: int, order: Sequence[str]) -> None:
+        """`measuring` each follows."""
+
+    def disturbed(self, done: Disturbed) -> None: ...
+
     def looked(self, look: Look) -> None: ...
 
 
@@ -89,16 +96,19 @@ def carry_out(journal: Journal, onlooker: Onlooker) -> None:
             journal.add(look)
             onlooker.looked(look)
         ending = evaluation.ending(history)
-        if ending:
+        if ending and (ending == "alone" or history.owed <= 0):
             journal.add(Ended(_now(), ending))
             return
         try:
             with Labs(journal, machine, onlooker) as labs:
                 labs.build()
-                for _ in range(history.opening.plan.rounds_per_build):
-                    if labs.alone or len(history.rounds) >= history.opening.plan.most_rounds:
+                plan = history.opening.plan
+                for _ in range(plan.rounds_per_build):
+                    if ending or labs.alone or len(history.rounds) >= plan.most_rounds:
                         break
                     labs.measure()
+                if plan.disturbing and not labs.alone:
+                    labs.disturb()
         finally:
             write_records(folder, history)
 
@@ -184,6 +194,38 @@ class Labs:
         for lab in self._labs.values():
             lab.chronicle.measurements.clear()
         self._onlooker.round_done(done)
+
+    def disturb(self) -> None:
+        """What breaks something in each lab, whose rounds are done: in the journal when it is over.
+
+        A lab that does not get over it has broken nothing that is still to be measured.
+        """
+        history = self._journal.history
+        plan = history.opening.plan
+        number = len(history.rounds)
+        order = list(self._labs)
+        random.Random(f"{plan.seed} after build {self._number}").shuffle(order)
+        self._onlooker.disturbing(self._number, order)
+        seconds: dict[str, float] = {}
+        errors: dict[str, str] = {}
+        for position, name in enumerate(order, 1):
+            lab = self._labs[name]
+            self._onlooker.measuring(position, name)
+            begun = time.monotonic()
+            try:
+                lab.disturb(number, self._number, plan.disturbing)
+            except CapabilityError:
+                raise
+            except XlabError as error:
+                errors[name] = str(error)
+            seconds[name] = round(time.monotonic() - begun, 4)
+            self._keep_raw(lab)
+        measurements = {name: tuple(self._labs[name].chronicle.measurements) for name in order}
+        done = Disturbed(self._number, number, tuple(order), seconds, measurements, errors)
+        self._journal.add(done)
+        for lab in self._labs.values():
+            lab.chronicle.measurements.clear()
+        self._onlooker.disturbed(done)
 
     # ----------------------------------------------------------------------------------- building
 
@@ -288,6 +330,9 @@ class _Lab:
         routes: tuple[Route, ...] = ("method",) if plain else ("method", "control")
         self.bench.measure(round=number, build=build, probes=list(probes), routes=list(routes))
 
+    def disturb(self, number: int, build: int, probes: Sequence[str]) -> None:
+        self.bench.measure(round=number, build=build, probes=list(probes), routes=["method"])
+
     def close(self) -> None:
         self.bench.close()
 
@@ -328,6 +373,7 @@ def tidy(folder: Path, history: History) -> None:
     """After a kill: the records that were not written yet, without what no round is about."""
     write_records(folder, history)
     rounds = {(done.build, done.number) for done in history.rounds}
+    rounds |= {(done.build, done.round) for done in history.disturbed}
     for method in history.opening.methods:
         for build in (folder / method.folder).glob("b*"):
             record.sweep(build)

@@ -58,9 +58,11 @@ def measure_round(
 
     Raises CapabilityError if a tool is missing; whatever else goes wrong is a failed sample.
     """
+    probes = [p for p in probes if p in probe_names.USUAL or p in probe_names.BETWEEN_TWO]
+    if not probes:
+        return
     idle = measure_idle(plan.idle_s)
     tcp_medians: dict[int, float | None] = {}
-    probes = [p for p in probes if p in probe_names.USUAL or p in probe_names.BETWEEN_TWO]
     for number, probe in shuffled(len(pairs), probes, generator):
         if starting:
             starting(probe, pairs[number])

@@ -20,7 +20,6 @@ from xlab import record
 from xlab.compare import result
 from xlab.compare.result import Comparison, Method
 from xlab.errors import RecordError
-from xlab.probe_names import DISTURBING
 from xlab.record import Conditions, Measurement, PathProof, RunRecord, Timings, UnderlayPackets
 from xlab.report import comparison as wording
 from xlab.report import prose, tables, text
@@ -72,8 +71,7 @@ class Content:
 
     def command(self, probe: str) -> str:
         """What measures more of this kind."""
-        alike = "compare" if self.comparison and probe not in DISTURBING else "run"
-        return f"xlab {alike} … --probe {probe}"
+        return f"xlab {'compare' if self.comparison else 'run'} … --probe {probe}"
 
 
 def of_records(records: Mapping[Path, RunRecord]) -> Content:

@@ -192,7 +192,7 @@ def _require_same(point: Point, comparison: Comparison, file: Path) -> None:
             f"{file}: it compares {', '.join(done.methods)}; {SPEC_FILE} asks for "
             f"{', '.join(asked)}"
         )
-    for name in ("probes", "duration_s", "quick", "rounds"):
+    for name in ("probes", "disturbing", "duration_s", "quick", "rounds"):
         if getattr(done, name) != getattr(plan, name):
             raise RecordError(
                 f"{file}: {name} is {getattr(done, name)}; {SPEC_FILE} asks for "
