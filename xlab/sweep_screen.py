@@ -72,7 +72,7 @@ class SweepScreen(Screen):
         self._block(count, line, f"{text.seconds(took)}{left}", mark=mark)
         self._refresh()
 
-    def ends(self, outcome: Sweep, folder: Path, charts: Sequence[Path]) -> None:
+    def ends(self, outcome: Sweep, folder: Path, charts: Sequence[Path], page: Path) -> None:
         """The tables, what to think of them, and where the files are."""
         self._stop_live()
         self._console.print()
@@ -81,6 +81,7 @@ class SweepScreen(Screen):
         for chart in charts:
             if chart.suffix == ".svg":
                 self._block("chart", Text(str(chart)))
+        self.written(page)
 
     def outcome(self, outcome: Sweep, took: str = "") -> None:
         """The tables, and what to think of them."""

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import io
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzzing import Refusal, attempt
+from tests.report_support import HOSTILE, Page
 from xlab import cli, record
 from xlab.compare import result
 from xlab.compare.result import Comparison, Estimate, Figure, Ratio
 from xlab.errors import RecordError, UsageError
-from xlab.report import sweeps
+from xlab.report import sweep_files, sweeps
 from xlab.sweep import engine, outcome, spec
 from xlab.sweep.outcome import Failure
 from xlab.sweep.spec import Point, Spec
@@ -290,6 +294,7 @@ def test_cut_anywhere_it_goes_on_with_what_is_missing(
     assert (found.status, found.reason) == ("passed", "")
     assert (folder / outcome.SPEC_FILE).read_bytes() == FOUR
     assert {file.name for file in folder.glob("*.svg")} == {"mtu.svg", "delay.svg"}
+    assert (folder / "report.html").is_file()
 
     # Once all is there nothing is measured any more.
     workers.asked = []
@@ -496,5 +501,80 @@ def test_a_report_tells_a_sweep_again(
     assert {file.name for file in Path("drawn").iterdir()} == {
         "mtu.svg", "mtu.png", "delay.svg", "delay.png",
     }  # fmt: skip
-    assert cli.main(["report", folder, "--output", "again.html"]) == 2
-    assert "there are tables, --json and --charts, and no html" in capsys.readouterr().err
+    for name in ("report.html", "report.md"):
+        assert cli.main(["report", folder, "--output", f"{folder}/again-{name}"]) == 0
+        kept = the_folder() / name
+        assert (the_folder() / f"again-{name}").read_text() == kept.read_text()
+    assert cli.main(["report", folder, "--output", "again.csv"]) == 0
+    assert len(Path("again.csv").read_text().splitlines()) > 4
+    assert cli.main(["report", folder, "--output", "again.xml"]) == 2
+    assert "of a sweep there is no junit: a page, Markdown, CSV" in capsys.readouterr().err
+
+
+# -- a page, Markdown, CSV -------------------------------------------------------------------------
+
+
+def hostile(sweep: outcome.Sweep) -> outcome.Sweep:
+    """A sweep out of a file that means no good, with a point that failed."""
+    first, *others = sweep.points
+    broken = dataclasses.replace(
+        first, status="failed", reason=HOSTILE, methods=(), figures=(), seconds=None, noise=None
+    )
+    methods = tuple(dataclasses.replace(m, name=f"{m.name}{HOSTILE}") for m in others[0].methods)
+    renamed = dataclasses.replace(others[0], methods=methods, slug=f"../../{HOSTILE}")
+    return dataclasses.replace(sweep, points=(broken, renamed, *others[1:]), notes=(HOSTILE,))
+
+
+def test_the_page_has_every_point_chart_and_file(tmp_path: Path) -> None:
+    _, sweep = swept(b"methods: bridge\naxes: {mtu: [1500, 9000], delay: [none, 5ms]}\nrepeat: 3")
+    page = Page(sweep_files.as_page(sweep, tmp_path, base=tmp_path))
+    (heading,) = page.all("h1")
+    assert heading.text == "4 points (2 mtu × 2 delay): bridge beside plain hosts."
+    assert len([e for e in page.all("svg") if e.attributes.get("class") == "chart"]) == 2
+    links = [href for href in page.attributes("href") if href.endswith((".json", ".yaml"))]
+    assert links == [
+        "sweep.json",
+        "sweep.yaml",
+        *(f"points/{quote(point.slug)}/compare.json" for point in sweep.points),
+    ]
+    assert page.text.count("mtu=9000 delay=5ms") == 1
+    alone = sweep_files.as_page(sweep, tmp_path, base=tmp_path, linked=False)
+    assert not [href for href in Page(alone).attributes("href") if href.endswith(".json")]
+
+
+def test_nothing_in_a_sweep_becomes_markup_or_leads_out_of_its_folder(tmp_path: Path) -> None:
+    _, sweep = swept(b"methods: bridge\naxes: {mtu: [1500, 9000], flows: [1, 8]}\nrepeat: 3")
+    source = sweep_files.as_page(hostile(sweep), tmp_path, base=tmp_path)
+    page = Page(source)
+    assert not {"script", "img", "iframe"} & {element.name for element in page.elements}
+    assert not [href for href in page.attributes("href") if ".." in href]
+    assert "1 of 4 points failed" in page.text or "3 of 4 points passed" in page.text
+    said = sweep_files.as_markdown(hostile(sweep), tmp_path, base=tmp_path)
+    assert not re.search(r"(?<!\\)<", said)
+    assert "..](" not in said
+
+
+def test_csv_has_a_line_a_figure_and_one_for_what_has_none() -> None:
+    _, sweep = swept(b"methods: bridge\naxes: {mtu: [1500, 9000], rate: [none, 1gbit]}\nrepeat: 3")
+    rows = list(csv.DictReader(io.StringIO(sweep_files.as_csv(sweep))))
+    told = [row for row in rows if row["method"] == "bridge"]
+    assert [
+        (row["mtu_number"], row["rate"], row["rate_number"], row["streams"]) for row in told
+    ] == [
+        (mtu, rate, number, streams)
+        for mtu in ("1500", "9000")
+        for rate, number in (("none", ""), ("1gbit", "1000000000.0"))
+        for streams in ("1", "4")
+    ]
+    assert {row["metric"] for row in told} == {"tcp_bits_per_second"}
+    assert float(told[0]["value"]) == 1e9
+    assert float(told[0]["to_baseline"]) == 0.03
+    assert [float(told[0][f"to_baseline_ci95_{end}"]) for end in ("low", "high")] == pytest.approx(
+        [0.027, 0.033]
+    )
+    assert {row["verdict"] for row in told} == {"slower"}
+    # The baseline has no figures in this one, and says so once a point.
+    assert len([row for row in rows if row["method"] == "baseline" and not row["metric"]]) == 4
+    broken = list(csv.DictReader(io.StringIO(sweep_files.as_csv(hostile(sweep)))))
+    assert [row["status"] for row in broken if not row["method"]] == ["failed"]
+    assert not any(cell.startswith(("=", "+", "@")) for row in broken for cell in row.values())

@@ -26,7 +26,7 @@ def report(
         list[Path],
         typer.Argument(
             metavar="RESULT...",
-            help="Folders of records, folders of those, run.json files; or one comparison.",
+            help="Folders of records, folders of those, run.json files; one comparison; a sweep.",
         ),
     ],
     markdown: Annotated[bool, typer.Option("--markdown", help="Markdown.")] = False,
@@ -91,7 +91,7 @@ def _report(
     if len(results) == 1 and (results[0] / "sweep.json").is_file():
         from xlab.cli.sweep import report_on
 
-        return report_on(results[0], form=form, output=output, charts=charts)
+        return report_on(results[0], form=form, output=output, charts=charts, alone=alone)
     folder = report.comparison_in(results)
     data: object
     if folder is not None:

@@ -85,7 +85,7 @@ def _go_on(path: Path, scheduler: str | None, *, as_json: bool) -> int:
 
 
 def _sweep(folder: Folder, scheduler: str | None, *, as_json: bool) -> int:
-    from xlab.report import sweeps
+    from xlab.report import sweep_files, sweeps
     from xlab.sweep_screen import SweepScreen
 
     found = folder.read()
@@ -97,38 +97,55 @@ def _sweep(folder: Folder, scheduler: str | None, *, as_json: bool) -> int:
             _tell_how_to_go_on(folder, screen)
             raise
         folder.finish(outcome)
-        screen.ends(outcome, folder.path, sweeps.save(outcome, folder.path))
+        charts = sweeps.save(outcome, folder.path)
+        screen.ends(outcome, folder.path, charts, sweep_files.save(outcome, folder.path))
     if as_json:
         print_json(outcome.to_dict())
     return _STATUS[outcome.status]
 
 
-def report_on(folder: Path, *, form: str, output: Path | None, charts: Path | None) -> int:
-    """`xlab report` of a sweep: its tables or its JSON again, or its charts."""
-    import io
-
-    from xlab.report import sweeps
+def report_on(
+    folder: Path, *, form: str, output: Path | None, charts: Path | None, alone: bool
+) -> int:
+    """`xlab report` of a sweep, in whatever form."""
+    from xlab.report import sweep_files, sweeps
     from xlab.sweep import outcome
-    from xlab.sweep_screen import SweepScreen
 
     told = outcome.load(folder)
-    if form not in ("text", "json"):
-        raise UsageError(f"of a sweep there are tables, --json and --charts, and no {form}")
+    if form in ("junit", "flent"):
+        raise UsageError(f"of a sweep there is no {form}: a page, Markdown, CSV, JSON or tables")
     if charts is not None:
         charts.mkdir(parents=True, exist_ok=True)
         written = sweeps.save(told, charts)
         if output is None:
             sys.stdout.writelines(f"{file}\n" for file in written)
             return 0
-    if form == "json":
-        write(json_text(told.to_dict()), output)
-    elif output is None:
-        SweepScreen(sys.stdout).outcome(told)
-    else:
-        text = io.StringIO()
-        SweepScreen(text).outcome(told)
-        write(text.getvalue(), output)
+    base = output.parent if output else Path()
+    match form:
+        case "json":
+            write(json_text(told.to_dict()), output)
+        case "csv":
+            write(sweep_files.as_csv(told), output)
+        case "html":
+            write(sweep_files.as_page(told, folder, base=base, linked=not alone), output)
+        case "markdown":
+            write(sweep_files.as_markdown(told, folder, base=base, linked=not alone), output)
+        case _:
+            _show(told, output)
     return 0
+
+
+def _show(told: Sweep, output: Path | None) -> None:
+    import io
+
+    from xlab.sweep_screen import SweepScreen
+
+    if output is None:
+        SweepScreen(sys.stdout).outcome(told)
+        return
+    text = io.StringIO()
+    SweepScreen(text).outcome(told)
+    write(text.getvalue(), output)
 
 
 def _carry_out(

@@ -63,7 +63,7 @@ def _header(told: Content, named: Sequence[tuple[Part, str]], *, charts: bool) -
         "header",
         tag(
             "p",
-            f"Cross-host container networking · {_when(told.started_at)}",
+            f"Cross-host container networking · {when(told.started_at)}",
             class_="kicker",
         ),
         tag(
@@ -110,7 +110,7 @@ def _charts(told: Content, shown: Sequence[gallery.Exhibit]) -> Html | None:
                     "figure",
                     tag("h3", each.drawing.title),
                     drawing.embedded(each.drawing, each.name),
-                    tag("figcaption", _key(each.drawing)),
+                    tag("figcaption", key(each.drawing)),
                 )
                 for each in shown
             ],
@@ -125,7 +125,7 @@ def _charts(told: Content, shown: Sequence[gallery.Exhibit]) -> Html | None:
     )
 
 
-def _key(shown: Drawing) -> Html | None:
+def key(shown: Drawing) -> Html | None:
     """What the signs in a chart mean; only those that are there."""
     entries = [
         tag("li", tag("i", class_=f"k-{kind}", aria_hidden="true"), said)
@@ -389,7 +389,7 @@ def _files(file: Path, record: RunRecord, base: Path, *, beneath: Path | None) -
     )
 
 
-def _when(starts: Sequence[str]) -> str:
+def when(starts: Sequence[str]) -> str:
     """From the first to the last, by the minute."""
     minutes = sorted(start[:16].replace("T", " ") for start in starts)
     first, last = minutes[0], minutes[-1]

@@ -30,7 +30,7 @@ def render(told: Content) -> str:
     for part in told.parts:
         for m in part.record.measurements:
             if not (told.comparison and m.route == "baseline"):
-                writer.writerow([_cell(value) for value in _values(part, m)])
+                writer.writerow([cell(value) for value in _values(part, m)])
     return written.getvalue()
 
 
@@ -44,7 +44,7 @@ def _values(part: Part, m: Measurement) -> list[object]:
     ]  # fmt: skip
 
 
-def _cell(value: object) -> object:
+def cell(value: object) -> object:
     """Nothing out of a record becomes a spreadsheet's formula, or a line of its own."""
     if not isinstance(value, str):
         return value

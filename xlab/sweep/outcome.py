@@ -5,6 +5,7 @@
         points/mtu=9000,delay=5ms/compare.json the comparison of a point, whole, as it arrived
         sweep.json                             when all has ended: every point's figures
         mtu.svg  mtu.png …                     a chart an axis
+        report.html  report.md                 tables, charts, and where the files are
 
 Whether a point is done is whether its compare.json is there, and nothing else; so a sweep may be
 killed at any moment.  A point that failed has none, and is tried again by --resume.  `sweep.json`
