@@ -240,11 +240,16 @@ def test_recovery_is_told_once_a_build(xlab: Run, world: World, tmp_path: Path) 
     status, out, _ = xlab(*asked)
     assert status == 0
     assert "rtt, tcp, loaded-rtt, recovery" in out
-    lines = [line for line in out.splitlines() if line.startswith("recovery")]
-    assert len(lines) == 3
+    assert len([line for line in out.splitlines() if line.startswith("  recovery base")]) == 3
     assert "baseline link flap 200 ms, weave kill 0 µs, host reboot –" in " ".join(out.split())
     assert "bridge: its cable is torn" in out
-    assert "recovery, link flap" in out, "it has tables"
+    rows = [" ".join(line.split()) for line in out.splitlines() if line.startswith("link flap")]
+    assert len(rows) == 2
+    assert rows[0].startswith("link flap baseline 200 ms")
+    assert rows[0].endswith("stopped")
+    assert any(line.startswith("weave kill") and "went on" in line for line in out.splitlines())
+    assert any(line.startswith("host reboot") and "not back" in line for line in out.splitlines())
+    assert "bridge, build 2, after `crash h2`: it did not come back" in " ".join(out.split())
 
 
 def test_json_alone_on_stdout(xlab: Run, world: World, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from xlab.compare.result import Comparison, Estimate, Figure, Method, Ratio
 from xlab.record import DatapathClass
-from xlab.report import text
+from xlab.report import recoveries, text
 from xlab.report.figures import Spread, order
 from xlab.report.prose import Verdict
 from xlab.report.tables import Column, Table
@@ -27,6 +27,9 @@ COLUMNS = (
     Column("place", right=True, expendable=2),
 )
 
+
+#: What the table of recoveries is asked for by.
+RECOVERY = ("recovery_s", 1)
 
 LEGEND = (
     "× control: against the hosts of the same lab, eth0 to eth0. × baseline: against two plain "
@@ -55,11 +58,13 @@ def tables(comparison: Comparison, asked: Sequence[tuple[str, int]] | None = Non
     """
     about = [key for key in metrics(comparison) if asked is None or key in asked]
     kinds = _kinds(comparison)
-    return [
+    found = [
         table
         for kind in kinds
         for table in _of_class(comparison, kind, about, title=kind if len(kinds) > 1 else "")
     ]
+    broken = recoveries.table(comparison) if asked is None or RECOVERY in asked else None
+    return [*found, broken] if broken else found
 
 
 def verdict(ratio: Ratio | None) -> str:
@@ -101,7 +106,14 @@ def metrics(comparison: Comparison) -> list[tuple[str, int]]:
 
     The idle round trips before a load are shown by themselves where no others were measured.
     """
-    found = sorted({(figure.metric, figure.streams) for figure in comparison.figures}, key=order)
+    found = sorted(
+        {
+            (figure.metric, figure.streams)
+            for figure in comparison.figures
+            if not figure.metric.endswith(recoveries.SUFFIX)
+        },
+        key=order,
+    )
     if ("icmp_rtt_ms", 1) in found:
         found = [key for key in found if key[0] != "idle_rtt_ms"]
     return found

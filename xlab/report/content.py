@@ -114,6 +114,7 @@ def of_comparison(found: Comparison, folder: Path) -> tuple[Content, list[Record
         )
         for method in found.methods
     )
+    asked = [*wording.metrics(found), wording.RECOVERY]
     return Content(
         started_at=(found.started_at, found.ended_at),
         verdict=wording.outcome(found),
@@ -121,9 +122,7 @@ def of_comparison(found: Comparison, folder: Path) -> tuple[Content, list[Record
         legend=wording.LEGEND if found.figures else "",
         parts=parts,
         how=(*wording.how(found), *prose.MEASURED_BESIDE),
-        more=tuple(
-            wording.tables(found, [key for key in wording.metrics(found) if key not in _FOREMOST])
-        ),
+        more=tuple(wording.tables(found, [key for key in asked if key not in _FOREMOST])),
         circumstances=(wording.rounds(found),),
         comparison=folder / result.FILE,
         environment=tuple(

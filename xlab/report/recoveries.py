@@ -1,0 +1,83 @@
+"""What broke in the labs of a comparison, and for how long answers were missing: one table.
+
+fault       method    missing   95 % interval   mending   flow
+link flap   bridge    10.1 ms   8.9–13.5        1.2 ms    stopped
+link flap   weave     …                                   stopped in 2 of 3
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from xlab import stats
+from xlab.compare.result import Comparison, Recovery
+from xlab.report import text
+from xlab.report.figures import Spread
+from xlab.report.tables import Column, Table
+
+SUFFIX = "_recovery_s"
+
+
+def table(comparison: Comparison) -> Table | None:
+    """Every fault of every method, over its builds; None if nothing was broken."""
+    if not comparison.recoveries:
+        return None
+    columns = (
+        Column("fault"),
+        Column("method"),
+        Column("missing", right=True),
+        Column("95 % interval", short="interval", right=True, expendable=1),
+        Column("mending", right=True, expendable=2),
+        Column("flow"),
+    )
+    return Table(
+        columns,
+        tuple(_rows(comparison)),
+        "Recovery: how long answers were missing, from when mending began",
+        tuple(_failures(comparison.recoveries)),
+    )
+
+
+def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
+    for metric in sorted({each.metric for each in comparison.recoveries}, key=_severity):
+        name = text.plain(metric.removesuffix(SUFFIX).replace("_", " "))
+        for method in comparison.plan.methods:
+            key = (method, metric)
+            found = [each for each in comparison.recoveries if (each.method, each.metric) == key]
+            if not found:
+                continue
+            value = next((f.value for f in comparison.figures if (f.method, f.metric) == key), None)
+            spread = Spread(value.median, value.ci95, value.rounds) if value else None
+            mending = stats.median([each.mend_s for each in found if each.mend_s is not None])
+            yield (
+                name,
+                text.plain(method),
+                text.median(metric, "s", spread),
+                text.interval(metric, "s", spread),
+                text.NOTHING if mending is None else text.value("mend_s", "s", mending),
+                _flow(found),
+            )
+
+
+def _severity(metric: str) -> tuple[bool, bool, str]:
+    """In the order in which a lab is broken: its cable, its daemons, its host."""
+    return metric.startswith("host_reboot"), not metric.startswith("link_flap"), metric
+
+
+def _flow(found: Sequence[Recovery]) -> str:
+    stopped = sum(each.stopped is True for each in found)
+    told = sum(each.stopped is not None for each in found)
+    if not told:
+        return "not back"
+    if not stopped:
+        return "went on"
+    return "stopped" if stopped == len(found) else f"stopped in {stopped} of {len(found)}"
+
+
+def _failures(found: Sequence[Recovery]) -> Iterator[str]:
+    for each in found:
+        if each.error:
+            yield (
+                f"{text.plain(each.method)}, build {each.build}, after "
+                f"`{text.plain(each.fault or each.metric)}`: {text.plain(each.error)}"
+            )
