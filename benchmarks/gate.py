@@ -24,7 +24,7 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,25 +87,39 @@ def main() -> int:
             raise UsageError(
                 f"{options.stored} has {stored.provenance.rounds} rounds; {LEAST_STORED} are wanted"
             )
-        found: Any
+        kept = comparisons.load(options.stored)
         if options.live:
-            kept = comparisons.load(options.stored)
             plan = dataclasses.replace(kept.plan, rounds=options.rounds)
             like = dataclasses.replace(kept, plan=plan)
-            found = live(like, stored, options.live, options.results)
+            told = live(like, stored, options.live, options.results)
+            print_live(_kept(told, options.output))
         elif options.again:
-            found = again(json.loads(options.again.read_text()), stored, options.results)
+            before = json.loads(options.again.read_text())
+            print_live(_kept(again(before, stored, options.results), options.output))
         else:
-            per_build = comparisons.load(options.stored).plan.rounds_per_build
-            builds = -(-options.rounds // per_build)
-            found = dataclasses.asdict(resampled(stored, options.resamples, builds=builds))
-            _print_rates(found)
+            builds = -(-options.rounds // kept.plan.rounds_per_build)
+            rates = resampled(stored, options.resamples, builds=builds)
+            _print_rates(dataclasses.asdict(rates))
+            _save(dataclasses.asdict(rates), options.output)
     except XlabError as error:
         print(f"gate.py: {error}", file=sys.stderr)
         return error.exit_status
-    if options.output:
-        options.output.write_text(json.dumps(found, indent=1) + "\n")
     return 0
+
+
+def _kept(told: Iterable[dict[str, Any]], output: Path | None) -> list[dict[str, Any]]:
+    """All of it, printed and saved as it comes: a comparison takes minutes."""
+    found: list[dict[str, Any]] = []
+    for each in told:
+        found.append(each)
+        print(json.dumps(each), flush=True)
+        _save(found, output)
+    return found
+
+
+def _save(found: object, output: Path | None) -> None:
+    if output:
+        output.write_text(json.dumps(found, indent=1) + "\n")
 
 
 # -- drawn from stored rounds ----------------------------------------------------------------------
@@ -191,47 +205,41 @@ def _print_rates(found: dict[str, Any]) -> None:
 # -- live ------------------------------------------------------------------------------------------
 
 
-def live(latest: Comparison, stored: Summary, pairs: int, results: Path) -> list[dict[str, Any]]:
+def live(
+    latest: Comparison, stored: Summary, pairs: int, results: Path
+) -> Iterator[dict[str, Any]]:
     """Run `pairs` comparisons as they are and as many with one method slowed; check each.
 
     They are planned like `latest`, which is what `stored` is of.
     """
     plan = latest.plan
     names = [method.name for method in latest.methods if method.name != "baseline"]
-    found: list[dict[str, Any]] = []
     for number in range(1, pairs + 1):
         method = names[number % len(names)]
         for planted in random.sample([None, method], 2):
             try:
                 made, reached = _one(latest, names, planted, plan, results)
-                told = {"reached": reached, **_checked(made, stored, planted)}
+                yield {"reached": reached, **_checked(made, stored, planted)}
             except XlabError as error:
-                told = {"planted": planted, "error": str(error)}
-            else:
-                outcome = comparisons.load(made)
-                if not planted and outcome.status == "passed":
-                    latest = outcome
-            found.append(told)
-            print(json.dumps({"pair": number, **told}), flush=True)
-    _print_live(found)
-    return found
+                yield {"planted": planted, "error": str(error)}
+                continue
+            outcome = comparisons.load(made)
+            if not planted and outcome.status == "passed":
+                latest = outcome
 
 
-def again(told: Sequence[dict[str, Any]], stored: Summary, results: Path) -> list[dict[str, Any]]:
+def again(
+    told: Iterable[dict[str, Any]], stored: Summary, results: Path
+) -> Iterator[dict[str, Any]]:
     """Check what `live` told of once more."""
-    found = [
-        each
-        if "error" in each
-        else {**each, **_checked(results / each["result"], stored, each["planted"])}
-        for each in told
-    ]
-    for each in found:
-        print(json.dumps(each))
-    _print_live(found)
-    return found
+    for each in told:
+        if "error" in each:
+            yield each
+        else:
+            yield {**each, **_checked(results / each["result"], stored, each["planted"])}
 
 
-def _print_live(found: Sequence[dict[str, Any]]) -> None:
+def print_live(found: Sequence[dict[str, Any]]) -> None:
     done = [each for each in found if "error" not in each]
     plain = [each for each in done if each["planted"] is None]
     planted = [each for each in done if each["planted"] is not None]

@@ -84,7 +84,8 @@ def test_a_loss_that_is_planted_is_caught_and_nothing_else_is_told(
 ) -> None:
     folder = stored(tmp_path / "stored")
     runs = Runs(monkeypatch)
-    found = benchmark.live(result.load(folder), gate.summarise(folder), 3, tmp_path)
+    found = list(benchmark.live(result.load(folder), gate.summarise(folder), 3, tmp_path))
+    benchmark.print_live(found)
     assert len(runs.asked) == 6
     assert [each["failed"] for each in found if each["planted"] is None] == [[]] * 3
     caught = {each["planted"]: each["caught"] for each in found if each["planted"]}
@@ -94,7 +95,7 @@ def test_a_loss_that_is_planted_is_caught_and_nothing_else_is_told(
         compile(text, "scenario", "exec")
     # From its JSON the same is found once more.
     told = json.loads(json.dumps(found))
-    assert benchmark.again(told, gate.summarise(folder), tmp_path) == found
+    assert list(benchmark.again(told, gate.summarise(folder), tmp_path)) == found
 
 
 def test_runs_drawn_from_steady_rounds_raise_no_alarm_and_a_loss_is_caught(tmp_path: Path) -> None:
@@ -112,7 +113,8 @@ def test_a_comparison_that_breaks_is_told_and_the_next_goes_on(
     folder = stored(tmp_path / "stored")
     runs = Runs(monkeypatch)
     runs.breaks = True
-    found = benchmark.live(result.load(folder), gate.summarise(folder), 2, tmp_path)
+    found = list(benchmark.live(result.load(folder), gate.summarise(folder), 2, tmp_path))
+    benchmark.print_live(found)
     assert len(found) == 4
     assert all("without an outcome" in each["error"] for each in found)
     assert "4 were not measured" in capsys.readouterr().out
