@@ -96,7 +96,7 @@ def build(lab: Lab, plan: Plan, size: Size, settings: Settings, check: Checks) -
         "every router is connected with every other, having been told of one",
         expected=len(lab.hosts) * (len(lab.hosts) - 1),
         observed=lambda: sum(len(host.weave.connections()) for host in lab.hosts),
-        evidence=f"{h1}$ weave status connections\n{h1.weave.status()}",
+        evidence=f"{h1}$ weave status connections\n{h1.weave.status('connections')}",
     )
 
     # weave run 192.168.1.2/24 -it ubuntu /bin/bash                  on the other host

@@ -57,7 +57,12 @@ def serve(
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    handlers = {"stay": lambda *_: None, "connect": lambda *_: _connect(handlers), **handlers}
+    handlers = {
+        "stay": lambda *_: None,
+        "down": lambda *_: None,
+        "connect": lambda *_: _connect(handlers),
+        **handlers,
+    }
     selector = selectors.DefaultSelector()
     selector.register(wake_read, selectors.EVENT_READ)
     if listener:
@@ -160,6 +165,11 @@ def _connect(handlers: Mapping[str, Handler]) -> WithDescriptors:
     return WithDescriptors(None, [theirs.detach()])
 
 
+def answer(handlers: Mapping[str, Handler], connection: socket.socket) -> None:
+    """Start to answer requests on one more connection, until that closes."""
+    _start_connection(handlers, connection, attached=False)
+
+
 def _start_connection(
     handlers: Mapping[str, Handler], connection: socket.socket, *, attached: bool
 ) -> None:
@@ -193,7 +203,7 @@ def _converse(handlers: Mapping[str, Handler], connection: socket.socket, attach
             while line := lines.readline(_LONGEST_REQUEST_BYTES):
                 request = json.loads(line)
                 verb = request.get("verb") if isinstance(request, dict) else None
-                if verb == "down":
+                if verb == "down" and "down" in handlers:
                     attached = True
                     # By this the caller sees when the last process has ended.
                     send({"result": None}, [os.pidfd_open(os.getpid())])

@@ -178,10 +178,12 @@ def spawn(
     namespaces: Namespaces | None = None,
     env: Mapping[str, str] | None = None,
     stdin: bytes | int | None = None,
+    outputs: tuple[int, int] | None = None,
     new_pid_namespace: bool = False,
 ) -> Process:
     """Start `argv` in a node's namespaces, with bytes or a descriptor as standard input.
 
+    With `outputs`, descriptors for standard output and error, the process keeps none of either.
     Raises CapabilityError if there is no such program, CommandError if it cannot be executed.
     """
     out, err = _memory_file("stdout"), _memory_file("stderr")
@@ -198,7 +200,8 @@ def spawn(
             # All our descriptors are close-on-exec, so nothing needs closing in the child.
             with births() as told:
                 popen = subprocess.Popen(
-                    argv, stdin=source, stdout=out, stderr=err, env=environment, close_fds=False,
+                    argv, stdin=source, stdout=outputs[0] if outputs else out,
+                    stderr=outputs[1] if outputs else err, env=environment, close_fds=False,
                     start_new_session=True,
                 )  # fmt: skip
                 process = Process(popen, node=node, argv=argv, out=out, err=err)

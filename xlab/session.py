@@ -23,6 +23,7 @@ from xlab.job import Job
 from xlab.lab.conditions import measure
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
+from xlab.machine.machines import Machines
 from xlab.probes import PROBES, Pair, Plan, measure_round
 from xlab.probes.whole import Site, measure_lab
 from xlab.proof import Proved, prove
@@ -63,7 +64,8 @@ class Session:
     def build(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         """Build the lab, check the claims and prove the path; returns timings, too.
 
-        With `empty` hosts are wired, and that is all; with `until` the build ends where the stage
+        With `empty` hosts are wired, and that is all; in a lab that stays they have addresses, too,
+        and what a machine runs by itself.  With `until` the build ends where the stage
         of that name begins.
         """
         with self.turn:
@@ -76,27 +78,36 @@ class Session:
         job, request = self.job, self.job.design.request
         timings: dict[str, float] = {}
         begun = time.monotonic()
+        machines = Machines(self.turn, userspace=job.ovs == "userspace") if self._stays else None
+        if empty and machines:
+            # All that a scenario does before its first stage is to give hosts their addresses.
+            until = next(iter(job.design.scenario.stages), None)
         lab = self.lab = Lab(
             job.design.underlay,
             ovs=job.ovs,
             mtu=request.mtu,
             conditions=job.conditions,
             own_disks=self._stays,
+            furnished=machines.furnished if machines else lambda _: None,
             progress=lambda text: _step(emit, "build", text),
         )
+        if machines:
+            machines.take_over(lab)
         checks = Checks(lab, lambda claim: _tell(emit, "claim", claim), until=until)
         self.checks = checks
         flow: Flow | None = None
         try:
-            if not empty:
+            if until or not empty:
                 flow = job.design.scenario.build(
                     lab, job.design.plan, job.design.size, job.design.settings, checks
                 )
         except StageReached:
-            self.stopped_at = str(until)
+            self.stopped_at = "" if empty else str(until)
         except Exception:
             lab.require_daemons()  # a dead one is the better explanation
             raise
+        if empty and machines:
+            machines.boot_all(lab)
         timings["build"] = time.monotonic() - begun - checks.spent_s
         _phase(emit, "build", timings["build"])
         _phase(emit, "verify", checks.spent_s)
@@ -115,6 +126,7 @@ class Session:
         _phase(emit, "path", time.monotonic() - begun)
         lab.require_daemons()
         self.built = Built(lab, flow, proved.proof)
+        lab.after_boot = flow.after_boot
         return {"timings": timings, "conditions": measured, "raw": self._take_raw()}
 
     def measure(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:

@@ -8,11 +8,15 @@ signals.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
+
+from xlab.clock import Deadline
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -46,6 +50,9 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
+
+#: How long a mount that is to become read-only may be written to.
+_BUSY_S = 5.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -145,23 +152,36 @@ def detached_mount(kind: str) -> int:
         os.close(context)
 
 
-def make_read_only(path: str) -> None:
-    """Make `path` and every mount below it read-only for this mount namespace, mount_setattr(2)."""
+def make_read_only(path: str, *, below: bool = True) -> None:
+    """Make the mount at `path` read-only for this mount namespace, mount_setattr(2).
+
+    With those `below` it.
+    """
 
     class MountAttributes(ctypes.Structure):
         _fields_ = [(name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "userns")]
 
     attributes = MountAttributes(set=_MOUNT_ATTR_RDONLY)
-    _call(
-        "syscall",
-        ctypes.c_long(_SYS_MOUNT_SETATTR),
-        ctypes.c_int(_AT_FDCWD),
-        os.fsencode(path),
-        ctypes.c_uint(_AT_RECURSIVE),
-        ctypes.byref(attributes),
-        ctypes.c_size_t(ctypes.sizeof(attributes)),
-        subject=path,
-    )
+    deadline = Deadline(_BUSY_S)
+    while True:
+        try:
+            _call(
+                "syscall",
+                ctypes.c_long(_SYS_MOUNT_SETATTR),
+                ctypes.c_int(_AT_FDCWD),
+                os.fsencode(path),
+                ctypes.c_uint(_AT_RECURSIVE if below else 0),
+                ctypes.byref(attributes),
+                ctypes.c_size_t(ctypes.sizeof(attributes)),
+                subject=path,
+            )
+        except OSError as error:
+            # Somebody is writing there at this very moment (mnt_hold_writers, fs/namespace.c).
+            if error.errno != errno.EBUSY or deadline.passed():
+                raise
+            time.sleep(0.001)
+        else:
+            return
 
 
 def die_with_parent(signum: int = signal.SIGKILL) -> None:

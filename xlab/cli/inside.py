@@ -114,7 +114,7 @@ def _shell(node: str, name: str | None) -> int:
 
         env = entering.environment()
         status = entering.run(doors, argv, node=node, folder=Path("/root"), env=env, inherit=[file])
-        _say_if_ended(lab, status)
+        _say_if_ended(lab, node, status)
         return status
 
 
@@ -135,7 +135,7 @@ def _execute(node: str, command: Sequence[str], name: str | None) -> int:
         doors = lab.enter(node)
         env = entering.environment()
         status = entering.run(doors, command, node=node, folder=Path.cwd(), env=env)
-        _say_if_ended(lab, status)
+        _say_if_ended(lab, node, status)
         return status
 
 
@@ -173,7 +173,7 @@ def _cli(name: str | None) -> int:
     from xlab.mininet import attached
 
     lab = standing.find(name)
-    return attached.command_line(lab, ended=lambda status: _say_if_ended(lab, status))
+    return attached.command_line(lab, ended=lambda status: _say_if_ended(lab, "its lab", status))
 
 
 def _fault(order: str, name: str | None, *, wait: bool, as_json: bool) -> int:
@@ -204,12 +204,16 @@ def _fault(order: str, name: str | None, *, wait: bool, as_json: bool) -> int:
     return 0
 
 
-def _say_if_ended(lab: Standing, status: int) -> None:
-    """A program that was killed may have been killed with its lab."""
+def _say_if_ended(lab: Standing, node: str, status: int) -> None:
+    """A program that was killed may have been killed with its lab, or with its host."""
     import signal
 
     from xlab import names
     from xlab.cli.streams import print_error
 
-    if status == 128 + signal.SIGKILL and lab.name not in names.running():
+    if status != 128 + signal.SIGKILL:
+        return
+    if lab.name not in names.running():
         print_error(f"xlab: lab {lab.name} has ended")
+    else:
+        print_error(f"xlab: killed; if {node} has been rebooted or crashed, everything there was")

@@ -14,18 +14,21 @@ import re
 import secrets
 import shlex
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Literal
 
-from xlab import syscalls, transcript
+from xlab import processes, sandbox, syscalls, transcript
+from xlab.clock import steady
+from xlab.console import Attachable, Console
 from xlab.errors import DockerError
-from xlab.lab import ipam
+from xlab.lab import ipam, machine_root
 from xlab.lab.node import Node
 from xlab.namespaces import Namespaces
-from xlab.processes import Process
+from xlab.processes import Process, find_program
 
 State = Literal["created", "starting", "running", "exited"]
 ForwardPolicy = Literal["accept", "drop"]
@@ -71,14 +74,26 @@ class DaemonOptions:
 class Container(Node):
     """A container; a node while it runs.  Stopping it frees its address, starting it takes one."""
 
-    def __init__(self, host: Node, name: str, *, image: str, command: Sequence[str]) -> None:
+    def __init__(
+        self, host: Node, name: str, *, image: str, command: Sequence[str], own_disk: bool = False
+    ) -> None:
+        """With `own_disk` it has an /etc, /var/lib, /var/log and /root of its own."""
         self.host = host
+        self._own_disk = own_disk
         self.short_name = name
         self.id = secrets.token_hex(32)
         self.image = image
         self.command = tuple(command)
+        self.env: dict[str, str] = {}
+        #: Whether its program has a terminal, whether somebody can type, and whether it is removed
+        #: when that has ended: -t, -i and --rm.
+        self.tty = self.interactive = self.auto_remove = False
+        #: Its program, if that has a console; the last one, when it has ended.
+        self.program: Attachable | None = None
+        self._console: Console | None = None
         self.state: State = "created"
         self.exit_code = 0
+        self.created = self.started = self.finished = Moment.now()
         self.interface_address: IPv4Interface | None = None
         self.mac = ""
         #: The other end of its eth0, on the host.
@@ -94,16 +109,61 @@ class Container(Node):
         self._require_running()
         return super().entered()
 
+    def console(self) -> Console:
+        """What its program will read and write when it is started the next time.
+
+        A container that was never asked for one has none: nobody can attach to it.
+        """
+        if self._console is None:
+            self._console = Console(tty=self.tty, stdin=self.interactive)
+        return self._console
+
     def start_main_process(self) -> None:
         """Start the command, if there is one, as process 1; when it ends the container stops."""
         if not self.command:
             return
-        with self._lock:
-            process = self._init = self._start_first_process(self.command)
+        console = self.console() if self._console or self.program else None
+        env = _CONSOLE_ENV | ({"TERM": "xterm"} if self.tty else {}) | self.env if console else {}
+        try:
+            with self._lock:
+                process = self._init = self._start_first_process(
+                    self.command, console=console, env={**env, "HOSTNAME": self.hostname}
+                )
+        except BaseException:
+            if console:
+                console.abandon()
+            raise
+        finally:
+            self._console = None
+        if console:
+            console.opened()
+            self.program = Attachable(process, console)
         threading.Thread(target=self._follow, args=(process,), daemon=True).start()
 
+    def open_program(
+        self, argv: Sequence[str], console: Console, *, env: Mapping[str, str], folder: str = "/"
+    ) -> Process:
+        """`docker exec`: one more program, in `folder`; errors as of `processes.spawn`."""
+        try:
+            find_program(argv[0])
+            process = processes.spawn(
+                ["/bin/sh", "-c", _OPEN, "sh", console.tty_path, folder, *argv],
+                node=self.name,
+                namespaces=self.inhabited(),
+                stdin=console.input_end,
+                env=_CONSOLE_ENV | ({"TERM": "xterm"} if console.tty else {}) | dict(env),
+                outputs=console.outputs,
+            )
+        except BaseException:
+            console.abandon()
+            raise
+        console.opened()
+        return process
+
     def _follow(self, process: Process) -> None:
-        self.exit_code = process.wait(threading.TIMEOUT_MAX)
+        self.exit_code = _shell_status(process.wait(threading.TIMEOUT_MAX))
+        if self.program and self.program.process is process:
+            self.program.console.ended()
         self.on_exit(self, process)
 
     def is_run_by(self, process: Process) -> bool:
@@ -117,7 +177,13 @@ class Container(Node):
     def _furnish(self) -> None:
         # Before the private folders are mounted: they must stay writable.
         with self.entered():
-            syscalls.make_read_only("/")
+            if self._own_disk:
+                rootless = sandbox.kind() == "rootless"
+                machine_root.mount(
+                    self.id, hostname=self.hostname, rootless=rootless, container=True
+                )
+            else:
+                syscalls.make_read_only("/")
         super()._furnish()
 
     def _require_running(self) -> None:
@@ -127,11 +193,55 @@ class Container(Node):
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When something happened: the date to be shown, and by the steady clock, for its age."""
+
+    date: datetime
+    at_s: float
+
+    @classmethod
+    def now(cls) -> Moment:
+        return cls(datetime.now(UTC), steady())
+
+    @property
+    def age_s(self) -> float:
+        return steady() - self.at_s
+
+
+@dataclass(frozen=True, slots=True)
+class SystemContainer:
+    """A program in the host's own network that `docker ps` lists."""
+
+    name: str
+    id: str
+    image: str
+    process: Process
+    since: Moment
+
+
+#: What follows is the terminal to take, "" for none, the folder, and the command.
+_OPEN = """
+[ -z "$1" ] || exec <"$1" || exit 125
+cd "$2" && shift 2 && exec "$@"
+"""
+_CONSOLE_ENV = {"HOME": "/root", "LC_ALL": "C.UTF-8"}
+
+
+def _shell_status(returncode: int) -> int:
+    """As a shell has it, and Docker: 137 for what SIGKILL ended."""
+    return returncode if returncode >= 0 else 128 - returncode
+
+
 class Docker:
     """The daemon of one host, and the client's commands as methods."""
 
-    def __init__(self, host: Node) -> None:
+    def __init__(self, host: Node, *, own_disks: bool = False) -> None:
+        """With `own_disks` its containers have an /etc and the like of their own."""
         self.host = host
+        self._own_disks = own_disks
+        #: Called when the daemon has been started.
+        self.on_start: Callable[[], None] = lambda: None
         self.options = DaemonOptions()
         self.bridge = ""
         self.network_id = secrets.token_hex(32)
@@ -139,8 +249,8 @@ class Docker:
         #: What the daemon has put into iptables; "" before its first start.
         self._rules = ""
         self._containers: dict[str, Container] = {}
-        #: Image and process of containers in the host's own network, by name.
-        self._system: dict[str, tuple[str, Process]] = {}
+        #: Containers in the host's own network, by name.
+        self._system: dict[str, SystemContainer] = {}
         self._lock = threading.RLock()
         self._random = random.Random()
 
@@ -151,6 +261,17 @@ class Docker:
         options = options or DaemonOptions()
         with transcript.step(self.host.name, options.command_line()):
             self._start(options)
+        self.on_start()
+
+    def shut_down(self) -> None:
+        """`systemctl stop docker`: running containers are stopped; bridge and rules stay.
+
+        The weave router goes on: its container has the restart policy "always".
+        """
+        with self._lock:
+            for container in self.containers:
+                self.stop(container)
+            self._pool = None
 
     def _start(self, options: DaemonOptions) -> None:
         if options.bridge and options.bip:
@@ -211,14 +332,40 @@ class Docker:
 
     def adopt(self, name: str, *, image: str, process: Process) -> None:
         """List a program that runs in the host's own network as a container (`--net=host`)."""
-        self._system[name] = (image, process)
+        self._system[name] = SystemContainer(
+            name, secrets.token_hex(32), image, process, Moment.now()
+        )
+
+    def in_host_network(self) -> list[SystemContainer]:
+        """What was adopted and runs."""
+        return [one for one in self._system.values() if one.process.poll() is None]
 
     def names(self) -> list[str]:
         """The names in `docker ps`: those of programs in the host's network first."""
-        system = [name for name, (_, process) in self._system.items() if process.poll() is None]
+        system = [one.name for one in self.in_host_network()]
         return system + [container.short_name for container in self.containers]
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the daemon is."""
+        return self._pool is not None
+
+    @property
+    def subnet(self) -> str:
+        """Of the bridge network, while the daemon runs."""
+        return str(self._running_pool().subnet)
+
+    @property
+    def gateway(self) -> str:
+        """The default route of its containers, while the daemon runs."""
+        return str(self._running_pool().gateway)
+
     # -- containers --------------------------------------------------------------------------------
+
+    @property
+    def all_containers(self) -> list[Container]:
+        """Running or not, in the order of their creation."""
+        return list(self._containers.values())
 
     @property
     def containers(self) -> list[Container]:
@@ -245,7 +392,9 @@ class Docker:
                     "remove (or rename) that container to be able to reuse that name.",
                     exit_code=125,
                 )
-            container = Container(self.host, name, image=image, command=command)
+            container = Container(
+                self.host, name, image=image, command=command, own_disk=self._own_disks
+            )
             container.on_exit = self._exited
             self._containers[name] = container
             return container
@@ -265,8 +414,13 @@ class Docker:
             raise ipam.run_error(error) from error
         return container
 
-    def start_container(self, container: Container) -> None:
-        """`docker start`: takes the lowest free address, which may differ from the last one."""
+    def start_container(
+        self, container: Container, *, prepare: Callable[[], None] = lambda: None
+    ) -> None:
+        """`docker start`: takes the lowest free address, which may differ from the last one.
+
+        `prepare` is called when it has its network, before its program is started.
+        """
         with self._lock:
             if container.state == "running":
                 return
@@ -276,6 +430,8 @@ class Docker:
             try:
                 container.boot()
                 self._plug_in(container, address, pool)
+                container.started = Moment.now()
+                prepare()
                 container.start_main_process()
                 if container.command:
                     transcript.started(container.name, container.command)
@@ -298,6 +454,7 @@ class Docker:
             if container.state != "running":
                 return
             container.state = "exited"
+            container.finished = Moment.now()
             self._unplug(container)
             assert container.interface_address is not None
             self._running_pool().release(container.interface_address.ip)
@@ -320,6 +477,8 @@ class Docker:
                     )
                 self.stop(container)
             self._containers.pop(container.short_name, None)
+            if self._own_disks:
+                machine_root.discard(container.id)
 
     def container(self, name: str) -> Container:
         """By name or id prefix, as the client looks one up."""
@@ -370,6 +529,8 @@ class Docker:
             # It may have been stopped and started again before this thread heard of its end.
             if container.is_run_by(process):
                 self.stop(container)
+                if container.auto_remove:
+                    self.remove(container)
 
 
 #: DOCKER-USER is the user's: made once, and never touched again.

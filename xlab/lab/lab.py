@@ -50,13 +50,18 @@ class Host(Node):
         ovs: Datapath | None,
         mtu: int,
         own_disk: bool = False,
+        furnished: Callable[[Host], None] = lambda _: None,
     ) -> None:
-        """With `own_disk` it has an /etc, /var/lib, /var/log and /root of its own."""
+        """With `own_disk` it has an /etc and the like of its own, see `machine_root`.
+
+        `furnished` is called when it has its disk and an empty /run: before the first program.
+        """
         super().__init__(name)
         #: 1 for the first host.
         self.number = number
         self._own_disk = own_disk
-        self.docker = Docker(self)
+        self._furnished_with = furnished
+        self.docker = Docker(self, own_disks=own_disk)
         self.weave = Weave(self, self.docker, number=number, mtu=mtu)
         self._ovs = OpenVSwitch(self, ovs) if ovs else None
 
@@ -66,6 +71,10 @@ class Host(Node):
         if self._ovs is None:
             raise XlabError(f"{self.name} runs no Open vSwitch")
         return self._ovs
+
+    @property
+    def runs_ovs(self) -> bool:
+        return self._ovs is not None
 
     @property
     def containers(self) -> list[Container]:
@@ -93,8 +102,11 @@ class Host(Node):
     def _furnish(self) -> None:
         if self._own_disk:
             with self.entered():
-                machine_root.mount(self.hostname, rootless=sandbox.kind() == "rootless")
+                machine_root.mount(
+                    self.name, hostname=self.hostname, rootless=sandbox.kind() == "rootless"
+                )
         super()._furnish()
+        self._furnished_with(self)
 
     def daemon_pids(self) -> list[int]:
         """Process numbers of what moves packets for this host in user space."""
@@ -131,12 +143,14 @@ class Lab:
         mtu: int = 1500,
         conditions: Mapping[str, Conditioned] | None = None,
         own_disks: bool = False,
+        furnished: Callable[[Host], None] = lambda _: None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Build switches, hosts and links.
 
         `ovs` is the datapath each host's Open vSwitch uses; `conditions` are those of links, by the
-        switch's interface; `own_disks` is about /etc and the like of hosts, see `machine_root`.
+        switch's interface; `own_disks` is about /etc and the like of hosts, see `machine_root`, and
+        `furnished` is told of each host that has them, before its first program starts.
         """
         self.underlay = underlay
         self._conditions = conditions or {}
@@ -157,7 +171,7 @@ class Lab:
         self.wire = Node("wire")
         self.gateway = Node(GATEWAY)
         self.hosts = [
-            Host(name, i, ovs=ovs, mtu=mtu, own_disk=own_disks)
+            Host(name, i, ovs=ovs, mtu=mtu, own_disk=own_disks, furnished=furnished)
             for i, name in enumerate(underlay.hosts, 1)
         ]
         self._nodes: dict[str, Node] = {host.name: host for host in self.hosts}

@@ -1,9 +1,12 @@
 """A host's own disk: what it may change without anybody else seeing it.
 
     /etc        overlay   the machine's own below; hostname, hosts, resolv.conf, machine-id differ
+    /usr        overlay   the machine's own below; commands of an emulated host, if it has any
     /var/lib    overlay   the machine's own below; openvswitch, docker and containerd start empty
     /var/log    empty, with the folders that packages made
     /root       empty, with what a new user gets (/etc/skel)
+
+Whatever else is the machine's own is read-only, but for people's files: /home, /mnt, /media.
 
 All of it is in memory, below /run of the sandbox, and stays when the host is switched off: a mount
 namespace is copied with everything in it, so a host that boots mounts what it finds there.
@@ -15,9 +18,12 @@ An ordinary user owns nothing in the machine's /etc, and an overlay on it would 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import threading
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from xlab import sandbox, syscalls
@@ -25,6 +31,11 @@ from xlab import sandbox, syscalls
 #: Of the sandbox: a tmpfs, which ends with it.
 _DISKS = Path("/run/xlab/disks")
 _TEMPLATE = Path("/run/xlab/etc")
+#: Lies on top of the machine's /usr in every host; filled before there is one.
+TOOLS = Path("/run/xlab/tools")
+
+#: What stays as writable as it is.
+_OPEN = ("/home", "/mnt", "/media")
 
 #: What a package keeps there is one machine's, not the next one's.
 _EMPTY = ("/var/lib/openvswitch", "/var/lib/docker", "/var/lib/containerd", "/etc/openvswitch")
@@ -32,21 +43,27 @@ _EMPTY = ("/var/lib/openvswitch", "/var/lib/docker", "/var/lib/containerd", "/et
 _copying = threading.Lock()
 
 
-def mount(hostname: str, *, rootless: bool) -> None:
-    """Give the calling thread's mount namespace the disk of `hostname`, made when first wanted.
+def mount(name: str, *, hostname: str, rootless: bool, container: bool = False) -> None:
+    """Give the calling thread's mount namespace the disk called `name`, made when first wanted.
 
-    Before /run is hidden there.
+    Before /run is hidden there.  That of a container has no commands of a host, and people's files
+    are read-only there as well.
     """
-    disk = _DISKS / hostname
-    new = not disk.exists()
-    if new:
+    disk = _DISKS / name
+    if not disk.exists():
         _make(disk, hostname)
-    # `userxattr`: an ordinary user may not set the marks that overlayfs sets otherwise.
-    lower = {"/etc": _template() if rootless else Path("/etc"), "/var/lib": Path("/var/lib")}
-    for path, below in lower.items():
+    _protect(() if container else _OPEN)
+    below = {"/etc": [_template() if rootless else Path("/etc")], "/var/lib": [Path("/var/lib")]}
+    if not container:
+        below["/usr"] = [*([TOOLS] if TOOLS.exists() else []), Path("/usr")]
+    for path, layers in below.items():
         own = disk / path[1:]
-        layers = f"lowerdir={below},upperdir={own}/upper,workdir={own}/work"
-        syscalls.mount("overlay", path, "overlay", 0, f"{layers},userxattr" if rootless else layers)
+        options = f"lowerdir={':'.join(map(str, layers))},upperdir={own}/upper,workdir={own}/work"
+        # An ordinary user may not set the marks that overlayfs sets otherwise.
+        options += ",userxattr" if rootless else ""
+        # What is mounted below /usr, a Python say, would not be seen through an overlay.
+        with sandbox.still_visible(_mounted_below(path)):
+            syscalls.mount("overlay", path, "overlay", 0, options)
     # Whoever has Python or a checkout below /root needs it there: routers are started with it.
     with sandbox.still_visible(sandbox.needed_below("/root")):
         for path in ("/var/log", "/root"):
@@ -58,8 +75,47 @@ def mount(hostname: str, *, rootless: bool) -> None:
             syscalls.mount(str(own), path, flags=syscalls.MS_BIND)
 
 
+def discard(name: str) -> None:
+    """The disk is nobody's any more."""
+    shutil.rmtree(_DISKS / name, ignore_errors=True)
+
+
+def _protect(open_: Sequence[str]) -> None:
+    """Make all that is mounted read-only, but for /run, where disks are, and `open_`."""
+    kept = [path for path in ("/run", *open_) if Path(path).is_dir()]
+    for path in kept:
+        syscalls.mount(path, path, flags=syscalls.MS_BIND | syscalls.MS_REC)
+    # One by one: what the machine itself has read-only below `open_` must stay so, and a rootless
+    # lab could not undo it, either (MNT_LOCK_READONLY).
+    for point in _mount_points():
+        if not any(Path(point).is_relative_to(path) for path in kept):
+            with suppress(FileNotFoundError, PermissionError):  # something else is mounted over it
+                syscalls.make_read_only(point, below=False)
+    if Path("/dev/shm").is_dir():
+        flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+        syscalls.mount("tmpfs", "/dev/shm", "tmpfs", flags, "mode=1777")
+
+
+def _mount_points() -> list[str]:
+    """Where something is mounted in this mount namespace, proc_pid_mountinfo(5)."""
+    lines = Path("/proc/thread-self/mountinfo").read_bytes().splitlines()
+    escaped = (line.split()[4] for line in lines)
+    return [
+        re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), point).decode(
+            errors="surrogateescape"
+        )
+        for point in escaped
+    ]
+
+
+def _mounted_below(path: str) -> list[Path]:
+    """What Python or we are started from that is mounted somewhere below `path`."""
+    device = Path(path).stat().st_dev
+    return [found for found in sandbox.needed_below(path) if found.stat().st_dev != device]
+
+
 def _make(disk: Path, hostname: str) -> None:
-    for path in ("etc", "var/lib"):
+    for path in ("etc", "usr", "var/lib"):
         for layer in ("upper", "work"):
             (disk / path / layer).mkdir(parents=True)
     etc = disk / "etc/upper"
@@ -69,6 +125,9 @@ def _make(disk: Path, hostname: str) -> None:
     # at once (resolv.conf(5)).
     (etc / "resolv.conf").write_text("")
     (etc / "machine-id").write_text(f"{secrets.token_hex(16)}\n")
+    # Not the machine's own interfaces: what is here is what a host has by itself.
+    (etc / "network").mkdir()
+    (etc / "network/interfaces").write_text("auto lo\niface lo inet loopback\n")
     log = disk / "var/log"
     log.mkdir()
     for entry in os.scandir("/var/log"):

@@ -20,6 +20,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from xlab import namespaces, processes, sandbox, sysctls, transcript
+from xlab.console import Console
 from xlab.errors import XlabError
 from xlab.namespaces import Namespaces
 from xlab.processes import Completed, Process, find_program
@@ -30,8 +31,10 @@ _DEFAULT = IPv4Network("0.0.0.0/0")
 #: Runs as the first process of a node's PID namespace, in the node's mount namespace, and becomes
 #: what the arguments say.  /proc shows the PID namespace of whoever mounts it, hence not earlier.
 #: Without a user namespace /proc/sys is the machine's: all but /proc/sys/net becomes read-only
-#: before anybody can see it.  Standard input is a pipe to us: a dot says that all went well.
+#: before anybody can see it.  Standard input is a pipe to us: a dot says that all went well.  What
+#: is to be it in the end, perhaps a terminal, which then is the controlling one, is opened by name.
 _FIRST_PROCESS = """
+exec 3<"${XLAB_STDIN:-/dev/null}" || exit 125
 p=/run/.proc
 mkdir $p && mount -t proc -o nosuid,nodev,noexec proc $p || exit 125
 if [ "$XLAB_GUARD" = yes ]; then
@@ -43,9 +46,9 @@ if [ "$XLAB_GUARD" = yes ]; then
   done
 fi
 mount --move $p /proc && rmdir $p || exit 125
-unset XLAB_GUARD p
+unset XLAB_GUARD XLAB_STDIN p
 printf . >&0
-exec "$@" </dev/null
+exec "$@" <&3 3<&-
 """
 
 
@@ -335,7 +338,13 @@ class Node:
         self._require_on()
         return Namespaces(net=self.namespaces.net, uts=namespaces.home().uts)
 
-    def _start_first_process(self, argv: Sequence[str]) -> Process:
+    def _start_first_process(
+        self,
+        argv: Sequence[str],
+        *,
+        console: Console | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Process:
         self._furnish_once()
         old = self.namespaces
         ready, theirs = os.pipe2(os.O_CLOEXEC)
@@ -344,8 +353,13 @@ class Node:
                 ["/bin/sh", "-c", _FIRST_PROCESS, "sh", *argv],
                 node=self.name,
                 namespaces=dataclasses.replace(old, pid=None),
-                env={"XLAB_GUARD": "yes" if sandbox.kind() == "root" else "no"},
+                env={
+                    **(env or {}),
+                    "XLAB_GUARD": "yes" if sandbox.kind() == "root" else "no",
+                    "XLAB_STDIN": console.stdin_path if console else os.devnull,
+                },
                 stdin=theirs,
+                outputs=console.outputs if console else None,
                 new_pid_namespace=True,
             )
             try:

@@ -11,6 +11,7 @@ equivalent".
 
 from __future__ import annotations
 
+import http
 import http.client
 import json
 import os
@@ -191,9 +192,9 @@ class Weave:
         report = self._report() or {}
         return [c for c in report.get("connections", []) if c.get("state") == "established"]
 
-    def status(self) -> str:
-        """What `weave status connections` prints."""
-        return self._get("/status/connections") or ""
+    def status(self, page: str = "") -> str | None:
+        """What `weave status [connections|peers|targets]` prints; None for another page."""
+        return self._get(f"/status/{page}" if page else "/status")
 
     def block(self) -> None:
         """Drop what peers send over the datapath's port."""
@@ -256,7 +257,9 @@ class Weave:
             with self.host.entered():
                 connection.connect()
             connection.request("GET", path)
-            return connection.getresponse().read().decode()
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            return text if answer.status == http.HTTPStatus.OK else None
         except (OSError, http.client.HTTPException):
             return None
         finally:

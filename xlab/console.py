@@ -1,0 +1,221 @@
+"""What a program in the lab reads and writes while people come and go: a terminal or pipes, a log.
+
+    program ── pty, or three pipes ── pump, a thread of pid 1 ──┬── log
+                                                                ├── somebody who is attached
+                                                                └── somebody else who is
+
+Docker's way: nobody need be there, any number may be, and the program never waits for one to come.
+Who is attached and reads no more, a stopped client say, holds the program up, as a terminal would.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Iterable
+from typing import Literal
+
+from xlab.processes import Process
+
+Stream = Literal["out", "err"]
+_STREAMS: tuple[Stream, Stream] = ("out", "err")
+
+#: Of its log the end is kept.
+_LOG_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 16
+
+
+class Console:
+    """One program's standard input, output and error.  `opened` it belongs to a running program."""
+
+    def __init__(self, *, tty: bool = False, stdin: bool = False) -> None:
+        """With a `tty` all three are one terminal; without `stdin` nobody can type."""
+        self.tty = tty
+        self.stdin = stdin or tty
+        self._lock = threading.Lock()
+        self._log: deque[tuple[Stream, bytes]] = deque()
+        self._logged = 0
+        self._attached: list[dict[Stream, int]] = []
+        #: Where it comes from, by our descriptor.
+        self._sources: dict[int, Stream] = {}
+        #: What can be typed into, and the program's ends until it has its own copies.
+        self._input: int | None = None
+        self._theirs: list[int] = []
+        if tty:
+            ours, theirs = os.openpty()
+            self._sources[ours], self._input = "out", ours
+            self._theirs = [theirs, theirs, theirs]
+        else:
+            self._theirs = [self._input_pipe() if stdin else os.open(os.devnull, os.O_RDONLY)]
+            for stream in _STREAMS:
+                ours, theirs = os.pipe()
+                self._sources[ours] = stream
+                self._theirs.append(theirs)
+        self._wake_read, wake_write = os.pipe()
+        #: None when all is closed.
+        self._wake_write: int | None = wake_write
+        self._pump = threading.Thread(target=self._pass_on, name="console", daemon=True)
+
+    def _input_pipe(self) -> int:
+        theirs, self._input = os.pipe()
+        return theirs
+
+    @property
+    def tty_path(self) -> str:
+        """The terminal, "" without one.  Whoever leads a session and opens it for reading has it as
+        controlling terminal from then on (tty_open, drivers/tty/tty_io.c)."""
+        return os.ttyname(self._theirs[0]) if self.tty else ""
+
+    @property
+    def stdin_path(self) -> str:
+        """What to open for standard input where our /proc is seen."""
+        return self.tty_path or f"/proc/{os.getpid()}/fd/{self._theirs[0]}"
+
+    @property
+    def input_end(self) -> int:
+        """A descriptor for the program's standard input."""
+        return self._theirs[0]
+
+    @property
+    def outputs(self) -> tuple[int, int]:
+        """Descriptors for the program's standard output and error."""
+        return self._theirs[1], self._theirs[2]
+
+    def opened(self) -> None:
+        """The program has its ends."""
+        self._close_theirs()
+        self._pump.start()
+
+    def abandon(self) -> None:
+        """There will be no program."""
+        self._close_theirs()
+        self._close()
+
+    def attach(self, *, once: bool = False) -> list[int]:
+        """Descriptors for somebody: what to type into, if one can, then output and error to read.
+
+        They end with the program.  `once`: when this one has no more to type, that is the end of
+        the program's standard input.
+        """
+        with self._lock:
+            found = []
+            if self._input is not None:
+                found.append(os.dup(self._input))
+                if once and not self.tty:
+                    os.close(self._input)
+                    self._input = None
+            ends: dict[Stream, int] = {}
+            for stream in _STREAMS:
+                theirs, ends[stream] = os.pipe()
+                found.append(theirs)
+            if self._sources:
+                self._attached.append(ends)
+            else:
+                _close_all(ends.values())
+            return found
+
+    def log(self) -> list[tuple[Stream, bytes]]:
+        """What the program has printed, the last megabyte of it."""
+        with self._lock:
+            return list(self._log)
+
+    def ended(self) -> None:
+        """The program has: what it has printed is passed on, and what it started may go on alone.
+
+        Returns when everybody attached has been told all.
+        """
+        with self._lock:
+            if self._wake_write is not None:
+                os.write(self._wake_write, b".")
+        self._pump.join()
+
+    def _pass_on(self) -> None:
+        over = False
+        poller = select.poll()
+        for descriptor in (*self._sources, self._wake_read):
+            poller.register(descriptor, select.POLLIN)
+        while self._sources:
+            readable = poller.poll(0 if over else None)
+            if over and not readable:
+                break
+            for descriptor, _ in readable:
+                if descriptor == self._wake_read:
+                    poller.unregister(descriptor)
+                    over = True
+                    continue
+                data = _read(descriptor)
+                if data:
+                    self._tell(self._sources[descriptor], data)
+                else:
+                    poller.unregister(descriptor)
+                    with self._lock:
+                        del self._sources[descriptor]
+                    if descriptor != self._input:
+                        os.close(descriptor)
+        self._close()
+
+    def _tell(self, stream: Stream, data: bytes) -> None:
+        with self._lock:
+            self._log.append((stream, data))
+            self._logged += len(data)
+            while self._logged > _LOG_BYTES and len(self._log) > 1:
+                self._logged -= len(self._log.popleft()[1])
+            attached = list(self._attached)
+        for ends in attached:
+            if not _write(ends[stream], data):
+                with self._lock:
+                    self._attached.remove(ends)
+                _close_all(ends.values())
+
+    def _close_theirs(self) -> None:
+        _close_all(set(self._theirs))
+        self._theirs = []
+
+    def _close(self) -> None:
+        with self._lock:
+            for ends in self._attached:
+                _close_all(ends.values())
+            self._attached.clear()
+            left = {*self._sources, self._wake_read, self._wake_write, self._input}
+            self._sources.clear()
+            self._input = self._wake_write = None
+            _close_all(number for number in left if number is not None)
+
+
+class Attachable:
+    """A program with a console, for whoever wants to see how it ends."""
+
+    def __init__(self, process: Process, console: Console) -> None:
+        self.process = process
+        self.console = console
+
+    def wait(self) -> int:
+        """The exit status, as a shell has it, once it has ended and all has been told."""
+        status = self.process.wait(threading.TIMEOUT_MAX)
+        self.console.ended()
+        return status if status >= 0 else 128 - status
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, _CHUNK_BYTES)
+    except OSError:  # EIO: nobody has the terminal open any more
+        return b""
+
+
+def _write(descriptor: int, data: bytes) -> bool:
+    """Whether somebody is there who reads."""
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(descriptor, view) :]
+    except OSError:
+        return False
+    return True
+
+
+def _close_all(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,208 @@
+"""A command typed in a host: has the lab's pid 1 do it, and shows what comes of it.
+
+    $ docker run -it ubuntu bash      client ── /run/xlab/desk ── pid 1, `xlab.machine.desk`
+                                        └── the container's terminal, as open files from there
+
+Stands alone and imports little, so that it starts like the small programs it stands for.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import termios
+import tty
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+DESK = "/run/xlab/desk"
+
+#: Ctrl-P Ctrl-Q: leave, and let the program go on; Docker's own.
+_DETACH = b"\x10\x11"
+_CHUNK_BYTES = 1 << 16
+_PASSED_ON = ("TERM", "WEAVE_NO_FASTDP")
+
+
+def main(command: str, words: Sequence[str]) -> int:
+    try:
+        desk = Desk()
+    except OSError as error:
+        sys.stderr.write(f"{command}: the lab does not answer ({error.strerror})\n")
+        return 1
+    asked = {
+        "command": command,
+        "words": words,
+        "terminal": os.isatty(0),
+        "env": {name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+    }
+    try:
+        result, descriptors = desk.ask("typed", asked)
+        if "attached" in result:
+            return _attend(desk, result, descriptors)
+        return int(result["status"])
+    except RefusalError as refusal:
+        sys.stderr.write(f"{command}: {refusal}\n")
+        return refusal.status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+
+
+class RefusalError(Exception):
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Desk:
+    """A connection to the lab's pid 1, `xlab.controller`'s protocol."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.connect(DESK)
+        self._received = b""
+
+    def ask(self, verb: str, arguments: dict[str, Any]) -> tuple[Any, list[int]]:
+        """The result, and the open files that came with it; text meanwhile is shown."""
+        self._socket.sendall(json.dumps({"verb": verb, "arguments": arguments}).encode() + b"\n")
+        descriptors: list[int] = []
+        while True:
+            answer = json.loads(self._line(descriptors))
+            if "event" in answer:
+                for stream, text in answer["event"].items():
+                    shown = sys.stderr if stream == "err" else sys.stdout
+                    shown.write(text)
+                    shown.flush()
+            elif "error" in answer:
+                raise RefusalError(answer["error"]["message"], answer["error"]["exit_status"])
+            else:
+                return answer["result"], descriptors
+
+    def _line(self, descriptors: list[int]) -> bytes:
+        while b"\n" not in self._received:
+            data, ancillary, _, _ = self._socket.recvmsg(_CHUNK_BYTES, socket.CMSG_SPACE(4 * 16))
+            for level, kind, content in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    numbers = array.array("i")
+                    numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
+                    descriptors += numbers
+            if not data:
+                raise RefusalError("the lab has ended", 1)
+            self._received += data
+        line, _, self._received = self._received.partition(b"\n")
+        return line
+
+
+def _attend(desk: Desk, result: dict[str, Any], descriptors: list[int]) -> int:
+    """Be the program's terminal until it ends, or until somebody leaves it."""
+    number = result["attached"]
+    output, errors = descriptors[-2:]
+    theirs = descriptors[0] if len(descriptors) > 2 else None
+    raw = result["tty"] and result["interactive"] and os.isatty(0)
+    before = termios.tcgetattr(0) if raw else None
+    if result["tty"] and theirs is not None:
+        _follow_size(theirs)
+    elif not result["tty"]:
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(signum, lambda received, _: _send_signal(number, received))
+    typing = theirs if result["interactive"] else None
+    try:
+        if raw:
+            tty.setraw(0)
+        left = _relay(typing, {output: 1, errors: 2}, may_leave=raw)
+    finally:
+        if before:
+            termios.tcsetattr(0, termios.TCSADRAIN, before)
+    if left:
+        sys.stderr.write("\nread escape sequence\n")
+        return 0
+    status, _ = desk.ask("await", {"attached": number})
+    return int(status)
+
+
+def _relay(typing: int | None, outputs: dict[int, int], *, may_leave: bool) -> bool:
+    """Copy both ways until every output has ended; whether the keys for leaving were typed."""
+    held = b""
+    poller = select.poll()
+    for descriptor in outputs:
+        poller.register(descriptor, select.POLLIN)
+    if typing is not None:
+        poller.register(0, select.POLLIN)
+    while outputs:
+        for descriptor, _ in poller.poll():
+            data = _read(descriptor)
+            if descriptor == 0 and typing is not None:
+                if not data:
+                    poller.unregister(0)
+                    os.close(typing)
+                    continue
+                if may_leave:
+                    data = held + data
+                    if _DETACH in data:
+                        return True
+                    # The first of the two keys waits for what comes after it.
+                    held = _DETACH[:1] if data.endswith(_DETACH[:1]) else b""
+                    data = data[: len(data) - len(held)]
+                _write(typing, data)
+            elif data:
+                _write(outputs[descriptor], data)
+            else:
+                poller.unregister(descriptor)
+                del outputs[descriptor]
+    return False
+
+
+def _follow_size(terminal: int) -> None:
+    def copy(*_: object, more: int = 0) -> None:
+        try:
+            size = fcntl.ioctl(0, termios.TIOCGWINSZ, b"\0" * 8)
+            lines, columns = struct.unpack("HHHH", size)[:2]
+            size = struct.pack("HHHH", lines + more, columns + more, 0, 0)
+            fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
+        except OSError:
+            pass  # no terminal here, or the program has ended
+
+    signal.signal(signal.SIGWINCH, copy)
+    # A size that changes makes whoever is there draw again, a shell its prompt, as Docker does.
+    copy(more=1)
+    copy()
+
+
+def _send_signal(number: int, signum: int) -> None:
+    Desk().ask("signal", {"attached": number, "signal": signum})
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, _CHUNK_BYTES)
+    except OSError as error:
+        if error.errno == errno.EIO:  # our own terminal has gone
+            return b""
+        raise
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(descriptor, view) :]
+    except OSError as error:
+        if descriptor in (1, 2) or error.errno not in (errno.EPIPE, errno.EIO):
+            raise
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

@@ -1,0 +1,142 @@
+"""Where commands typed in a host are done: a socket in its own /run, which pid 1 answers.
+
+    h1$ docker run …    client ── /run/xlab/desk of h1 ── a thread of pid 1 ── `machine.docker`
+
+    typed     do a command; text for the terminal comes as events
+    await     the exit status of a program that the client is the terminal of
+    signal    send that program a signal
+
+The protocol is the controller's own, with these verbs and no others.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from xlab import controller
+from xlab.console import Attachable
+from xlab.controller import Emit, Handler, WithDescriptors
+from xlab.errors import DockerError, XlabError
+from xlab.lab.lab import Host
+from xlab.machine import docker, weave
+from xlab.machine.client import DESK
+from xlab.machine.systemd import Systemd
+from xlab.machine.typist import Attached, Outcome, RefusalError, Typist
+
+_SYSTEMD = "systemctl: emulated, for the services of an emulated host\n"
+_NOTICES = {"docker": docker.NOTICE, "weave": weave.NOTICE, "systemctl": _SYSTEMD}
+
+
+class Desk:
+    """Of one host."""
+
+    def __init__(self, host: Host, systemd: Systemd, reboot: Callable[[Host], None]) -> None:
+        self._host = host
+        self._systemd = systemd
+        self._reboot = reboot
+        self._listener: socket.socket | None = None
+        self._attached: dict[int, Attachable] = {}
+        self._numbers = count(1)
+        #: Whose notice has been given.
+        self._noticed: set[str] = set()
+
+    def open(self) -> None:
+        """Answer from now on; again after the host has been booted, where /run is another one."""
+        if self._listener:
+            with suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with self._host.entered():
+            Path(DESK).parent.mkdir(parents=True, exist_ok=True)
+            listener.bind(DESK)
+        listener.listen(16)
+        self._listener = listener
+        threading.Thread(target=self._serve, args=(listener,), name="desk", daemon=True).start()
+
+    def _serve(self, listener: socket.socket) -> None:
+        handlers: dict[str, Handler] = {
+            "typed": self._typed, "await": self._await, "signal": self._signal
+        }  # fmt: skip
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return  # it has been shut down
+            controller.answer(handlers, connection)
+
+    def _typed(self, arguments: Mapping[str, Any], emit: Emit) -> Any:
+        command = str(arguments["command"])
+        typist = Typist(
+            words=[str(word) for word in arguments["words"]],
+            terminal=bool(arguments.get("terminal")),
+            env={str(key): str(value) for key, value in (arguments.get("env") or {}).items()},
+            out=lambda text: emit({"out": text}),
+            err=lambda text: emit({"err": text}),
+        )
+        notice = _NOTICES.get(command)
+        # A script that asks systemctl something need not be told.
+        wanted = typist.terminal or command != "systemctl"
+        if notice and wanted and command not in self._noticed:
+            self._noticed.add(command)
+            typist.err(notice)
+        try:
+            outcome = self._perform(command, typist)
+        except DockerError as error:
+            typist.err(f"{error}\n")
+            outcome = error.exit_code
+        except RefusalError as error:
+            typist.err(f"{command}: {error}\n")
+            outcome = error.status
+        except XlabError as error:
+            typist.err(f"{command}: {error}\n")
+            outcome = 1
+        if isinstance(outcome, int):
+            return {"status": outcome}
+        return self._attend(outcome)
+
+    def _perform(self, command: str, typist: Typist) -> Outcome:
+        host = self._host
+        match command:
+            case "docker":
+                return docker.perform(host.docker, typist)
+            case "weave":
+                return weave.perform(host.weave, host.docker, typist)
+            case "systemctl":
+                return self._systemd.systemctl(typist)
+            case "service":
+                return self._systemd.service(typist)
+            case "journalctl":
+                return self._systemd.journalctl(typist)
+            case "reboot":
+                self._reboot(host)
+                return 0
+        raise RefusalError("not emulated")
+
+    def _attend(self, found: Attached) -> WithDescriptors:
+        number = next(self._numbers)
+        self._attached[number] = found.program
+        facts = {
+            "attached": number,
+            "tty": found.program.console.tty,
+            "interactive": found.interactive,
+        }
+        return WithDescriptors(facts, found.descriptors)
+
+    def _await(self, arguments: Mapping[str, Any], _: Emit) -> int:
+        number = int(arguments["attached"])
+        try:
+            return self._attached[number].wait()
+        finally:
+            self._attached.pop(number, None)
+
+    def _signal(self, arguments: Mapping[str, Any], _: Emit) -> None:
+        program = self._attached.get(int(arguments["attached"]))
+        if program:
+            program.process.signal(int(arguments["signal"]))

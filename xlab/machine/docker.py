@@ -1,0 +1,549 @@
+"""The `docker` command in a host, over the emulated daemon: Docker's words and tables.
+
+Networks, addresses and errors are Docker's.  Images are not: whatever its name, a container sees
+the machine's own files, read-only, with an /etc, a /root and the like of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from xlab.console import Attachable, Console
+from xlab.errors import CapabilityError, CommandError, DockerError
+from xlab.lab.docker import Container, Docker, Moment
+from xlab.machine.typist import Attached, Options, Outcome, RefusalError, Typist
+from xlab.processes import search_path
+
+NOTICE = (
+    "docker: emulated: networks, addresses and messages are Docker's; whatever its image is called,"
+    " a container runs this machine's own programs\n"
+)
+
+_NO_DAEMON = (
+    "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. "
+    "Is the docker daemon running?"
+)
+#: What an image starts where nothing else is said.
+_SHELLS = {"ubuntu": "/bin/bash", "debian": "bash", "fedora": "/bin/bash", "centos": "/bin/bash"}
+
+_RUN_SHORT = "itde:h:p:"
+_RUN_LONG = (
+    "interactive", "tty", "detach", "env=", "hostname=", "name=", "rm", "net=", "network=",
+    "privileged", "cap-add=", "publish=",
+)  # fmt: skip
+_RUN_SAME = {
+    "-i": "--interactive", "-t": "--tty", "-d": "--detach", "-e": "--env", "-h": "--hostname",
+    "-p": "--publish", "--net": "--network",
+}  # fmt: skip
+
+
+def perform(docker: Docker, typist: Typist) -> Outcome:
+    """Do what was typed after `docker`; the exit status, or a container to attend to."""
+    words = list(typist.words)
+    if words[:1] == ["container"]:
+        words = [{"ls": "ps", "list": "ps"}.get(word, word) for word in words[1:2]] + words[2:]
+    verb, *rest = words or [""]
+    typist = Typist(rest, typist.terminal, typist.env, typist.out, typist.err)
+    if verb in ("", "help", "-h", "--help"):
+        typist.out(f"Usage:  docker COMMAND\n\nEmulated here: {', '.join(_VERBS)}\n")
+        return 0
+    if verb in ("--version", "-v"):
+        return _version(docker, typist)
+    if verb not in _VERBS:
+        raise RefusalError(f"{verb!r} is not emulated here: there are {', '.join(_VERBS)}")
+    # The status is Docker's for what went wrong before a container's own program ran.
+    failed = 125 if verb in ("run", "create") else 1
+    if not docker.is_running and verb != "version":
+        typist.err(f"docker: {_NO_DAEMON}.\n" if failed == 125 else f"{_NO_DAEMON}\n")
+        return failed
+    try:
+        return _VERBS[verb](docker, typist)
+    except DockerError as error:
+        typist.err(f"{error}\n")
+        return error.exit_code
+    except RefusalError as error:
+        typist.err(f"docker: {error}\nSee 'docker {verb} --help'.\n")
+        return failed
+
+
+# -- run, start, attach, exec ----------------------------------------------------------------------
+
+
+def _run(docker: Docker, typist: Typist) -> Outcome:
+    options = options_of_run(typist)
+    container = create(docker, options)
+    if "--detach" in options:
+        start_new(docker, container)
+        typist.out(f"{container.id}\n")
+        return 0
+    return _attended(container, lambda: start_new(docker, container), once=True)
+
+
+def _create(docker: Docker, typist: Typist) -> Outcome:
+    typist.out(f"{create(docker, options_of_run(typist)).id}\n")
+    return 0
+
+
+def options_of_run(typist: Typist) -> Options:
+    """What follows `docker run`; RefusalError where it asks for what is not emulated."""
+    options = Options(typist.words, _RUN_SHORT, _RUN_LONG, same=_RUN_SAME, anywhere=False)
+    if not options.rest:
+        raise RefusalError('"docker run" requires at least 1 argument.')
+    network = options.value("--network", "bridge")
+    if network not in ("bridge", "default"):
+        raise RefusalError(f"--network {network} is not emulated; there is the network bridge")
+    if "--publish" in options:
+        raise RefusalError("published ports are not emulated; a container's address answers")
+    if "--tty" in options and "--detach" not in options and not typist.terminal:
+        if "--interactive" in options:
+            raise RefusalError("the input device is not a TTY", 1)
+    return options
+
+
+def create(docker: Docker, options: Options) -> Container:
+    """A container as the options of `docker run` say; DockerError in Docker's words."""
+    image, *command = options.rest
+    command = command or [_SHELLS.get(re.split("[:@]", image)[0].split("/")[-1], "sh")]
+    container = docker.create(options.value("--name"), image=image, command=command)
+    container.tty = "--tty" in options
+    container.interactive = "--interactive" in options
+    container.auto_remove = "--rm" in options
+    container.env = dict(each.partition("=")[::2] for each in options.values("--env"))
+    container.hostname = options.value("--hostname") or container.hostname
+    return container
+
+
+def start_new(
+    docker: Docker, container: Container, *, prepare: Callable[[], None] = lambda: None
+) -> None:
+    """Start what has just been created, with the status and the words of `docker run` if it fails.
+
+    One that could not be started stays behind as "Created", unless it was to go with its program.
+    """
+    try:
+        _start(docker, container, prepare=prepare)
+    except DockerError as error:
+        if container.auto_remove:
+            docker.remove(container)
+        text = str(error).removeprefix("docker: ")
+        status = error.exit_code if error.exit_code > 1 else 125
+        raise DockerError(f"docker: {text}", exit_code=status) from error
+
+
+def _start(
+    docker: Docker, container: Container, *, prepare: Callable[[], None] = lambda: None
+) -> None:
+    program = container.command[0] if container.command else ""
+    if program and shutil.which(program, path=search_path()) is None:
+        raise _no_such_program(program)
+    if program:
+        container.console()
+    docker.start_container(container, prepare=prepare)
+
+
+def _no_such_program(program: str) -> DockerError:
+    where = f"stat {program}: no such file or directory" if "/" in program else (
+        "executable file not found in $PATH"
+    )  # fmt: skip
+    return DockerError(
+        "Error response from daemon: failed to create task for container: failed to create shim "
+        "task: OCI runtime create failed: runc create failed: unable to start container process: "
+        f'exec: "{program}": {where}: unknown.',
+        exit_code=127,
+    )
+
+
+def _attended(container: Container, start: Callable[[], None], *, once: bool = False) -> Attached:
+    """Attach to what it is going to print, then start it."""
+    descriptors = container.console().attach(once=once)
+    try:
+        start()
+    except BaseException:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
+    program = container.program
+    assert program is not None
+    return Attached(program, descriptors, interactive=container.interactive)
+
+
+def _start_again(docker: Docker, typist: Typist) -> Outcome:
+    options = Options(typist.words, "ai", same={"-a": "attach", "-i": "attach"})
+    _require(options.rest, "start")
+    if "attach" in options:
+        container = docker.container(options.rest[0])
+        return _attended(container, lambda: _start(docker, container))
+    for name in options.rest:
+        _start(docker, docker.container(name))
+        typist.out(f"{name}\n")
+    return 0
+
+
+def _attach(docker: Docker, typist: Typist) -> Outcome:
+    options = Options(typist.words, "", ["no-stdin", "sig-proxy="])
+    _require(options.rest, "attach")
+    container = docker.container(options.rest[0])
+    if container.state != "running":
+        raise DockerError("You cannot attach to a stopped container, start it first")
+    if container.program is None:
+        raise DockerError(
+            f"docker: {container.short_name} was started without a program and a terminal; "
+            f"go in by: docker exec -it {container.short_name} sh"
+        )
+    found = container.program.console.attach()
+    interactive = container.interactive and "--no-stdin" not in options
+    return Attached(container.program, found, interactive=interactive)
+
+
+def _exec(docker: Docker, typist: Typist) -> Outcome:
+    short, long = "itde:w:", ["interactive", "tty", "detach", "env=", "workdir=", "privileged"]
+    same = {**_RUN_SAME, "-w": "--workdir"}
+    options = Options(typist.words, short, long, same=same, anywhere=False)
+    if len(options.rest) < 2:
+        raise RefusalError('"docker exec" requires at least 2 arguments.')
+    name, *argv = options.rest
+    container = docker.container(name)
+    if container.state != "running":
+        raise DockerError(f"Error response from daemon: container {container.id} is not running")
+    tty, interactive = "--tty" in options, "--interactive" in options
+    if tty and interactive and not typist.terminal:
+        raise RefusalError("the input device is not a TTY")
+    console = Console(tty=tty, stdin=interactive)
+    descriptors = console.attach(once=True)
+    env = dict(each.partition("=")[::2] for each in options.values("--env"))
+    folder = options.value("--workdir", "/") or "/"
+    try:
+        process = container.open_program(argv, console, env=env, folder=folder)
+    except (CapabilityError, CommandError) as error:
+        missing = isinstance(error, CapabilityError)
+        raise DockerError(
+            "OCI runtime exec failed: exec failed: unable to start container process: exec: "
+            f'"{argv[0]}": '
+            + ("executable file not found in $PATH: unknown" if missing else "permission denied"),
+            exit_code=127 if missing else 126,
+        ) from error
+    if "--detach" in options:
+        return 0
+    return Attached(Attachable(process, console), descriptors, interactive=interactive)
+
+
+# -- stop, rm --------------------------------------------------------------------------------------
+
+
+def _each(docker: Docker, typist: Typist, verb: str, do: Callable[[Container], None]) -> int:
+    """`do` it to every container named; as Docker does, the rest too when one fails."""
+    status = 0
+    options = Options(typist.words, "t:s:f", ["time=", "signal=", "force"])
+    _require(options.rest, verb)
+    for name in options.rest:
+        try:
+            do(docker.container(name))
+            typist.out(f"{name}\n")
+        except DockerError as error:
+            typist.err(f"{error}\n")
+            status = 1
+    return status
+
+
+def _stop(docker: Docker, typist: Typist) -> Outcome:
+    return _each(docker, typist, "stop", docker.stop)
+
+
+def _restart(docker: Docker, typist: Typist) -> Outcome:
+    return _each(docker, typist, "restart", docker.restart)
+
+
+def _remove(docker: Docker, typist: Typist) -> Outcome:
+    force = "--force" in Options(typist.words, "fv", ["force"], same={"-f": "--force"})
+    return _each(docker, typist, "rm", lambda container: docker.remove(container, force=force))
+
+
+# -- looking ---------------------------------------------------------------------------------------
+
+
+def _ps(docker: Docker, typist: Typist) -> Outcome:
+    options = Options(
+        typist.words, "aql", ["all", "quiet", "no-trunc"], same={"-a": "--all", "-q": "--quiet"}
+    )
+    if options.rest:
+        raise RefusalError('"docker ps" accepts no arguments.')
+    listed = [c for c in docker.all_containers if "--all" in options or c.state == "running"]
+    whole = "--no-trunc" in options
+    rows = [
+        (
+            each.id if whole else each.id[:12],
+            each.image,
+            _shortened(" ".join(each.command), whole=whole),
+            f"{_age(each.created)} ago",
+            _state(each),
+            "",
+            each.short_name,
+        )
+        for each in reversed(listed)
+    ]
+    rows = [
+        (
+            each.id[:12],
+            each.image,
+            '""',
+            f"{_age(each.since)} ago",
+            f"Up {_age(each.since)}",
+            "",
+            each.name,
+        )
+        for each in docker.in_host_network()
+    ] + rows
+    if "--quiet" in options:
+        typist.out("".join(f"{row[0]}\n" for row in rows))
+        return 0
+    heads = ("CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES")
+    typist.out(table([heads, *rows]))
+    return 0
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as the docker client sets them: the widest entry and three spaces."""
+    widths = [max(len(row[i]) for row in rows) + 3 for i in range(len(rows[0]))]
+    lines = ("".join(text.ljust(w) for text, w in zip(row, widths, strict=True)) for row in rows)
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def _shortened(command: str, *, whole: bool) -> str:
+    if not whole and len(command) > 20:
+        command = f"{command[:19]}…"
+    return f'"{command}"'
+
+
+def _state(container: Container) -> str:
+    if container.state == "running":
+        return f"Up {_age(container.started)}"
+    if container.state == "exited":
+        return f"Exited ({container.exit_code}) {_age(container.finished)} ago"
+    return "Created"
+
+
+def _age(then: Moment) -> str:
+    """As the docker client has it (go-units, HumanDuration)."""
+    seconds = int(then.age_s)
+    for size, one, many in (
+        (86400, "24 hours", "days"), (3600, "About an hour", "hours"),
+        (60, "About a minute", "minutes"),
+    ):  # fmt: skip
+        if seconds >= size:
+            number = seconds // size
+            return one if number == 1 else f"{number} {many}"
+    if seconds < 1:
+        return "Less than a second"
+    return "1 second" if seconds == 1 else f"{seconds} seconds"
+
+
+def _logs(docker: Docker, typist: Typist) -> Outcome:
+    options = Options(typist.words)
+    _require(options.rest, "logs")
+    container = docker.container(options.rest[0])
+    if container.program is not None:
+        for stream, data in container.program.console.log():
+            shown = typist.out if stream == "out" else typist.err
+            shown(data.decode(errors="replace"))
+    return 0
+
+
+def _inspect(docker: Docker, typist: Typist) -> Outcome:
+    options = Options(typist.words, "f:", ["format=", "type="], same={"-f": "--format"})
+    _require(options.rest, "inspect")
+    found, status = [], 0
+    for name in options.rest:
+        try:
+            found.append(describe(docker, docker.container(name)))
+        except DockerError:
+            if name == "bridge":
+                found.append(describe_network(docker))
+                continue
+            typist.err(f"Error: No such object: {name}\n")
+            status = 1
+    _print_objects(typist, found, options.value("--format"))
+    return status
+
+
+def _print_objects(
+    typist: Typist, found: Sequence[Mapping[str, Any]], template: str | None
+) -> None:
+    if template is None:
+        typist.out(json.dumps(found, indent=4) + "\n")
+        return
+    for each in found:
+        typist.out(filled(template, each) + "\n")
+
+
+#: {{.A.B}}, {{json .A}}, and {{range .A}}…{{end}}, the part of Go's text/template that people use.
+_RANGE = re.compile(
+    r"\{\{\s*range\s+(?:\$\w+\s*,\s*\$\w+\s*:=\s*)?(\.[\w.]*)\s*\}\}"  # $key, $value := .Where
+    r"(.*?)\{\{\s*end\s*\}\}"
+)
+_FIELD = re.compile(r"\{\{\s*(json\s+)?(\.[\w.]*)\s*\}\}")
+
+
+def filled(template: str, about: Any) -> str:
+    """A template of `--format`, filled in; RefusalError where it asks for more than that."""
+
+    def look_up(path: str) -> Any:
+        value = about
+        for key in filter(None, path.split(".")):
+            if not isinstance(value, Mapping) or key not in value:
+                raise RefusalError(f"template: there is no {path}")
+            value = value[key]
+        return value
+
+    def repeat(match: re.Match[str]) -> str:
+        many = look_up(match[1])
+        each = many.values() if isinstance(many, Mapping) else many
+        return "".join(filled(match[2], one) for one in each)
+
+    def fill(match: re.Match[str]) -> str:
+        value = look_up(match[2])
+        if match[1]:
+            return json.dumps(value)
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    text = _RANGE.sub(repeat, template)
+    if "{{" in _FIELD.sub("", text):
+        raise RefusalError(f"template: only {{{{.A.B}}}}, json and range are emulated: {template}")
+    return _FIELD.sub(fill, text)
+
+
+def describe(docker: Docker, container: Container) -> dict[str, Any]:
+    """A container as `docker inspect` has it: those fields that mean something here."""
+    address = container.interface_address
+    on_network = {
+        "NetworkID": docker.network_id,
+        "Gateway": docker.gateway if address else "",
+        "IPAddress": str(address.ip) if address else "",
+        "IPPrefixLen": address.network.prefixlen if address else 0,
+        "MacAddress": container.mac if address else "",
+    }
+    top = {key: value for key, value in on_network.items() if key != "NetworkID"}
+    program = container.program
+    return {
+        "Id": container.id,
+        "Created": container.created.date.isoformat(),
+        "Path": container.command[0] if container.command else "",
+        "Args": list(container.command[1:]),
+        "State": {
+            "Status": container.state,
+            "Running": container.state == "running",
+            "Pid": program.process.pid if program and container.state == "running" else 0,
+            "ExitCode": container.exit_code,
+            "StartedAt": container.started.date.isoformat(),
+            "FinishedAt": container.finished.date.isoformat(),
+        },
+        "Image": container.image,
+        "Name": f"/{container.short_name}",
+        "HostConfig": {"NetworkMode": "bridge", "AutoRemove": container.auto_remove},
+        "Config": {
+            "Hostname": container.hostname,
+            "Tty": container.tty,
+            "OpenStdin": container.interactive,
+            "Env": [f"{key}={value}" for key, value in container.env.items()],
+            "Cmd": list(container.command),
+            "Image": container.image,
+        },
+        "NetworkSettings": {**top, "Networks": {"bridge": on_network}},
+    }
+
+
+def describe_network(docker: Docker) -> dict[str, Any]:
+    """The network as `docker network inspect bridge` has it."""
+    pool = {"Subnet": docker.subnet, "Gateway": docker.gateway}
+    if docker.options.fixed_cidr:
+        pool["IPRange"] = docker.options.fixed_cidr
+    return {
+        "Name": "bridge",
+        "Id": docker.network_id,
+        "Scope": "local",
+        "Driver": "bridge",
+        "EnableIPv6": False,
+        "IPAM": {"Driver": "default", "Options": None, "Config": [pool]},
+        "Internal": False,
+        "Containers": {
+            each.id: {
+                "Name": each.short_name,
+                "MacAddress": each.mac,
+                "IPv4Address": str(each.interface_address),
+                "IPv6Address": "",
+            }
+            for each in docker.containers
+        },
+        "Options": {
+            "com.docker.network.bridge.name": docker.bridge,
+            "com.docker.network.driver.mtu": str(docker.options.mtu),
+        },
+    }
+
+
+def _network(docker: Docker, typist: Typist) -> Outcome:
+    match list(typist.words):
+        case ["ls", *_]:
+            rows = [("NETWORK ID", "NAME", "DRIVER", "SCOPE")]
+            rows += [(docker.network_id[:12], "bridge", "bridge", "local")]
+            typist.out(table(rows))
+            return 0
+        case ["inspect", *words]:
+            options = Options(words, "f:", ["format="], same={"-f": "--format"})
+            _require(options.rest, "network inspect")
+            for name in options.rest:
+                if name not in ("bridge", docker.network_id, docker.network_id[:12]):
+                    raise DockerError(f"[]\nError response from daemon: network {name} not found")
+            found = [describe_network(docker)]
+            _print_objects(typist, found, options.value("--format"))
+            return 0
+    raise RefusalError("network: ls and inspect are emulated, and there is one, bridge")
+
+
+def _images(docker: Docker, typist: Typist) -> Outcome:
+    names = dict.fromkeys(each.image for each in docker.all_containers)
+    parts = [name.partition(":") for name in names]
+    rows = [(repository, tag or "latest") for repository, _, tag in parts]
+    typist.out(table([("REPOSITORY", "TAG"), *rows]))
+    return 0
+
+
+def _pull(docker: Docker, typist: Typist) -> Outcome:
+    del docker
+    _require(list(typist.words), "pull")
+    typist.out(f"{typist.words[-1]}: nothing to pull, containers run this machine's own programs\n")
+    return 0
+
+
+def _version(docker: Docker, typist: Typist) -> Outcome:
+    typist.out(f"Docker version {docker.options.version}, emulated by xlab\n")
+    return 0
+
+
+def _require(names: Sequence[str], verb: str) -> None:
+    if not names:
+        raise RefusalError(f'"docker {verb}" requires at least 1 argument.')
+
+
+_VERBS: dict[str, Callable[[Docker, Typist], Outcome]] = {
+    "run": _run,
+    "create": _create,
+    "start": _start_again,
+    "stop": _stop,
+    "kill": _stop,
+    "restart": _restart,
+    "rm": _remove,
+    "ps": _ps,
+    "exec": _exec,
+    "attach": _attach,
+    "logs": _logs,
+    "inspect": _inspect,
+    "network": _network,
+    "images": _images,
+    "pull": _pull,
+    "version": _version,
+}

@@ -1,0 +1,126 @@
+"""The hosts of a lab that stays, as machines: commands, services, what is in their files."""
+
+from __future__ import annotations
+
+import re
+import threading
+from functools import partial
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+
+from xlab.lab import machine_root
+from xlab.lab.lab import Host, Lab, concurrently
+from xlab.machine import systemd, tools
+from xlab.machine.desk import Desk
+from xlab.machine.systemd import (
+    DockerService,
+    Networking,
+    OpenVSwitchService,
+    Service,
+    Systemd,
+    has_ifup,
+)
+
+_INTERFACES = Path("/etc/network/interfaces")
+_IFSTATE = Path("/run/network/ifstate")
+_DOCKER_UNIT = Path("/usr/lib/systemd/system/docker.service")
+
+
+class Machines:
+    """Made before the lab is, and told of each host when that is furnished."""
+
+    def __init__(self, turn: threading.Lock, *, userspace: bool) -> None:
+        """`turn` is held by whoever changes the lab; `userspace` is about Open vSwitch."""
+        self._turn = turn
+        self._lab: Lab | None = None
+        self._desks: dict[Host, Desk] = {}
+        self._dockers: dict[Host, DockerService] = {}
+        self._systemds: dict[Host, Systemd] = {}
+        self._lock = threading.Lock()
+        tools.make(machine_root.TOOLS, userspace=userspace)
+
+    def furnished(self, host: Host) -> None:
+        """The host has its disk and an empty /run."""
+        with self._lock:
+            if host not in self._desks:
+                self._dockers[host] = DockerService(host)
+                self._systemds[host] = Systemd(host, self._services(host))
+                self._desks[host] = Desk(host, self._systemds[host], self._reboot)
+            self._desks[host].open()
+        if host.docker.is_running:
+            self._docker_started(host)
+
+    def take_over(self, lab: Lab) -> None:
+        """The lab has been wired."""
+        self._lab = lab
+        lab.after_boot = self.boot
+        for host in lab.hosts:
+            host.docker.on_start = partial(self._docker_started, host)
+
+    def boot_all(self, lab: Lab) -> None:
+        """Hosts as they come, eth0 with an address: that is in their files, and services start."""
+        gateway = lab.gateway.device_address("eth0")
+
+        def boot(host: Host) -> None:
+            host.inhabited()  # furnished, if nothing ran there so far
+            own = host.device_address("eth0")
+            if own and gateway:
+                self._write_interfaces(host, own, gateway.ip)
+            self._systemds[host].boot()
+
+        concurrently(boot, lab.hosts)
+
+    def boot(self, host: Host) -> None:
+        """What starts by itself when the host is switched on again: whatever is enabled.
+
+        Addresses are what its /etc/network/interfaces says, where there is an ifup to read it.
+        """
+        host.inhabited()
+        own = host.device_address("eth0")
+        if own and has_ifup() and self._has_interfaces(host):
+            host.delete_address("eth0", own)
+        self._systemds[host].boot()
+
+    def _write_interfaces(self, host: Host, own: IPv4Interface, gateway: IPv4Address) -> None:
+        """As if the installer had, and ifup had done it."""
+        with host.entered():
+            with _INTERFACES.open("a") as opened:
+                opened.write(
+                    f"\nauto eth0\niface eth0 inet static\n    address {own.ip}\n"
+                    f"    netmask {own.netmask}\n    gateway {gateway}\n"
+                )
+            _IFSTATE.parent.mkdir(exist_ok=True)
+            _IFSTATE.write_text("".join(f"{name}={name}\n" for name in ("lo", "eth0")))
+            for name in ("lo", "eth0"):
+                _IFSTATE.with_suffix(f".{name}").write_text(f"{name}\n")
+
+    def _has_interfaces(self, host: Host) -> bool:
+        """Whether there is more in it than the loopback."""
+        with host.entered():
+            text = _INTERFACES.read_text(errors="replace") if _INTERFACES.is_file() else ""
+        return bool(re.search(r"^\s*(?:auto|allow-\S+)\s+(?!lo\s*$)", text, re.MULTILINE))
+
+    def _services(self, host: Host) -> dict[str, Service]:
+        found: dict[str, Service] = {"networking": Networking(host)}
+        if host.runs_ovs:
+            found["openvswitch-switch"] = OpenVSwitchService(host, self._restart_daemons)
+        return found | {"docker": self._dockers[host]}
+
+    def _restart_daemons(self, host: Host) -> None:
+        lab = self._lab
+        assert lab is not None
+        lab.restart_daemon(host, "ovs-vswitchd")
+
+    def _reboot(self, host: Host) -> None:
+        lab = self._lab
+        assert lab is not None
+        with self._turn:
+            lab.crash(host)
+            lab.boot(host)
+
+    def _docker_started(self, host: Host) -> None:
+        """By whom it was, its unit file says how: as if the scenario had edited it."""
+        service = self._dockers.get(host)
+        if service and not service.is_starting:
+            with host.entered():
+                _DOCKER_UNIT.write_text(systemd.unit_for(host.docker.options))

@@ -1,0 +1,380 @@
+"""`systemctl`, `service` and `journalctl` in a host, for the services that an emulated host has.
+
+    docker              the emulated daemon, as its unit file says; containers end when it does
+    openvswitch-switch  ovsdb-server and ovs-vswitchd, where the host has them
+    networking          `ifup -a`, as Debian's
+
+As with systemd a unit file that was edited counts after `daemon-reload`, and a service that is
+enabled is started when the host boots.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from xlab.errors import DockerError, XlabError
+from xlab.lab.docker import DaemonOptions
+from xlab.lab.lab import Host
+from xlab.lab.ovs import DAEMONS
+from xlab.machine import dockerd, units
+from xlab.machine.typist import Options, RefusalError, Typist
+from xlab.machine.units import Unit
+from xlab.processes import search_path
+
+_LINES_KEPT = 1000
+_CONFIG = Path("/etc/docker/daemon.json")
+
+
+class Service(Protocol):
+    """What systemd starts and stops for a unit; errors say in its words why it does not."""
+
+    def start(self, unit: Unit) -> list[str]:
+        """Lines for the journal."""
+
+    def stop(self) -> None: ...
+
+    def is_active(self) -> bool: ...
+
+
+@dataclass(slots=True)
+class _State:
+    """What systemd knows of a unit."""
+
+    unit: Unit | None
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    failed: bool = False
+
+
+class Systemd:
+    """Of one host."""
+
+    def __init__(self, host: Host, services: dict[str, Service]) -> None:
+        """`services` by the name of their unit, without ".service"."""
+        self.host = host
+        self._services = services
+        self._states: dict[str, _State] = {}
+        self._journal: list[tuple[datetime, str, str]] = []
+        #: A unit has one job at a time.  Questions do not wait for it: what a service starts may
+        #: ask, as scripts of ifup's do.
+        self._jobs = {name: threading.Lock() for name in services}
+
+    def boot(self) -> None:
+        """Start what does not run yet: all is enabled, in the order of `services`."""
+        self._states.clear()
+        for name in self._services:
+            with self._jobs[name], suppress(_FailedError):  # the journal has it
+                if not self._services[name].is_active():
+                    self._start(name)
+
+    # -- systemctl ---------------------------------------------------------------------------------
+
+    def systemctl(self, typist: Typist) -> int:
+        """`systemctl VERB [UNIT…]`; the exit status."""
+        options = Options(
+            typist.words, "lqn:", ["no-pager", "full", "now", "quiet", "lines=", "system"],
+            same={"-q": "--quiet"},
+        )  # fmt: skip
+        verb, *names = options.rest or ["list-units"]
+        match verb:
+            case "daemon-reload" | "daemon-reexec":
+                for name, state in list(self._states.items()):
+                    state.unit = self._read(name)
+                return 0
+            case "start" | "stop" | "restart" | "try-restart" | "reload-or-restart":
+                return self._change(verb, names, typist)
+            case "status" | "cat" | "is-active" | "is-failed" | "is-enabled":
+                return self._show(verb, names, typist, quiet="--quiet" in options)
+            case "enable" | "disable":
+                for name in map(self._known, names):
+                    if verb == "disable":
+                        raise RefusalError(f"{name} stays enabled: disabling is not emulated")
+                return 0
+            case "list-units" | "list-unit-files":
+                for name, service in self._services.items():
+                    shown = "running" if service.is_active() else "dead"
+                    typist.out(f"{name}.service  {shown}\n")
+                return 0
+        raise RefusalError(f"{verb!r} is not emulated: start, stop, restart, status, cat, "
+                            "is-active, is-enabled, daemon-reload, list-units are")  # fmt: skip
+
+    def service(self, typist: Typist) -> int:
+        """`service NAME VERB`, which asks systemctl."""
+        words = list(typist.words)
+        if len(words) != 2:
+            raise RefusalError("usage: service NAME start|stop|restart|status")
+        name, verb = words
+        verb = "restart" if verb in ("reload", "force-reload") else verb
+        asked = Typist([verb, name], typist.terminal, typist.env, typist.out, typist.err)
+        return self.systemctl(asked)
+
+    def journalctl(self, typist: Typist) -> int:
+        """`journalctl [-u UNIT] [-n LINES]`."""
+        options = Options(
+            typist.words, "u:n:xefbr", ["unit=", "lines=", "no-pager", "catalog", "pager-end",
+                                        "follow", "reverse", "boot"],
+            same={"-u": "--unit", "-n": "--lines", "-f": "--follow", "-r": "--reverse"},
+        )  # fmt: skip
+        if "--follow" in options:
+            raise RefusalError("--follow is not emulated")
+        names = {self._known(name) for name in options.values("--unit")}
+        lines = self._told(names)
+        count = options.value("--lines")
+        if count is not None:
+            if not count.isdecimal():
+                raise RefusalError(f"--lines {count}: a number is wanted")
+            lines = lines[-int(count) :] if int(count) else []
+        if "--reverse" in options:
+            lines.reverse()
+        typist.out("".join(f"{line}\n" for line in lines) or "-- No entries --\n")
+        return 0
+
+    # -- plumbing ----------------------------------------------------------------------------------
+
+    def _change(self, verb: str, names: Sequence[str], typist: Typist) -> int:
+        if not names:
+            raise RefusalError("Too few arguments.")
+        status = 0
+        for name in map(self._known, names):
+            self._warn_if_changed(name, typist)
+            try:
+                with self._jobs[name]:
+                    self._do(verb, name)
+            except _FailedError:
+                typist.err(
+                    f"Job for {name}.service failed because the control process exited with error "
+                    f'code.\nSee "systemctl status {name}.service" and "journalctl -xeu '
+                    f'{name}.service" for details.\n'
+                )
+                status = 1
+        return status
+
+    def _do(self, verb: str, name: str) -> None:
+        active = self._services[name].is_active()
+        if verb == "stop" or (active and verb != "start"):
+            self._stop(name)
+        if verb in ("restart", "reload-or-restart") or (
+            verb == ("try-restart" if active else "start")
+        ):
+            self._start(name)
+
+    def _start(self, name: str) -> None:
+        state = self._state(name)
+        state.since, state.failed = datetime.now(UTC), False
+        if state.unit is None:
+            state.unit = Unit(f"{name}.service", {}, name, "")
+        self._note("systemd", f"Starting {name}.service - {state.unit.description}...")
+        try:
+            for line in self._services[name].start(state.unit):
+                self._note(name, line)
+        except XlabError as error:
+            state.failed = True
+            for line in str(error).splitlines():
+                self._note(name, line)
+            self._note("systemd", f"Failed to start {name}.service - {state.unit.description}.")
+            raise _FailedError from error
+        self._note("systemd", f"Started {name}.service - {state.unit.description}.")
+
+    def _stop(self, name: str) -> None:
+        self._services[name].stop()
+        state = self._state(name)
+        state.since, state.failed = datetime.now(UTC), False
+        self._note("systemd", f"Stopped {name}.service.")
+
+    def _show(self, verb: str, names: Sequence[str], typist: Typist, *, quiet: bool) -> int:
+        status = 0
+        for name in map(self._known, names or list(self._services)):
+            state, active = self._state(name), self._services[name].is_active()
+            word = "active" if active else "failed" if state.failed else "inactive"
+            if verb == "cat":
+                files = state.unit.files if state.unit else {}
+                typist.out("\n".join(f"# {path}\n{text}" for path, text in files.items()))
+            elif verb == "is-enabled":
+                typist.out("enabled\n")
+            elif verb in ("is-active", "is-failed"):
+                if not quiet:
+                    typist.out(f"{word}\n")
+                status = status or (0 if (word == verb.removeprefix("is-")) else 3)
+            else:
+                self._warn_if_changed(name, typist)
+                typist.out(self._status_text(name, state, word))
+                status = status or (0 if active else 3)
+        return status
+
+    def _status_text(self, name: str, state: _State, word: str) -> str:
+        unit = state.unit
+        paths = list(unit.files) if unit else []
+        where = f"loaded ({paths[0]}; enabled)" if paths else "loaded (of the lab; enabled)"
+        running = {"active": "active (running)", "inactive": "inactive (dead)"}.get(
+            word, "failed (Result: exit-code)"
+        )
+        dot = {"active": "●", "inactive": "○"}.get(word, "×")
+        lines = [f"{dot} {name}.service - {unit.description if unit else name}",
+                 f"     Loaded: {where}"]  # fmt: skip
+        lines += [f"    Drop-In: {path}" for path in paths[1:]]
+        lines.append(f"     Active: {running} since {state.since:%a %Y-%m-%d %H:%M:%S} UTC")
+        if unit and unit.exec_start:
+            lines.append(f"    Process: ExecStart={unit.exec_start}")
+        return "\n".join([*lines, "", *self._told({name})[-10:], ""])
+
+    def _told(self, names: set[str]) -> list[str]:
+        """Lines of the journal, of these units and of systemd about them; of all without any."""
+        about = [f"{name}.service" for name in names]
+        return [
+            f"{when:%b %d %H:%M:%S} {self.host.hostname} {of}: {text}"
+            for when, of, text in self._journal
+            if not names or of in names or any(name in text for name in about)
+        ]
+
+    def _warn_if_changed(self, name: str, typist: Typist) -> None:
+        state = self._states.get(name)
+        if state and state.unit and state.unit.files:
+            now = self._read(name)
+            if now is None or now.files != state.unit.files:
+                typist.err(
+                    f"Warning: The unit file, source configuration file or drop-ins of "
+                    f"{name}.service changed on disk. Run 'systemctl daemon-reload' to reload "
+                    "units.\n"
+                )
+
+    def _state(self, name: str) -> _State:
+        if name not in self._states:
+            self._states[name] = _State(self._read(name))
+        return self._states[name]
+
+    def _read(self, name: str) -> Unit | None:
+        with self.host.entered():
+            return units.load(f"{name}.service")
+
+    def _known(self, name: str) -> str:
+        known = name.removesuffix(".service").removesuffix(".socket")
+        if known not in self._services:
+            raise RefusalError(
+                f"Unit {known}.service could not be found; there are {', '.join(self._services)}", 5
+            )
+        return known
+
+    def _note(self, name: str, text: str) -> None:
+        self._journal.append((datetime.now(UTC), name, text))
+        del self._journal[:-_LINES_KEPT]
+
+
+class _FailedError(Exception):
+    """A unit did not start; why is in the journal."""
+
+
+# -- the services ----------------------------------------------------------------------------------
+
+
+class DockerService:
+    """docker.service: ExecStart's options and daemon.json's, for the emulated daemon."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        #: While it does what the unit file says.
+        self.is_starting = False
+
+    def start(self, unit: Unit) -> list[str]:
+        program, *words = unit.command()
+        if not program.endswith("/dockerd"):
+            raise DockerError(f"only dockerd is emulated, not {program}")
+        options = dockerd.options(words, self._config())
+        docker = self._host.docker
+        self.is_starting = True
+        try:
+            docker.start(options)
+        finally:
+            self.is_starting = False
+        return [
+            f"{options.command_line()}, emulated",
+            f"Default bridge ({docker.bridge}) is assigned with an IP address {docker.subnet}",
+            "API listen on /run/docker.sock",
+        ]
+
+    def stop(self) -> None:
+        self._host.docker.shut_down()
+
+    def is_active(self) -> bool:
+        return self._host.docker.is_running
+
+    def _config(self) -> str | None:
+        with self._host.entered():
+            try:
+                return _CONFIG.read_text(errors="replace")
+            except OSError:
+                return None
+
+
+class OpenVSwitchService:
+    """openvswitch-switch.service: both daemons."""
+
+    def __init__(self, host: Host, restart: Callable[[Host], None]) -> None:
+        self._host = host
+        self._restart = restart
+
+    def start(self, _: Unit) -> list[str]:
+        self._restart(self._host)
+        return ["ovsdb-server and ovs-vswitchd run"]
+
+    def stop(self) -> None:
+        for daemon in reversed(DAEMONS):
+            self._host.ovs.kill(daemon)
+
+    def is_active(self) -> bool:
+        return all(self._host.ovs.alive().values())
+
+
+def has_ifup() -> bool:
+    """Whether the machine has Debian's ifupdown."""
+    return shutil.which("ifup", path=search_path()) is not None
+
+
+class Networking:
+    """networking.service: `ifup -a` and `ifdown -a`."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def start(self, _: Unit) -> list[str]:
+        if not has_ifup():
+            raise XlabError("ifup: not installed; the package is called ifupdown")
+        done = self._host.run(["ifup", "-a"], timeout_s=60.0, check=False)
+        if done.returncode:
+            raise XlabError(done.stderr.strip() or done.stdout.strip() or "ifup -a failed")
+        return done.stderr.splitlines()
+
+    def stop(self) -> None:
+        self._host.run(["ifdown", "-a", "--exclude=lo"], timeout_s=60.0, check=False)
+
+    def is_active(self) -> bool:
+        with self._host.entered():
+            return Path("/run/network/ifstate").exists()
+
+
+def unit_for(options: DaemonOptions) -> str:
+    """docker.service with these options, in what matters here; with none as its package has it."""
+    _, *words = options.command_line().split(maxsplit=1)
+    return _STOCK.format(exec_start=" ".join([_EXEC_START, *words]))
+
+
+_EXEC_START = "/usr/bin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock"
+
+
+_STOCK = """[Unit]
+Description=Docker Application Container Engine
+After=network-online.target
+
+[Service]
+Type=notify
+ExecStart={exec_start}
+ExecReload=/bin/kill -s HUP $MAINPID
+
+[Install]
+WantedBy=multi-user.target
+"""
