@@ -111,6 +111,53 @@ def test_samples_far_out_are_counted_so_that_bars_can_be_read() -> None:
     assert max(ticks) < 10
 
 
+def test_an_interval_without_end_leaves_the_chart_so_that_bars_can_be_read() -> None:
+    rounds = [measured("method", n, (rtt,)) for n, rtt in enumerate((1.0, 1.1, 1.2), 1)]
+    chart = charts.latency(named(replace(sample("bridge"), measurements=tuple(rounds))))
+    assert chart is not None
+    ((group,),) = ((*panel.groups,) for panel in chart.panels)
+    bar = group.bars[0]
+    assert bar.points.spread is not None
+    endless = replace(bar.points.spread, ci95=(0.9, 688.0))
+    wide = replace(bar, points=replace(bar.points, spread=endless))
+    panel = replace(chart.panels[0], groups=(replace(group, bars=(wide,)),))
+    words = [e.text for e in drawn(replace(chart, panels=(panel,))).all("text")]
+    assert "1.10 ms (0.900–688)" in words
+    ticks = [float(w) for w in words if re.fullmatch(r"[\d.]+", w)]
+    assert max(ticks) < 5
+
+
+def test_a_recovery_tells_until_when_answers_were_missing_and_mending_took() -> None:
+    def broken(metric: str, build: int, *, stopped: bool, **detail: float) -> Measurement:
+        seconds = 0.1 * build if stopped else 0.0
+        one = measured("method", 1, (seconds,), metric)
+        return replace(one, build=build, detail={"stopped": stopped, **detail})
+
+    told = replace(
+        sample("bridge"),
+        measurements=(
+            *(broken("link_flap_recovery_s", n, stopped=True, mend_s=0.02) for n in (1, 2, 3)),
+            *(broken("weave_kill_recovery_s", n, stopped=False, mend_s=2.0) for n in (1, 2, 3)),
+            replace(measured("method", 1, (), "host_reboot_recovery_s"), detail={"mend_s": "?"}),
+        ),
+    )
+    chart = charts.recovery(named(told))
+    assert chart is not None
+    bars = chart.panels[0].groups[0].bars
+    assert [(bar.label, bar.mended) for bar in bars] == [
+        ("link flap", 0.02), ("weave kill: went on", 2.0), ("host reboot", None),
+    ]  # fmt: skip
+    assert chart.in_words().endswith("host reboot it was not back.")
+    assert dict(chart.key()) == {
+        "method": "no answers", "broken": "the fault is in force", "mended": "mending is done",
+        "round": "a build", "interval": "95 % interval",
+    }  # fmt: skip
+    words = [e.text for e in drawn(chart).all("text")]
+    assert "it was not back" in words
+    # When mending was done is seen, however late.
+    assert max(float(w) for w in words if re.fullmatch(r"[\d.]+", w)) >= 1.5
+
+
 def test_what_was_not_measured_says_why_beside_what_was() -> None:
     told = sample("bridge-failed")
     assert told.path is None

@@ -15,8 +15,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
+from xlab import stats
 from xlab.record import DatapathClass, Measurement, Route, RunRecord
 from xlab.report import tables, text
 from xlab.report.drawing import (
@@ -42,8 +43,11 @@ if TYPE_CHECKING:
 Subject = tuple[str, RunRecord]
 
 _TITLE_H, _HEADING_H, _LABEL_H, _BAR_H, _NOTE_H, _GAP_H, _AXIS_H = 22, 19, 16, 14, 14, 8, 40
-#: Beyond so many times the largest bar a sample is counted, not drawn: else no bar could be read.
+#: Beyond so many times the largest bar and round a sample is counted, not drawn, and an interval
+#: leaves the chart: else no bar could be read.
 _FARTHEST = 4.0
+#: What is drawn of the time before the axis begins, as a part of it.
+_BEFORE = 0.04
 #: From this part of the axis on a label in the middle of its mark would leave the chart.
 _NEAR_END = 0.95
 
@@ -58,6 +62,8 @@ class Bar:
     #: What is said in place of a figure where there is none.
     missing: str = "not measured"
     band: Range | None = None
+    #: When mending was done, of a recovery.
+    mended: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,8 @@ class Chart:
     metric: str
     #: Where a line is drawn through all bars.
     mark: float | None = None
+    #: Whether bars stand for time, and something came before it.
+    timeline: bool = False
 
     @property
     def height(self) -> float:
@@ -104,10 +112,14 @@ class Chart:
 
     def key(self) -> list[tuple[str, str]]:
         bars = [bar for panel in self.panels for group in panel.groups for bar in group.bars]
-        entries = [("method", "method")]
+        entries = [("method", "no answers" if self.timeline else "method")]
+        if self.timeline:
+            entries.append(("broken", "the fault is in force"))
+        if any(bar.mended is not None for bar in bars):
+            entries.append(("mended", "mending is done"))
         if any(bar.route == "control" for bar in bars):
             entries.append(("control", "control: the same two hosts, without the method"))
-        entries.append(("round", "a round"))
+        entries.append(("round", "a build" if self.timeline else "a round"))
         if any(bar.points.samples for bar in bars):
             entries.append(("sample", "a sample"))
         if any(bar.points.spread and bar.points.spread.ci95 for bar in bars):
@@ -167,13 +179,26 @@ def recovery(subjects: Sequence[Subject]) -> Chart | None:
     def bars(record: RunRecord) -> tuple[Bar, ...]:
         found = [m for m in record.measurements if m.metric.endswith("_recovery_s")]
         return tuple(
-            _bar(record, "method", value_points(record, metric, "method"), label=_fault(metric, of))
+            _lane(record, metric, [m for m in found if m.metric == metric])
             for metric in dict.fromkeys(m.metric for m in found)
-            for of in [[m for m in found if m.metric == metric]]
         )
 
-    blank = Chart("Recovery", "time without answers, from when mending began", (), "recovery_s")
+    blank = Chart(
+        "Recovery from faults", "time since mending began", (), "recovery_s", timeline=True
+    )
     return _chart([each for each in subjects if bars(each[1])], blank, bars)
+
+
+def _lane(record: RunRecord, metric: str, measured: Sequence[Measurement]) -> Bar:
+    """A fault on the timeline: until when no answers came, and until when it was being mended."""
+    points = value_points(record, metric, "method")
+    bar = _bar(record, "method", points, label=_fault(metric, measured))
+    done = [s for m in measured if _is_duration(s := m.detail.get("mend_s"))]
+    return dataclasses.replace(bar, mended=stats.median(done), missing="it was not back")
+
+
+def _is_duration(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e6
 
 
 def _fault(metric: str, measured: Sequence[Measurement]) -> str:
@@ -191,7 +216,7 @@ def _ratios(subjects: Sequence[Subject], blank: Chart, metric: str) -> Chart | N
         context = published(record)
         bands = (
             {"tcp_bits_per_second": context.throughput, "icmp_rtt_ms": context.latency}
-            if (context)
+            if context
             else {}
         )
         return (
@@ -303,7 +328,7 @@ def _draw_panel(canvas: Canvas, chart: Chart, panel: Panel, top: float) -> None:
     right = _right_end(chart, bars)
     body = _panel_height(chart, panel) - _AXIS_H
     axes = canvas.axes(top, body)
-    axes.set_xlim(0, right)
+    axes.set_xlim(-_BEFORE * right if chart.timeline else 0, right)
     axes.set_ylim(top + body, top)
     axes.yaxis.set_visible(False)
     _ticks(axes, chart, right)
@@ -343,6 +368,17 @@ def _draw_bar(canvas: Canvas, axes: Axes, chart: Chart, bar: Bar, y: float, righ
                 (0, top), spread.median, _BAR_H, facecolor=face, edgecolor=edge, linewidth=0.8
             )
         )
+    if chart.timeline:
+        axes.add_patch(
+            Rectangle(
+                (-_BEFORE * right, top), _BEFORE * right, _BAR_H,
+                facecolor=PALETTE["line-2"], edgecolor="none",
+            )
+        )  # fmt: skip
+    if bar.mended is not None and bar.mended <= right:
+        axes.vlines(
+            bar.mended, top - 2, top + _BAR_H + 2, color=PALETTE["line-3"], linewidth=2.4, zorder=4
+        )
     if bar.band:
         low, high = bar.band
         # Over the bar but open, so that it hides nothing.
@@ -364,7 +400,7 @@ def _draw_bar(canvas: Canvas, axes: Axes, chart: Chart, bar: Bar, y: float, righ
         path = Path(vertices, [Path.MOVETO, Path.LINETO] * len(ticks))
         axes.add_patch(PathPatch(path, edgecolor=INK, fill=False, linewidth=0.6, zorder=3))
     if spread and spread.ci95:
-        _whiskers(axes, spread.ci95, middle)
+        _whiskers(axes, spread.ci95, middle, right)
     for number, x in enumerate(_distinct(bar.points.rounds, right)):
         axes.plot(
             [x], [middle + (0, -2.5, 2.5)[number % 3] if len(bar.points.rounds) > 1 else middle],
@@ -376,10 +412,12 @@ def _draw_bar(canvas: Canvas, axes: Axes, chart: Chart, bar: Bar, y: float, righ
         canvas.say(note, y=top + _BAR_H + 12.5, colour=DIM, size=SMALL_SIZE)
 
 
-def _whiskers(axes: Axes, interval: Range, y: float) -> None:
+def _whiskers(axes: Axes, interval: Range, y: float, right: float) -> None:
+    """The interval; an end beyond the chart has no bar."""
     low, high = interval
-    axes.hlines(y, low, high, color=INK, linewidth=1.6, zorder=4)
-    axes.vlines([low, high], y - 3, y + 3, color=INK, linewidth=1.6, zorder=4)
+    axes.hlines(y, min(low, right), min(high, right), color=INK, linewidth=1.6, zorder=4)
+    ends = [end for end in interval if end <= right]
+    axes.vlines(ends, y - 3, y + 3, color=INK, linewidth=1.6, zorder=4)
 
 
 def _note(chart: Chart, bar: Bar, right: float) -> str:
@@ -398,14 +436,15 @@ def _reach(bar: Bar) -> Iterable[float]:
     yield from bar.points.rounds
     if bar.points.spread:
         yield bar.points.spread.median
-        yield from bar.points.spread.ci95 or ()
+    if bar.mended is not None:
+        yield bar.mended
 
 
 def _right_end(chart: Chart, bars: Sequence[Bar]) -> float:
     largest = max((value for bar in bars for value in _reach(bar)), default=0.0)
-    samples = [
-        value for bar in bars for value in bar.points.samples if value <= largest * _FARTHEST
-    ]
+    intervals = [bar.points.spread.ci95 or () for bar in bars if bar.points.spread]
+    further = [*(bar.points.samples for bar in bars), *intervals]
+    samples = [value for values in further for value in values if value <= largest * _FARTHEST]
     bands = [bar.band[1] for bar in bars if bar.band]
     ends = [largest, *samples, *bands, *([chart.mark] if chart.mark else [])]
     return max(ends) * 1.04 or 1.0

@@ -185,8 +185,11 @@ def _measured(
 
 
 def _from_points(found: Comparison, method: Method) -> Iterator[Measurement]:
+    recoveries = {(told.method, told.build, told.metric): told for told in found.recoveries}
     for point in found.points:
         if point.method == method.name:
+            told = recoveries.get((point.method, point.build, point.metric))
+            detail = {"stopped": told.stopped, "mend_s": told.mend_s} if told else {}
             yield Measurement(
                 probe="",
                 metric=point.metric,
@@ -200,7 +203,7 @@ def _from_points(found: Comparison, method: Method) -> Iterator[Measurement]:
                 failed_samples=point.failed_samples,
                 median=point.median,
                 route=point.route,
-                detail={"error": point.error} if point.error else {},
+                detail=detail | ({"error": point.error} if point.error else {}),
             )
 
 

@@ -162,6 +162,8 @@ _SIGNS = {
     "sample": "small line",
     "interval": "├─┤",
     "published": "pink",
+    "broken": "orange",
+    "mended": "green line",
     "load": "shaded",
     "lost": "×",
 }

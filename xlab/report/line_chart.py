@@ -10,8 +10,10 @@ kernel datapath                    a plot a class of datapath, or a method where
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from xlab.report import text
@@ -37,8 +39,6 @@ STYLES: Sequence[tuple[str, Any]] = (
 _EM, _SMALL_EM = 6.1, 5.3
 #: From this part of the axis on a label in the middle of its mark would leave the chart.
 _NEAR_END = 0.94
-#: So far apart, as a part of the axis, must ticks be whose labels are not to touch.
-_APART = 0.16
 #: How far apart lines stand whose intervals would hide each other, as a part of the axis.
 _ASIDE = 0.008
 #: How wide a plot is, in px.
@@ -175,13 +175,14 @@ class LineChart:
             _limit(axes.set_ylim, axes.set_yscale, ys, log=self.y_log, from_zero=not self.y_log)
         else:
             axes.set_ylim(0, 1.02)
+        most = 4 if _is_course(plot) else 6
         for axis, metric, log, ticks in (
             (axes.xaxis, self.x_metric, self.x_log, self.x_ticks),
             (axes.yaxis, self.y_metric, self.y_log, ()),
         ):
             low, high = axis.get_view_interval()
-            marks = _apart(axes, ticks) or (
-                _round_marks(low, high) if log else _even_marks(low, high)
+            marks = _apart(axes, ticks, partial(_tick, metric)) or (
+                _round_marks(low, high, most) if log else _even_marks(low, high)
             )
             if log and axis is axes.xaxis and not ticks:
                 # A label at the very end would run into the one before.
@@ -291,15 +292,16 @@ def _limit(limit: Any, scale: Any, values: Sequence[float], *, log: bool, from_z
         limit(low - aside, high + aside)
 
 
-def _apart(axes: Axes, ticks: Sequence[float]) -> list[float]:
+def _apart(axes: Axes, ticks: Sequence[float], said: Callable[[float], str]) -> list[float]:
     """The last, and those before it whose labels do not touch the next one's."""
     kept: list[float] = []
-    places: list[float] = []
+    free = math.inf
     for x in reversed(ticks):
         place = float(axes.transAxes.inverted().transform(axes.transData.transform((x, 0)))[0])
-        if not places or places[-1] - place > _APART:
+        half = _EM * (len(said(x)) + 1) / 2 / PLOT_W
+        if place + half <= free:
             kept.append(x)
-            places.append(place)
+            free = place - half
     return kept[::-1]
 
 
@@ -309,8 +311,8 @@ def _even_marks(low: float, high: float) -> list[float]:
     return [x for x in MaxNLocator(nbins=5).tick_values(low, high) if low <= x <= high]
 
 
-def _round_marks(low: float, high: float) -> list[float]:
-    """1, 10, 100 …, with others between where these are few."""
+def _round_marks(low: float, high: float, most: int) -> list[float]:
+    """1, 10, 100 …, with others between where these are few; no more than `most`."""
     from math import floor, log10
 
     decades = range(floor(log10(low)), floor(log10(high)) + 1)
@@ -318,9 +320,9 @@ def _round_marks(low: float, high: float) -> list[float]:
         marks = [s * 10.0**d for d in decades for s in steps if low <= s * 10.0**d <= high]
         if len(marks) < 2:
             return _even_marks(low, high)  # within a decade
-        if len(marks) <= 6:
+        if len(marks) <= most:
             return marks
-    return marks[:: -(-len(marks) // 6)]
+    return marks[:: -(-len(marks) // most)]
 
 
 def _tick(metric: str, value: float) -> str:
