@@ -171,9 +171,44 @@ def test_without_its_records_the_outcome_alone_makes_a_page(tmp_path: Path) -> N
         "rtt",
     ]
     assert "the records of its runs are not beside it" in found.text
+    # What each method is, and the way that its packets were proved to take, are in it all the same.
+    pictures = [e for e in found.all("svg") if e.attributes.get("class") == "picture"]
+    assert len(pictures) == len(told.parts)
+    assert "Proved: h1/c1 → br0 → obr0 → gre0 → eth0 → the wire (GRE" in found.text
+    assert "0 of 0 packets" not in found.text
+    assert "the commands they ran" not in found.text
     assert "Nothing was proved of it" not in found.text
     assert "published 0.06–0.2" in found.text
     assert markdown.compose(told, base=tmp_path).startswith("# ✓ Among kernel datapaths")
+
+
+def test_without_its_records_recoveries_are_told_as_with_them(tmp_path: Path) -> None:
+    found = result.load(DATA / "comparison")
+    name = found.methods[1].name
+    told = result.Recovery(
+        name, 1, "link_flap_recovery_s", "link h2 down", "link h2 up", "", 0.2, True, 0.01
+    )
+    point = dataclasses.replace(
+        found.points[0], method=name, route="method", metric=told.metric, unit="s", median=0.2,
+        round=1, build=1,
+    )  # fmt: skip
+    both = dataclasses.replace(found, points=(*found.points, point), recoveries=(told,))
+    subjects = content.of_comparison(both, tmp_path)[0].subjects
+    chart = next(e.drawing for e in gallery.exhibits(subjects) if e.name == "recovery")
+    assert "link flap 200 ms" in chart.in_words()
+    assert ("mended", "mending is done") in chart.key()
+
+
+def test_noise_is_told_by_the_names_of_tables(tmp_path: Path) -> None:
+    found = result.load(DATA / "comparison")
+    drifts = tuple(
+        result.Drift(metric, streams, change=0.5, p_value=0.01, spread=0.5)
+        for metric, streams in (("tcp_bits_per_second", 1), ("tcp_bits_per_second", 4))
+    )
+    reasons = ("apart in tcp_bits_per_second; x", "apart in tcp_bits_per_second, 4 streams")
+    noisy = dataclasses.replace(found.noise, verdict="noisy", reasons=reasons, drifts=drifts)
+    said = wording.how(dataclasses.replace(found, noise=noisy))[-1]
+    assert said == "Noise: apart in TCP 1 stream; x; apart in TCP 4 streams."
 
 
 def test_a_corrupt_record_is_named_and_the_others_are_shown(folder: Path, tmp_path: Path) -> None:

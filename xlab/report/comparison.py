@@ -6,9 +6,10 @@ hosts of its own lab from eth0 to eth0.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from xlab.compare.result import Comparison, Estimate, Figure, Method, Ratio
+from xlab.compare.result import Comparison, Estimate, Figure, Method, Noise, Ratio
 from xlab.record import DatapathClass
 from xlab.report import recoveries, text
 from xlab.report.figures import Spread, order
@@ -137,8 +138,21 @@ def how(comparison: Comparison) -> list[str]:
             "own) or to the control (the hosts of the same lab, eth0 to eth0); shown is the median "
             "over the rounds. Intervals are 95 % bootstrap intervals, by build, then by round."
         ),
-        *([f"Noise: {'; '.join(map(text.plain, noise.reasons))}."] if noise.reasons else []),
+        *([f"Noise: {'; '.join(_reasons(noise))}."] if noise.reasons else []),
     ]
+
+
+def _reasons(noise: Noise) -> Iterator[str]:
+    """With metrics by the names that they have in tables."""
+    names = {
+        drift.metric + (f", {drift.streams} streams" if drift.streams > 1 else ""): text.label(
+            drift.metric, drift.streams
+        )
+        for drift in noise.drifts
+    }
+    named = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)")
+    for reason in noise.reasons:
+        yield named.sub(lambda found: names[found[0]], text.plain(reason))
 
 
 def rounds(comparison: Comparison) -> Table:

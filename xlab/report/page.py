@@ -7,6 +7,7 @@ the page, coloured by page.css, so that they follow the reader's light or dark s
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -87,7 +88,7 @@ def _summary(told: Content, targets: Mapping[str, str]) -> Html:
     return tag(
         "section",
         tag("h2", "Summary"),
-        [parts.table(each, targets=targets) for each in told.summary],
+        [parts.table(each, targets=targets, brief=True) for each in told.summary],
         tag("p", told.legend, class_="small") if told.legend else None,
         class_="card",
         id="summary",
@@ -193,12 +194,13 @@ def _part(part: Part, anchor: str, base: Path | None) -> Html:
             tag(
                 "div",
                 _network(record, anchor),
-                tag("div", _claims(record), _path(part, base)),
+                tag(
+                    "div",
+                    *([_claims(record), _path(part, base)] if part.files else [_figures(part)]),
+                ),
                 class_="columns",
-            )
-            if part.files
-            else None,
-            _figures(part),
+            ),
+            _figures(part) if part.files else None,
         ],
         _notes(record),
         class_="card",
@@ -314,7 +316,14 @@ def _environment(told: Content) -> Html:
         "section",
         tag("h2", "Environment"),
         parts.pairs(pairs),
-        [parts.table(each) for each in told.circumstances],
+        [
+            tag(
+                "details",
+                tag("summary", each.title),
+                parts.table(dataclasses.replace(each, title="")),
+            )
+            for each in told.circumstances
+        ],
         class_="card",
         id="environment",
     )
@@ -330,13 +339,19 @@ def _how(told: Content) -> Html | None:
             tag("dd", tool, [tag("br"), tag("code", command)] if command else None),
         )
         for name, tool, command in prose.probes(told.records)
+        if tool or command
     ]
     return tag(
         "section",
         tag("h2", "How it was measured"),
         tag("ul", [tag("li", each) for each in told.how], class_="plain"),
-        tag("h3", "Probes"),
-        tag("dl", probes, class_="probes"),
+        tag(
+            "details",
+            tag("summary", f"{text.count(len(probes), 'probe')}, and the commands they ran"),
+            tag("dl", probes, class_="probes"),
+        )
+        if probes
+        else None,
         class_="card",
         id="how",
     )

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from xlab.report import text
 from xlab.report.markup import Child, Html, join, tag
-from xlab.report.tables import Table
+from xlab.report.tables import Column, Table
 
 #: Nothing in the page may fetch anything or run, whatever a record holds.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STYLE = Path(__file__).with_name("page.css")
+#: From this place in the order in which columns are left out on.
+_SPARE = 3
 _CHINESE = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]+")
 
 
@@ -36,8 +38,11 @@ def document(title: str, header: Html, *sections: Child) -> str:
     return f"<!doctype html>\n{tag('html', head, chr(10), body, lang='en')}\n"
 
 
-def table(content: Table, *, targets: Mapping[str, str] | None = None) -> Html:
-    """A table whose rows become blocks on a narrow screen; its first column names the row."""
+def table(content: Table, *, targets: Mapping[str, str] | None = None, brief: bool = False) -> Html:
+    """A table whose rows become blocks on a narrow screen; its first column names the row.
+
+    A `brief` one is there without its most expendable columns.
+    """
     labels = _labels(content)
     head = tag(
         "tr",
@@ -61,7 +66,7 @@ def table(content: Table, *, targets: Mapping[str, str] | None = None) -> Html:
             tag(
                 "td",
                 tag("span", prose(cell)),
-                class_=_cell_class(cell, right=column.right),
+                class_=_cell_class(cell, column),
                 data_label=label,
                 role="cell",
             )
@@ -75,7 +80,7 @@ def table(content: Table, *, targets: Mapping[str, str] | None = None) -> Html:
             tag("caption", content.title) if content.title else None,
             tag("thead", head, role="rowgroup"),
             tag("tbody", rows, role="rowgroup"),
-            class_="stack",
+            class_="stack brief" if brief else "stack",
             role="table",
         ),
         tag("div", [tag("p", note) for note in content.notes], class_="small")
@@ -101,8 +106,10 @@ def _labels(content: Table) -> list[str]:
     return labels
 
 
-def _cell_class(cell: str, *, right: bool) -> str | None:
-    kinds = ["right"] if right else []
+def _cell_class(cell: str, column: Column) -> str | None:
+    kinds = ["right"] if column.right else []
+    if column.expendable >= _SPARE:
+        kinds.append("spare")
     if cell.startswith("✓"):
         kinds.append("good")
     elif cell.startswith(("✗", "NOT")) or cell == "failed":

@@ -268,7 +268,9 @@ def _packets(record: RunRecord) -> str | None:
     if proof is None:
         return None
     count: int = getattr(proof.underlay_packets, proof.encapsulation)
-    return f"{count} of {max(count, proof.packets_sent)} packets"
+    sent = max(count, proof.packets_sent)
+    # compare.json tells whether, not of how many.
+    return f"{count} of {sent} packets" if sent else None
 
 
 def _wire_in_words(shown: Topology) -> str:
