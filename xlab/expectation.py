@@ -44,21 +44,23 @@ class Topology:
     hosts_reach_containers: bool = True
 
     @classmethod
-    def of(cls, lab: Lab, flow: Flow) -> Topology:
-        """Of a lab in which the method works."""
-        addresses = [container.address for container in lab.containers]
+    def of(cls, lab: Lab, flow: Flow | None) -> Topology:
+        """Of a lab in which the method works; without one nothing is said of containers."""
+        containers = {h.name: tuple(c.name for c in h.containers) if flow else () for h in lab.hosts}
+        addresses = [container.address for container in lab.containers] if flow else []
+        encapsulation = flow.encapsulation if flow else "none"
         return cls(
             underlay=lab.underlay,
-            containers={host.name: tuple(c.name for c in host.containers) for host in lab.hosts},
+            containers=containers,
             daemons={host.name: tuple(host.daemons()) for host in lab.hosts},
             # Without ovsdb-server, ovs-vswitchd has lost its lock in the database: its main loop
             # then returns before it has looked at the ports.  Seen with 3.5, at full CPU load.
             eth0_needs=ovs.DAEMONS if lab.ovs_datapath == "userspace" else (),
             # The kernel's VXLAN goes on without the router that set it up.
-            overlay_needs=weave.ROUTER if flow.encapsulation == "sleeve" else None,
+            overlay_needs=weave.ROUTER if encapsulation == "sleeve" else None,
             containers_are_reached=len(set(addresses)) == len(addresses),
             # Weave's network is the containers' own, until somebody types `weave expose`.
-            hosts_reach_containers=flow.encapsulation not in ("sleeve", "vxlan"),
+            hosts_reach_containers=encapsulation not in ("sleeve", "vxlan"),
         )
 
     @property

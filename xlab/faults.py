@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
@@ -217,22 +218,31 @@ class Faults:
     """The faults of one lab: applied and mended here, so that what to expect is known."""
 
     def __init__(
-        self, lab: Lab, flow: Flow, *, tell: Callable[[Event], None] = lambda _: None
+        self, lab: Lab, flow: Flow | None, *, tell: Callable[[Event], None] = lambda _: None
     ) -> None:
-        """On a lab that works.  `tell` hears of every fault and recovery."""
+        """On a lab that works.  `tell` hears of every fault and recovery.
+
+        Without a `flow` the lab is whatever somebody types in it: of hosts and the gateway it is
+        known who must reach whom, of containers nothing.
+        """
         self.lab = lab
-        lab.after_boot = flow.after_boot
+        self._flow = flow
+        if flow:
+            lab.after_boot = flow.after_boot
         self.topology = Topology.of(lab, flow)
         self._tell = tell
         #: In the order in which they happened.
         self.in_force: list[Fault] = []
         # What crashes forgets its address, and is still pinged.
-        self._addresses = {
-            node.name: node.address for node in (*lab.hosts, *lab.containers, lab.gateway)
-        }
+        self._addresses: dict[str, IPv4Address] = {}
+        for node in (*lab.hosts, *lab.containers, lab.gateway):
+            with suppress(XlabError):  # it has none
+                self._addresses[node.name] = node.address
 
     def do(self, text: str) -> None:
         """What a person typed; UsageError for nonsense, also for what is not so now."""
+        if self._flow is None:
+            self.topology = Topology.of(self.lab, None)
         order = parse(text, self.topology)
         if not order.mend:
             self.apply(order.fault)
@@ -272,7 +282,8 @@ class Faults:
         broken = Broken()
         for fault in self.in_force:
             fault.add_to(broken)
-        return expected(self.topology, broken)
+        found = expected(self.topology, broken)
+        return {pair: reached for pair, reached in found.items() if pair[1] in self._addresses}
 
     def await_expected(self, *, timeout_s: float = PATIENCE_S) -> float:
         """Wait until all is as expected; the seconds until all was reached that must be.

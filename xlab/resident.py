@@ -212,13 +212,8 @@ class Resident:
         session = self._session
         with session.turn:
             lab = self._standing()
-            if session.built is None:
-                raise UsageError(
-                    f"lab {self._name} has not been built to its end: what its faults are to do to "
-                    "it cannot be told"
-                )
             if self._faults is None:
-                self._faults = Faults(lab, session.built.flow)
+                self._faults = Faults(lab, session.built.flow if session.built else None)
             if arguments.get("order"):
                 self._faults.do(str(arguments["order"]))
             waited_s = self._faults.await_expected() if arguments.get("wait") else None

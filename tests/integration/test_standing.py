@@ -736,6 +736,13 @@ def test_faults_are_made_and_mended(world: World) -> None:
     assert world.say(*ping).status == 0
 
 
-def test_a_lab_that_is_not_built_to_its_end_has_no_faults(bridge: World) -> None:
-    refused = bridge.say("fault", "link", "h1", "down")
-    assert (refused.status, "has not been built to its end" in refused.stderr) == (2, True)
+def test_of_what_somebody_types_faults_know_the_hosts_alone(world: World) -> None:
+    assert world.say("up", "bridge", "--empty").status == 0
+    assert world.say("exec", "h1", "--", "docker", "run", "-dit", "ubuntu").status == 0
+    broken = json.loads(world.say("fault", "--json", "--wait", "link", "h1", "down").stdout)
+    assert sorted(broken["cut"]) == [["h1", "gw"], ["h1", "h2"], ["h2", "h1"]]
+    assert world.say("fault", "--wait", "link", "h1", "up").status == 0
+    assert world.say("fault", "crash", "h2").status == 0
+    assert world.say("fault", "--wait", "reboot", "h2").status == 0
+    # As its files have it.
+    assert world.say("exec", "h2", "--", "docker", "run", "-dit", "ubuntu").status == 0

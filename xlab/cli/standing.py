@@ -51,7 +51,8 @@ def up(  # noqa: PLR0917 - typer calls it by keyword
         ),
     ] = None,
     empty: Annotated[
-        bool, typer.Option("--empty", help="Bare hosts on their switches, and nothing else.")
+        bool,
+        typer.Option("--empty", help="Machines as they come, for you to type what is to be built."),
     ] = False,
     hosts: options.Hosts = None,
     containers: options.Containers = 2,

@@ -79,6 +79,8 @@ class Machines:
         own = host.device_address("eth0")
         if own and has_ifup() and self._has_interfaces(host):
             host.delete_address("eth0", own)
+            # What it has then, on whichever interface, is what it is reached by.
+            host.prefer_address(own.ip)
         self._systemds[host].boot()
 
     def _write_interfaces(self, host: Host, own: IPv4Interface, gateway: IPv4Address) -> None:

@@ -1,0 +1,138 @@
+"""What programs print and read while people come and go."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from tests.support import PATIENCE_S
+from xlab.console import Console
+
+
+@contextmanager
+def running(console: Console, argv: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    out, err = console.outputs
+    process = subprocess.Popen(
+        ["sh", "-c", '[ -z "$1" ] || exec <"$1"; shift; exec "$@"', "sh", console.tty_path, *argv],
+        stdin=console.input_end, stdout=out, stderr=err, start_new_session=True,
+    )  # fmt: skip
+    console.opened()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(PATIENCE_S)
+        console.ended()
+
+
+def all_of(descriptor: int) -> bytes:
+    with os.fdopen(descriptor, "rb") as opened:
+        return opened.read()
+
+
+def test_everybody_attached_sees_all_of_it_each_stream_for_itself() -> None:
+    console = Console()
+    first, second = console.attach(), console.attach()
+    with running(console, ["sh", "-c", "echo said; echo wrong >&2"]):
+        for output, errors in (first, second):
+            assert (all_of(output), all_of(errors)) == (b"said\n", b"wrong\n")
+    assert sorted(console.log()) == [("err", b"wrong\n"), ("out", b"said\n")]
+
+
+def test_who_leaves_does_not_stop_the_program() -> None:
+    console = Console(stdin=True)
+    typing, output, errors = console.attach()
+    leaver = console.attach()
+    with running(console, ["cat"]):
+        for descriptor in leaver:
+            os.close(descriptor)
+        os.write(typing, b"once\n")
+        assert os.read(output, 100) == b"once\n"
+        os.write(typing, b"again\n")
+        assert os.read(output, 100) == b"again\n"
+    for descriptor in (typing, output, errors):
+        os.close(descriptor)
+
+
+def test_the_first_ones_end_of_input_is_the_programs() -> None:
+    console = Console(stdin=True)
+    typing, output, errors = console.attach(once=True)
+    with running(console, ["cat"]) as program:
+        os.write(typing, b"all\n")
+        os.close(typing)
+        assert program.wait(PATIENCE_S) == 0
+        assert all_of(output) == b"all\n"
+    os.close(errors)
+
+
+def test_without_standard_input_there_is_nothing_to_read() -> None:
+    console = Console()
+    output, errors = console.attach()
+    with running(console, ["wc", "-c"]):
+        assert all_of(output).strip() == b"0"
+    os.close(errors)
+
+
+@pytest.mark.parametrize("tty", [False, True])
+def test_what_a_program_leaves_behind_keeps_nobody_waiting(tty: bool) -> None:
+    console = Console(tty=tty)
+    *_, output, errors = descriptors = console.attach()
+    script = "trap '' HUP; sleep 1000 & echo $!; echo last"
+    with running(console, ["sh", "-c", script]) as program:
+        program.wait(PATIENCE_S)
+        console.ended()
+        said = all_of(output)
+    assert said.split()[-1] == b"last"
+    os.kill(int(said.split()[0]), 9)
+    os.close(errors)
+    for descriptor in descriptors[:-2]:
+        os.close(descriptor)
+
+
+def test_of_the_log_the_end_is_kept() -> None:
+    console = Console()
+    output, errors = console.attach()
+    program = "import sys; sys.stdout.write('x' * 3_000_000 + 'the end')"
+    with running(console, [sys.executable, "-c", program]):
+        assert len(all_of(output)) == 3_000_007
+    kept = b"".join(data for _, data in console.log())
+    assert kept.endswith(b"the end")
+    assert 900_000 < len(kept) <= 1 << 20
+    os.close(errors)
+
+
+def test_a_terminal_is_one() -> None:
+    console = Console(tty=True)
+    typing, output, errors = console.attach()
+    with running(console, ["sh", "-c", "tty; read line; echo got $line; ps -o tpgid= -p $$"]):
+        os.write(typing, b"typed\n")
+        lines = all_of(output).replace(b"\r", b"").splitlines()
+    assert any(line.startswith(b"/dev/pts/") for line in lines)
+    assert b"got typed" in lines
+    assert int(lines[-1]) > 0, "it is the controlling terminal"
+    for descriptor in (typing, errors):
+        os.close(descriptor)
+
+
+def test_who_comes_too_late_finds_the_end() -> None:
+    console = Console()
+    with running(console, ["true"]) as program:
+        program.wait(PATIENCE_S)
+        console.ended()
+        assert [all_of(descriptor) for descriptor in console.attach()] == [b"", b""]
+        console.ended()
+
+
+def test_without_a_program_nothing_stays_open() -> None:
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the listing itself is one of them
+    console = Console(tty=True)
+    descriptors = console.attach()
+    console.abandon()
+    for descriptor in descriptors:
+        os.close(descriptor)
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
