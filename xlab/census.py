@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from xlab.lab.lab import Lab
+    from xlab.lab.node import Node
 
 #: What namespaces, interfaces, routes and rules are made of (/proc/meminfo).
 _KERNEL_FIELDS = ("Slab", "Percpu", "VmallocUsed", "KernelStack", "PageTables")
@@ -38,6 +39,29 @@ class Traffic:
         return Traffic(self.packets - before.packets, self.bytes - before.bytes)
 
 
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Of one interface, since it is there."""
+
+    in_bytes: int
+    in_packets: int
+    in_dropped: int
+    out_bytes: int
+    out_packets: int
+    out_dropped: int
+
+    @property
+    def dropped(self) -> int:
+        return self.in_dropped + self.out_dropped
+
+    def seen_from_beyond(self) -> Counters:
+        """What it receives, the other end of its link has sent."""
+        return Counters(
+            self.out_bytes, self.out_packets, self.out_dropped,
+            self.in_bytes, self.in_packets, self.in_dropped,
+        )  # fmt: skip
+
+
 def memory() -> Memory:
     machine = kibibytes(Path("/proc/meminfo").read_text())
     kernel = sum(machine.get(name, 0) for name in _KERNEL_FIELDS)
@@ -62,29 +86,39 @@ def tunnels(lab: Lab) -> int:
 
 def traffic(lab: Lab) -> Traffic:
     """By the counters of the switch ports at the hosts' eth0; the gateway's is left out."""
+    counted = interfaces(lab.wire)
+    links = [counted[lab.physical_link(host)] for host in lab.hosts]
+    return Traffic(
+        sum(link.in_packets + link.out_packets for link in links),
+        sum(link.in_bytes + link.out_bytes for link in links),
+    )
+
+
+def interfaces(node: Node) -> dict[str, Counters]:
+    """By name, all of a node's but lo."""
     # Opened before: a node's own /proc does not know a thread that has come from outside.
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with lab.wire.entered(), open("thread-self/net/dev", opener=_below(proc)) as file:
-            counted = counters(file.read())
+        with node.entered(), open("thread-self/net/dev", opener=_below(proc)) as file:
+            return counters(file.read())
     finally:
         os.close(proc)
-    links = [counted[lab.physical_link(host)] for host in lab.hosts]
-    return Traffic(sum(link.packets for link in links), sum(link.bytes for link in links))
 
 
 def _below(folder: int) -> Callable[[str, int], int]:
     return lambda path, flags: os.open(path, flags, dir_fd=folder)
 
 
-def counters(text: str) -> dict[str, Traffic]:
-    """/proc/net/dev: by interface, received and sent added up."""
+def counters(text: str) -> dict[str, Counters]:
+    """/proc/net/dev, by interface, without lo."""
     found = {}
     for line in text.splitlines()[2:]:
         name, _, rest = line.partition(":")
+        # bytes, packets, errs, drop and four more received, then the same sent.
         fields = [int(field) for field in rest.split()]
-        # bytes, packets and six more received, then the same sent.
-        found[name.strip()] = Traffic(fields[1] + fields[9], fields[0] + fields[8])
+        into, out = fields[:8], fields[8:]
+        if name.strip() != "lo":
+            found[name.strip()] = Counters(into[0], into[1], into[3], out[0], out[1], out[3])
     return found
 
 

@@ -6,21 +6,21 @@ rates(before, after)  anywhere: what they come to a second
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from xlab import census
+from xlab.census import Counters
 from xlab.errors import XlabError
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-#: Of /proc/net/dev: bytes, packets, errs, drop, fifo, frame, compressed, multicast; then sent.
-_RECEIVED, _SENT, _DROP = 0, 8, 3
 
 
 def sample(lab: Lab) -> dict[str, Any]:
@@ -32,21 +32,14 @@ def sample(lab: Lab) -> dict[str, Any]:
     `cpu_s` is that of the processes in its network namespace; the kernel's work is nobody's.
     """
     used = _cpu_by_namespace()
-    # A node's own /proc does not know the thread that enters it; the sandbox's does.
-    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return _sample(lab, used, proc)
-    finally:
-        os.close(proc)
-
-
-def _sample(lab: Lab, used: Mapping[int, float], proc: int) -> dict[str, Any]:
-    wire = _counters(lab.wire, proc)
+    wire = census.interfaces(lab.wire)
     queues = json.loads(lab.wire.configure(["tc", "-s", "-j", "qdisc", "show"]).stdout or "[]")
     for queue in queues:
         # No interface's counters have what its queue drops; a root's are those of all below it.
         if queue.get("root") and queue["dev"] in wire:
-            wire[queue["dev"]][_SENT + _DROP] += queue["drops"]
+            port = wire[queue["dev"]]
+            dropped = port.out_dropped + queue["drops"]
+            wire[queue["dev"]] = dataclasses.replace(port, out_dropped=dropped)
     nodes: list[Node] = []
     for host in lab.hosts:
         nodes += [host, *host.containers]
@@ -54,48 +47,26 @@ def _sample(lab: Lab, used: Mapping[int, float], proc: int) -> dict[str, Any]:
     ports = {link.b.node: link.a.interface for link in lab.underlay.uplinks}
     return {
         "time_s": time.monotonic(),
-        "nodes": [_node(node, used, proc, wire.get(ports.get(node.name, ""))) for node in nodes],
+        "nodes": [_node(node, used, wire.get(ports.get(node.name, ""))) for node in nodes],
     }
 
 
-def _node(
-    node: Node, used: Mapping[int, float], proc: int, port: Sequence[int] | None
-) -> dict[str, Any]:
+def _node(node: Node, used: Mapping[int, float], port: Counters | None) -> dict[str, Any]:
     facts: dict[str, Any] = {"name": node.name, "up": node.is_on}
     try:
-        own = _counters(node, proc)
+        own = list(census.interfaces(node).values())
         namespace = os.fstat(node.namespaces.net).st_ino
     except (XlabError, OSError):
         return facts | {"up": False}
-    if port is not None:
-        # What the port receives the node has sent.
-        received, sent, drops = _SENT, _RECEIVED, [port, *own.values()]
-        counted: Sequence[Sequence[int]] = [port]
-    else:
-        received, sent, drops = _RECEIVED, _SENT, list(own.values())
-        counted = list(own.values())
+    counted = [port.seen_from_beyond()] if port else own
     return facts | {
-        "in_bytes": sum(c[received] for c in counted),
-        "in_packets": sum(c[received + 1] for c in counted),
-        "out_bytes": sum(c[sent] for c in counted),
-        "out_packets": sum(c[sent + 1] for c in counted),
-        "dropped": sum(c[_RECEIVED + _DROP] + c[_SENT + _DROP] for c in drops),
+        "in_bytes": sum(c.in_bytes for c in counted),
+        "in_packets": sum(c.in_packets for c in counted),
+        "out_bytes": sum(c.out_bytes for c in counted),
+        "out_packets": sum(c.out_packets for c in counted),
+        "dropped": sum(c.dropped for c in own) + (port.dropped if port else 0),
         "cpu_s": used.get(namespace, 0.0),
     }
-
-
-def _counters(node: Node, proc: int) -> dict[str, list[int]]:
-    def opener(path: str, flags: int) -> int:
-        return os.open(path, flags, dir_fd=proc)
-
-    with node.entered(), open("thread-self/net/dev", opener=opener) as file:
-        text = file.read()
-    found = {}
-    for line in text.splitlines()[2:]:
-        name, _, rest = line.partition(":")
-        if name.strip() != "lo":
-            found[name.strip()] = [int(field) for field in rest.split()]
-    return found
 
 
 def _cpu_by_namespace() -> dict[int, float]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from xlab import census
-from xlab.census import Traffic
+from xlab.census import Counters, Traffic
 
 #: Linux 6.12; the numbers are followed by no colon, but a long name touches them.
 DEV = """\
 Inter-|   Receive                                                |  Transmit
  face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
     lo:       0       0    0    0    0     0          0         0        0       0    0    0    0     0       0          0
-s1-eth1:  1700      17    0    0    0     0          0         0      420      10    0    0    0     0       0          0
+s1-eth1:  1700      17    0    3    0     0          0         0      420      10    0    4    0     0       0          0
 s1-eth1000000:18446744073709551615 4294967296    0    0    0     0          0         0        0       0    0    0    0     0       0          0
 """  # noqa: E501
 
@@ -22,9 +22,12 @@ def test_memory_is_read_as_the_kernel_writes_it() -> None:
 
 def test_links_are_counted_both_ways() -> None:
     counted = census.counters(DEV)
-    assert counted["s1-eth1"] == Traffic(packets=27, bytes=2120)
-    assert counted["s1-eth1000000"].packets == 4294967296
-    assert counted["s1-eth1"].since(Traffic(20, 2000)) == Traffic(7, 120)
+    assert list(counted) == ["s1-eth1", "s1-eth1000000"]
+    port = counted["s1-eth1"]
+    assert port == Counters(1700, 17, 3, 420, 10, 4)
+    assert (port.dropped, port.seen_from_beyond()) == (7, Counters(420, 10, 4, 1700, 17, 3))
+    assert counted["s1-eth1000000"].in_packets == 4294967296
+    assert Traffic(27, 2120).since(Traffic(20, 2000)) == Traffic(7, 120)
 
 
 def test_this_process_is_counted() -> None:
