@@ -203,7 +203,7 @@ def test_docker_says_that_it_is_emulated_once_and_what_it_does_not_do(world: Wor
 
     status, _, said = docker("build", ".")
     assert status == 1
-    assert "emulated: networks" in said
+    assert "emulated: the networks" in said
     assert "'build' is not emulated" in said
     status, _, said = docker("run", "--volume", "/a:/b", "ubuntu")
     assert (status, said.count("\n")) == (125, 2)

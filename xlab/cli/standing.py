@@ -175,7 +175,7 @@ def _say_up(
         screen.said("", reason)
     several = f" --name {name}" if len(names.running()) > 1 else ""
     nodes = [node["name"] for node in facts["nodes"] if node["kind"] != "gateway"]
-    inner = next((node for node in nodes if "/" in node), nodes[-1])
+    inner = next((node for node in nodes if "/" in node), nodes[0])
     screen.said("next", f"xlab shell{several} {inner}")
     screen.said("", f"xlab exec{several} {nodes[0]} -- ip route")
     screen.said("", f"xlab cli{several}")

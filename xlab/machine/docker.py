@@ -20,8 +20,7 @@ from xlab.machine.typist import Attached, Options, Outcome, RefusalError, Typist
 from xlab.processes import search_path
 
 NOTICE = (
-    "docker: emulated: networks, addresses and messages are Docker's; whatever its image is called,"
-    " a container runs this machine's own programs\n"
+    "docker: emulated: the networks are Docker's, the programs this machine's, whatever the image\n"
 )
 
 _NO_DAEMON = (
