@@ -115,11 +115,11 @@ class Checks:
     def reaches(self, source: Node, target: Target, text: str = "", *, id: str = "") -> None:
         """`source` gets an answer to a ping within `PATIENCE_S`."""
         with self._timed():
-            result = ping_until_answered(source, _address(target), timeout_s=self._patience_s)
+            result = ping_until_answered(source, address_of(target), timeout_s=self._patience_s)
             match = re.search(r"time=([\d.]+) ms", result.stdout)
             self._add(
-                id or f"{source}-reaches-{_label(target)}",
-                text or f"{source} reaches {_label(target)}",
+                id or f"{source}-reaches-{label(target)}",
+                text or f"{source} reaches {label(target)}",
                 expected="an echo reply",
                 observed=f"a reply after {match[1]} ms" if match else _ping_failure(result.stdout),
                 holds=result.returncode == 0,
@@ -136,13 +136,13 @@ class Checks:
         id: str = "",
     ) -> None:
         """`source` gets no answer to any of three pings."""
-        argv = ["ping", "-n", "-c3", "-i0.1", f"-W{self._silence_s:g}", str(_address(target))]
+        argv = ["ping", "-n", "-c3", "-i0.1", f"-W{self._silence_s:g}", str(address_of(target))]
         with self._timed():
             result = source.run(argv, check=False, timeout_s=10 * self._patience_s)
             replies = result.stdout.count("time=")
             self._add(
-                id or f"{source}-does-not-reach-{_label(target)}",
-                text or f"{source} does NOT reach {_label(target)}",
+                id or f"{source}-does-not-reach-{label(target)}",
+                text or f"{source} does NOT reach {label(target)}",
                 expected="no reply to 3 pings",
                 observed=f"{replies} replies" if replies else _ping_failure(result.stdout),
                 holds=replies == 0 and result.returncode == 1,
@@ -163,7 +163,7 @@ class Checks:
             silent = unreachable(
                 pairs, timeout_s=self._patience_s, round_trip_s=self._lab.round_trip_s
             )
-            examples = ", ".join(f"{a} > {_label(b)}" for a, b in silent[:5])
+            examples = ", ".join(f"{a} > {label(b)}" for a, b in silent[:5])
             total = len(nodes) * (len(nodes) - 1)
             sampled = "" if len(pairs) == total else f", sampled of {total:,}"
             self._add(
@@ -451,11 +451,11 @@ def _unused_address(node: Node) -> IPv4Address:
     return interface.network.broadcast_address - 1
 
 
-def _address(target: Target) -> IPv4Address:
+def address_of(target: Target) -> IPv4Address:
     return target.address if isinstance(target, Node) else target
 
 
-def _label(target: Target) -> str:
+def label(target: Target) -> str:
     return target.name if isinstance(target, Node) else str(target)
 
 

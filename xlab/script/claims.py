@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from xlab.checks import Checks, Target
+from xlab.checks import Checks, Target, address_of, label
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
 from xlab.scenario import Flow
@@ -27,7 +27,7 @@ class WrittenClaims(Checks):
 
     def reaches(self, source: Node, target: Target, text: str = "", *, id: str = "") -> None:
         self._kept.add(
-            Reach(source.name, _address(target), text or f"{source} reaches {_label(target)}")
+            Reach(source.name, _address(target), text or f"{source} reaches {label(target)}")
         )
 
     def does_not_reach(
@@ -38,7 +38,7 @@ class WrittenClaims(Checks):
         *,
         id: str = "",
     ) -> None:
-        text = text or f"{source} does NOT reach {_label(target)}"
+        text = text or f"{source} does NOT reach {label(target)}"
         self._kept.add(Reach(source.name, _address(target), text, holds=False))
 
     def all_reach_each_other(self, nodes: Sequence[Node], what: str) -> None:
@@ -121,8 +121,4 @@ def _named(nodes: Iterable[Node]) -> tuple[tuple[str, str], ...]:
 
 
 def _address(target: Target) -> str:
-    return str(target.address if isinstance(target, Node) else target)
-
-
-def _label(target: Target) -> str:
-    return target.name if isinstance(target, Node) else str(target)
+    return str(address_of(target))
