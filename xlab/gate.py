@@ -9,6 +9,9 @@ the method costs, and that is what is compared.  A ratio has regressed when it i
 its tolerance *and* the interval of the change excludes "no change": the first keeps the gate from
 shouting about what does not matter, the second from shouting about noise.  What is not measured but
 counted (the effective MTU, the overhead, the encapsulation) must be the same.
+
+Pairing by round takes out what slows down all alike.  Whoever else keeps the processors busy slows
+down those most whose packets pass through user space: such rounds are left out.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from xlab import record, report, stats
+from xlab.compare import noise
 from xlab.compare import result as comparisons
 from xlab.compare.result import Comparison
 from xlab.compare.statistics import LEAST_BUILDS, widening
@@ -102,6 +106,8 @@ class Provenance:
     environment: Environment
     #: What must be known of the machine while it was measured; empty if it was quiet.
     noise: tuple[str, ...] = ()
+    #: Rounds that do not count, for others kept the machine busy in them.
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +149,8 @@ class Line:
 def summarise(result: Path) -> Summary:
     """A comparison's folder or file, or run records (a folder of them: builds of one lab, or labs).
 
-    Raises RecordError for what cannot be read, UsageError for what holds no ratio.
+    Raises RecordError for what cannot be read, UsageError for what holds no ratio, unless that is
+    because others kept the machine busy in every round.
     """
     comparison = result / comparisons.FILE if result.is_dir() else result
     if comparison.name == comparisons.FILE and comparison.exists():
@@ -153,7 +160,7 @@ def summarise(result: Path) -> Summary:
         if errors:
             raise errors[0]
         summary = _of_records(list(records.values()), result.name)
-    if not summary.ratios:
+    if not summary.ratios and not summary.provenance.left_out:
         raise UsageError(f"{result}: no method has a ratio to the plain hosts")
     _require_sound(result, summary)
     return summary
@@ -177,13 +184,15 @@ def _of_comparison(comparison: Comparison, name: str) -> Summary:
         for point in comparison.points
         if point.route == "method" and point.median is not None
     }
+    cores = comparison.environment.cores
+    kept = [each for each in comparison.rounds if not noise.is_disturbed(each, cores=cores)]
     passed = {method.name for method in comparison.methods if method.status == "passed"}
     ratios = []
     for figure in comparison.figures:
         if figure.to_baseline is None or figure.method not in passed:
             continue
         builds: dict[int, list[float]] = {}
-        for each in comparison.rounds:
+        for each in kept:
             build, value = values.get(
                 (figure.method, figure.metric, figure.streams, each.number), (0, None)
             )
@@ -208,11 +217,16 @@ def _of_comparison(comparison: Comparison, name: str) -> Summary:
         )
         if value is not None
     ]
-    noise = comparison.noise.reasons
+    provenance = _provenance(
+        comparison.started_at,
+        name,
+        len(kept),
+        comparison.environment,
+        comparison.noise.reasons,
+        left_out=len(comparison.rounds) - len(kept),
+    )
     return Summary(
-        _provenance(
-            comparison.started_at, name, len(comparison.rounds), comparison.environment, noise
-        ),
+        provenance,
         tuple(ratios),
         tuple(facts),
     )
@@ -275,10 +289,16 @@ def _ratios(
 
 
 def _provenance(
-    started_at: str, name: str, rounds: int, environment: Environment, noise: Iterable[str]
+    started_at: str,
+    name: str,
+    rounds: int,
+    environment: Environment,
+    reasons: Iterable[str],
+    *,
+    left_out: int = 0,
 ) -> Provenance:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Provenance(now, started_at, name, rounds, environment, tuple(noise))
+    return Provenance(now, started_at, name, rounds, environment, tuple(reasons), left_out)
 
 
 # -- the baseline file -----------------------------------------------------------------------------
@@ -292,7 +312,12 @@ def load(file: Path) -> Summary:
 
 
 def update(file: Path, result: Summary) -> None:
-    """Write `result` as the baseline, whole or not at all; tolerances that the file had stay."""
+    """Write `result` as the baseline, whole or not at all; tolerances that the file had stay.
+
+    Raises UsageError for one that would be empty.
+    """
+    if not result.ratios:
+        raise UsageError(f"{result.provenance.result} is no baseline: {_busy(result)}")
     old = {each.key: each.tolerance for each in load(file).ratios} if file.exists() else {}
     kept = dataclasses.replace(
         result,
@@ -310,7 +335,14 @@ def update(file: Path, result: Summary) -> None:
 def check(result: Summary, baseline: Summary) -> list[Line]:
     """A line for each ratio and fact of the baseline, in its order."""
     now = {each.key: each for each in result.ratios}
-    lines = [_check_ratio(now.get(before.key), before) for before in _gating(baseline.ratios)]
+    lines = []
+    for before in _gating(baseline.ratios):
+        line = _check_ratio(now.get(before.key), before)
+        # A method that passed has facts, whatever became of its ratios.
+        there = any(fact.method == before.method for fact in result.facts)
+        if line.verdict == "missing" and there and result.provenance.left_out:
+            line = dataclasses.replace(line, verdict="unclear", remark=_busy(result))
+        lines.append(line)
     facts = {(fact.method, fact.name): fact.value for fact in result.facts}
     measured = {each.method for each in result.ratios} | {fact.method for fact in result.facts}
     lines += [
@@ -336,7 +368,15 @@ def differences(result: Summary, baseline: Summary) -> list[str]:
         if old != new
     ]
     found += [f"the machine was noisy: {reason}" for reason in result.provenance.noise]
+    if result.provenance.left_out:
+        found.append(_busy(result))
     return found
+
+
+def _busy(result: Summary) -> str:
+    left_out = result.provenance.left_out
+    total = result.provenance.rounds + left_out
+    return f"{left_out} of {total} rounds do not count: others kept the machine busy in them"
 
 
 #: Whose versions change figures.

@@ -12,11 +12,13 @@ import pytest
 from junitparser import JUnitXml
 
 from xlab import cli, gate, record, stats
+from xlab.compare import result
 from xlab.errors import RecordError, UsageError
 from xlab.gate import Fact, Line, Provenance, Ratios, Summary
 from xlab.record import Environment
 
-RECORDS = Path(__file__).parent.parent / "data" / "records"
+DATA = Path(__file__).parent.parent / "data"
+RECORDS = DATA / "records"
 MACHINE = Environment(
     kernel="6.12",
     cpu_model="a CPU",
@@ -249,6 +251,39 @@ def test_records_that_did_not_pass_are_no_result() -> None:
     (folder,) = RECORDS.glob("*Z-ovs-gre-skipped")
     with pytest.raises(UsageError, match="no record has passed"):
         gate.summarise(folder)
+
+
+def test_rounds_in_which_others_kept_the_machine_busy_do_not_count(tmp_path: Path) -> None:
+    told = result.load(DATA / "comparison")
+    quiet = gate.summarise(DATA / "comparison")
+    assert quiet.provenance.left_out == 0
+
+    def busy(*numbers: int) -> Summary:
+        rounds = tuple(
+            dataclasses.replace(each, foreign_busy_cores=0.5 * told.environment.cores)
+            if each.number in numbers
+            else each
+            for each in told.rounds
+        )
+        result.save(dataclasses.replace(told, rounds=rounds), tmp_path)
+        return gate.summarise(tmp_path)
+
+    some = busy(1, 4)
+    assert (some.provenance.rounds, some.provenance.left_out) == (8, 2)
+    assert {each.rounds for each in some.ratios} == {8}
+    assert len(some.ratios) == len(quiet.ratios)
+    assert "2 of 10 rounds do not count: others kept the machine busy in them" in (
+        gate.differences(some, quiet)
+    )
+    none = busy(*range(1, 11))
+    lines = gate.check(none, quiet)
+    assert {line.verdict for line in lines if line.change is None and line.streams} <= {
+        "unclear", "ok",
+    }  # fmt: skip
+    assert len([line for line in lines if line.verdict == "unclear"]) == len(quiet.ratios)
+    assert not any(line.failed for line in lines)
+    with pytest.raises(UsageError, match="is no baseline: 10 of 10 rounds do not count"):
+        gate.update(tmp_path / "baseline.json", none)
 
 
 # -- the command -----------------------------------------------------------------------------------

@@ -98,6 +98,11 @@ def descendants_s() -> float:
     return sum(seconds[pid] for pid in found)
 
 
+def is_disturbed(done: Round, *, cores: int) -> bool:
+    """Whether others had more of the machine in a round, or just before it, than may be."""
+    return done.steal_share > STEAL_SHARE or done.foreign_busy_cores > FOREIGN_SHARE * cores
+
+
 def judge(
     rounds: Sequence[Round],
     baseline: Mapping[tuple[str, int], Sequence[float]],
