@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ import pytest
 from tests import documents
 from tests.documents import ROOT
 from tests.support import PATIENCE_S, all_pids, kill, names_in
+from tests.terminal import Terminal
 from xlab.processes import wait_until
 
 #: Before it has said so, Ctrl-C could still meet the shell that starts it.
@@ -440,68 +439,22 @@ def test_what_the_page_has_one_type_does_what_it_shows(
 # -- the command line on a terminal ----------------------------------------------------------------
 
 
-class Terminal:
-    """A program on a terminal of its own."""
-
-    def __init__(self, argv: Sequence[str], cwd: Path) -> None:
-        self.pid, self._terminal = pty.fork()
-        if self.pid == 0:
-            os.chdir(cwd)
-            os.environ.update(PYTHONPATH=str(ROOT), PYTHONWARNINGS="ignore", TERM="dumb")
-            os.environ["HOME"] = str(cwd)
-            os.execv(argv[0], list(argv))
-        self._seen = ""
-
-    def send(self, text: str) -> None:
-        os.write(self._terminal, text.encode())
-
-    def expect(self, text: str) -> str:
-        """What came before `text`, and was not looked at yet."""
-        deadline = time.monotonic() + PATIENCE_S
-        while text not in self._seen:
-            ready, _, _ = select.select([self._terminal], [], [], deadline - time.monotonic())
-            assert ready, f"no {text!r} in {self._seen!r}"
-            try:
-                data = os.read(self._terminal, 4096)
-            except OSError:  # EIO: nobody holds the other side any more
-                data = b""
-            assert data, f"ended without {text!r}: {self._seen!r}"
-            self._seen += data.decode(errors="replace")
-        before, _, self._seen = self._seen.partition(text)
-        return before
-
-    def line(self, text: str) -> str:
-        """What a line typed at the prompt prints."""
-        self.send(f"{text}\n")
-        return self.expect("mininet> ")
-
-    def close(self) -> int:
-        """Wait for the end; the exit status."""
-        while True:
-            ready, _, _ = select.select([self._terminal], [], [], PATIENCE_S)
-            assert ready, self._seen
-            try:
-                if not os.read(self._terminal, 4096):
-                    break
-            except OSError:
-                break
-        _, status = os.waitpid(self.pid, 0)
-        os.close(self._terminal)
-        return os.waitstatus_to_exitcode(status)
+PROMPT = "mininet> "
 
 
 @pytest.fixture
 def command_line(tmp_path: Path) -> Iterator[Terminal]:
     (tmp_path / "stock.py").write_text(STOCK.replace("net.pingAll()\n", ""))
-    terminal = Terminal([sys.executable, "-m", "xlab.mininet", "stock.py"], tmp_path)
-    terminal.expect("mininet> ")
-    yield terminal
-    kill(terminal.pid)
+    argv = [sys.executable, "-m", "xlab.mininet", "stock.py"]
+    home = {"HOME": str(tmp_path)}
+    with Terminal(argv, folder=tmp_path, environment=environment() | home) as terminal:
+        terminal.expect(PROMPT)
+        yield terminal
 
 
 @sandbox
 def test_the_command_line_on_a_terminal(command_line: Terminal) -> None:
-    say = command_line.line
+    say = partial(command_line.line, prompt=PROMPT)
     assert "c0 h1 h2 s1" in say("nodes")
     assert "h1 h1-eth0:s1-eth1" in say("net")
     assert "s1: lo,s1-eth1,s1-eth2" in say("intfs")
@@ -519,23 +472,23 @@ def test_the_command_line_on_a_terminal(command_line: Terminal) -> None:
     assert "without flows" in say("dpctl show")
     assert "s1-eth1" in say("sh ip link show")
 
-    command_line.send(f"h1 {FOREGROUND}\n")
+    command_line.type(f"h1 {FOREGROUND}\n")
     command_line.expect("ready")
-    command_line.send("\x03")
-    command_line.expect("mininet> ")
+    command_line.type("\x03")
+    command_line.expect(PROMPT)
     assert "still here" in say("h1 echo still here")
-    command_line.send("exit\n")
-    assert command_line.close() == 0
+    command_line.type("exit\n")
+    assert command_line.end()[0] == 0
 
 
 @sandbox
 def test_what_is_typed_reaches_the_program(command_line: Terminal) -> None:
-    command_line.send("h1 echo rea''dy; cat\n")
+    command_line.type("h1 echo rea''dy; cat\n")
     command_line.expect("ready")
-    command_line.send("typed at once\n")
+    command_line.type("typed at once\n")
     command_line.expect("typed at once")  # the terminal's own echo
     command_line.expect("typed at once")
-    command_line.send("\x04")
-    command_line.expect("mininet> ")
-    command_line.send("\x04")
-    assert command_line.close() == 0
+    command_line.type("\x04")
+    command_line.expect(PROMPT)
+    command_line.type("\x04")
+    assert command_line.end()[0] == 0

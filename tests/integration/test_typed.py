@@ -189,6 +189,11 @@ def test_the_chapter_on_weave(shells: Shells) -> None:
     assert "wc1" in listed
     assert "192.168.1.10/24" in h1.do("weave ps")
     assert "Peers: 2" in h1.do("weave status")
+    # With shells open, and containers that somebody has left running.
+    assert shells.world.say("down", "--all").status == 0
+    for terminal in shells.terminals:
+        assert "lab weave has ended" in terminal.end()[1]
+    shells.world.await_alone()
 
 
 # -- docker ----------------------------------------------------------------------------------------
