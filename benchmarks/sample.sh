@@ -11,7 +11,7 @@ if [ $# -eq 0 ]; then
     trap 'rm -rf "$results"' EXIT
     "$here/bin/xlab" compare bridge ovs-gre ovs-gre:routes=underlay weave weave:datapath=fastdp \
         --quick --repeat 6 --probe rr --probe loaded-rtt --probe message-sizes --probe flows \
-        --results "$results"
+        --probe recovery --results "$results"
     set -- "$results"/*-compare
 fi
 rm -rf "$sample"
