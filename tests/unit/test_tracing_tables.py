@@ -61,6 +61,7 @@ NO_NEIGHBOUR = "neighbor cache miss for 192.168.59.104 on bridge eth0, sending A
     ("trace", "expected"),
     [
         ("known", f"NORMAL, forwarding to learned port, {TO_GRE0}"),
+        ("kernel", f"NORMAL, forwarding to learned port, {TO_GRE0}"),
         ("unknown", f"NORMAL, no learned MAC for destination, flooding, {TO_GRE0}, {TO_GRE1}"),
         ("no-neighbour", f"NORMAL, forwarding to learned port, {NO_NEIGHBOUR}, {TO_GRE0}"),
         ("rule", "icmp, priority 100, drop"),

@@ -33,6 +33,9 @@ Seen = tuple[Frame, Decoded, Packet]
 _PINGS = 2
 _ANSWER_S = 0.4
 
+#: What `ip` calls the master of ports of Open vSwitch in the kernel.
+_OVS = "ovs-system"
+
 #: What becomes of an encapsulated packet at its outer destination.
 _OPENED = "its own address: the encapsulation ends here"
 
@@ -217,6 +220,8 @@ class _Tracer:
             if device.get("kind") == "tun" and between:
                 return f"weave router: to {between[1]}, by sleeve"
             return self._beyond(node, device, outermost)
+        if device.get("bridge") == _OVS:
+            return "Open vSwitch's datapath takes it"
         if device.get("bridge"):
             return tables.bridge_entry(node, device["bridge"], mac)
         if frame.node == "wire":
@@ -248,6 +253,8 @@ class _Tracer:
             return tables.switch_entry(node, switch, packet)
         if device.get("kind") == "bridge":
             return tables.bridge_entry(node, device["name"], mac)
+        if device.get("bridge") == _OVS:
+            return "Open vSwitch's tunnel device encapsulates it"
         if device.get("kind") == "vxlan":
             return tables.vxlan_entry(node, device["name"], mac)
         router = facts["router"]
