@@ -8,6 +8,7 @@ The page is one file that needs nothing else, like that of a comparison (page.py
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -52,7 +53,7 @@ def verdict(sweep: Sweep) -> Verdict:
     done = sum(point.status == "passed" for point in sweep.points)
     total = len(sweep.points)
     many = text.count(total, "point") if done == total else f"{done} of {total} points passed"
-    axes = " × ".join(f"{len(axis.values)} {axis.name}" for axis in sweep.axes)
+    axes = " × ".join(axis.name for axis in sweep.axes)
     named = ", ".join(map(text.plain, methods))
     headline = f"{many}{f' ({axes})' if axes else ''}: {named or 'nothing'} beside plain hosts"
     return Verdict(sweep.status, headline, (*sweeps.out(sweep), *sweep.notes))
@@ -71,7 +72,7 @@ def as_page(sweep: Sweep, folder: Path, *, base: Path, linked: bool = True) -> s
         tag(
             "section",
             tag("h2", "Ratios to plain hosts"),
-            [parts.table(each) for each in sweeps.tables(sweep)],
+            [parts.table(_headed(each)) for each in sweeps.tables(sweep)],
             tag("p", _LEGEND, class_="small"),
             class_="card",
             id="summary",
@@ -105,6 +106,12 @@ def _header(sweep: Sweep, found: Verdict) -> Html:
         ),
         tag("ul", findings, class_="findings") if findings else None,
     )
+
+
+def _headed(table: Table) -> Table:
+    """What names a row is flush left in a page, whatever it is."""
+    first, *others = table.columns
+    return dataclasses.replace(table, columns=(dataclasses.replace(first, right=False), *others))
 
 
 def _charts(charts: Iterable[sweeps.AxisChart]) -> Html:
