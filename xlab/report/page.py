@@ -17,6 +17,7 @@ from xlab.report import content, drawing, gallery, links, parts, picture, prose,
 from xlab.report.content import Content, Part
 from xlab.report.drawing import Drawing
 from xlab.report.markup import Child, Html, join, tag
+from xlab.report.prose import Verdict
 from xlab.report.tables import Table
 from xlab.report.topology import topology, way
 
@@ -38,7 +39,7 @@ def compose(told: Content, *, base: Path) -> str:
     shown = gallery.exhibits(told.subjects)
     return parts.document(
         f"{told.verdict.mark} {told.verdict.headline} · xlab",
-        _header(told, named, charts=bool(shown)),
+        header(told.started_at, told.verdict, _navigation(named, charts=bool(shown))),
         _summary(told, {part.name: f"#{anchor}" for part, anchor in named}),
         _charts(told, shown),
         _crossing(told),
@@ -53,20 +54,24 @@ def compose(told: Content, *, base: Path) -> str:
 # ------------------------------------------------------------------------------------- the whole
 
 
-def _header(told: Content, named: Sequence[tuple[Part, str]], *, charts: bool) -> Html:
-    found = told.verdict
+def _navigation(named: Sequence[tuple[Part, str]], *, charts: bool) -> Html:
     targets = [("#summary", "Summary")]
     if charts:
         targets.append(("#figures", "Charts"))
     targets += [(f"#{anchor}", part.name) for part, anchor in named]
     targets += [("#environment", "Environment"), ("#data", "Raw data")]
     return tag(
+        "nav",
+        tag("ul", [tag("li", tag("a", said, href=target)) for target, said in targets]),
+        aria_label="Sections",
+    )
+
+
+def header(starts: Sequence[str], found: Verdict, navigation: Html | None = None) -> Html:
+    """What a page begins with: when it was, what came of it, and what must be known of that."""
+    return tag(
         "header",
-        tag(
-            "p",
-            f"Cross-host container networking · {when(told.started_at)}",
-            class_="kicker",
-        ),
+        tag("p", f"Cross-host container networking · {_when(starts)}", class_="kicker"),
         tag(
             "div",
             tag("span", found.mark, class_="mark", aria_hidden="true"),
@@ -76,11 +81,7 @@ def _header(told: Content, named: Sequence[tuple[Part, str]], *, charts: bool) -
         tag("ul", [tag("li", parts.prose(said)) for said in found.findings], class_="findings")
         if found.findings
         else None,
-        tag(
-            "nav",
-            tag("ul", [tag("li", tag("a", said, href=target)) for target, said in targets]),
-            aria_label="Sections",
-        ),
+        navigation,
     )
 
 
@@ -106,15 +107,7 @@ def _charts(told: Content, shown: Sequence[gallery.Exhibit]) -> Html | None:
         tag("p", _APART, class_="small") if several else None,
         tag(
             "div",
-            [
-                tag(
-                    "figure",
-                    tag("h3", each.drawing.title),
-                    drawing.embedded(each.drawing, each.name),
-                    tag("figcaption", key(each.drawing)),
-                )
-                for each in shown
-            ],
+            [figure(each.drawing, each.name) for each in shown],
             class_="columns even",
         ),
         _sources(told.records),
@@ -126,13 +119,18 @@ def _charts(told: Content, shown: Sequence[gallery.Exhibit]) -> Html | None:
     )
 
 
-def key(shown: Drawing) -> Html | None:
-    """What the signs in a chart mean; only those that are there."""
+def figure(shown: Drawing, name: str) -> Html:
+    """A chart with its title, and what its signs mean; `name` is unique in its page."""
     entries = [
         tag("li", tag("i", class_=f"k-{kind}", aria_hidden="true"), said)
         for kind, said in shown.key()
     ]
-    return tag("ul", entries, class_="key") if entries else None
+    return tag(
+        "figure",
+        tag("h3", shown.title),
+        drawing.embedded(shown, name),
+        tag("figcaption", tag("ul", entries, class_="key") if entries else None),
+    )
 
 
 def _crossing(told: Content) -> Html | None:
@@ -404,7 +402,7 @@ def _files(file: Path, record: RunRecord, base: Path, *, beneath: Path | None) -
     )
 
 
-def when(starts: Sequence[str]) -> str:
+def _when(starts: Sequence[str]) -> str:
     """From the first to the last, by the minute."""
     minutes = sorted(start[:16].replace("T", " ") for start in starts)
     first, last = minutes[0], minutes[-1]

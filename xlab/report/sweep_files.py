@@ -10,17 +10,16 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
 from xlab.compare import result
 from xlab.compare.result import Estimate, Figure, Ratio
 from xlab.record import unfinished
-from xlab.report import drawing, links, markdown, parts, sweeps, text
+from xlab.report import links, markdown, page, parts, sweeps, text
 from xlab.report.files import MARKDOWN, PAGE
-from xlab.report.markup import Child, Html, tag
-from xlab.report.page import key, when
+from xlab.report.markup import Html, tag
 from xlab.report.prose import Verdict
 from xlab.report.rows import cell
 from xlab.report.tables import Column, Table
@@ -68,7 +67,7 @@ def as_page(sweep: Sweep, folder: Path, *, base: Path, linked: bool = True) -> s
     charts = sweeps.charts(sweep)
     return parts.document(
         f"{found.mark} {found.headline} · xlab",
-        _header(sweep, found),
+        page.header([sweep.started_at, sweep.ended_at], found),
         tag(
             "section",
             tag("h2", "Ratios to plain hosts"),
@@ -77,7 +76,19 @@ def as_page(sweep: Sweep, folder: Path, *, base: Path, linked: bool = True) -> s
             class_="card",
             id="summary",
         ),
-        _charts(charts) if charts else None,
+        tag(
+            "section",
+            tag("h2", "Charts"),
+            tag(
+                "div",
+                [page.figure(chart, f"along-{chart.axis}") for chart in charts],
+                class_="columns even",
+            ),
+            class_="card",
+            id="figures",
+        )
+        if charts
+        else None,
         tag(
             "section",
             tag("h2", "Points"),
@@ -89,48 +100,10 @@ def as_page(sweep: Sweep, folder: Path, *, base: Path, linked: bool = True) -> s
     )
 
 
-def _header(sweep: Sweep, found: Verdict) -> Html:
-    findings = [tag("li", parts.prose(said)) for said in found.findings]
-    return tag(
-        "header",
-        tag(
-            "p",
-            f"Cross-host container networking · {when([sweep.started_at, sweep.ended_at])}",
-            class_="kicker",
-        ),
-        tag(
-            "div",
-            tag("span", found.mark, class_="mark", aria_hidden="true"),
-            tag("h1", tag("span", f"{found.headline}.")),
-            class_=f"verdict {found.status}",
-        ),
-        tag("ul", findings, class_="findings") if findings else None,
-    )
-
-
 def _headed(table: Table) -> Table:
     """What names a row is flush left in a page, whatever it is."""
     first, *others = table.columns
     return dataclasses.replace(table, columns=(dataclasses.replace(first, right=False), *others))
-
-
-def _charts(charts: Iterable[sweeps.AxisChart]) -> Html:
-    figures: list[Child] = [
-        tag(
-            "figure",
-            tag("h3", chart.title),
-            drawing.embedded(chart, f"along-{chart.axis}"),
-            tag("figcaption", key(chart)),
-        )
-        for chart in charts
-    ]
-    return tag(
-        "section",
-        tag("h2", "Charts"),
-        tag("div", figures, class_="columns even"),
-        class_="card",
-        id="figures",
-    )
 
 
 def _points(sweep: Sweep) -> Table:
