@@ -77,7 +77,7 @@ def rounds_in(results: Path) -> int:
 
 def test_killed_after_its_second_round_it_goes_on_at_the_third(tmp_path: Path) -> None:
     results, errors = tmp_path / "results", tmp_path / "stderr"
-    asked = ("bridge", "--quick", "--repeat", "3", "--results", str(results))
+    asked = ("bridge", "--quick", "--repeat", "3", "--probe", "recovery", "--results", str(results))
     with compare(*asked, errors=errors) as first:
         wait_until(
             lambda: rounds_in(results) >= 2 or first.process.poll() is not None,
@@ -104,6 +104,7 @@ def test_killed_after_its_second_round_it_goes_on_at_the_third(tmp_path: Path) -
     assert comparison == result.load(folder)
     assert journal.read(folder).rounds[:2] == before.rounds
     assert_whole(comparison, folder)
+    assert_recovered(comparison)
     assert comparison.sessions == 2
 
     # Once it has ended there is nothing to go on with: it says the same again.
@@ -139,6 +140,23 @@ def assert_whole(comparison: Comparison, folder: Path) -> None:
             named = {name for m in found.measurements for name in m.detail["raw"]}
             assert named <= raw
     assert len(report.find([folder])) == sum(len(m.builds) for m in comparison.methods)
+
+
+def assert_recovered(comparison: Comparison) -> None:
+    """Each method from each fault, once for each build that had rounds, if not in that build."""
+    for method in ("baseline", "bridge"):
+        for fault in ("link_flap", "host_reboot"):
+            metric = f"{fault}_recovery_s"
+            key = (method, metric)
+            found = [r for r in comparison.recoveries if (r.method, r.metric) == key]
+            assert len({each.build for each in found}) == len(found) == 3
+            assert [each.error for each in found] == [""] * 3
+            assert all(each.stopped for each in found)
+            (figure,) = (f for f in comparison.figures if (f.method, f.metric) == key)
+            assert figure.value is not None
+            assert 0 < figure.value.median < 10
+            assert figure.value.ci95 is not None
+            assert (figure.to_baseline, figure.to_control) == (None, None)
 
 
 def test_interrupted_it_says_how_to_go_on(tmp_path: Path) -> None:
