@@ -46,12 +46,12 @@ class Topology:
     @classmethod
     def of(cls, lab: Lab, flow: Flow | None) -> Topology:
         """Of a lab in which the method works; without one nothing is said of containers."""
-        containers = {h.name: tuple(c.name for c in h.containers) if flow else () for h in lab.hosts}
+        known = {h.name: [c.name for c in h.containers] if flow else [] for h in lab.hosts}
         addresses = [container.address for container in lab.containers] if flow else []
         encapsulation = flow.encapsulation if flow else "none"
         return cls(
             underlay=lab.underlay,
-            containers=containers,
+            containers={name: tuple(containers) for name, containers in known.items()},
             daemons={host.name: tuple(host.daemons()) for host in lab.hosts},
             # Without ovsdb-server, ovs-vswitchd has lost its lock in the database: its main loop
             # then returns before it has looked at the ports.  Seen with 3.5, at full CPU load.

@@ -10,6 +10,8 @@ Nothing is written down anywhere: which labs run, and what they are, is asked of
 from __future__ import annotations
 
 import base64
+import select
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -81,6 +83,12 @@ class Standing:
     def call(self, verb: str, arguments: Mapping[str, Any], watch: Watch = lambda _: None) -> Any:
         """Any other verb of its controller."""
         return self._client.call(verb, arguments, watch)
+
+    def has_ended(self) -> bool:
+        """Whether its pid 1 has, or does within a second."""
+        poller = select.poll()
+        poller.register(self._channel, select.POLLIN)
+        return bool(poller.poll(1e3)) and not self._channel.recv(1, socket.MSG_PEEK)
 
     def down(self) -> None:
         """End the lab; returns when the last of its processes has ended."""

@@ -208,12 +208,11 @@ def _say_if_ended(lab: Standing, node: str, status: int) -> None:
     """A program that was killed may have been killed with its lab, or with its host."""
     import signal
 
-    from xlab import names
     from xlab.cli.streams import print_error
 
     if status != 128 + signal.SIGKILL:
         return
-    if lab.name not in names.running():
+    if lab.has_ended():
         print_error(f"xlab: lab {lab.name} has ended")
     else:
         print_error(f"xlab: killed; if {node} has been rebooted or crashed, everything there was")
