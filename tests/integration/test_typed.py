@@ -131,6 +131,7 @@ def type_the_chapter_on_bridges(shells: Shells) -> None:
     assert "Exited (0)" in h1.do("docker ps -a")
 
 
+@pytest.mark.kernel
 @typed_tools
 @typed_vswitch
 def test_the_chapter_on_open_vswitch(shells: Shells) -> None:
