@@ -633,12 +633,20 @@ TOOLS: tuple[Tool, ...] = (
     Tool("netperf", "netperf", "request/response latency", "-V"),
 )
 
+#: What the tutorial types and xlab itself never runs.
+TYPED: tuple[Tool, ...] = (
+    Tool("ifup", "ifupdown", "/etc/network/interfaces"),
+    Tool("brctl", "bridge-utils", "bridges"),
+    Tool("ifconfig", "net-tools", "addresses"),
+    Tool("route", "net-tools", "routes", "-V"),
+)
+
 _VERSION_LIMIT_S = 3.0
 
 
 def remedy(program: str) -> str:
     """The line to paste where a program is missing; empty for one that is none of ours."""
-    for tool in TOOLS:
+    for tool in (*TOOLS, *TYPED):
         if program == tool.name or program.startswith(f"{tool.name}-"):  # iptables-restore, say
             return f"sudo apt-get install {tool.package}"
     return ""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from xlab import capabilities
-from xlab.capabilities import TOOLS, Capability, Machine, Tool
+from xlab.capabilities import TOOLS, TYPED, Capability, Machine, Tool
 from xlab.errors import CapabilityError
 from xlab.lab.conditions import Backend, LinkConditions, choose_backend
 
@@ -34,7 +34,8 @@ class Finding:
 
 def findings() -> list[Finding]:
     """Everything about this machine, in some 50 ms."""
-    return diagnose(capabilities.probe(), capabilities.tool_versions())
+    versions = capabilities.tool_versions((*TOOLS, *TYPED))
+    return diagnose(capabilities.probe(), versions)
 
 
 def exit_status(found: Sequence[Finding]) -> int:
@@ -55,7 +56,7 @@ def diagnose(machine: Machine, versions: Mapping[str, str]) -> list[Finding]:
     ]
     if machine.neighbours is not None:
         found.append(_neighbours(machine.neighbours))
-    return found + [_tool(tool, versions) for tool in TOOLS]
+    return found + [_tool(tool, versions) for tool in TOOLS] + [_typed(versions)]
 
 
 # -- the kernel ------------------------------------------------------------------------------------
@@ -199,6 +200,18 @@ _NEEDED_BY = {
     "ovsdb-server": _OVS,
     "iptables": f"bridge, {_OVS}",
 }
+
+
+def _typed(versions: Mapping[str, str]) -> Finding:
+    """Real programs that the tutorial types in a host; those that are emulated are always there."""
+    name, needed_for = "what is typed", "the tutorial's commands in xlab shell"
+    missing = [tool for tool in TYPED if tool.name not in versions]
+    if not missing:
+        return Finding(name, True, ", ".join(tool.name for tool in TYPED), needed_for=needed_for)
+    programs = ", ".join(tool.name for tool in missing)
+    packages = " ".join(dict.fromkeys(tool.package for tool in missing))
+    remedy = f"sudo apt-get install {packages}"
+    return Finding(name, None, f"{programs}: not installed", remedy, needed_for)
 
 
 def _tool(tool: Tool, versions: Mapping[str, str]) -> Finding:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from xlab import doctor
-from xlab.capabilities import TOOLS, Capability, Machine, State
+from xlab.capabilities import TOOLS, TYPED, Capability, Machine, State
 from xlab.doctor import Finding
 
-VERSIONS = {tool.name: "1.0" for tool in TOOLS}
+VERSIONS = {tool.name: "1.0" for tool in (*TOOLS, *TYPED)}
 
 
 def yes(name: str) -> Capability:
@@ -231,3 +231,12 @@ def test_looking_loads_no_module() -> None:
 
 def _loaded_modules() -> set[str]:
     return {line.split()[0] for line in Path("/proc/modules").read_text().splitlines()}
+
+
+def test_what_the_tutorial_types_is_worth_having() -> None:
+    versions = {
+        name: v for name, v in VERSIONS.items() if name not in ("ifconfig", "route", "ifup")
+    }
+    (finding,) = (f for f in doctor.diagnose(machine(), versions) if f.name == "what is typed")
+    assert (finding.ok, finding.detail) == (None, "ifup, ifconfig, route: not installed")
+    assert finding.remedy == "sudo apt-get install ifupdown net-tools"
