@@ -31,7 +31,6 @@ DESK = "/run/xlab/desk"
 #: Ctrl-P Ctrl-Q: leave, and let the program go on; Docker's own.
 _DETACH = b"\x10\x11"
 _CHUNK_BYTES = 1 << 16
-_PASSED_ON = ("TERM", "WEAVE_NO_FASTDP")
 
 
 def main(command: str, words: Sequence[str]) -> int:
@@ -44,7 +43,6 @@ def main(command: str, words: Sequence[str]) -> int:
         "command": command,
         "words": words,
         "terminal": os.isatty(0),
-        "env": {name: os.environ[name] for name in _PASSED_ON if name in os.environ},
     }
     try:
         result, descriptors = desk.ask("typed", asked)

@@ -76,7 +76,6 @@ class Desk:
         typist = Typist(
             words=[str(word) for word in arguments["words"]],
             terminal=bool(arguments.get("terminal")),
-            env={str(key): str(value) for key, value in (arguments.get("env") or {}).items()},
             out=lambda text: emit({"out": text}),
             err=lambda text: emit({"err": text}),
         )

@@ -47,7 +47,7 @@ def perform(docker: Docker, typist: Typist) -> Outcome:
     if words[:1] == ["container"]:
         words = [{"ls": "ps", "list": "ps"}.get(word, word) for word in words[1:2]] + words[2:]
     verb, *rest = words or [""]
-    typist = Typist(rest, typist.terminal, typist.env, typist.out, typist.err)
+    typist = typist.having_typed(rest)
     if verb in ("", "help", "-h", "--help"):
         typist.out(f"Usage:  docker COMMAND\n\nEmulated here: {', '.join(_VERBS)}\n")
         return 0
@@ -66,7 +66,7 @@ def perform(docker: Docker, typist: Typist) -> Outcome:
         typist.err(f"{error}\n")
         return error.exit_code
     except RefusalError as error:
-        typist.err(f"docker: {error}\nSee 'docker {verb} --help'.\n")
+        typist.err(f"docker: {error}\n")
         return failed
 
 

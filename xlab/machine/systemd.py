@@ -111,8 +111,7 @@ class Systemd:
             raise RefusalError("usage: service NAME start|stop|restart|status")
         name, verb = words
         verb = "restart" if verb in ("reload", "force-reload") else verb
-        asked = Typist([verb, name], typist.terminal, typist.env, typist.out, typist.err)
-        return self.systemctl(asked)
+        return self.systemctl(typist.having_typed([verb, name]))
 
     def journalctl(self, typist: Typist) -> int:
         """`journalctl [-u UNIT] [-n LINES]`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getopt
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xlab.console import Attachable
 
@@ -14,9 +14,12 @@ class Typist:
     words: Sequence[str]
     #: Whether standard input is a terminal.
     terminal: bool
-    env: Mapping[str, str]
     out: Callable[[str], None]
     err: Callable[[str], None]
+
+    def having_typed(self, words: Sequence[str]) -> Typist:
+        """The same person with other words."""
+        return replace(self, words=words)
 
 
 @dataclass(frozen=True, slots=True)

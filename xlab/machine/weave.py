@@ -23,8 +23,7 @@ def perform(weave: Weave, docker: Docker, typist: Typist) -> Outcome:
         raise RefusalError(f"{verb!r} is not emulated here: there are {', '.join(_VERBS)}")
     if not docker.is_running:
         raise RefusalError("Cannot connect to the Docker daemon. Is the docker daemon running?")
-    asked = Typist(rest, typist.terminal, typist.env, typist.out, typist.err)
-    return _VERBS[verb](weave, docker, asked)
+    return _VERBS[verb](weave, docker, typist.having_typed(rest))
 
 
 def _launch(weave: Weave, docker: Docker, typist: Typist) -> Outcome:
@@ -53,9 +52,7 @@ def _run(weave: Weave, docker: Docker, typist: Typist) -> Outcome:
         )
     address = _interface(words[0])
     _require_router(weave)
-    parsed = docker_command.options_of_run(
-        Typist(["-d", *words[1:]], typist.terminal, typist.env, typist.out, typist.err)
-    )
+    parsed = docker_command.options_of_run(typist.having_typed(["-d", *words[1:]]))
     container = docker_command.create(docker, parsed)
     # Weave's own entry point waits for ethwe before the program is started.
     docker_command.start_new(docker, container, prepare=lambda: weave.attach(address, container))
