@@ -216,9 +216,11 @@ def _converse(handlers: Mapping[str, Handler], connection: socket.socket, attach
                     send({"error": described(error)})
                     continue
                 if isinstance(result, WithDescriptors):
-                    send({"result": result.result}, result.descriptors)
-                    for descriptor in result.descriptors:
-                        os.close(descriptor)
+                    try:
+                        send({"result": result.result}, result.descriptors)
+                    finally:
+                        for descriptor in result.descriptors:
+                            os.close(descriptor)
                 else:
                     send({"result": result})
     except (OSError, ValueError, RecursionError):

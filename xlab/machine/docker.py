@@ -163,12 +163,16 @@ def _attended(container: Container, start: Callable[[], None], *, once: bool = F
     try:
         start()
     except BaseException:
-        for descriptor in descriptors:
-            os.close(descriptor)
+        _close_all(descriptors)
         raise
     program = container.program
     assert program is not None
     return Attached(program, descriptors, interactive=container.interactive)
+
+
+def _close_all(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _start_again(docker: Docker, typist: Typist) -> Outcome:
@@ -213,12 +217,13 @@ def _exec(docker: Docker, typist: Typist) -> Outcome:
     if tty and interactive and not typist.terminal:
         raise RefusalError("the input device is not a TTY")
     console = Console(tty=tty, stdin=interactive)
-    descriptors = console.attach(once=True)
+    descriptors = [] if "--detach" in options else console.attach(once=True)
     env = dict(each.partition("=")[::2] for each in options.values("--env"))
     folder = options.value("--workdir", "/") or "/"
     try:
         process = container.open_program(argv, console, env=env, folder=folder)
     except (CapabilityError, CommandError) as error:
+        _close_all(descriptors)
         missing = isinstance(error, CapabilityError)
         raise DockerError(
             "OCI runtime exec failed: exec failed: unable to start container process: exec: "
