@@ -69,6 +69,12 @@ class Console:
         return os.ttyname(self._theirs[0]) if self.tty else ""
 
     @property
+    def environment(self) -> dict[str, str]:
+        """What a program is told of it, as Docker tells it."""
+        own = {"HOME": "/root", "LC_ALL": "C.UTF-8"}
+        return own | {"TERM": "xterm"} if self.tty else own
+
+    @property
     def stdin_path(self) -> str:
         """What to open for standard input where our /proc is seen."""
         return self.tty_path or f"/proc/{os.getpid()}/fd/{self._theirs[0]}"

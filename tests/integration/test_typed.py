@@ -337,3 +337,17 @@ def test_what_is_the_machines_own_cannot_be_written_to(world: World) -> None:
     assert world.say("exec", "h1", "--", "touch", "/usr/bin/xlab-was-here").status == 0
     assert shutil.which("xlab-was-here") is None
     assert world.say("exec", "h2", "--", "ls", "/usr/bin/xlab-was-here").status == 2
+
+
+def test_a_unit_is_edited_by_a_drop_in(shells: Shells) -> None:
+    shells.up("baseline")
+    h1 = shells.on("h1")
+    # An editor that asks for what is to be in the file.
+    h1.do('printf \'#!/bin/sh\\nread line; printf "$line" >"$1"\\n\' > /usr/bin/editor')
+    h1.do("chmod a+x /usr/bin/editor")
+    h1.terminal.type("systemctl edit docker\n")
+    said = h1.type("[Service]\\nExecStart=\\nExecStart=/usr/bin/dockerd --bip 10.0.0.1/24\\n")
+    assert "Traceback" not in said
+    h1.do("systemctl restart docker")
+    assert "override.conf" in h1.do("systemctl status docker")
+    assert "10.0.0.1/24" in h1.do("ip -br -c=never address show docker0")

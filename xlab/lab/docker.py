@@ -14,21 +14,21 @@ import re
 import secrets
 import shlex
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Literal
 
-from xlab import processes, sandbox, syscalls, transcript
+from xlab import sandbox, syscalls, transcript
 from xlab.clock import steady
 from xlab.console import Attachable, Console
 from xlab.errors import DockerError
 from xlab.lab import ipam, machine_root
 from xlab.lab.node import Node
 from xlab.namespaces import Namespaces
-from xlab.processes import Process, find_program
+from xlab.processes import Process
 
 State = Literal["created", "starting", "running", "exited"]
 ForwardPolicy = Literal["accept", "drop"]
@@ -123,7 +123,7 @@ class Container(Node):
         if not self.command:
             return
         console = self.console() if self._console or self.program else None
-        env = _CONSOLE_ENV | ({"TERM": "xterm"} if self.tty else {}) | self.env if console else {}
+        env = console.environment | self.env if console else {}
         try:
             with self._lock:
                 process = self._init = self._start_first_process(
@@ -139,26 +139,6 @@ class Container(Node):
             console.opened()
             self.program = Attachable(process, console)
         threading.Thread(target=self._follow, args=(process,), daemon=True).start()
-
-    def open_program(
-        self, argv: Sequence[str], console: Console, *, env: Mapping[str, str], folder: str = "/"
-    ) -> Process:
-        """`docker exec`: one more program, in `folder`; errors as of `processes.spawn`."""
-        try:
-            find_program(argv[0])
-            process = processes.spawn(
-                ["/bin/sh", "-c", _OPEN, "sh", console.tty_path, folder, *argv],
-                node=self.name,
-                namespaces=self.inhabited(),
-                stdin=console.input_end,
-                env=_CONSOLE_ENV | ({"TERM": "xterm"} if console.tty else {}) | dict(env),
-                outputs=console.outputs,
-            )
-        except BaseException:
-            console.abandon()
-            raise
-        console.opened()
-        return process
 
     def _follow(self, process: Process) -> None:
         self.exit_code = _shell_status(process.wait(threading.TIMEOUT_MAX))
@@ -218,14 +198,6 @@ class SystemContainer:
     image: str
     process: Process
     since: Moment
-
-
-#: What follows is the terminal to take, "" for none, the folder, and the command.
-_OPEN = """
-[ -z "$1" ] || exec <"$1" || exit 125
-cd "$2" && shift 2 && exec "$@"
-"""
-_CONSOLE_ENV = {"HOME": "/root", "LC_ALL": "C.UTF-8"}
 
 
 def _shell_status(returncode: int) -> int:

@@ -52,6 +52,12 @@ exec "$@" <&3 3<&-
 """
 
 
+#: What follows is the terminal to take, "" for none, the folder, and the command.
+_OPEN = """
+[ -z "$1" ] || exec <"$1" || exit 125
+cd "$2" && shift 2 && exec "$@"
+"""
+
 #: A new network namespace copies some settings of the machine's own (devconf_inherit_init_net);
 #: these make a lab the same everywhere.  IPv6 is out of scope, and its neighbour discovery would be
 #: stray packets in every proof.  The bridge keys exist where br_netfilter is there: on, bridged
@@ -135,6 +141,31 @@ class Node:
         process = processes.spawn(argv, node=self.name, namespaces=self.inhabited(), env=env)
         if written:
             transcript.started(self.name, argv, env=env)
+        return process
+
+    def open_program(
+        self,
+        argv: Sequence[str],
+        console: Console,
+        *,
+        env: Mapping[str, str] | None = None,
+        folder: str = "/",
+    ) -> Process:
+        """A program on a console, in `folder`; errors as of `processes.spawn`."""
+        try:
+            find_program(argv[0])
+            process = processes.spawn(
+                ["/bin/sh", "-c", _OPEN, "sh", console.tty_path, folder, *argv],
+                node=self.name,
+                namespaces=self.inhabited(),
+                env={**console.environment, **(env or {})},
+                stdin=console.input_end,
+                outputs=console.outputs,
+            )
+        except BaseException:
+            console.abandon()
+            raise
+        console.opened()
         return process
 
     def configure(self, argv: Sequence[str], *, stdin: bytes | None = None) -> Completed:

@@ -119,7 +119,7 @@ def _attend(desk: Desk, result: dict[str, Any], descriptors: list[int]) -> int:
     typing = theirs if result["interactive"] else None
     try:
         if raw:
-            tty.setraw(0)
+            tty.setraw(0, termios.TCSANOW)  # what was typed ahead is for the program
         left = _relay(typing, {output: 1, errors: 2}, may_leave=raw)
     finally:
         if before:

@@ -10,6 +10,7 @@ enabled is started when the host boots.
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
@@ -19,12 +20,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from xlab.console import Attachable, Console
 from xlab.errors import DockerError, XlabError
 from xlab.lab.docker import DaemonOptions
 from xlab.lab.lab import Host
 from xlab.lab.ovs import DAEMONS
 from xlab.machine import dockerd, units
-from xlab.machine.typist import Options, RefusalError, Typist
+from xlab.machine.typist import Attached, Options, Outcome, RefusalError, Typist
 from xlab.machine.units import Unit
 from xlab.processes import search_path
 
@@ -75,8 +77,8 @@ class Systemd:
 
     # -- systemctl ---------------------------------------------------------------------------------
 
-    def systemctl(self, typist: Typist) -> int:
-        """`systemctl VERB [UNIT…]`; the exit status."""
+    def systemctl(self, typist: Typist) -> Outcome:
+        """`systemctl VERB [UNIT…]`; the exit status, or an editor to attend to."""
         options = Options(
             typist.words, "lqn:", ["no-pager", "full", "now", "quiet", "lines=", "system"],
             same={"-q": "--quiet"},
@@ -91,6 +93,8 @@ class Systemd:
                 return self._change(verb, names, typist)
             case "status" | "cat" | "is-active" | "is-failed" | "is-enabled":
                 return self._show(verb, names, typist, quiet="--quiet" in options)
+            case "edit":
+                return self._edit(names, typist, full="--full" in options)
             case "enable" | "disable":
                 for name in map(self._known, names):
                     if verb == "disable":
@@ -101,10 +105,10 @@ class Systemd:
                     shown = "running" if service.is_active() else "dead"
                     typist.out(f"{name}.service  {shown}\n")
                 return 0
-        raise RefusalError(f"{verb!r} is not emulated: start, stop, restart, status, cat, "
-                            "is-active, is-enabled, daemon-reload, list-units are")  # fmt: skip
+        raise RefusalError(f"{verb!r} is not emulated: start, stop, restart, status, cat, edit, "
+                           "is-active, is-enabled, daemon-reload, list-units are")  # fmt: skip
 
-    def service(self, typist: Typist) -> int:
+    def service(self, typist: Typist) -> Outcome:
         """`service NAME VERB`, which asks systemctl."""
         words = list(typist.words)
         if len(words) != 2:
@@ -135,6 +139,26 @@ class Systemd:
         return 0
 
     # -- plumbing ----------------------------------------------------------------------------------
+
+    def _edit(self, names: Sequence[str], typist: Typist, *, full: bool) -> Attached:
+        """An editor on a drop-in, or on a copy of the `full` file, and then a daemon-reload."""
+        if len(names) != 1 or not typist.terminal:
+            raise RefusalError("edit takes one unit, and a terminal")
+        name = self._known(names[0])
+        own = units.PLACES[0] / f"{name}.service"
+        console = Console(tty=True)
+        descriptors = console.attach()
+        try:
+            process = self.host.open_program(
+                ["sh", "-c", _EDIT, "sh", str(own) if full else f"{own}.d/override.conf",
+                 f"{units.PLACES[-1] / own.name}" if full else os.devnull],
+                console,
+            )  # fmt: skip
+        except BaseException:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise
+        return Attached(Attachable(process, console), descriptors, interactive=True)
 
     def _change(self, verb: str, names: Sequence[str], typist: Typist) -> int:
         if not names:
@@ -262,6 +286,17 @@ class Systemd:
     def _note(self, name: str, text: str) -> None:
         self._journal.append((datetime.now(UTC), name, text))
         del self._journal[:-_LINES_KEPT]
+
+
+#: What follows is the file to edit, and what is in it when it is new.
+_EDIT = """
+mkdir -p "${1%/*}" && { [ -e "$1" ] || cp "$2" "$1"; } || exit
+for editor in editor nano vi; do
+    if command -v $editor >/dev/null; then $editor "$1" && systemctl daemon-reload; exit; fi
+done
+echo 'systemctl: there is no editor here' >&2
+exit 1
+"""
 
 
 class _FailedError(Exception):
