@@ -343,7 +343,7 @@ def test_a_unit_is_edited_by_a_drop_in(shells: Shells) -> None:
     shells.up("baseline")
     h1 = shells.on("h1")
     # An editor that asks for what is to be in the file.
-    h1.do('printf \'#!/bin/sh\\nread line; printf "$line" >"$1"\\n\' > /usr/bin/editor')
+    h1.do('printf \'#!/bin/sh\\nread -r line; printf "$line" >"$1"\\n\' > /usr/bin/editor')
     h1.do("chmod a+x /usr/bin/editor")
     h1.terminal.type("systemctl edit docker\n")
     said = h1.type("[Service]\\nExecStart=\\nExecStart=/usr/bin/dockerd --bip 10.0.0.1/24\\n")
