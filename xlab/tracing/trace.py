@@ -13,12 +13,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
 from xlab import network
-from xlab.errors import UsageError
+from xlab.errors import UsageError, XlabError
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
 from xlab.packets import ECHO_REPLY, ECHO_REQUEST, Decoded, Packet, decode, find_echoes
@@ -66,10 +67,21 @@ def trace(lab: Lab, source: Node, target: Node | IPv4Address) -> dict[str, Any]:
     {source, target, address, arrived, answered, there, back, arp, stopped, reasons}; `there`,
     `back` and `arp` are lists of `Hop` as objects.  UsageError if the two are one node.
     """
+    if not isinstance(target, Node):
+        target = _owner(lab, target) or target
     if source is target:
         raise UsageError(f"{source} to itself passes no interface: name two nodes")
     tracer = _Tracer(lab, source, target)
     return tracer.run()
+
+
+def _owner(lab: Lab, address: IPv4Address) -> Node | None:
+    """Whose address it is, if one node's alone."""
+    found = []
+    for node in (*lab.hosts, *lab.containers, lab.gateway):
+        with suppress(XlabError):  # it has none
+            found += [node] if node.address == address else []
+    return found[0] if len(found) == 1 else None
 
 
 class _Tracer:
@@ -360,9 +372,24 @@ class _Tracer:
         if last.decision.endswith("drop"):
             found.append(f"{last.node}: {last.decision}")
         switch = next((s for s in facts["switches"] if s["name"] == last.device), None)
-        if switch and not any(port["remote"] for port in switch["ports"]):
+        # The bridge eth0 is the host's way out, which needs none.
+        if switch and last.device != "eth0" and not any(p["remote"] for p in switch["ports"]):
             found.append(f"{last.node}: {switch['name']} has no tunnel port")
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys([*found, *self._unplugged(found)]))
+
+    def _unplugged(self, told: Sequence[str]) -> list[str]:
+        """Cables of both ends that are not plugged in, but for those of which it has been told.
+
+        What is encapsulated may have left its host's bridge and never come to the cable.
+        """
+        hosts = [node for end in self._ends() if isinstance(node := self._lab[end], Host)]
+        cables = {self._lab.physical_link(host): host for host in hosts}
+        return [
+            f"wire: {cable}, the cable of {host}, is down"
+            for cable, host in cables.items()
+            if not self._devices.get(("wire", cable), {}).get("up", True)
+            and not any(cable in reason for reason in told)
+        ]
 
     def _cabled(self, switch: str) -> set[str]:
         """The nodes to which cables lead from a switch, over others too."""
