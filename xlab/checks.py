@@ -107,7 +107,8 @@ class Checks:
             try:
                 check()
             except (XlabError, OSError) as error:
-                self._tell(dataclasses.replace(claim, observed=str(error), holds=False))
+                failed = dataclasses.replace(claim, observed=str(error), holds=False, evidence="")
+                self._tell(failed)
 
     # -- reachability ------------------------------------------------------------------------------
 

@@ -13,7 +13,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import termios
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -24,6 +26,8 @@ from xlab.processes import search_path
 
 #: What a shell says of a program that it does not find, or must not execute.
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
+#: Above this the status is that of a program that a signal has ended.
+_KILLED = 128
 #: What `xlab exec` says of a node that cannot be entered, as docker exec does.
 NOT_ENTERED = 125
 
@@ -67,6 +71,7 @@ def run(
     sys.stderr.flush()
     kinds = doors.begin()
     terminal = _our_terminal()
+    modes = termios.tcgetattr(terminal) if terminal is not None else None
     # Until the child is a job of its own, a Ctrl-C would be for both.
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
@@ -90,7 +95,12 @@ def run(
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, pass_on)
-    return _wait(child, terminal)
+    code = _wait(child, terminal)
+    if terminal is not None and modes and code > _KILLED:
+        # A shell that was killed, with its host perhaps, has left it as it was while one typed.
+        with suppress(termios.error):
+            termios.tcsetattr(terminal, termios.TCSADRAIN, modes)
+    return code
 
 
 def environment() -> dict[str, str]:

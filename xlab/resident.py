@@ -139,13 +139,12 @@ class Resident:
             elif session.built:
                 flow = session.built.flow
                 checks.stage("path", lasts=False)  # asked here, each time
-                checks.takes(
-                    flow.source,
-                    flow.target,
-                    flow.encapsulation,
-                    f"what {flow.source} sends to {flow.target} crosses the physical link "
-                    + (f"in {flow.encapsulation}" if flow.encapsulation != "none" else "as it is"),
-                )
+                how = f"in {flow.encapsulation}" if flow.encapsulation != "none" else "as it is"
+                text = f"what {flow.source} sends to {flow.target} crosses the physical link {how}"
+                try:
+                    checks.takes(flow.source, flow.target, flow.encapsulation, text)
+                except XlabError as error:  # one of the two has been stopped, say
+                    tell(Claim("path", "path", text, how, str(error), holds=False, evidence=""))
             dead = ""
             try:
                 lab.require_daemons()

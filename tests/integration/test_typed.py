@@ -239,6 +239,9 @@ def test_docker_says_that_it_is_emulated_once_and_what_it_does_not_do(world: Wor
     assert docker("start", "c1")[:2] == (0, "c1\n")
     assert docker("rm", "-f", "c1", "lost")[:2] == (0, "c1\nlost\n")
     assert docker("ps", "-aq")[1] == ""
+    assert docker("run", "-d", "ubuntu", "true")[0] == 0
+    (latest,) = docker("ps", "-lq")[1].split()
+    assert re.fullmatch(r"/[a-z]+_[a-z]+", docker("inspect", "-f", "{{.Name}}", latest)[1].strip())
     assert docker("run", "-d", "--name", "said", "busybox", "echo", "logged")[0] == 0
     wait_until(
         lambda: docker("logs", "said")[1] == "logged\n", timeout_s=PATIENCE_S, awaited="the log"
@@ -258,13 +261,22 @@ def test_an_interrupt_is_for_the_containers_program(shells: Shells) -> None:
     h1.terminal.type("docker run -it --rm busybox bash\n")
     h1.terminal.expect(CONTAINER)
     h1.see("stty size", "40 200")
-    h1.terminal.type("sleep 1000; echo sle''pt $?\n")
-    h1.terminal.expect("$?")
+    h1.terminal.type("sh -c 'echo rea\"\"dy; exec sleep 1000'\n")
+    h1.terminal.expect("ready\r\n")
     h1.terminal.type("\x03")
     h1.see("echo bro''ken", "broken")
     h1.terminal.type("exit 5\n")
     h1.terminal.expect(h1.prompt)
     assert h1.type("echo status $?").endswith("status 5")
+    # Of a program that takes no notice one is rid at the third.
+    script = 'trap \'echo n""o\' INT; echo rea""dy; while :; do sleep 0.1; done'
+    h1.terminal.type(f'docker run busybox sh -c "{script}"\n'.replace('""', '\\"\\"'))
+    h1.terminal.expect("ready\r\n")
+    for _ in range(2):
+        h1.terminal.type("\x03")
+        h1.terminal.expect("no\r\n")
+    h1.terminal.type("\x03")
+    assert "forcefully exiting" in h1.terminal.expect(h1.prompt)
 
 
 # -- services --------------------------------------------------------------------------------------
@@ -307,7 +319,7 @@ def test_a_host_that_reboots_is_what_its_files_say(shells: Shells) -> None:
     h1.do("sed -i 's|^ExecStart=.*|& -b br0|' /lib/systemd/system/docker.service")
     h1.terminal.type("reboot\n")
     status, said = h1.terminal.end()
-    assert (status, "if h1 has been rebooted" in said) == (137, True)
+    assert (status, "killed, with all of h1 perhaps" in said) == (137, True)
     world = shells.world
     wait_until(
         lambda: world.say("exec", "h1", "--", "systemctl", "is-active", "docker").status == 0,
@@ -327,6 +339,29 @@ def test_a_unit_file_says_what_the_scenario_did(world: World) -> None:
     assert world.say("exec", "h1", "--", "systemctl", "restart", "docker").status == 0
     assert world.say("exec", "h1", "--", "docker", "start", "c1", "c2").status == 0
     assert world.say("status").status == 0
+
+
+def test_a_terminal_is_as_it_was_when_its_shell_is_killed(world: World) -> None:
+    assert world.say("up", "baseline", "--empty").status == 0
+    program = ["sh", "-c", 'stty -a >before; "$@"; stty -a >after', "sh", *world.xlab]
+    with world.terminal([*program, "shell", "h1"]) as terminal:
+        terminal.expect("h1:~# ")
+        terminal.type("docker run -it --name c1 ubuntu\n")
+        terminal.expect("/# ")
+        assert world.say("fault", "crash", "h1").status == 0
+        assert "killed, with all of h1 perhaps" in terminal.end()[1]
+    before, after = ((world.folder / name).read_text() for name in ("before", "after"))
+    assert before == after
+
+
+def test_status_says_of_a_container_that_was_removed_that_it_is(world: World) -> None:
+    assert world.say("up", "bridge").status == 0
+    assert world.say("exec", "h1", "--", "docker", "rm", "-f", "c1").status == 0
+    told = json.loads((said := world.say("status", "--json")).stdout)
+    assert (said.status, told["holds"], said.stderr.count("xlab:")) == (1, False, 0)
+    lost = [claim for claim in told["claims"] if not claim["holds"]]
+    assert {"path", "h1-c1-reaches-h2"} <= {claim["id"] for claim in lost}
+    assert [c["evidence"] for c in lost if "is not running" in c["observed"]].count("") >= 2
 
 
 def test_what_is_the_machines_own_cannot_be_written_to(world: World) -> None:

@@ -215,4 +215,4 @@ def _say_if_ended(lab: Standing, node: str, status: int) -> None:
     if lab.has_ended():
         print_error(f"xlab: lab {lab.name} has ended")
     else:
-        print_error(f"xlab: killed; if {node} has been rebooted or crashed, everything there was")
+        print_error(f"xlab: killed, with all of {node} perhaps: switched off, or rebooted")

@@ -193,11 +193,25 @@ class Moment:
 class SystemContainer:
     """A program in the host's own network that `docker ps` lists."""
 
-    name: str
+    short_name: str
     id: str
     image: str
     process: Process
-    since: Moment
+    created: Moment
+
+
+_ADJECTIVES = ("brave", "busy", "clever", "eager", "gentle", "happy", "keen", "nimble", "quiet")
+_SURNAMES = (
+    "cerf",
+    "dijkstra",
+    "hamilton",
+    "hopper",
+    "kahn",
+    "lamarr",
+    "perlman",
+    "postel",
+    "shannon",
+)
 
 
 def _shell_status(returncode: int) -> int:
@@ -314,7 +328,7 @@ class Docker:
 
     def names(self) -> list[str]:
         """The names in `docker ps`: those of programs in the host's network first."""
-        system = [one.name for one in self.in_host_network()]
+        system = [one.short_name for one in self.in_host_network()]
         return system + [container.short_name for container in self.containers]
 
     @property
@@ -350,7 +364,7 @@ class Docker:
         """`docker create`: takes no address yet."""
         with self._lock:
             if name is None:
-                name = f"c{secrets.token_hex(4)}"
+                name = self._unused_name()
             elif not _NAME.fullmatch(name):
                 raise DockerError(
                     f"docker: Error response from daemon: Invalid container name ({name}), only "
@@ -385,6 +399,13 @@ class Docker:
             # The container stays behind in the state Created, as Docker leaves it.
             raise ipam.run_error(error) from error
         return container
+
+    def _unused_name(self) -> str:
+        """Made of two words, as Docker's are; with a number when both have been used."""
+        name = f"{self._random.choice(_ADJECTIVES)}_{self._random.choice(_SURNAMES)}"
+        while name in self._containers:
+            name += str(self._random.randrange(10))
+        return name
 
     def start_container(
         self, container: Container, *, prepare: Callable[[], None] = lambda: None

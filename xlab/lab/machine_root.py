@@ -127,6 +127,7 @@ def _make(disk: Path, hostname: str) -> None:
     (etc / "machine-id").write_text(f"{secrets.token_hex(16)}\n")
     # Not the machine's own interfaces: what is here is what a host has by itself.
     (etc / "network").mkdir()
+    (etc / "docker").mkdir()
     (etc / "network/interfaces").write_text("auto lo\niface lo inet loopback\n")
     log = disk / "var/log"
     log.mkdir()

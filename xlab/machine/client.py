@@ -23,7 +23,7 @@ import tty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 DESK = "/run/xlab/desk"
@@ -31,6 +31,7 @@ DESK = "/run/xlab/desk"
 #: Ctrl-P Ctrl-Q: leave, and let the program go on; Docker's own.
 _DETACH = b"\x10\x11"
 _CHUNK_BYTES = 1 << 16
+_ENOUGH_SIGNALS = 3
 
 
 def main(command: str, words: Sequence[str]) -> int:
@@ -115,7 +116,7 @@ def _attend(desk: Desk, result: dict[str, Any], descriptors: list[int]) -> int:
         _follow_size(theirs)
     elif not result["tty"]:
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-            signal.signal(signum, lambda received, _: _send_signal(number, received))
+            signal.signal(signum, _passing_signals(number))
     typing = theirs if result["interactive"] else None
     try:
         if raw:
@@ -179,8 +180,18 @@ def _follow_size(terminal: int) -> None:
     copy()
 
 
-def _send_signal(number: int, signum: int) -> None:
-    Desk().ask("signal", {"attached": number, "signal": signum})
+def _passing_signals(number: int) -> Callable[[int, object], None]:
+    """Signals are the program's; whoever sends a third one wants to leave, as of Docker."""
+    passed = []
+
+    def pass_on(signum: int, _: object) -> None:
+        passed.append(signum)
+        if len(passed) == _ENOUGH_SIGNALS:
+            sys.stderr.write("\ngot 3 SIGTERM/SIGINTs, forcefully exiting\n")
+            os._exit(1)
+        Desk().ask("signal", {"attached": number, "signal": signum})
+
+    return pass_on
 
 
 def _read(descriptor: int) -> bytes:

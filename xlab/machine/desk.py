@@ -116,6 +116,13 @@ class Desk:
             case "reboot":
                 self._reboot(host)
                 return 0
+            case "shutdown" if "-r" in typist.words or "--reboot" in typist.words:
+                self._reboot(host)
+                return 0
+            case "poweroff" | "halt" | "shutdown":
+                raise RefusalError(
+                    f"not emulated in here: `xlab fault crash {host}` outside switches the host off"
+                )
         raise RefusalError("not emulated")
 
     def _attend(self, found: Attached) -> WithDescriptors:

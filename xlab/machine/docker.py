@@ -15,7 +15,7 @@ from typing import Any
 
 from xlab.console import Attachable, Console
 from xlab.errors import CapabilityError, CommandError, DockerError
-from xlab.lab.docker import Container, Docker, Moment
+from xlab.lab.docker import Container, Docker, Moment, SystemContainer
 from xlab.machine.typist import Attached, Options, Outcome, RefusalError, Typist
 from xlab.processes import search_path
 
@@ -53,6 +53,9 @@ def perform(docker: Docker, typist: Typist) -> Outcome:
         return 0
     if verb in ("--version", "-v"):
         return _version(docker, typist)
+    system = [e.short_name for e in docker.in_host_network() if e.short_name in rest]
+    if system and verb not in ("run", "create"):
+        raise RefusalError(f"{system[0]} is the router's: its own command is all there is to it")
     if verb not in _VERBS:
         raise RefusalError(f"{verb!r} is not emulated here: there are {', '.join(_VERBS)}")
     # The status is Docker's for what went wrong before a container's own program ran.
@@ -272,42 +275,41 @@ def _remove(docker: Docker, typist: Typist) -> Outcome:
 
 def _ps(docker: Docker, typist: Typist) -> Outcome:
     options = Options(
-        typist.words, "aql", ["all", "quiet", "no-trunc"], same={"-a": "--all", "-q": "--quiet"}
-    )
+        typist.words, "aql", ["all", "quiet", "latest", "no-trunc"],
+        same={"-a": "--all", "-q": "--quiet", "-l": "--latest"},
+    )  # fmt: skip
     if options.rest:
         raise RefusalError('"docker ps" accepts no arguments.')
-    listed = [c for c in docker.all_containers if "--all" in options or c.state == "running"]
-    whole = "--no-trunc" in options
-    rows = [
-        (
-            each.id if whole else each.id[:12],
-            each.image,
-            _shortened(" ".join(each.command), whole=whole),
-            f"{_age(each.created)} ago",
-            _state(each),
-            "",
-            each.short_name,
-        )
-        for each in reversed(listed)
+    listed: list[Container | SystemContainer] = [
+        each for each in docker.all_containers if "--all" in options or each.state == "running"
     ]
-    rows = [
-        (
-            each.id[:12],
-            each.image,
-            '""',
-            f"{_age(each.since)} ago",
-            f"Up {_age(each.since)}",
-            "",
-            each.name,
-        )
-        for each in docker.in_host_network()
-    ] + rows
+    listed = sorted([*listed, *docker.in_host_network()], key=lambda each: -each.created.at_s)
+    if "--latest" in options:
+        listed = list(docker.all_containers[-1:])
+    rows = [_row(each, whole="--no-trunc" in options) for each in listed]
     if "--quiet" in options:
         typist.out("".join(f"{row[0]}\n" for row in rows))
         return 0
     heads = ("CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES")
     typist.out(table([heads, *rows]))
     return 0
+
+
+def _row(container: Container | SystemContainer, *, whole: bool) -> tuple[str, ...]:
+    age = _age(container.created)
+    if isinstance(container, Container):
+        command, state = " ".join(container.command), _state(container)
+    else:
+        command, state = "", f"Up {age}"
+    return (
+        container.id if whole else container.id[:12],
+        container.image,
+        _shortened(command, whole=whole),
+        f"{age} ago",
+        state,
+        "",
+        container.short_name,
+    )
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -494,6 +496,8 @@ def _network(docker: Docker, typist: Typist) -> Outcome:
         case ["ls", *_]:
             rows = [("NETWORK ID", "NAME", "DRIVER", "SCOPE")]
             rows += [(docker.network_id[:12], "bridge", "bridge", "local")]
+            rows += [(docker.network_id[12 * n :][:12], name, name.replace("none", "null"), "local")
+                     for n, name in enumerate(("host", "none"), 1)]  # fmt: skip
             typist.out(table(rows))
             return 0
         case ["inspect", *words]:

@@ -19,7 +19,8 @@ from xlab.processes import find_program
 
 #: Of `Desk`, and where they are found on Debian.
 _TYPED = {"docker": "bin", "weave": "bin", "systemctl": "bin", "journalctl": "bin",
-          "service": "sbin", "reboot": "sbin"}  # fmt: skip
+          "service": "sbin", "reboot": "sbin", "poweroff": "sbin", "halt": "sbin",
+          "shutdown": "sbin"}  # fmt: skip
 
 _CLIENT = """#!/bin/sh
 exec {python} -I -S {client} {command} "$@"
@@ -32,7 +33,9 @@ while [ $# -gt 0 ]; do
     case $1 in
         --) shift; break ;;
         -i | -s) shell=yes; shift ;;
-        -[ugpCDRTh]) shift 2 ;;
+        -u) [ "$2" = root ] || { echo "sudo: -u $2: there is no one but root here" >&2; exit 1; }
+            shift 2 ;;
+        -[gpCDRTh]) shift 2 ;;
         -*) shift ;;
         *=*) export "$1"; shift ;;
         *) break ;;
