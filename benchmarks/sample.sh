@@ -17,6 +17,9 @@ fi
 rm -rf "$sample"
 mkdir -p "$sample"
 "$here/bin/xlab" report "$1" --alone --charts "$sample/charts" --output "$sample/report.html"
-rm "$sample"/charts/*.png  # large, and shown nowhere
+# The page has them all; beside it stand those that the README shows.
+for chart in "$sample"/charts/*; do
+    grep -q "results/sample/charts/${chart##*/}" "$here/README.md" || rm "$chart"
+done
 cp "$1/compare.json" "$sample/"
 du -sh "$sample"
