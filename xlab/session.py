@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xlab import census, probe_names
 from xlab.checks import Checks, StageReached
@@ -23,13 +23,15 @@ from xlab.job import Job
 from xlab.lab.conditions import measure
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
-from xlab.machine.machines import Machines
 from xlab.probes import PROBES, Pair, Plan, measure_round
 from xlab.probes.whole import Site, measure_lab
 from xlab.proof import Proved, prove
 from xlab.record import ROUTES, PathProof, Route
 from xlab.resident import Resident
 from xlab.scenario import Flow
+
+if TYPE_CHECKING:
+    from xlab.machine.machines import Machines
 
 
 def handlers(job: Job, name: str = "") -> dict[str, Handler]:
@@ -78,7 +80,7 @@ class Session:
         job, request = self.job, self.job.design.request
         timings: dict[str, float] = {}
         begun = time.monotonic()
-        machines = Machines(self.turn, userspace=job.ovs == "userspace") if self._stays else None
+        machines = self._machines() if self._stays else None
         if empty and machines:
             # All that a scenario does before its first stage is to give hosts their addresses.
             until = next(iter(job.design.scenario.stages), None)
@@ -128,6 +130,12 @@ class Session:
         self.built = Built(lab, flow, proved.proof)
         lab.after_boot = flow.after_boot
         return {"timings": timings, "conditions": measured, "raw": self._take_raw()}
+
+    def _machines(self) -> Machines:
+        # Only a lab that stays pays for what people type: some 10 ms of imports.
+        from xlab.machine.machines import Machines
+
+        return Machines(self.turn, userspace=self.job.ovs == "userspace")
 
     def measure(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         """Round `round` of build `build` (1): `probes` (all) over `routes` (all), interleaved."""
