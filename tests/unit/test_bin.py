@@ -262,3 +262,22 @@ def test_the_command_passes_arguments_and_status_on_and_shadows_no_module(
         )
         assert done.returncode == 4, done.stderr
         assert done.stdout == '[["run", "a b", ""], ["/usr/sbin", "/sbin"]]\n'
+
+
+def test_what_is_offered_to_be_pasted_begins_as_the_command_was_typed(
+    checkout: Path, machine: Path, tmp_path: Path
+) -> None:
+    (checkout / "xlab").mkdir()
+    (checkout / "xlab/__init__.py").write_text("")
+    (checkout / "xlab/__main__.py").write_text(
+        "import os\nprint(os.environ.get('XLAB_COMMAND', 'xlab'))\n"
+    )
+
+    def told(command: str) -> str:
+        done = subprocess.run([command], cwd=checkout, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    assert told("bin/xlab") == "bin/xlab"
+    (machine / "xlab").symlink_to(checkout / "bin/xlab")
+    assert told(str(checkout / "bin/xlab")) == f"{checkout}/bin/xlab"
+    assert told("xlab") == "xlab"

@@ -6,6 +6,8 @@ the job outside of typer, so that errors, interrupts and broken pipes are met in
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -17,6 +19,9 @@ STATUSES = (
     "Exit status: 0 all claims hold; 1 a claim or a check failed; 2 wrong usage; 3 this machine "
     "can't (the message names the remedy); 130 interrupted."
 )
+
+#: How this command was typed, as bin/xlab has it: what xlab offers to be pasted begins with it.
+COMMAND = shlex.quote(os.environ.pop("XLAB_COMMAND", "xlab"))
 
 Job = Callable[[], int]
 

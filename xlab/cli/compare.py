@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xlab.cli import options
-from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
+from xlab.cli.app import COMMAND, STATUSES, AsJson, Debug, Job, app
 from xlab.cli.streams import print_error, print_json
 from xlab.errors import UsageError
 
@@ -188,7 +188,7 @@ def _compare(journal: Journal, *, resumed: bool, as_json: bool) -> int:
 
 def _tell_how_to_go_on(journal: Journal, screen: CompareScreen) -> None:
     done = len(journal.history.rounds)
-    line = f"xlab compare --resume {shlex.quote(str(journal.folder))}"
+    line = f"{COMMAND} compare --resume {shlex.quote(str(journal.folder))}"
     screen.forking()
     kept = "1 round is" if done == 1 else f"{done} rounds are"
     print_error(f"{kept} kept; to go on: {line}")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
+from xlab.cli.app import COMMAND, STATUSES, AsJson, Debug, Job, app
 from xlab.cli.streams import print_json
 from xlab.errors import XlabError
 
@@ -82,7 +82,7 @@ def _print_probes() -> None:
     print("\nmeasured in every run")
     for name, about in USUAL.items():
         print(f"    {name:<15} {about}")
-    print("and if asked for: xlab run SCENARIO --probe NAME, or --probe all")
+    print(f"and if asked for: {COMMAND} run SCENARIO --probe NAME, or --probe all")
     for name in (name for name in ALL if name not in USUAL):
         print(f"    {name:<15} {ALL[name]}")
 

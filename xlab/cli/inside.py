@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xlab.cli import options
-from xlab.cli.app import AsJson, Debug, Job, app
+from xlab.cli.app import COMMAND, AsJson, Debug, Job, app
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _fault(order: str, name: str | None, *, wait: bool, as_json: bool) -> int:
         return 0
     screen = Screen(sys.stdout)
     for number, each in enumerate(found["in_force"]):
-        cure = f"xlab fault {each['cure']}"
+        cure = f"{COMMAND} fault {each['cure']}"
         screen.said("" if number else "in force", each["fault"], f"mended by: {cure}")
     if not found["in_force"]:
         screen.said("", "nothing is wrong")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xlab.cli import options
-from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
+from xlab.cli.app import COMMAND, STATUSES, AsJson, Debug, Job, app
 from xlab.cli.streams import DisplayError, print_json
 from xlab.errors import UsageError
 
@@ -176,11 +176,12 @@ def _say_up(
     several = f" --name {name}" if len(names.running()) > 1 else ""
     nodes = [node["name"] for node in facts["nodes"] if node["kind"] != "gateway"]
     inner = next((node for node in nodes if "/" in node), nodes[0])
-    screen.said("next", f"xlab shell{several} {inner}")
-    screen.said("", f"xlab exec{several} {nodes[0]} -- ip route")
-    screen.said("", f"xlab cli{several}")
-    screen.said("", f"xlab status {name}" if several else "xlab status")
-    screen.said("", f"xlab down {name}" if several else "xlab down")
+    screen.said("next", f"{COMMAND} shell{several} {inner}")
+    screen.said("", f"{COMMAND} exec{several} {nodes[0]} -- ip route")
+    screen.said("", f"{COMMAND} cli{several}")
+    which = f" {name}" if several else ""
+    screen.said("", f"{COMMAND} status{which}")
+    screen.said("", f"{COMMAND} down{which}")
 
 
 def _told(told: Chronicle) -> dict[str, Any]:
@@ -222,7 +223,7 @@ def _ps(*, as_json: bool) -> int:
         return 0
     screen = Screen(sys.stdout)
     if not labs:
-        screen.said("", "no lab is running; `xlab up SCENARIO` starts one")
+        screen.said("", f"no lab is running; `{COMMAND} up SCENARIO` starts one")
     for facts in labs:
         _show_lab(screen, facts)
     return 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xlab.cli import options
-from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
+from xlab.cli.app import COMMAND, STATUSES, AsJson, Debug, Job, app
 from xlab.cli.streams import json_text, print_error, print_json, write
 from xlab.errors import UsageError
 
@@ -193,5 +193,5 @@ def _cluster(folder: Folder, scheduler: str | None) -> AbstractContextManager[Cl
 def _tell_how_to_go_on(folder: Folder, screen: SweepScreen) -> None:
     screen.stop()
     kept = len(list((folder.path / "points").glob("*/compare.json")))
-    again = f"xlab sweep --resume {shlex.quote(str(folder.path))}"
+    again = f"{COMMAND} sweep --resume {shlex.quote(str(folder.path))}"
     print_error(f"{'1 point is' if kept == 1 else f'{kept} points are'} kept; to go on: {again}")
