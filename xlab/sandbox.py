@@ -39,11 +39,15 @@ _NEW_NAMESPACES = (
 )
 
 #: What a lab run by root must not be able to do to the machine, by number in linux/capability.h:
-#: SYS_MODULE, SYS_RAWIO, SYS_BOOT, SYS_TIME, SYSLOG, MAC_ADMIN.  A user namespace rules these out.
-_DROPPED_CAPABILITIES = (16, 17, 22, 25, 34, 33)
+#: SYS_MODULE, SYS_RAWIO, SYS_BOOT, SYS_TIME, MKNOD, MAC_ADMIN, SYSLOG.  A user namespace rules
+#: these out.
+_DROPPED_CAPABILITIES = (16, 17, 22, 25, 27, 33, 34)
 
 #: Without a user namespace these files belong to the real machine (OCI runtimes guard the same).
 _GUARDED = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
+
+#: All that a lab run by root finds in /dev, beside terminals: no disk, no console, no memory.
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "net/tun")
 
 #: pid 1 gets the caller's descriptor table; all but these are replaced by /dev/null.
 _STDOUT, _STDERR = 1, 2
@@ -400,7 +404,7 @@ def _raise_descriptor_limit() -> None:
 
 
 def _private_mounts(keep: Sequence[Path], *, rootless: bool) -> None:
-    """Own /run, /tmp, /proc and /sys; with `keep` still visible where it lay.
+    """Own /run, /tmp, /dev, /proc and /sys; with `keep` still visible where it lay.
 
     MS_SLAVE rather than MS_PRIVATE: nothing of ours gets out, but what the machine unmounts later
     is unmounted here too, so that a long-lived lab holds no disk busy.
@@ -410,6 +414,10 @@ def _private_mounts(keep: Sequence[Path], *, rootless: bool) -> None:
     mount_private_folders()
     mount_proc(rootless=rootless)
     mount_sys(rootless=rootless)
+    if not rootless:
+        _mount_devices()
+    if Path("/dev/shm").is_dir():
+        mount_shared_memory()
 
 
 #: Folders under /tmp or /run that stay visible; the same in every mount namespace of the lab.
@@ -485,6 +493,39 @@ def mount_sys(*, rootless: bool) -> None:
     else:
         os.close(network)
     _bind(cgroups, "/sys/fs/cgroup")
+
+
+def _mount_devices() -> None:
+    """A /dev of `_DEVICES`: `dd of=/dev/sda` in an emulated host must find no disk.
+
+    The terminals are the machine's, or none would have a name in the lab, ttyname(3).
+    """
+    path = Path("/dev")
+    found = {name: os.open(path / name, os.O_PATH) for name in _DEVICES if (path / name).exists()}
+    terminals = os.open(path / "pts", os.O_PATH)
+    syscalls.mount("tmpfs", "/dev", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "mode=755")
+    for name, descriptor in found.items():
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).touch()
+        _bind(descriptor, str(path / name))
+    for name in ("pts", "shm"):
+        (path / name).mkdir()
+    _bind(terminals, str(path / "pts"))
+    try:
+        # A node, for pts/ptmx may be nobody's to open (ptmxmode=000); not bound, since the kernel
+        # looks for pts beside the file that was bound (devpts_ptmx_path).
+        os.mknod(path / "ptmx", 0o20666, os.makedev(5, 2))
+        (path / "ptmx").chmod(0o666)
+    except PermissionError:
+        (path / "ptmx").symlink_to("pts/ptmx")
+    for name, target in {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}.items():
+        (path / name).symlink_to(f"/proc/self/fd{target}")
+
+
+def mount_shared_memory() -> None:
+    """An empty /dev/shm for the calling thread's mount namespace."""
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+    syscalls.mount("tmpfs", "/dev/shm", "tmpfs", flags, "mode=1777")
 
 
 def _bind(descriptor: int, target: str) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,38 @@ def test_each_host_knows_who_it_is() -> None:
     assert len(identities) == 2
     assert lab.hosts[0].run(["hostname", "-i"]).stdout == "127.0.1.1\n"
     assert lab.hosts[0].run(["stat", "-c", "%a", "/root"]).stdout == "700\n"
+
+
+@sandboxed
+def test_hosts_know_each_other_by_name() -> None:
+    lab = build()
+    h1, h2 = lab.hosts
+    h1.run(["true"])  # one that has its files before there are addresses, and one that has not
+    lab.give_addresses(IPv4Network("10.211.55.0/24"), first=3, gateway=1)
+    gateway = "10.211.55.1\tgw"
+    for host, known in ((h1, "10.211.55.4\th2"), (h2, "10.211.55.3\th1")):
+        lines = host.run(["cat", "/etc/hosts"]).stdout.splitlines()
+        assert lines[2:] == [known, gateway]
+    assert "(10.211.55.4)" in h1.run(["ping", "-c1", "h2"]).stdout
+    h1.run(["sed", "-i", "/gw/d", "/etc/hosts"])
+    lab.crash(h1)
+    lab.boot(h1)
+    assert "gw" not in h1.run(["cat", "/etc/hosts"]).stdout
+
+
+@sandboxed
+def test_a_container_knows_its_own_name_and_address_as_docker_writes_them() -> None:
+    docker = build().hosts[0].docker
+    docker.start()
+    first, second = docker.run("c1"), docker.run("c2")
+    for container in (first, second):
+        assert container.run(["hostname", "-i"]).stdout == f"{container.address}\n"
+    before = second.address
+    docker.stop(first)
+    docker.stop(second)
+    docker.start_container(second)
+    assert second.address != before
+    assert second.run(["hostname", "-i"]).stdout == f"{second.address}\n"
 
 
 @sandboxed

@@ -128,11 +128,44 @@ def test_what_would_harm_the_machine_is_out_of_reach() -> None:
     )
     # In a user namespace they are about nothing but the namespace.
     if Path("/proc/self/uid_map").read_text().split()[2] == "4294967295":
-        sys_module, sys_rawio, sys_boot, sys_time, syslog = 16, 17, 22, 25, 34
-        forbidden = (sys_module, sys_rawio, sys_boot, sys_time, syslog)
+        sys_module, sys_rawio, sys_boot, sys_time, mknod, syslog = 16, 17, 22, 25, 27, 34
+        forbidden = (sys_module, sys_rawio, sys_boot, sys_time, mknod, syslog)
         assert [number for number in forbidden if bounding >> number & 1] == []
     done = subprocess.run(["date", "-s", "2001-01-01"], capture_output=True, text=True, check=False)
     assert "not permitted" in done.stderr
+
+
+@sandboxed
+def test_no_disk_of_the_machine_can_be_written_to() -> None:
+    """`dd of=/dev/sda` in an emulated host, typed by root: rootless labs have no right to it."""
+    if Path("/proc/self/uid_map").read_text().split()[2] == "4294967295":
+        assert [path for path in Path("/dev").rglob("*") if path.is_block_device()] == []
+        unwanted = {"mem", "kmsg", "console", "tty1", "log"}
+        assert not unwanted & {path.name for path in Path("/dev").iterdir()}
+    # What programs want is there.
+    Path("/dev/null").write_text("nowhere")
+    with Path("/dev/urandom").open("rb") as random:
+        assert len(random.read(4)) == 4
+    controlling, terminal = os.openpty()
+    assert os.ttyname(terminal).startswith("/dev/pts/")
+    os.close(controlling)
+    os.close(terminal)
+
+
+@sandboxed
+def test_shared_memory_is_the_labs_own() -> None:
+    assert list(Path("/dev/shm").iterdir()) == []
+    Path("/dev/shm/mark").touch()
+
+
+def test_what_a_lab_left_in_shared_memory_is_gone(in_sandbox: InSandbox) -> None:
+    name = f"xlab-{os.getpid()}"
+
+    def leave() -> None:
+        Path("/dev/shm", name).touch()
+
+    in_sandbox(leave)
+    assert not Path("/dev/shm", name).exists()
 
 
 def test_a_story_may_fail(in_sandbox: InSandbox) -> None:

@@ -159,8 +159,10 @@ class Container(Node):
         with self.entered():
             if self._own_disk:
                 rootless = sandbox.kind() == "rootless"
+                assert self.interface_address is not None
+                hosts = f"127.0.0.1\tlocalhost\n{self.interface_address.ip}\t{self.hostname}\n"
                 machine_root.mount(
-                    self.id, hostname=self.hostname, rootless=rootless, container=True
+                    self.id, hostname=self.hostname, hosts=hosts, rootless=rootless, container=True
                 )
             else:
                 syscalls.make_read_only("/")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
 from typing import TypeVar
 
 from xlab import sandbox, transcript
@@ -61,6 +62,8 @@ class Host(Node):
         self.number = number
         self._own_disk = own_disk
         self._furnished_with = furnished
+        #: Lines of /etc/hosts: the other hosts.
+        self._known = ""
         self.docker = Docker(self, own_disks=own_disk)
         self.weave = Weave(self, self.docker, number=number, mtu=mtu)
         self._ovs = OpenVSwitch(self, ovs) if ovs else None
@@ -103,10 +106,23 @@ class Host(Node):
         if self._own_disk:
             with self.entered():
                 machine_root.mount(
-                    self.name, hostname=self.hostname, rootless=sandbox.kind() == "rootless"
+                    self.name,
+                    hostname=self.hostname,
+                    hosts=f"127.0.0.1\tlocalhost\n127.0.1.1\t{self.hostname}\n{self._known}",
+                    rootless=sandbox.kind() == "rootless",
                 )
         super()._furnish()
         self._furnished_with(self)
+
+    def learn_names(self, addresses: Mapping[str, IPv4Address]) -> None:
+        """Addresses of hosts and the gateway, for /etc/hosts, if this host has its own."""
+        self._known = "".join(
+            f"{address}\t{name}\n" for name, address in addresses.items() if name != self.name
+        )
+        with self._lock:
+            if self._own_disk and self._furnished:
+                with self.entered(), Path("/etc/hosts").open("a") as opened:
+                    opened.write(self._known)
 
     def daemon_pids(self) -> list[int]:
         """Process numbers of what moves packets for this host in user space."""
@@ -287,6 +303,9 @@ class Lab:
         self.gateway.prefer_address(subnet[gateway])
         for host in self.hosts:
             self._give_address(host)
+        names = {host.name: subnet[first + host.number - 1] for host in self.hosts}
+        for host in self.hosts:
+            host.learn_names({**names, GATEWAY: subnet[gateway]})
 
     def _give_address(self, host: Host) -> None:
         """What /etc/network/interfaces says of eth0."""

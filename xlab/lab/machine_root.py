@@ -43,15 +43,26 @@ _EMPTY = ("/var/lib/openvswitch", "/var/lib/docker", "/var/lib/containerd", "/et
 _copying = threading.Lock()
 
 
-def mount(name: str, *, hostname: str, rootless: bool, container: bool = False) -> None:
+def mount(
+    name: str,
+    *,
+    hostname: str,
+    hosts: str,
+    rootless: bool,
+    container: bool = False,
+) -> None:
     """Give the calling thread's mount namespace the disk called `name`, made when first wanted.
+
+    `hosts` is what is in its /etc/hosts then; in a container's each time, as Docker does it.
 
     Before /run is hidden there.  That of a container has no commands of a host, and people's files
     are read-only there as well.
     """
     disk = _DISKS / name
     if not disk.exists():
-        _make(disk, hostname)
+        _make(disk, hostname, hosts)
+    elif container:
+        (disk / "etc/upper/hosts").write_text(hosts)
     _protect(() if container else _OPEN)
     below = {"/etc": [_template() if rootless else Path("/etc")], "/var/lib": [Path("/var/lib")]}
     if not container:
@@ -92,8 +103,7 @@ def _protect(open_: Sequence[str]) -> None:
             with suppress(FileNotFoundError, PermissionError):  # something else is mounted over it
                 syscalls.make_read_only(point, below=False)
     if Path("/dev/shm").is_dir():
-        flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
-        syscalls.mount("tmpfs", "/dev/shm", "tmpfs", flags, "mode=1777")
+        sandbox.mount_shared_memory()
 
 
 def _mount_points() -> list[str]:
@@ -114,13 +124,13 @@ def _mounted_below(path: str) -> list[Path]:
     return [found for found in sandbox.needed_below(path) if found.stat().st_dev != device]
 
 
-def _make(disk: Path, hostname: str) -> None:
+def _make(disk: Path, hostname: str, hosts: str) -> None:
     for path in ("etc", "usr", "var/lib"):
         for layer in ("upper", "work"):
             (disk / path / layer).mkdir(parents=True)
     etc = disk / "etc/upper"
     (etc / "hostname").write_text(f"{hostname}\n")
-    (etc / "hosts").write_text(f"127.0.0.1\tlocalhost\n127.0.1.1\t{hostname}\n")
+    (etc / "hosts").write_text(hosts)
     # No nameserver can be reached from a lab; without one a resolver asks 127.0.0.1, which refuses
     # at once (resolv.conf(5)).
     (etc / "resolv.conf").write_text("")
