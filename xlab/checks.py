@@ -23,6 +23,7 @@ from itertools import pairwise
 from typing import Concatenate, ParamSpec
 
 from xlab.capture import Capture, follow_pings
+from xlab.clock import Deadline
 from xlab.errors import XlabError
 from xlab.lab.lab import OUTSIDE, Host, Lab
 from xlab.lab.node import Node
@@ -405,7 +406,7 @@ class _Stopwatch:
 def _transfer(source: Node, target: Node, size: int, *, timeout_s: float) -> tuple[int, str]:
     """Send `size` bytes; returns how many arrived and what was wrong, or "same SHA-256"."""
     payload = os.urandom(size)
-    deadline = time.monotonic() + timeout_s
+    deadline = Deadline(timeout_s)
     with target.entered():
         listener = socket.create_server(("", 0))
     with source.entered():
@@ -422,7 +423,7 @@ def _transfer(source: Node, target: Node, size: int, *, timeout_s: float) -> tup
         pump.start()
         with connection:
             while received < size:
-                connection.settimeout(max(0.01, deadline - time.monotonic()))
+                connection.settimeout(max(0.01, deadline.left_s()))
                 try:
                     chunk = connection.recv(1 << 18)
                 except TimeoutError:

@@ -27,6 +27,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from xlab.clock import Clock, steady
 from xlab.errors import NetlinkError
 from xlab.faults import PATIENCE_S, Fault, Faults
 from xlab.lab.docker import Container
@@ -132,12 +133,14 @@ class Train:
         interval_s: float,
         silent: Callable[[], None],
         silent_after_s: float,
+        clock: Clock = steady,
     ) -> None:
         """`silent` is called when no answer has come for `silent_after_s`, and that often."""
         self._target = (str(target), 0)
         self._interval_s = interval_s
         self._silent = silent
         self._silent_after_s = silent_after_s
+        self._clock = clock
         self._identifier = int.from_bytes(os.urandom(2), "big")
         #: When each was answered, by sequence number; None as long as it was not.
         self._answers: list[float | None] = []
@@ -194,15 +197,15 @@ class Train:
         return self._answers[number]
 
     def _run(self) -> None:
-        send_at = forget_at = time.monotonic()
+        send_at = forget_at = self._clock()
         while not self._stopping.is_set():
-            now = time.monotonic()
+            now = self._clock()
             if now >= send_at:
                 self._send()
                 # Whoever was kept waiting does not catch up: a burst would be another measurement.
                 send_at = max(send_at + self._interval_s, now)
-            heard = self._receive(max(0.0, send_at - time.monotonic()))
-            now = time.monotonic()
+            heard = self._receive(max(0.0, send_at - self._clock()))
+            now = self._clock()
             if heard:
                 forget_at = now + self._silent_after_s
             elif now >= forget_at:
@@ -226,7 +229,7 @@ class Train:
             packet = self._socket.recv(2048)
         except OSError:
             return False  # time-out, or an ICMP error of what was sent before
-        now = time.monotonic()
+        now = self._clock()
         header = (packet[0] & 0xF) * 4
         kind, _, _, identifier, number = struct.unpack_from("!BBHHH", packet, header)
         mine = (kind, identifier) == (0, self._identifier) and number < len(self._answers)

@@ -12,13 +12,12 @@ import random
 import selectors
 import socket
 import struct
-import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address
 from itertools import permutations
 
-from xlab.clock import Deadline
+from xlab.clock import Clock, Deadline, steady
 from xlab.errors import DeadlineError
 from xlab.lab.docker import Container
 from xlab.lab.node import Node
@@ -172,45 +171,50 @@ class _Pinger:
                 self.waiting.discard(sequence)
 
 
-def _exchange(pingers: Sequence[_Pinger], timeout_s: float, round_trip_s: float) -> None:
+def _exchange(
+    pingers: Sequence[_Pinger], timeout_s: float, round_trip_s: float, clock: Clock = steady
+) -> None:
     """Ask whoever has not answered, a few at a time, again and again."""
     # A round trip for ARP, and one for the echo.
     most = _UNDER_WAY + int(2 * round_trip_s * _MORE_PER_S)
     turn_s = _TURN_S + 2 * round_trip_s
-    progress = time.monotonic()
+    progress = clock()
     with selectors.DefaultSelector() as selector:
         for pinger in pingers:
             selector.register(pinger.socket, selectors.EVENT_READ, pinger)
 
         def receive_until(moment: float) -> None:
             nonlocal progress
-            for key, _ in selector.select(max(0.0, moment - time.monotonic())):
+            for key, _ in selector.select(max(0.0, moment - clock())):
                 if key.data.receive():
-                    progress = time.monotonic()
+                    progress = clock()
 
         asked_all = False
         while any(p.waiting for p in pingers):
-            resend_at = time.monotonic() + _RESEND_AFTER_S
+            resend_at = clock() + _RESEND_AFTER_S
             under_way: deque[tuple[_Pinger, int, float]] = deque()
             for pinger, index in [(p, i) for p in pingers for i in sorted(p.waiting)]:
-                if asked_all and time.monotonic() >= progress + timeout_s:
+                if asked_all and clock() >= progress + timeout_s:
                     return
                 if pinger.send(index):
-                    under_way.append((pinger, index, time.monotonic() + turn_s))
+                    under_way.append((pinger, index, clock() + turn_s))
                 while len(under_way) >= most:
                     receive_until(under_way[0][2])
-                    while under_way and _is_over(*under_way[0]):
+                    while under_way and _is_over(*under_way[0], clock()):
                         under_way.popleft()
             if not asked_all:
-                asked_all, progress = True, time.monotonic()
-            while any(p.waiting for p in pingers) and time.monotonic() < resend_at:
+                asked_all, progress = True, clock()
+            # Whatever the time: on a machine that stalls, answers may be there by now.
+            while any(p.waiting for p in pingers):
                 receive_until(min(resend_at, progress + timeout_s))
-                if time.monotonic() >= progress + timeout_s:
+                if (now := clock()) >= progress + timeout_s:
                     return
+                if now >= resend_at:
+                    break
 
 
-def _is_over(pinger: _Pinger, index: int, until: float) -> bool:
-    return index not in pinger.waiting or time.monotonic() >= until
+def _is_over(pinger: _Pinger, index: int, until: float, now: float) -> bool:
+    return index not in pinger.waiting or now >= until
 
 
 def echo_request(identifier: int, sequence: int) -> bytes:
