@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from xlab import syscalls
@@ -58,8 +59,11 @@ class Process:
         return self._popen.returncode if self._ended.is_set() else None
 
     def wait(self, timeout_s: float) -> int:
-        """Wait for the end; raises CommandError on time-out and leaves the program running."""
-        if not self._ended.wait(timeout_s):
+        """Wait for the end; raises CommandError on time-out and leaves the program running.
+
+        Within `asking_meanwhile` it may raise what is raised there, too.
+        """
+        if not self._ends_within(timeout_s):
             raise CommandError(
                 self.argv,
                 node=self._node,
@@ -86,7 +90,8 @@ class Process:
         self.signal(signal.SIGKILL)
         # Nobody can refuse it; but to close a TAP device the kernel waits for a lock that all
         # network namespaces of the machine share (rtnl_mutex).
-        self.wait(60.0)
+        with asking_meanwhile(None):
+            self.wait(60.0)
 
     def stdout(self) -> str:
         """All it has printed so far."""
@@ -95,6 +100,17 @@ class Process:
     def stderr_tail(self) -> str:
         """The last 2,000 characters of its error output so far."""
         return _contents(self._err)[-2000:]
+
+    def _ends_within(self, timeout_s: float) -> bool:
+        question = _question.get()
+        if question is None:
+            return self._ended.wait(timeout_s)
+        deadline = Deadline(timeout_s)
+        while not self._ended.wait(min(_ASKED_EVERY_S, deadline.left_s())):
+            if deadline.passed():
+                return False
+            question()
+        return True
 
     def _end(self, status: int) -> None:
         self._popen.returncode = os.waitstatus_to_exitcode(status)
@@ -111,6 +127,9 @@ class Process:
 #: and iperf3 for one makes its streams there.
 _ENVIRONMENT = {"LC_ALL": "C", "TMPDIR": "/tmp"}
 
+_ASKED_EVERY_S = 0.2
+_question: ContextVar[Callable[[], object] | None] = ContextVar("question", default=None)
+
 _lock = threading.Lock()
 #: Who is told the wait status, by process number.
 _told: dict[int, Callable[[int], None]] = {}
@@ -126,6 +145,19 @@ def reap_only_own() -> None:
 def reaps_everything() -> bool:
     """Whether `reap` takes every child's status here, so that none may wait for its own."""
     return _reaps_everything
+
+
+@contextmanager
+def asking_meanwhile(question: Callable[[], object] | None) -> Iterator[None]:
+    """While this thread waits for a program in here, `question` is asked five times a second.
+
+    What it raises ends the waiting: netperf, for one, waits a minute for a path that has died.
+    """
+    before = _question.set(question)
+    try:
+        yield
+    finally:
+        _question.reset(before)
 
 
 @contextmanager

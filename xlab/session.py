@@ -11,8 +11,7 @@ import dataclasses
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xlab import census, probe_names
@@ -23,8 +22,9 @@ from xlab.job import Job
 from xlab.lab.conditions import measure
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
-from xlab.probes import PROBES, Pair, Plan, measure_round
+from xlab.probes import PROBES, Pair, Plan, Sampled, measure_round
 from xlab.probes.whole import Site, measure_lab
+from xlab.processes import asking_meanwhile
 from xlab.proof import Proved, prove
 from xlab.record import ROUTES, PathProof, Route
 from xlab.resident import Resident
@@ -179,13 +179,20 @@ class Session:
             disturbing=[number] if arguments.get("probes") else range(1, number + 1),
             starting=lambda probe: _step(emit, "measure", f"{where}: {probe}"),
         )
-        for sampled in chain(found, of_lab):
+        # A daemon that dies ends a probe at once; those of the lab kill daemons themselves.
+        with asking_meanwhile(self.built.lab.require_daemons):
+            self._take(found, emit)
+        self._take(of_lab, emit)
+        return {"raw": self._take_raw()}
+
+    def _take(self, found: Iterable[Sampled], emit: Emit) -> None:
+        assert self.built is not None
+        for sampled in found:
             self.built.lab.require_daemons()
             self._raw.update(sampled.raw)
             for measurement in sampled.measurements:
                 _tell(emit, "measurement", measurement)
         self.built.lab.require_daemons()
-        return {"raw": self._take_raw()}
 
     def _measure_conditions(self, lab: Lab, emit: Emit) -> dict[str, float]:
         """What the links' conditions come to, between the first host and the last."""

@@ -263,7 +263,7 @@ def waiting(command: Command) -> bool:
     [
         ("ovs-gre", "ovs-vswitchd", "ovs-vswitchd has ended (status -9)"),
         pytest.param("ovs-gre", "ovsdb-server", "ovsdb-server has ended (status -9)", marks=SLOW),
-        pytest.param("weave", "xlab.weave", "has ended (status -9)", marks=SLOW),
+        ("weave", "xlab.weave", "has ended (status -9)"),
     ],
 )
 def test_a_daemon_that_dies_while_measuring(
