@@ -285,6 +285,11 @@ class Faults:
         found = expected(self.topology, broken)
         return {pair: reached for pair, reached in found.items() if pair[1] in self._addresses}
 
+    def address_of_gone(self, name: str) -> IPv4Address | None:
+        """What a container had whose host is down; None for all others."""
+        host, _, container = name.partition("/")
+        return self._addresses.get(name) if container and HostCrash(host) in self.in_force else None
+
     def await_expected(self, *, timeout_s: float = PATIENCE_S) -> float:
         """Wait until all is as expected; the seconds until all was reached that must be.
 

@@ -194,12 +194,11 @@ class Resident:
 
         with self._session.turn:
             source = self._node(str(arguments["source"]))
-            target: Node | IPv4Address
-            try:
-                target = IPv4Address(str(arguments["target"]))
-            except ValueError:
-                target = self._node(str(arguments["target"]))
-            return trace(self._standing(), source, target)
+            name = str(arguments["target"])
+            # What is gone, since its host is down, is an address that others still send to.
+            gone = self._faults.address_of_gone(name) if self._faults else None
+            target = gone or self._target(name)
+            return trace(self._standing(), source, target, gone=name if gone else "")
 
     def fault(self, arguments: Mapping[str, Any], _: Emit) -> dict[str, Any]:
         """Do what `order` says, one of `faults.GRAMMAR`; without one only tell.
@@ -231,8 +230,17 @@ class Resident:
             raise XlabError(f"lab {self._name} is still being built")
         return self._session.lab
 
+    def _target(self, name: str) -> Node | IPv4Address:
+        try:
+            return IPv4Address(name)
+        except ValueError:
+            return self._node(name)
+
     def _node(self, name: str) -> Node:
         lab = self._standing()
+        host, _, container = name.partition("/")
+        if container and any(each.name == host and not each.is_on for each in lab.hosts):
+            raise UsageError(f"{name}: {host} is down, and its containers with it")
         if name == lab.wire.name:
             return lab.wire
         try:

@@ -381,6 +381,16 @@ def test_a_trace_names_the_dead_daemon_and_no_flooded_copy(gre: World) -> None:
     assert "h1: ovs-vswitchd is dead" in found["reasons"]
 
 
+def test_a_trace_to_a_container_whose_host_is_down(gre: World) -> None:
+    with broken(gre, [["fault", "crash", "h2"]], [["fault", "--wait", "reboot", "h2"]]):
+        found = traced(gre, "h1/c1", "h2/c1", 1)
+        back = gre.say("trace", "h2/c1", "h1/c1")
+    assert (found["target"], found["address"]) == ("h2/c1", "192.168.2.2")
+    assert found["there"][0]["node"] == "h1/c1"
+    assert "h2: down" in found["reasons"]
+    assert (back.status, "h2 is down, and its containers with it" in back.stderr) == (2, True)
+
+
 def test_a_trace_wants_two_nodes_that_are_there(gre: World) -> None:
     said = gre.say("trace", "h1", "h1")
     assert (said.status, "name two nodes" in said.stderr) == (2, True)

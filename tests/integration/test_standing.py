@@ -730,7 +730,7 @@ def test_faults_are_made_and_mended(world: World) -> None:
     assert "fault: link h2 down" in world.say("ps").stdout
     refused = world.say("fault", "crash", "h9")
     assert (refused.status, "no host 'h9'; there is: h1, h2" in refused.stderr) == (2, True)
-    assert "xlab fault link h2 up" in world.say("fault").stdout
+    assert "--wait link h2 up\n" in world.say("fault").stdout
     assert world.say("fault", "--wait", "link", "h2", "up").status == 0
     assert world.say(*ping).status == 0
     assert world.say("fault", "crash", "h2").status == 0

@@ -177,7 +177,7 @@ def _cli(name: str | None) -> int:
 
 
 def _fault(order: str, name: str | None, *, wait: bool, as_json: bool) -> int:
-    from xlab import standing
+    from xlab import names, standing
     from xlab.cli.streams import print_json
     from xlab.report import text
     from xlab.screen import Screen
@@ -189,10 +189,9 @@ def _fault(order: str, name: str | None, *, wait: bool, as_json: bool) -> int:
         return 0
     screen = Screen(sys.stdout)
     for number, each in enumerate(found["in_force"]):
-        cure = f"{COMMAND} fault {each['cure']}"
-        screen.said("" if number else "in force", each["fault"], f"mended by: {cure}")
+        screen.said("" if number else "in force", each["fault"])
     if not found["in_force"]:
-        screen.said("", "nothing is wrong")
+        screen.said("in force", "no fault")
     if found["cut"]:
         pairs = [f"{a} > {b}" for a, b in found["cut"]]
         more = f" and {len(pairs) - 12} more" if len(pairs) > 12 else ""
@@ -201,6 +200,10 @@ def _fault(order: str, name: str | None, *, wait: bool, as_json: bool) -> int:
         screen.said("", f"as is to be expected after {text.seconds(found['waited_s'])}")
     if not order:
         screen.said("faults", "; ".join(found["grammar"]))
+    which = f" --name {lab.name}" if len(names.running()) > 1 else ""
+    for number, each in enumerate(found["in_force"]):
+        cure = f"{COMMAND} fault{which} --wait {each['cure']}"
+        screen.said("" if number else "to mend", cure)
     return 0
 
 

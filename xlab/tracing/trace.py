@@ -61,8 +61,8 @@ class Hop:
     decision: str = ""
 
 
-def trace(lab: Lab, source: Node, target: Node | IPv4Address) -> dict[str, Any]:
-    """Follow a ping there and its answer back.
+def trace(lab: Lab, source: Node, target: Node | IPv4Address, *, gone: str = "") -> dict[str, Any]:
+    """Follow a ping there and its answer back; `gone` had the address before its host went down.
 
     {source, target, address, arrived, answered, there, back, arp, stopped, reasons}; `there`,
     `back` and `arp` are lists of `Hop` as objects.  UsageError if the two are one node.
@@ -71,7 +71,7 @@ def trace(lab: Lab, source: Node, target: Node | IPv4Address) -> dict[str, Any]:
         target = _owner(lab, target) or target
     if source is target:
         raise UsageError(f"{source} to itself passes no interface: name two nodes")
-    tracer = _Tracer(lab, source, target)
+    tracer = _Tracer(lab, source, target, gone)
     return tracer.run()
 
 
@@ -85,11 +85,12 @@ def _owner(lab: Lab, address: IPv4Address) -> Node | None:
 
 
 class _Tracer:
-    def __init__(self, lab: Lab, source: Node, target: Node | IPv4Address) -> None:
+    def __init__(self, lab: Lab, source: Node, target: Node | IPv4Address, gone: str) -> None:
         self._lab = lab
         self._source = source
         self._target = target if isinstance(target, Node) else None
         self._address = target.address if isinstance(target, Node) else target
+        self._target_name = self._target.name if self._target else gone
         self._nodes = {node.name: node for node in self._on_the_way()}
         self._facts: dict[str, Facts] = {facts["name"]: facts for facts in network.look(lab)}
         self._devices: dict[tuple[str, str], Facts] = {
@@ -101,9 +102,9 @@ class _Tracer:
         self._routers = {r["name"]: host for host, r in routers.items() if r}
 
     def _on_the_way(self) -> Iterable[Node]:
-        ends = [self._source, self._target or self._lab.gateway]
-        homes = [self._lab[end.name.partition("/")[0]] for end in ends]
-        found = [*ends, *homes]
+        ends = [self._source.name, self._target_name or self._lab.gateway.name]
+        homes = [self._lab[end.partition("/")[0]] for end in ends]
+        found = [self._source, *([self._target] if self._target else []), *homes]
         if homes[0] is not homes[1]:
             found.append(self._lab.wire)
         return dict.fromkeys(node for node in found if node.is_on)
@@ -152,7 +153,7 @@ class _Tracer:
                 reasons.append("links of this lab lose packets on purpose: it may have been that")
         return {
             "source": self._source.name,
-            "target": self._target.name if self._target else str(self._address),
+            "target": self._target_name or str(self._address),
             "address": str(self._address),
             "arrived": arrived,
             "answered": answered,
@@ -416,9 +417,9 @@ class _Tracer:
 
     def _ends(self) -> list[str]:
         """Both ends, as far as they are there, and the hosts they are on."""
-        ends = [self._source.name, *([self._target.name] if self._target else [])]
+        both = (self._source.name, self._target_name)
         return [
-            end for name in ends for end in (name, name.partition("/")[0]) if end in self._facts
+            end for name in both for end in (name, name.partition("/")[0]) if end in self._facts
         ]
 
 
