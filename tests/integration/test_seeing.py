@@ -237,7 +237,8 @@ def broken(world: World, breaking: list[list[str]], mending: list[list[str]]) ->
             assert done.status == 0, done
         yield
     finally:
-        for order in mending:
+        # What comes next finds all that it needs among its neighbours.
+        for order in [*mending, ["fault", "--wait"]]:
             done = world.say(*order)
             assert done.status == 0, done
 
