@@ -8,7 +8,8 @@ Bits per second say which machine it was; their ratio to the plain hosts of the 
 the method costs, and that is what is compared.  A ratio has regressed when it is worse by more than
 its tolerance *and* the interval of the change excludes "no change": the first keeps the gate from
 shouting about what does not matter, the second from shouting about noise.  What is not measured but
-counted (the effective MTU, the overhead, the encapsulation) must be the same.
+counted (the effective MTU, the overhead, the encapsulation) must be the same.  A result of another
+experiment (more hosts, another MTU, longer probes) is refused: its ratios would say nothing.
 
 Pairing by round takes out what slows down all alike.  Whoever else keeps the processors busy slows
 down those most whose packets pass through user space: such rounds are left out.
@@ -18,12 +19,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from xlab import record, report, stats
 from xlab.compare import noise
@@ -49,6 +51,8 @@ OTHERWISE = 0.3
 PLAUSIBLE = (1e-9, 1e9)
 #: Below so many rounds nothing can be told.
 LEAST_ROUNDS = 3
+#: Parameters that may differ: a ratio has its method, its rounds and its metric.
+_NO_MATTER = ("scenario", "repeat", "probes")
 #: Of the interval of a change.  Only one of its ends can say that something is worse, and beyond
 #: that one lies a twentieth.
 _PERCENTILES = (5.0, 95.0)
@@ -94,6 +98,25 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
+class Experiment:
+    """What was asked of a method, and what it ran on."""
+
+    method: str
+    #: hosts, containers, mtu, link conditions, settings, duration …: as in a run record.
+    parameters: dict[str, Any]
+    #: e.g. "ovs 3.5.0 userspace (netdev)".
+    datapath: str
+
+    def asked(self) -> dict[str, Any]:
+        """By name, what must be the same; a version may change, for that is what a gate is for."""
+        told = {name: v for name, v in self.parameters.items() if name not in _NO_MATTER}
+        settings = told.pop("settings", None)
+        if isinstance(settings, dict):
+            told |= {f"--set {name}": value for name, value in settings.items()}
+        return {**told, "the datapath": re.sub(r" [0-9][^ ]*", "", self.datapath)}
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """Where a baseline comes from."""
 
@@ -117,6 +140,8 @@ class Summary:
     provenance: Provenance
     ratios: tuple[Ratios, ...]
     facts: tuple[Fact, ...]
+    #: Empty in a file of an xlab that did not keep them.
+    experiments: tuple[Experiment, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
 
@@ -225,11 +250,12 @@ def _of_comparison(comparison: Comparison, name: str) -> Summary:
         comparison.noise.reasons,
         left_out=len(comparison.rounds) - len(kept),
     )
-    return Summary(
-        provenance,
-        tuple(ratios),
-        tuple(facts),
+    experiments = tuple(
+        Experiment(method.name, method.parameters, method.datapath)
+        for method in comparison.methods
+        if method.name in passed
     )
+    return Summary(provenance, tuple(ratios), tuple(facts), experiments)
 
 
 def _of_records(records: Sequence[RunRecord], name: str) -> Summary:
@@ -238,12 +264,17 @@ def _of_records(records: Sequence[RunRecord], name: str) -> Summary:
     for each in records:
         if each.status == "passed":
             by_scenario.setdefault(each.scenario, []).append(each)
-    ratios, facts = [], []
+    ratios, facts, experiments = [], [], []
     for scenario, builds in by_scenario.items():
         if any(build.parameters != builds[0].parameters for build in builds):
             raise UsageError(
                 f"{name}: {scenario} was run with different options; check one of them"
             )
+        if len({build.environment.datapath for build in builds}) > 1:
+            raise UsageError(f"{name}: {scenario} was run on several datapaths; check one of them")
+        experiments.append(
+            Experiment(scenario, builds[0].parameters, builds[0].environment.datapath)
+        )
         ratios += _ratios_of(scenario, builds)
         path = builds[0].path
         if path:
@@ -264,6 +295,7 @@ def _of_records(records: Sequence[RunRecord], name: str) -> Summary:
         _provenance(first.started_at, name, rounds, first.environment, ()),
         tuple(ratios),
         tuple(facts),
+        tuple(experiments),
     )
 
 
@@ -333,7 +365,11 @@ def update(file: Path, result: Summary) -> None:
 
 
 def check(result: Summary, baseline: Summary) -> list[Line]:
-    """A line for each ratio and fact of the baseline, in its order."""
+    """A line for each ratio and fact of the baseline, in its order.
+
+    Raises UsageError for a result of another experiment than the baseline says it is of.
+    """
+    _require_same_experiment(result, baseline)
     now = {each.key: each for each in result.ratios}
     lines = []
     for before in _gating(baseline.ratios):
@@ -354,6 +390,31 @@ def check(result: Summary, baseline: Summary) -> list[Line]:
     return lines
 
 
+def _require_same_experiment(result: Summary, baseline: Summary) -> None:
+    """An option that only one of the two knows of is one that the other's xlab did not have."""
+    now = {each.method: each.asked() for each in result.experiments}
+    methods: dict[str, list[str]] = {}
+    for each in baseline.experiments:
+        here, before = now.get(each.method, {}), each.asked()
+        for name, value in here.items():
+            if value != before.get(name, value):
+                change = f"{name} is {_said(value)}, was {_said(before[name])}"
+                methods.setdefault(change, []).append(each.method)
+    if methods:
+        told = "; ".join(f"{what} ({', '.join(names)})" for what, names in methods.items())
+        raise UsageError(
+            f"{result.provenance.result} is another experiment than the baseline: {told}"
+        )
+
+
+def _said(value: object) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,.15g}" if isinstance(value, int | float) else str(value)[:80]
+
+
 def differences(result: Summary, baseline: Summary) -> list[str]:
     """What must be known to read the lines: how the machines differ, and whether one was noisy."""
     then, here = baseline.provenance.environment, result.provenance.environment
@@ -363,10 +424,16 @@ def differences(result: Summary, baseline: Summary) -> list[str]:
             ("kernel", then.kernel, here.kernel),
             ("CPU", then.cpu_model, here.cpu_model),
             ("cores", then.cores, here.cores),
+            ("congestion control", then.congestion_control, here.congestion_control),
             *((tool, then.tools.get(tool), here.tools.get(tool)) for tool in _TOOLS),
         )
         if old != new
     ]
+    if not baseline.experiments:
+        found.append(
+            "the baseline does not say with which options it was measured: whether these are the "
+            "same is not checked"
+        )
     found += [f"the machine was noisy: {reason}" for reason in result.provenance.noise]
     if result.provenance.left_out:
         found.append(_busy(result))

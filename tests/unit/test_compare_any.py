@@ -111,6 +111,8 @@ def test_a_damaged_comparison_can_be_a_baseline_or_is_refused(
 @example(("schema_version",), [10**400] * 3)
 @example(("ratios", 0, "builds"), [[0.0]])
 @example(("ratios", 0, "builds"), [[-1.0]])
+@example(("experiments", 0, "parameters", "hosts"), (1 << 64) - 1)
+@example(("experiments", 0, "parameters", "settings"), None)
 def test_a_damaged_baseline_is_held_against_a_result_or_refused_by_name(
     tmp_path: Path, place: tuple[str | int, ...], value: Any
 ) -> None:
@@ -119,7 +121,11 @@ def test_a_damaged_baseline_is_held_against_a_result_or_refused_by_name(
     if isinstance(before, Refusal):
         assert before.startswith(str(file))
         return
-    lines = gate.check(NOW, before)
+    lines = attempt(lambda: gate.check(NOW, before), UsageError)
+    if isinstance(lines, Refusal):
+        assert place[0] == "experiments"
+        assert lines.startswith("comparison is another experiment than the baseline: ")
+        return
     assert len(lines) >= len(before.ratios) + len(before.facts)
     json.dumps([dataclasses.asdict(line) for line in lines], allow_nan=False)
 

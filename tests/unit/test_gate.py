@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from junitparser import JUnitXml
 from xlab import cli, gate, record, stats
 from xlab.compare import result
 from xlab.errors import RecordError, UsageError
-from xlab.gate import Fact, Line, Provenance, Ratios, Summary
+from xlab.gate import Experiment, Fact, Line, Provenance, Ratios, Summary
 from xlab.record import Environment
 
 DATA = Path(__file__).parent.parent / "data"
@@ -33,9 +34,30 @@ MACHINE = Environment(
 )
 
 
-def summary(*ratios: Ratios, facts: tuple[Fact, ...] = ()) -> Summary:
+def summary(
+    *ratios: Ratios, facts: tuple[Fact, ...] = (), asked: tuple[Experiment, ...] | None = None
+) -> Summary:
     provenance = Provenance("2026-01-01T00:00:00+00:00", "2026-01-01", "a", 9, MACHINE)
-    return Summary(provenance, ratios, facts)
+    return Summary(provenance, ratios, facts, (experiment(),) if asked is None else asked)
+
+
+def experiment(
+    method: str = "bridge", datapath: str = "ovs 3.5.0 userspace (netdev)", **parameters: Any
+) -> Experiment:
+    return Experiment(method, ASKED | parameters, datapath)
+
+
+ASKED = {
+    "scenario": "bridge",
+    "hosts": 2,
+    "mtu": 1500,
+    "delay_ms": None,
+    "settings": {"routes": "tunnel"},
+    "duration_s": 1.0,
+    "quick": True,
+    "repeat": 10,
+    "probes": [],
+}
 
 
 def tcp(*builds: tuple[float, ...], method: str = "bridge", tolerance: float = 0.11) -> Ratios:
@@ -140,6 +162,95 @@ def test_another_machine_is_told_of() -> None:
         "the baseline is of iperf3 3.18, this is 3.9",
         "the machine was noisy: steal 12 %",
     ]
+
+
+# -- one experiment --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        (experiment(hosts=4), "hosts is 4, was 2 (bridge)"),
+        (experiment(mtu=9000), "mtu is 9,000, was 1,500 (bridge)"),
+        (experiment(delay_ms=0.5), "delay_ms is 0.5, was unset (bridge)"),
+        (
+            experiment(settings={"routes": "underlay"}),
+            "--set routes is underlay, was tunnel (bridge)",
+        ),
+        (experiment(duration_s=3.0), "duration_s is 3, was 1 (bridge)"),
+        (experiment(quick=False), "quick is no, was yes (bridge)"),
+        (
+            experiment(datapath="ovs 3.5.0 kernel"),
+            "the datapath is ovs kernel, was ovs userspace (netdev) (bridge)",
+        ),
+    ],
+)
+def test_a_result_of_another_experiment_is_refused(now: Experiment, told: str) -> None:
+    before = summary(tcp(*STEADY))
+    with pytest.raises(UsageError) as raised:
+        gate.check(summary(tcp(*STEADY), asked=(now,)), before)
+    assert str(raised.value) == f"a is another experiment than the baseline: {told}"
+
+
+def test_what_differs_for_all_methods_is_said_once() -> None:
+    before = summary(tcp(*STEADY), asked=(experiment(), experiment("weave")))
+    now = summary(tcp(*STEADY), asked=(experiment(hosts=4, mtu=900), experiment("weave", hosts=4)))
+    with pytest.raises(UsageError, match=r": hosts is 4, was 2 \(bridge, weave\); mtu is 900"):
+        gate.check(now, before)
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        experiment(repeat=30, probes=["flows"], scenario="my/bridge.py"),
+        experiment(duration_s=1),
+        experiment(datapath="ovs 3.6.1 userspace (netdev)"),
+        experiment(settings={"routes": "tunnel", "new-option": "7"}),
+        experiment("weave", hosts=4),
+    ],
+    ids=["more rounds and probes", "JSON's numbers", "a newer OVS", "a newer xlab", "no baseline"],
+)
+def test_what_does_not_change_ratios_may_differ(now: Experiment) -> None:
+    before = summary(tcp(*STEADY))
+    assert only(gate.check(summary(tcp(*STEADY), asked=(now,)), before)).verdict == "ok"
+
+
+def test_a_baseline_that_does_not_say_what_it_is_of_holds_as_before(tmp_path: Path) -> None:
+    file = tmp_path / "baseline.json"
+    gate.update(file, summary(tcp(*STEADY)))
+    data = json.loads(file.read_text())
+    del data["experiments"]
+    file.write_text(json.dumps(data))
+    old, now = gate.load(file), summary(tcp(*STEADY), asked=(experiment(hosts=4),))
+    assert only(gate.check(now, old)).verdict == "ok"
+    (told,) = gate.differences(now, old)
+    assert told.startswith("the baseline does not say with which options it was measured")
+
+
+def test_comparisons_and_records_say_what_was_asked() -> None:
+    comparison = gate.summarise(DATA / "comparison")
+    told = {each.method: (each.parameters, each.datapath) for each in comparison.experiments}
+    methods = result.load(DATA / "comparison").methods
+    assert told == {m.name: (m.parameters, m.datapath) for m in methods if m.status == "passed"}
+    assert told
+    (folder,) = RECORDS.glob("*Z-ovs-gre")
+    ran = record.load(folder)
+    assert gate.summarise(folder).experiments == (
+        Experiment("ovs-gre", ran.parameters, ran.environment.datapath),
+    )
+
+
+def test_builds_on_different_datapaths_are_no_result(tmp_path: Path) -> None:
+    for name in ("*Z-ovs-gre", "*Z-ovs-gre-kernel"):
+        (folder,) = RECORDS.glob(name)
+        (tmp_path / folder.name).symlink_to(folder)
+    with pytest.raises(UsageError, match="ovs-gre was run on several datapaths; check one of"):
+        gate.summarise(tmp_path)
+
+
+def test_the_baseline_that_is_kept_can_be_read() -> None:
+    kept = gate.load(DATA.parent.parent / "results" / "baseline" / "quick.json")
+    assert not any(line.failed for line in gate.check(kept, kept))
 
 
 # -- error rates -----------------------------------------------------------------------------------
@@ -301,6 +412,25 @@ def test_the_command_updates_and_checks(tmp_path: Path, capsys: pytest.CaptureFi
     suite = next(iter(JUnitXml.fromfile(str(xml))))
     assert suite.failures == 0
     assert suite.tests == len(gate.load(file).ratios) + len(gate.load(file).facts)
+
+
+def test_the_command_refuses_another_experiment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder,) = map(str, RECORDS.glob("*Z-ovs-gre"))
+    file, xml = tmp_path / "baseline.json", tmp_path / "gate.xml"
+    assert cli.main(["check", folder, "--baseline", str(file), "--update"]) == 0
+    data = json.loads(file.read_text())
+    data["experiments"][0]["parameters"]["hosts"] = 16
+    file.write_text(json.dumps(data))
+    capsys.readouterr()
+    arguments = ["check", folder, "--baseline", str(file), "--junit", str(xml)]
+    assert cli.main([*arguments, "--json"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    told = f"{Path(folder).name} is another experiment than the baseline: hosts is 2, was 16"
+    assert shown.err == f"xlab: {told} (ovs-gre)\n"
+    assert not xml.exists()
 
 
 def test_the_command_fails_for_a_regression(
