@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,7 +35,7 @@ from xlab.compare.result import Comparison
 from xlab.compare.statistics import LEAST_BUILDS, widening
 from xlab.errors import RecordError, UsageError
 from xlab.metrics import higher_is_better
-from xlab.record import Environment, RunRecord
+from xlab.record import Environment, PathProof, RunRecord
 from xlab.report.figures import figures, ratio_points
 
 if TYPE_CHECKING:
@@ -47,12 +48,17 @@ SCHEMA_VERSION = 1
 #: the loss of a fifth that the gate must not miss; times vary more than rates.
 TOLERANCES = {"tcp_bits_per_second": 0.11}
 OTHERWISE = 0.3
+PATH_MTU = "path_mtu_bytes"
+#: Exact to the byte: facts, not ratios with a tolerance.
+COUNTED = (PATH_MTU, "overhead_bytes")
 #: Of a ratio to the plain hosts, whatever the method.
 PLAUSIBLE = (1e-9, 1e9)
 #: Below so many rounds nothing can be told.
 LEAST_ROUNDS = 3
 #: Parameters that may differ: a ratio has its method, its rounds and its metric.
 _NO_MATTER = ("scenario", "repeat", "probes")
+#: Of what differs between two experiments.
+_MOST_TOLD = 5
 #: Of the interval of a change.  Only one of its ends can say that something is worse, and beyond
 #: that one lies a twentieth.
 _PERCENTILES = (5.0, 95.0)
@@ -214,7 +220,7 @@ def _of_comparison(comparison: Comparison, name: str) -> Summary:
     passed = {method.name for method in comparison.methods if method.status == "passed"}
     ratios = []
     for figure in comparison.figures:
-        if figure.to_baseline is None or figure.method not in passed:
+        if figure.to_baseline is None or figure.method not in passed or figure.metric in COUNTED:
             continue
         builds: dict[int, list[float]] = {}
         for each in kept:
@@ -232,16 +238,15 @@ def _of_comparison(comparison: Comparison, name: str) -> Summary:
                     figure.method, figure.metric, figure.streams, figure.higher_is_better, builds
                 )
             )
-    facts = [
-        Fact(method.name, fact, str(value))
-        for method in comparison.methods
-        if method.name in passed
-        for fact, value in (
-            ("encapsulation", method.encapsulation),
-            ("effective_mtu", method.effective_mtu),
-        )
-        if value is not None
-    ]
+    facts: list[Fact] = []
+    for method in comparison.methods:
+        if method.name in passed:
+            mtus = [
+                point.median
+                for point in comparison.points
+                if (point.method, point.route, point.metric) == (method.name, "method", PATH_MTU)
+            ]
+            facts += _facts(method.name, [method], mtus)
     provenance = _provenance(
         comparison.started_at,
         name,
@@ -276,17 +281,9 @@ def _of_records(records: Sequence[RunRecord], name: str) -> Summary:
             Experiment(scenario, builds[0].parameters, builds[0].environment.datapath)
         )
         ratios += _ratios_of(scenario, builds)
-        path = builds[0].path
-        if path:
-            facts += [
-                Fact(scenario, fact, str(value))
-                for fact, value in (
-                    ("encapsulation", path.encapsulation),
-                    ("effective_mtu", path.effective_mtu),
-                    ("overhead_bytes", path.overhead_bytes),
-                )
-                if value is not None
-            ]
+        measured = chain.from_iterable(build.measurements for build in builds)
+        mtus = [m.median for m in measured if (m.route, m.metric) == ("method", PATH_MTU)]
+        facts += _facts(scenario, [build.path for build in builds if build.path], mtus)
     if not by_scenario:
         raise UsageError(f"{name}: no record has passed")
     first = next(iter(by_scenario.values()))[0]
@@ -303,7 +300,7 @@ def _ratios_of(scenario: str, builds: Sequence[RunRecord]) -> list[Ratios]:
     found: dict[tuple[str, int], dict[int, list[float]]] = {}
     for number, build in enumerate(builds, 1):
         for figure in figures(build):
-            if figure.to_baseline is None:
+            if figure.to_baseline is None or figure.metric in COUNTED:
                 continue
             points = ratio_points(build, figure.metric, "method", figure.streams)
             found.setdefault((figure.metric, figure.streams), {})[number] = list(points.rounds)
@@ -311,6 +308,29 @@ def _ratios_of(scenario: str, builds: Sequence[RunRecord]) -> list[Ratios]:
         _ratios(scenario, metric, streams, higher_is_better(metric), by_build)
         for (metric, streams), by_build in found.items()
     ]
+
+
+def _facts(
+    method: str,
+    paths: Sequence[PathProof | comparisons.Method],
+    mtus: Iterable[float | None],
+) -> list[Fact]:
+    """What is on record of a method's builds, and what a probe of the path's MTU gave."""
+    found = {
+        "encapsulation": _all_of(path.encapsulation for path in paths),
+        "effective_mtu": _all_of(path.effective_mtu for path in paths),
+        "overhead_bytes": _all_of(path.overhead_bytes for path in paths),
+    }
+    found_mtus = [mtu for mtu in mtus if mtu is not None]
+    if found_mtus:
+        # A probe whose packets are lost finds less than passes, and never more.
+        found[PATH_MTU] = f"{max(found_mtus):.0f}"
+    return [Fact(method, name, value) for name, value in found.items() if value]
+
+
+def _all_of(values: Iterable[object]) -> str:
+    """The one that all builds have; if they differ, each of them."""
+    return " or ".join(dict.fromkeys(str(value) for value in values if value is not None))
 
 
 def _ratios(
@@ -401,9 +421,11 @@ def _require_same_experiment(result: Summary, baseline: Summary) -> None:
                 change = f"{name} is {_said(value)}, was {_said(before[name])}"
                 methods.setdefault(change, []).append(each.method)
     if methods:
-        told = "; ".join(f"{what} ({', '.join(names)})" for what, names in methods.items())
+        told = [f"{what} ({', '.join(names)})" for what, names in methods.items()]
+        if len(told) > _MOST_TOLD:
+            told[_MOST_TOLD:] = [f"and {len(told) - _MOST_TOLD} more"]
         raise UsageError(
-            f"{result.provenance.result} is another experiment than the baseline: {told}"
+            f"{result.provenance.result} is another experiment than the baseline: {'; '.join(told)}"
         )
 
 
@@ -451,10 +473,14 @@ _TOOLS = ("ovs-vswitchd", "iperf3")
 
 
 def _gating(ratios: Sequence[Ratios]) -> Iterator[Ratios]:
-    """All but what another tells better: the few echoes before a load, where there was a ping."""
+    """All but what another tells better: the few echoes before a load, where there was a ping.
+
+    What is a fact today was a ratio in older files.
+    """
     pinged = {each.method for each in ratios if each.metric == "icmp_rtt_ms"}
     for each in ratios:
-        if not (each.metric == "idle_rtt_ms" and each.method in pinged):
+        told_better = each.metric == "idle_rtt_ms" and each.method in pinged
+        if not told_better and each.metric not in COUNTED:
             yield each
 
 

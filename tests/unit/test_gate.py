@@ -144,12 +144,21 @@ def test_what_is_no_longer_measured_is_missed() -> None:
     assert lines[1].failed
 
 
-def test_what_is_counted_must_not_change() -> None:
-    before = summary(tcp(*STEADY), facts=(Fact("bridge", "effective_mtu", "1500"),))
-    for value, verdict in (("1500", "ok"), ("1450", "regressed")):
-        now = summary(tcp(*STEADY), facts=(Fact("bridge", "effective_mtu", value),))
-        assert gate.check(now, before)[1].verdict == verdict
+@pytest.mark.parametrize("name", ["effective_mtu", "overhead_bytes", "path_mtu_bytes"])
+def test_what_is_counted_must_not_change(name: str) -> None:
+    before = summary(tcp(*STEADY), facts=(Fact("bridge", name, "1462"),))
+    for value, verdict in (("1462", "ok"), ("1461", "regressed"), ("1463", "regressed")):
+        now = summary(tcp(*STEADY), facts=(Fact("bridge", name, value),))
+        line = gate.check(now, before)[1]
+        assert (line.subject, line.before, line.now) == (name, "1462", value)
+        assert (line.verdict, line.failed) == (verdict, value != "1462")
     assert gate.check(summary(tcp(*STEADY)), before)[1].verdict == "missing"
+
+
+def test_what_was_a_ratio_and_is_a_fact_is_not_missed() -> None:
+    old = dataclasses.replace(tcp(*STEADY), metric="path_mtu_bytes")
+    line = only(gate.check(summary(tcp(*STEADY)), summary(tcp(*STEADY), old)))
+    assert line.subject == "tcp_bits_per_second"
 
 
 def test_another_machine_is_told_of() -> None:
@@ -356,6 +365,90 @@ def test_run_records_have_ratios_and_facts() -> None:
     assert all(len(each.builds) == 1 for each in found.ratios)
     assert told.path is not None
     assert Fact("ovs-gre", "effective_mtu", str(told.path.effective_mtu)) in found.facts
+
+
+def values(found: Summary, name: str) -> dict[str, str]:
+    return {fact.method: fact.value for fact in found.facts if fact.name == name}
+
+
+def test_what_a_method_adds_to_a_packet_is_a_fact_of_records(tmp_path: Path) -> None:
+    """And if one build adds more than the others, that is a change, too."""
+    (folder,) = RECORDS.glob("*Z-ovs-gre")
+    told = record.load(folder)
+    assert told.path is not None
+    assert values(gate.summarise(folder), "overhead_bytes") == {"ovs-gre": "38"}
+    more = dataclasses.replace(told.path, overhead_bytes=42)
+    record.save(told, tmp_path / "1", {})
+    record.save(dataclasses.replace(told, path=more), tmp_path / "2", {})
+    both = gate.summarise(tmp_path)
+    assert values(both, "overhead_bytes") == {"ovs-gre": "38 or 42"}
+    assert values(both, "effective_mtu") == {"ovs-gre": "1462"}
+    failed = [line for line in gate.check(both, gate.summarise(folder)) if line.failed]
+    assert [line.subject for line in failed] == ["overhead_bytes"]
+
+
+def test_what_a_method_adds_to_a_packet_is_a_fact_of_comparisons(tmp_path: Path) -> None:
+    told = result.load(DATA / "comparison")
+    before = gate.summarise(DATA / "comparison")
+    assert values(before, "overhead_bytes") == {
+        method.name: str(method.overhead_bytes)
+        for method in told.methods
+        if method.status == "passed"
+    }
+    assert values(before, "overhead_bytes").items() >= {("ovs-gre", "38"), ("bridge", "0")}
+
+    def adding(overhead: int | None) -> Summary:
+        methods = tuple(
+            dataclasses.replace(method, overhead_bytes=overhead)
+            if method.name == "ovs-gre"
+            else method
+            for method in told.methods
+        )
+        result.save(dataclasses.replace(told, methods=methods), tmp_path)
+        return gate.summarise(tmp_path)
+
+    for overhead, shown in ((42, "42"), (None, "nothing")):
+        failed = [line for line in gate.check(adding(overhead), before) if line.failed]
+        assert [(line.method, line.subject, line.before, line.now) for line in failed] == [
+            ("ovs-gre", "overhead_bytes", "38", shown)
+        ]
+    assert not any(line.failed for line in gate.check(before, adding(None))), "an older baseline"
+
+
+def test_the_mtu_that_a_probe_found_is_a_fact_and_no_ratio(tmp_path: Path) -> None:
+    """The largest that passed: an echo that is lost makes it seem less."""
+    told = result.load(DATA / "comparison")
+    names = [method.name for method in told.methods]
+
+    def probed(largest: float) -> Summary:
+        rtts = [point for point in told.points if point.metric == "icmp_rtt_ms"]
+        points = [
+            dataclasses.replace(
+                point,
+                metric="path_mtu_bytes",
+                unit="B",
+                median=1100.0 if point.round == 3 else largest,
+            )
+            for point in rtts
+            if point.route == "method"
+        ]
+        (figure,) = (
+            figure
+            for figure in told.figures
+            if (figure.method, figure.metric) == (names[1], "icmp_rtt_ms")
+        )
+        figure = dataclasses.replace(figure, metric="path_mtu_bytes")
+        outcome = dataclasses.replace(
+            told, points=(*told.points, *points), figures=(*told.figures, figure)
+        )
+        result.save(outcome, tmp_path)
+        return gate.summarise(tmp_path)
+
+    before = probed(1462.0)
+    assert "path_mtu_bytes" not in {each.metric for each in before.ratios}
+    assert values(before, "path_mtu_bytes")[names[1]] == "1462"
+    failed = [line for line in gate.check(probed(1461.0), before) if line.failed]
+    assert {(line.subject, line.now) for line in failed} == {("path_mtu_bytes", "1461")}
 
 
 def test_records_that_did_not_pass_are_no_result() -> None:

@@ -145,6 +145,7 @@ def _method(history: History, asked: Asked) -> Method:
         encapsulation=first.path.encapsulation if first.path else None,
         effective_mtu=first.path.effective_mtu if first.path else None,
         builds=tuple(_build(history, asked, built) for built in builds),
+        overhead_bytes=first.path.overhead_bytes if first.path else None,
     )
 
 

@@ -105,6 +105,8 @@ class Method:
     #: Largest IP packet that crosses whole.
     effective_mtu: int | None
     builds: tuple[Build, ...]
+    #: What the method adds to each IP packet on the wire; None where nothing was seen.
+    overhead_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
