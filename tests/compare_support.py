@@ -253,6 +253,13 @@ def _instead_of_labs(monkeypatch: pytest.MonkeyPatch) -> World:
             if (self.name, round) in made.breaking:
                 raise made.breaking[self.name, round]
 
+        def measure_another(self, *, round: int, build: int) -> None:  # noqa: A002
+            self.chronicle.tell({"kind": "forking"})
+            assert threading.active_count() == 1, "a sandbox is forked from one thread"
+            one = measured("first_packet_s", 0.1 * build, number=round, build=build)
+            one = dataclasses.replace(one, probe="first-packet", unit="s")
+            self.chronicle.tell({"kind": "measurement", **dataclasses.asdict(one)})
+
         def _disturb(self, number: int, build: int, routes: list[Any]) -> None:
             made.disturbed.append((build, self.name))
             assert routes == ["method"]

@@ -144,7 +144,8 @@ class CompareScreen(Screen, Onlooker):
             ]
             if told:
                 said.append(f"{text.plain(name)} {', '.join(told)}")
-        self._block("recovery", Text(self._side_by_side(said)), text.seconds(seconds))
+        label = "recovery" if "recovery" in self._plan.disturbing else "after"
+        self._block(label, Text(self._side_by_side(said)), text.seconds(seconds))
         for name, reason in done.errors.items():
             self._block("", Text(f"{text.plain(name)}: {text.plain(reason)}", "yellow"))
 

@@ -30,8 +30,11 @@ _PATIENCE_S = 60.0
 _INTERVAL_S = 0.005
 
 
-def measure(ordered: Job, *, round: int) -> Measurement:  # noqa: A002
-    """`first_packet_s`; a lab that could not be built, or stayed silent, is a failed sample."""
+def measure(ordered: Job, *, round: int, build: int = 1) -> Measurement:  # noqa: A002
+    """`first_packet_s`; a lab that could not be built, or stayed silent, is a failed sample.
+
+    This process is forked, which is sound only while it has one thread.
+    """
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     samples: tuple[float, ...] = ()
     direction = "the whole lab"
@@ -53,7 +56,7 @@ def measure(ordered: Job, *, round: int) -> Measurement:  # noqa: A002
         direction=direction,
         streams=1,
         round=round,
-        build=1,
+        build=build,
         started_at=started_at,
         samples=samples,
         failed_samples=0 if samples else 1,

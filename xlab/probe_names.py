@@ -39,6 +39,8 @@ OF_LAB = {
 }
 #: Those among them after which a lab is not what it was: when all else has been measured.
 DISTURBING = ("recovery",)
+#: What a comparison measures once in each build of its labs, when the rounds of that are done.
+ONCE_A_BUILD = (*OF_ANOTHER_LAB, *DISTURBING)
 ALL = {**USUAL, **BETWEEN_TWO, **OF_ANOTHER_LAB, **OF_LAB}
 
 

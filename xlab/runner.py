@@ -106,21 +106,22 @@ class Bench:
         begun = time.monotonic()
         for number in range(1, chronicle.design.request.repeat + 1):
             if "first-packet" in chronicle.design.request.probes:
-                self._measure_another(number)
+                self.measure_another(round=number)
             self.measure(round=number)
         chronicle.timings["measure"] = time.monotonic() - begun
         chronicle.phase_ended("measure", chronicle.timings["measure"])
 
-    def _measure_another(self, number: int) -> None:
+    def measure_another(self, *, round: int, build: int = 1) -> None:  # noqa: A002
         """How long a lab like this one takes to its first packet, while this one rests."""
         from xlab import first_packet
 
         ordered = self._chronicle.job
         assert ordered is not None
         self._chronicle.tell(
-            {"kind": "step", "phase": "measure", "text": f"round {number}: first-packet"}
+            {"kind": "step", "phase": "measure", "text": f"round {round}: first-packet"}
         )
-        measured = first_packet.measure(ordered, round=number)
+        self._chronicle.tell({"kind": "forking"})
+        measured = first_packet.measure(ordered, round=round, build=build)
         self._chronicle.tell({"kind": "measurement", **dataclasses.asdict(measured)})
 
     def measure(self, **which: Any) -> None:

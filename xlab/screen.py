@@ -99,6 +99,9 @@ class Screen:
                 self._measurement(record.decode(Measurement, event, "measurement"))
             case "note":
                 self._block("note", Text(text.plain(event["text"]), "yellow"))
+            case "forking":  # and there must be no thread but the main one
+                self._stop_live()
+                return
         self._refresh()
 
     def finished(self, result: RunRecord, folder: Path) -> None:

@@ -77,8 +77,9 @@ def rounds_in(results: Path) -> int:
 
 def test_killed_after_its_second_round_it_goes_on_at_the_third(tmp_path: Path) -> None:
     results, errors = tmp_path / "results", tmp_path / "stderr"
-    asked = ("bridge", "--quick", "--repeat", "3", "--probe", "recovery", "--results", str(results))
-    with compare(*asked, errors=errors) as first:
+    asked = ("bridge", "--quick", "--repeat", "3", "--results", str(results))
+    once_a_build = ("--probe", "recovery", "--probe", "first-packet")
+    with compare(*asked, *once_a_build, errors=errors) as first:
         wait_until(
             lambda: rounds_in(results) >= 2 or first.process.poll() is not None,
             timeout_s=_PATIENCE_S,
@@ -105,6 +106,7 @@ def test_killed_after_its_second_round_it_goes_on_at_the_third(tmp_path: Path) -
     assert journal.read(folder).rounds[:2] == before.rounds
     assert_whole(comparison, folder)
     assert_recovered(comparison)
+    assert_first_packets(comparison)
     assert comparison.sessions == 2
 
     # Once it has ended there is nothing to go on with: it says the same again.
@@ -137,7 +139,7 @@ def assert_whole(comparison: Comparison, folder: Path) -> None:
             assert found.path is not None
             assert found.path.proved
             raw = {file.name for file in (folder / build.folder / "raw").iterdir()}
-            named = {name for m in found.measurements for name in m.detail["raw"]}
+            named = {name for m in found.measurements for name in m.detail.get("raw", ())}
             assert named <= raw
     assert len(report.find([folder])) == sum(len(m.builds) for m in comparison.methods)
 
@@ -157,6 +159,19 @@ def assert_recovered(comparison: Comparison) -> None:
             assert 0 < figure.value.median < 10
             assert figure.value.ci95 is not None
             assert (figure.to_baseline, figure.to_control) == (None, None)
+
+
+def assert_first_packets(comparison: Comparison) -> None:
+    """One of each build that had rounds, of both methods; that of plain hosts is the yardstick."""
+    found = {f.method: f for f in comparison.figures if f.metric == "first_packet_s"}
+    for method in ("baseline", "bridge"):
+        value = found[method].value
+        assert value is not None
+        assert (value.rounds, value.builds) == (3, 3)
+        assert 0.01 < value.median < 30
+    ratio = found["bridge"].to_baseline
+    assert ratio is not None
+    assert ratio.ci95 is not None
 
 
 def test_interrupted_it_says_how_to_go_on(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.fuzzing import attempt
 from tests.unit.test_runner import machine_with
-from xlab import capabilities, job
+from xlab import capabilities, job, probe_names
 from xlab.capabilities import State
 from xlab.compare import plan
 from xlab.compare.methods import VARIANTS, Method, choose
@@ -144,6 +144,13 @@ def test_what_is_usual() -> None:
     assert plan.make(chosen("weave"), probes=["udp", "rtt"]).probes[-1] == "udp"
     after = plan.make(chosen("weave"), probes=["recovery", "udp"])
     assert (after.probes[-1], after.disturbing) == ("udp", ("recovery",))
+
+
+def test_all_probes_are_measured_each_round_or_once_a_build() -> None:
+    everything = plan.make(chosen("weave"), probes=["all"])
+    assert everything.disturbing == ("first-packet", "recovery")
+    assert {*everything.probes, *everything.disturbing} == set(probe_names.ALL)
+    assert plan.make(chosen("weave"), probes=["first-packet"]).disturbing == ("first-packet",)
 
 
 def test_the_order_of_rounds_differs_from_comparison_to_comparison() -> None:

@@ -342,6 +342,42 @@ def test_killed_while_it_disturbs_it_makes_up_for_it(
     assert len(world.alive) == 0
 
 
+# -- a lab of its own ------------------------------------------------------------------------------
+
+
+def test_each_build_gives_one_first_packet(world: World, tmp_path: Path) -> None:
+    forks = []
+
+    class Listening(Onlooker):
+        def forking(self) -> None:
+            forks.append(len(world.alive))
+
+    once = ("first-packet", "recovery")
+    with begin(tmp_path, NAMES[:2], disturbing=once) as written:
+        carry_out(written, Listening())
+        comparison = evaluate(written.history)
+    points = [point for point in comparison.points if point.metric == "first_packet_s"]
+    assert [(point.build, point.median) for point in points] == [
+        (build, 0.1 * build) for build in (1, 1, 2, 2, 3, 3)
+    ]
+    # Nothing is forked while the screen has a thread: for each build, then for both methods in it.
+    assert forks == [0, 2, 2] * 3
+    figures = {(f.method, f.metric): f for f in comparison.figures}
+    found = figures["bridge", "first_packet_s"]
+    assert found.to_baseline is not None
+    assert (found.to_baseline.median, found.to_baseline.builds) == (1.0, 3)
+    assert {each.metric for each in comparison.recoveries} == {
+        "link_flap_recovery_s", "weave_kill_recovery_s", "host_reboot_recovery_s",
+    }  # fmt: skip
+
+
+def test_nothing_is_broken_for_a_first_packet(world: World, tmp_path: Path) -> None:
+    comparison = carried_out(tmp_path, NAMES[:2], disturbing=("first-packet",))
+    assert world.disturbed == []
+    assert comparison.recoveries == ()
+    assert "first_packet_s" in {figure.metric for figure in comparison.figures}
+
+
 # -- kills -----------------------------------------------------------------------------------------
 
 

@@ -252,6 +252,17 @@ def test_recovery_is_told_once_a_build(xlab: Run, world: World, tmp_path: Path) 
     assert "bridge, build 2, after `crash h2`: it did not come back" in " ".join(out.split())
 
 
+def test_first_packets_are_told_once_a_build(xlab: Run, world: World, tmp_path: Path) -> None:
+    asked = ("bridge", "--quick", "--repeat", "3", "--probe", "first-packet", "--results", tmp_path)
+    status, out, _ = xlab(*asked)
+    assert status == 0
+    assert "rtt, tcp, loaded-rtt, first-packet" in out
+    lines = [" ".join(line.split()) for line in out.splitlines() if line.startswith("  after  ")]
+    assert len(lines) == 3
+    assert lines[1].startswith("after baseline first packet 200 ms bridge first packet 200 ms")
+    assert any(line.startswith("first packet") for line in out.splitlines()), "in the table"
+
+
 def test_json_alone_on_stdout(xlab: Run, world: World, tmp_path: Path) -> None:
     status, out, err = xlab("bridge", "--quick", "--results", tmp_path, "--json")
     assert status == 0

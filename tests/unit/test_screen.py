@@ -276,6 +276,9 @@ def test_no_thread_is_left_between_scenarios_nor_started_before_the_first_event(
             for event in fake.events(told):
                 screen.watch(event)
             assert threading.active_count() == before + 1
+            # For a lab beside this one, too, the process is forked.
+            screen.watch({"kind": "forking"})
+            assert threading.active_count() == before
         assert threading.active_count() == before
 
 

@@ -16,6 +16,7 @@ from xlab.cli import options
 from xlab.cli.app import COMMAND, STATUSES, AsJson, Debug, Job, app
 from xlab.cli.streams import print_error, print_json
 from xlab.errors import UsageError
+from xlab.probe_names import ALL
 
 if TYPE_CHECKING:
     from xlab.compare.journal import Journal
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 _STATUS = {"passed": 0, "failed": 1, "skipped": 3}
 #: What may stand beside --resume.
 _OF_ANY = ("resume", "as_json", "_debug")
+
+
+def _complete_probe(incomplete: str) -> list[str]:
+    return [name for name in (*ALL, "all") if name.startswith(incomplete)]
 
 
 @app.command(epilog=STATUSES)
@@ -71,7 +76,9 @@ def compare(  # noqa: PLR0917 - typer calls it by keyword
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Measure this, too: rr, udp, recovery (once a build) and others; repeatable.",
+            help="Measure this, too (xlab list says what there is, all is all of it; recovery and "
+            "first-packet once a build); repeatable.",
+            autocompletion=_complete_probe,
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="All methods in under 4 minutes.")] = False,

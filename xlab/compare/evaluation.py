@@ -33,8 +33,9 @@ from xlab.compare.statistics import Key, Values
 from xlab.record import DatapathClass, Measurement, Route, RunRecord, Status
 from xlab.report.figures import order
 
-#: What nobody waits for: the difference of two CPU times is noisier than what it was taken from.
-_NOT_AWAITED = ("cpu_seconds_per_gigabyte",)
+#: What nobody waits for: the difference of two CPU times is noisier than what it was taken from,
+#: and of first packets there is one a build.
+_NOT_AWAITED = ("cpu_seconds_per_gigabyte", "first_packet_s")
 
 
 def evaluate(history: History) -> Comparison:
@@ -325,6 +326,8 @@ def _recoveries(history: History) -> Iterator[Recovery]:
     for after in history.disturbed:
         for method in after.order:
             for measured in after.measurements.get(method, ()):
+                if measured.probe != "recovery":
+                    continue
                 told = measured.detail
                 stopped, mend_s = told.get("stopped"), told.get("mend_s")
                 yield Recovery(

@@ -87,7 +87,7 @@ class RoundDone:
 
 @dataclass(frozen=True, slots=True)
 class Disturbed:
-    """What the plan's disturbing probes gave in a build whose rounds were done, or had been."""
+    """What is measured once a build (`plan.disturbing`), when its rounds were done, or had been."""
 
     build: int
     #: The last round before, of whichever build.

@@ -10,8 +10,7 @@ from xlab.compare.methods import Method
 from xlab.compare.result import Plan
 from xlab.compare.statistics import LEAST_BUILDS
 from xlab.errors import UsageError
-from xlab.probe_names import DISTURBING
-from xlab.probes import MORE_PROBES, PROBES
+from xlab.probe_names import ALL, ONCE_A_BUILD, beyond_usual
 from xlab.request import within
 
 ROUNDS, QUICK_ROUNDS = 10, 5
@@ -49,13 +48,11 @@ def make(
     most = most_rounds if most_rounds is not None else wanted * (1 if first.quick else 2)
     within("--most", most, (wanted, 10 * MOST_ROUNDS), "rounds, from those of --repeat on")
     within("--precision", precision, (0.001, 10.0), "of a ratio")
-    known = (*PROBES, *MORE_PROBES)
-    for probe in probes:
-        if probe not in known:
-            raise UsageError(f"--probe {probe}: no such probe; there are {', '.join(known)}")
+    beyond_usual(probes)  # raises UsageError for a name that is none
+    chosen = dict.fromkeys([*USUAL_PROBES, *(ALL if "all" in probes else probes)])
     return Plan(
         methods=tuple(method.name for method in methods),
-        probes=tuple(p for p in dict.fromkeys([*USUAL_PROBES, *probes]) if p not in DISTURBING),
+        probes=tuple(probe for probe in chosen if probe not in ONCE_A_BUILD),
         duration_s=first.duration_s,
         quick=first.quick,
         rounds=wanted,
@@ -64,5 +61,5 @@ def make(
         least_builds=LEAST_BUILDS,
         precision=precision,
         seed=secrets.randbelow(1 << 32),
-        disturbing=tuple(p for p in DISTURBING if p in probes),
+        disturbing=tuple(probe for probe in ONCE_A_BUILD if probe in chosen),
     )

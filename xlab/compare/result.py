@@ -58,7 +58,8 @@ class Plan:
     precision: float
     #: Of the order within each round.
     seed: int
-    #: Probes after which a lab is not what it was: once a build, when its rounds are done.
+    #: Once a build, when its rounds are done: probes after which a lab is not what it was, and
+    #: those of another lab, built for that alone.
     disturbing: tuple[str, ...] = ()
 
 

@@ -3,7 +3,7 @@
     ┌── build all (one after the other launched, several at a time built)
     │     round: the machine left alone, then every method once, in random order ── journal
     │     …  as many as the plan has for a build
-    │     what disturbs, once, if asked for: every method in random order ── journal
+    │     what is measured once a build, if asked for: every method in random order ── journal
     └── take all down, look whether the intervals are narrow enough
 
 What is told as it happens goes to an `Onlooker`; what counts goes to the journal, and nothing else
@@ -17,11 +17,12 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from xlab import capabilities, job, record
 from xlab.capabilities import Machine
@@ -42,6 +43,7 @@ from xlab.compare.journal import (
 from xlab.compare.methods import BASELINE, Method
 from xlab.compare.result import Look
 from xlab.errors import CapabilityError, XlabError
+from xlab.probe_names import DISTURBING
 from xlab.record import Route, RunRecord, Status
 from xlab.runner import Bench
 
@@ -196,9 +198,9 @@ class Labs:
         self._onlooker.round_done(done)
 
     def disturb(self) -> None:
-        """What breaks something in each lab, whose rounds are done: in the journal when it is over.
+        """What is measured once in a build whose rounds are done: in the journal when it is over.
 
-        A lab that does not get over it has broken nothing that is still to be measured.
+        A lab that does not get over being broken has spoilt nothing that is still to be measured.
         """
         history = self._journal.history
         plan = history.opening.plan
@@ -244,11 +246,7 @@ class Labs:
     def _launch(self, method: Method) -> None:
         chronicle = Chronicle(
             job.design(method.request),
-            lambda event: (
-                self._onlooker.step(method.name, str(event.get("text", "")))
-                if event["kind"] == "step"
-                else None
-            ),
+            lambda event: self._pass_on(method.name, event),
         )
         if method.name in self._failed_once:
             reason = self._failed_once[method.name]
@@ -260,6 +258,12 @@ class Labs:
             self._record(method, chronicle, "skipped", str(error))
         except XlabError as error:
             self._record(method, chronicle, "failed", str(error))
+
+    def _pass_on(self, name: str, event: Mapping[str, Any]) -> None:
+        if event["kind"] == "step":
+            self._onlooker.step(name, str(event.get("text", "")))
+        elif event["kind"] == "forking":
+            self._onlooker.forking()
 
     def _note_built(self, lab: _Lab, future: Future[None]) -> None:
         try:
@@ -331,7 +335,11 @@ class _Lab:
         self.bench.measure(round=number, build=build, probes=list(probes), routes=list(routes))
 
     def disturb(self, number: int, build: int, probes: Sequence[str]) -> None:
-        self.bench.measure(round=number, build=build, probes=list(probes), routes=["method"])
+        if "first-packet" in probes:
+            self.bench.measure_another(round=number, build=build)
+        breaking = [probe for probe in probes if probe in DISTURBING]
+        if breaking:
+            self.bench.measure(round=number, build=build, probes=breaking, routes=["method"])
 
     def close(self) -> None:
         self.bench.close()
