@@ -54,11 +54,10 @@ def build(lab: Lab, subnet: IPv4Network, size: Size, settings: Settings, check: 
     c1, far = h1.containers[0], h2.containers[0]
     check.reaches_outside(c1)
     check.reaches(c1, h2, f"{c1} reaches the other host {h2}, masqueraded as {h1}")
-    check.equal(
+    check.addresses_are(
         "same-addresses",
         f"{far} has the same address as {c1}: no route could tell them apart",
-        expected=c1.address,
-        observed=lambda: far.address,
+        {far: c1.address},
     )
     check.transfers(h1, h2)
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
-from itertools import islice
 
 from xlab.checks import Checks
 from xlab.errors import UsageError
@@ -201,11 +200,10 @@ def check_range(check: Checks, host: Host, plan: Plan, docker: str) -> None:
         if docker == "28":
             inside, why = plan.subnet, "is ignored by Docker 28: addresses come from all the subnet"
     allocatable = (a for a in inside if a not in (plan.subnet[0], host.address))
-    check.equal(
+    check.addresses_are(
         f"{host}-addresses-from-fixed-cidr",
         f"{host}: --fixed-cidr {fixed_cidr} {why}",
-        expected=[str(address) for address in islice(allocatable, len(host.containers))],
-        observed=lambda: [str(container.address) for container in host.containers],
+        dict(zip(host.containers, allocatable, strict=False)),
     )
 
 

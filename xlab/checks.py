@@ -17,7 +17,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 from itertools import pairwise
 from typing import Concatenate, ParamSpec
@@ -170,7 +170,7 @@ class Checks:
             sampled = "" if len(pairs) == total else f", sampled of {total:,}"
             self._add(
                 f"all-{what.replace(' ', '-')}-reach-each-other",
-                f"all {what} reach each other ({len(pairs):,} pairs{sampled})",
+                pairs_text(what, len(pairs), sampled),
                 expected=f"{len(pairs)} of {len(pairs)} pairs answer",
                 observed=f"{len(pairs) - len(silent)} of {len(pairs)} pairs answer"
                 + (f"; silent: {examples}" if silent else ""),
@@ -189,7 +189,7 @@ class Checks:
             received, reason = _transfer(source, target, wanted, timeout_s=timeout_s)
             self._add(
                 f"{source}-transfers-to-{target}",
-                f"a full-size TCP transfer from {source} to {target} arrives whole",
+                transfer_text(source, target),
                 expected=f"{wanted:,} bytes, same SHA-256",
                 observed=f"{received:,} bytes, {reason}",
                 holds=received == wanted and reason == "same SHA-256",
@@ -218,7 +218,7 @@ class Checks:
     @_remembered
     def broadcasts_reach(self, source: Node, target: Node, text: str) -> None:
         """An ARP request broadcast by `source` arrives at `target`'s eth0."""
-        nobody = _unused_address(source)
+        nobody = unused_address(source)
         with self._timed():
             with Capture(target, "eth0") as capture:
                 source.run(["ping", "-n", "-c1", "-W0.3", str(nobody)], check=False)
@@ -244,9 +244,8 @@ class Checks:
         with self._timed():
             unknown = self._unknown_to(switch, nodes)
             if unknown:
-                ends = [self._lab.gateway if self._host_of(n) is host else host for n in unknown]
                 unreachable(
-                    zip(unknown, ends, strict=True),
+                    [(node, self._beyond_switch(host, node)) for node in unknown],
                     timeout_s=self._patience_s,
                     round_trip_s=self._lab.round_trip_s,
                 )
@@ -261,6 +260,10 @@ class Checks:
                 holds=not unknown,
                 evidence=f"bridge fdb show br {switch}",
             )
+
+    def _beyond_switch(self, host: Host, node: Node) -> Node:
+        """Whom `node` reaches through the switch at `host`."""
+        return self._lab.gateway if self._host_of(node) is host else host
 
     def _unknown_to(self, switch: str, nodes: Sequence[Node]) -> list[Node]:
         shown = self._lab.wire.configure(["bridge", "-json", "fdb", "show", "br", switch])
@@ -281,13 +284,21 @@ class Checks:
             listing = "; ".join(f"{a}: {', '.join(names)}" for a, names in list(shared.items())[:5])
             self._add(
                 "addresses-never-collide",
-                f"no two of the {total} {what} have the same address",
+                distinct_text(what, total),
                 expected=f"{total} different addresses",
                 observed=f"{len(owners)} different addresses"
                 + (f"; shared: {listing}" if shared else ""),
                 holds=not shared,
                 evidence=_ranges(owners),
             )
+
+    @_remembered
+    def addresses_are(self, id: str, text: str, expected: Mapping[Node, IPv4Address]) -> None:
+        """Each node has the address that is expected of it."""
+        wanted = ", ".join(map(str, expected.values()))
+        self._compare(
+            id, text, wanted, lambda: ", ".join(str(node.address) for node in expected), ""
+        )
 
     # -- anything else -----------------------------------------------------------------------------
 
@@ -446,19 +457,34 @@ def _send_all(sender: socket.socket, payload: bytes) -> None:
         return  # the receiving side reports what did not arrive
 
 
-def _unused_address(node: Node) -> IPv4Address:
-    """An address of the node's subnet that nobody has: the last but one."""
-    interface = node.device_address("eth0")
-    assert interface is not None
-    return interface.network.broadcast_address - 1
-
-
 def address_of(target: Target) -> IPv4Address:
     return target.address if isinstance(target, Node) else target
 
 
 def label(target: Target) -> str:
     return target.name if isinstance(target, Node) else str(target)
+
+
+def unused_address(node: Node) -> IPv4Address:
+    """An address of the node's subnet that nobody has: the last but one."""
+    interface = node.device_address("eth0")
+    assert interface is not None
+    return interface.network.broadcast_address - 1
+
+
+# -- what is claimed, in the words of a record and of a script -----------------------------------
+
+
+def pairs_text(what: str, pairs: int, sampled: str = "") -> str:
+    return f"all {what} reach each other ({pairs:,} pairs{sampled})"
+
+
+def transfer_text(source: Node, target: Node) -> str:
+    return f"a full-size TCP transfer from {source} to {target} arrives whole"
+
+
+def distinct_text(what: str, total: int) -> str:
+    return f"no two of the {total} {what} have the same address"
 
 
 def _ping_failure(output: str) -> str:

@@ -87,6 +87,15 @@ class Distinct:
 
 
 @dataclass(frozen=True, slots=True)
+class Have:
+    """Each node has its address."""
+
+    #: Name and address.
+    nodes: tuple[tuple[str, str], ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Show:
     """What a command prints in `node` matches a regular expression."""
 
@@ -108,11 +117,42 @@ class Take:
 
 
 @dataclass(frozen=True, slots=True)
+class Transfer:
+    """What `source` sends over TCP to `target`, at `address`, arrives there as it was."""
+
+    source: str
+    target: str
+    address: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """When `source`, at `address`, asks all for `nobody`, `target` hears it."""
+
+    source: str
+    address: str
+    target: str
+    nobody: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """`switch`, a bridge of the wire, has the MAC of each node's eth0 in its table."""
+
+    switch: str
+    #: Name, and an address that it reaches through the switch.
+    nodes: tuple[tuple[str, str], ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Remark:
     text: str
 
 
-Claim = Reach | ReachAll | Distinct | Show | Take
+Claim = Reach | ReachAll | Distinct | Have | Show | Take | Transfer | Broadcast | Learn
 Entry = Step | Stage | Claim | Remark
 
 

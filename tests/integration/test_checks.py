@@ -231,6 +231,17 @@ def test_addresses_are_distinct() -> None:
 
 
 @sandboxed
+def test_addresses_are() -> None:
+    story = Story()
+    first, second = story.h1.address, story.h2.address
+    story.check.addresses_are("as-planned", "as planned", {story.h1: first, story.h2: second})
+    assert story.claim().holds
+    assert story.claim().observed == "10.0.0.1, 10.0.0.2"
+    story.check.addresses_are("as-planned", "as planned", {story.h1: second, story.h2: first})
+    assert not story.claim().holds
+
+
+@sandboxed
 def test_equal() -> None:
     story = Story()
     story.check.equal("sum", "sums", expected=2, observed=lambda: 1 + 1)

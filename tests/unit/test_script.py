@@ -16,9 +16,12 @@ from xlab.lab.docker import DaemonOptions
 from xlab.request import Request
 from xlab.script import one_host, whole
 from xlab.transcript import (
+    Broadcast,
     Command,
     Distinct,
     Entry,
+    Have,
+    Learn,
     Node,
     Reach,
     ReachAll,
@@ -28,6 +31,7 @@ from xlab.transcript import (
     Step,
     Take,
     Transcript,
+    Transfer,
 )
 
 
@@ -130,8 +134,12 @@ def test_texts_reach_the_shell_as_one_word(text: str) -> None:
         Reach("h1", "10.0.0.3", text, holds=False),
         ReachAll((("h1", "10.0.0.1"), ("h1/c1", "10.0.0.2")), text),
         Distinct((("h1", "10.0.0.1"), ("h1/c1", "10.0.0.2")), text),
+        Have((("h1", "10.0.0.1"), ("h1/c1", "10.0.0.2")), text),
         Show("h1/c1", ("sh", "-c", "ls; ls"), text, text),
         Take("h1/c1", "10.0.0.2", "s1-eth1", "gre", text),
+        Transfer("h1/c1", "h2/c1", "10.0.0.2", text),
+        Broadcast("h1/c1", "10.0.0.1", "h2/c1", "10.0.0.254", text),
+        Learn("s1", (("h1/c1", "10.0.0.1"),), text),
         Stage(text),
     ]
     assert shlex.split("\n".join(lines_of(*entries))) == [
@@ -139,8 +147,12 @@ def test_texts_reach_the_shell_as_one_word(text: str) -> None:
         *["does_not_reach", "h1", "10.0.0.3", text],
         *["all_reach_each_other", text, "h1=10.0.0.1", "h1:c1=10.0.0.2"],
         *["distinct", text, "h1=10.0.0.1", "h1:c1=10.0.0.2"],
+        *["have", text, "h1=10.0.0.1", "h1:c1=10.0.0.2"],
         *["shows", text, text, "h1:c1", "sh", "-c", "ls; ls"],
         *["takes", "ip proto 47", "s1-eth1", "h1:c1", "10.0.0.2", text],
+        *["transfers", "h1:c1", "h2:c1", "10.0.0.2", text],
+        *["broadcasts_reach", "h1:c1", "10.0.0.1", "10.0.0.254", "h2:c1", text],
+        *["switch_learns", text, "s1", "h1:c1=10.0.0.1"],
         *["stage", text],
     ]
 

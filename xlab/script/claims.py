@@ -1,21 +1,44 @@
 """Claims that are written down instead of checked: the script checks them when it runs."""
 
-# ruff: noqa: A002, ARG002  (the names are those of Checks; most of it only xlab can check)
+# ruff: noqa: A002, ARG002  (the names are those of Checks; a script has no use for ids)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from ipaddress import IPv4Address
 
-from xlab.checks import Checks, Target, address_of, label
+from xlab.checks import (
+    Checks,
+    Target,
+    address_of,
+    distinct_text,
+    label,
+    pairs_text,
+    transfer_text,
+    unused_address,
+)
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
 from xlab.scenario import Flow
-from xlab.transcript import Distinct, Reach, ReachAll, Remark, Show, Stage, Take, Transcript
+from xlab.transcript import (
+    Broadcast,
+    Distinct,
+    Have,
+    Learn,
+    Reach,
+    ReachAll,
+    Remark,
+    Show,
+    Stage,
+    Take,
+    Transcript,
+    Transfer,
+)
 
 
 class WrittenClaims(Checks):
-    """In the place of `Checks`: what `ip`, `ping` or a capture can show goes into the script
-    as a claim, anything else as a comment."""
+    """In the place of `Checks`: what plain tools can show goes into the script as a claim, what
+    only a program of ours knows as a comment."""
 
     def __init__(self, lab: Lab, kept: Transcript) -> None:
         super().__init__(lab, lambda _: None)
@@ -42,14 +65,32 @@ class WrittenClaims(Checks):
         self._kept.add(Reach(source.name, _address(target), text, holds=False))
 
     def all_reach_each_other(self, nodes: Sequence[Node], what: str) -> None:
-        self._kept.add(ReachAll(_named(nodes), f"all {what} reach each other"))
+        pairs = len(nodes) * (len(nodes) - 1)
+        self._kept.add(ReachAll(_named(nodes), pairs_text(what, pairs)))
 
     def takes(self, source: Node, target: Node, encapsulation: str, text: str) -> None:
         link = self._lab.physical_link(self._host_of(source))
         self._kept.add(Take(source.name, _address(target), link, encapsulation, text))
 
     def addresses_are_distinct(self, nodes: Iterable[Node], what: str = "containers") -> None:
-        self._kept.add(Distinct(_named(nodes), f"no two {what} have the same address"))
+        named = _named(nodes)
+        self._kept.add(Distinct(named, distinct_text(what, len(named))))
+
+    def addresses_are(self, id: str, text: str, expected: Mapping[Node, IPv4Address]) -> None:
+        named = tuple((node.name, str(address)) for node, address in expected.items())
+        self._kept.add(Have(named, text))
+
+    def transfers(self, source: Node, target: Node) -> None:
+        text = transfer_text(source, target)
+        self._kept.add(Transfer(source.name, target.name, _address(target), text))
+
+    def broadcasts_reach(self, source: Node, target: Node, text: str) -> None:
+        nobody = str(unused_address(source))
+        self._kept.add(Broadcast(source.name, _address(source), target.name, nobody, text))
+
+    def switch_learns(self, host: Host, nodes: Sequence[Node], text: str, *, id: str) -> None:
+        asked = tuple((node.name, _address(self._beyond_switch(host, node))) for node in nodes)
+        self._kept.add(Learn(self._lab.switch_of(host), asked, text))
 
     def shows(
         self,
@@ -78,16 +119,7 @@ class WrittenClaims(Checks):
         flow.heal()
         self.reaches(source, target, f"healed: {source} reaches {target}")
 
-    # -- what only xlab checks ---------------------------------------------------------------------
-
-    def transfers(self, source: Node, target: Node) -> None:
-        self._remark(f"a full-size TCP transfer from {source} to {target} arrives whole")
-
-    def broadcasts_reach(self, source: Node, target: Node, text: str) -> None:
-        self._remark(text)
-
-    def switch_learns(self, host: Host, nodes: Sequence[Node], text: str, *, id: str) -> None:
-        self._remark(text)
+    # -- what only xlab knows ----------------------------------------------------------------------
 
     def equal(
         self,

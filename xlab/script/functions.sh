@@ -3,7 +3,7 @@
 #   bash FILE COMMAND…     does COMMAND in it before that, "bash" for a prompt; then there are
 #                              on h1 ip addr     on h1:c1 ping ADDRESS     on wire tcpdump -i s1-eth1
 #
-# It needs bash, iproute2, ping, and whatever it calls by name; tcpdump for the proofs of path.
+# It needs bash, iproute2, ping, perl, and whatever it calls by name; tcpdump where it listens.
 # Exit status: 0 all claims hold, 1 one does not, or COMMAND's own.
 #
 # The machine is not touched: all of it is in namespaces of this shell's own, which end with it.
@@ -104,15 +104,28 @@ all_reach_each_other() {
 
 # distinct TEXT NODE=ADDRESS…: each has that address, and no two have the same
 distinct() {
-    local text=$1 wrong pair
+    local text=$1 wrong
     shift
-    wrong=$(printf '%s\n' "${@#*=}" | sort | uniq -d | tr '\n' ' ')
+    wrong=$(printf '%s\n' "${@#*=}" | sort | uniq -d | tr '\n' ' ')$(without "$@")
+    if [ -z "$wrong" ]; then holds "$text"; else fails "$text: $wrong"; fi
+}
+
+# have TEXT NODE=ADDRESS…: each has that address
+have() {
+    local text=$1 wrong
+    shift
+    wrong=$(without "$@")
+    if [ -z "$wrong" ]; then holds "$text"; else fails "$text: not$wrong"; fi
+}
+
+# without NODE=ADDRESS…: those that do not have that address
+without() {
+    local pair
     for pair; do
         if [ -z "$(ip -n "${pair%%=*}" -o -4 addr show to "${pair#*=}/32")" ]; then
-            wrong+=" $pair"
+            echo -n " $pair"
         fi
     done
-    if [ -z "$wrong" ]; then holds "$text"; else fails "$text: $wrong"; fi
 }
 
 # shows TEXT PATTERN NODE PROGRAM…: all that it prints matches the Perl regular expression
@@ -128,35 +141,112 @@ shows() {
     fi
 }
 
-# takes FILTER LINK NODE ADDRESS TEXT: five pings, and their five answers, cross LINK in this form
-takes() {
-    local listener tries seen=0
-    if ! command -v tcpdump >/dev/null; then
-        echo "- tcpdump is not installed: nobody looked whether $5"
-        return
-    fi
-    answers "$3" "$4" || true
+# listen NODE LINK FILTER: write down in /run/seen what passes there, a line a packet
+listen() {
     rm -f /run/seen /run/tcpdump.log
-    # -s and greater: nothing else on the link is that long
-    nsenter --net=/run/netns/wire -- tcpdump -Z root -l -n -t --immediate-mode -i "$2" \
-        "greater 400 and $1" >/run/seen 2>/run/tcpdump.log &
+    nsenter --net="/run/netns/$1" -- tcpdump -Z root -l -n -t --immediate-mode -i "$2" "$3" \
+        >/run/seen 2>/run/tcpdump.log &
     listener=$!
     until grep -qs "listening on" /run/tcpdump.log; do
         if ! kill -0 "$listener" 2>/dev/null; then
             cat /run/tcpdump.log >&2
-            fails "$5"
-            return
+            return 1
         fi
         sleep 0.02
     done
-    on "$3" ping -n -c5 -i0.1 -W1 -s400 "$4" >/dev/null 2>&1 || true
-    for ((tries = 0; tries < 60 && seen < 10; tries++)); do
+}
+
+# heard PACKETS: listen no longer once there are that many, or after 3 s; how many there were
+heard() {
+    local tries
+    seen=0
+    for ((tries = 0; tries < 60 && seen < $1; tries++)); do
         seen=$(wc -l </run/seen)
         sleep 0.05
     done
     kill "$listener"
     wait "$listener" || true
+}
+
+# takes FILTER LINK NODE ADDRESS TEXT: five pings, and their five answers, cross LINK in this form
+takes() {
+    if ! command -v tcpdump >/dev/null; then
+        echo "- tcpdump is not installed: nobody looked whether $5"
+        return
+    fi
+    answers "$3" "$4" || true
+    # -s and greater: nothing else on the link is that long
+    if ! listen wire "$2" "greater 400 and $1"; then
+        fails "$5"
+        return
+    fi
+    on "$3" ping -n -c5 -i0.1 -W1 -s400 "$4" >/dev/null 2>&1 || true
+    heard 10
     if [ "$seen" = 10 ]; then holds "$5"; else fails "$5: $seen of 10 packets"; fi
+}
+
+# broadcasts_reach SOURCE ADDRESS NOBODY TARGET TEXT: it asks all who NOBODY is, and TARGET hears it
+broadcasts_reach() {
+    if ! command -v tcpdump >/dev/null; then
+        echo "- tcpdump is not installed: nobody looked whether $5"
+        return
+    fi
+    if ! listen "$4" eth0 "ether broadcast and arp src host $2 and arp dst host $3"; then
+        fails "$5"
+        return
+    fi
+    on "$1" ping -n -c1 -W0.3 "$3" >/dev/null 2>&1 || true
+    heard 1
+    if ((seen)); then holds "$5"; else fails "$5: nothing heard"; fi
+}
+
+# switch_learns TEXT SWITCH NODE=ADDRESS…: it knows their MACs; who is missing first sends something
+switch_learns() {
+    local text=$1 switch=$2 unknown="" pair
+    shift 2
+    for pair; do
+        if ! knows "$switch" "${pair%%=*}"; then
+            answers "${pair%%=*}" "${pair#*=}" || true
+            knows "$switch" "${pair%%=*}" || unknown+=" ${pair%%=*}"
+        fi
+    done
+    if [ -z "$unknown" ]; then holds "$text"; else fails "$text: not$unknown"; fi
+}
+
+# knows SWITCH NODE: the MAC of its eth0
+knows() {
+    local mac
+    mac=$(ip -n "$2" -o link show eth0 | sed 's,.*link/ether \([^ ]*\).*,\1,')
+    [[ $(bridge -n wire fdb show br "$1") == *"$mac"* ]]
+}
+
+# transfers SOURCE TARGET ADDRESS TEXT: 1 MiB over TCP, in the largest segments, is the same there
+transfers() {
+    local receiver
+    rm -f /run/sent /run/received /run/port
+    head -c 1048576 /dev/urandom >/run/sent
+    # shellcheck disable=SC2016
+    nsenter --net="/run/netns/$2" -- perl -MIO::Socket::INET -e '
+        alarm 10;
+        my $listener = IO::Socket::INET->new(Listen => 1) or die "$!\n";
+        syswrite STDERR, $listener->sockport . "\n";
+        my $connection = $listener->accept or die "$!\n";
+        print $bytes while sysread $connection, $bytes, 65536;' >/run/received 2>/run/port &
+    receiver=$!
+    until [ -s /run/port ] || ! kill -0 "$receiver" 2>/dev/null; do
+        sleep 0.02
+    done
+    # shellcheck disable=SC2016
+    if ! on "$1" timeout 10 bash -c 'exec >"/dev/tcp/$0/$1" && cat' "$3" "$(cat /run/port)" \
+        </run/sent 2>/dev/null; then
+        kill "$receiver" 2>/dev/null || true
+    fi
+    wait "$receiver" 2>/dev/null || true
+    if cmp -s /run/sent /run/received; then
+        holds "$4"
+    else
+        fails "$4: $(stat -c %s /run/received) of 1048576 bytes"
+    fi
 }
 
 # finish COMMAND…

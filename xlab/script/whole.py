@@ -15,10 +15,13 @@ from xlab.lab.node import SYSCTLS
 from xlab.lab.weave import FASTDP_PORT
 from xlab.script import words
 from xlab.transcript import (
+    Broadcast,
     Claim,
     Command,
     Distinct,
     Entry,
+    Have,
+    Learn,
     Node,
     Reach,
     ReachAll,
@@ -27,6 +30,7 @@ from xlab.transcript import (
     Stage,
     Step,
     Take,
+    Transfer,
     as_line,
 )
 
@@ -88,11 +92,22 @@ def _claim(claim: Claim) -> str:
             return shlex.join(["all_reach_each_other", claim.text, *_with_addresses(claim.nodes)])
         case Distinct():
             return shlex.join(["distinct", claim.text, *_with_addresses(claim.nodes)])
+        case Have():
+            return shlex.join(["have", claim.text, *_with_addresses(claim.nodes)])
         case Show():
             return shlex.join(["shows", claim.text, claim.pattern, _name(claim.node), *claim.argv])
         case Take():
             argv = ["takes", _FILTERS[claim.encapsulation], claim.link, _name(claim.source)]
             return shlex.join([*argv, claim.address, claim.text])
+        case Transfer():
+            argv = ["transfers", _name(claim.source), _name(claim.target)]
+            return shlex.join([*argv, claim.address, claim.text])
+        case Broadcast():
+            argv = ["broadcasts_reach", _name(claim.source), claim.address, claim.nobody]
+            return shlex.join([*argv, _name(claim.target), claim.text])
+        case Learn():
+            argv = ["switch_learns", claim.text, claim.switch, *_with_addresses(claim.nodes)]
+            return shlex.join(argv)
 
 
 def _with_addresses(nodes: Sequence[tuple[str, str]]) -> list[str]:
