@@ -197,6 +197,50 @@ def test_the_chapter_on_weave(shells: Shells) -> None:
     shells.world.await_alone()
 
 
+# -- the script of each host -----------------------------------------------------------------------
+
+
+@typed_tools
+@pytest.mark.parametrize(
+    ("scenario", "encapsulation", "of_h1", "of_h2"),
+    [
+        ("bridge", "none", "10.211.55.64 10.211.55.65", "10.211.55.128 10.211.55.129"),
+        pytest.param(
+            "ovs-gre", "gre", "192.168.1.2 192.168.1.3", "192.168.2.2 192.168.2.3",
+            marks=[typed_vswitch, pytest.mark.kernel],
+        ),
+        ("weave", "sleeve", "192.168.1.10 192.168.1.11", "192.168.1.2 192.168.1.3"),
+    ],
+)  # fmt: skip
+def test_what_is_printed_for_each_host_makes_the_network_when_it_is_run_there(
+    scenario: str, encapsulation: str, of_h1: str, of_h2: str, shells: Shells
+) -> None:
+    shells.up(scenario)
+    world = shells.world
+    h1, h2 = shells.on("h1"), shells.on("h2")
+    for name, shell in ("h1", h1), ("h2", h2):
+        printed = world.say("script", scenario, "--host", name)
+        assert (printed.status, printed.stderr) == (0, "")
+        saved = world.say("exec", name, "--", "tee", "/root/mine.sh", stdin=printed.stdout)
+        assert saved.status == 0
+        shell.do("sh mine.sh")
+    for shell, here, there in (h1, of_h1, of_h2), (h2, of_h2, of_h1):
+        for container, address in zip(("c1", "c2"), here.split(), strict=True):
+            assert f" {address}/" in shell.do(f"docker exec {container} ip -4 address")
+            for target in (*there.split(), "198.51.100.1"):
+                reaches(shell, container, target)
+    traced = json.loads(world.say("trace", "--json", "h1/c1", "h2/c1").stdout)
+    for way in ("there", "back"):
+        on_the_wire = {hop["encapsulation"] for hop in traced[way] if hop["node"] == "wire"}
+        assert on_the_wire == {encapsulation}, traced
+
+
+def reaches(shell: Shell, container: str, address: str) -> None:
+    """Routers may still be looking for each other."""
+    ping = f"docker exec {container} ping -c1 -W1 {address}"
+    wait_until(lambda: "1 received" in shell.type(ping), timeout_s=PATIENCE_S, awaited=ping)
+
+
 # -- docker ----------------------------------------------------------------------------------------
 
 
