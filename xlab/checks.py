@@ -81,7 +81,7 @@ class Checks:
         self.spent_s = 0.0
         self._patience_s = PATIENCE_S + 5 * lab.round_trip_s
         #: How long no answer must come before it counts as none.
-        self._silence_s = 0.4 + 1.5 * lab.round_trip_s
+        self.silence_s = 0.4 + 1.5 * lab.round_trip_s
 
     def stage(self, name: str, *, lasts: bool = True) -> None:
         """Claims from here on belong to the stage `name`, "before the route" say.
@@ -138,7 +138,7 @@ class Checks:
         id: str = "",
     ) -> None:
         """`source` gets no answer to any of three pings."""
-        argv = ["ping", "-n", "-c3", "-i0.1", f"-W{self._silence_s:g}", str(address_of(target))]
+        argv = ["ping", "-n", "-c3", "-i0.1", f"-W{self.silence_s:g}", str(address_of(target))]
         with self._timed():
             result = source.run(argv, check=False, timeout_s=10 * self._patience_s)
             replies = result.stdout.count("time=")
@@ -182,10 +182,7 @@ class Checks:
     def transfers(self, source: Node, target: Node) -> None:
         """A TCP transfer in full-size segments arrives whole: what a ping does not show."""
         with self._timed():
-            rate = self._lab.slowest_bits_per_second
-            wanted = int(min(_TRANSFER_BYTES, (rate or float("inf")) / 8 * _TRANSFER_S))
-            wanted = max(wanted, _LEAST_TRANSFER_BYTES)
-            timeout_s = self._patience_s + (2 * wanted * 8 / rate if rate else 0)
+            wanted, timeout_s = self._transfer_terms()
             received, reason = _transfer(source, target, wanted, timeout_s=timeout_s)
             self._add(
                 f"{source}-transfers-to-{target}",
@@ -195,6 +192,13 @@ class Checks:
                 holds=received == wanted and reason == "same SHA-256",
                 evidence=f"TCP {source} > {target.address}",
             )
+
+    def _transfer_terms(self) -> tuple[int, float]:
+        """How many bytes to transfer, and within how many seconds."""
+        rate = self._lab.slowest_bits_per_second
+        wanted = int(min(_TRANSFER_BYTES, (rate or float("inf")) / 8 * _TRANSFER_S))
+        wanted = max(wanted, _LEAST_TRANSFER_BYTES)
+        return wanted, self._patience_s + (2 * wanted * 8 / rate if rate else 0)
 
     @_remembered
     def takes(self, source: Node, target: Node, encapsulation: str, text: str) -> None:

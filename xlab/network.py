@@ -16,7 +16,6 @@ import json
 from typing import Any
 
 from xlab.errors import XlabError
-from xlab.lab.conditions import LinkConditions
 from xlab.lab.docker import Container
 from xlab.lab.lab import Host, Lab, concurrently
 from xlab.lab.node import Node
@@ -181,7 +180,7 @@ def _find_peers(found: list[dict[str, Any]], lab: Lab) -> None:
         own, last = ports.get(interface), ports.get(port)
         if own is None or last is None:
             continue
-        own |= {"conditions": _in_words(imposed), "port": port}
+        own |= {"conditions": str(imposed), "port": port}
         between = ports.get(last["peer_here"] or "")
         if between:
             between |= {"conditions": own["conditions"], "port": port}
@@ -190,15 +189,3 @@ def _find_peers(found: list[dict[str, Any]], lab: Lab) -> None:
         a, b = ports.get(link.a.interface), ports.get(link.b.interface)
         if a and b:
             join(wire, a, wire, b)
-
-
-def _in_words(imposed: LinkConditions) -> str:
-    found = []
-    if imposed.rate_bits_per_second:
-        found.append(f"rate {imposed.rate_bits_per_second / 1e6:g} Mbit/s")
-    if imposed.delay_ms:
-        jitter = f" ± {imposed.jitter_ms:g}" if imposed.jitter_ms else ""
-        found.append(f"delay {imposed.delay_ms:g}{jitter} ms")
-    if imposed.loss_ratio:
-        found.append(f"loss {imposed.loss_ratio * 100:g} %")
-    return ", ".join(found)

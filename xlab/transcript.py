@@ -123,6 +123,8 @@ class Transfer:
     source: str
     target: str
     address: str
+    size_bytes: int
+    within_s: int
     text: str
 
 

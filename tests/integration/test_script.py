@@ -26,6 +26,7 @@ from tests.support import (
     Marked,
     Run,
     kill,
+    machine,
     why_no_open_vswitch,
     why_no_sandbox,
 )
@@ -81,6 +82,15 @@ VARIANTS = {
         "ip -n h1 link set eth0 nomaster",
         "… but h1/c1 does NOT reach h2/c1: needs control of the network",
     ),
+    "bridge, slow links": Variant(
+        Request("bridge", containers=1, rate_bits_per_second=20e6),
+        "none",
+        ("10.211.55.64", "10.211.55.128"),
+        ("h1:c1", "eth0", "10.211.55.64/24"),
+        ("h2:c1", "eth0", "10.211.55.128/24"),
+        "ip -n h1 link set eth0 nomaster",
+        "a full-size TCP transfer from h1/c1 to h2/c1 arrives whole",
+    ),
     "ovs-gre": Variant(
         Request("ovs-gre", containers=1),
         "gre",
@@ -110,7 +120,7 @@ VARIANTS = {
     ),
 }
 #: Nearly all of it is waiting for answers.
-AT_ONCE = 5
+AT_ONCE = 6
 
 #: Told in the network by bash: a folder, who asks, whom, and what takes the method away.
 LOOK = r"""
@@ -129,6 +139,7 @@ until grep -aqs 'end!end!end!' "$folder/wire.pcap"; do sleep 0.02; done
 kill $!
 wait $! || true
 on "$source" ping -n -c1 -W2 198.51.100.1 >"$folder/outside"
+tc -n wire -s qdisc show >"$folder/qdiscs"
 eval "$cut"
 on "$source" ping -n -c2 -i0.1 -W0.5 "$target" >"$folder/after" || echo $? >"$folder/status"
 """
@@ -280,7 +291,7 @@ def test_addresses_are_those_of_the_scenario(name: str, told: Callable[[str], To
     addresses = {(node, device, address) for node, device, _, address, *_ in fields}
     assert {variant.source, variant.target} <= addresses
     devices = {device for node, device, _ in addresses if node == "h1"}
-    assert ("eth0" in devices) is (name != "bridge")
+    assert ("eth0" in devices) is not name.startswith("bridge")
     if name == "baseline":
         assert ("h2:c1", "eth0", variant.source[2]) in addresses  # the very same
 
@@ -305,6 +316,30 @@ def test_the_target_and_the_outside_answer_and_without_the_method_nobody(
     found = told(name)
     assert (found.read("before").count("time="), found.read("outside").count("time=")) == (5, 1)
     assert (found.read("after").count("time="), found.read("status").strip()) == (0, "1")
+
+
+def test_links_have_a_rate_in_both_directions(told: Callable[[str], Told]) -> None:
+    shown = told("bridge, slow links").read("qdiscs")
+    for device in ("s1-eth1", "s1-eth1q", "s1-eth2", "s1-eth2q"):
+        own = re.search(
+            rf"qdisc (?:tbf|netem) \S+ dev {device} root .* rate 20Mbit.*\n Sent (\d+) bytes", shown
+        )
+        assert own, shown
+        assert int(own[1]) > 1_000
+    assert " rate " not in told("bridge").read("qdiscs")
+
+
+@pytest.mark.kernel
+def test_links_have_a_delay_and_lose_packets(tmp_path: Path) -> None:
+    if not machine().netem.live:
+        pytest.skip(machine().netem.detail)
+    text = script.write(Request("bridge", containers=1, delay_ms=5, loss_ratio=0.02))
+    ping = ("on", "h1:c1", "ping", "-n", "-c20", "-i0.05", "10.211.55.128")
+    status, output = Bash(text, tmp_path, *ping).end()
+    assert (status, "\n-- all claims hold\n" in output) == (0, True), output
+    times_ms = [float(found) for found in re.findall(r"time=([\d.]+) ms", output)]
+    assert len(times_ms) >= 5
+    assert min(times_ms) >= 20  # two links there, two back
 
 
 def test_a_script_is_the_same_each_time(told: Callable[[str], Told]) -> None:
@@ -360,7 +395,7 @@ def test_each_claim_is_looked_at_when_it_is_made(
     told: Callable[[str], Told], tmp_path: Path
 ) -> None:
     """Each of these is broken just before it is looked at, and mended after that."""
-    text = told("bridge").text.replace("alarm 10", "alarm 1")
+    text = told("bridge").text.replace(" 1048576 10 ", " 1048576 1 ")
     for claim, (breaks, mends) in FAULTS.items():
         (line,) = [line for line in text.splitlines() if line.startswith(claim)]
         text = text.replace(f"{line}\n", f"{breaks}\n{line}\n{mends}\n")

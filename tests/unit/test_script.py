@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from xlab import job, script
+from tests.support import machine
+from xlab import capabilities, job, script
+from xlab.capabilities import State
 from xlab.errors import CapabilityError, UsageError
 from xlab.job import Job
 from xlab.lab.docker import DaemonOptions
 from xlab.request import Request
-from xlab.script import one_host, whole
+from xlab.script import one_host, whole, words
 from xlab.transcript import (
     Broadcast,
     Command,
@@ -137,7 +142,7 @@ def test_texts_reach_the_shell_as_one_word(text: str) -> None:
         Have((("h1", "10.0.0.1"), ("h1/c1", "10.0.0.2")), text),
         Show("h1/c1", ("sh", "-c", "ls; ls"), text, text),
         Take("h1/c1", "10.0.0.2", "s1-eth1", "gre", text),
-        Transfer("h1/c1", "h2/c1", "10.0.0.2", text),
+        Transfer("h1/c1", "h2/c1", "10.0.0.2", 65536, 10, text),
         Broadcast("h1/c1", "10.0.0.1", "h2/c1", "10.0.0.254", text),
         Learn("s1", (("h1/c1", "10.0.0.1"),), text),
         Stage(text),
@@ -150,7 +155,7 @@ def test_texts_reach_the_shell_as_one_word(text: str) -> None:
         *["have", text, "h1=10.0.0.1", "h1:c1=10.0.0.2"],
         *["shows", text, text, "h1:c1", "sh", "-c", "ls; ls"],
         *["takes", "ip proto 47", "s1-eth1", "h1:c1", "10.0.0.2", text],
-        *["transfers", "h1:c1", "h2:c1", "10.0.0.2", text],
+        *["transfers", "h1:c1", "h2:c1", "10.0.0.2", "65536", "10", text],
         *["broadcasts_reach", "h1:c1", "10.0.0.1", "10.0.0.254", "h2:c1", text],
         *["switch_learns", text, "s1", "h1:c1=10.0.0.1"],
         *["stage", text],
@@ -246,9 +251,34 @@ def test_steps_within_a_step_belong_to_the_outer_one() -> None:
     assert found == [(("weave run",), [("one",), ("two",)]), (("three",), [("three",)])]
 
 
-def test_links_with_conditions_are_refused() -> None:
-    with pytest.raises(CapabilityError, match="no links with a rate, delay or loss"):
-        script.write(Request("bridge", rate_bits_per_second=1e8))
+@pytest.mark.parametrize("asked", [{"delay_ms": 5.0}, {"loss_ratio": 0.01}])
+def test_links_that_take_a_program_of_ours_are_refused(
+    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = machine()
+    without = dataclasses.replace(
+        found.netem, state=State.LOADABLE, detail="no netem", remedy="modprobe sch_netem"
+    )
+    monkeypatch.setattr(capabilities, "probe", lambda: dataclasses.replace(found, netem=without))
+    with pytest.raises(CapabilityError, match="puts a delay or loss on links: no netem; modprobe"):
+        script.write(Request("bridge", **asked))
+
+
+def test_links_of_a_real_machine_are_what_they_are() -> None:
+    with pytest.raises(UsageError, match="--host: links of real machines"):
+        script.write(Request("bridge", rate_bits_per_second=1e8), host="h1")
+
+
+def test_what_is_waited_for_goes_by_the_links() -> None:
+    text = whole.script([], a_job(), round_trip_s=1.2, silence_s=2.2, lossy=True)
+    assert "\nround_trip=2 silence=2.2 lossy=1\n" in text
+    assert not re.search(r"@[A-Z_]+@", text)
+
+
+def test_a_script_says_how_it_was_asked_for() -> None:
+    asked = Request("bridge", rate_bits_per_second=2e7, delay_ms=2.5, loss_ratio=0.01)
+    line = words.command_line(Job(job.design(asked), None, {}))
+    assert "--rate 20000000bit --delay 2.5ms --loss 0.01" in line
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")

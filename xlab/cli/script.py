@@ -15,7 +15,7 @@ from xlab.request import Request
 
 
 @app.command(epilog=STATUSES)
-def script(
+def script(  # noqa: PLR0917 - typer calls it by keyword
     scenario: Annotated[
         str,
         typer.Argument(
@@ -32,6 +32,10 @@ def script(
     containers: options.Containers = 2,
     topo: options.Topo = None,
     mtu: options.Mtu = 1500,
+    rate: options.Rate = None,
+    delay: options.Delay = None,
+    jitter: options.Jitter = None,
+    loss: options.Loss = None,
     settings: options.Settings = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there.")
@@ -43,7 +47,16 @@ def script(
     The script builds it in namespaces of its own, checks the claims, and leaves nothing behind.
     """
     request = options.request(
-        scenario, hosts=hosts, containers=containers, topo=topo, mtu=mtu, settings=settings
+        scenario,
+        hosts=hosts,
+        containers=containers,
+        topo=topo,
+        mtu=mtu,
+        rate=rate,
+        delay=delay,
+        jitter=jitter,
+        loss=loss,
+        settings=settings,
     )
     return partial(_script, request, host=host, output=output)
 

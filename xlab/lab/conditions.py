@@ -68,6 +68,18 @@ class LinkConditions:
         """Whether anything is asked for: a queue alone is nothing."""
         return bool(self.rate_bits_per_second or self.delay_ms or self.loss_ratio)
 
+    def __str__(self) -> str:
+        """ "rate 20 Mbit/s, delay 5 ± 1 ms, loss 1 %"."""
+        found = []
+        if self.rate_bits_per_second:
+            found.append(f"rate {self.rate_bits_per_second / 1e6:g} Mbit/s")
+        if self.delay_ms:
+            jitter = f" ± {self.jitter_ms:g}" if self.jitter_ms else ""
+            found.append(f"delay {self.delay_ms:g}{jitter} ms")
+        if self.loss_ratio:
+            found.append(f"loss {self.loss_ratio * 100:g} %")
+        return ", ".join(found)
+
     def overridden_by(self, other: LinkConditions) -> LinkConditions:
         """These conditions with those of `other` (the command line) where it has any.
 

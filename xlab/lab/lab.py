@@ -544,11 +544,13 @@ class Lab:
 
     def _condition(self, uplink: str, switch: str, own: Conditioned, far: Node | None) -> None:
         """Put conditions on the link at `uplink` and join it to its switch again."""
-        imposed = impose(self.wire, uplink, own.conditions, own.backend, mtu=self.mtu)
-        with self.wire.rtnl.batch() as batch:
-            batch.set_master(imposed.port, switch)
-        if far:
-            switch_off(far, "eth0", imposed)
+        note = f"the link at {uplink} has, in each direction, {own.conditions}"
+        with transcript.step(self.wire.name, note=note):
+            imposed = impose(self.wire, uplink, own.conditions, own.backend, mtu=self.mtu)
+            with self.wire.rtnl.batch() as batch:
+                batch.set_master(imposed.port, switch)
+            if far:
+                switch_off(far, "eth0", imposed)
         self._imposed[uplink] = imposed
 
     def _start_ovs(self, host: Host, progress: Callable[[str], None]) -> None:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from xlab import capabilities, controller, job, sandbox, transcript
 from xlab.errors import CapabilityError, UsageError, XlabError
 from xlab.job import Job
+from xlab.lab.conditions import Backend
 from xlab.lab.lab import Lab
 from xlab.request import Request
 from xlab.script import one_host, whole
@@ -32,10 +33,19 @@ def write(request: Request, *, host: str | None = None) -> str:
     if host is not None and host not in design.underlay.hosts:
         there_are = ", ".join(design.underlay.hosts[:8])
         raise UsageError(f"--host {host}: there is no such host; there are {there_are}")
-    ordered = job.equip(design, capabilities.probe())
-    if ordered.conditions and host is None:
+    if host is not None and (
+        request.rate_bits_per_second or request.delay_ms or request.loss_ratio
+    ):
+        raise UsageError(
+            "--host: links of real machines are what they are; leave --rate, --delay and --loss out"
+        )
+    machine = capabilities.probe()
+    ordered = job.equip(design, machine)
+    backends = {conditioned.backend for conditioned in ordered.conditions.values()}
+    if Backend.DELAY_LINE in backends and host is None:
         raise CapabilityError(
-            "the script has no links with a rate, delay or loss", "leave their conditions out"
+            f"no plain tool here puts a delay or loss on links: {machine.netem.detail}",
+            machine.netem.remedy or "leave it out, on the command line and in the topology",
         )
     with (
         sandbox.launch(lambda *channels: _serve(ordered, host, *channels)) as box,
@@ -75,4 +85,10 @@ def _write(ordered: Job, host: str | None) -> str:
         raise
     if kept.beyond:
         raise kept.beyond
-    return whole.script(kept.entries, ordered)
+    return whole.script(
+        kept.entries,
+        ordered,
+        round_trip_s=lab.round_trip_s,
+        silence_s=claims.silence_s,
+        lossy=lab.lossy,
+    )

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 
@@ -81,8 +82,12 @@ class WrittenClaims(Checks):
         self._kept.add(Have(named, text))
 
     def transfers(self, source: Node, target: Node) -> None:
-        text = transfer_text(source, target)
-        self._kept.add(Transfer(source.name, target.name, _address(target), text))
+        size_bytes, timeout_s = self._transfer_terms()
+        # Twice, for two programs must start.
+        within_s, text = math.ceil(2 * timeout_s), transfer_text(source, target)
+        self._kept.add(
+            Transfer(source.name, target.name, _address(target), size_bytes, within_s, text)
+        )
 
     def broadcasts_reach(self, source: Node, target: Node, text: str) -> None:
         nobody = str(unused_address(source))

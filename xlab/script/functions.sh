@@ -57,6 +57,10 @@ until_there() {
     exit 1
 }
 
+# What conditions of links ask of a claim: how long an answer takes, in whole seconds, how long none
+# must come before it counts as none, and whether one may be lost.
+round_trip=@ROUND_TRIP@ silence=@SILENCE@ lossy=@LOSSY@
+
 broken=0
 stage() { echo "-- $1"; }
 holds() { echo "✓ $1"; }
@@ -67,8 +71,8 @@ fails() {
 
 # answers NODE ADDRESS: within 5 s
 answers() {
-    local end=$((SECONDS + 5))
-    until on "$1" ping -n -c1 -w1 "$2" >/dev/null 2>&1; do
+    local end=$((SECONDS + 5 + 5 * round_trip))
+    until on "$1" ping -n -c1 -w$((1 + round_trip)) "$2" >/dev/null 2>&1; do
         if ((SECONDS >= end)); then
             return 1
         fi
@@ -84,7 +88,7 @@ reaches() {
 # does_not_reach NODE ADDRESS TEXT: no answer to three pings; 1 is how ping says so
 does_not_reach() {
     local status=0
-    on "$1" ping -n -c3 -i0.1 -W0.4 "$2" >/dev/null 2>&1 || status=$?
+    on "$1" ping -n -c3 -i0.1 -W"$silence" "$2" >/dev/null 2>&1 || status=$?
     if [ "$status" = 1 ]; then holds "$3"; else fails "$3"; fi
 }
 
@@ -170,6 +174,7 @@ heard() {
 
 # takes FILTER LINK NODE ADDRESS TEXT: five pings, and their five answers, cross LINK in this form
 takes() {
+    local answered packets=10
     if ! command -v tcpdump >/dev/null; then
         echo "- tcpdump is not installed: nobody looked whether $5"
         return
@@ -180,9 +185,11 @@ takes() {
         fails "$5"
         return
     fi
-    on "$3" ping -n -c5 -i0.1 -W1 -s400 "$4" >/dev/null 2>&1 || true
-    heard 10
-    if [ "$seen" = 10 ]; then holds "$5"; else fails "$5: $seen of 10 packets"; fi
+    answered=$(on "$3" ping -n -c5 -i0.1 -W$((1 + round_trip)) -s400 "$4" 2>&1 | grep -c time= || true)
+    # What a lossy link lost never crossed it.
+    if ((lossy && answered)); then packets=$((5 + answered)); fi
+    heard "$packets"
+    if [ "$seen" = "$packets" ]; then holds "$5"; else fails "$5: $seen of $packets packets"; fi
 }
 
 # broadcasts_reach SOURCE ADDRESS NOBODY TARGET TEXT: it asks all who NOBODY is, and TARGET hears it
@@ -220,32 +227,32 @@ knows() {
     [[ $(bridge -n wire fdb show br "$1") == *"$mac"* ]]
 }
 
-# transfers SOURCE TARGET ADDRESS TEXT: 1 MiB over TCP, in the largest segments, is the same there
+# transfers SOURCE TARGET ADDRESS BYTES SECONDS TEXT: over TCP, in the largest segments that go
 transfers() {
     local receiver
     rm -f /run/sent /run/received /run/port
-    head -c 1048576 /dev/urandom >/run/sent
+    head -c "$4" /dev/urandom >/run/sent
     # shellcheck disable=SC2016
     nsenter --net="/run/netns/$2" -- perl -MIO::Socket::INET -e '
-        alarm 10;
+        alarm shift;
         my $listener = IO::Socket::INET->new(Listen => 1) or die "$!\n";
         syswrite STDERR, $listener->sockport . "\n";
         my $connection = $listener->accept or die "$!\n";
-        print $bytes while sysread $connection, $bytes, 65536;' >/run/received 2>/run/port &
+        print $bytes while sysread $connection, $bytes, 65536;' "$5" >/run/received 2>/run/port &
     receiver=$!
     until [ -s /run/port ] || ! kill -0 "$receiver" 2>/dev/null; do
         sleep 0.02
     done
     # shellcheck disable=SC2016
-    if ! on "$1" timeout 10 bash -c 'exec >"/dev/tcp/$0/$1" && cat' "$3" "$(cat /run/port)" \
+    if ! on "$1" timeout "$5" bash -c 'exec >"/dev/tcp/$0/$1" && cat' "$3" "$(cat /run/port)" \
         </run/sent 2>/dev/null; then
         kill "$receiver" 2>/dev/null || true
     fi
     wait "$receiver" 2>/dev/null || true
     if cmp -s /run/sent /run/received; then
-        holds "$4"
+        holds "$6"
     else
-        fails "$4: $(stat -c %s /run/received) of 1048576 bytes"
+        fails "$6: $(stat -c %s /run/received) of $4 bytes"
     fi
 }
 

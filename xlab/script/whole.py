@@ -5,6 +5,7 @@ Nodes are named namespaces (`ip netns`), h1/c1 is h1:c1; each has a /run of its 
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -43,28 +44,46 @@ _FILTERS = {
 }
 
 #: These take the node's name by themselves.
-_WITH_NAME = ("ip", "bridge")
+_WITH_NAME = ("ip", "bridge", "tc")
 #: These say that all went well.
 _TALKATIVE = ("ovsdb-tool", "ovs-appctl")
 #: Docker's and Weave's names for the host's end of a container's interface.
 _BY_CHANCE = re.compile(r"\b(vethwe|veth)[0-9a-f]{7,8}\b")
 
 
-def script(entries: Sequence[Entry], ordered: Job) -> str:
-    """Its text, the same for the same network."""
-    text = "\n".join(_lines(entries, ordered)) + "\n"
+def script(
+    entries: Sequence[Entry],
+    ordered: Job,
+    *,
+    round_trip_s: float = 0.0,
+    silence_s: float = 0.4,
+    lossy: bool = False,
+) -> str:
+    """Its text, the same for the same network.
+
+    Links' delays add `round_trip_s` to an answer, none within `silence_s` is none at all, and if
+    links are `lossy` answers may be missing.
+    """
+    wanted = {
+        "SETTINGS": " ".join(f"{name}={value}" for name, value in SYSCTLS),
+        "ROUND_TRIP": str(math.ceil(round_trip_s)),
+        "SILENCE": f"{silence_s:g}",
+        "LOSSY": str(int(lossy)),
+    }
+    functions = resources.files("xlab.script").joinpath("functions.sh").read_text()
+    for name, value in wanted.items():
+        functions = functions.replace(f"@{name}@", value)
+    text = "\n".join(_lines(entries, ordered, functions)) + "\n"
     numbered: dict[str, str] = {}
     return _BY_CHANCE.sub(
         lambda found: numbered.setdefault(found[0], f"{found[1]}{len(numbered) + 1}"), text
     )
 
 
-def _lines(entries: Sequence[Entry], ordered: Job) -> Iterator[str]:
-    settings = " ".join(f"{name}={value}" for name, value in SYSCTLS)
-    functions = resources.files("xlab.script").joinpath("functions.sh").read_text()
+def _lines(entries: Sequence[Entry], ordered: Job, functions: str) -> Iterator[str]:
     yield "#!/bin/bash"
     yield from words.title(ordered)
-    yield functions.replace("@SETTINGS@", settings).rstrip()
+    yield functions.rstrip()
     remarks = set[str]()
     for entry, towards in words.with_stages(entries):
         if towards:
@@ -100,8 +119,8 @@ def _claim(claim: Claim) -> str:
             argv = ["takes", _FILTERS[claim.encapsulation], claim.link, _name(claim.source)]
             return shlex.join([*argv, claim.address, claim.text])
         case Transfer():
-            argv = ["transfers", _name(claim.source), _name(claim.target)]
-            return shlex.join([*argv, claim.address, claim.text])
+            argv = ["transfers", _name(claim.source), _name(claim.target), claim.address]
+            return shlex.join([*argv, str(claim.size_bytes), str(claim.within_s), claim.text])
         case Broadcast():
             argv = ["broadcasts_reach", _name(claim.source), claim.address, claim.nobody]
             return shlex.join([*argv, _name(claim.target), claim.text])

@@ -54,6 +54,13 @@ def command_line(ordered: Job) -> str:
     words += ["--topo", request.topo] if request.topo else ["--hosts", str(design.size.hosts)]
     words += ["--containers", str(design.size.containers)]
     words += ["--mtu", str(request.mtu)] if request.mtu != 1500 else []
+    for option, asked, unit in (
+        ("--rate", request.rate_bits_per_second, "bit"),
+        ("--delay", request.delay_ms, "ms"),
+        ("--jitter", request.jitter_ms, "ms"),
+        ("--loss", request.loss_ratio, ""),
+    ):
+        words += [option, f"{asked:.15g}{unit}"] if asked else []
     for name, value in design.settings.items():
         words += ["--set", f"{name}={value}"]
     return shlex.join(words)
