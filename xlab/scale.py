@@ -26,11 +26,13 @@ from xlab.controller import Handler
 from xlab.errors import CapabilityError, UsageError, XlabError
 from xlab.fit import PowerLaw, power_law
 from xlab.job import Job
+from xlab.lab.docker import Container
 from xlab.lab.lab import Lab
+from xlab.lab.node import Node
 from xlab.lab.reachability import sample_pairs, unreachable
 from xlab.record import Environment
 from xlab.request import HOSTS, Request, within
-from xlab.scenario import Size
+from xlab.scenario import Flow, Size
 
 SCHEMA_VERSION = 1
 FILE = "scale.json"
@@ -123,9 +125,15 @@ class Sample:
     rest_packets: int
     rest_bytes: int
     rest_s: float
-    #: Pairs of containers that were asked for an echo, and those that answered.
+    #: Pairs that were asked for an echo, of containers or of hosts, whichever the method joins, and
+    #: those that answered.
     pairs: int
     answered: int
+
+    @property
+    def whole(self) -> bool:
+        """Somebody was asked, and everybody answered."""
+        return 0 < self.pairs == self.answered
 
     @property
     def memory_bytes(self) -> int:
@@ -201,7 +209,7 @@ class ScaleRecord:
     @property
     def passed(self) -> bool:
         """Every build came to be, and works."""
-        return not self.failures and all(s.answered == s.pairs for s in self.samples)
+        return not self.failures and all(s.whole for s in self.samples)
 
     def laws(self) -> dict[str, PowerLaw]:
         """By metric; one that is 0 somewhere, or was measured at one size only, has none.
@@ -351,7 +359,7 @@ def _build(ordered: Job, rest_s: float) -> dict[str, Any]:
     )
     try:
         unchecked: Any = Unchecked()
-        design.scenario.build(lab, design.plan, design.size, design.settings, unchecked)
+        flow = design.scenario.build(lab, design.plan, design.size, design.settings, unchecked)
     except XlabError:
         lab.require_daemons()  # a dead one is the better explanation
         raise
@@ -366,7 +374,7 @@ def _build(ordered: Job, rest_s: float) -> dict[str, Any]:
     time.sleep(rest_s)  # this is the measurement
     rested = census.traffic(lab).since(resting)
     lab.require_daemons()
-    pairs = _sample(lab)
+    pairs = _sample(lab, flow)
     silent = unreachable(pairs, timeout_s=_PATIENCE_S)
     return {
         "build_s": build_s,
@@ -382,8 +390,10 @@ def _build(ordered: Job, rest_s: float) -> dict[str, Any]:
     }
 
 
-def _sample(lab: Lab) -> Sequence[Any]:
-    pairs = sample_pairs(lab.containers)
+def _sample(lab: Lab, flow: Flow) -> Sequence[tuple[Node, Node]]:
+    """Whoever the method is about: without one, containers of two hosts have the same address."""
+    of_containers = isinstance(flow.source, Container)
+    pairs = sample_pairs(lab.containers if of_containers else lab.hosts)
     if len(pairs) <= _PAIRS:
         return pairs
     return random.Random(len(pairs)).sample(pairs, _PAIRS)

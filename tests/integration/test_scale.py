@@ -180,6 +180,17 @@ def test_a_flat_segment_needs_no_control_plane(tmp_path: Path) -> None:
     assert re.search(r"^- descriptors of the controller: hosts\^0\.", ended.stdout, re.MULTILINE)
 
 
+def test_of_a_lab_without_a_method_the_hosts_are_asked(tmp_path: Path) -> None:
+    """Each host's c1 has the same address as the others': asked, it would answer itself."""
+    arguments = ["baseline", "--hosts", "2,3,4", "--repeat", "1", "--rest", "1", "--json"]
+    with Command("scale", *arguments, folder=tmp_path) as command:
+        ended = command.end()
+    assert ended.status == 0, ended.stderr
+    for sample in json.loads(ended.stdout)["samples"]:
+        hosts = sample["hosts"]
+        assert sample["answered"] == sample["pairs"] == hosts * (hosts - 1)
+
+
 def test_a_scenario_that_breaks_at_one_size_is_not_whole(tmp_path: Path) -> None:
     breaks = tmp_path / "breaks.py"
     breaks.write_text(_BREAKS)

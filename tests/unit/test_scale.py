@@ -8,7 +8,9 @@ import math
 import re
 import struct
 import xml.etree.ElementTree as ET
+from itertools import permutations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ import pytest
 from xlab import record, scale
 from xlab.cli import main
 from xlab.errors import SandboxError, UsageError
+from xlab.lab.docker import Container
+from xlab.lab.lab import Host
 from xlab.record import Environment
 from xlab.report import growth
 from xlab.report.drawing import PALETTE
@@ -136,6 +140,24 @@ def test_a_lab_in_which_a_pair_is_silent_has_not_passed() -> None:
     assert not found.passed
     assert any("NOT whole: with 4 hosts 11 of 12 pairs" in said for said in growth.words(found))
     assert recorded().passed
+
+
+def test_a_lab_in_which_nobody_was_asked_has_not_passed() -> None:
+    found = recorded(sample(2), sample(4), sample(8, pairs=0, answered=0))
+    assert not found.passed
+    assert any("NOT whole: with 8 hosts 0 of 0 pairs" in said for said in growth.words(found))
+
+
+@pytest.mark.parametrize("about", ["hosts", "containers"])
+def test_asked_is_whoever_the_method_joins(about: str) -> None:
+    """Without a method, hosts: there a container has the address of another host's."""
+    lab: Any = SimpleNamespace(
+        hosts=[object.__new__(Host) for _ in range(2)],
+        containers=[object.__new__(Container) for _ in range(3)],
+    )
+    nodes = getattr(lab, about)
+    flow: Any = SimpleNamespace(source=nodes[0])
+    assert scale._sample(lab, flow) == list(permutations(nodes, 2))
 
 
 # -- the record ------------------------------------------------------------------------------------

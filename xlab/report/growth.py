@@ -101,7 +101,7 @@ def words(record: ScaleRecord) -> list[str]:
     limits = what_limits(record)
     if limits:
         said.append(f"Extrapolated, not measured: {limits}")
-    silent = [s for s in record.samples if s.answered < s.pairs]
+    silent = [s for s in record.samples if not s.whole]
     said += [
         f"NOT whole: with {s.hosts:,} hosts {s.answered} of {s.pairs} pairs answered."
         for s in silent
