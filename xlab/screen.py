@@ -71,12 +71,12 @@ class Screen:
         self._live: Live | None = None
         self._ticker: _Ticker | None = None
         self._started_before = False
-        self._begin("")
+        self._begin()
 
     @contextmanager
-    def running(self, scenario: str) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
         """Around one scenario: whatever happens, the terminal is left as it was found."""
-        self._begin(scenario)
+        self._begin()
         try:
             yield
         finally:
@@ -158,7 +158,7 @@ class Screen:
                 self._wrapped(Text(tables.heading(result), "bold"))
             if figures.rows:
                 self.table(figures, titled=False)
-            self._begin(result.scenario)
+            self._begin()
             for claim in broken:
                 self._claim(claim)
 
@@ -211,8 +211,7 @@ class Screen:
 
     # ------------------------------------------------------------------------------ one scenario
 
-    def _begin(self, scenario: str) -> None:
-        self._scenario = scenario
+    def _begin(self) -> None:
         self._headed = False
         self._phase = "build"
         self._phase_since = time.monotonic()

@@ -44,7 +44,7 @@ def shown(*records: RunRecord, stream: Any = None) -> str:
     stream = stream or io.StringIO()
     screen = Screen(stream)
     for told in records:
-        with screen.running(told.scenario):
+        with screen.running():
             for event in fake.events(told):
                 screen.watch(event)
             screen.finished(told, Path("results/x"))
@@ -204,7 +204,7 @@ def test_several_scenarios_end_in_one_table_for_each_class_of_datapath() -> None
 def test_many_steps_of_a_build_are_counted_and_not_listed() -> None:
     stream = io.StringIO()
     screen = Screen(stream)
-    with screen.running("bridge"):
+    with screen.running():
         for number in range(200):
             screen.watch({"kind": "step", "phase": "build", "text": f"h{number}"})
         screen.watch({"kind": "phase", "phase": "build", "seconds": 1.0})
@@ -271,7 +271,7 @@ def test_no_thread_is_left_between_scenarios_nor_started_before_the_first_event(
     screen = Screen(terminal.stream)
     told = fake.sample("bridge")
     for _ in range(2):
-        with screen.running("bridge"):
+        with screen.running():
             assert threading.active_count() == before
             for event in fake.events(told):
                 screen.watch(event)
@@ -289,7 +289,7 @@ def test_the_terminal_is_restored_when_a_run_breaks_off(
     screen = Screen(terminal.stream)
 
     def run() -> None:
-        with screen.running("bridge"):
+        with screen.running():
             screen.watch({"kind": "step", "phase": "build", "text": "h1"})
             raise KeyboardInterrupt
 

@@ -175,7 +175,7 @@ def _compare(journal: Journal, *, resumed: bool, as_json: bool) -> int:
     from xlab.report import files
 
     screen = CompareScreen(sys.stderr if as_json else sys.stdout)
-    with screen.running("compare"):
+    with screen.running():
         screen.begins(journal.folder, journal.history, resumed=resumed)
         if journal.history.ended is None:
             try:

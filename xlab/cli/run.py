@@ -147,7 +147,7 @@ def _run_one(request: Request, results: Path, screen: Screen) -> tuple[RunRecord
         except OSError as error:
             raise DisplayError(error) from error
 
-    with screen.running(request.scenario):
+    with screen.running():
         record, folder = runner.run(request, results=results, watch=watch)
         screen.finished(record, folder)
     return record, folder

@@ -143,7 +143,7 @@ def _up(
 
     begun = time.monotonic()
     screen = Screen(sys.stderr if as_json else sys.stdout)
-    with screen.running(request.scenario):
+    with screen.running():
         told = standing.up(request, name=name, until=until, empty=empty, watch=_shown_on(screen))
     name = name or told.design.scenario.name
     with standing.find(name) as lab:
@@ -297,7 +297,7 @@ def _status(name: str | None, *, prove: bool, log: bool, as_json: bool) -> int:
             elif event["kind"] == "path":
                 path.append(record.decode(record.PathProof, fields, "path"))
 
-        with screen.running(facts["scenario"]):
+        with screen.running():
             screen.headline(lab.name, f"{facts['state']} {_age(facts['uptime_s'])}")
             dead = str(lab.status(watch, prove=prove)["dead_daemon"])
     held = sum(claim.holds for claim in claims)

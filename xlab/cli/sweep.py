@@ -90,7 +90,7 @@ def _sweep(folder: Folder, scheduler: str | None, *, as_json: bool) -> int:
 
     found = folder.read()
     screen = SweepScreen(sys.stderr if as_json else sys.stdout)
-    with screen.running("sweep"):
+    with screen.running():
         try:
             outcome = _carry_out(folder, found, scheduler, screen)
         except BaseException:

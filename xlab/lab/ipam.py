@@ -181,16 +181,6 @@ def bridge_and_bip() -> DockerError:
     )
 
 
-def address_on_default_bridge() -> DockerError:
-    """`docker run --ip` without a network of one's own."""
-    return run_error(
-        DockerError(
-            "Error response from daemon: invalid config for network bridge: invalid endpoint "
-            "settings:\nuser specified IP address is supported on user defined networks only"
-        )
-    )
-
-
 def parse_bip(text: str) -> IPv4Interface:
     """The value of --bip, `ADDRESS/LENGTH`; raises DockerError as dockerd words it."""
     address, length = _split_cidr(text)

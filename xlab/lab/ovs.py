@@ -13,7 +13,6 @@ moved into the switches' namespace: a veth there would overflow its packet-socke
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -450,12 +449,3 @@ def _making_database(path: str, *, userspace: bool) -> list[list[str]]:
         ["ovsdb-tool", "create", path, _SCHEMA],
         ["ovsdb-tool", "transact", path, json.dumps(["Open_vSwitch", row])],
     ]
-
-
-def programs_present() -> bool:
-    """Whether Open vSwitch is installed."""
-    search = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
-    return all(
-        shutil.which(name, path=search)
-        for name in ("ovs-vswitchd", "ovsdb-server", "ovsdb-tool", "ovs-vsctl")
-    )
