@@ -225,10 +225,11 @@ class Screen:
         self._round_values: dict[tuple[str, int], str] = {}
 
     def _started(self, event: Mapping[str, Any]) -> None:
+        hosts = text.count(event["hosts"], "host")
         containers = text.count(event["containers"], "container")
         self._headline(
             event["scenario"],
-            f"{text.count(event['hosts'], 'host')}, {containers} each",
+            f"{hosts}, {containers} each" if event["containers"] else f"{hosts}, no containers",
             event["datapath"],
             event["sandbox"],
             *(f"{name}={value}" for name, value in (event.get("settings") or {}).items()),

@@ -378,7 +378,8 @@ def test_at_a_stage_the_lab_is_as_that_stage_says(world: World) -> None:
 
 def test_empty_is_bare_machines_on_their_switch(world: World) -> None:
     """As they come: eth0 with its address, Docker with its own bridge."""
-    assert world.say("up", "bridge", "--empty", "--hosts", "3").status == 0
+    up = world.say("up", "bridge", "--empty", "--hosts", "3")
+    assert (up.status, "3 hosts, no containers" in up.stdout) == (0, True)
     (lab,) = world.labs()
     own = {
         f"h{n}": {"eth0": f"10.211.55.{2 + n}/24", "docker0": "172.17.0.1/16"} for n in (1, 2, 3)

@@ -143,8 +143,9 @@ def _up(
 
     begun = time.monotonic()
     screen = Screen(sys.stderr if as_json else sys.stdout)
+    watch = _shown_on(screen, empty=empty)
     with screen.running():
-        told = standing.up(request, name=name, until=until, empty=empty, watch=_shown_on(screen))
+        told = standing.up(request, name=name, until=until, empty=empty, watch=watch)
     name = name or told.design.scenario.name
     with standing.find(name) as lab:
         facts = lab.describe()
@@ -200,8 +201,11 @@ def _broken(told: Chronicle) -> str:
     return f"{len(broken)} of {len(told.claims)} claims do not hold: {broken[0]} …"
 
 
-def _shown_on(screen: Screen) -> Any:
+def _shown_on(screen: Screen, *, empty: bool = False) -> Any:
     def watch(event: Mapping[str, Any]) -> None:
+        if empty and event["kind"] == "started":
+            # Containers are for somebody to run, and settings are of what is not built.
+            event = {**event, "containers": 0, "settings": {}}
         try:
             screen.watch(event)
         except OSError as error:
