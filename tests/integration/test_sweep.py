@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -222,20 +223,21 @@ class Cluster(Marked):
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[Cluster]:
+def cluster(folder: Path, *, workers: int = 1) -> Iterator[Cluster]:
+    """All of it is there when this begins."""
     made = Cluster(folder)
     where, processes = made.where, made.started
     common = ["--host", "127.0.0.1", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
-    programs = {
-        "dask_scheduler": ["--port", "0", "--scheduler-file", str(where)],
-        "dask_worker": [
-            *("--scheduler-file", str(where), "--no-nanny", "--nthreads", "1"),
-            *("--local-directory", str(folder / "scratch")),
-        ],
-    }
+    worker = [
+        *("--scheduler-file", str(where), "--no-nanny", "--nthreads", "1"),
+        *("--local-directory", str(folder / "scratch")),
+    ]
+    programs = [("dask_scheduler", ["--port", "0", "--scheduler-file", str(where)])]
+    programs += [("dask_worker", worker)] * workers
     try:
-        for name, arguments in programs.items():
-            with (folder / f"{name}.log").open("wb") as log:
+        for number, (name, arguments) in enumerate(programs):
+            said = folder / f"{number}-{name}.log"
+            with said.open("wb") as log:
                 processes.append(
                     subprocess.Popen(
                         [
@@ -248,18 +250,24 @@ def cluster(folder: Path) -> Iterator[Cluster]:
                         stderr=log,
                     )
                 )
-            wait_until(
-                lambda: where.exists() or processes[-1].poll() is not None,
-                timeout_s=PATIENCE_S,
-                awaited="the scheduler's address",
-            )
-            assert processes[-1].poll() is None, (folder / f"{name}.log").read_text()
+            _await_ready(processes[-1], said)
         made.pid = processes[-1].pid
         yield made
     finally:
         for process in reversed(processes):
             kill(process.pid)
             process.wait(PATIENCE_S)
+
+
+def _await_ready(process: subprocess.Popen[bytes], said: Path) -> None:
+    """A scheduler that has written where it is, or a worker that it knows of."""
+    ready = re.compile(rb"Scheduler at:|Registered to:")
+    wait_until(
+        lambda: bool(ready.search(said.read_bytes())) or process.poll() is not None,
+        timeout_s=PATIENCE_S,
+        awaited="a scheduler, or one of its workers",
+    )
+    assert process.poll() is None, said.read_text()
 
 
 # -- real labs -------------------------------------------------------------------------------------
@@ -373,7 +381,34 @@ def test_two_points_are_compared_in_real_labs(tmp_path: Path) -> None:
         status, said = command.finish()
         assert status == 0, command.stderr()
         command.await_end_of_all()
-    (folder,) = (tmp_path / "results").iterdir()
+    assert_two_points_compared(tmp_path, said)
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.mark.sandbox
+@pytest.mark.slow
+def test_a_cluster_compares_two_points_in_real_labs_one_at_a_time(tmp_path: Path) -> None:
+    """On one machine: two points at once would measure each other."""
+    (tmp_path / "two.yaml").write_text(_TWO)
+    with cluster(tmp_path, workers=2) as found:
+        with Command(tmp_path, "two.yaml", "--scheduler", found.address) as command:
+            status, said = command.finish()
+            assert status == 0, command.stderr()
+            assert "2 workers" in command.stderr()
+            command.await_end_of_all()
+        # Nothing of the labs is left, and nothing has happened to who measured.
+        assert set(found.processes()) == {process.pid for process in found.started}
+        assert not list(found.scratch.glob(".partial*"))
+    folder = assert_two_points_compared(tmp_path, said)
+    spans = sorted(
+        (comparison.started_at, comparison.ended_at)
+        for comparison in map(result.load, (folder / outcome.POINTS).iterdir())
+    )
+    assert spans[0][1] <= spans[1][0]
+
+
+def assert_two_points_compared(where: Path, said: str) -> Path:
+    (folder,) = (where / "results").iterdir()
     found = outcome.load(folder)
     assert found.to_dict() == record.decode(outcome.Sweep, json.loads(said), "").to_dict()
     assert [point.slug for point in found.points] == ["flows=1", "flows=2"]
@@ -391,4 +426,4 @@ def test_two_points_are_compared_in_real_labs(tmp_path: Path) -> None:
         assert tcp.to_baseline is not None
         assert tcp.to_baseline.rounds == 3
     assert {file.name for file in folder.glob("flows.*")} == {"flows.svg", "flows.png"}
-    assert list((tmp_path / "scratch").iterdir()) == []
+    return folder
