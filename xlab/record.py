@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import io
 import json
 import math
 import os
@@ -16,7 +17,7 @@ import stat
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -268,6 +269,30 @@ def write_document(file: Path, data: Mapping[str, Any]) -> None:
             opened.flush()
             os.fsync(opened.fileno())
         partial.replace(file)
+
+
+def append_whole(descriptor: int, data: bytes) -> None:
+    """All of `data` at the end of an open file, or nothing of it where the disk is full.
+
+    Raises OSError.  What is no file, but a pipe or a terminal, has what it took.
+    """
+    before = os.fstat(descriptor).st_size
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(descriptor, before)
+        raise
+
+
+class Whole(io.FileIO):
+    """An open file to append to, each `write` as `append_whole` does it."""
+
+    def write(self, data: Any, /) -> int:
+        content = bytes(data)
+        append_whole(self.fileno(), content)
+        return len(content)
 
 
 # -- reading ---------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import struct
 import subprocess
 import xml.etree.ElementTree as ET
@@ -140,6 +142,61 @@ def test_a_terminal_shows_what_is_inside_of_sleeve(weave: World) -> None:
         terminal.type("\x03")
         status, rest = terminal.end()
     assert (status, "captured" in rest) == (0, True)
+
+
+@pytest.mark.parametrize("name", ["full.pcap", "full.pcapng"])
+def test_a_full_disk_is_told_and_every_packet_on_it_is_whole(gre: World, name: str) -> None:
+    disk = on_a_disk(gre, "size=4k", then=f"cp small/{name} .")
+    running = start(gre, disk, "capture", "h1/c1:eth0", "-w", f"small/{name}", "--", "icmp")
+    ping_while(gre, running)
+    _, errors = running.communicate()
+    assert running.returncode == 1
+    said = [line for line in errors.splitlines() if not line.startswith("tcpdump: listening")]
+    assert [line for line in said if not line[:1].isdigit()] == [
+        f"xlab: small/{name}: No space left on device"
+    ]
+    read = subprocess.run(
+        ["tcpdump", "-n", "-r", str(gre.folder / name)],
+        capture_output=True, text=True, check=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert read.stdout.count("ICMP echo") > 10
+    assert "truncated" not in read.stderr
+
+
+def test_a_disk_that_cannot_be_written_to_is_told_before_anything_is_captured(gre: World) -> None:
+    disk = on_a_disk(gre, "ro")
+    running = start(gre, disk, "capture", "h1/c1:eth0", "-w", "small/kept.pcap")
+    assert running.communicate(timeout=PATIENCE_S)[1] == (
+        "xlab: small/kept.pcap: Read-only file system\n"
+    )
+    assert running.returncode == 1
+
+
+def test_a_reader_of_a_capture_that_has_read_enough(gre: World) -> None:
+    running = gre.start("capture", "h1/c1:eth0", "--", "icmp")
+    assert running.stdout is not None
+    assert os.read(running.stdout.fileno(), 1)
+    running.stdout.close()
+    ping_while(gre, running)
+    assert "xlab:" not in running.communicate()[1]
+    assert running.returncode == 128 + signal.SIGPIPE
+
+
+def on_a_disk(world: World, option: str, *, then: str = ":") -> list[str]:
+    """Starts a command of that world in a mount namespace of its own, where ./small is a disk."""
+    (world.folder / "small").mkdir(exist_ok=True)
+    script = f'mount -t tmpfs -o {option} small small || exit 99; "$@"; status=$?; {then}'
+    private = ["unshare", "--mount", "--propagation", "private"]
+    return [*private, "sh", "-c", f"{script}; exit $status", "sh"]
+
+
+def start(world: World, prefix: list[str], *arguments: str) -> subprocess.Popen[str]:
+    inside = world.xlab.index("--") + 1
+    return subprocess.Popen(
+        [*world.xlab[:inside], *prefix, *world.xlab[inside:], *arguments],
+        cwd=world.folder, env=world.environment(),
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
 
 
 def test_a_capture_ends_when_its_time_is_over(gre: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from xlab.errors import XlabError
 from xlab.packets import write_pcap
-from xlab.pcapng import convert
+from xlab.pcapng import convert, copy
 
 
 def converted(pcap: bytes) -> tuple[int, list[tuple[int, bytes]]]:
@@ -41,6 +42,20 @@ def test_frames_and_times_are_kept(frames: list[tuple[int, bytes]]) -> None:
         assert not any(body[20 + captured :])
 
 
+@given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.binary(max_size=70)), max_size=5))
+def test_pcap_is_copied_as_it_is_a_write_a_frame(frames: list[tuple[int, bytes]]) -> None:
+    class Kept(io.BytesIO):
+        def write(self, data: Any, /) -> int:
+            pieces.append(bytes(data))
+            return len(data)
+
+    pieces: list[bytes] = []
+    pcap = write_pcap([(float(s), frame) for s, frame in frames])
+    assert copy(io.BytesIO(pcap), Kept()) == len(frames)
+    assert b"".join(pieces) == pcap
+    assert [len(piece) for piece in pieces] == [24, *(16 + len(frame) for _, frame in frames)]
+
+
 def test_nanoseconds_stay_nanoseconds() -> None:
     header = struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, 1)
     _, blocks = converted(header + struct.pack("<IIII", 3, 7, 2, 60) + b"ab")
@@ -54,6 +69,9 @@ def test_a_last_frame_cut_short_is_left_out() -> None:
     pcap = write_pcap([(1.0, b"whole"), (2.0, b"not so")])
     for missing in range(1, len(b"not so") + 16):
         assert converted(pcap[:-missing])[0] == 1
+        kept = io.BytesIO()
+        assert copy(io.BytesIO(pcap[:-missing]), kept) == 1
+        assert kept.getvalue() == write_pcap([(1.0, b"whole")])
 
 
 def test_nothing_makes_nothing_and_what_is_no_pcap_is_refused() -> None:
@@ -61,3 +79,6 @@ def test_nothing_makes_nothing_and_what_is_no_pcap_is_refused() -> None:
     for wrong in (b"x", b"x" * 100):
         with pytest.raises(XlabError, match="is not pcap"):
             converted(wrong)
+        with pytest.raises(XlabError, match="is not pcap"):
+            copy(io.BytesIO(wrong), io.BytesIO())
+    assert copy(io.BytesIO(), io.BytesIO()) == 0

@@ -102,6 +102,34 @@ def test_a_file_name_that_is_no_text_can_be_recorded(tmp_path: Path) -> None:
     assert record.load(tmp_path / "x") == asked
 
 
+#: Where a file may have ten bytes: a disk that is full refuses in the same way (write(2)).
+_TEN_BYTES = """
+import os, resource, sys
+from xlab.record import append_whole
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+for data in (b"seven..", b"eight...", b"six..."):
+    try:
+        append_whole(file, data)
+    except OSError as error:
+        print(error.strerror)
+append_whole(file, b"fit")
+"""
+
+
+def test_what_has_no_room_at_the_end_of_a_file_is_not_there_in_part(tmp_path: Path) -> None:
+    file = tmp_path / "appended"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _TEN_BYTES, str(file)],
+        env={**os.environ, "PYTHONPATH": str(RECORDS.parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "File too large\n" * 2
+    assert file.read_bytes() == b"seven..fit"
+
+
 def test_sweep_removes_what_killed_writers_left_and_nothing_else(tmp_path: Path) -> None:
     gone = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True

@@ -296,9 +296,9 @@ def _capture(
         if write == "-" and sys.stdout.isatty():
             raise UsageError("--write - is for a file or a pipe, not for a terminal")
         writer = None
-        if write not in (None, "-"):
-            writer = _keep(Path(write), place)
-        elif told and (peers := _routers(lab)):
+        if not told:
+            writer = _keep(None if write in (None, "-") else Path(write), place)
+        elif peers := _routers(lab):
             argv.append("-x")
             writer = _through(partial(live.explain, peers=peers), os.dup(1))
         argv += ["--", *pattern]
@@ -307,7 +307,8 @@ def _capture(
         if writer is not None:
             os.close(1)
             _, ended = os.waitpid(writer, 0)
-            status = status or os.waitstatus_to_exitcode(ended)
+            # What was not kept is worse than whatever tcpdump, or the end of its time, comes to.
+            status = os.waitstatus_to_exitcode(ended) or status
         return 0 if duration and status == _TIME_IS_OVER else status
 
 
@@ -319,24 +320,29 @@ def _routers(lab: Standing) -> dict[bytes, str]:
     return {bytes.fromhex(r["name"].replace(":", "")): host for host, r in found.items()}
 
 
-def _keep(file: Path, place: str) -> int | None:
-    """Let standard output go to a file, outside; for pcapng through a child, whose number it is."""
+def _keep(file: Path | None, place: str) -> int:
+    """Let what is captured go through a child, whose number it is, to a file outside, or on."""
     from xlab import pcapng
 
+    if file is None:
+        return _through(pcapng.copy, os.dup(1), "standard output")
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-    if file.suffix == ".pcapng":
-        return _through(partial(pcapng.convert, interface=place), descriptor)
-    os.dup2(descriptor, 1)
-    return None
+    as_pcapng = partial(pcapng.convert, interface=place)
+    return _through(as_pcapng if file.suffix == ".pcapng" else pcapng.copy, descriptor, str(file))
 
 
-def _through(convert: Callable[[BinaryIO, BinaryIO], object], descriptor: int) -> int:
-    """Let standard output go through a child, whose number it is, to what `descriptor` is of."""
+def _through(
+    convert: Callable[[BinaryIO, BinaryIO], object], descriptor: int, name: str = "the terminal"
+) -> int:
+    """Let standard output go through a child, whose number it is, to what `descriptor` is of.
+
+    Each write is whole or not at all.
+    """
     from xlab import syscalls
 
     reading, writing = os.pipe2(os.O_CLOEXEC)
     sys.stdout.flush()
-    child = syscalls.fork(lambda: _become_writer(reading, writing, descriptor, convert))
+    child = syscalls.fork(lambda: _become_writer(reading, writing, descriptor, name, convert))
     for end in (reading, descriptor):
         os.close(end)
     os.dup2(writing, 1)
@@ -345,21 +351,30 @@ def _through(convert: Callable[[BinaryIO, BinaryIO], object], descriptor: int) -
 
 
 def _become_writer(
-    reading: int, writing: int, descriptor: int, convert: Callable[[BinaryIO, BinaryIO], object]
+    reading: int,
+    writing: int,
+    descriptor: int,
+    name: str,
+    convert: Callable[[BinaryIO, BinaryIO], object],
 ) -> NoReturn:
     import signal
 
     from xlab.cli.streams import print_error
+    from xlab.record import Whole
 
     status = 1
     try:
         # It ends when tcpdump does, whoever was told to end, and may write in the background.
-        for name in ("INT", "TERM", "HUP", "QUIT", "TTOU"):
-            signal.signal(signal.Signals[f"SIG{name}"], signal.SIG_IGN)
+        for each in ("INT", "TERM", "HUP", "QUIT", "TTOU"):
+            signal.signal(signal.Signals[f"SIG{each}"], signal.SIG_IGN)
         os.close(writing)
-        with os.fdopen(reading, "rb") as captured, os.fdopen(descriptor, "wb") as kept:
+        with os.fdopen(reading, "rb") as captured, Whole(descriptor, "wb") as kept:
             convert(captured, kept)
         status = 0
+    except BrokenPipeError:
+        status = 128 + signal.SIGPIPE  # whoever read has read enough
+    except OSError as error:
+        print_error(f"xlab: {name}: {error.strerror}")
     except Exception as error:  # noqa: BLE001 - nothing may return into the caller's code
         print_error(f"xlab: {error}")
     finally:

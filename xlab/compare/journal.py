@@ -299,7 +299,11 @@ class Journal:
     def add(self, entry: Entry) -> None:
         """Once this has returned, the entry outlives us.  Raises OSError."""
         self.history.add(entry)
-        _append(self._descriptor, entry)
+        try:
+            _append(self._descriptor, entry)
+        except OSError as error:
+            error.filename = str(self.folder / FILE)
+            raise
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -331,8 +335,7 @@ def _append(descriptor: int, entry: Entry) -> None:
     fields = {"kind": _NAMES[type(entry)], **dataclasses.asdict(entry)}
     text = json.dumps(fields, ensure_ascii=False, allow_nan=False)
     data = text.encode(errors="backslashreplace") + b"\n"
-    while data:
-        data = data[os.write(descriptor, data) :]
+    record.append_whole(descriptor, data)
     os.fsync(descriptor)
 
 
