@@ -28,6 +28,8 @@ from xlab.processes import search_path
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 #: Above this the status is that of a program that a signal has ended.
 _KILLED = 128
+#: How often a program is interrupted whose time is over.
+_AGAIN_S = 0.5
 #: What `xlab exec` says of a node that cannot be entered, as docker exec does.
 NOT_ENTERED = 125
 
@@ -61,11 +63,13 @@ def run(
     folder: Path,
     env: Mapping[str, str],
     inherit: Sequence[int] = (),
+    duration_s: float | None = None,
 ) -> int:
     """Run a program there in the foreground and wait; its exit status, as a shell has it.
 
-    It starts in `folder`, or in "/" where there is none of that name.  Only for a process with one
-    thread, which afterwards is good for little but to end: it is in the lab's user namespace.
+    It starts in `folder`, or in "/" where there is none of that name, and is interrupted after
+    `duration_s`, as Ctrl-C would.  Only for a process with one thread, which afterwards is good for
+    little but to end: it is in the lab's user namespace.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -95,7 +99,17 @@ def run(
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, pass_on)
+
+    def interrupt(*_: object) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGINT)
+
+    if duration_s:
+        # Again and again: what comes before the program has begun is not for it (`become`).
+        signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, duration_s, _AGAIN_S)
     code = _wait(child, terminal)
+    signal.setitimer(signal.ITIMER_REAL, 0)
     if terminal is not None and modes and code > _KILLED:
         # A shell that was killed, with its host perhaps, has left it as it was while one typed.
         with suppress(termios.error):
@@ -127,14 +141,19 @@ def _wait(child: int, terminal: int | None) -> int:
         if terminal is not None:
             _take(terminal, os.getpgrp())
         if not os.WIFSTOPPED(status):
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
+            return as_a_shell_has_it(status)
         if terminal is not None:
             # As the shell that started us would have it of any job: stopped as a whole.
             os.killpg(0, signal.SIGSTOP)
             if os.tcgetpgrp(terminal) == os.getpgrp():
                 _take(terminal, child)
             os.killpg(child, signal.SIGCONT)
+
+
+def as_a_shell_has_it(wait_status: int) -> int:
+    """The exit status of a program that has ended: 128 and the number of a signal that ended it."""
+    code = os.waitstatus_to_exitcode(wait_status)
+    return code if code >= 0 else _KILLED - code
 
 
 def _take(terminal: int, group: int) -> None:

@@ -349,6 +349,21 @@ def test_killed_while_labs_stand_it_leaves_nothing_but_what_to_go_on_with(
 
 
 @pytest.mark.sandbox
+def test_a_killed_process_of_a_point_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "long.yaml").write_text(_LONG.replace("[1, 2]", "[1]"))
+    with Command(tmp_path, "long.yaml") as command:
+        command.await_lab()
+        assert list((tmp_path / "scratch").iterdir())
+        victim = command.daemon("xlab.sweep.task")
+        assert victim is not None
+        kill(victim)
+        status, said = command.finish()
+        command.await_end_of_all()
+    assert (status, json.loads(said)["points"][0]["status"]) == (1, "failed")
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.mark.sandbox
 @pytest.mark.parametrize("dies", ["who asked", "the worker"])
 def test_labs_of_a_cluster_end_with_who_asked_and_with_the_worker(
     tmp_path: Path, dies: str

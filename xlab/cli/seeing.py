@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from enum import StrEnum
 from functools import partial
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from xlab.report.tables import Table
     from xlab.standing import Standing
 
-#: What timeout(1) ends with when the time is over.
-_TIME_IS_OVER = 124
+#: Of tcpdump interrupted before it had begun to listen; later it ends by itself, with 0.
+_TIME_IS_OVER = 128 + signal.SIGINT
 
 
 @app.command(
@@ -289,8 +290,6 @@ def _capture(
     argv = ["tcpdump", "-n", "-Z", "root", "-i", interface or "any"]
     argv += ["-l", "-e"] if told else ["-U", "-w", "-"]
     argv += ["-c", str(count)] if count else []
-    if duration:
-        argv = ["timeout", "--foreground", "--signal=INT", f"{duration:g}", *argv]
     with standing.find(name) as lab:
         doors = lab.enter(node)
         if write == "-" and sys.stdout.isatty():
@@ -303,12 +302,14 @@ def _capture(
             writer = _through(partial(live.explain, peers=peers), os.dup(1))
         argv += ["--", *pattern]
         env = {**os.environ, "PATH": search_path()}
-        status = entering.run(doors, argv, node=node, folder=Path("/"), env=env)
+        status = entering.run(
+            doors, argv, node=node, folder=Path("/"), env=env, duration_s=duration
+        )
         if writer is not None:
             os.close(1)
             _, ended = os.waitpid(writer, 0)
             # What was not kept is worse than whatever tcpdump, or the end of its time, comes to.
-            status = os.waitstatus_to_exitcode(ended) or status
+            status = entering.as_a_shell_has_it(ended) or status
         return 0 if duration and status == _TIME_IS_OVER else status
 
 
@@ -357,8 +358,6 @@ def _become_writer(
     name: str,
     convert: Callable[[BinaryIO, BinaryIO], object],
 ) -> NoReturn:
-    import signal
-
     from xlab.cli.streams import print_error
     from xlab.record import Whole
 

@@ -95,6 +95,8 @@ def _in_a_process(point: Mapping[str, Any], wanted: Callable[[], bool]) -> Outco
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream:
                 stream.close()
+        # What it left if it was killed: nobody else may come by to remove it.
+        record.sweep(Path(tempfile.gettempdir()), _FOLDER)
     try:
         found: Outcome = json.loads(out)
     except ValueError:
