@@ -5,6 +5,7 @@ What goes wrong is real: the disk is a small one, the terminal is closed, the da
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -18,7 +19,9 @@ import pytest
 
 from tests.commands import Command, Ended, whole_records
 from tests.support import PATIENCE_S, kill, machine
+from xlab import report
 from xlab.capabilities import remedy
+from xlab.compare import result
 from xlab.processes import wait_until
 
 pytestmark = pytest.mark.sandbox
@@ -169,7 +172,7 @@ def test_a_reader_that_has_read_enough(tmp_path: Path) -> None:
 # -- disks -----------------------------------------------------------------------------------------
 
 
-def on_a_disk(option: str, *, meanwhile: str = ":", then: str = ":") -> list[str]:
+def on_a_disk(option: str, *more: str, meanwhile: str = ":", then: str = ":") -> list[str]:
     """Starts a command in a mount namespace of its own, in which ./disk is a small one.
 
     The shell commands `meanwhile` and `then` see it, too, as nobody does from outside.
@@ -177,18 +180,47 @@ def on_a_disk(option: str, *, meanwhile: str = ":", then: str = ":") -> list[str
     return in_private(
         f"mkdir disk && mount -t tmpfs -o {option} small disk || exit 99\n"
         f"( {meanwhile} ) & "
-        f'"$@"; status=$?; {then}; exit $status'
+        f'"$@"; status=$?; {then}; exit $status',
+        *more,
     )
 
 
-def in_private(script: str) -> list[str]:
-    """Starts a command by a shell's script, in a mount namespace of its own."""
+def in_private(script: str, *more: str) -> list[str]:
+    """Starts a command by a shell's script, in a mount namespace of its own, and `more` of them."""
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    return ["unshare", *user, "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
+    return [
+        "unshare",
+        *user,
+        *more,
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        script,
+        "sh",
+    ]
 
 
-def test_a_disk_that_cannot_be_written_to_is_refused_at_once(breaks: str, tmp_path: Path) -> None:
-    arguments = ("run", breaks, "--results", "disk")
+def written_by(command: str, breaks: str, folder: Path) -> tuple[str, ...]:
+    """What makes that command write results within seconds, though nothing comes of its labs."""
+    (folder / "two.yaml").write_text(
+        f"methods: {breaks}\naxes: {{flows: [1, 2]}}\nquick: true\nrepeat: 3\n"
+    )
+    asked = {
+        "run": (breaks,),
+        "compare": (breaks, "--quick", "--repeat", "3"),
+        "sweep": ("two.yaml",),
+        "scale": (breaks, "--hosts", "2,3,4", "--repeat", "1"),
+    }
+    return (command, *asked[command], "--results", "disk")
+
+
+@pytest.mark.parametrize("asked", ["run", "compare", "sweep", "scale"])
+def test_a_disk_that_cannot_be_written_to_is_refused_at_once(
+    asked: str, breaks: str, tmp_path: Path
+) -> None:
+    arguments = written_by(asked, breaks, tmp_path)
     with Command(*arguments, folder=tmp_path, prefix=on_a_disk("ro")) as command:
         ended = assert_ended(command, 2, "xlab: --results disk: cannot be written to")
     assert ended.stdout == ""
@@ -243,6 +275,83 @@ def test_a_disk_that_becomes_read_only_meanwhile(breaks: str, tmp_path: Path) ->
         ended = command.end()
     assert ended.status == 1, ended
     assert re.fullmatch(r"xlab: disk/\S+Z-breaks: Read-only file system\n", ended.stderr), ended
+
+
+#: How much room there is, and what of a comparison, a sweep or a scale has none.
+_FULL = [
+    ("scale", "nr_inodes=1", "scale-breaks"),
+    ("scale", "nr_inodes=2", "scale-breaks/scale.json"),
+    ("compare", "nr_inodes=1", "compare"),
+    ("compare", "nr_inodes=2", "compare/journal.jsonl"),
+    ("compare", "nr_inodes=5", r"compare/\S+/b1/raw"),
+    # Where exactly depends on how long paths are, and on the tools of this machine.
+    ("compare", "size=8k", r"compare/\S+"),
+    ("compare", "size=24k", r"compare/\S+"),
+    ("compare", "size=48k", r"compare(?:/\S+)?"),
+    ("sweep", "nr_inodes=1", "sweep"),
+    ("sweep", "nr_inodes=3", "sweep/sweep.yaml"),
+    ("sweep", "nr_inodes=5", r"sweep/dask\S*"),
+    ("sweep", "size=4k", r"sweep/points/\S+/compare.json"),
+    ("sweep", "size=16k", r"sweep(?:/\S+)?"),
+]
+
+
+@pytest.mark.parametrize(("asked", "size", "what"), _FULL)
+def test_whatever_is_on_a_full_disk_is_whole(
+    asked: str, size: str, what: str, breaks: str, tmp_path: Path
+) -> None:
+    # A machine measures one sweep at a time, whoever's it is; what is one the network tells.
+    disk = on_a_disk(size, "--net", then="cp -a disk copy")
+    arguments = written_by(asked, breaks, tmp_path)
+    with Command(*arguments, folder=tmp_path, prefix=disk) as command:
+        ended = command.end()
+        command.await_alone()
+        assert list(command.temporary.iterdir()) == []
+    assert ended.status == 1, ended
+    assert "Traceback" not in ended.stdout
+    *before, last = ended.stderr.splitlines()
+    where = rf"(?:{tmp_path}/)?disk/[^ /]+Z-{what}"
+    assert re.fullmatch(rf"xlab: {where}: No space left on device", last), ended
+    assert len(before) <= 1
+    for line in before:
+        assert re.fullmatch(rf"\d \w+ (is|are) kept; to go on: \S+ {asked} --resume \S+", line)
+    assert_all_whole(tmp_path / "copy")
+
+
+def assert_all_whole(results: Path) -> None:
+    for file in results.rglob("*"):
+        assert not file.name.startswith("."), file
+        if file.is_dir():
+            continue
+        content = file.read_bytes()
+        assert content, file
+        if file.suffix == ".json":
+            json.loads(content)
+        elif file.suffix == ".jsonl":
+            assert content.endswith(b"\n")
+            assert all(json.loads(line) for line in content.splitlines())
+        elif file.suffix == ".html":
+            assert content.rstrip().endswith(b"</html>")
+
+
+def test_a_comparison_goes_on_when_there_is_room_again(breaks: str, tmp_path: Path) -> None:
+    disk = in_private(
+        "mkdir disk && mount -t tmpfs -o size=8k small disk || exit 99\n"
+        '"$@"; mount -o remount,size=2m disk\n'
+        '"$1" compare --resume disk/*; status=$?; cp -a disk copy; exit $status'
+    )
+    arguments = written_by("compare", breaks, tmp_path)
+    with Command(*arguments, folder=tmp_path, prefix=disk) as command:
+        ended = command.end()
+        command.await_alone()
+    assert ended.status == 1, ended
+    assert len(ended.stderr.splitlines()) == 2, "of the first time alone"
+    (folder,) = (tmp_path / "copy").iterdir()
+    found = result.load(folder)
+    assert (found.sessions, found.ending) == (2, "alone")
+    assert found.methods[1].reason == "so it is written"
+    assert len(report.find([folder])) == sum(len(method.builds) for method in found.methods)
+    assert_all_whole(tmp_path / "copy")
 
 
 def kill_one(command: Command, name: str) -> None:

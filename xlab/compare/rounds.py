@@ -311,7 +311,10 @@ class Labs:
         folder = self._journal.folder / build_folder(lab.method, self._number) / "raw"
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in lab.chronicle.raw.items():
-            (folder / f"{prefix}{name}").write_bytes(content)
+            file = folder / f"{prefix}{name}"
+            with record.unfinished(file) as partial:
+                partial.write_bytes(content)
+                partial.replace(file)
         lab.chronicle.raw.clear()
 
     def _close_all(self) -> None:
@@ -384,7 +387,8 @@ def tidy(folder: Path, history: History) -> None:
     rounds |= {(done.build, done.round) for done in history.disturbed}
     for method in history.opening.methods:
         for build in (folder / method.folder).glob("b*"):
-            record.sweep(build)
+            for place in (build, build / "raw"):
+                record.sweep(place)
             for file in (build / "raw").glob("b*-r*-*"):
                 named = re.match(r"b([0-9]+)-r([0-9]+)-", file.name)
                 if named and (int(named[1]), int(named[2])) not in rounds:

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from xlab.record import unfinished
 from xlab.report import text
 from xlab.report.markup import Html
 
@@ -137,7 +138,10 @@ def embedded(drawing: Drawing, name: str) -> Html:
 
 
 def saved(drawing: Drawing, name: str, folder: Path) -> list[Path]:
-    """Write `name`.svg and `name`.png, with title and key in them.  Raises OSError."""
+    """Write `name`.svg and `name`.png, with title and key in them, each whole or not at all.
+
+    Raises OSError.
+    """
     signs = "; ".join(f"{_SIGNS.get(kind, kind)}: {said}" for kind, said in drawing.key())
     key = textwrap.wrap(f"{signs}." if signs else "", _KEY_COLUMNS)
     height = _TITLE_H + drawing.height + _KEY_LINE_H * len(key) + 8
@@ -148,10 +152,15 @@ def saved(drawing: Drawing, name: str, folder: Path) -> list[Path]:
         for number, line in enumerate(key, 1):
             y = _TITLE_H + drawing.height + _KEY_LINE_H * number
             whole.say(line, y=y, colour=DIM, size=SMALL_SIZE, room=_KEY_COLUMNS + 1)
-        written = [folder / f"{name}.svg", folder / f"{name}.png"]
-        written[0].write_text(_svg(figure, transparent=False), encoding="utf-8")
-        figure.savefig(written[1], dpi=72 * _DOTS, facecolor=CARD)
-    return written
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=72 * _DOTS, facecolor=CARD)
+        svg = _svg(figure, transparent=False).encode()
+    written = {folder / f"{name}.svg": svg, folder / f"{name}.png": png.getvalue()}
+    for file, content in written.items():
+        with unfinished(file) as partial:
+            partial.write_bytes(content)
+            partial.replace(file)
+    return list(written)
 
 
 #: What stands for a sign of the page's key where there is only text.

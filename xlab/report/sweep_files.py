@@ -42,6 +42,7 @@ def save(sweep: Sweep, folder: Path) -> Path:
         for name, said in ((MARKDOWN, as_markdown(sweep, folder, base=folder)),
                            (PAGE, as_page(sweep, folder, base=folder))):  # fmt: skip
             (partial / name).write_text(said, encoding="utf-8")
+        for name in (MARKDOWN, PAGE):
             (partial / name).replace(folder / name)
     return folder / PAGE
 

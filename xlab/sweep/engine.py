@@ -26,7 +26,7 @@ from xlab.sweep.spec import Point
 from xlab.sweep.task import Outcome
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, SpecCluster
 
 #: For a scheduler to answer.
 PATIENCE_S = 20.0
@@ -148,7 +148,7 @@ def embedded(folder: Path) -> Iterator[Client]:
     `folder` is for what the worker may want to write, and is gone afterwards.
     """
     import dask
-    from distributed import Client, Scheduler, SpecCluster, Worker
+    from distributed import Client, Scheduler, Worker
 
     _quiet()
     inside: dict[str, Any] = {
@@ -160,7 +160,7 @@ def embedded(folder: Path) -> Iterator[Client]:
     with (
         record.unfinished(folder / "dask") as scratch,
         dask.config.set({**_EMBEDDED, "temporary-directory": str(scratch)}),
-        SpecCluster(
+        _started(
             scheduler={"cls": Scheduler, "options": inside},
             workers={
                 0: {"cls": Worker, "options": {**inside, **_ONE, "local_directory": str(scratch)}}
@@ -170,6 +170,19 @@ def embedded(folder: Path) -> Iterator[Client]:
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+def _started(**parts: Any) -> SpecCluster:
+    """A cluster; OSError for a full disk, which Dask takes for a fault of its own."""
+    from distributed import SpecCluster
+
+    try:
+        return SpecCluster(**parts)
+    except RuntimeError as error:
+        reason = error.__cause__
+        while reason and not isinstance(reason, OSError):
+            reason = reason.__cause__
+        raise reason or error from None
 
 
 _ONE = {"nthreads": 1, "memory_limit": 0}
