@@ -376,6 +376,9 @@ def test_nothing_is_broken_for_a_first_packet(world: World, tmp_path: Path) -> N
     assert world.disturbed == []
     assert comparison.recoveries == ()
     assert "first_packet_s" in {figure.metric for figure in comparison.figures}
+    # They lie far apart; that says nothing of the machine.
+    assert not [reason for reason in comparison.noise.reasons if "first_packet" in reason]
+    assert [drift.spread for drift in comparison.noise.drifts if "first_packet" in drift.metric]
 
 
 # -- kills -----------------------------------------------------------------------------------------
