@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import io
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -283,6 +285,24 @@ def test_exit_statuses(xlab: Run, world: World, tmp_path: Path) -> None:
     assert status == 1
     assert "weave:datapath=fastdp failed, and is built once more: 1 of 1 claims" in out
     assert "weave:datapath=fastdp failed: 1 of 1 claims do not hold" in out
+
+
+def test_a_full_disk_at_the_very_end_says_how_to_go_on(
+    xlab: Run, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Comparison, folder: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / result.FILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(result, "save", full)
+        status, _, err = xlab("bridge", "--quick", "--results", tmp_path)
+    assert status == 1
+    (folder,) = tmp_path.iterdir()
+    assert f"5 rounds are kept; to go on: xlab compare --resume {folder}" in err
+    assert f"{result.FILE}: No space left on device" in err
+
+    assert xlab("--resume", folder)[0] == 0
+    assert len(result.load(folder).rounds) == 5
 
 
 def test_an_interrupt_says_how_to_go_on(

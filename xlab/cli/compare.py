@@ -177,17 +177,18 @@ def _compare(journal: Journal, *, resumed: bool, as_json: bool) -> int:
     screen = CompareScreen(sys.stderr if as_json else sys.stdout)
     with screen.running():
         screen.begins(journal.folder, journal.history, resumed=resumed)
-        if journal.history.ended is None:
-            try:
+        try:
+            if journal.history.ended is None:
                 rounds.carry_out(journal, screen)
-            except BaseException:
-                _tell_how_to_go_on(journal, screen)
-                raise
-        else:
-            rounds.tidy(journal.folder, journal.history)
-        outcome = evaluation.evaluate(journal.history)
-        result.save(outcome, journal.folder)
-        screen.ends(outcome, journal.folder, files.of_comparison(journal.folder, outcome))
+            else:
+                rounds.tidy(journal.folder, journal.history)
+            outcome = evaluation.evaluate(journal.history)
+            result.save(outcome, journal.folder)
+            reports = files.of_comparison(journal.folder, outcome)
+        except BaseException:
+            _tell_how_to_go_on(journal, screen)
+            raise
+        screen.ends(outcome, journal.folder, reports)
     if as_json:
         print_json(outcome.to_dict())
     return _STATUS[outcome.status]

@@ -93,12 +93,13 @@ def _sweep(folder: Folder, scheduler: str | None, *, as_json: bool) -> int:
     with screen.running():
         try:
             outcome = _carry_out(folder, found, scheduler, screen)
+            folder.finish(outcome)
+            charts = sweeps.save(outcome, folder.path)
+            reports = sweep_files.save(outcome, folder.path)
         except BaseException:
             _tell_how_to_go_on(folder, screen)
             raise
-        folder.finish(outcome)
-        charts = sweeps.save(outcome, folder.path)
-        screen.ends(outcome, folder.path, charts, sweep_files.save(outcome, folder.path))
+        screen.ends(outcome, folder.path, charts, reports)
     if as_json:
         print_json(outcome.to_dict())
     return _STATUS[outcome.status]
