@@ -10,6 +10,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests import recoveries
 from tests.ordinary import ordinary_user
 from tests.support import run_in_sandbox, why_no_open_vswitch, why_no_sandbox
 
@@ -38,6 +39,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         missing = why_no_sandbox()
         if missing:
             pytest.skip(missing)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    told = recoveries.table(terminalreporter.getreports("passed"))
+    if told:
+        terminalreporter.section("recovery from faults")
+        for line in told:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture
