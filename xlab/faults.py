@@ -174,7 +174,7 @@ def parse(text: str, topology: Topology) -> Order:
             return Order(_parse_partition(text, topology), mend=False)
         case ["heal"]:
             return Order(Partition(()), mend=True)
-    raise UsageError(f"{text!r} is no fault; faults are: {', '.join(GRAMMAR)}")
+    raise UsageError(f"{_quoted(text)} is no fault; faults are: {', '.join(GRAMMAR)}")
 
 
 #: Every order there is, for help texts.
@@ -198,17 +198,25 @@ def _parse_partition(text: str, topology: Topology) -> Partition:
     named = [name for side in sides for name in side]
     for name in named:
         if named.count(name) > 1:
-            raise UsageError(f"{text!r}: {name} is on two sides")
+            raise UsageError(f"{_quoted(text)}: {name} is on two sides")
     if len(sides) < 2:
-        raise UsageError(f'{text!r}: a partition has two sides or more, as in "h1,h2 | h3"')
+        raise UsageError(f'{_quoted(text)}: a partition has two sides or more, as in "h1,h2 | h3"')
     sides[0] += [name for name in known if name not in named]
     return Partition(tuple(map(tuple, sides)))
 
 
 def _one_of(name: str, known: tuple[str, ...] | list[str], what: str) -> str:
     if name not in known:
-        raise UsageError(f"no {what} {name!r}; there is: {', '.join(known) or 'none'}")
+        raise UsageError(f"no {what} {_quoted(name)}; there is: {', '.join(known) or 'none'}")
     return name
+
+
+def _quoted(text: str) -> str:
+    """As much of what was typed as anyone wants to read again."""
+    return repr(text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…")
+
+
+_LONGEST_QUOTE = 60
 
 
 # -- in a lab --------------------------------------------------------------------------------------

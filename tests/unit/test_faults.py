@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.fuzzing import Refusal, attempt
 from xlab.errors import UsageError
 from xlab.expectation import Broken, Pair, Topology, expected
 from xlab.faults import DaemonKill, Fault, HostCrash, LinkDown, Partition, parse
@@ -155,6 +156,31 @@ def test_no_fault_brings_anybody_together_but_a_partition(some: list[Fault], one
 
 
 # -- text ------------------------------------------------------------------------------------------
+
+WORDS = st.one_of(
+    st.sampled_from(
+        ["link", "down", "up", "crash", "reboot", "kill", "restart", "partition", "heal", "h1",
+         "h2", "h3", "gw", "s1", "s2-s1", "s2-s3", "s3-s1", "ovs-vswitchd", "weave", "|", ",",
+         "h1,h2", "h1|h2", "", "\udcff", "\x1b[2J", "x" * 5000, "9" * 5000]
+    ),
+    st.text(max_size=4),
+)  # fmt: skip
+
+
+@given(st.lists(WORDS, max_size=7).map(" ".join) | st.text())
+@example("partition h1,h1 | h2")
+@example("partition" + "|" * 5000)
+def test_any_text_is_a_fault_that_can_be_or_refused(text: str) -> None:
+    order = attempt(lambda: parse(text, LINEAR), UsageError)
+    if isinstance(order, Refusal):
+        return
+    # It says what was asked for, and how it is mended, in words that say the same again.
+    fault = order.fault
+    if fault != Partition(()):
+        assert parse(str(fault), LINEAR).fault == fault
+        assert parse(fault.cure, LINEAR).mend
+    if isinstance(fault, Partition) and fault.sides:
+        assert sorted(sum(fault.sides, ())) == sorted([*LINEAR.hosts, "gw"])
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,22 @@
-"""What Open vSwitch says that it would do with a frame, on one line.
+"""What tables say of a packet, on one line: Open vSwitch's above all, and anybody's at all.
 
 The answers are those of Open vSwitch 3.5.0: see tests/data/ovs.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from tests.fuzzing import Refusal, attempt
+from xlab.errors import XlabError
 from xlab.lab.node import Node
 from xlab.packets import Packet
 from xlab.processes import Completed
@@ -93,3 +98,90 @@ def test_a_port_that_is_no_tunnel_is_named_by_the_table_of_macs() -> None:
     plain = "".join(line for line in known.splitlines(True) if "tunnel" not in line)
     node = Told(ofproto_trace=plain, fdb_show=FDB, dpif_show=PORTS)
     assert entry(node).startswith("obr0 fdb: 02:42:00:00:00:02 port gre0")
+
+
+# -- any answer ------------------------------------------------------------------------------------
+
+TARGET, MAC = IPv4Address("192.168.2.2"), "02:42:00:00:00:02"
+
+
+class Saying:
+    """A node whose every command prints the same."""
+
+    def __init__(self, said: str) -> None:
+        self.said = said
+
+    def run(self, argv: Sequence[str], **_: Any) -> Completed:
+        return Completed(tuple(argv), 0, self.said, "", 0.0)
+
+
+VALUES = st.sampled_from([MAC, "00:00:00:00:00:00", "192.168.2.2", "br0", "permanent", ["FAILED"]])
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4) | VALUES,
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=4,
+)
+ENTRIES = st.lists(
+    st.dictionaries(st.sampled_from(["mac", "dst", "state", "master", "ifname"]), ANYTHING),
+    max_size=4,
+).map(json.dumps)
+WORDS = st.lists(
+    st.one_of(
+        st.sampled_from(
+            ["192.168.2.2", "via", "inet6", "fe80::1", "dev", "eth0", "local", "src", "unreachable",
+             "*filter", ":FORWARD DROP [3:9]", "[5:1] -A FORWARD -j DROP", "IPReversePathFilter",
+             "TcpExt:", "9" * 5000, MAC, "2 0", "(", "LOCAL", "\n", "    gre0 2/2:", "  obr0:"]
+        ),
+        st.text(max_size=4),
+    ),
+    max_size=12,
+).map(" ".join)  # fmt: skip
+TRACED = st.builds(
+    lambda text, at, other: text[:at] + other + text[at:],
+    st.sampled_from([path.read_text() for path in sorted(TRACES.glob("*.txt"))] + [FDB, PORTS]),
+    st.integers(0, 2000),
+    WORDS,
+)
+SAID = st.one_of(ENTRIES, ANYTHING.map(json.dumps), WORDS, TRACED, st.text())
+
+
+@given(SAID)
+@example(FDB.replace("    2 ", "    ( "))
+@example("192.168.2.2 dev")
+@example("192.168.2.2 via inet6 fe80::1 dev eth0")
+@example("*filter\n[" + "9" * 5000 + ":1] -A FORWARD -j DROP")
+@example("IPReversePathFilter\n" + "9" * 5000)
+@example("[" * 100_000)
+def test_whatever_a_tool_says_is_a_line_or_an_error_of_ours(said: str) -> None:
+    node = cast(Node, Saying(said))
+    for look in (
+        lambda: tables.route(node, TARGET),
+        lambda: tables.bridge_entry(node, "br0", MAC),
+        lambda: tables.vxlan_entry(node, "vxlan0", MAC),
+        lambda: tables.switch_entry(node, SWITCH, PING),
+        lambda: tables._learnt(node, SWITCH, PING),
+    ):
+        assert isinstance(attempt(look, XlabError), str)
+    assert isinstance(
+        attempt(lambda: tables.unanswered(node, TARGET, "eth0"), XlabError), bool | str
+    )
+    hop = attempt(lambda: tables.next_hop(tables.route(node, TARGET), TARGET), XlabError)
+    assert hop is None or isinstance(hop, Refusal) or isinstance(hop[0], IPv4Address)
+    assert all(isinstance(count, int) for count in tables.dropped(node).values())
+
+
+@given(st.sets(st.sampled_from(["gre0", "gre1", "eth0"]), min_size=1), st.data())
+def test_a_bridge_names_the_port_of_the_address(ports: set[str], data: st.DataObject) -> None:
+    """The right answer among entries of others, whatever order they come in."""
+    right = data.draw(st.sampled_from(sorted(ports)))
+    table = [
+        {
+            "mac": MAC if port == right else f"02:42:00:00:01:{n:02x}",
+            "ifname": port,
+            "master": "br0",
+        }
+        for n, port in enumerate(sorted(ports))
+    ]
+    said = json.dumps(data.draw(st.permutations(table)))
+    node = cast(Node, Saying(said))
+    assert tables.bridge_entry(node, "br0", MAC) == f"br0 fdb: {MAC} dev {right}"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
+from itertools import pairwise
 from typing import Any
 
+from xlab.errors import XlabError
 from xlab.lab.node import Node
 from xlab.packets import Packet
 
-_COUNTED = re.compile(r"\[(\d+):\d+\] (-A .*-j (?:DROP|REJECT).*)")
-_POLICY = re.compile(r":(\S+) DROP \[(\d+):\d+\]")
+_COUNTED = re.compile(r"\[(\d{1,20}):\d+\] (-A .*-j (?:DROP|REJECT).*)")
+_POLICY = re.compile(r":(\S+) DROP \[(\d{1,20}):\d+\]")
 _TABLE = re.compile(r"\*(\w+)")
 
 _APPCTL = ("ovs-appctl", "--timeout=5")
@@ -31,42 +33,60 @@ def route(node: Node, target: IPv4Address, *, source: str = "", arrived: str = "
 
 
 def next_hop(routed: str, target: IPv4Address) -> tuple[IPv4Address, str] | None:
-    """Whom a route sends packets to, and by which device; None if it sends them nowhere."""
+    """Whom a route sends packets to, and by which device; None if it sends them nowhere.
+
+    XlabError for one that can't be followed, as to a router of IPv6 ("via inet6 fe80::1").
+    """
     words = routed.split()
     if "dev" not in words or words[0] in ("local", "unreachable", "prohibit", "blackhole"):
         return None
-    via = IPv4Address(words[words.index("via") + 1]) if "via" in words else target
-    return via, words[words.index("dev") + 1]
+    said = dict(pairwise(words))
+    try:
+        return IPv4Address(said["via"]) if "via" in said else target, said["dev"]
+    except (ValueError, KeyError) as error:
+        raise XlabError(f"a route that cannot be followed: {routed[:200]}") from error
 
 
 def unanswered(node: Node, address: IPv4Address, device: str) -> bool:
     """Whether the node has asked for the address's MAC in vain."""
-    table = json.loads(node.run(["ip", "-j", "neigh", "show", "dev", device]).stdout or "[]")
-    states = [entry["state"] for entry in table if entry["dst"] == str(address)]
-    return any({"FAILED", "INCOMPLETE"} & set(state) for state in states)
+    table = _listed(node, ["ip", "-j", "neigh", "show", "dev", device])
+    states = [entry.get("state") for entry in table if entry.get("dst") == str(address)]
+    return any({"FAILED", "INCOMPLETE"} & set(map(str, state or ())) for state in states)
 
 
 def bridge_entry(node: Node, bridge: str, mac: str) -> str:
     """The entry of a bridge's table that decides where a frame for that address goes."""
     if _is_for_many(mac):
         return f"{bridge}: to all ports"
-    table = json.loads(node.run(["bridge", "-j", "fdb", "show", "br", bridge]).stdout or "[]")
-    entries = [e for e in table if e["mac"] == mac and e.get("master", bridge) == bridge]
+    table = _listed(node, ["bridge", "-j", "fdb", "show", "br", bridge])
+    entries = [e for e in table if e.get("mac") == mac and e.get("master", bridge) == bridge]
     if not entries:
         return f"{bridge}: no entry for {mac}, to all ports"
     own = any(e.get("state") == "permanent" for e in entries)
-    goal = "this host itself" if own else entries[0]["ifname"]
+    goal = "this host itself" if own else entries[0].get("ifname")
     return f"{bridge} fdb: {mac} is {goal}" if own else f"{bridge} fdb: {mac} dev {goal}"
 
 
 def vxlan_entry(node: Node, device: str, mac: str) -> str:
     """Where a VXLAN device sends a frame for that address."""
-    table = json.loads(node.run(["bridge", "-j", "fdb", "show", "dev", device]).stdout or "[]")
-    remotes = {e["mac"]: e["dst"] for e in table if "dst" in e}
-    if mac in remotes:
-        return f"{device} fdb: {mac} dst {remotes[mac]}"
-    flooded = sorted(e["dst"] for e in table if e["mac"] == "00:00:00:00:00:00" and "dst" in e)
+    table = _listed(node, ["bridge", "-j", "fdb", "show", "dev", device])
+    remotes = [(str(e.get("mac")), str(e["dst"])) for e in table if "dst" in e]
+    if mac in dict(remotes):
+        return f"{device} fdb: {mac} dst {dict(remotes)[mac]}"
+    flooded = sorted(remote for to, remote in remotes if to == "00:00:00:00:00:00")
     return f"{device} fdb: no entry for {mac}, to {', '.join(flooded) or 'nobody'}"
+
+
+def _listed(node: Node, argv: Sequence[str]) -> list[Facts]:
+    """What a tool prints as JSON, a list of objects; XlabError if that is something else."""
+    said = node.run(argv).stdout
+    try:
+        found = json.loads(said or "[]")
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise XlabError(f"`{' '.join(argv)}` says what cannot be read: {said[:80]!r}")
+    return found
 
 
 def switch_entry(node: Node, switch: Facts, frame: Packet) -> str:
@@ -155,7 +175,7 @@ def _port_name(node: Node, bridge: str, number: str) -> str:
     for line in shown.splitlines():
         if line.startswith("  ") and line.endswith(":") and not line.startswith("    "):
             inside = line.strip(" :")
-        found = re.match(rf"    (\S+) {number}/", line)
+        found = re.match(rf"    (\S+) {re.escape(number)}/", line)
         if found and inside == bridge:
             return found[1]
     return number
@@ -173,10 +193,9 @@ def dropped(node: Node) -> dict[str, int]:
         if policy := _POLICY.match(line):
             found[f"iptables -t {table}: the policy of {policy[1]} is DROP"] = int(policy[2])
     lines = node.run(["cat", "/proc/net/netstat"]).stdout.splitlines()
-    for names, values in zip(lines[::2], lines[1::2], strict=True):
-        counted = dict(zip(names.split(), values.split(), strict=True))
-        if "IPReversePathFilter" in counted:
-            found["rp_filter: no route back to its source by that interface"] = int(
-                counted["IPReversePathFilter"]
-            )
+    for names, values in pairwise(lines):
+        counted = dict(zip(names.split(), values.split(), strict=False))
+        number = counted.get("IPReversePathFilter", "")
+        if re.fullmatch("[0-9]{1,20}", number):
+            found["rp_filter: no route back to its source by that interface"] = int(number)
     return found
