@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.fuzzing import Refusal, attempt
 from xlab.errors import DockerError, UsageError
 from xlab.lab.docker import DaemonOptions
 from xlab.machine import dockerd, systemd, tools, units
@@ -17,6 +18,17 @@ from xlab.machine.docker import filled
 from xlab.machine.typist import RefusalError
 
 _NAME = "docker.service"
+
+
+#: Lines of a [Service], as people write them and as nobody should.
+_LINES = st.builds(
+    str.__add__,
+    st.sampled_from(["ExecStart=", "Environment=", "EnvironmentFile=", "ExecStart", "[", "# ", ""]),
+    st.one_of(
+        st.sampled_from(["", "-", "$A", "${A}", "'", "A='", "A=b c", "/dev/zero", "\\", "$", '""']),
+        st.text(max_size=8),
+    ),
+)
 
 
 def parse(*texts: str) -> units.Unit:
@@ -64,11 +76,34 @@ def test_a_quote_that_does_not_end_is_refused() -> None:
 
 @given(st.text())
 @example("[Service]\nExecStart=$A\nEnvironment=A='\n")
+@example("[Service]\nExecStart=$A\n")
+@example("[Service]\nEnvironmentFile=-\0\nExecStart=dockerd\n")
+@example("[Service]\nEnvironmentFile=/dev/zero\nExecStart=dockerd\n")
+@example(f"[Service]\nExecStart='{'x' * 5000}\n")
 def test_any_text_is_a_unit_or_refused(text: str) -> None:
-    try:
-        assert all(isinstance(word, str) for word in parse(text).command())
-    except UsageError:
-        pass
+    _any_unit(text)
+
+
+@given(st.lists(_LINES, max_size=6).map("\n".join))
+def test_any_settings_are_a_unit_or_refused(text: str) -> None:
+    _any_unit(f"[Service]\n{text}")
+
+
+def _any_unit(text: str) -> None:
+    words = attempt(lambda: parse(text).command(), UsageError)
+    assert isinstance(words, Refusal) or (words and all(isinstance(word, str) for word in words))
+
+
+def test_what_is_no_file_is_no_drop_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / f"{_NAME}.d"
+    (folder / "a.conf").mkdir(parents=True)
+    os.mkfifo(folder / "b.conf")  # whoever reads it waits for a writer
+    (folder / "c.conf").write_text("[Service]\nEnvironment=A=5\n")
+    (tmp_path / _NAME).write_text("[Service]\nExecStart=dockerd --mtu=${A}\n")
+    monkeypatch.setattr(units, "PLACES", (tmp_path,))
+    found = units.load(_NAME)
+    assert found is not None
+    assert found.command() == ["dockerd", "--mtu=5"]
 
 
 # -- dockerd ---------------------------------------------------------------------------------------

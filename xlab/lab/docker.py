@@ -517,7 +517,8 @@ class Docker:
         if self.host.rtnl.has(container.host_interface):
             with self.host.rtnl.batch() as batch:
                 batch.delete_link(container.host_interface)
-        container.close()
+        if container.is_on:  # else it could not even be booted
+            container.close()
 
     def _exited(self, container: Container, process: Process) -> None:
         with self._lock:

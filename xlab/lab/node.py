@@ -86,7 +86,12 @@ class Node:
     def boot(self) -> None:
         """Fresh namespaces: the machine as it is when it has just been switched on."""
         self._settings = sysctls.open_folder()
-        self.namespaces, self.rtnl = namespaces.create(self.hostname, prepare=self._write_settings)
+        try:
+            made = namespaces.create(self.hostname, prepare=self._write_settings)
+        except BaseException:
+            os.close(self._settings)
+            raise
+        self.namespaces, self.rtnl = made
         transcript.born(self.name, self.namespaces.net, self.rtnl)
         #: What probes and claims send to; None until the node has an address.
         self._address: IPv4Address | None = None

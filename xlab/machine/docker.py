@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from xlab.console import Attachable, Console
@@ -29,6 +29,9 @@ _NO_DAEMON = (
 )
 #: What an image starts where nothing else is said.
 _SHELLS = {"ubuntu": "/bin/bash", "debian": "bash", "fedora": "/bin/bash", "centos": "/bin/bash"}
+
+#: HOST_NAME_MAX, limits.h.
+_LONGEST_HOSTNAME = 64
 
 _RUN_SHORT = "itde:h:p:"
 _RUN_LONG = (
@@ -99,6 +102,8 @@ def options_of_run(typist: Typist) -> Options:
     network = options.value("--network", "bridge")
     if network not in ("bridge", "default"):
         raise RefusalError(f"--network {network} is not emulated; there is the network bridge")
+    if len(os.fsencode(options.value("--hostname") or "")) > _LONGEST_HOSTNAME:
+        raise RefusalError(f"a host name has at most {_LONGEST_HOSTNAME} bytes")
     if "--publish" in options:
         raise RefusalError("published ports are not emulated; a container's address answers")
     if "--tty" in options and "--detach" not in options and not typist.terminal:
@@ -408,6 +413,8 @@ def filled(template: str, about: Any) -> str:
     def repeat(match: re.Match[str]) -> str:
         many = look_up(match[1])
         each = many.values() if isinstance(many, Mapping) else many
+        if isinstance(each, str) or not isinstance(each, Iterable):
+            raise RefusalError(f"template: range can't iterate over {match[1]}")
         return "".join(filled(match[2], one) for one in each)
 
     def fill(match: re.Match[str]) -> str:

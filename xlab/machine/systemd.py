@@ -30,7 +30,7 @@ from xlab.machine.typist import Attached, Options, Outcome, RefusalError, Typist
 from xlab.machine.units import Unit
 from xlab.processes import search_path
 
-_LINES_KEPT = 1000
+_LINES_KEPT, _DIGITS = 1000, 9
 _CONFIG = Path("/etc/docker/daemon.json")
 
 
@@ -132,7 +132,9 @@ class Systemd:
         if count is not None:
             if not count.isdecimal():
                 raise RefusalError(f"--lines {count}: a number is wanted")
-            lines = lines[-int(count) :] if int(count) else []
+            # However many digits: there are no more lines than that.
+            wanted = int(count) if len(count) <= _DIGITS else _LINES_KEPT
+            lines = lines[-wanted:] if wanted else []
         if "--reverse" in options:
             lines.reverse()
         typist.out("".join(f"{line}\n" for line in lines) or "-- No entries --\n")

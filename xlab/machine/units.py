@@ -44,7 +44,10 @@ class Unit:
             words = shlex.split(self.exec_start)
         except ValueError as error:
             raise UsageError(f"{self.name}: ExecStart= cannot be read: {error}") from error
-        return [one for word in words for one in _expanded(word, self.environment)]
+        found = [one for word in words for one in _expanded(word, self.environment)]
+        if not found:
+            raise UsageError(f"{self.name}: nothing is left of ExecStart={self.exec_start[:60]}")
+        return found
 
 
 def load(name: str) -> Unit | None:
@@ -53,9 +56,18 @@ def load(name: str) -> Unit | None:
     if file is None:
         return None
     drop_ins = {path.name: path for place in reversed(PLACES)
-                for path in (place / f"{name}.d").glob("*.conf")}  # fmt: skip
+                for path in (place / f"{name}.d").glob("*.conf") if path.is_file()}  # fmt: skip
     paths = [file, *(drop_ins[key] for key in sorted(drop_ins))]
-    return parse(name, {path: path.read_text(errors="replace") for path in paths})
+    return parse(name, {path: _text_of(path) for path in paths})
+
+
+def _text_of(file: Path) -> str:
+    with file.open(errors="replace") as opened:
+        return opened.read(_LONGEST_FILE)
+
+
+#: In characters; systemd itself reads lines of up to 1 MB.
+_LONGEST_FILE = 1 << 20
 
 
 def parse(name: str, files: Mapping[Path, str]) -> Unit:
@@ -105,8 +117,11 @@ def _assignments(text: str) -> dict[str, str]:
 
 def _of_file(value: str) -> dict[str, str]:
     """Of a file whose name begins with "-" nothing is said where it is missing; here never."""
+    file = Path(value.lstrip("-"))
+    if not file.is_file():  # nor a device, of which there is no end
+        return {}
     try:
-        lines = Path(value.lstrip("-")).read_text(errors="replace").splitlines()
+        lines = _text_of(file).splitlines()
     except OSError:
         return {}
     found: dict[str, str] = {}

@@ -1,0 +1,142 @@
+"""Any words typed after `docker`, `weave`, `systemctl`, `service` and `journalctl` in a host.
+
+They are done, or refused in words: an exit status, or a program to attend to, and never another
+error than ours, whatever is there already.  The host is a real one, with containers that run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests.support import sandboxed
+from xlab.controller import WithDescriptors
+from xlab.lab import underlay
+from xlab.lab.docker import DaemonOptions
+from xlab.lab.lab import Host, Lab
+from xlab.lab.weave import ROUTER
+from xlab.machine import systemd, units
+from xlab.machine.desk import Desk
+from xlab.machine.systemd import DockerService, Systemd
+from xlab.machine.units import Unit
+
+pytestmark = pytest.mark.sandbox
+
+VERBS = {
+    "docker": ["run", "create", "start", "stop", "kill", "restart", "rm", "ps", "exec", "attach",
+               "logs", "inspect", "network", "images", "pull", "version", "container", "help"],
+    "weave": ["launch", "run", "attach", "status", "ps", "stop", "version", "expose"],
+    "systemctl": ["start", "stop", "restart", "try-restart", "status", "cat", "is-active", "edit",
+                  "is-failed", "is-enabled", "enable", "disable", "daemon-reload", "list-units"],
+    "service": ["docker", "docker.service", "nobody"],
+    "journalctl": ["-u", "-n", "-xe", "--lines", "-f", "-r"],
+}  # fmt: skip
+#: What people put behind them, and what nobody should.
+WORDS = st.one_of(
+    st.sampled_from(
+        ["c1", "c2", "new", "bridge", "ls", "inspect", "ubuntu", "x/y:z@", "-d", "-it", "-i", "-t",
+         "--rm", "--name", "--name=c1", "--name=new", "-e", "A=B", "=", "-h", "--hostname=name",
+         "--network", "host", "-p", "80:80", "-f", "-af", "-q", "-a", "-l", "--no-trunc",
+         "--format", "{{.State.Status}}", "{{json .}}", "{{range .Config.Env}}{{.}}{{end}}",
+         "{{.Config.Env.A}}",
+         "{{range .State.Pid}}{{end}}", "{{range .Name}}{{.X}}{{end}}", "{{", "-w", "/nowhere",
+         "true", "sh", "-c", "exit 3", "no-such-program", "/", "./", "start", "stop",
+         "restart", "status", "docker", "docker.service", "-u", "-n",
+         "0", "-1", "9" * 5000, "٣", "10.2.1.1/24",
+         "10.211.55.4", "10.2.1.1/", "300.1.1.1/8", "1/2/3", "connections", "peers", "--", "-",
+         "--opt", "", " ", "\n", "\udcff", "\x1b[2J", "x" * 300]
+    ),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=4),
+)  # fmt: skip
+
+
+@st.composite
+def command_lines(draw: st.DrawFn) -> tuple[str, list[str]]:
+    command = draw(st.sampled_from(sorted(VERBS)))
+    verb = draw(st.sampled_from(VERBS[command]))
+    return command, [verb, *draw(st.lists(WORDS, max_size=6))]
+
+
+class FromText(Systemd):
+    """As of a host that has a disk, with the unit file of its package."""
+
+    def _read(self, name: str) -> Unit:
+        unit = f"{name}.service"
+        return units.parse(unit, {Path("/usr/lib") / unit: systemd.unit_for(DaemonOptions())})
+
+
+class Place:
+    """A host with two containers, one of which runs; the same again after each command."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.host = lab.hosts[0]
+        self.rebooted: list[Host] = []
+        services: dict[str, Any] = {"docker": DockerService(self.host)}
+        self.desk = Desk(self.host, FromText(self.host, services), self.rebooted.append)
+        self.restore()
+
+    def restore(self) -> None:
+        docker = self.host.docker
+        if self.host.weave.alive().get(ROUTER):
+            self.host.weave.kill()
+        if not docker.is_running:
+            docker.start()
+        for container in list(docker.all_containers):
+            docker.remove(container, force=True)
+        docker.run("c1")
+        docker.create("c2")
+
+    def type(self, command: str, words: list[str], *, terminal: bool) -> int | None:
+        """The exit status; None for a program to attend to, which is ended."""
+        said: list[Any] = []
+        asked = {"command": command, "words": words, "terminal": terminal}
+        found = self.desk._typed(asked, said.append)
+        json.dumps(said)
+        assert all(set(each) <= {"out", "err"} for each in said)
+        if not isinstance(found, WithDescriptors):
+            status: int = found["status"]
+            assert status == 0 or said, "refused without a word"
+            return status
+        for descriptor in found.descriptors:
+            os.close(descriptor)
+        attached = {"attached": found.result["attached"]}
+        self.desk._signal({**attached, "signal": signal.SIGKILL}, said.append)
+        assert self.desk._await(attached, said.append) in range(256)
+        return None
+
+
+def told_by(place: Place) -> Callable[[], None]:
+    @given(command_lines(), st.booleans())
+    @example(("docker", ["run", "-d", "--hostname=" + "x" * 300, "x", "true"]), False)
+    @example(("docker", ["inspect", "--format", "{{range .State.Pid}}{{end}}", "c1"]), False)
+    @example(("journalctl", ["-n", "9" * 5000]), False)
+    @example(("docker", ["exec", "c1", "\udcff"]), False)
+    def any_words(line: tuple[str, list[str]], terminal: bool) -> None:
+        command, words = line
+        # An editor is a program of its own.
+        status = place.type(command, words, terminal=terminal and command == "docker")
+        assert status is None or status in range(256)
+        place.restore()
+
+    return any_words
+
+
+@sandboxed
+def test_any_words_are_done_or_refused() -> None:
+    lab = Lab(underlay.describe(None, hosts=2))
+    lab.give_addresses(IPv4Network("10.211.55.0/24"), first=3, gateway=1)
+    place = Place(lab)
+    told_by(place)()
+    # All of it has left the host a host.
+    assert place.type("docker", ["ps"], terminal=False) == 0
+    assert place.type("systemctl", ["is-active", "docker"], terminal=False) == 0
+    assert place.rebooted == []
