@@ -27,6 +27,7 @@ import xlab.standing
 from tests.ordinary import ordinary_user
 from tests.support import (
     PATIENCE_S,
+    ROOT,
     Marked,
     all_pids,
     kill,
@@ -674,6 +675,17 @@ def test_mininets_command_line(standing: World) -> None:
     assert standing.say("status").status == 0
 
 
+def test_mininets_command_line_measures_between_two_nodes(standing: World) -> None:
+    prompt = "mininet> "
+    with standing.terminal([*standing.xlab, "cli"]) as cli:
+        cli.expect(prompt)
+        said = cli.line("iperf h1 h2", prompt)
+        rate = r"'[\d.]+ [KMG]bits/sec'"
+        assert re.search(rf"Results: \[{rate}, {rate}\]", said), said
+        cli.type("exit\n")
+        assert cli.end()[0] == 0
+
+
 def test_mininets_command_line_ends_with_the_lab(bridge: World) -> None:
     with bridge.terminal([*bridge.xlab, "cli"]) as cli:
         cli.expect("mininet> ")
@@ -708,6 +720,26 @@ def test_names_are_completed(standing: World, typed: str, offered: list[str]) ->
         capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert [line for line in done.stdout.split("\n") if line] == offered
+
+
+def test_tab_completes_names_in_bash(standing: World) -> None:
+    """As the README says it: a list where there are several, the whole word where there is one."""
+    inside = standing.xlab[: standing.xlab.index("--") + 1]
+    bash = ["env", "PS1=@ ", "INPUTRC=/dev/null", "bash", "--norc", "--noprofile", "-i"]
+    with standing.terminal([*inside, *bash], size=(40, 200)) as shell:
+        shell.expect("@ ")
+        shell.line(f"cd {ROOT}", "@ ")
+        shell.line("source <(bin/xlab --show-completion)", "@ ")
+        # The first goes on as far as all agree, the second finds nothing more, the third lists.
+        shell.type("bin/xlab exec h1/\t\t\t")
+        shell.expect("h1/c1  h1/c2")
+        shell.expect("@ bin/xlab exec h1/c")
+        shell.type("\x15bin/xlab down br\t")  # Ctrl-U: another line
+        shell.expect("bin/xlab down bridge ")
+        shell.type("\x15echo $((6 * 7))\n")
+        shell.expect("42")
+        shell.type("exit\n")
+        assert shell.end()[0] == 0
 
 
 def test_the_log_is_there_while_the_lab_is(standing: World) -> None:

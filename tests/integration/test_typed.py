@@ -352,6 +352,28 @@ def test_a_service_that_does_not_start_says_why(world: World, options: str, said
     assert world.say("exec", "h2", "--", "systemctl", "is-active", "docker").stdout == "active\n"
 
 
+def test_docker_says_which_network_it_is_on(shells: Shells) -> None:
+    """docker0's at first; br0's when it has been told so, and started again by its old name."""
+    shells.up("bridge")
+    h1 = shells.on("h1")
+    subnet = "docker network inspect bridge --format '{{json .IPAM.Config}} {{json .Options}}'"
+    assert '"172.17.0.0/16"' in h1.do(subnet)
+    h1.do("ip link add br0 type bridge && ip link set br0 up")
+    h1.do("ip address add 192.168.7.1/24 dev br0")
+    h1.do("sed -i 's|^ExecStart=.*|& -b br0|' /lib/systemd/system/docker.service")
+    h1.do("systemctl daemon-reload")
+    h1.do("service docker restart")
+    assert h1.do("service docker status").count("active (running)") == 1
+    said = h1.do(subnet)
+    assert '"Subnet": "192.168.7.0/24"' in said
+    assert '"Gateway": "192.168.7.1"' in said
+    assert '"com.docker.network.bridge.name": "br0"' in said
+    h1.do("docker run -d --name c1 ubuntu sleep 600")
+    address = h1.do("docker inspect --format '{{.NetworkSettings.IPAddress}}' c1")
+    assert address.endswith("192.168.7.2")
+    assert "c1" in h1.do("docker network inspect bridge --format '{{json .Containers}}'")
+
+
 @typed_tools
 def test_a_host_that_reboots_is_what_its_files_say(shells: Shells) -> None:
     shells.up("bridge")
