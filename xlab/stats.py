@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +21,22 @@ if TYPE_CHECKING:
 RESAMPLES = 2000
 #: Resampled in pieces of so many values, 8 bytes each.
 _PIECE = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """How a method compares with its yardstick, from figures of the same rounds."""
+
+    #: Median over the rounds of (method / yardstick).
+    median: float
+    #: 95 % interval of it; None with fewer than three rounds.
+    ci95: tuple[float, float] | None
+    rounds: int
+
+    @property
+    def indistinguishable(self) -> bool:
+        """The interval spans 1; also when there are too few rounds for an interval."""
+        return self.ci95 is None or self.ci95[0] <= 1.0 <= self.ci95[1]
 
 
 def median(samples: Sequence[float]) -> float | None:
@@ -99,3 +116,26 @@ def clustered_medians(
         rows[places, : len(group)] = np.asarray(group, np.float64)[picks]
     medians: NDArray[np.float64] = np.nanmedian(rows.reshape(resamples, -1), axis=1)
     return medians
+
+
+def paired_ratio(
+    method: Sequence[float | None],
+    yardstick: Sequence[float | None],
+    *,
+    generator: Generator | None = None,
+) -> Ratio | None:
+    """Compare the figures of rounds, `method[i]` with `yardstick[i]` of the same round.
+
+    What disturbs the machine in a round disturbs both, and cancels in their ratio.  A round in
+    which either figure is missing (or the yardstick is zero) is left out; None without any round.
+    Raises ValueError when the two are not equally long.
+    """
+    ratios = [
+        a / b
+        for a, b in zip(method, yardstick, strict=True)
+        if a is not None and b is not None and b
+    ]
+    middle = median(ratios)
+    if middle is None:
+        return None
+    return Ratio(middle, median_interval(ratios, generator=generator), len(ratios))
