@@ -167,6 +167,7 @@ def start_docker(host: Host, plan: Plan, settings: Settings) -> None:
         DaemonOptions(
             bridge="br0",
             fixed_cidr=plan.ranges[host.number - 1],
+            mtu=host.mtu("br0"),  # 1500 is --mtu's default, whatever the network's
             version=28 if settings["docker"] == "28" else 26,
             forward_policy="drop" if settings["forward"] == "drop" else "accept",
         )

@@ -13,6 +13,7 @@ import fcntl
 import os
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -25,7 +26,8 @@ from xlab.errors import XlabError
 from xlab.namespaces import Namespaces
 from xlab.processes import Completed, Process, find_program
 
-_SIOCGIFADDR, _SIOCGIFNETMASK, _SIOCGIFHWADDR = 0x8915, 0x891B, 0x8927
+_SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B
+_SIOCGIFMTU, _SIOCGIFHWADDR = 0x8921, 0x8927
 _DEFAULT = IPv4Network("0.0.0.0/0")
 
 #: Runs as the first process of a node's PID namespace, in the node's mount namespace, and becomes
@@ -315,6 +317,13 @@ class Node:
     def set_down(self, device: str) -> None:
         with self.rtnl.batch() as batch:
             batch.set_down(device)
+
+    def mtu(self, device: str) -> int:
+        """The largest packet that an interface sends, in bytes."""
+        request = struct.pack("16s24x", device.encode())
+        with self.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
+            answer = fcntl.ioctl(query, _SIOCGIFMTU, request)
+        return int.from_bytes(answer[16:20], sys.byteorder)
 
     def set_mtu(self, device: str, mtu: int) -> None:
         with self.rtnl.batch() as batch:
