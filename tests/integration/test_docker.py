@@ -394,6 +394,14 @@ def test_the_client_says_what_docker_says() -> None:
     with pytest.raises(DockerError, match="No such container: c9"):
         host.docker.container("c9")
     assert host.docker.container(first.id[:12]) is first
+    # A name that is the beginning of another's ID.
+    named = host.docker.run(first.id[:2])
+    assert host.docker.container(first.id[:2]) is named
+    named.id = first.id[:20] + named.id[20:]
+    with pytest.raises(DockerError, match="Multiple IDs found with provided prefix"):
+        host.docker.container(first.id[:12])
+    with pytest.raises(DockerError, match=r"No such container: $"):
+        host.docker.container("")
     host.docker.remove(first, force=True)
     with pytest.raises(DockerError, match="No such container: c1"):
         host.docker.container("c1")

@@ -476,10 +476,19 @@ class Docker:
                 machine_root.discard(container.id)
 
     def container(self, name: str) -> Container:
-        """By name or id prefix, as the client looks one up."""
-        for container in self._containers.values():
-            if container.short_name == name or container.id.startswith(name):
-                return container
+        """By its name or the beginning of its ID.
+
+        The daemon looks for a name first, since one in 256 IDs begins with "c2".
+        """
+        if found := self._containers.get(name):
+            return found
+        matching = [c for c in self._containers.values() if name and c.id.startswith(name)]
+        if len(matching) > 1:
+            raise DockerError(
+                f"Error response from daemon: Multiple IDs found with provided prefix: {name}"
+            )
+        if matching:
+            return matching[0]
         raise DockerError(f"Error response from daemon: No such container: {name}")
 
     # -- plumbing ----------------------------------------------------------------------------------
