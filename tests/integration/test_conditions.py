@@ -76,7 +76,9 @@ def require(name: str) -> None:
 
 BACKENDS = [
     pytest.param("netem", marks=[pytest.mark.sandbox, pytest.mark.kernel]),
-    pytest.param("delay-line", marks=[pytest.mark.sandbox, pytest.mark.kernel]),
+    pytest.param(
+        "delay-line", marks=[pytest.mark.sandbox, pytest.mark.kernel, pytest.mark.long_in_guest]
+    ),
 ]
 
 

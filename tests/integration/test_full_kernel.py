@@ -44,6 +44,7 @@ def test_variants_of_ovs_gre(tmp_path: Path, asked: dict[str, Any], kernel_datap
     assert (found.path.overhead_bytes, found.path.effective_mtu) == (38, 1462)
 
 
+@pytest.mark.long_in_guest
 @pytest.mark.parametrize("scenario", ["baseline", "bridge"])
 def test_scenarios_that_need_no_open_vswitch(tmp_path: Path, scenario: str) -> None:
     with Run(Request(scenario, quick=True), tmp_path / "results") as run:

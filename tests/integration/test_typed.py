@@ -132,6 +132,7 @@ def type_the_chapter_on_bridges(shells: Shells) -> None:
 
 
 @pytest.mark.kernel
+@pytest.mark.long_in_guest
 @typed_tools
 @typed_vswitch
 def test_the_chapter_on_open_vswitch(shells: Shells) -> None:
@@ -207,7 +208,7 @@ def test_the_chapter_on_weave(shells: Shells) -> None:
         ("bridge", "none", "10.211.55.64 10.211.55.65", "10.211.55.128 10.211.55.129"),
         pytest.param(
             "ovs-gre", "gre", "192.168.1.2 192.168.1.3", "192.168.2.2 192.168.2.3",
-            marks=[typed_vswitch, pytest.mark.kernel],
+            marks=[typed_vswitch, pytest.mark.kernel, pytest.mark.long_in_guest],
         ),
         ("weave", "sleeve", "192.168.1.10 192.168.1.11", "192.168.1.2 192.168.1.3"),
     ],

@@ -20,7 +20,7 @@ from xlab.lab.lab import OUTSIDE, Lab
 from xlab.processes import wait_until
 from xlab.request import Request
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.kernel]
+pytestmark = [pytest.mark.sandbox, pytest.mark.kernel, pytest.mark.long_in_guest]
 
 #: Settings the kernel changes by itself; everything else below net and kernel must stay as it was.
 _VOLATILE = {

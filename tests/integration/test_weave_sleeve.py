@@ -140,6 +140,7 @@ def ping(source: Node, target: IPv4Address, *options: str) -> str:
 
 
 @pytest.mark.kernel
+@pytest.mark.long_in_guest
 @sandboxed
 def test_containers_reach_each_other_and_bulk_data_arrives_unharmed(device: str) -> None:
     with meshed(device) as lab:
