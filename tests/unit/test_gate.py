@@ -127,6 +127,24 @@ def test_of_a_single_build_the_other_sides_builds_say_how_they_differ() -> None:
     assert line.remark == "beyond the tolerance, but neither side has 3 builds"
 
 
+def test_where_rounds_scatter_beyond_the_tolerance_it_is_as_wide_as_they_scatter() -> None:
+    """Plain hosts that answer now in 6 us and now in 80 must not raise an alarm."""
+    wild = tuple((0.1 * 3**power,) for power in (0, 1, 2, 3) * 3)
+    before = summary(rtt(*wild))
+    line = only(gate.check(summary(rtt(*scaled(wild, 4))), before))
+    assert (line.verdict, line.failed) == ("unclear", False)
+    assert line.tolerance is not None
+    assert line.tolerance > 9
+    assert "lie so far apart that up to" in line.remark
+    # What is far beyond even that is seen.
+    assert only(gate.check(summary(rtt(*scaled(wild, 200))), before)).verdict == "regressed"
+    # A rate has nowhere to fall to, so that it is never more than unclear.
+    fallen = only(gate.check(summary(tcp(*scaled(wild, 0.5))), summary(tcp(*wild))))
+    assert fallen.verdict == "unclear"
+    steady = only(gate.check(summary(rtt(*scaled(STEADY, 1.5))), summary(rtt(*STEADY))))
+    assert steady.tolerance == rtt(*STEADY).tolerance
+
+
 def test_the_echoes_before_a_load_do_not_count_beside_a_ping() -> None:
     idle = dataclasses.replace(rtt(*STEADY), metric="idle_rtt_ms")
     slow = dataclasses.replace(idle, builds=scaled(STEADY, 2.0))
