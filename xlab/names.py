@@ -38,6 +38,11 @@ def running() -> list[str]:
     return sorted(name for name in _listed(table, os.geteuid()) if _answers(name))
 
 
+def option(name: str) -> str:
+    """What a command line to be pasted needs to mean this lab: " --name NAME", or nothing."""
+    return f" --name {name}" if len(running()) > 1 else ""
+
+
 def _listed(table: str, uid: int) -> set[str]:
     """The names of labs in /proc/net/unix.
 

@@ -271,6 +271,13 @@ def write_document(file: Path, data: Mapping[str, Any]) -> None:
         partial.replace(file)
 
 
+def write_whole(file: Path, content: bytes) -> None:
+    """Write or replace a file: it is there with all of `content`, or as it was.  Raises OSError."""
+    with unfinished(file) as partial:
+        partial.write_bytes(content)
+        partial.replace(file)
+
+
 def append_whole(descriptor: int, data: bytes) -> None:
     """All of `data` at the end of an open file, or nothing of it where the disk is full.
 

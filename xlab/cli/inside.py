@@ -200,9 +200,8 @@ def _fault(order: str, name: str | None, *, wait: bool, as_json: bool) -> int:
         screen.said("", f"as is to be expected after {text.seconds(found['waited_s'])}")
     if not order:
         screen.said("faults", "; ".join(found["grammar"]))
-    which = f" --name {lab.name}" if len(names.running()) > 1 else ""
     for number, each in enumerate(found["in_force"]):
-        cure = f"{COMMAND} fault{which} --wait {each['cure']}"
+        cure = f"{COMMAND} fault{names.option(lab.name)} --wait {each['cure']}"
         screen.said("" if number else "to mend", cure)
     return 0
 

@@ -174,7 +174,7 @@ def _say_up(
         screen.said("", f"stopped at {facts['until']!r}, whose claims are not checked")
     if reason:
         screen.said("", reason)
-    several = f" --name {name}" if len(names.running()) > 1 else ""
+    several = names.option(name)
     nodes = [node["name"] for node in facts["nodes"] if node["kind"] != "gateway"]
     inner = next((node for node in nodes if "/" in node), nodes[0])
     screen.said("next", f"{COMMAND} shell{several} {inner}")

@@ -82,11 +82,9 @@ def write(content: str | bytes, output: Path | None) -> None:
         return
     from glob import escape
 
-    from xlab.record import sweep, unfinished
+    from xlab.record import sweep, write_whole
 
     sweep(output.parent, escape(output.name))
-    with unfinished(output) as partial:
-        if isinstance(content, str):
-            content = content.encode(errors="backslashreplace")
-        partial.write_bytes(content)
-        partial.replace(output)
+    if isinstance(content, str):
+        content = content.encode(errors="backslashreplace")
+    write_whole(output, content)

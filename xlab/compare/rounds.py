@@ -311,10 +311,7 @@ class Labs:
         folder = self._journal.folder / build_folder(lab.method, self._number) / "raw"
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in lab.chronicle.raw.items():
-            file = folder / f"{prefix}{name}"
-            with record.unfinished(file) as partial:
-                partial.write_bytes(content)
-                partial.replace(file)
+            record.write_whole(folder / f"{prefix}{name}", content)
         lab.chronicle.raw.clear()
 
     def _close_all(self) -> None:

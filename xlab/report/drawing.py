@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from xlab.record import unfinished
+from xlab.record import write_whole
 from xlab.report import text
 from xlab.report.markup import Html
 
@@ -157,9 +157,7 @@ def saved(drawing: Drawing, name: str, folder: Path) -> list[Path]:
         svg = _svg(figure, transparent=False).encode()
     written = {folder / f"{name}.svg": svg, folder / f"{name}.png": png.getvalue()}
     for file, content in written.items():
-        with unfinished(file) as partial:
-            partial.write_bytes(content)
-            partial.replace(file)
+        write_whole(file, content)
     return list(written)
 
 
