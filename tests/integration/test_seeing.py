@@ -392,6 +392,10 @@ def test_a_trace_follows_arp_where_nobody_answers_it(gre: World) -> None:
         [inside("h1", "ovs-vsctl del-port gre0"), inside("h1", "ip neigh flush all")],
         [inside("h1", f"ovs-vsctl add-port {port}")],
     ):
+        # Somebody else who asks for the same address all the time, and is answered.
+        asking = "for i in $(seq 400); do ip neigh flush all; ping -nc1 192.168.2.1; done"
+        behind = ["exec", "h2/c1", "--", "setsid", "sh", "-c", f"({asking}) >/dev/null 2>&1 &"]
+        assert gre.say(*behind).status == 0
         found = traced(gre, "h1/c1", "h2/c1", 1)
     assert way(found["there"])[-1] == "h1:br0 in"
     assert found["stopped"] == "h1:obr0, leaving"

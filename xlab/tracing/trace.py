@@ -313,17 +313,20 @@ class _Tracer:
         reasons.append(f"{node}: nobody answers ARP for {address} on {device}")
         # Ethernet and IPv4, a request (RFC 826); then the sender's two, an empty MAC, the address.
         wanted = re.compile(
-            rb"\x08\x06\x00\x01\x08\x00\x06\x04\x00\x01.{16}" + re.escape(address.packed), re.DOTALL
+            rb"\x08\x06\x00\x01\x08\x00\x06\x04\x00\x01(.{10}).{6}" + re.escape(address.packed),
+            re.DOTALL,
         )
         asked = [
-            f
+            (f, match[1])
             for f in self._in_order(frames)
-            if wanted.search(f.content) and self._leads_on(f, node.name)
+            if (match := wanted.search(f.content)) and self._leads_on(f, node.name)
         ]
-        start = next((i for i, f in enumerate(asked) if f.node == node.name), len(asked))
+        start = next((i for i, (f, _) in enumerate(asked) if f.node == node.name), len(asked))
         passed: dict[tuple[str, str, bool], Frame] = {}
-        for frame in asked[start:]:
-            passed.setdefault((frame.node, frame.device, frame.outgoing), frame)
+        for frame, sender in asked[start:]:
+            # A container behind that router may ask for it just then, too.
+            if sender == asked[start][1]:
+                passed.setdefault((frame.node, frame.device, frame.outgoing), frame)
         hops = []
         for frame in passed.values():
             decoded = decode(frame.content)
@@ -333,7 +336,7 @@ class _Tracer:
                 decision = self._beyond(*here, decoded.outer)
             request = next(iter(decoded.inner), decoded.outer)
             assert request is not None
-            hops.append(self._hop(frame, decoded, request, asked[start].time_ns, decision))
+            hops.append(self._hop(frame, decoded, request, asked[start][0].time_ns, decision))
         return hops
 
     def _cut(self, last: Hop | None, said: str) -> list[str]:
