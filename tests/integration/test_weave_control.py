@@ -83,7 +83,11 @@ def report(host: Host) -> dict[str, Any]:
 
 
 def meshed(hosts: Sequence[Host]) -> bool:
-    """Whether each of these has an established connection and a direct route to each other."""
+    """Whether each of these has an established connection and a direct route to each other.
+
+    What it broadcasts goes to those alone that have said, too, that the connection is established:
+    that is known a little later (gossip).
+    """
     try:
         reports = [report(host) for host in hosts]
     except OSError:
@@ -92,6 +96,10 @@ def meshed(hosts: Sequence[Host]) -> bool:
     return all(
         set(told["established"]) == everyone - {told["name"]}
         and told["routes"]["unicast"] == {name: name for name in everyone - {told["name"]}}
+        and all(
+            set(hops) == (everyone - {source} if source == told["name"] else set())
+            for source, hops in told["routes"]["broadcast"].items()
+        )
         for told in reports
     )
 
