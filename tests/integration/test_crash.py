@@ -287,6 +287,8 @@ class Place:
         #: All that were started here, and among them what the lab stands by.
         self.commands: list[Command] = []
         self.lab: Command | None = None
+        #: A comparison in which a method broke has found that, and says so again.
+        self.found_dead = False
 
     def start(self, *arguments: str, program: Sequence[str] = ()) -> Command:
         command = Command(*arguments, folder=self.folder, program=program or self.program)
@@ -338,6 +340,11 @@ class Place:
             name = f"{comm_of(victim)} ({victim}, the command is {command.pid})"
             kill(victim)
             ended = command.end(patience_s=600)
+            self.found_dead = (
+                told.kind == "compare"
+                and ended.status == 1
+                and "has ended (status -9)" in ended.stdout
+            )
             try:
                 assert_ends_well(
                     told, ended, killed=victim == command.pid, results=self.folder / "results"
@@ -377,9 +384,12 @@ class Place:
                 assert whole_records(results)
             case "compare" | "sweep":
                 begun = [folder for folder in results.glob(f"*-{told.kind}") if folder.is_dir()]
-                self.xlab(
-                    told.kind, *(["--resume", str(begun[0])] if begun else told.arguments[1:])
+                again = self.xlab(
+                    told.kind,
+                    *(["--resume", str(begun[0])] if begun else told.arguments[1:]),
+                    status=int(self.found_dead),
                 )
+                assert ("has ended (status -9)" in again.stdout) == self.found_dead, again
                 (folder,) = results.iterdir()
                 assert (folder / f"{told.kind}.json").exists()
             case "scale":
@@ -390,8 +400,8 @@ class Place:
                 self.xlab(*told.arguments)
                 assert before in (None, file.read_bytes())
             case "a script":
-                with self.start(*told.arguments, program=["bash"]) as again:
-                    ended = again.end()
+                with self.start(*told.arguments, program=["bash"]) as rerun:
+                    ended = rerun.end()
                 assert ended.status == 0, ended
             case "report" | "list":
                 self.xlab(*told.arguments)
