@@ -160,6 +160,13 @@ def asking_meanwhile(question: Callable[[], object] | None) -> Iterator[None]:
         _question.reset(before)
 
 
+def ask() -> None:
+    """For who waits for something other than a program: the question of `asking_meanwhile`."""
+    question = _question.get()
+    if question is not None:
+        question()
+
+
 @contextmanager
 def births() -> Iterator[dict[int, Callable[[int], None]]]:
     """Start a child meanwhile, and enter who is to be told its wait status, by its number.

@@ -30,6 +30,7 @@ from xlab.lab.docker import Container
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
 from xlab.lab.reachability import sample_pairs, unreachable
+from xlab.processes import asking_meanwhile
 from xlab.record import Environment
 from xlab.request import HOSTS, Request, within
 from xlab.scenario import Flow, Size
@@ -375,7 +376,9 @@ def _build(ordered: Job, rest_s: float) -> dict[str, Any]:
     rested = census.traffic(lab).since(resting)
     lab.require_daemons()
     pairs = _sample(lab, flow)
-    silent = unreachable(pairs, timeout_s=_PATIENCE_S)
+    with asking_meanwhile(lab.require_daemons):
+        silent = unreachable(pairs, timeout_s=_PATIENCE_S)
+    lab.require_daemons()
     return {
         "build_s": build_s,
         "kernel_bytes": after.kernel - before.kernel,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from ipaddress import IPv4Network
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -13,10 +16,11 @@ import pytest
 from tests.commands import Command
 from tests.support import Run, sandboxed, why_no_open_vswitch
 from xlab import record
-from xlab.errors import XlabError
+from xlab.errors import DaemonError, XlabError
 from xlab.lab import underlay
 from xlab.lab.lab import Lab
 from xlab.lab.reachability import unreachable
+from xlab.processes import asking_meanwhile
 from xlab.record import RunRecord
 from xlab.request import Request
 
@@ -139,6 +143,22 @@ def test_ports_added_at_once_are_one_configuration() -> None:
     assert h1.tunnels() == 2
 
 
+@needs_open_vswitch
+@sandboxed
+def test_who_cannot_answer_is_not_waited_for_when_a_daemon_has_died() -> None:
+    lab = Lab(underlay.describe(None, hosts=2), ovs="userspace")
+    lab.give_addresses(SUBNET, first=1, gateway=254)
+    h1, h2 = lab.hosts
+    h2.set_down("eth0")
+    lab.require_daemons()
+    Timer(0.5, os.kill, (h1.ovs.pids()[0], signal.SIGKILL)).start()
+    with (
+        asking_meanwhile(lab.require_daemons),
+        pytest.raises(DaemonError, match=r"has ended \(status -9\)"),
+    ):
+        unreachable([(h1, h2)], timeout_s=60)
+
+
 # -- xlab scale ------------------------------------------------------------------------------------
 
 
@@ -208,7 +228,7 @@ def test_a_scenario_that_breaks_at_one_size_is_not_whole(tmp_path: Path) -> None
 
 _BREAKS = """
 from ipaddress import IPv4Network
-from xlab.errors import XlabError
+from xlab.errors import DaemonError, XlabError
 from xlab.scenario import Flow, Scenario
 
 def build(lab, plan, size, settings, check):

@@ -21,7 +21,7 @@ from xlab.clock import Clock, Deadline, steady
 from xlab.errors import DeadlineError
 from xlab.lab.docker import Container
 from xlab.lab.node import Node
-from xlab.processes import Completed, wait_until
+from xlab.processes import Completed, ask, wait_until
 
 _ECHO_REQUEST, _ECHO_REPLY = 8, 0
 
@@ -91,6 +91,7 @@ def unreachable(
 
     They are given up when all have been asked and none has answered for `timeout_s`: however slow
     a lab is, as long as it gets on it is whole.  `round_trip_s` is what links' delays come to.
+    Within `processes.asking_meanwhile` it may raise what is raised there.
 
     A pair on one segment makes an ARP entry at either end, others more on the way, and the kernel
     keeps one table for all namespaces of the machine (1,024 dynamic entries, gc_thresh3).  So many
@@ -191,6 +192,7 @@ def _exchange(
 
         asked_all = False
         while any(p.waiting for p in pingers):
+            ask()
             resend_at = clock() + _RESEND_AFTER_S
             under_way: deque[tuple[_Pinger, int, float]] = deque()
             for pinger, index in [(p, i) for p in pingers for i in sorted(p.waiting)]:
