@@ -227,7 +227,9 @@ $2" """,
     assert not (checkout / ".venv").exists()
 
 
-@pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox sh"])
+@pytest.mark.parametrize(
+    "shell", ["dash", pytest.param("bash --posix", marks=pytest.mark.slow), "busybox sh"]
+)
 def test_any_posix_shell_will_do(checkout: Path, shell: str) -> None:
     program_name, _, _ = shell.partition(" ")
     if shutil.which(program_name) is None:
