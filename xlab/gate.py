@@ -531,6 +531,33 @@ def _tolerance(before: Ratios) -> float:
     return -math.expm1(-apart) if before.higher_is_better else math.expm1(apart)
 
 
+def told(summary: Summary, builds: int = 10) -> dict[tuple[str, int], dict[str, float]]:
+    """By metric, streams and method: what a later run of `builds` builds tells from the baseline.
+
+    A change for the worse by that part, 0.2 for 20 %, is beyond the tolerance and beyond what
+    rounds lie apart, in 99 of 100 runs if the machine stays as it was.  What the baseline has fewer
+    than three builds of is left out.
+    """
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for each in _gating(summary.ratios):
+        if len(each.builds) >= LEAST_BUILDS:
+            part = _told(each, builds)
+            found.setdefault((each.metric, each.streams), {})[each.method] = part
+    return found
+
+
+def _told(before: Ratios, count: int) -> float:
+    import numpy as np
+
+    builds = _centred(before)
+    off = _off(builds, count, seed=1) - _off(builds, len(builds), seed=2)
+    noise = float(np.max(np.abs(np.percentile(off, (1.0, 99.0)))))
+    tolerance = _tolerance(before)
+    if before.higher_is_better:
+        return -math.expm1(-(max(-math.log1p(-tolerance), noise) + noise))
+    return math.expm1(max(math.log1p(tolerance), noise) + noise)
+
+
 def _interval(now: Ratios, before: Ratios) -> tuple[float, float] | None:
     """The 90 % interval of now / before - 1, from how medians are off when drawn anew, by build.
 

@@ -508,6 +508,32 @@ def test_rounds_in_which_others_kept_the_machine_busy_do_not_count(tmp_path: Pat
         gate.update(tmp_path / "baseline.json", none)
 
 
+def test_what_a_run_will_tell_is_told_by_almost_every_run() -> None:
+    """Rounds drawn as the baseline's were, and worse by as much as that."""
+    generator = np.random.default_rng(2)
+
+    def drawn(builds: int, by: float = 1.0) -> tuple[tuple[float, ...], ...]:
+        return tuple((float(by * generator.lognormal(0, 0.08)),) for _ in range(builds))
+
+    before = summary(tcp(*drawn(40)), rtt(*drawn(40)))
+    told = gate.told(before)
+    less, more = told["tcp_bits_per_second", 1]["bridge"], told["icmp_rtt_ms", 1]["bridge"]
+    assert 0.11 < less < 0.3 < more < 0.6
+    runs = [
+        gate.check(summary(tcp(*drawn(10, 1 - less)), rtt(*drawn(10, 1 + more))), before)
+        for _ in range(100)
+    ]
+    assert sum(line.failed for lines in runs for line in lines) >= 194
+
+
+def test_a_noisy_machine_tells_less() -> None:
+    wide = summary(tcp(*SCATTERED), tcp(*STEADY, method="weave"))
+    told = gate.told(wide)["tcp_bits_per_second", 1]
+    assert told["weave"] < 0.2
+    assert 0.4 < told["bridge"] < 1
+    assert gate.told(summary(tcp(*STEADY[:2]))) == {}
+
+
 # -- the command -----------------------------------------------------------------------------------
 
 
@@ -517,6 +543,7 @@ def test_the_command_updates_and_checks(tmp_path: Path, capsys: pytest.CaptureFi
     assert cli.main(["check", folder, "--baseline", str(file)]) == 2, "there is no baseline yet"
     assert str(file) in capsys.readouterr().err
     assert cli.main(["check", folder, "--baseline", str(file), "--update"]) == 0
+    assert "too few builds to say" in capsys.readouterr().out
     assert cli.main(["check", folder, "--baseline", str(file), "--junit", str(xml)]) == 0
     shown = capsys.readouterr().out
     assert "TCP 1 stream" in shown

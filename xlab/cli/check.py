@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -54,6 +54,7 @@ def _update(result: Path, baseline: Path) -> int:
     gate.update(baseline, summary)
     rounds = summary.provenance.rounds
     print(f"{baseline}: {len(summary.ratios)} ratios of {rounds} rounds, from {result}")
+    _print_told(gate.told(summary))
     for reason in summary.provenance.noise:
         print_error(f"xlab: the machine was noisy: {reason}")
     return 0
@@ -79,6 +80,21 @@ def _check(result: Path, baseline: Path, *, junit: Path | None, as_json: bool) -
     if failed and not as_json:
         print(f"{failed} of {len(lines)} lines failed")
     return 1 if failed else 0
+
+
+def _print_told(told: Mapping[tuple[str, int], Mapping[str, float]]) -> None:
+    """How much worse each must become for a run of ten builds to show it."""
+    from xlab.report import text
+
+    if not told:
+        print("too few builds to say what a later run can tell from them")
+        return
+    print("what 99 of 100 runs of ten builds will tell, if this machine stays as it was:")
+    labels = {text.label(*key): by_method for key, by_method in told.items()}
+    width = max(map(len, labels))
+    for label, by_method in labels.items():
+        parts = ", ".join(f"{method} {part:.0%}" for method, part in by_method.items())
+        print(text.plain(f"  {label:{width}}  worse by: {parts}"))
 
 
 def _print(lines: Sequence[Line]) -> None:
