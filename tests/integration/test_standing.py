@@ -599,7 +599,7 @@ def test_a_shell_on_a_terminal(standing: World) -> None:
         def heard_of() -> bool:
             """Once, by the shell; a zombie, which it has yet to wait for, pidof does not show.
 
-            The SIGCHLD of a stopped job that is killed bash 5.2 loses in one case of twelve (in any
+            The SIGCHLD of a stopped job that is killed bash 5.2 loses in one case of ten (in any
             terminal, no lab needed), and then lists the job as stopped for good; waiting for
             another program, it waits for that one too.
             """
