@@ -53,6 +53,8 @@ PATH_MTU = "path_mtu_bytes"
 COUNTED = (PATH_MTU, "overhead_bytes")
 #: Of a ratio to the plain hosts, whatever the method.
 PLAUSIBLE = (1e-9, 1e9)
+#: What a run that is held against a baseline is taken to have: so many are advised.
+RUN_BUILDS = 10
 #: Below so many rounds nothing can be told.
 LEAST_ROUNDS = 3
 #: Parameters that may differ: a ratio has its method, its rounds and its metric.
@@ -531,26 +533,26 @@ def _tolerance(before: Ratios) -> float:
     return -math.expm1(-apart) if before.higher_is_better else math.expm1(apart)
 
 
-def told(summary: Summary, builds: int = 10) -> dict[tuple[str, int], dict[str, float]]:
-    """By metric, streams and method: what a later run of `builds` builds tells from the baseline.
+def detectable_changes(baseline: Summary) -> dict[tuple[str, int], dict[str, float]]:
+    """By metric and streams, then by method: the least change for the worse that a run will show.
 
-    A change for the worse by that part, 0.2 for 20 %, is beyond the tolerance and beyond what
-    rounds lie apart, in 99 of 100 runs if the machine stays as it was.  What the baseline has fewer
-    than three builds of is left out.
+    The minimum detectable effect: 99 of 100 runs of RUN_BUILDS builds call a change by that part,
+    0.2 for 20 %, regressed, if the machine stays as it was.  What the baseline has fewer than three
+    builds of is left out.
     """
     found: dict[tuple[str, int], dict[str, float]] = {}
-    for each in _gating(summary.ratios):
+    for each in _gating(baseline.ratios):
         if len(each.builds) >= LEAST_BUILDS:
-            part = _told(each, builds)
-            found.setdefault((each.metric, each.streams), {})[each.method] = part
+            by_method = found.setdefault((each.metric, each.streams), {})
+            by_method[each.method] = _detectable_change(each)
     return found
 
 
-def _told(before: Ratios, count: int) -> float:
+def _detectable_change(before: Ratios) -> float:
     import numpy as np
 
     builds = _centred(before)
-    off = _off(builds, count, seed=1) - _off(builds, len(builds), seed=2)
+    off = _off(builds, RUN_BUILDS, seed=1) - _off(builds, len(builds), seed=2)
     noise = float(np.max(np.abs(np.percentile(off, (1.0, 99.0)))))
     tolerance = _tolerance(before)
     if before.higher_is_better:

@@ -374,7 +374,6 @@ def _build(ordered: Job, rest_s: float) -> dict[str, Any]:
     resting = census.traffic(lab)
     time.sleep(rest_s)  # this is the measurement
     rested = census.traffic(lab).since(resting)
-    lab.require_daemons()
     pairs = _sample(lab, flow)
     with asking_meanwhile(lab.require_daemons):
         silent = unreachable(pairs, timeout_s=_PATIENCE_S)

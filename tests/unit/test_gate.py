@@ -508,7 +508,7 @@ def test_rounds_in_which_others_kept_the_machine_busy_do_not_count(tmp_path: Pat
         gate.update(tmp_path / "baseline.json", none)
 
 
-def test_what_a_run_will_tell_is_told_by_almost_every_run() -> None:
+def test_a_detectable_change_is_found_by_almost_every_run() -> None:
     """Rounds drawn as the baseline's were, and worse by as much as that."""
     generator = np.random.default_rng(2)
 
@@ -516,8 +516,8 @@ def test_what_a_run_will_tell_is_told_by_almost_every_run() -> None:
         return tuple((float(by * generator.lognormal(0, 0.08)),) for _ in range(builds))
 
     before = summary(tcp(*drawn(40)), rtt(*drawn(40)))
-    told = gate.told(before)
-    less, more = told["tcp_bits_per_second", 1]["bridge"], told["icmp_rtt_ms", 1]["bridge"]
+    changes = gate.detectable_changes(before)
+    less, more = changes["tcp_bits_per_second", 1]["bridge"], changes["icmp_rtt_ms", 1]["bridge"]
     assert 0.11 < less < 0.3 < more < 0.6
     runs = [
         gate.check(summary(tcp(*drawn(10, 1 - less)), rtt(*drawn(10, 1 + more))), before)
@@ -526,12 +526,12 @@ def test_what_a_run_will_tell_is_told_by_almost_every_run() -> None:
     assert sum(line.failed for lines in runs for line in lines) >= 194
 
 
-def test_a_noisy_machine_tells_less() -> None:
+def test_on_a_noisy_machine_only_larger_changes_are_detectable() -> None:
     wide = summary(tcp(*SCATTERED), tcp(*STEADY, method="weave"))
-    told = gate.told(wide)["tcp_bits_per_second", 1]
-    assert told["weave"] < 0.2
-    assert 0.4 < told["bridge"] < 1
-    assert gate.told(summary(tcp(*STEADY[:2]))) == {}
+    changes = gate.detectable_changes(wide)["tcp_bits_per_second", 1]
+    assert changes["weave"] < 0.2
+    assert 0.4 < changes["bridge"] < 1
+    assert gate.detectable_changes(summary(tcp(*STEADY[:2]))) == {}
 
 
 # -- the command -----------------------------------------------------------------------------------

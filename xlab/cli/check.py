@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
 from xlab.cli.streams import print_error, print_json, write
 
 if TYPE_CHECKING:
-    from xlab.gate import Line
+    from xlab.gate import Line, Summary
 
 
 @app.command(epilog=STATUSES)
@@ -54,7 +54,7 @@ def _update(result: Path, baseline: Path) -> int:
     gate.update(baseline, summary)
     rounds = summary.provenance.rounds
     print(f"{baseline}: {len(summary.ratios)} ratios of {rounds} rounds, from {result}")
-    _print_told(gate.told(summary))
+    _print_detectable(summary)
     for reason in summary.provenance.noise:
         print_error(f"xlab: the machine was noisy: {reason}")
     return 0
@@ -82,15 +82,18 @@ def _check(result: Path, baseline: Path, *, junit: Path | None, as_json: bool) -
     return 1 if failed else 0
 
 
-def _print_told(told: Mapping[tuple[str, int], Mapping[str, float]]) -> None:
-    """How much worse each must become for a run of ten builds to show it."""
+def _print_detectable(baseline: Summary) -> None:
+    """How much worse each ratio must become for a later run to show it."""
+    from xlab import gate
     from xlab.report import text
 
-    if not told:
+    changes = gate.detectable_changes(baseline)
+    if not changes:
         print("too few builds to say what a later run can tell from them")
         return
-    print("what 99 of 100 runs of ten builds will tell, if this machine stays as it was:")
-    labels = {text.label(*key): by_method for key, by_method in told.items()}
+    runs = f"99 of 100 runs of {gate.RUN_BUILDS} builds"
+    print(f"what {runs} will show, if this machine stays as it was:")
+    labels = {text.label(*key): by_method for key, by_method in changes.items()}
     width = max(map(len, labels))
     for label, by_method in labels.items():
         parts = ", ".join(f"{method} {part:.0%}" for method, part in by_method.items())
