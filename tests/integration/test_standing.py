@@ -786,7 +786,8 @@ def test_of_what_somebody_types_faults_know_the_hosts_alone(world: World) -> Non
     assert world.say("exec", "h1", "--", "docker", "run", "-dit", "ubuntu").status == 0
     broken = json.loads(world.say("fault", "--json", "--wait", "link", "h1", "down").stdout)
     assert sorted(broken["cut"]) == [["h1", "gw"], ["h1", "h2"], ["h2", "h1"]]
-    assert world.say("fault", "--wait", "link", "h1", "up").status == 0
+    # As people type it: what to do first, and then how.
+    assert world.say("fault", "link", "h1", "up", "--wait").status == 0
     assert world.say("fault", "crash", "h2").status == 0
     assert world.say("fault", "--wait", "reboot", "h2").status == 0
     # As its files have it.

@@ -81,7 +81,6 @@ def cli(name: Name = None, _debug: Debug = False) -> Job:
 
 
 @app.command(
-    context_settings={"allow_interspersed_args": False},
     epilog="link h1 down|up; crash h2, reboot h2; kill h1 ovs-vswitchd, restart h1 ovs-vswitchd; "
     "partition h1 '|' h2, heal.",
 )
