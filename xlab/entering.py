@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from xlab import sandbox, syscalls
+from xlab import sandbox, signals, syscalls
 from xlab.processes import search_path
 
 #: What a shell says of a program that it does not find, or must not execute.
@@ -77,8 +77,7 @@ def run(
     terminal = _our_terminal()
     modes = termios.tcgetattr(terminal) if terminal is not None else None
     # Until the child is a job of its own, a Ctrl-C would be for both.
-    for number in (signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
+    signals.ignore([signal.SIGINT, signal.SIGQUIT])
     child = syscalls.fork(
         lambda: become(
             doors,

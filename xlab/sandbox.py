@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from xlab import names, namespaces, syscalls
+from xlab import names, namespaces, signals, syscalls
 from xlab.errors import CapabilityError, SandboxError
 from xlab.netlink import Rtnl
 
@@ -217,8 +217,9 @@ def go_inside(
         if kind in waiting:
             syscalls.setns(waiting.pop(kind), JOINED[kind])
     # Ctrl-C is for the one inside, which decides what comes of it.
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with syscalls.signals_held_off():
+    interrupt = signal.getsignal(signal.SIGINT)
+    signals.ignore([signal.SIGINT])
+    with signals.held_off():
         inside = os.fork()
     if inside:
         _, status = os.waitpid(inside, 0)

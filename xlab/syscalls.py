@@ -12,10 +12,10 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import NoReturn
 
+from xlab import signals
 from xlab.clock import Deadline
 
 CLONE_NEWNS = 0x00020000
@@ -70,7 +70,7 @@ def fork(child: Callable[[], NoReturn]) -> int:
 
     A handler of the caller's never runs in it: such signals have their default action there.
     """
-    with signals_held_off() as mask:
+    with signals.held_off() as mask:
         pid = os.fork()
         if pid == 0:
             try:
@@ -82,20 +82,6 @@ def fork(child: Callable[[], NoReturn]) -> int:
             finally:
                 os._exit(1)
     return pid
-
-
-@contextmanager
-def signals_held_off() -> Iterator[set[int]]:
-    """Signals to this thread wait while the block lasts; gives those that have waited before it.
-
-    For a fork: Python runs hooks in it, in the child, too, and what a handler raises in a hook is
-    printed with a traceback and lost (PyErr_WriteUnraisable).
-    """
-    mask: set[int] = set(signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()))
-    try:
-        yield mask
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def unshare(flags: int) -> None:

@@ -118,7 +118,7 @@ def test_a_wheel_carries_scenarios_and_labs_inside_the_package(tmp_path: Path) -
     with zipfile.ZipFile(wheel) as archive:
         inside = set(archive.namelist())
         entry_points = next(name for name in inside if name.endswith("entry_points.txt"))
-        assert "xlab = xlab.cli:main" in archive.read(entry_points).decode()
+        assert "xlab = xlab.__main__:main" in archive.read(entry_points).decode()
     shipped = [
         file.relative_to(CHECKOUT)
         for top in ("scenarios", "labs")

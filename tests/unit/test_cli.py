@@ -362,6 +362,27 @@ def test_signals_reach_the_runner_as_an_exception_and_end_the_run(
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
 
 
+def test_several_signals_at_once_are_one_interrupt(
+    runner: FakeRunner, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python tells with a traceback of one that it has noted and finds ignored by the kernel."""
+    lost: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", lost.append)
+
+    def interrupt() -> None:
+        numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+        for number in numbers:
+            os.kill(os.getpid(), number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+    runner.during = interrupt
+    assert cli.main(["run", "all"]) in (130, 143, 129)
+    assert len(runner.requests) == 1
+    assert capsys.readouterr().err.startswith("interrupted")
+    assert lost == []
+
+
 def test_a_hangup_that_is_ignored_stays_ignored(runner: FakeRunner) -> None:
     """As under nohup."""
     runner.during = lambda: signal.raise_signal(signal.SIGHUP)
@@ -685,6 +706,7 @@ def test_help_imports_nothing_that_takes_time(arguments: list[str]) -> None:
         "xlab.errors",
         "xlab.probe_names",
         "xlab.request",
+        "xlab.signals",
     }
 
 

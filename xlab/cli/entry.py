@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import typer
 
+from xlab import signals
 from xlab.cli.app import Job, Settings, app
 from xlab.cli.streams import DisplayError, discard_stdout, prepare_streams, print_error
 from xlab.errors import XlabError
@@ -89,25 +90,25 @@ def _first_signal_raises() -> Iterator[None]:
     Whoever presses Ctrl-C twice does not break off the taking down, which takes a second at most.
     A signal that is ignored from the start (nohup) stays ignored.
     """
+    ending = False
 
-    def end(number: int, _frame: object) -> NoReturn:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt if number == signal.SIGINT else _Terminated(number)
+    def end(number: int, _frame: object) -> None:
+        nonlocal ending
+        if not ending:
+            ending = True
+            raise KeyboardInterrupt if number == signal.SIGINT else _Terminated(number)
 
-    numbers = [
-        number
+    before: dict[int, signals.Handler] = {
+        number: signal.getsignal(number)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         if signal.getsignal(number) is not signal.SIG_IGN
-    ]
-    before: Mapping[int, Any] = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        signal.signal(number, end)
+    }
+    signals.handle(dict.fromkeys(before, end))
     try:
         yield
     finally:
-        for earlier, handler in before.items():
-            signal.signal(earlier, handler)
+        ending = True
+        signals.handle(before)
 
 
 def _say(message: str, error: BaseException, settings: Settings) -> None:

@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from xlab import record, syscalls
+from xlab import record, signals, syscalls
 from xlab.errors import CapabilityError, RecordError, XlabError
 
 #: How often a worker looks whether the point is still wanted, and waits for its turn.
@@ -163,7 +163,7 @@ def _end_with(parent: int) -> None:
     """Have SIGTERM when the worker is gone or asks for it, and take everything down then."""
 
     def end(number: int, _: object) -> NoReturn:
-        signal.signal(number, signal.SIG_IGN)
+        signals.ignore([number])
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, end)
