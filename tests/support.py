@@ -271,7 +271,11 @@ sys.exit({"passed": 0, "failed": 1, "skipped": 3}[record.status])
 
 
 def all_pids() -> list[int]:
-    """Every process that has not ended; a zombie only waits for its parent to ask."""
+    """Every process that has not ended; a zombie only waits for its parent to ask.
+
+    One whose first thread has ended is a zombie, too, and has not ended before the others have:
+    until then its files are open.
+    """
     return [int(name) for name in names_in("/proc") if name.isdigit() and not _ended(name)]
 
 
@@ -281,7 +285,9 @@ def _ended(pid: str) -> bool:
     except OSError:
         return True
     # The command's name, in brackets, may hold anything; the state stands behind it (proc(5)).
-    return stat.rpartition(") ")[2][:1] in "ZX"
+    fields = stat.rpartition(") ")[2].split()
+    state, threads = fields[0], int(fields[17])
+    return state == "X" or (state == "Z" and threads <= 1)
 
 
 def namespaces_of(pid: int) -> set[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import Command, Ended, whole_records
-from tests.support import PATIENCE_S, kill, machine
+from tests.support import PATIENCE_S, comm_of, kill, machine
 from xlab import report
 from xlab.capabilities import remedy
 from xlab.compare import result
@@ -93,11 +93,11 @@ def test_ctrl_c_pressed_again_and_again_takes_down_once(
 
 @pytest.mark.parametrize("looks", [0, 5, 10, 20])
 def test_ctrl_c_again_and_again_never_shows_a_traceback(looks: int, tmp_path: Path) -> None:
-    """From the first line of ours on: before there is a handler, the signal itself is the end."""
-    with Command("doctor", folder=tmp_path, program=_HERE) as command:
+    """From the first moment on: before there is a handler, the signal itself is the end."""
+    with Command("doctor", folder=tmp_path) as command:
         left = iter(range(looks))
         wait_until(
-            lambda: command.printed().startswith("here") and next(left, None) is None,
+            lambda: comm_of(command.pid) == "python" and next(left, None) is None,
             timeout_s=PATIENCE_S,
             awaited="the moment",
         )
@@ -111,13 +111,6 @@ def test_ctrl_c_again_and_again_never_shows_a_traceback(looks: int, tmp_path: Pa
 
 #: bin/xlab without its shell, which has no say in what a signal does to Python.
 _XLAB = (sys.executable, "-P", "-m", "xlab")
-#: The same, which says that Python itself has started: until then it has its own way to end.
-_HERE = (sys.executable, "-P", "-c", """
-import runpy, signal
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-print("here", flush=True)
-runpy.run_module("xlab", run_name="__main__", alter_sys=True)
-""")  # fmt: skip
 
 
 def test_sigterm_while_measuring(tmp_path: Path) -> None:
@@ -138,20 +131,31 @@ _ON_A_TERMINAL = (
 
 
 @contextmanager
-def on_a_terminal(folder: Path, *arguments: str) -> Iterator[tuple[Command, int]]:
-    """A command with a terminal, and the end of it that whoever sits there has."""
+def on_a_terminal(
+    folder: Path, *arguments: str, told: bool = True
+) -> Iterator[tuple[Command, int]]:
+    """A command with a terminal, and the end of it that whoever sits there has.
+
+    It is told when the terminal is closed (SIGHUP), as the terminal's own session is.
+    """
     ours, theirs = pty.openpty()
     with Command(
         *arguments, folder=folder, stdin=theirs, stdout=theirs,
-        prefix=[sys.executable, "-c", _ON_A_TERMINAL],
+        prefix=[sys.executable, "-c", _ON_A_TERMINAL] if told else (),
     ) as command:  # fmt: skip
         os.close(theirs)
         yield command, ours
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_a_terminal_that_is_closed(moment: Callable[[Command], bool], tmp_path: Path) -> None:
-    with on_a_terminal(tmp_path, "run", "baseline", "--quick") as (command, terminal):
+@pytest.mark.parametrize(
+    ("moment", "told"),
+    [(in_a_lab, True), (in_a_lab, False), pytest.param(Command.measures, True, marks=SLOW)],
+)
+def test_a_terminal_that_is_closed(
+    moment: Callable[[Command], bool], told: bool, tmp_path: Path
+) -> None:
+    """What is written to it fails, and that may come before SIGHUP does."""
+    with on_a_terminal(tmp_path, "run", "baseline", "--quick", told=told) as (command, terminal):
         reach(command, moment)
         os.close(terminal)
         assert_ended(command, 129, "interrupted by SIGHUP")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -26,8 +31,42 @@ def prepare_streams() -> None:
         if stream is None:  # the caller closed it; the next file opened would take its number
             descriptor = os.open(os.devnull, os.O_WRONLY)
             setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8"))
+        elif type(stream) is io.TextIOWrapper and stream.isatty():
+            setattr(sys, name, _Terminal(stream))
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="xlab")
+
+
+class _Terminal(io.TextIOWrapper):
+    """Standard output or error to a terminal, whose end is one event however it becomes known.
+
+    A terminal that is closed refuses what is written to it (EIO) before it sends SIGHUP
+    (__tty_hangup), and not every shell passes that on.  Whichever comes first ends xlab as SIGHUP.
+    """
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        encoding, unbuffered = stream.encoding, stream.write_through
+        super().__init__(
+            stream.detach(), encoding, "xlab", line_buffering=True, write_through=unbuffered
+        )
+
+    def write(self, text: str, /) -> int:
+        with self._watched():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with self._watched():
+            super().flush()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno == errno.EIO:
+                # To the process: this may be the thread that redraws, and the main one sleep.
+                os.kill(os.getpid(), signal.SIGHUP)
+            raise
 
 
 _LOOKALIKES = str.maketrans("✓✗×≈–µ…“”", '+!x~-u.""')
