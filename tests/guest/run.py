@@ -76,6 +76,8 @@ class CannotError(Exception):
 
 def main() -> int:
     options = arguments()
+    # A shell's background jobs ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, lambda number, _: sys.exit(128 + number))
     try:
