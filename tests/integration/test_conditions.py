@@ -97,9 +97,9 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 def test_two_links_delay_a_round_trip_four_times(backend: Backend) -> None:
     found = measured(DELAY, backend)
     assert set(found.values) == {"rtt_ms"}
-    assert 19.9 <= found.values["rtt_ms"] <= (60 if IN_GUEST else 30)
-    if not IN_GUEST:
-        assert list(found.doubts) == []
+    assert 19.9 <= found.values["rtt_ms"] <= 60
+    # A busy machine adds to it, and that is said.
+    assert bool(found.doubts) == (found.values["rtt_ms"] > 26)
 
 
 @pytest.mark.parametrize("backend", BACKENDS, indirect=True)

@@ -30,8 +30,13 @@ def kernel_datapath(open_vswitch: None) -> None:
 
 @pytest.mark.parametrize(
     "asked",
-    [{"hosts": 3, "containers": 1}, {"settings": {"forward": "drop"}}, {"topo": "linear,2"}],
-    ids=["a mesh of three", "forward=drop", "linear"],
+    [
+        pytest.param({"hosts": 3, "containers": 1}, id="a mesh of three"),
+        pytest.param(
+            {"settings": {"forward": "drop"}}, id="forward=drop", marks=pytest.mark.long_in_guest
+        ),
+        pytest.param({"topo": "linear,2"}, id="linear", marks=pytest.mark.long_in_guest),
+    ],
 )
 def test_variants_of_ovs_gre(tmp_path: Path, asked: dict[str, Any], kernel_datapath: None) -> None:
     with Run(Request("ovs-gre", quick=True, **asked), tmp_path / "results") as run:
