@@ -481,6 +481,57 @@ def test_garbage_ends_that_connection_and_no_other() -> None:
     assert stranger_features().name not in b.control.topology.peers
 
 
+def kept_bytes(member: Member) -> int:
+    """What a router keeps of messages that are not complete, of closed connections, too."""
+    return sum(connection.unfinished_bytes for connection in member.streams)
+
+
+def test_of_messages_cut_short_nothing_is_kept() -> None:
+    """150 peers, one after the other, each hang up in the middle of their longest message."""
+    world = World()
+    (a,) = world.routers(1)
+    for number in range(150):
+        wire = introduce_stranger(a, stranger_features(connection_id=number))
+        wire.write((10 << 20).to_bytes(4, "big") + bytes(1 << 20))
+        world.settle()
+        wire.close()
+        world.settle()
+    assert (len(a.streams), a.control.neighbours) == (150, {})
+    assert kept_bytes(a) == 0
+    # Nor do timers keep the connections: gossip's regular round is all that is left to happen.
+    world.run(0.1)
+    assert a.timers.next_at_s() == 1030.0
+
+
+def test_messages_without_an_end_take_a_bounded_room_together() -> None:
+    world = World()
+    a, b = mesh(world, 2)
+    wires = []
+    for number in range(20):
+        wires.append(introduce_stranger(a, stranger_features(f"7a:00:00:00:01:{number:02x}")))
+        wires[-1].write((10 << 20).to_bytes(4, "big") + bytes((10 << 20) - 1))
+        world.run(0.01)
+        assert kept_bytes(a) <= 128 << 20
+    # Those who have been at it for longest had to go; those who come to an end may stay.
+    wires[-1].write(b"\0")
+    world.settle()
+    gone = [wire.far is None or wire.far.closed for wire in wires]
+    assert gone == [True] * 8 + [False] * 12
+    assert all(fully_meshed([a, b]))
+
+
+def test_who_sends_its_message_drop_by_drop_has_not_been_heard() -> None:
+    world = World()
+    (a,) = world.routers(1)
+    wire = introduce_stranger(a)
+    wire.write((1000).to_bytes(4, "big"))
+    for _ in range(int(DEAD_AFTER_S) + 1):
+        wire.write(b"\0")
+        world.run(1.0)
+    assert a.control.neighbours == {}
+    assert "nothing heard from the peer for 60 s" in a.log[0]
+
+
 def test_a_neighbour_is_not_blamed_for_what_it_passes_on_unread() -> None:
     world = World()
     (a,) = world.routers(1)

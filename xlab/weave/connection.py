@@ -27,6 +27,7 @@ from xlab.weave.messages import (
     Features,
 )
 from xlab.weave.targets import Address
+from xlab.weave.timers import Timer
 
 HEARTBEAT_S = 30.0
 DEAD_AFTER_S = 60.0
@@ -91,8 +92,11 @@ class Connection:
         self.outbound = outbound
         #: Who is there: None until it has said so.
         self.peer: Features | None = None
+        #: When the last message was complete: who sends one drop by drop has not been heard.
         self.last_heard_s = clock()
         self.closed = False
+        #: What is to happen to it, set by the router, and called off when it is closed.
+        self.timers: list[Timer] = []
         #: Whether an overlay carries frames: set by the router.
         self.established = False
 
@@ -110,12 +114,21 @@ class Connection:
             self._stream.write(messages.frame(self._seal.close(message)))
 
     def close(self) -> None:
+        """Hang up, and keep nothing: who dials again and again must not fill the memory."""
         self.closed = True
         self._stream.close()
+        self._received.clear()
+        for timer in self.timers:
+            timer.cancel()
+        self.timers.clear()
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """How much of a message has come that is not complete yet."""
+        return len(self._received)
 
     def receive(self, data: bytes) -> Iterator[bytes]:
         """The messages that are complete with `data`; ProtocolError must end the connection."""
-        self.last_heard_s = self._clock()
         self._received += data
         at = 0
         while not self.closed and len(self._received) - at >= self._step_bytes:
@@ -151,6 +164,7 @@ class Connection:
 
     def _on_frame(self, frame: bytes) -> bytes | None:
         self._step, self._step_bytes = self._on_length, LENGTH_BYTES
+        self.last_heard_s = self._clock()
         message = self._seal.open(frame)
         if self.peer is None:
             self.peer = messages.parse_features(message)
