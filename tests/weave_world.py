@@ -10,6 +10,7 @@ Everything is determined by the seed: the same test sees the same chances every 
 
 from __future__ import annotations
 
+import functools
 import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -110,6 +111,10 @@ class Wire:
         #: Cut: what is written vanishes, and the far end hears nothing of closing.
         self.cut = False
         self.written = 0
+        #: What the far end's host has confirmed, as TCP does whether the router reads or not.
+        self.confirmed = 0
+        #: What has arrived while nobody wanted to read; None: it is read at once.
+        self._waiting: list[Callable[[], None]] | None = None
 
     def kept_append(self, data: bytes) -> None:
         self.kept += data
@@ -117,14 +122,38 @@ class Wire:
     def write(self, data: bytes) -> None:
         self.written += len(data)
         far = self.far
-        if far is not None and not self.closed and not self.cut:
-            self.world.soon(lambda: None if far.closed else far.deliver(data))
+        if far is None or self.closed or self.cut:
+            return
+
+        def arrive() -> None:
+            far.arrived(lambda: far.deliver(data))
+            self.confirmed += 0 if far.closed or far.cut else len(data)
+
+        self.world.soon(arrive)
 
     def close(self) -> None:
         far = self.far
         if not self.closed and far is not None and not self.cut:
-            self.world.soon(lambda: None if far.closed else far.ended())
+            self.world.soon(lambda: far.arrived(far.ended))
         self.closed = True
+
+    def arrived(self, happen: Callable[[], None]) -> None:
+        """Something happens here, once it is read."""
+        if self._waiting is not None:
+            self._waiting.append(happen)
+        elif not self.closed:
+            happen()
+
+    def pause(self) -> None:
+        self._waiting = []
+
+    def resume(self) -> None:
+        waiting, self._waiting = self._waiting or [], None
+        for happen in waiting:
+            self.world.soon(functools.partial(self.arrived, happen))
+
+    def confirmed_bytes(self) -> int:
+        return self.confirmed
 
 
 def wires(world: World) -> tuple[Wire, Wire]:

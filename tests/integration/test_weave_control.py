@@ -38,9 +38,10 @@ def name_of(host: Host) -> str:
     return f"7a:00:00:00:00:{host.number:02x}"
 
 
-def spawn(host: Host, *peers: Host, datapath: str = "fastdp") -> Process:
+def spawn(host: Host, *peers: Host, datapath: str = "fastdp", named: Host | None = None) -> Process:
     return host.spawn(
-        [sys.executable, "-m", "xlab.weave", "--name", name_of(host), "--nickname", host.name]
+        [sys.executable, "-m", "xlab.weave"]
+        + ["--name", name_of(named or host), "--nickname", host.name]
         + ["--bind", str(host.address), "--datapath", datapath]
         + [str(peer.address) for peer in peers],
         env={"PYTHONPATH": str(_ROOT), "PYTHONWARNINGS": "error"},
@@ -80,6 +81,14 @@ def ask(host: Host, method: str, path: str, body: str = "") -> str:
 def report(host: Host) -> dict[str, Any]:
     answer: dict[str, Any] = json.loads(ask(host, "GET", "/report"))
     return answer
+
+
+def established(host: Host) -> list[str]:
+    """The peers that it has established connections with; none while it does not answer."""
+    try:
+        return list(report(host)["established"])
+    except OSError:
+        return []
 
 
 def meshed(hosts: Sequence[Host]) -> bool:
@@ -183,6 +192,44 @@ def test_a_router_that_is_killed_is_missed_and_comes_back_into_the_mesh() -> Non
             assert report(h2)["uid"] != former["uid"]
         finally:
             again.stop()
+
+
+@sandboxed
+def test_a_name_is_its_routers_until_that_does_not_answer(tap: None) -> None:
+    """h3 says that it is h2: first while that lives, then when its cable has been pulled."""
+    lab = racked(3)
+    h1, h2, h3 = lab.hosts
+    running = [spawn(h1, datapath="sleeve"), spawn(h2, h1, datapath="sleeve")]
+    try:
+        wait_for_mesh([h1, h2])
+        former = report(h2)
+        running.append(spawn(h3, h1, named=h2, datapath="sleeve"))
+        wait_until(
+            lambda: "another router has this name" in complaints(running[0]),
+            timeout_s=10.0,
+            awaited="h3 to be refused",
+        )
+        assert meshed([h1, h2])
+        assert report(h2)["uid"] == former["uid"]
+        running[2].stop()
+        lab.unplug(lab.link("h2"))
+        running.append(spawn(h3, h1, named=h2, datapath="sleeve"))
+        # A second later, when the other could have answered; otherwise it is given up in a minute.
+        wait_until(
+            lambda: (
+                established(h3) == [name_of(h1)]
+                and established(h1) == [name_of(h2)]
+                and report(h1)["connections"][0]["address"].startswith(f"{h3.address}:")
+            ),
+            timeout_s=20.0,
+            awaited="h3 in h2's place",
+        )
+        assert "the peer was restarted: its former connection does not answer" in complaints(
+            running[0]
+        )
+    finally:
+        for process in running:
+            process.stop()
 
 
 @sandboxed

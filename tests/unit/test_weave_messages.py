@@ -210,6 +210,15 @@ class Tape:
     def close(self) -> None:
         self.closed = True
 
+    def pause(self) -> None:
+        pass
+
+    def resume(self) -> None:
+        pass
+
+    def confirmed_bytes(self) -> int:
+        return len(self.written)
+
     def take(self) -> bytes:
         taken, self.written = bytes(self.written), bytearray()
         return taken

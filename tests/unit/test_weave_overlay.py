@@ -78,10 +78,10 @@ class Peer:
         #: Control messages under way: (to whom, subtag, data).
         self.said: list[tuple[bytes, int, bytes]] = []
 
-    def connect(self, other: Peer, *, outbound: bool) -> None:
+    def connect(self, other: Peer, *, outbound: bool, uid: int = UID) -> None:
         self.overlay.add(
             other.name,
-            connection_uid=UID,
+            connection_uid=uid,
             remote=other.address if outbound else None,
             outbound=outbound,
             send_control=lambda subtag, data: self.said.append((other.name, subtag, data)),
@@ -281,6 +281,23 @@ def test_a_heartbeat_of_another_connection_counts_for_nothing(pair: World) -> No
     assert h1.count("heartbeat_of_another_connection") == 1
     assert h1.overlay._neighbours[h2.name].dead_at_s == dead_at_s
     assert h1.overlay._neighbours[h2.name].remote == h2.address
+
+
+def test_a_connection_that_had_to_wait_is_established_at_once_when_it_is_there() -> None:
+    with closing(World(2)) as world:
+        world.pass_time(1.0)
+        h1, h2 = world.peers
+        h2.events.clear()
+        # h1 is restarted, and dials; h2 has asked its former connection, and gives it up now.
+        h1.overlay.remove(h2.name)
+        h1.connect(h2, outbound=True, uid=UID + 1)
+        world.settle()
+        h2.overlay.remove(h1.name)
+        h2.connect(h1, outbound=False, uid=UID + 1)
+        world.settle()
+        assert h2.events == ["established 1"]
+        assert h1.events[-1] == "established 2"
+        assert h2.overlay._neighbours[h1.name].remote == h1.address
 
 
 def test_a_peer_is_followed_to_its_new_address(pair: World) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.weave_world import HEARD, Member, Wire, World, accept_stranger
 from xlab.weave import gob, messages, names, status, topology
-from xlab.weave.connection import DEAD_AFTER_S, HANDSHAKE_S, HEARTBEAT_S
+from xlab.weave.connection import DEAD_AFTER_S, HANDSHAKE_S, HEARTBEAT_S, Connection
 from xlab.weave.messages import Features, GossipMessage, Tag
 from xlab.weave.names import PeerName
 from xlab.weave.topology import Link, Peer
@@ -129,14 +129,18 @@ def test_of_two_connections_that_with_the_lower_uid_stays() -> None:
         world = World(seed)
         (a,) = world.routers(1)
         ends = [introduce_stranger(a, stranger_features(connection_id=n)) for n in (5, 9)]
-        (survivor,) = a.control.neighbours.values()
         # The first message back are our features, with our half of the connection's UID.
         halves = [messages.parse_features(frames(wire)[0]).connection_id for wire in ends]
         uids = [halves[0] ^ 5, halves[1] ^ 9]
+        # Each end hangs up on the same one; we wait for the peer to do so with what carries frames.
+        ends[uids.index(max(uids))].close()
+        world.settle()
+        (survivor,) = a.control.neighbours.values()
         assert survivor.uid == min(uids) == a.overlay.peers[stranger_features().name]["uid"]
         closed = [wire.far.closed for wire in ends if wire.far]
         assert closed == [uid != min(uids) for uid in uids]
         assert a.control.counters["duplicates"] == 1
+        assert a.log == []
         survivors.add(closed.index(False))
     assert survivors == {0, 1}
 
@@ -144,11 +148,7 @@ def test_of_two_connections_that_with_the_lower_uid_stays() -> None:
 def test_a_restarted_peer_takes_the_place_of_its_former_life() -> None:
     world = World()
     a, b, c = mesh(world, 3)
-    # The power fails: no goodbye.
-    for member in (a, c):
-        member.wire_to(b).cut = True
-        b.wire_to(member).cut = True
-    b.stop()
+    power_cut(world, b)
     version = b.control.topology.ourself.version
     reborn = world.router("h2", name=b.name, ip=2)
     reborn.control.connect([a.host])
@@ -158,6 +158,102 @@ def test_a_restarted_peer_takes_the_place_of_its_former_life() -> None:
     for member in (a, c):
         assert member.control.topology.peers[b.name].uid == reborn.control.topology.ourself.uid
         assert member.control.topology.peers[b.name].version > version
+
+
+def power_cut(world: World, member: Member) -> None:
+    """The host is gone without a goodbye."""
+    for connection in member.control.neighbours.values():
+        wire = member.streams[connection]
+        assert wire.far is not None
+        wire.cut = wire.far.cut = True
+    member.stop()
+
+
+def test_a_restarted_host_is_back_within_a_second_and_a_half() -> None:
+    for seed in range(10):
+        world = World(seed)
+        a, b, c = mesh(world, 3)
+        power_cut(world, b)
+        reborn = world.router("h2", name=b.name, ip=2)
+        reborn.control.connect([a.host])
+        world.run(1.5)
+        assert all(fully_meshed([a, reborn, c]))
+
+
+def impostors(former: Connection) -> dict[str, Features]:
+    """Who would be in the place of a peer: another life of it, or that very life as gossip told of
+    it, with the connection of a UID that is lower than any."""
+    assert former.peer is not None
+    named = dataclasses.replace(stranger_features(), name=former.peer.name)
+    return {"another life": named, "that life": dataclasses.replace(named, uid=former.peer.uid)}
+
+
+@pytest.mark.parametrize("life", ["another life", "that life"])
+def test_a_living_connection_yields_to_nobody_who_says_its_name(life: str) -> None:
+    world = World()
+    a, b = mesh(world, 2)
+    former = a.control.neighbours[b.name]
+    wire = a.streams[former]
+    before = wire.written
+    crowd = []
+    for _ in range(200):
+        stranger = accept_stranger(a)
+        stranger.write(b"weave\1\2\0")
+        world.settle()
+        (greeting,) = frames(stranger)
+        half = messages.parse_features(greeting).connection_id
+        features = dataclasses.replace(impostors(former)[life], connection_id=half)
+        stranger.write(messages.frame(features.encode()) + messages.frame(b"\4garbage"))
+        crowd.append(stranger)
+        world.run(0.1)
+        assert a.control.neighbours == {b.name: former}
+        assert all(fully_meshed([a, b]))
+    world.run(2.0)
+    assert all(stranger.far is not None and stranger.far.closed for stranger in crowd)
+    # It is asked once a second at most: 5 bytes.
+    assert 15 <= (wire.written - before) / 5 <= 25
+    assert b.log == []
+    says = f"another router has this name, at {former.remote}"
+    assert [line.endswith(says) for line in a.log] == [True] * (20 if "other" in life else 0)
+
+
+def test_a_peer_that_prefers_its_new_connection_has_it_at_once() -> None:
+    """As the original router does: it hangs up on the former, and speaks on the new one."""
+    world = World(3)
+    (a,) = world.routers(1)
+    former = introduce_stranger(a, stranger_features(connection_id=1))
+    uid = next(iter(a.control.neighbours.values())).uid
+    lower = accept_stranger(a)
+    lower.write(b"weave\1\2\0")
+    world.settle()
+    half = messages.parse_features(frames(lower)[0]).connection_id
+    features = stranger_features(connection_id=half ^ (uid - 1))
+    told = messages.frame(messages.overlay_control(0, HEARD, b""))
+    lower.write(messages.frame(features.encode()) + told)
+    lower.write(told)
+    world.settle()
+    assert a.established == set()
+    former.close()
+    world.run(0.0)
+    (connection,) = a.control.neighbours.values()
+    assert connection.uid == uid - 1
+    # What was said while it waited is heard now.
+    assert a.established == {stranger_features().name}
+    assert a.overlay.controls == [(stranger_features().name, HEARD, b"")] * 2
+    assert a.log == []
+
+
+def test_a_connection_that_is_dead_makes_room_for_its_peers_next_whatever_the_uids() -> None:
+    """One end has given the connection up, and the other does not know: half of all UIDs lose."""
+    for seed in range(10):
+        world = World(seed)
+        a, b = chain(world, 2)
+        world.run(1.0)
+        for end, other in ((a, b), (b, a)):
+            end.wire_to(other).cut = True
+        b.control.disconnected(b.control.neighbours[a.name], "Connection timed out")
+        world.run(3.0)
+        assert all(fully_meshed([a, b]))
 
 
 # -- meshes ----------------------------------------------------------------------------------------

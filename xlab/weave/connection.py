@@ -35,11 +35,19 @@ HANDSHAKE_S = 10.0
 
 
 class Stream(Protocol):
-    """The socket's side of a connection.  Neither method raises or calls back."""
+    """The socket's side of a connection.  No method raises or calls back."""
 
     def write(self, data: bytes) -> None: ...
 
     def close(self) -> None: ...
+
+    def pause(self) -> None:
+        """Read no more: what comes waits in the network."""
+
+    def resume(self) -> None: ...
+
+    def confirmed_bytes(self) -> int:
+        """How much of what was written has arrived at the other host, as that has said (TCP)."""
 
 
 class Seal(Protocol):
@@ -95,6 +103,7 @@ class Connection:
         #: When the last message was complete: who sends one drop by drop has not been heard.
         self.last_heard_s = clock()
         self.closed = False
+        self._held = False
         #: What is to happen to it, set by the router, and called off when it is closed.
         self.timers: list[Timer] = []
         #: Whether an overlay carries frames: set by the router.
@@ -122,6 +131,21 @@ class Connection:
             timer.cancel()
         self.timers.clear()
 
+    def hold(self) -> None:
+        """No more messages until `release`: none is lost."""
+        self._held = True
+        self._stream.pause()
+
+    def release(self) -> None:
+        """The messages that have come meanwhile are had by `receive`, of nothing."""
+        self._held = False
+        self._stream.resume()
+
+    @property
+    def confirmed_bytes(self) -> int:
+        """How much of what we have sent is known to have arrived."""
+        return self._stream.confirmed_bytes()
+
     @property
     def unfinished_bytes(self) -> int:
         """How much of a message has come that is not complete yet."""
@@ -131,7 +155,7 @@ class Connection:
         """The messages that are complete with `data`; ProtocolError must end the connection."""
         self._received += data
         at = 0
-        while not self.closed and len(self._received) - at >= self._step_bytes:
+        while not (self.closed or self._held) and len(self._received) - at >= self._step_bytes:
             part = bytes(self._received[at : at + self._step_bytes])
             at += self._step_bytes
             message = self._step(part)

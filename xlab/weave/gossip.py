@@ -85,12 +85,10 @@ class Gossip:
         message = GossipMessage(channel, self._ourself, payload, destination)
         self._pass_on(destination, message.encode(), sender=None)
 
-    def tell_everything(self, neighbour: PeerName) -> None:
-        """Tell one neighbour all we know, on every channel."""
-        for channel, gossiper in self._channels.items():
-            everything = gossiper.everything()
-            if everything is not None:
-                self._tell([neighbour], channel, everything)
+    def everything(self) -> list[bytes]:
+        """The messages that tell a newcomer all we know, on every channel."""
+        told = [(channel, gossiper.everything()) for channel, gossiper in self._channels.items()]
+        return [self._gossip(channel, payload) for channel, payload in told if payload is not None]
 
     def tell_some_everything(self) -> None:
         """The regular round: tell a few neighbours all we know."""
@@ -136,9 +134,12 @@ class Gossip:
     # -- spreading ---------------------------------------------------------------------------------
 
     def _tell(self, neighbours: Sequence[PeerName], channel: str, payload: bytes) -> None:
-        message = GossipMessage(channel, self._ourself, payload).encode()
+        message = self._gossip(channel, payload)
         for neighbour in neighbours:
-            self._send(neighbour, bytes([Tag.GOSSIP]) + message)
+            self._send(neighbour, message)
+
+    def _gossip(self, channel: str, payload: bytes) -> bytes:
+        return bytes([Tag.GOSSIP]) + GossipMessage(channel, self._ourself, payload).encode()
 
     def _spread(self, message: GossipMessage, *, sender: PeerName | None = None) -> None:
         neighbours = routes.forward_to(self._graph(), message.source, self._ourself)

@@ -150,6 +150,8 @@ class SleeveOverlay:
         self._next_expiry_s = clock() + MAC_AGE_S / 10
         #: When `run_timers` has something to do; None: it has to be worked out again.
         self._next_timer_s: float | None = None
+        #: The last heartbeat of a connection that is not here, or not yet: (peer, UID, from where).
+        self._early: tuple[bytes, int, tuple[str, int]] | None = None
         #: Neighbours with frames that wait for the end of the batch.
         self._waiting: dict[bytes, _Neighbour] = {}
         self._packet = bytearray(BUFFER_BYTES)
@@ -248,6 +250,9 @@ class SleeveOverlay:
         self._next_timer_s = None
         if neighbour.remote is not None:
             self._run_timers_of(neighbour, now_s)
+        if self._early is not None and self._early[:2] == (peer, connection_uid):
+            # The control plane had it wait: the next heartbeat is half a second away.
+            self._receive_special(neighbour, Heartbeat(connection_uid), self._early[2], now_s)
 
     def control(self, peer: bytes, subtag: int, data: bytes) -> None:
         """A control message of the overlay arrived on the connection with `peer`."""
@@ -490,6 +495,7 @@ class SleeveOverlay:
         if isinstance(special, Heartbeat):
             if special.connection_uid != neighbour.connection_uid:
                 self._counters["heartbeat_of_another_connection"] += 1
+                self._early = (neighbour.peer, special.connection_uid, sender)
                 return
             neighbour.dead_at_s = now_s + DEAD_AFTER_S
             if neighbour.remote != sender:

@@ -52,6 +52,9 @@ _NEIGHBOUR_LIMIT = 1000
 #: mesh of 200 brings 27 MB at once.
 _UNFINISHED_LIMIT_BYTES = 128 * 1024 * 1024
 
+#: A connection in whose place another would be is asked whether it lives, and has that long.
+ANSWER_S = 1.0
+
 #: An earlier life of ours is overruled once or twice, and forgotten.  Another router of our name
 #: overrules us in its turn: from then on the quarrel is a slow one.
 _QUARREL = 3
@@ -68,6 +71,16 @@ class Identity:
     #: The one of them that does.
     overlay: str
     port: int = PORT
+
+
+@dataclass(slots=True)
+class _Question:
+    """Whether a connection still lives."""
+
+    #: What the other host had confirmed before we asked.
+    confirmed_bytes: int
+    #: Who takes its place if not; held until then.
+    heir: Connection | None = None
 
 
 class Router:
@@ -90,6 +103,8 @@ class Router:
         #: By the name of the peer at the other end; what it said it is called is in `peer`.
         self.neighbours: dict[PeerName, Connection] = {}
         self._strangers: set[Connection] = set()
+        #: By the connection that was asked.
+        self._questions: dict[Connection, _Question] = {}
         #: Connections in the middle of a message, and how much of it is there.
         self._unfinished: dict[Connection, int] = {}
         self._dial = dial
@@ -185,9 +200,11 @@ class Router:
             self._drop(slowest, "the rest of its message does not come, and there is no room left")
 
     def disconnected(self, connection: Connection, reason: str) -> None:
-        """The stream has ended.  Before frames have passed that is no trouble: peers hang up on the
-        second of two connections."""
-        self._drop(connection, reason, trouble=connection.established)
+        """The stream has ended.  Before frames have passed that is no trouble, nor if there is an
+        heir: peers hang up on the second of two connections."""
+        question = self._questions.get(connection)
+        trouble = connection.established and not (question and question.heir)
+        self._drop(connection, reason, trouble=trouble)
 
     def close(self) -> None:
         """Hang up on everybody."""
@@ -226,7 +243,7 @@ class Router:
         connection.timers.append(self.timers.after(delay_s, lambda: call(connection)))
 
     def _require_introduction(self, connection: Connection) -> None:
-        if connection in self._strangers:
+        if connection.peer is None:
             self._drop(connection, f"the peer did not introduce itself within {HANDSHAKE_S:g} s")
 
     def _introduced(self, connection: Connection) -> None:
@@ -240,21 +257,19 @@ class Router:
         if peer.name == ourself.name:
             self._drop(connection, "another router has this router's name")
             return
-        index = self._overlay_index(connection)
-        if index is None:
+        if self._overlay_index(connection) is None:
             offered = " ".join(peer.overlays)[:80] or "none"
             self._drop(
                 connection, f"no common overlay: {self.identity.overlay} here, there {offered}"
             )
             return
-        if peer.name not in self.neighbours and len(self.neighbours) >= _NEIGHBOUR_LIMIT:
+        former = self.neighbours.get(peer.name)
+        if former:
+            self._contend(connection, former)
+        elif len(self.neighbours) >= _NEIGHBOUR_LIMIT:
             self._drop(connection, f"there are {_NEIGHBOUR_LIMIT} connections already")
-            return
-        if not self._survives_duplicate(connection):
-            return
-        self._strangers.discard(connection)
-        self.neighbours[peer.name] = connection
-        self._welcome(connection, peer, index)
+        else:
+            self._admit(connection)
 
     def _overlay_index(self, connection: Connection) -> int | None:
         """The place of our overlay among those both ends know, which control messages carry."""
@@ -265,28 +280,69 @@ class Router:
         )
         return common.index(self.identity.overlay) if self.identity.overlay in common else None
 
-    def _survives_duplicate(self, connection: Connection) -> bool:
-        """Of two connections to one peer both ends keep that with the lower UID."""
+    def _contend(self, connection: Connection, former: Connection) -> None:
+        """A second connection to a peer, or to somebody of its name.
+
+        Two routers that dial each other at once both keep that with the lower UID.  A peer that was
+        restarted comes with another UID of its own, and so does a stranger; who has listened to
+        gossip can choose both UIDs.  So nobody takes the place of a connection that lives: the new
+        one waits until the other has ended or has not answered.  If the peer itself prefers the new
+        one, it hangs up on the other.
+        """
         peer = connection.peer
         assert peer is not None
-        other = self.neighbours.get(peer.name)
-        if other is None:
-            return True
+        assert former.peer is not None
         self.counters["duplicates"] += 1
-        reason = f"multiple connections to {describe(peer)}"
-        assert other.peer is not None
-        if other.peer.uid != peer.uid:
-            # The old connection is dead and we have not noticed; that of a twin would be alive.
-            reason = "the peer was restarted, or another router has its name"
-            self._log(f"{connection.remote} {describe(peer)}: {reason}")
-        if other.peer.uid != peer.uid or connection.uid < other.uid:
-            self._hang_up(other, reason)
-            self.overlay.remove(peer.name)
-            return True
-        if connection.uid == other.uid:
-            self._drop(other, reason, trouble=False)
-        self._drop(connection, reason, trouble=False)
-        return False
+        question = self._questions.get(former) or self._ask(former)
+        waiting = question.heir is not None and not question.heir.closed
+        if not waiting and (peer.uid != former.peer.uid or connection.uid < former.uid):
+            question.heir = connection
+            connection.hold()
+            if peer.uid != former.peer.uid:
+                # So it finds the others now, who will ask their connections at the same time.
+                self._tell_everything(connection)
+        else:
+            self._drop(connection, f"multiple connections to {describe(peer)}", trouble=False)
+
+    def _ask(self, connection: Connection) -> _Question:
+        """Ask a connection whether it lives.
+
+        The protocol knows no answer to a heartbeat.  But the other host's kernel confirms that it
+        has arrived, or resets what it knows nothing of: that is as good, and every peer does it.
+        """
+        question = self._questions[connection] = _Question(connection.confirmed_bytes)
+        connection.send(bytes([Tag.HEARTBEAT]))
+        self._after(connection, ANSWER_S, self._judge)
+        return question
+
+    def _judge(self, connection: Connection) -> None:
+        """The time to answer is over."""
+        question = self._questions[connection]
+        heir = question.heir
+        assert connection.peer is not None
+        same_life = heir is None or (heir.peer and heir.peer.uid == connection.peer.uid)
+        if connection.confirmed_bytes <= question.confirmed_bytes:
+            self._drop(
+                connection,
+                "this connection does not answer, and the peer has another"
+                if same_life
+                else "the peer was restarted: its former connection does not answer",
+            )
+            return
+        del self._questions[connection]
+        if heir and same_life:
+            self._drop(heir, f"multiple connections to {describe(connection.peer)}", trouble=False)
+        elif heir:
+            self._drop(heir, f"another router has this name, at {connection.remote}")
+
+    def _admit(self, connection: Connection) -> None:
+        """This is the connection to its peer from now on."""
+        peer, index = connection.peer, self._overlay_index(connection)
+        assert peer is not None
+        assert index is not None
+        self._strangers.discard(connection)
+        self.neighbours[peer.name] = connection
+        self._welcome(connection, peer, index)
 
     def _welcome(self, connection: Connection, peer: Features, index: int) -> None:
         known = self.topology.peers.get(peer.name)
@@ -299,7 +355,7 @@ class Router:
         self._publish_link(connection)
         self._changed.add(peer.name)
         if newcomer:
-            self.gossip.tell_everything(peer.name)
+            self._tell_everything(connection)
         self.overlay.add(
             peer.name,
             connection_uid=connection.uid,
@@ -316,6 +372,10 @@ class Router:
         self._after(connection, HEARTBEAT_S, self._heartbeat)
         self._after(connection, DEAD_AFTER_S, self._require_life)
         self._targets_changed()
+
+    def _tell_everything(self, connection: Connection) -> None:
+        for message in self.gossip.everything():
+            connection.send(message)
 
     def _soon_established(self, connection: Connection) -> None:
         self.timers.soon(lambda: self._established(connection))
@@ -358,9 +418,18 @@ class Router:
             who = f" {describe(peer)}" if peer else ""
             self._log(f"{connection.remote}{who}: {reason}")
         self._hang_up(connection, reason)
-        if peer and self.neighbours.get(peer.name) is connection:
-            del self.neighbours[peer.name]
-            self.overlay.remove(peer.name)
+        if not peer or self.neighbours.get(peer.name) is not connection:
+            return
+        del self.neighbours[peer.name]
+        self.overlay.remove(peer.name)
+        question = self._questions.pop(connection, None)
+        heir = question.heir if question else None
+        if heir and not heir.closed:
+            # Those behind the peer are not forgotten: it does not tell us of them again.
+            self._admit(heir)
+            heir.release()
+            self.timers.soon(lambda: self.received(heir, b""))
+        else:
             self.topology.set_link(peer.name, None)
             self._topology_changed(self.identity.name)
 

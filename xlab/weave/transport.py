@@ -10,6 +10,7 @@ import errno
 import os
 import selectors
 import socket
+import struct
 from collections.abc import Callable
 from ipaddress import IPv4Address
 
@@ -26,6 +27,9 @@ _CHUNK_BYTES = 64 * 1024
 #: What may wait to be sent on one connection: two of the longest messages.
 _BACKLOG_BYTES = 24 * 1024 * 1024
 _DIAL_S = 10.0
+
+#: tcpi_bytes_acked of struct tcp_info (linux/tcp.h, since Linux 4.1).
+_BYTES_ACKED = struct.Struct("=120xQ")
 
 
 class Loop:
@@ -164,6 +168,7 @@ class TcpStream:
         self._socket = connected
         self._unsent = bytearray()
         self._closed = False
+        self._paused = False
         self._router: Router | None = None
         self._connection: Connection | None = None
         loop.watch(connected, _READ, self._on_events)
@@ -182,8 +187,25 @@ class TcpStream:
             return
         self._unsent += data
         self._send()
-        if self._unsent and not self._closed:
-            self._loop.rewatch(self._socket, _READ | _WRITE)
+        if self._unsent:
+            self._watch()
+
+    def pause(self) -> None:
+        self._paused = True
+        self._watch()
+
+    def resume(self) -> None:
+        self._paused = False
+        self._watch()
+
+    def confirmed_bytes(self) -> int:
+        if self._closed:
+            return 0
+        try:
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size)
+        except OSError:
+            return 0
+        return int(_BYTES_ACKED.unpack(info)[0]) if len(info) == _BYTES_ACKED.size else 0
 
     def close(self) -> None:
         if not self._closed:
@@ -191,6 +213,15 @@ class TcpStream:
             self._unsent.clear()
             self._loop.unwatch(self._socket)
             self._socket.close()
+
+    def _watch(self) -> None:
+        """Wait for what there is to be done; a selector does not take that it is nothing."""
+        if self._closed:
+            return
+        self._loop.unwatch(self._socket)
+        events = (0 if self._paused else _READ) | (_WRITE if self._unsent else 0)
+        if events:
+            self._loop.watch(self._socket, events, self._on_events)
 
     def _send(self) -> None:
         try:
@@ -205,8 +236,8 @@ class TcpStream:
     def _on_events(self, events: int) -> None:
         if events & _WRITE:
             self._send()
-            if not self._unsent and not self._closed:
-                self._loop.rewatch(self._socket, _READ)
+            if not self._unsent:
+                self._watch()
         if events & _READ and not self._closed:
             self._receive()
 
