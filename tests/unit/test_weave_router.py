@@ -681,6 +681,37 @@ def test_whatever_a_peer_says_the_others_stay_connected(said: list[bytes]) -> No
         assert page(a.control)
 
 
+@pytest.mark.parametrize("uid", ["foreign", "ours"])
+def test_lies_about_a_router_are_mended_within_a_second_however_many_there_were(uid: str) -> None:
+    """As with the original router; waiting for the regular round takes 15 s."""
+    world = World()
+    a, b = mesh(world, 2)
+    wire = introduce_stranger(b)
+    liar = stranger_features().name
+    world.run(1.0)
+
+    def lie() -> None:
+        known = b.control.topology.peers[a.name]
+        false = dataclasses.replace(
+            known, version=known.version + 1, links={}, uid=4711 if uid == "foreign" else known.uid
+        )
+        send_gossip(wire, Tag.GOSSIP, GossipMessage("topology", liar, topology.encode([false])))
+        world.run(0.1)
+
+    before = sum(w.written for w in a.streams.values())
+    for _ in range(100):
+        lie()
+    assert b.control.topology.peers[a.name].links == {}
+    world.run(1.0)
+    assert b.control.topology.peers[a.name].links.keys() == {b.name}
+    assert b.overlay.unicast[a.name] == a.name
+    # Once a second, not once a lie.
+    assert a.control.counters["other_self"] == 100
+    assert (sum(w.written for w in a.streams.values()) - before) / 11 < 1.5 * len(
+        a.control.topology.describe([a.name])
+    )
+
+
 def test_two_living_routers_of_one_name_do_not_shout_each_other_down() -> None:
     world = World()
     a, b = world.routers(2)

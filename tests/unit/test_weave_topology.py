@@ -77,9 +77,10 @@ def test_a_short_id_is_news_even_at_the_same_version() -> None:
 def test_what_is_told_of_ourselves_is_believed_only_as_a_version_to_beat() -> None:
     view = view_of_a(peer(B, A))
     before = view.ourself
-    # Our own words, come back.
-    merged = view.merge([dataclasses.replace(before, version=before.version + 5)])
-    assert (merged.ourself_changed, view.ourself) == (False, before)
+    # Our own words, come back, and earlier ones.
+    for words in (before, dataclasses.replace(before, version=before.version - 1, links={})):
+        merged = view.merge([words])
+        assert (merged.ourself_changed, merged.other_self, view.ourself) == (False, False, before)
     # An earlier life of ours, that got further.
     merged = view.merge([peer(A, C, D, version=40, uid=99)])
     assert merged.ourself_changed
@@ -88,6 +89,15 @@ def test_what_is_told_of_ourselves_is_believed_only_as_a_version_to_beat() -> No
     assert view.ourself == dataclasses.replace(before, version=41)
     # The same once more is no longer worth a word.
     assert not view.merge([peer(A, version=40, uid=99)]).ourself_changed
+
+
+@pytest.mark.parametrize("ahead", [0, 5])
+def test_words_in_our_mouth_are_beaten_though_they_have_our_uid(ahead: int) -> None:
+    view = view_of_a(peer(B, A))
+    lie = dataclasses.replace(view.ourself, version=view.ourself.version + ahead, links={C: UP})
+    assert view.merge([lie]).other_self
+    assert view.ourself.version == lie.version + 1
+    assert view.ourself.links == {B: UP}
 
 
 def test_the_highest_version_there_is_does_not_overflow() -> None:

@@ -55,8 +55,10 @@ _UNFINISHED_LIMIT_BYTES = 128 * 1024 * 1024
 #: A connection in whose place another would be is asked whether it lives, and has that long.
 ANSWER_S = 1.0
 
-#: An earlier life of ours is overruled once or twice, and forgotten.  Another router of our name
-#: overrules us in its turn: from then on the quarrel is a slow one.
+#: Who describes us otherwise than we do is contradicted as often as that, as in Weave Net: another
+#: router of our name contradicts us in its turn.
+_CONTRADICTION_S = 1.0
+#: An earlier life of ours is overruled once or twice.
 _QUARREL = 3
 
 
@@ -133,6 +135,8 @@ class Router:
         self._dial_timer: Timer | None = None
         self._dialled_at_s = timers.clock() - _DIAL_SPACING_S
         self._refresh_targets = True
+        self._contradiction: Timer | None = None
+        self._contradicted_at_s = timers.clock() - _CONTRADICTION_S
         #: Whom others should hear of, and when they will.
         self._changed: set[PeerName] = set()
         self._gossip_timer: Timer | None = None
@@ -475,11 +479,18 @@ class Router:
             self.counters["other_self"] += 1
             if self.counters["other_self"] == _QUARREL:
                 self._log("another router has this router's name")
-        if merged.ourself_changed and self.counters["other_self"] < _QUARREL:
+            if not (self._contradiction and self._contradiction.pending):
+                wait_s = self._contradicted_at_s + _CONTRADICTION_S - self.timers.clock()
+                self._contradiction = self.timers.after(max(0.0, wait_s), self._contradict)
+        elif merged.ourself_changed:
             self._topology_changed(self.identity.name)
         if merged.news:
             self._topology_changed()
             self._targets_changed()
+
+    def _contradict(self) -> None:
+        self._contradicted_at_s = self.timers.clock()
+        self._topology_changed(self.identity.name)
 
     def _topology_changed(self, *to_tell: PeerName) -> None:
         """Calculate routes anew, and have others hear of some peers, both shortly."""

@@ -2,8 +2,8 @@
 
 Every peer describes itself and counts the versions of its description; descriptions are passed on
 by everybody.  Of two descriptions of one peer the higher version counts, then the higher UID, which
-is another after each restart of its router.  A router that sees its own name under a foreign UID,
-an earlier life of its own, makes its version higher than that.
+is another after each restart of its router.  A router that sees itself described otherwise than it
+does, as an earlier life of its own was, makes its version higher than that.
 
 What cannot be reached from here any more is forgotten.
 """
@@ -65,6 +65,15 @@ class Peer:
             return self.short_id is None and other.short_id is not None
         return (self.version, self.uid) < (other.version, other.uid)
 
+    def same_as(self, other: Peer) -> bool:
+        """Whether `other` says nothing else."""
+        return (self.version, self.uid, self.short_id, self.links) == (
+            other.version,
+            other.uid,
+            other.short_id,
+            other.links,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Merged:
@@ -76,8 +85,8 @@ class Merged:
     news: frozenset[PeerName]
     #: Our own description has a new version because of it.
     ourself_changed: bool
-    #: It described our name with another UID, and a version that beat ours: an earlier life of this
-    #: router, or another router of this name.
+    #: It described us otherwise than we do, with a version that beats ours: an earlier life of
+    #: this router, another router of this name, or a lie.
     other_self: bool
 
 
@@ -116,7 +125,7 @@ class Topology:
         for peer in update:
             known = self.peers.get(peer.name)
             if peer.name == self._ourself:
-                if peer.uid != self.ourself.uid and peer.version >= version:
+                if peer.version >= version and not peer.same_as(self.ourself):
                     version = min(peer.version + 1, _HIGHEST_VERSION)
             elif known is None or known.older_than(peer):
                 more_links = len(peer.links) - (len(known.links) if known else 0)
