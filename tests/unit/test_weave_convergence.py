@@ -113,7 +113,7 @@ class Gossip(RuleBasedStateMachine):
             reached = routes.next_hops(view.every_link(), name)
             assert view.ourself.links.keys() == set(self.neighbours(name))
             assert view.peers.keys() - {name} <= reached.keys()
-            routes.calculate(view.established_links(), name)
+            dict(routes.calculate(view.established_links(), name).broadcast)
 
     def settle(self) -> None:
         """Everyone tells its neighbours all it knows, until nobody has news."""

@@ -239,7 +239,7 @@ def test_damaged_updates_leave_a_topology_that_still_works(
         return
     assert A in view.peers
     assert view.peers.keys() - {A} <= routes.next_hops(view.every_link(), A).keys()
-    routes.calculate(view.established_links(), A)
+    dict(routes.calculate(view.established_links(), A).broadcast)
     assert topology.decode(view.describe(view.peers.keys()))
 
 
@@ -321,6 +321,23 @@ def test_a_broadcast_goes_to_those_whom_its_source_has_not_reached_before_us() -
     # B comes before C, so D hears A through B.
     assert routes.forward_to(square, A, B) == [D]
     assert routes.forward_to(square, A, C) == []
+
+
+def test_trees_are_worked_out_for_those_who_broadcast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger's gossip may describe 4,000 peers: all their trees take every router seconds."""
+    asked = []
+
+    def counting(graph: routes.Graph, source: PeerName, ourself: PeerName) -> list[PeerName]:
+        asked.append(source)
+        return forward_to(graph, source, ourself)
+
+    forward_to = routes.forward_to
+    monkeypatch.setattr(routes, "forward_to", counting)
+    trees = routes.calculate(symmetric((A, B), (B, C), (C, D)), B).broadcast
+    assert asked == []
+    assert [trees.get(source) for source in (C, A, C, F)] == [[A], [C], [A], None]
+    assert asked == [C, A]
+    assert len(trees) == 4
 
 
 def test_of_the_unreachable_there_is_no_route() -> None:

@@ -93,7 +93,8 @@ class Switch:
         self, unicast: Mapping[bytes, bytes], broadcast: Mapping[bytes, Sequence[bytes]]
     ) -> None:
         """New routes; addresses behind peers that cannot be reached any more are forgotten."""
-        self.unicast, self.broadcast = dict(unicast), dict(broadcast)
+        # What stands for a source is worked out when it is asked for.
+        self.unicast, self.broadcast = dict(unicast), broadcast
         self.macs.forget_peers_but({self.name: None, **self.unicast})
 
     def captured(self, destination_mac: bytes, source_mac: bytes, now_s: float) -> Decision:
