@@ -20,7 +20,7 @@ from xlab.weave.__main__ import Log, parse_options
 from xlab.weave.fastdp import FastdpEquivalent
 from xlab.weave.targets import Address, parse_address
 from xlab.weave.timers import Timers
-from xlab.weave.transport import Loop, TcpStream
+from xlab.weave.transport import Backlogs, Loop, TcpStream
 
 
 @pytest.fixture
@@ -43,11 +43,13 @@ def turn_until(loop: Loop, condition: Callable[[], bool]) -> None:
     gave_up.cancel()
 
 
-def attach(loop: Loop, member: Member) -> tuple[TcpStream, socket.socket]:
+def attach(
+    loop: Loop, member: Member, backlogs: Backlogs | None = None
+) -> tuple[TcpStream, socket.socket]:
     """A stream of a router, and the other end of its socket."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    stream = TcpStream(loop, ours)
+    stream = TcpStream(loop, ours, backlogs or Backlogs())
     connection = member.control.accepted(stream, at("10.0.9.9:50000"))
     assert connection is not None
     stream.attach(member.control, connection)
@@ -97,6 +99,34 @@ def test_who_does_not_read_is_hung_up_on(loop: Loop) -> None:
         turn_until(loop, lambda: member.control.counters["dropped"] == 1)
         # What is written afterwards goes nowhere, and hurts nobody.
         stream.write(b"more")
+
+
+def test_those_who_do_not_read_take_a_bounded_room_together(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "_ALL_BACKLOGS_BYTES", 8 << 20)
+    (member,) = World().routers(1)
+    backlogs = Backlogs()
+    ends = [attach(loop, member, backlogs) for _ in range(10)]
+    streams = [stream for stream, _ in ends]
+    for size in (1, 3, 2, 1):
+        for stream in streams:
+            # As gossip goes out: to all of them, before the loop has a turn.
+            stream.write(bytes(size << 20))
+            assert sum(len(stream._unsent) for stream in streams) <= 8 << 20
+    assert member.control.counters["dropped"] == 0
+    turn_until(loop, lambda: member.control.counters["dropped"] > 0)
+    # No more than had to.
+    left = sum(len(stream._unsent) for stream in streams)
+    assert 4 << 20 < left <= 8 << 20
+    # Who reads then has room again.
+    reading = next(stream for stream in streams if not stream._closed)
+    far = ends[streams.index(reading)][1]
+    turn_until(loop, lambda: bool(far.recv(1 << 20)) and not reading._unsent)
+    assert sum(backlogs._bytes.values()) == sum(len(stream._unsent) for stream in streams) < left
+    for stream, far in ends:
+        stream.close()
+        far.close()
 
 
 def test_a_peer_that_hangs_up_is_gone(loop: Loop) -> None:

@@ -26,6 +26,8 @@ _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _CHUNK_BYTES = 64 * 1024
 #: What may wait to be sent on one connection: two of the longest messages.
 _BACKLOG_BYTES = 24 * 1024 * 1024
+#: And on all together.  Sockets have some megabytes of their own each before it.
+_ALL_BACKLOGS_BYTES = 256 * 1024 * 1024
 _DIAL_S = 10.0
 
 #: tcpi_bytes_acked of struct tcp_info (linux/tcp.h, since Linux 4.1).
@@ -95,6 +97,7 @@ class Transport:
         """XlabError if the address is taken, or not one of this host."""
         self._loop = loop
         self._bind = bind
+        self._backlogs = Backlogs()
         self.router: Router | None = None
         self._listener = listen(bind, port)
         self._loop.watch(self._listener, _READ, self._accept)
@@ -151,7 +154,7 @@ class Transport:
     def _begin(self, connected: socket.socket, remote: Address, *, outbound: bool) -> None:
         assert self.router is not None
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        stream = TcpStream(self._loop, connected)
+        stream = TcpStream(self._loop, connected, self._backlogs)
         begin = self.router.connected if outbound else self.router.accepted
         connection = begin(stream, remote)
         if connection:
@@ -160,12 +163,31 @@ class Transport:
             stream.close()
 
 
+class Backlogs:
+    """What waits to be sent, on all connections: a bounded part of memory, however many there are
+    that do not read."""
+
+    def __init__(self) -> None:
+        self._bytes: dict[TcpStream, int] = {}
+
+    def note(self, stream: TcpStream, unsent_bytes: int) -> None:
+        """So much waits on this one.  If it is too much of all, the longest must go."""
+        if unsent_bytes:
+            self._bytes[stream] = unsent_bytes
+        else:
+            self._bytes.pop(stream, None)
+        while sum(self._bytes.values()) > _ALL_BACKLOGS_BYTES:
+            max(self._bytes, key=self._bytes.__getitem__).give_up()
+
+
 class TcpStream:
     """The socket under one connection."""
 
-    def __init__(self, loop: Loop, connected: socket.socket) -> None:
+    def __init__(self, loop: Loop, connected: socket.socket, backlogs: Backlogs) -> None:
         self._loop = loop
         self._socket = connected
+        self._backlogs = backlogs
+        self._given_up = False
         self._unsent = bytearray()
         self._closed = False
         self._paused = False
@@ -178,17 +200,24 @@ class TcpStream:
         self._router, self._connection = router, connection
 
     def write(self, data: bytes) -> None:
-        if self._closed:
+        if self._closed or self._given_up:
             return
-        if self._unsent:
-            self._unsent += data
-            if len(self._unsent) > _BACKLOG_BYTES:
-                self._end_soon("the peer does not read what we send")
-            return
+        waiting = bool(self._unsent)
         self._unsent += data
-        self._send()
-        if self._unsent:
-            self._watch()
+        if not waiting:
+            self._send()
+            if self._unsent:
+                self._watch()
+        elif len(self._unsent) > _BACKLOG_BYTES:
+            self.give_up()
+        self._backlogs.note(self, len(self._unsent))
+
+    def give_up(self) -> None:
+        """Nothing more is sent on it, and it ends when the thread is back in its loop."""
+        self._given_up = True
+        self._unsent.clear()
+        self._backlogs.note(self, 0)
+        self._end_soon("the peer does not read what we send")
 
     def pause(self) -> None:
         self._paused = True
@@ -211,6 +240,7 @@ class TcpStream:
         if not self._closed:
             self._closed = True
             self._unsent.clear()
+            self._backlogs.note(self, 0)
             self._loop.unwatch(self._socket)
             self._socket.close()
 
@@ -236,6 +266,7 @@ class TcpStream:
     def _on_events(self, events: int) -> None:
         if events & _WRITE:
             self._send()
+            self._backlogs.note(self, len(self._unsent))
             if not self._unsent:
                 self._watch()
         if events & _READ and not self._closed:
