@@ -303,8 +303,8 @@ class World:
             assert steps < 200_000, "the routers do not stop talking"
 
 
-def accept_stranger(member: Member) -> Wire:
+def accept_stranger(member: Member, host: int = 9) -> Wire:
     """A connection to a router whose far end the test speaks itself; what comes is in `kept`."""
     ours, theirs = wires(member.world)
-    member.accept(theirs, Address(IPv4Address("10.0.9.9"), 50000))
+    member.accept(theirs, Address(IPv4Address("10.0.9.0") + host, 50000))
     return ours

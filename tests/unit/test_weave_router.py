@@ -439,15 +439,39 @@ def test_who_says_nothing_is_hung_up_on() -> None:
 def test_a_crowd_of_strangers_is_kept_outside() -> None:
     world = World()
     a, b = world.routers(2)
-    crowd = [accept_stranger(a) for _ in range(200)]
+    crowd = [accept_stranger(a, number // 50) for number in range(400)]
     world.settle()
     refused = [wire for wire in crowd if wire.far is not None and wire.far.closed]
-    assert a.control.counters["refused_strangers"] == len(refused) == 200 - 128
+    assert a.control.counters["refused_strangers"] == len(refused) == 400 - 256
     # When they have had their time, there is room again.
     world.run(HANDSHAKE_S + 1)
     b.control.connect([a.host])
     world.run(1.0)
     assert all(fully_meshed([a, b]))
+
+
+def test_one_address_cannot_keep_the_others_out() -> None:
+    """Whatever it says, and whether it says anything: under a new name each time."""
+    world = World()
+    a, b = world.routers(2)
+    for number in range(1200):
+        wire = accept_stranger(a)
+        features = stranger_features(f"7b:00:00:00:{number >> 8:02x}:{number & 255:02x}")
+        if number < 60:
+            wire.write(b"weave\1\2\0" + messages.frame(features.encode()))
+        world.settle()
+    assert (len(a.control.neighbours), a.control.counters["accepted"]) == (60, 64)
+    b.control.connect([a.host])
+    world.run(1.0)
+    assert b.established == {a.name}
+    # Who hangs up makes room for others of that address.
+    for connection in list(a.control.neighbours.values()):
+        if connection.peer and connection.peer.nickname == "stranger":
+            a.control.disconnected(connection, "the peer has hung up")
+    world.run(HANDSHAKE_S + 1)
+    assert all(fully_meshed([a, b]))
+    assert introduce_stranger(a).kept
+    assert len(a.control.neighbours) == 2
 
 
 # -- overlays --------------------------------------------------------------------------------------

@@ -207,6 +207,27 @@ def test_only_so_many_are_tried_at_a_time() -> None:
     assert another not in tried
 
 
+def test_what_a_person_asked_for_does_not_wait_for_what_gossip_says() -> None:
+    """A peer may name thousands of addresses where nobody answers, each for ten seconds."""
+    targets, clock = targets_of()
+    links = {
+        names.from_number(number): link(f"10.1.{number >> 8}.{number & 255}:1")
+        for number in range(1, 5000)
+    }
+    peers = [Peer(B, "h2", 2, links=links)]
+    targets.refresh({}, peers)
+    clock.now_s += 1.0
+    assert len(targets.due({})[0]) == 32
+    targets.add(IPv4Address("10.0.0.9"), None)
+    targets.refresh({}, peers)
+    assert targets.due({}) == ([at("10.0.0.9")], None)
+    targets.failed(at("10.0.0.9"), "Connection refused")
+    _, again_s = targets.due({})
+    assert again_s is not None
+    clock.now_s = again_s
+    assert targets.due({}) == ([at("10.0.0.9")], None)
+
+
 # -- whatever gossip and people say ----------------------------------------------------------------
 
 

@@ -46,8 +46,10 @@ _LONGEST_DELAY_S = 1.0
 _DIAL_SPACING_S = 0.02
 
 #: Connections whose other end has not yet said who it is.
-_STRANGER_LIMIT = 128
+_STRANGER_LIMIT = 256
 _NEIGHBOUR_LIMIT = 1000
+#: Of both, those that one address has dialled: it cannot keep the others out.
+_ADDRESS_LIMIT = 64
 #: Of all messages that are not complete yet together: a dozen of the longest.  A regular round of a
 #: mesh of 200 brings 27 MB at once.
 _UNFINISHED_LIMIT_BYTES = 128 * 1024 * 1024
@@ -105,6 +107,8 @@ class Router:
         #: By the name of the peer at the other end; what it said it is called is in `peer`.
         self.neighbours: dict[PeerName, Connection] = {}
         self._strangers: set[Connection] = set()
+        #: How many each address has dialled.
+        self._accepted: Counter[IPv4Address] = Counter()
         #: By the connection that was asked.
         self._questions: dict[Connection, _Question] = {}
         #: Connections in the middle of a message, and how much of it is there.
@@ -160,11 +164,13 @@ class Router:
     # -- what happens to connections ---------------------------------------------------------------
 
     def accepted(self, stream: Stream, remote: Address) -> Connection | None:
-        """Somebody has dialled us; None if there are too many strangers already."""
-        if len(self._strangers) >= _STRANGER_LIMIT:
+        """Somebody has dialled us; None if there are too many strangers already, or too many of
+        that address."""
+        if len(self._strangers) >= _STRANGER_LIMIT or self._accepted[remote.ip] >= _ADDRESS_LIMIT:
             self.counters["refused_strangers"] += 1
             return None
         self.counters["accepted"] += 1
+        self._accepted[remote.ip] += 1
         return self._begin(stream, remote, outbound=False)
 
     def connected(self, stream: Stream, remote: Address) -> Connection:
@@ -445,6 +451,10 @@ class Router:
         if connection.outbound:
             peer = connection.peer.name if connection.peer else None
             self.targets.failed(connection.remote, reason, peer=peer)
+        else:
+            self._accepted[connection.remote.ip] -= 1
+            if not self._accepted[connection.remote.ip]:
+                del self._accepted[connection.remote.ip]
         self._targets_changed()
 
     # -- messages ----------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ _COURTESY_S = 0.5
 
 #: Gossip may name any number of addresses.
 _TARGET_LIMIT = 4096
+#: At a time: of what a person gave, and of what gossip says, for which the former does not wait.
 _ATTEMPT_LIMIT = 32
 
 
@@ -89,6 +90,8 @@ class Targets:
         self._known: dict[Address, Target] = {}
         #: What `refresh` found worth dialling, and how long to wait before the first attempt.
         self._wanted: dict[Address, float] = {}
+        #: What of that a person asked for.
+        self._by_person: dict[Address, float] = {}
 
     def add(self, ip: IPv4Address, port: int | None) -> None:
         """A person wants a connection there: at once, whatever has been tried."""
@@ -153,24 +156,26 @@ class Targets:
 
     def refresh(self, ours: Mapping[PeerName, Link], peers: Collection[Peer]) -> None:
         """What is wanted has changed; `ours` are the connections that we have."""
-        self._wanted = self._found_in_gossip(ours, peers) | self._wanted_by_person(ours)
+        self._by_person = self._wanted_by_person(ours)
+        self._wanted = self._found_in_gossip(ours, peers) | self._by_person
         for address in list(self._known):
             target = self._known[address]
             if address not in self._wanted and not target.attempting and not target.connected:
                 del self._known[address]
         now_s = self._clock()
         for address, wait_s in self._wanted.items():
-            if address not in self._known and len(self._known) < _TARGET_LIMIT:
+            room = len(self._known) < _TARGET_LIMIT or address in self._by_person
+            if address not in self._known and room:
                 self._known[address] = Target(address, try_at_s=now_s + wait_s)
 
     def due(self, ours: Mapping[PeerName, Link]) -> tuple[list[Address], float | None]:
         """What to dial now, and when to ask again."""
         now_s = self._clock()
-        free = _ATTEMPT_LIMIT
+        free = {True: _ATTEMPT_LIMIT, False: _ATTEMPT_LIMIT}
         waiting: list[tuple[float, Address]] = []
         for address, target in self._known.items():
             if target.attempting:
-                free -= 1
+                free[address in self._by_person] -= 1
             elif (
                 target.try_at_s is not None
                 and not target.connected
@@ -179,12 +184,16 @@ class Targets:
             ):
                 waiting.append((target.try_at_s, address))
         waiting.sort()
-        chosen = [address for at_s, address in waiting[: max(0, free)] if at_s <= now_s]
-        for address in chosen:
-            self._known[address].attempting = True
-        rest = waiting[len(chosen) :]
+        chosen: list[Address] = []
+        for at_s, address in waiting:
+            if at_s > now_s:
+                return chosen, at_s
+            if free[address in self._by_person] > 0:
+                free[address in self._by_person] -= 1
+                self._known[address].attempting = True
+                chosen.append(address)
         # Those that are due while none is free will be asked for when an attempt has ended.
-        return chosen, rest[0][0] if rest and rest[0][0] > now_s else None
+        return chosen, None
 
     def _wanted_by_person(self, ours: Mapping[PeerName, Link]) -> dict[Address, float]:
         connected = {link.remote_address for link in ours.values()}
