@@ -325,6 +325,17 @@ def test_special_frames_are_answered_on_the_control_connection(pair: World) -> N
     assert h1.count("special_misdirected") == 1
 
 
+def test_special_frames_from_another_host_are_not_answered(pair: World) -> None:
+    """A stranger on the underlay says that it is h2, thousands of times a second."""
+    h1, h2 = pair.peers
+    for special in (FragmentationTest(), MtuProbe(1300)):
+        stray(h1, special_datagram(h2.name, h1.name, special), host="127.0.0.9")
+        (descriptor,) = select.select(h1.overlay.files(), (), (), 1)[0]
+        h1.overlay.ready(descriptor)
+    assert h1.said == []
+    assert h1.count("special_from_elsewhere") == 2
+
+
 def test_control_messages_that_make_no_sense_are_counted(pair: World) -> None:
     h1, h2 = pair.peers
     h1.overlay.control(name(9), sleeve.ESTABLISHED, b"")
@@ -664,9 +675,10 @@ def special_datagram(source: bytes, destination: bytes, special: Special) -> byt
     return source + sleeve.frame_header(source, destination, len(frame)) + frame
 
 
-def stray(peer: Peer, *datagrams: bytes) -> None:
+def stray(peer: Peer, *datagrams: bytes, host: str = "127.0.0.1") -> None:
     """Datagrams from an address that nobody knows."""
     with closing(socket.socket(type=socket.SOCK_DGRAM)) as stranger:
+        stranger.bind((host, 0))
         for datagram in datagrams:
             stranger.sendto(datagram, peer.address)
 

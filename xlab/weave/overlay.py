@@ -507,6 +507,10 @@ class SleeveOverlay:
             if not neighbour.acknowledged:
                 neighbour.acknowledged = True
                 neighbour.send_control(sleeve.ESTABLISHED, b"")
+        elif neighbour.remote is None or neighbour.remote[0] != sender[0]:
+            # Heartbeats prove themselves by their UID.  Each of these makes us speak on the control
+            # connection, and could make the peer believe in an MTU that its path has not.
+            self._counters["special_from_elsewhere"] += 1
         elif isinstance(special, FragmentationTest):
             neighbour.send_control(sleeve.FRAGMENTATION_TEST_RECEIVED, b"")
         else:
