@@ -37,10 +37,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from xlab import netlink, syscalls
+from xlab import netlink, patience, syscalls
 from xlab.clock import Deadline
 from xlab.errors import NetlinkError
 from xlab.netlink import Rtnl
+from xlab.patience import Patience
 
 
 class State(StrEnum):
@@ -99,6 +100,8 @@ class Machine:
     #: Dynamic neighbour entries of all namespaces together (gc_thresh3); None inside a sandbox,
     #: where the kernel hides it.
     neighbours: int | None
+    #: For how long the kernel kept us waiting for namespaces, in seconds.
+    waited_s: float = 0.0
 
     @property
     def capabilities(self) -> tuple[Capability, ...]:
@@ -108,6 +111,8 @@ class Machine:
 
 def probe(*, inside: bool = False) -> Machine:
     """What this machine can do, in some 10 ms.  Nothing is loaded, nothing is left behind.
+
+    While the kernel frees the network of a large lab it takes as long as that, see `patience`.
 
     `inside` a sandbox namespaces are not tried: they are there.
     """
@@ -247,6 +252,8 @@ class Trial:
     errno: int = 0
     #: Mounting an overlay file system inside; None if it was not tried.
     overlay_errno: int | None = None
+    #: For how long the child waited for the kernel, in seconds.
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,24 +340,29 @@ def try_sandbox(*, rootless: bool, overlay: bool) -> Trial:
     receive, send = os.pipe2(os.O_CLOEXEC)
     child = syscalls.fork(lambda: _trial(send, rootless=rootless, overlay=overlay))
     os.close(send)
+    limit = Patience(child, _TRIAL_LIMIT_S)
     try:
-        report = _read_until_end(receive, _TRIAL_LIMIT_S)
+        report = _read_until_end(receive, limit)
     finally:
         os.close(receive)
         try:
             os.kill(child, signal.SIGKILL)
         except ProcessLookupError:
             pass
-        os.waitpid(child, 0)
+        # What waits for the kernel ends when that lets it, and holds nothing: Ctrl-C does not wait.
+        os.waitpid(child, os.WNOHANG if patience.is_held_up(child) else 0)
     if not report:
-        return Trial("create", errno.ETIMEDOUT)
-    return Trial(**json.loads(report))
+        return Trial("create", errno.ETIMEDOUT, waited_s=limit.waited_s)
+    return dataclasses.replace(Trial(**json.loads(report)), waited_s=limit.waited_s)
 
 
 def _trial(report: int, *, rootless: bool, overlay: bool) -> NoReturn:
     """Runs in the forked child and its child; reports by one write and never returns."""
     trial = Trial("create", errno.EIO)
     try:
+        # Whoever waits for the end of our output would wait for the kernel, too.
+        os.closerange(0, report)
+        os.closerange(report + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
         uid, gid = os.geteuid(), os.getegid()
         trial = _step(
             "create",
@@ -425,17 +437,18 @@ def _mount_overlay(*, rootless: bool) -> None:
     syscalls.mount("overlay", "/tmp/merged", "overlay", data=options)
 
 
-def _read_until_end(descriptor: int, limit_s: float) -> bytes:
+def _read_until_end(descriptor: int, limit: Patience) -> bytes:
     """What the writers of a pipe leave there; empty if they keep it open for longer than that."""
-    deadline = Deadline(limit_s)
-    content = b""
-    while left_s := deadline.left_s():
-        if not select.select([descriptor], [], [], left_s)[0]:
-            break
-        piece = os.read(descriptor, 4096)
-        if not piece:
-            return content
-        content += piece
+    content, announced = b"", False
+    while not limit.passed():
+        if limit.waited_s and not announced:
+            announced = True
+            patience.announce()
+        if select.select([descriptor], [], [], limit.turn_s())[0]:
+            piece = os.read(descriptor, 4096)
+            if not piece:
+                return content
+            content += piece
     return b""
 
 
@@ -469,6 +482,7 @@ def assess(seen: Observation) -> Machine:
         ),
         open_files=seen.open_files,
         neighbours=seen.neighbours,
+        waited_s=seen.trial.waited_s,
     )
 
 
@@ -579,6 +593,8 @@ def _refusal(seen: Observation) -> tuple[str, str]:
         return f"no new /proc can be mounted ({reason}): part of it is masked here", ""
     if not seen.rootless and trial.errno == errno.EPERM:
         return f"root has no CAP_SYS_ADMIN here ({reason})", ""
+    if trial.errno == errno.ETIMEDOUT:
+        return f"making namespaces did not end within {_TRIAL_LIMIT_S:g} s", ""
     what = {
         "create": "creating namespaces",
         "map": "mapping a user id",

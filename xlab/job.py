@@ -135,6 +135,11 @@ def _notes(
     asked: Design, machine: Machine, ovs: Datapath | None, conditions: Mapping[str, Conditioned]
 ) -> list[str]:
     notes = _notes_on_broadcasts(asked)
+    if machine.waited_s:
+        notes.append(
+            f"waited {machine.waited_s:.0f} s for the kernel before anything was built, as while "
+            "it frees the network of a large lab"
+        )
     if ovs == "userspace" and asked.settings.get("datapath") != "userspace":
         notes.append(f"Open vSwitch runs in user space: {machine.ovs_datapath.detail}")
     for backend in {c.backend for c in conditions.values()}:

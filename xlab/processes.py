@@ -27,6 +27,7 @@ from xlab import syscalls
 from xlab.clock import Clock, Deadline, steady
 from xlab.errors import CapabilityError, CommandError, DeadlineError
 from xlab.namespaces import Namespaces, entered
+from xlab.patience import Patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Process:
     def wait(self, timeout_s: float) -> int:
         """Wait for the end; raises CommandError on time-out and leaves the program running.
 
+        Time in which it waits for the kernel does not count, see `patience`.
         Within `asking_meanwhile` it may raise what is raised there, too.
         """
         if not self._ends_within(timeout_s):
@@ -103,14 +105,18 @@ class Process:
 
     def _ends_within(self, timeout_s: float) -> bool:
         question = _question.get()
-        if question is None:
-            return self._ended.wait(timeout_s)
-        deadline = Deadline(timeout_s)
-        while not self._ended.wait(min(_ASKED_EVERY_S, deadline.left_s())):
-            if deadline.passed():
-                return False
-            question()
-        return True
+        patience = Patience(self.pid, timeout_s)
+        try:
+            while not self._ended.wait(
+                min(_ASKED_EVERY_S, patience.turn_s()) if question else patience.turn_s()
+            ):
+                if patience.passed():
+                    return False
+                if question:
+                    question()
+            return True
+        finally:
+            _add_to_waited(patience.waited_s)
 
     def _end(self, status: int) -> None:
         self._popen.returncode = os.waitstatus_to_exitcode(status)
@@ -129,6 +135,21 @@ _ENVIRONMENT = {"LC_ALL": "C", "TMPDIR": "/tmp"}
 
 _ASKED_EVERY_S = 0.2
 _question: ContextVar[Callable[[], object] | None] = ContextVar("question", default=None)
+
+_waited_s = 0.0
+
+
+def waited_s() -> float:
+    """For how long programs have kept us waiting because the kernel did, in seconds, so far."""
+    return _waited_s
+
+
+def _add_to_waited(seconds: float) -> None:
+    global _waited_s
+    if seconds:
+        with _lock:
+            _waited_s += seconds
+
 
 _lock = threading.Lock()
 #: Who is told the wait status, by process number.
@@ -318,15 +339,17 @@ def wait_until(
     *,
     timeout_s: float,
     awaited: str,
+    pid: int | None = None,
     clock: Clock = steady,
     sleep: Callable[[float], object] = time.sleep,
 ) -> None:
     """Poll `condition`, often at first, until it is true; DeadlineError names what was awaited.
 
     Sleeping longer than was asked for does not count: the machine is busy, or was stopped, and what
-    is awaited was held up as much as we were.
+    is awaited was held up as much as we were.  Nor does time in which the process `pid`, whose work
+    it is, waits for the kernel.
     """
-    deadline = Deadline(timeout_s, clock)
+    deadline = Deadline(timeout_s, clock) if pid is None else Patience(pid, timeout_s, clock=clock)
     pause_s = 0.0005
     while not condition():
         if deadline.passed():

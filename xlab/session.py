@@ -11,10 +11,11 @@ import dataclasses
 import random
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from xlab import census, probe_names
+from xlab import census, probe_names, processes
 from xlab.checks import Checks, StageReached
 from xlab.controller import Emit, Handler
 from xlab.errors import UsageError, XlabError
@@ -70,7 +71,7 @@ class Session:
         and what a machine runs by itself.  With `until` the build ends where the stage
         of that name begins.
         """
-        with self.turn:
+        with self.turn, waiting_told(emit):
             try:
                 return self._build(bool(arguments.get("empty")), arguments.get("until"), emit)
             finally:
@@ -139,7 +140,7 @@ class Session:
 
     def measure(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         """Round `round` of build `build` (1): `probes` (all) over `routes` (all), interleaved."""
-        with self.turn:
+        with self.turn, waiting_told(emit):
             return self._measure(arguments, emit)
 
     def _measure(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
@@ -261,6 +262,22 @@ class Built:
     def daemon_pids(self) -> list[int]:
         """What moves packets in user space."""
         return [pid for host in self.lab.hosts for pid in host.daemon_pids()]
+
+
+@contextmanager
+def waiting_told(emit: Emit) -> Iterator[None]:
+    """What programs did within this has been held up by the kernel: a note, from 1 s on."""
+    before_s = processes.waited_s()
+    try:
+        yield
+    finally:
+        waited_s = processes.waited_s() - before_s
+        if waited_s >= 1:
+            text = (
+                f"programs in the lab waited {waited_s:.0f} s for the kernel, as while it frees "
+                "the network of a large lab"
+            )
+            emit({"kind": "note", "text": text})
 
 
 def _tell(emit: Emit, kind: str, fact: Any) -> None:

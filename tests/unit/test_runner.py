@@ -48,6 +48,7 @@ def machine_with(**states: State) -> Machine:
         for field in dataclasses.fields(Machine)
     }
     fields |= {"kernel": "6.1", "sandbox": "rootless", "open_files": 4096, "neighbours": 1024}
+    fields["waited_s"] = 0.0
     return Machine(**fields)
 
 
@@ -232,6 +233,13 @@ def test_what_was_seen_before_it_broke_is_kept(world: World, error: XlabError) -
 def test_notes_become_events_of_the_record(world: World) -> None:
     world.story = telling({"kind": "note", "text": "a fallback"}, PATH)
     assert [(e.kind, e.detail) for e in world.run().events] == [("note", "a fallback")]
+
+
+def test_what_the_kernel_took_beforehand_is_on_record(world: World) -> None:
+    world.has(dataclasses.replace(machine_with(), waited_s=17.2))
+    assert [e.kind for e in world.run().events if "waited 17 s for the kernel" in e.detail] == [
+        "note"
+    ]
 
 
 def test_an_interrupt_passes_through_and_writes_nothing(world: World) -> None:

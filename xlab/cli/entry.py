@@ -80,7 +80,12 @@ def _perform(arguments: Sequence[str] | None, settings: Settings) -> int:
         return 2
     except typer.Abort:
         return _SIGNALLED + signal.SIGINT
-    return asked() if callable(asked) else asked or 0
+    if not callable(asked):
+        return asked or 0
+    from xlab.patience import announcing
+
+    with announcing(lambda said: print_error(f"xlab: {said}")):
+        return asked()
 
 
 @contextmanager

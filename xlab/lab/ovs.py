@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from xlab import processes, transcript
+from xlab.clock import Deadline
 from xlab.errors import DaemonError, DeadlineError, XlabError
 from xlab.lab.ovsdb import (
     Database,
@@ -32,6 +33,7 @@ from xlab.lab.ovsdb import (
     mapping,
     reference,
 )
+from xlab.patience import Patience
 from xlab.processes import Process, wait_until
 
 if TYPE_CHECKING:
@@ -378,7 +380,9 @@ class OpenVSwitch:
     def _connect(self) -> bool:
         with self.host.entered():
             try:
-                self._database = Database(_SOCKET, alive=self._vswitchd_runs)
+                self._database = Database(
+                    _SOCKET, alive=self._vswitchd_runs, patience=self._patience
+                )
             except (FileNotFoundError, ConnectionRefusedError):
                 return False
         return True
@@ -387,6 +391,11 @@ class OpenVSwitch:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+    def _patience(self, timeout_s: float) -> Deadline:
+        """With ovs-vswitchd, which makes interfaces."""
+        daemon = self._daemons.get("ovs-vswitchd")
+        return Patience(daemon.pid, timeout_s) if daemon else Deadline(timeout_s)
 
     def _vswitchd_runs(self) -> bool:
         return "ovs-vswitchd" not in self._daemons or self._runs("ovs-vswitchd")
@@ -402,7 +411,7 @@ class OpenVSwitch:
             return condition() or process.poll() is not None
 
         try:
-            wait_until(ready, timeout_s=30.0, awaited=awaited)
+            wait_until(ready, timeout_s=30.0, awaited=awaited, pid=process.pid)
         except DeadlineError as error:
             raise self._blame(str(error)) from error
         if process.poll() is not None:

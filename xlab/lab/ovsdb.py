@@ -31,9 +31,16 @@ class Database:
     """
 
     def __init__(
-        self, path: str, *, alive: Callable[[], bool] = lambda: True, timeout_s: float = 30.0
+        self,
+        path: str,
+        *,
+        alive: Callable[[], bool] = lambda: True,
+        timeout_s: float = 30.0,
+        patience: Callable[[float], Deadline] = Deadline,
     ) -> None:
         self._timeout_s = timeout_s
+        #: With ovs-vswitchd, in seconds.
+        self._patience = patience
         #: Whether ovs-vswitchd still runs: without it, a commit need not be waited for.
         self._alive = alive
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -74,7 +81,7 @@ class Database:
             {"op": "select", "table": _DATABASE, "where": [], "columns": ["next_cfg"]},
         )
         wanted = _counter(results, len(operations) + 1, "next_cfg")
-        deadline = Deadline(self._timeout_s)
+        deadline = self._patience(self._timeout_s)
         # "wait" with "==" could miss the value when another commit follows at once: cur_cfg may
         # jump past it.  So the current value is asked for until it is high enough.
         pause_s = 0.0005

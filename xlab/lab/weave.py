@@ -274,6 +274,7 @@ class Weave:
                 lambda: router.poll() is not None or condition(),
                 timeout_s=timeout_s,
                 awaited=awaited,
+                pid=router.pid,
             )
         except DeadlineError as error:
             raise self._blame(str(error)) from error
