@@ -18,7 +18,11 @@ which it does in the background.  Only ratios of figures of one round mean anyth
 
 With --growth: xlab and the floor at several sizes.  xlab's hosts are at one switch or, from some
 400 hosts and containers on, at several in a row (`underlay.row_of_switches`); with --containers the
-bridge scenario is built in full, its claims left out.  The exponent e is that of a * hosts^e.
+bridge scenario is built in full, its claims left out.  The exponent e is that of a * hosts^e; on a
+busy machine only that of the processor time tells what xlab does.  What grows beyond the hosts, by
+a profile (perf record -g -p of the lab's pid 1) of 64 and of 1,000 hosts: exec(2) of each host's
+iptables-restore closes all descriptors of the lab (do_close_on_exec, 0.09 and 0.97 ms a host), and
+a virtual machine may have to get its memory from its host again (allocate_slab, 0.03 and 1.0 ms).
 
 As root, for Mininet's sake; without it, or where the package is missing, that part is not measured
 (--install installs it, without starting a service).
@@ -30,6 +34,7 @@ import argparse
 import dataclasses
 import json
 import os
+import resource
 import socket
 import statistics
 import subprocess
@@ -83,7 +88,7 @@ TARGETS = (
     ("freed, xlab / floor", "xlab", "floor", "freed_s", "", 0.0),
 )
 MOST_DOWN_MS_A_HOST = 1.0
-MOST_EXPONENT = 1.15
+MOST_EXPONENT = 1.10
 
 Handler = Callable[[], Mapping[str, Any]]
 
@@ -99,10 +104,13 @@ class Timing:
     #: What building has added, in bytes: to the kernel's memory, to that of xlab's own process.
     kernel_bytes: int = 0
     process_bytes: int = 0
+    #: Processor time of building, xlab's own and that of the programs it runs.
+    cpu_s: float = 0.0
 
 
 FIGURES = ("up_s", "down_s", "freed_s")
-NAMES = {"up_s": "up", "down_s": "down", "freed_s": "freed"}
+GROWING = ("up_s", "cpu_s", "freed_s")
+NAMES = {"up_s": "up", "down_s": "down", "freed_s": "freed", "cpu_s": "processor"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -297,15 +305,15 @@ def growth(options: argparse.Namespace, result: dict[str, Any]) -> None:
     result["exponents"] = exponents(sizes, timings)
     print()
     for text, fitted in result["exponents"].items():
-        met = "met" if fitted < MOST_EXPONENT else "MISSED"
-        target = f"   below {MOST_EXPONENT}: {met}" if text.startswith("xlab") else ""
-        print(f"exponent of {text:14}{fitted:6.3f}{target}")
+        own = text.startswith("xlab")
+        target = f"   {_target('at most', MOST_EXPONENT, fitted)}" if own else ""
+        print(f"exponent of {text:16}{fitted:6.3f}{target}")
 
 
 def growth_table(sizes: Sequence[int], timings: Mapping[str, Sequence[Timing]]) -> str:
     """A line for each size: seconds, and what a host costs."""
-    columns = ("up", "", "freed", "", "floor up", "kernel", "process")
-    units = ("s", "ms/host", "s", "ms/host", "ms/host", "KiB/host", "KiB/host")
+    columns = ("up", "", "processor", "", "freed", "", "floor up", "kernel", "process")
+    units = ("s", "ms/host") * len(GROWING) + ("ms/host", "KiB/host", "KiB/host")
     lines = [
         f"{'':6}" + "".join(f"{text:>10}" for text in columns),
         f"{'hosts':6}" + "".join(f"{text:>10}" for text in units),
@@ -313,7 +321,7 @@ def growth_table(sizes: Sequence[int], timings: Mapping[str, Sequence[Timing]]) 
     for size in sizes:
         own, least = timings[f"xlab {size}"], timings.get(f"floor {size}")
         line = f"{size:6}"
-        for figure in ("up_s", "freed_s"):
+        for figure in GROWING:
             seconds = _median(own, figure)
             line += f"{seconds:10.3f}{seconds / size * 1e3:10.3f}"
         line += f"{_median(least, 'up_s') / size * 1e3:10.3f}" if least else f"{'-':>10}"
@@ -329,7 +337,7 @@ def exponents(sizes: Sequence[int], timings: Mapping[str, Sequence[Timing]]) -> 
         f"{name}, {NAMES[figure]}": law.exponent
         for name in ("xlab", "floor")
         if all(f"{name} {size}" in timings for size in sizes)
-        for figure in ("up_s", "freed_s")
+        for figure in GROWING
         if (law := power_law((size, _median(timings[f"{name} {size}"], figure)) for size in sizes))
     }
 
@@ -347,18 +355,19 @@ def measure_xlab(hosts: int, containers: int = 0, *, row: bool = False) -> Timin
     topo = underlay.row_of_switches(hosts, containers) if row else single_topo(hosts)
 
     def build() -> Mapping[str, Any]:
-        before = census.memory()
+        before, spent_s = census.memory(), _spent_s()
         begun = time.monotonic()
         lab = Lab(underlay.from_topo(topo))
         if containers:
             _bridge_scenario(lab, containers)
         else:
             lab.give_addresses(SUBNET, first=1, gateway=65_000)
-        up_s = time.monotonic() - begun
+        up_s, cpu_s = time.monotonic() - begun, _spent_s() - spent_s
         after = census.memory()
         ends = lab.containers if containers else lab.hosts
         return {
             "up_s": up_s,
+            "cpu_s": cpu_s,
             "works": not unreachable([(ends[0], ends[-1])], timeout_s=_ANSWER_WITHIN_S),
             "kernel_bytes": after.kernel - before.kernel,
             "process_bytes": after.processes - before.processes,
@@ -379,13 +388,21 @@ def measure_floor(hosts: int) -> Timing:
     packed = floor.Floor(hosts)
 
     def build() -> Mapping[str, Any]:
+        spent_s = _spent_s()
         up_s = packed.build()
+        cpu_s = _spent_s() - spent_s
         first = namespaces.Namespaces(net=packed.namespaces[0], uts=namespaces.home().uts)
         ping = ["ping", "-n", "-c1", f"-w{_ANSWER_WITHIN_S:.0f}", str(floor.address(hosts - 1))]
         done = processes.run(ping, node="floor", namespaces=first, check=False, timeout_s=60.0)
-        return {"up_s": up_s, "works": done.returncode == 0}
+        return {"up_s": up_s, "cpu_s": cpu_s, "works": done.returncode == 0}
 
     return _measure("floor", build)
+
+
+def _spent_s() -> float:
+    """Processor time of this process, and of its children that have ended."""
+    spent = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in spent)
 
 
 def measure_mininet(hosts: int) -> Timing:
@@ -429,6 +446,7 @@ def _measure(name: str, build: Handler) -> Timing:
         freed_s=freed_s,
         kernel_bytes=answer.get("kernel_bytes", 0),
         process_bytes=answer.get("process_bytes", 0),
+        cpu_s=answer.get("cpu_s", 0.0),
     )
 
 

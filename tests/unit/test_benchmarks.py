@@ -84,17 +84,18 @@ def test_the_table_is_in_milliseconds_a_host() -> None:
 def test_growth_is_told_by_size() -> None:
     sizes = [10, 100]
     timings = {
-        "xlab 10": [Timing(0.01, 0.001, 0.02, kernel_bytes=102_400, process_bytes=20_480)],
-        "xlab 100": [Timing(0.1, 0.001, 0.2, kernel_bytes=1_024_000, process_bytes=204_800)],
+        "xlab 10": [Timing(0.01, 0.001, 0.02, 102_400, 20_480, cpu_s=0.008)],
+        "xlab 100": [Timing(0.1, 0.001, 0.2, 1_024_000, 204_800, cpu_s=0.08)],
         "floor 10": [timing(0.005)],
         "floor 100": [timing(0.05)],
     }
     rows = [row.split() for row in build.growth_table(sizes, timings).splitlines()]
-    assert rows[2] == ["10", "0.010", "1.000", "0.020", "2.000", "0.500", "10.0", "2.0"]
-    assert rows[3] == ["100", "0.100", "1.000", "0.200", "2.000", "0.500", "10.0", "2.0"]
+    rest = ["2.000", "0.500", "10.0", "2.0"]
+    assert rows[2] == ["10", "0.010", "1.000", "0.008", "0.800", "0.020", *rest]
+    assert rows[3] == ["100", "0.100", "1.000", "0.080", "0.800", "0.200", *rest]
     assert build.exponents(sizes, timings)["xlab, up"] == pytest.approx(1.0)
     del timings["floor 100"]
-    assert set(build.exponents(sizes, timings)) == {"xlab, up", "xlab, freed"}
+    assert set(build.exponents(sizes, timings)) == {"xlab, up", "xlab, processor", "xlab, freed"}
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,7 @@ def test_growth_builds_the_bridge_scenario_too(tmp_path: Path) -> None:
     assert build.main(arguments) == 0
     result = json.loads(path.read_text())
     assert set(result["figures"]) == {"xlab 2", "xlab 3", "xlab 4"}
-    assert set(result["exponents"]) == {"xlab, up", "xlab, freed"}
+    assert set(result["exponents"]) == {"xlab, up", "xlab, processor", "xlab, freed"}
 
 
 @pytest.mark.sandbox
