@@ -80,12 +80,12 @@ def equip(asked: Design, machine: Machine) -> Job:
         if not needed.usable:
             raise CapabilityError(f"{needed.name}: {needed.detail}", needed.remedy)
     wanted = asked.settings.get("datapath", "auto")
-    ovs = _ovs_datapath(machine, wanted) if asked.scenario.open_vswitch else None
+    ovs = ovs_datapath(machine, wanted) if asked.scenario.open_vswitch else None
     conditions = _conditions(asked.request, asked.underlay, machine)
     return Job(asked, ovs, conditions, tuple(_notes(asked, machine, ovs, conditions)))
 
 
-def _ovs_datapath(machine: Machine, wanted: str) -> Datapath:
+def ovs_datapath(machine: Machine, wanted: str) -> Datapath:
     """ "kernel" or "userspace" as `wanted`, with "auto" the kernel's where it is live.
 
     A module that is there but not loaded is not used: loading it would change the machine.  Raises

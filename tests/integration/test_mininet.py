@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import xlab.mininet
-from tests.support import all_pids, sandboxed
+from tests.support import all_pids, sandboxed, why_no_open_vswitch
 from xlab.errors import CapabilityError, NetlinkError, UsageError, XlabError
 from xlab.lab import underlay
 from xlab.lab.lab import Lab
@@ -346,7 +346,7 @@ def test_what_cannot_be_is_refused_and_says_why() -> None:
 
     from xlab.mininet.net import Mininet
     from xlab.mininet.node import CPULimitedHost
-    from xlab.mininet.switch import RemoteController
+    from xlab.mininet.switch import LinuxBridge, RemoteController
 
     for options, why in (
         ({"controller": RemoteController}, "learning bridges"),
@@ -356,7 +356,7 @@ def test_what_cannot_be_is_refused_and_says_why() -> None:
             Mininet(single(), **options)
     with xlab.mininet.network(single(), host=CPULimitedHost) as net:
         with pytest.raises(CapabilityError, match="without flows"):
-            net["s1"].dpctl("dump-flows")
+            net.addSwitch("s2", cls=LinuxBridge).dpctl("dump-flows")
         stand_in = net.addController("c0")
         stand_in.start()
         assert net.controllers == [stand_in]
@@ -366,6 +366,46 @@ def test_what_cannot_be_is_refused_and_says_why() -> None:
             net.links[0].intf1.config(bw=10, enable_red=True)
         with pytest.raises(UsageError, match="h1-eth0: bw"):
             net.links[0].intf1.config(bw="fast")
+
+
+# -- Open vSwitch ----------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(bool(why_no_open_vswitch()), reason=why_no_open_vswitch() or "it is there")
+@pytest.mark.kernel
+@sandboxed
+def test_a_switch_becomes_a_real_one_when_a_program_asks_for_that() -> None:
+    """Its address and its ports' numbers stay, and all that could be done before can be."""
+
+    def bridges_of_the_kernel() -> set[str]:
+        return {path.parent.name for path in Path("/sys/class/net").glob("*/bridge")}
+
+    with xlab.mininet.network(linear()) as net:
+        s1, h1, h2 = net.get("s1", "h1s1", "h2s1")
+        s1.cmd("ip address add 10.9.9.9/8 dev s1")
+        assert net.pingAll() == 0
+        assert bridges_of_the_kernel() == {"s1", "s2", "s3"}
+        for intf in s1.intfList()[1:]:
+            assert int(s1.cmd("ovs-vsctl get interface", intf, "ofport")) == s1.ports[intf]
+        assert not bridges_of_the_kernel()
+        assert net.pingAll() == 0
+        assert "1 received" in s1.cmd("ping -c1", h1.IP())
+
+        s1.dpctl("add-flow", f"priority=9,in_port={s1.ports[s1.intf('s1-eth1')]},actions=drop")
+        assert net.ping([h1, h2], timeout=0.3) == 100
+        s1.dpctl("del-flows")
+        assert net.ping([h1, h2]) == 0
+        h1.intf().config(delay="20ms")
+        assert rtt_ms(net, "h1s1", "h2s1") >= 19.9
+        s1.detach("s1-eth2")
+        assert net.ping([h1, h2], timeout=0.3) == 100
+        s1.attach("s1-eth2")
+        assert net.ping([h1, h2]) == 0
+
+        net.addSwitch("s4").start()
+        assert s1.cmd("ovs-vsctl list-br").split() == ["s1", "s2", "s3", "s4"]
+        s1.stop()
+        assert "s1" not in net["s4"].cmd("ovs-vsctl list-br").split()
 
 
 # -- links -----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 
 from tests import documents
 from tests.documents import ROOT
-from tests.support import PATIENCE_S, all_pids, kill, names_in
+from tests.support import PATIENCE_S, all_pids, kill, names_in, why_no_open_vswitch
 from tests.terminal import Terminal
 from xlab.processes import wait_until
 
@@ -173,7 +173,7 @@ def test_a_script_runs_as_it_is(tmp_path: Path) -> None:
         ("sys.exit('no more')", 1, "no more"),
         ("raise KeyboardInterrupt", 130, ""),
         ("net.hosts[0].nothing", 1, "line 5, in <module>"),
-        ("net.switches[0].dpctl('show')", 3, "script.py:5)"),
+        ("net.switches[0].cmd('true; ofprotocol tcp:h1 &')", 3, "script.py:5)"),
         ("net.hosts[0].setIP('1.2.3.4.5/8')", 2, "h1-eth0"),
         ("os.kill(os.getpid(), 9)", 137, ""),
     ],
@@ -336,6 +336,7 @@ EXAMPLES = {
          "nat"),
         "*** Results: 0% dropped (",
     ),
+    "numberedports": "s1-eth9 is actually on port 9 ... Validated.",
     # What is behind a NAT cannot be reached from outside; the other way is possible.
     "natnet": "*** Results: 50% dropped (1/2 received)",
 }  # fmt: skip
@@ -363,7 +364,25 @@ def test_mininets_long_examples_run_unchanged(tmp_path: Path, example: str, said
     run_example(tmp_path, example, said)
 
 
+@sandbox
+def test_a_host_moves_from_switch_to_switch(tmp_path: Path) -> None:
+    """As Mininet's example has it: by ovs-vsctl, new names of interfaces and numbers of ports."""
+    require_open_vswitch()
+    with Script("-m", "mininet.examples.mobility", cwd=tmp_path) as started:
+        status, out, err = started.finish()
+    assert status == 0, err
+    assert (out + err).count("*** Results: 0% dropped (6/6 received)") == 4
+    assert "WARNING" not in out + err
+
+
+def require_open_vswitch() -> None:
+    if why_no_open_vswitch():
+        pytest.skip(why_no_open_vswitch())
+
+
 def run_example(folder: Path, example: str, said: str) -> None:
+    if example == "numberedports":
+        require_open_vswitch()
     with Script("-m", f"mininet.examples.{example}", cwd=folder) as started:
         status, out, err = started.finish("pingpair\nexit\n", patience_s=10 * PATIENCE_S)
     assert (status, said in out + err) == (0, True), (out + err)[-2000:]
@@ -469,7 +488,10 @@ def test_the_command_line_on_a_terminal(command_line: Terminal) -> None:
     assert "0% dropped" in say("pingall")
     assert "10.0.0.2" in say("py h2.IP()")
     assert "Unknown command: nonsense" in say("nonsense")
-    assert "without flows" in say("dpctl show")
+    if not why_no_open_vswitch():
+        assert " 2(s1-eth2): addr:" in say("dpctl show")
+        assert "Bridge s1" in say("sh ovs-vsctl show")
+        assert "0% dropped" in say("pingall")
     assert "s1-eth1" in say("sh ip link show")
 
     command_line.type(f"h1 {FOREGROUND}\n")

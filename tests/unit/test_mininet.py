@@ -6,16 +6,17 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlab.errors import UsageError
+from xlab.errors import CapabilityError, UsageError
 from xlab.lab import conditions, delay_line
 from xlab.lab.conditions import LinkConditions
 from xlab.mininet import __main__ as program
-from xlab.mininet import echo
+from xlab.mininet import echo, openvswitch
 from xlab.mininet.link import _either
 from xlab.mininet.net import rate_text
 from xlab.mininet.replaced import _copy
@@ -122,6 +123,45 @@ assert mininet.node.findController() is xlab.mininet.switch.Controller
 def test_imports_of_a_script_give_our_classes_and_mininet_keeps_its_own() -> None:
     root = Path(__file__).resolve().parents[2]
     subprocess.run([sys.executable, "-W", "ignore", "-c", INSTALLED], cwd=root, check=True)
+
+
+# -- what only Open vSwitch can --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "asks"),
+    [
+        ("ovs-vsctl show", True),
+        (["ovs-ofctl", "dump-flows", "s1"], True),
+        (("ovs-vsctl get interface", 1, "ofport"), True),
+        ("ip link; x=$(/usr/bin/ovs-appctl fdb/show s1)", True),
+        ("tail ovs-vsctl.log", False),
+        ("my-ovs-vsctl show; kill %controller; python controller.py; ./controller &", False),
+    ],
+)
+def test_commands_that_ask_for_open_vswitch(
+    command: Any, asks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(openvswitch, "provide", lambda: asked.append(True))
+    openvswitch.see_to(command)
+    assert bool(asked) is asks
+
+
+@pytest.mark.parametrize(
+    ("command", "program"),
+    [
+        ("controller -v ptcp:&", "controller"),
+        ("ifconfig lo up && exec ofdatapath -i s0-eth0 ptcp: &", "ofdatapath"),
+        (["ovs-testcontroller", "ptcp:"], "ovs-testcontroller"),
+    ],
+)
+def test_a_controller_that_is_not_there_is_not_waited_for(
+    command: Any, program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvswitch, "locate", lambda _: None)
+    with pytest.raises(CapabilityError, match=f"`{program}` is not installed"):
+        openvswitch.see_to(command)
 
 
 # -- the program -----------------------------------------------------------------------------------

@@ -107,6 +107,12 @@ class OpenVSwitch:
         """SIGKILL to one of `DAEMONS`; it stays dead until `restart`."""
         self._daemons[name].stop()
 
+    def stop(self) -> None:
+        """End both daemons, for good."""
+        self._disconnect()
+        for process in self._daemons.values():
+            process.stop()
+
     def restart(self, name: str) -> None:
         """Start a daemon again, and wait until ovs-vswitchd, if it runs, has done what it is told.
 

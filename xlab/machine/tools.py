@@ -62,7 +62,7 @@ for word; do
     set -- "$@" "$word"
 done
 [ -z "$bridge" ] || set -- "$@" -- set bridge "$bridge" datapath_type=netdev
-exec /usr/lib/xlab/ovs-vsctl "$@"
+exec {real} "$@"
 """
 
 
@@ -71,8 +71,8 @@ def make(folder: Path, *, userspace: bool) -> None:
     for command, place in _TYPED.items():
         python, program = shlex.quote(sys.executable), shlex.quote(str(Path(client.__file__)))
         text = _CLIENT.format(python=python, client=program, command=command)
-        _write(folder / place / command, text)
-    _write(folder / "bin/sudo", _SUDO)
+        write(folder / place / command, text)
+    write(folder / "bin/sudo", _SUDO)
     unit = folder / "lib/systemd/system/docker.service"
     unit.parent.mkdir(parents=True)
     unit.write_text(systemd.unit_for(DaemonOptions()))
@@ -80,10 +80,16 @@ def make(folder: Path, *, userspace: bool) -> None:
         real = folder / "lib/xlab/ovs-vsctl"
         real.parent.mkdir(parents=True)
         shutil.copy(find_program("ovs-vsctl"), real)
-        _write(folder / "bin/ovs-vsctl", _VSCTL)
+        write_vsctl(folder / "bin/ovs-vsctl", real="/usr/lib/xlab/ovs-vsctl")
 
 
-def _write(file: Path, text: str) -> None:
+def write_vsctl(file: Path, *, real: str) -> None:
+    """An `ovs-vsctl` whose new bridges are in user space; `real` is the program it becomes."""
+    write(file, _VSCTL.format(real=shlex.quote(real)))
+
+
+def write(file: Path, text: str) -> None:
+    """A program that is this text."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
     file.chmod(0o755)

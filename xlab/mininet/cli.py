@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from xlab.errors import XlabError
+from xlab.mininet import openvswitch
 from xlab.mininet.original import cli as original
 from xlab.mininet.original import log
 
@@ -52,6 +53,12 @@ class CLI(original.CLI):
         except XlabError as error:
             log.error(f"*** {error}\n")
             return None
+
+    def do_sh(self, line: str) -> None:
+        """Run a command in Mininet's "root": sh ip link."""
+        if not self.mn.of_a_lab:
+            openvswitch.see_to(line)
+        super().do_sh(line)
 
     def do_x(self, line: str) -> None:
         """Refused, as xterm: a display cannot be reached from inside a sandbox."""

@@ -37,6 +37,8 @@ class FoundNetwork(Mininet):
     gateway is a node, `net["gw"]`, but none of `net.hosts`.
     """
 
+    of_a_lab = True
+
     def __init__(self, lab: Lab, claims: Sequence[Claim] = ()) -> None:
         super().__init__(build=False)
         self.lab = lab

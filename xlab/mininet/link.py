@@ -103,6 +103,7 @@ class Link(original.Link):
             self.near = near
             wire, uplink, switch = near.node.machine, near.device, ""
             inward, outward = end.conditions, near.conditions
+            near.node.release(near)
         if self.imposed is not None:
             lift(wire, uplink, self.imposed)
             self.imposed = None

@@ -39,6 +39,9 @@ _Result = TypeVar("_Result")
 _SIOCGIFFLAGS = 0x8913
 _IFF_UP = 0x1
 
+#: Commands that replace the machine's for what a script starts; there may be none.
+COMMANDS = Path("/run/xlab-bin")
+
 
 class Root(Node):
     """The sandbox's own namespaces as a node."""
@@ -168,7 +171,8 @@ def start(node: Node, argv: Sequence[str], **options: Any) -> subprocess.Popen[A
 
 def environment() -> dict[str, str]:
     """What programs get: tools speak English, since Mininet reads what they print."""
-    return {**os.environ, "LC_ALL": "C.UTF-8", "PATH": processes.search_path()}
+    path = f"{COMMANDS}:{processes.search_path()}"
+    return {**os.environ, "LC_ALL": "C.UTF-8", "PATH": path}
 
 
 # -- what nodes are asked for ----------------------------------------------------------------------

@@ -22,7 +22,7 @@ from xlab.clock import Deadline
 from xlab.errors import NetlinkError, UsageError, XlabError
 from xlab.lab import node as engine
 from xlab.lab.docker import Container
-from xlab.mininet import echo
+from xlab.mininet import echo, openvswitch
 from xlab.mininet import machine as machines
 from xlab.mininet.cli import CLI
 from xlab.mininet.intf import Intf
@@ -52,6 +52,9 @@ class Mininet(original.Mininet):
     Its parameters are Mininet's, with two differences: `controller` is None unless given, and
     `cleanup` finds nothing to clean.
     """
+
+    #: Whether hosts and switches are an engine's lab, with namespaces and files of their own.
+    of_a_lab = False
 
     #: Of the attributes that Mininet's __init__ sets.
     hosts: list[Any]
@@ -333,6 +336,7 @@ def clean_up() -> None:
 
     Its processes have ended with their terminals; the rest ends with the sandbox.
     """
+    openvswitch.clean_up()
     root = machines.root()
     for name in root.interfaces():
         # The other end of a veth may have gone with an earlier one.

@@ -21,6 +21,7 @@ from xlab.errors import CapabilityError, NetlinkError, UsageError, XlabError
 from xlab.lab import node as engine
 from xlab.lab.lab import OUTSIDE
 from xlab.mininet import machine as machines
+from xlab.mininet import openvswitch
 from xlab.mininet.link import Link
 from xlab.mininet.machine import Machine
 from xlab.mininet.original import log
@@ -99,6 +100,18 @@ class Node(original.Node):
         if self._alive and self.__dict__["shell"] is None:
             self.startShell()
 
+    def sendCmd(self, *args: Any, **params: Any) -> None:
+        """Send a line to the shell; what it needs of Open vSwitch is there when it runs."""
+        if self._in_our_root:
+            words = args[0] if len(args) == 1 else args
+            openvswitch.see_to(words)
+        super().sendCmd(*args, **params)
+
+    @property
+    def _in_our_root(self) -> bool:
+        """Whether it sees the files of Mininet's "root": a host of a lab has its own."""
+        return isinstance(self.machine, Machine | machines.Root)
+
     def popen(self, *args: Any, **params: Any) -> subprocess.Popen[Any]:
         """Start a program, given as words, a list or a line; with shell=True, a line of a shell.
 
@@ -127,6 +140,8 @@ class Node(original.Node):
             # has job control, and Ctrl-C reaches what runs in it.
             opened = ["/bin/sh", "-c", 'exec "$@" <>"$0" >&0 2>&1', os.ttyname(terminal)]
             argv = [*opened, "env", _SHELL_FUNCTION, *argv]
+        if self._in_our_root:
+            openvswitch.see_to(argv)
         popen = machines.start(self.machine, argv, **params)
         log.debug("_popen", argv, popen.pid)
         return popen

@@ -12,8 +12,14 @@ import types
 from typing import Any
 
 from xlab import processes
-from xlab.mininet import cli, intf, link, net, node, original, switch
+from xlab.mininet import cli, intf, link, net, node, openvswitch, original, switch
 from xlab.mininet import machine as machines
+
+
+def _started(argv: Any, *arguments: Any, **options: Any) -> Any:
+    openvswitch.see_to(argv)
+    return original.util.Popen(argv, *arguments, **options)
+
 
 #: By module; all else in it stays as it is.
 _OURS: dict[str, dict[str, Any]] = {
@@ -56,6 +62,8 @@ _OURS: dict[str, dict[str, Any]] = {
         "fixLimits": lambda: None,
         "mountCgroups": lambda: None,
         "makeIntfPair": link.make_pair,
+        # Of quietRun, errRun and the like.
+        "Popen": _started,
     },
     "clean": {"cleanup": net.clean_up, "killprocs": lambda *_: None},
     "topolib": {},

@@ -1,6 +1,7 @@
 """Mininet's switches, and controllers.
 
-A switch is a learning bridge of the kernel, whatever it is called: it needs no controller.
+A switch is a learning bridge of the kernel, whatever it is called: it needs no controller.  An
+OVSSwitch becomes a real one where a program asks for what only that can (see `openvswitch`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 
 from xlab.errors import CapabilityError
 from xlab.mininet import machine as machines
+from xlab.mininet import openvswitch
 from xlab.mininet.intf import Intf
 from xlab.mininet.node import Node
 from xlab.mininet.original import log
@@ -82,6 +84,9 @@ class Switch(Node, original.Switch):
         if self._bridged and intf in self._data_ports():
             self._plug(intf, None if intf in self.spare else self.name)
 
+    def release(self, intf: Any) -> None:
+        """What is a port is about to be cut: nothing to a bridge of the kernel."""
+
     def _plug(self, intf: Any, bridge: str | None) -> None:
         with self.machine.rtnl.batch() as batch:
             batch.set_master(intf.port_name, bridge)
@@ -129,13 +134,133 @@ class LinuxBridge(Switch):
 
 
 class OVSSwitch(Switch):
-    """As a standalone Open vSwitch would forward; OpenFlow it does not speak."""
+    """Forwards as a standalone Open vSwitch would, and is one once a program asks for that.
+
+    Of Mininet's parameters `stp` and `protocols` count; whatever `failMode` says it forwards by
+    itself.
+    """
 
     OVSVersion = "2.0"
+
+    def __init__(self, name: str, *arguments: Any, **params: Any) -> None:
+        #: Open vSwitch's ports by our interfaces; None while it is a bridge of the kernel.
+        self._real_ports: dict[Any, str] | None = None
+        super().__init__(name, *arguments, **params)
 
     @classmethod
     def isOldOVS(cls) -> bool:
         return False
+
+    def start(self, controllers: Any = ()) -> None:
+        if openvswitch.is_provided():
+            if not self._bridged:
+                self._bridged = True
+                self._add_real_bridge()
+        else:
+            super().start(controllers)
+            openvswitch.followers.add(self)
+
+    def stop(self, deleteIntfs: bool = True) -> None:
+        openvswitch.followers.discard(self)
+        if self._real_ports is not None:
+            self._real_ports = None
+            self._bridged = False
+            openvswitch.vsctl("--if-exists", "del-br", self.name)
+        super().stop(deleteIntfs)
+
+    def become_real(self) -> None:
+        """Open vSwitch takes the place of the kernel's bridge, with its address if it has one."""
+        if not self._bridged or self._real_ports is not None:
+            return
+        address = machines.address_of(self.machine, self.name)
+        with self.machine.rtnl.batch() as batch:
+            batch.delete_link(self.name)
+        self._add_real_bridge()
+        with self.machine.rtnl.batch() as batch:
+            if address is not None:
+                batch.add_address(self.name, address)
+            batch.set_up(self.name)
+
+    def dpctl(self, *arguments: Any) -> str:
+        """`ovs-ofctl VERB SWITCH …`; CapabilityError if the machine has no Open vSwitch.
+
+        What `del-flows` takes is learnt again, as with the controller that this switch does
+        without: MAC addresses are forgotten, and the flow by which it learns is there again.
+        """
+        verb, *words = (str(word) for word in arguments)
+        openvswitch.provide()
+        said = self.cmd("ovs-ofctl", *self._protocols("-O"), verb, self.name, *words)
+        if verb == "del-flows" and not words:
+            self.forget_macs()
+            said += self.cmd(
+                "ovs-ofctl", *self._protocols("-O"), "add-flow", self.name,
+                "priority=0,actions=NORMAL",
+            )  # fmt: skip
+        openvswitch.settle()
+        return str(said)
+
+    def connected(self) -> bool:
+        if self._real_ports is None or not self.stp:
+            return super().connected()
+        shown = openvswitch.vsctl(
+            "--bare", "--columns=status", "list", "port", *self._real_ports.values()
+        )
+        return "stp_state=listening" not in shown and "stp_state=learning" not in shown
+
+    def forget_macs(self) -> None:
+        if self._real_ports is None:
+            super().forget_macs()
+        else:
+            openvswitch.appctl("fdb/flush", self.name)
+
+    def release(self, intf: Any) -> None:
+        """Let a port go before it is made a port of something else: two do not share one."""
+        if self._real_ports is not None:
+            self._plug(intf, None)
+
+    def _plug(self, intf: Any, bridge: str | None) -> None:
+        if self._real_ports is None:
+            super()._plug(intf, bridge)
+            return
+        # A script may have added it by itself.
+        words = ["--if-exists", "del-port", self._real_ports.pop(intf, intf.port_name)]
+        if bridge is not None:
+            words += ["--", *self._adding(intf)]
+            self._real_ports[intf] = intf.port_name
+        openvswitch.vsctl(*words)
+        openvswitch.settle()
+
+    def _add_real_bridge(self) -> None:
+        settings = ["fail_mode=standalone", f"other_config:datapath-id={self.dpid}"]
+        if openvswitch.in_user_space():
+            settings.append("datapath_type=netdev")
+        settings += self._protocols("protocols=", joined=True)
+        if self.stp:
+            # The shortest there are, ovs-vswitchd.conf.db(5).
+            settings += ["stp_enable=true", "other_config:stp-forward-delay=4",
+                         "other_config:stp-hello-time=1", "other_config:stp-max-age=6"]  # fmt: skip
+            settings += [f"other_config:stp-priority={self.prio}"] if self.prio else []
+        words = ["--if-exists", "del-br", self.name, "--", "add-br", self.name]
+        words += ["--", "set", "bridge", self.name, *settings]
+        self._real_ports = {}
+        for intf in self._data_ports():
+            if intf not in self.spare:
+                words += ["--", *self._adding(intf)]
+                self._real_ports[intf] = intf.port_name
+        openvswitch.vsctl(*words)
+        self.machine.set_up(self.name)
+
+    def _adding(self, intf: Any) -> list[str]:
+        number, name = self.ports.get(intf), intf.port_name
+        request = ["--", "set", "interface", name, f"ofport_request={number}"] if number else []
+        return ["add-port", self.name, name, *request]
+
+    def _protocols(self, option: str, *, joined: bool = False) -> list[str]:
+        """ "OpenFlow13" and so on behind an option, if the switch was told which to speak."""
+        protocols = self.params.get("protocols")
+        if not protocols:
+            return []
+        return [f"{option}{protocols}"] if joined else [option, str(protocols)]
 
 
 OVSKernelSwitch = OVSSwitch
