@@ -344,6 +344,7 @@ def test_wait_listening_waits_for_a_server() -> None:
 def test_what_cannot_be_is_refused_and_says_why() -> None:
     from functools import partial
 
+    from xlab.mininet.intf import Intf
     from xlab.mininet.net import Mininet
     from xlab.mininet.node import CPULimitedHost
     from xlab.mininet.switch import LinuxBridge, RemoteController
@@ -357,6 +358,8 @@ def test_what_cannot_be_is_refused_and_says_why() -> None:
     with xlab.mininet.network(single(), host=CPULimitedHost) as net:
         with pytest.raises(CapabilityError, match="without flows"):
             net.addSwitch("s2", cls=LinuxBridge).dpctl("dump-flows")
+        with pytest.raises(CapabilityError, match="eth0: no interface of the machine's"):
+            Intf("eth0", node=net["s1"])
         stand_in = net.addController("c0")
         stand_in.start()
         assert net.controllers == [stand_in]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from tests import documents
 from tests.documents import ROOT
 from tests.support import PATIENCE_S, all_pids, kill, names_in, why_no_open_vswitch
 from tests.terminal import Terminal
+from xlab.capabilities import locate
 from xlab.processes import wait_until
 
 #: Before it has said so, Ctrl-C could still meet the shell that starts it.
@@ -388,18 +390,38 @@ def run_example(folder: Path, example: str, said: str) -> None:
     assert (status, said in out + err) == (0, True), (out + err)[-2000:]
 
 
+REFUSED = {
+    "clusterdemo": "no other machine can be reached",
+    "controllers": "no controller can program",
+    # It catches whatever happens, cleans up and goes on.
+    "cpu": "control group",
+    "miniedit": "no display can be reached",
+    "scratchnet": "`controller` is not installed",
+    "scratchnetuser": "is not installed",
+}
+#: For the same reasons.
+ALSO_REFUSED = {
+    "cluster": "eth0: no interface of the machine's",
+    **dict.fromkeys(("clusterperf", "clusterSanity"), REFUSED["clusterdemo"]),
+    "consoles": REFUSED["miniedit"],
+    **dict.fromkeys(("limit", "popen", "simpleperf"), REFUSED["cpu"]),
+}
+
+
 @sandbox
 @pytest.mark.parametrize(
     ("example", "why"),
     [
-        ("controllers", "no controller can program"),
-        ("limit", "control group"),
+        *REFUSED.items(),
+        *(pytest.param(*item, marks=pytest.mark.slow) for item in ALSO_REFUSED.items()),
     ],
 )
 def test_examples_that_need_more_are_refused(tmp_path: Path, example: str, why: str) -> None:
+    if example == "scratchnet" and (locate("controller") or locate("ovs-testcontroller")):
+        pytest.skip("there is a controller, and it runs")
     with Script("-m", f"mininet.examples.{example}", cwd=tmp_path) as started:
         status, _, err = started.finish()
-    assert (status, why in err) == (3, True), err
+    assert (status, why in err.splitlines()[-1]) == (3, True), err
 
 
 @sandbox
@@ -409,6 +431,23 @@ def test_mn_takes_its_options(tmp_path: Path) -> None:
         status, out, err = started.finish()
     assert status == 0, err
     assert "0% dropped (6/6 received)" in out + err
+
+
+@sandbox
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (("--controller", "remote"), 3, "xlab: c0: switches here are learning bridges"),
+        (("--link", "tc,delay=5xyz"), 2, "xlab: h1-eth0: '5xyz' is not a time"),
+    ],
+)
+def test_what_mn_is_refused_is_its_end(
+    tmp_path: Path, options: tuple[str, ...], status: int, said: str
+) -> None:
+    """By itself it says "Caught exception", and ends with status 0."""
+    with Script("mn", *options, cwd=tmp_path) as started:
+        got, _, err = started.finish()
+    assert (got, err.splitlines()[-1].startswith(said)) == (status, True), err
 
 
 @pytest.mark.parametrize(
@@ -434,6 +473,21 @@ def test_wrong_usage_ends_with_2(tmp_path: Path, arguments: tuple[str, ...], sai
 # -- docs/mininet.md -------------------------------------------------------------------------------
 
 DOCUMENT = ROOT / "docs" / "mininet.md"
+
+
+def test_the_page_tells_of_every_example() -> None:
+    from mininet import examples
+
+    _, _, section = DOCUMENT.read_text().partition("## Mininet's examples")
+    rows = re.findall(r"^\| (.+?) \| (.+) \|$", section.partition("\n## ")[0], re.MULTILINE)
+    there = {file.stem for file in Path(examples.__path__[0]).glob("*.py")} - {"__init__"}
+    told = {result: there & set(re.findall(r"\w+", names)) for result, names in rows}
+    named = [name for names in told.values() for name in names]
+    assert (len(named), set(named)) == (len(there), there)
+    assert {*EXAMPLES, *SLOW_EXAMPLES} - {"numberedports"} <= told["run"]
+    assert told["run on a real Open vSwitch"] == {"mobility", "numberedports", "scratchnet"}
+    refused = set().union(*list(told.values())[-5:]) | {"scratchnet"}
+    assert refused == {*REFUSED, *ALSO_REFUSED}
 
 
 @sandbox

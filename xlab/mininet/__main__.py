@@ -37,6 +37,7 @@ def main() -> int:
         from xlab.mininet.replaced import install
 
         install()
+        sys.meta_path.insert(0, _NoDisplay())
         start()
     except XlabError as error:
         print(f"xlab: {error}{_where(error)}", file=sys.stderr)
@@ -47,6 +48,18 @@ def main() -> int:
         _tell(error)
         return 1
     return 0
+
+
+class NoDisplayError(CapabilityError, ImportError):
+    """What a program imports is for a display; one that can do without may catch it."""
+
+
+class _NoDisplay:
+    """A finder of modules, sys.meta_path: Tk would end with an error of its own, or wait."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name in ("tkinter", "Tkinter"):
+            raise NoDisplayError(f"{name}: no display can be reached from inside a sandbox")
 
 
 def _prepared(arguments: list[str]) -> Callable[[], None]:

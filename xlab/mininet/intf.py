@@ -88,6 +88,10 @@ class Intf(original.Intf):
     def isUp(self, setUp: bool = False) -> bool:
         """Whether it is switched on; with `setUp`, switch it on."""
         if setUp:
+            if self.node.machine is machines.root() and self.status() == "MISSING":
+                raise CapabilityError(
+                    f"{self.name}: no interface of the machine's is inside a sandbox"
+                )
             self.node.machine.set_up(self.device)
             return True
         return machines.is_up(self.node.machine, self.device)

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from xlab import namespaces, processes, sandbox, syscalls, sysctls
-from xlab.errors import CommandError, UsageError
+from xlab.errors import CapabilityError, CommandError, UsageError
 from xlab.lab.lab import Host
 from xlab.lab.node import Node
 from xlab.namespaces import Namespaces
@@ -208,6 +208,26 @@ def configure(node: Node, *argv: str) -> str:
     except CommandError as error:
         return error.stderr or str(error)
     return ""
+
+
+# -- other machines -------------------------------------------------------------------------------
+
+#: Of mininet.examples.cluster; `mn` imports them, and makes one with --cluster.
+_CLUSTERS = ("RemoteMixin", "RemoteLink", "MininetCluster")
+
+
+def refuse_clusters(kind: type[Any]) -> None:
+    """Make a class of `mininet.examples.cluster` refuse to be used, before it calls ssh."""
+    if not any(base.__name__ in _CLUSTERS for base in kind.__mro__):
+        return
+
+    def refuse(_self: object, *_: object, **__: object) -> None:
+        raise CapabilityError(
+            f"{kind.__name__}: no other machine can be reached from inside a sandbox",
+            "a host of Mininet's own is as far away as its links say",
+        )
+
+    kind.__init__ = refuse
 
 
 # -- private folders -------------------------------------------------------------------------------

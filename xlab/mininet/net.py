@@ -10,6 +10,7 @@ import errno
 import json
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address
@@ -19,7 +20,7 @@ from typing import Any
 from xlab import processes
 from xlab.capabilities import locate
 from xlab.clock import Deadline
-from xlab.errors import NetlinkError, UsageError, XlabError
+from xlab.errors import CapabilityError, NetlinkError, UsageError, XlabError
 from xlab.lab import node as engine
 from xlab.lab.docker import Container
 from xlab.mininet import echo, openvswitch
@@ -78,6 +79,10 @@ class Mininet(original.Mininet):
         #: Containers that have been asked for, by their engine node.
         self._containers: dict[Container, Host] = {}
         super().__init__(topo, switch, host, controller, link, intf, **options)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        machines.refuse_clusters(cls)
 
     @classmethod
     def init(cls) -> None:
@@ -315,7 +320,7 @@ class Mininet(original.Mininet):
                 sent, complaint, status = client.pexec(argv)
                 if status:
                     # The server would wait for another client.
-                    raise XlabError(f"{client.name}: iperf3: {_reason(sent) or complaint}")
+                    raise _failed(client.name, l4Type, _reason(sent) or complaint)
                 received = listener.communicate(timeout=_PATIENCE_S)[0].decode()
             except subprocess.TimeoutExpired:
                 raise XlabError(f"{server.name}: iperf3 -s did not end with its client") from None
@@ -335,7 +340,12 @@ def clean_up() -> None:
     """Mininet's cleanup: take away what a program that died has left in the "root".
 
     Its processes have ended with their terminals; the rest ends with the sandbox.
+
+    Where it is called because of an error of ours, that is raised again: Mininet's `mn` catches
+    whatever happens, cleans up and ends with status 0, and a script that means to go on would be
+    left with no network.
     """
+    failed = sys.exc_info()[1]
     openvswitch.clean_up()
     root = machines.root()
     for name in root.interfaces():
@@ -343,6 +353,8 @@ def clean_up() -> None:
         if name != "lo" and root.rtnl.has(name):
             with root.rtnl.batch() as batch:
                 batch.delete_link(name)
+    if isinstance(failed, XlabError):
+        raise failed
 
 
 class MininetWithControlNet(Mininet):
@@ -355,6 +367,16 @@ def _reason(output: str) -> str:
         return str(json.loads(output).get("error", ""))
     except (ValueError, AttributeError):
         return ""
+
+
+def _failed(client: str, protocol: str, reason: str) -> XlabError:
+    if protocol == "UDP" and "stream socket" in reason:
+        # The connection beside the datagrams, on a link that loses half of them, say.
+        return CapabilityError(
+            f"{client}: iperf3 has lost touch with its server ({reason}), which iperf 2 needs not",
+            "sudo apt-get install iperf",
+        )
+    return XlabError(f"{client}: iperf3: {reason}")
 
 
 def _await_listener(pid: int, node: str, port: int) -> None:

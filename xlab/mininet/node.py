@@ -73,6 +73,10 @@ class Node(original.Node):
         original.Node.__init__(self, name, inNamespace=inNamespace, **params)
         self._alive = True
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        machines.refuse_clusters(cls)
+
     @classmethod
     def setup(cls) -> None:
         """Nothing to be installed or loaded."""
