@@ -134,7 +134,7 @@ def _conditions(request: Request, described: Underlay, machine: Machine) -> dict
 def _notes(
     asked: Design, machine: Machine, ovs: Datapath | None, conditions: Mapping[str, Conditioned]
 ) -> list[str]:
-    notes = _notes_on_broadcasts(asked)
+    notes = [*asked.underlay.notes, *_notes_on_broadcasts(asked)]
     if machine.waited_s:
         notes.append(
             f"waited {machine.waited_s:.0f} s for the kernel before anything was built, as while "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fuzzing import Refusal, attempt, memory_below
+from tests.support import machine
+from xlab import job
 from xlab.errors import CapabilityError, UsageError
 from xlab.lab import underlay
 from xlab.lab.underlay import Link, Underlay
+from xlab.request import Request
 
 
 def ends(links: tuple[Link, ...]) -> list[tuple[str, str]]:
@@ -143,8 +147,21 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 
 def test_wrong_arguments_are_mininets_to_judge() -> None:
-    assert refusal("tree,depth=2,width=3").startswith("--topo tree,depth=2,width=3: TypeError: ")
+    assert refusal("tree,1,2,3").startswith("--topo tree,1,2,3: TypeError: ")
     assert refusal("torus,2,2").startswith("--topo torus,2,2: Exception: ")
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("tree,depth=2,width=3", "tree takes depth, fanout, no width; conditions"),
+        ("linear,3,bw=10", "linear takes k, n, no bw; conditions of all links are --rate, "),
+        ("minimal,stp=1", "minimal takes nothing, no stp; "),
+    ],
+)
+def test_what_mininets_topologies_would_ignore_is_refused(spec: str, said: str) -> None:
+    """Most take any named argument."""
+    assert refusal(spec).startswith(f"--topo {spec}: {said}")
 
 
 def test_too_few_hosts() -> None:
@@ -154,7 +171,7 @@ def test_too_few_hosts() -> None:
 def test_a_loop_is_a_storm() -> None:
     message = refusal("torus,3,3")
     assert "has a loop through" in message
-    assert "without STP" in message
+    assert "run without STP, whatever stp= says: leave that link out" in message
 
 
 def test_a_bridge_has_a_limit_of_ports() -> None:
@@ -291,6 +308,80 @@ def test_conditions_no_link_of_a_lab_can_have(tmp_path: Path, options: str, mess
     body = TWO.replace("self.addSwitch(switch))", f"self.addSwitch(switch), {options})")
     with pytest.raises(CapabilityError, match=message):
         underlay.describe(f"{topo_file(tmp_path, body)}:Mine", hosts=2)
+
+
+def described_with(folder: Path, host: str = "", link: str = "") -> Underlay:
+    """Of `TWO`, with options of the first host and its link."""
+    body = TWO.replace("self.addHost(left)", f"self.addHost(left, {host})")
+    body = body.replace("self.addSwitch(switch))", f"self.addSwitch(switch), {link})")
+    return described(topo_file(folder, body) + ":Mine")
+
+
+@pytest.mark.parametrize(
+    ("host", "link", "said"),
+    [
+        ("ip='10.0.0.300/8'", "", "host h1: ip is '10.0.0.300/8', an IPv4 address such as"),
+        ("ip='fe80::1/64'", "", "host h1: ip is 'fe80::1/64', an IPv4"),
+        ("ip=''", "", "host h1: ip is '', an IPv4"),
+        ("mac='00:00:00:00:01'", "", "host h1: mac is '00:00:00:00:01', a station's"),
+        ("mac='01:00:5e:00:00:01'", "", "host h1: mac is '01:00:5e:00:00:01', a station's"),
+        ("mac='00:00:00:00:00:00'", "", "host h1: mac is '00:00:00:00:00:00', a station's"),
+        ("", "addr1='h1'", "the link h1 - s1: addr1 is 'h1', a station's"),
+        ("", "params1={'ip': '10.0.0.1/33'}", "the link h1 - s1: ip is '10.0.0.1/33'"),
+        (
+            "",
+            "bandwith=10",
+            "the link h1 - s1 has an option bandwith, which links do not have; did you mean bw?",
+        ),
+        ("", "dely='5ms'", "did you mean delay? (bw, delay, jitter, loss, max_queue_size)"),
+        ("", "params2={'los': 1}", "did you mean loss?"),
+        ("", "params1='bw'", "the link h1 - s1: params1 is 'bw', a dictionary is wanted"),
+    ],
+)
+def test_options_that_make_no_sense_are_named(
+    tmp_path: Path, host: str, link: str, said: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        described_with(tmp_path, host, link)
+
+
+@pytest.mark.parametrize(
+    ("host", "link", "said"),
+    [
+        ("cpu=0.5", "", "host h1: cpu=0.5: hosts of a lab share the processors"),
+        ("", "txo=False", "the link h1 - s1 has txo=False"),
+    ],
+)
+def test_what_a_lab_has_not_is_refused(tmp_path: Path, host: str, link: str, said: str) -> None:
+    with pytest.raises(CapabilityError, match=said):
+        described_with(tmp_path, host, link)
+
+
+def test_options_that_have_no_place_in_a_lab_are_told(tmp_path: Path) -> None:
+    """Addresses are the scenario's; what makes a link is no matter."""
+    found = described_with(
+        tmp_path,
+        "ip='10.0.0.1/8', mac='00:00:00:00:00:0a', defaultRoute='via 10.0.0.9'",
+        "intfName1='up0', cls=object, use_htb=True, params1={'ip': '10.0.0.1'}, "
+        "params2={'ip': None}",
+    )
+    of_hosts, of_links = (note.partition("; names, addresses and")[0] for note in found.notes)
+    options = "these options are not used: "
+    assert of_hosts.endswith(f"hosts {options}ip (h1), mac (h1), defaultRoute (h1)")
+    assert of_links.endswith(f"links {options}ip (h1 - s1), intfName1 (h1 - s1)")
+    assert described(topo_file(tmp_path, TWO) + ":Mine").notes == ()
+    request = Request("baseline", topo=topo_file(tmp_path, MANY) + ":Mine")
+    notes = job._notes(job.design(request), machine(), None, {})
+    assert "ip (h1, h2, h3, 2 more)" in notes[0]
+
+
+MANY = """
+class Mine(Topo):
+    def build(self):
+        self.addSwitch("s1")
+        for number in range(1, 6):
+            self.addLink(self.addHost(f"h{number}", ip=f"10.0.0.{number}/8"), "s1")
+"""
 
 
 def test_mininets_dictionary_of_names(tmp_path: Path) -> None:

@@ -10,12 +10,15 @@ what cannot be built is refused in time.  Interfaces bear the names Mininet woul
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
+import inspect
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +75,8 @@ class Underlay:
     uplinks: tuple[Link, ...]
     #: Between two switches.
     trunks: tuple[Link, ...]
+    #: What the Topo says and a lab does otherwise, for whoever reads the figures.
+    notes: tuple[str, ...] = ()
 
     def uplink_of(self, node: str) -> Link:
         """The link at the node's eth0."""
@@ -163,11 +168,15 @@ def from_topo(topo: Any) -> Underlay:
         raise UsageError(f"the topology has {len(names)} host(s); a lab needs at least 2")
     uplinks, trunks = [], []
     attached: dict[str, int] = {}
+    unused = _Unused()
+    for name in topo.hosts():
+        unused.of_host(name, topo.nodeInfo(name))
     for first, second, info in topo.links(sort=False, withInfo=True):
         ports = {info["node1"]: info["port1"], info["node2"]: info["port2"]}
         a, b = (first, second) if first in switches else (second, first)
         if a not in switches:
             raise UsageError(f"the link {first} - {second} joins two hosts; put a switch between")
+        unused.of_link(f"{first} - {second}", info)
         near = Port(a, f"{a}-eth{ports[a]}")
         if b in switches:
             trunks.append(Link(near, Port(b, f"{b}-eth{ports[b]}"), _conditions(info)))
@@ -183,7 +192,7 @@ def from_topo(topo: Any) -> Underlay:
     _refuse_oversize(switches, names, uplinks, trunks)
     order = {name: i for i, name in enumerate(names)}
     uplinks.sort(key=lambda link: order.get(link.b.node, len(order)))
-    return Underlay(switches, tuple(names), tuple(uplinks), tuple(trunks))
+    return Underlay(switches, tuple(names), tuple(uplinks), tuple(trunks), tuple(unused.notes()))
 
 
 def _free_port(switch: str, links: Sequence[Link]) -> Port:
@@ -198,6 +207,104 @@ def _free_port(switch: str, links: Sequence[Link]) -> Port:
 _CONDITIONS = ("bw", "delay", "jitter", "loss", "max_queue_size")
 #: What changes those, or the packets, in a way that no link of a lab does.
 _BEYOND_US = ("latency_ms", "speedup", "enable_ecn", "enable_red")
+#: Mininet's other options of a link: where it is, and what makes it and its conditions, which a lab
+#: chooses by itself.
+_INDIFFERENT = ("node1", "node2", "port1", "port2", "key", "params1", "params2", "fast", "cls",
+                "cls1", "cls2", "intf", "moveIntfFn", "use_hfsc", "use_htb", "use_tbf", "gro",
+                "txo", "rxo")  # fmt: skip
+#: And those that a lab decides by itself, of an interface and of a link.
+_OF_AN_INTERFACE = ("ip", "mac", "ifconfig", "up", "port")
+_DECIDED = (*_OF_AN_INTERFACE, "intfName1", "intfName2", "addr1", "addr2")
+_ADDRESSES = {"ip": "ip", "mac": "mac", "addr1": "mac", "addr2": "mac"}
+
+
+#: Conditions by what they might be called.
+_MEANT = {
+    **{name: name for name in _CONDITIONS},
+    **dict.fromkeys(("bandwidth", "rate"), "bw"),
+    "latency": "delay",
+}
+
+
+class _Unused:
+    """Options of a Topo that have no place in a lab, which has its own addresses: refused if they
+    make no sense, collected if they do."""
+
+    def __init__(self) -> None:
+        #: Which hosts or links have each option, in their order.
+        self._of_hosts: dict[str, dict[str, None]] = {}
+        self._of_links: dict[str, dict[str, None]] = {}
+
+    def of_host(self, name: str, options: Mapping[str, Any]) -> None:
+        """UsageError for an address that is none, CapabilityError for a limit of its processor."""
+        for key, value in options.items():
+            if value is None:
+                continue
+            if key in ("cpu", "cores"):
+                raise CapabilityError(
+                    f"host {name}: {key}={value}: hosts of a lab share the processors as they are",
+                    "limit links instead (bw=)",
+                )
+            _refuse_malformed(f"host {name}", key, value)
+            self._of_hosts.setdefault(key, {})[name] = None
+
+    def of_link(self, where: str, info: Mapping[str, Any]) -> None:
+        """UsageError for an option that Mininet's links do not have, or an address that is none."""
+        where = f"the link {where}"
+        for end in ("params1", "params2"):
+            own = info.get(end) or {}
+            if not isinstance(own, Mapping):
+                raise UsageError(f"{where}: {end} is {repr(own)[:60]}, a dictionary is wanted")
+            self._look(where, own, (*_CONDITIONS, *_BEYOND_US, *_INDIFFERENT), _OF_AN_INTERFACE)
+        self._look(where, info, (*_CONDITIONS, *_BEYOND_US, *_INDIFFERENT), _DECIDED)
+
+    def _look(
+        self, where: str, options: Mapping[str, Any], known: Sequence[str], decided: Sequence[str]
+    ) -> None:
+        for key, value in options.items():
+            if key in decided:
+                if value is not None:
+                    _refuse_malformed(where, key, value)
+                    self._of_links.setdefault(key, {})[where.removeprefix("the link ")] = None
+            elif key not in known:
+                nearest = difflib.get_close_matches(str(key), _MEANT, n=1)
+                guess = f"; did you mean {_MEANT[nearest[0]]}?" if nearest else ""
+                raise UsageError(
+                    f"{where} has an option {str(key)[:60]}, which links do not have{guess} "
+                    f"({', '.join(_CONDITIONS)})"
+                )
+
+    def notes(self) -> Iterator[str]:
+        """A sentence each about hosts and links."""
+        for what, unused in (("hosts", self._of_hosts), ("links", self._of_links)):
+            if unused:
+                told = ", ".join(f"{key} ({_few(names)})" for key, names in unused.items())
+                yield (
+                    f"of the topology's {what} these options are not used: {told}; names, "
+                    "addresses and routes are the scenario's"
+                )
+
+
+def _few(names: Iterable[str], most: int = 3) -> str:
+    told = list(names)
+    more = f", {len(told) - most} more" if len(told) > most else ""
+    return ", ".join(told[:most]) + more
+
+
+def _refuse_malformed(owner: str, key: str, value: object) -> None:
+    kind = _ADDRESSES.get(key)
+    shown = f"{owner}: {key} is {repr(value)[:60]}"
+    if kind == "ip":
+        try:
+            IPv4Interface(value if isinstance(value, str) else "")
+        except ValueError:
+            raise UsageError(f"{shown}, an IPv4 address such as 10.0.0.1/24 is wanted") from None
+    elif kind == "mac" and not (isinstance(value, str) and _MAC.fullmatch(value)):
+        raise UsageError(f"{shown}, a station's address such as 00:00:00:00:00:01 is wanted")
+
+
+#: Of one station: the lowest bit of the first byte is a group's, IEEE 802.
+_MAC = re.compile(r"(?!00(?::00){5}$)[0-9a-fA-F][02468aceACE](?::[0-9a-fA-F]{2}){5}")
 
 
 def _conditions(info: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,6 +320,9 @@ def _conditions(info: Mapping[str, Any]) -> dict[str, Any]:
     for key in _BEYOND_US:
         if info.get(key):
             raise CapabilityError(f"{where} asks for {key}, which links of a lab do not have")
+    for key in ("txo", "rxo"):
+        if not info.get(key, True):
+            raise CapabilityError(f"{where} has {key}=False, and offloads of a lab stay on")
     return {key: info[key] for key in _CONDITIONS if info.get(key) is not None}
 
 
@@ -232,8 +342,10 @@ def _refuse_all_but_trees(switches: Sequence[str], trunks: Sequence[Link]) -> No
         a, b = find(link.a.node), find(link.b.node)
         if a == b:
             raise UsageError(
-                f"the topology has a loop through {link.a.node} - {link.b.node}; "
-                "its switches run without STP, so links must form a tree"
+                f"the topology has a loop through {link.a.node} - {link.b.node}, and switches of a "
+                "lab run without STP, whatever stp= says: leave that link out, or take a topology "
+                "without loops (tree, linear); a Mininet script may have them with `python -m "
+                "xlab.mininet`, which leaves spare links unplugged"
             )
         root[a] = b
     first = switches[0]
@@ -277,6 +389,8 @@ def _load(spec: str) -> Any:
     name, *arguments = spec.split(",")
     positional, named = _arguments(arguments)
     kind = _from_file(name) if ":" in name else _named(name)
+    if ":" not in name:
+        _refuse_unknown(spec, name, kind, named)
     try:
         topo = kind(*positional, **named)
     except UsageError:
@@ -307,6 +421,21 @@ def _named(name: str) -> Any:
             f"--topo {name}: not one of {', '.join(known)}, nor a path such as mytopo.py:MyTopo"
         )
     return type(name, (_Bounded, known[name]), {})
+
+
+def _refuse_unknown(spec: str, name: str, kind: Any, named: Mapping[str, Any]) -> None:
+    """Some of Mininet's topologies take any option and do nothing with it."""
+    takes = [
+        parameter.name
+        for parameter in inspect.signature(kind.build).parameters.values()
+        if parameter.name != "self" and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    for option in named:
+        if option not in takes:
+            raise UsageError(
+                f"--topo {spec}: {name} takes {', '.join(takes) or 'nothing'}, no {option}; "
+                "conditions of all links are --rate, --delay, --jitter and --loss"
+            )
 
 
 class _Bounded:
