@@ -369,6 +369,10 @@ def test_what_cannot_be_is_refused_and_says_why() -> None:
             net.links[0].intf1.config(bw=10, enable_red=True)
         with pytest.raises(UsageError, match="h1-eth0: bw"):
             net.links[0].intf1.config(bw="fast")
+        with pytest.raises(UsageError, match="h1-eth0: 'zz' is no hardware address"):
+            net["h1"].setMAC("zz")
+        with pytest.raises(UsageError, match="s1-eth4: '00:01' is no hardware address"):
+            net.addLink("h1", "s1", addr2="00:01")
 
 
 # -- Open vSwitch ----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ leaves by it.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from ipaddress import IPv4Interface
 from typing import Any
@@ -80,6 +81,7 @@ class Intf(original.Intf):
         return ""
 
     def setMAC(self, macstr: str) -> str:
+        refuse_malformed(self.name, macstr)
         with self.node.machine.rtnl.batch() as batch:
             batch.set_mac(self.device, macstr)
         self.mac = macstr
@@ -184,6 +186,12 @@ class Intf(original.Intf):
     def status(self) -> str:
         """ "OK" if the kernel has it, else "MISSING"."""
         return "OK" if self.node.machine.rtnl.has(self.device) else "MISSING"
+
+
+def refuse_malformed(interface: str, mac: object) -> None:
+    """UsageError for a hardware address that is none; None asks for any."""
+    if mac is not None and not re.fullmatch("[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", str(mac)):
+        raise UsageError(f"{interface}: {mac!r} is no hardware address such as 00:00:00:00:00:01")
 
 
 def _wanted(intf: Intf, params: Mapping[str, Any]) -> LinkConditions | None:

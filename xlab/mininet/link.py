@@ -26,7 +26,7 @@ from xlab.lab.conditions import (
 )
 from xlab.lab.lab import concurrently
 from xlab.mininet import machine as machines
-from xlab.mininet.intf import CONDITIONS, MTU, FoundIntf, Intf, TCIntf
+from xlab.mininet.intf import CONDITIONS, MTU, FoundIntf, Intf, TCIntf, refuse_malformed
 from xlab.mininet.original import link as original
 
 
@@ -70,6 +70,8 @@ class Link(original.Link):
         deleteIntfs: bool = True,  # noqa: ARG002
     ) -> None:
         """Make the two interfaces, each in its node, or in the "root" without one; both up."""
+        for name, mac in ((intfname1, addr1), (intfname2, addr2)):
+            refuse_malformed(name, mac)
         between_hosts = not any(node is None or node.forwards for node in (node1, node2))
         if between_hosts and self._conditioned:
             self._middle = _Middle(
