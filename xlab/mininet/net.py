@@ -323,7 +323,7 @@ class Mininet(original.Mininet):
                     raise _failed(client.name, l4Type, _reason(sent) or complaint)
                 received = listener.communicate(timeout=_PATIENCE_S)[0].decode()
             except subprocess.TimeoutExpired:
-                raise XlabError(f"{server.name}: iperf3 -s did not end with its client") from None
+                raise _failed(server.name, l4Type, "-s did not end with its client") from None
             finally:
                 listener.kill()
         told = parse_iperf(sent, received)
@@ -369,14 +369,15 @@ def _reason(output: str) -> str:
         return ""
 
 
-def _failed(client: str, protocol: str, reason: str) -> XlabError:
-    if protocol == "UDP" and "stream socket" in reason:
-        # The connection beside the datagrams, on a link that loses half of them, say.
+def _failed(node: str, protocol: str, reason: str) -> XlabError:
+    told = f"{node}: iperf3: {reason}"
+    if protocol == "UDP":
+        # Of every second try on a link that loses half of its packets.
         return CapabilityError(
-            f"{client}: iperf3 has lost touch with its server ({reason}), which iperf 2 needs not",
+            f"{told} (over a TCP connection of its own, which iperf 2 does without)",
             "sudo apt-get install iperf",
         )
-    return XlabError(f"{client}: iperf3: {reason}")
+    return XlabError(told)
 
 
 def _await_listener(pid: int, node: str, port: int) -> None:
