@@ -85,9 +85,9 @@ def test_tunnel_devices_can_be_made(kind: str, driver: Driver, options: str) -> 
 
 
 @pytest.mark.sandbox
+@pytest.mark.long_in_guest  # traffic at full speed; test_full_kernel has the same without it
 @pytest.mark.parametrize(
-    ("routes", "encapsulation", "overhead_bytes"),
-    [("tunnel", "gre", 38), pytest.param("underlay", "none", 0, marks=pytest.mark.long_in_guest)],
+    ("routes", "encapsulation", "overhead_bytes"), [("tunnel", "gre", 38), ("underlay", "none", 0)]
 )
 def test_ovs_gre_holds_on_the_kernel_datapath(
     tmp_path: Path, routes: str, encapsulation: str, overhead_bytes: int
