@@ -382,7 +382,7 @@ class Node:
             "node": self.name,
             "argv": words,
             "folder": str(Path(cwd or ".").resolve()),
-            "env": {**entering.environment(), **(env or {})},
+            "env": {**entering.environment(rootless=doors.rootless), **(env or {})},
         }
         file = os.memfd_create("xlab-orders", os.MFD_CLOEXEC)
         begun, theirs = os.pipe2(os.O_CLOEXEC)

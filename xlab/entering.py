@@ -116,10 +116,11 @@ def run(
     return code
 
 
-def environment() -> dict[str, str]:
+def environment(*, rootless: bool) -> dict[str, str]:
     """The caller's own, but for what is different where the program runs, as root."""
     own = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}
-    return {**own, "PATH": search_path(), "HOME": "/root", "USER": "root", "LOGNAME": "root"}
+    path = search_path(rootless=rootless)
+    return {**own, "PATH": path, "HOME": "/root", "USER": "root", "LOGNAME": "root"}
 
 
 def _our_terminal() -> int | None:

@@ -23,7 +23,7 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from xlab import syscalls
+from xlab import sole_user, syscalls
 from xlab.clock import Clock, Deadline, steady
 from xlab.errors import CapabilityError, CommandError, DeadlineError
 from xlab.namespaces import Namespaces, entered
@@ -384,10 +384,13 @@ def command_line(argv: Sequence[str]) -> str:
     return shlex.join(argv)
 
 
-def search_path() -> str:
-    """Where programs are looked for."""
+def search_path(*, rootless: bool = False) -> str:
+    """Where programs are looked for here, or in a `rootless` lab that is seen from outside."""
     # An ordinary user's PATH lacks the folders that hold ip, tcpdump and ovs-vswitchd on Debian.
-    return os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
+    path = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
+    first = f"{sole_user.FOLDER}:"
+    ours = (rootless or sole_user.applies()) and not path.startswith(first)
+    return f"{first}{path}" if ours else path
 
 
 def _memory_file(name: str) -> int:

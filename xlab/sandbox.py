@@ -26,9 +26,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from xlab import names, namespaces, signals, syscalls
+from xlab import names, namespaces, signals, sole_user, syscalls
 from xlab.errors import CapabilityError, SandboxError
 from xlab.netlink import Rtnl
+from xlab.processes import search_path
 
 _NEW_NAMESPACES = (
     syscalls.CLONE_NEWNS
@@ -426,12 +427,13 @@ _kept: list[Path] = []
 
 
 def mount_private_folders() -> None:
-    """An empty /run and /tmp for the calling thread's mount namespace."""
+    """A /run and a /tmp of its own for the calling thread's mount namespace, next to empty."""
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
     with still_visible(_kept):
         syscalls.mount("tmpfs", "/run", "tmpfs", flags, "mode=755")
         syscalls.mount("tmpfs", "/tmp", "tmpfs", flags, "mode=1777")
     Path("/run/lock").mkdir()
+    sole_user.provide(search_path())
     # Nearly everywhere /var/run is a symbolic link to /run.
     if not Path("/run").samefile("/var/run"):
         syscalls.mount("/run", "/var/run", flags=syscalls.MS_BIND | syscalls.MS_REC)

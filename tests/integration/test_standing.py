@@ -236,6 +236,16 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 # -- from up to down -------------------------------------------------------------------------------
 
 
+#: tcpdump as a person types it, where something passes all the time.
+_SEE_ONE = """
+while ping -n -c1 127.0.0.1 >/dev/null; do :; done &
+tcpdump -n -c1 -i lo icmp
+status=$?
+kill $!
+exit $status
+"""
+
+
 def whole_life(world: World, sandbox: str) -> None:
     up = world.say("up", "bridge")
     assert (up.status, up.stderr) == (0, "")
@@ -256,6 +266,10 @@ def whole_life(world: World, sandbox: str) -> None:
     ping = world.say("exec", "h1/c1", "--", "ping", "-n", "-c1", "10.211.55.128")
     assert (ping.status, ping.stderr) == (0, "")
     assert "1 received" in ping.stdout
+
+    for node, shell in (("h1", ["sh", "-c"]), ("h1/c1", ["sh", "-c"]), ("h1/c1", ["bash", "-lc"])):
+        seen = world.say("exec", node, "--", *shell, _SEE_ONE)
+        assert (seen.status, "1 packet captured" in seen.stderr) == (0, True), seen
 
     down = world.say("down")
     assert (down.status, down.stderr) == (0, "")

@@ -111,7 +111,7 @@ def _shell(node: str, name: str | None) -> int:
         argv = ["bash", "--rcfile", f"/proc/self/fd/{file}"]
         from xlab import entering
 
-        env = entering.environment()
+        env = entering.environment(rootless=doors.rootless)
         status = entering.run(doors, argv, node=node, folder=Path("/root"), env=env, inherit=[file])
         _say_if_ended(lab, node, status)
         return status
@@ -132,7 +132,7 @@ def _execute(node: str, command: Sequence[str], name: str | None) -> int:
 
     with standing.find(name) as lab:
         doors = lab.enter(node)
-        env = entering.environment()
+        env = entering.environment(rootless=doors.rootless)
         status = entering.run(doors, command, node=node, folder=Path.cwd(), env=env)
         _say_if_ended(lab, node, status)
         return status

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from xlab import sandbox, syscalls
+from xlab import sandbox, sole_user, syscalls
 
 #: Of the sandbox: a tmpfs, which ends with it.
 _DISKS = Path("/run/xlab/disks")
@@ -139,6 +139,10 @@ def _make(disk: Path, hostname: str, hosts: str) -> None:
     (etc / "network").mkdir()
     (etc / "docker").mkdir()
     (etc / "network/interfaces").write_text("auto lo\niface lo inet loopback\n")
+    if sole_user.applies():
+        # A login shell, of tmux say, begins with a PATH of its own.
+        (etc / "profile.d").mkdir()
+        (etc / "profile.d/xlab.sh").write_text(f"PATH={sole_user.FOLDER}:$PATH\n")
     log = disk / "var/log"
     log.mkdir()
     for entry in os.scandir("/var/log"):
