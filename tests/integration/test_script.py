@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ordinary import ORDINARY, ordinary_user
 from tests.support import (
     PATIENCE_S,
     ROOT,
@@ -442,6 +443,17 @@ def test_it_builds_nothing_outside_namespaces_of_its_own(baseline: str, tmp_path
     assert outside != inside == last
 
 
+def test_an_ordinary_user_runs_it(baseline: str, tmp_path: Path) -> None:
+    """Whose PATH has no sbin, and whose tcpdump can't become another user."""
+    see = "ping -n -c9 -i0.2 10.211.55.4 >/dev/null & tcpdump -n -c1 -i any icmp; exit"
+    with ordinary_user(tmp_path) as (_, folder):
+        person = ("setpriv", f"--reuid={ORDINARY}", f"--regid={ORDINARY}", "--clear-groups")
+        prefix = (*(person if os.geteuid() == 0 else ()), "env", "PATH=/usr/bin:/bin")
+        command = ("bash", "-c", f"on h1 sh -c '{see}' && on h1:c1 sh -c '{see}'")
+        status, output = Bash(baseline, folder, *command, prefix=prefix).end()
+    assert (status, output.count("1 packet captured")) == (0, 2), output
+
+
 def test_a_script_from_a_pipe_says_what_it_needs(baseline: str) -> None:
     done = subprocess.run(["bash"], input=baseline, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
@@ -584,6 +596,7 @@ def test_a_real_machine_has_the_real_router() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     typed = [line for line in done.stdout.splitlines() if line and not line.startswith("#")]
     assert typed == [
+        'export PATH="$PATH:/usr/sbin:/sbin"',
         "set -eux",
         "systemctl start docker",
         "WEAVE_NO_FASTDP=1 weave launch 10.211.55.3",

@@ -9,6 +9,9 @@
 # The machine is not touched: all of it is in namespaces of this shell's own, which end with it.
 set -euo pipefail
 
+# A user's PATH may lack the folders of ip, sysctl and ovs-vswitchd.
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+
 here=$(readlink /proc/self/ns/net)
 if [ "$$" != 1 ] || [ "${XLAB_OUTSIDE:-$here}" = "$here" ]; then
     if [ ! -f "$0" ] || [ "$0" -ef /bin/bash ]; then
@@ -26,6 +29,14 @@ trap 'exit 143' TERM
 mount -t tmpfs tmpfs /run
 mount -t proc proc /proc 2>/dev/null || true
 
+# Where root is the only user there is, tcpdump must not become another: this one comes first.
+if [ "$(cat /proc/self/setgroups 2>/dev/null)" = deny ] && tcpdump=$(command -v tcpdump); then
+    mkdir -p /run/xlab/bin
+    printf '#!/bin/bash\nexec %q -Z root "$@"\n' "$tcpdump" >/run/xlab/bin/tcpdump
+    chmod +x /run/xlab/bin/tcpdump
+    PATH="/run/xlab/bin:$PATH"
+fi
+
 # on NODE PROGRAM…: run it in that node, with a /run and, where the kernel allows one, a /sys of its own
 on() {
     # shellcheck disable=SC2016
@@ -39,7 +50,8 @@ export -f on
 # node NAME: a network namespace, set up as one of a machine just switched on
 node() {
     ip netns add "$1"
-    mkdir -p "/run/node/$1"
+    mkdir -p "/run/node/$1/xlab"
+    [ ! -e /run/xlab/bin ] || cp -r /run/xlab/bin "/run/node/$1/xlab"
     ip -n "$1" link set lo up
     on "$1" sysctl -eqw @SETTINGS@
 }

@@ -26,6 +26,8 @@ def _lines(entries: Sequence[Entry], ordered: Job, host: str) -> Iterator[str]:
         f"This is the part of {host}, a real machine with Docker: run it as root, and whole. "
         "The addresses are those of the scenario. Each of the other hosts has a script of its own."
     )
+    yield "# What su has left of a user's PATH may lack the folders of ip and brctl."
+    yield 'export PATH="$PATH:/usr/sbin:/sbin"'
     yield "set -eux"
     notes = set[str]()
     own = [
