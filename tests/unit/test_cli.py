@@ -603,6 +603,31 @@ def test_report_that_cannot_be_written_leaves_nothing(capsys: Capture, tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_of_all_that_lies_in_results_report_passes_over_what_is_none(
+    capsys: Capture, tmp_path: Path
+) -> None:
+    """As the README has it: xlab report results/*"""
+    record.save(fake.sample("bridge"), tmp_path / "bridge", {})
+    (tmp_path / "baseline").mkdir()
+    (tmp_path / "baseline" / "quick.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "notes.txt").write_text("what I did", encoding="utf-8")
+    (tmp_path / "quick.json").write_text('{"ratios": []}', encoding="utf-8")
+    bridge, *others = (str(tmp_path / name) for name in ("bridge", *NO_RESULTS))
+    assert cli.main(["report", *others, bridge, "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["scenario"] == "bridge"
+    assert told.err == "".join(f"xlab: {other}: no result, passed over\n" for other in others)
+    # Alone, or with no result beside it, each is an error.
+    for named in ([others[0]], others):
+        assert cli.main(["report", *named]) == 2
+        assert "no run.json" in capsys.readouterr().err
+    assert cli.main(["report", bridge, str(tmp_path / "nowhere")]) == 2
+    assert "nowhere: No such file" in capsys.readouterr().err
+
+
+NO_RESULTS = ("baseline", "notes.txt", "quick.json")
+
+
 def test_report_names_corrupt_records_shows_the_others_and_ends_with_2(
     capsys: Capture, tmp_path: Path
 ) -> None:

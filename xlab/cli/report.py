@@ -88,6 +88,9 @@ def _report(
     from xlab.compare import result
     from xlab.report import content, gallery
 
+    results, passed_over = report.results_among(results)
+    for path in passed_over:
+        print_error(f"xlab: {path}: no result, passed over")
     if len(results) == 1 and (results[0] / "sweep.json").is_file():
         from xlab.cli.sweep import report_on
 

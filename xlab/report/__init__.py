@@ -32,6 +32,20 @@ from xlab.report.figures import datapath_class, figures
 _REPORTS = ("report.html", "scale.json", result.FILE)
 
 
+def results_among(paths: Sequence[Path]) -> tuple[Sequence[Path], list[Path]]:
+    """The results among several paths, and what is none: a shell's "*" names both.
+
+    What is named alone is meant, and what is no result then an error of `find`; so it is if all
+    are none.  A record that is corrupt is a result.
+    """
+    if len(paths) == 1:
+        return paths, []
+    none = [path for path in paths if _is_no_result(path)]
+    if len(none) == len(paths):
+        return paths, []
+    return [path for path in paths if path not in none], none
+
+
 def find(paths: Iterable[Path]) -> list[Path]:
     """The record files meant: each path a run.json, a folder with one, or a folder of such folders.
 
@@ -46,12 +60,8 @@ def find(paths: Iterable[Path]) -> list[Path]:
             if not path.is_dir() or (path / "run.json").exists():
                 found[path / "run.json" if path.is_dir() else path] = None
                 continue
-            pattern = "*/b*/run.json" if (path / "journal.jsonl").exists() else "*/run.json"
-            inside = [file for file in sorted(path.glob(pattern)) if _is_result(file)]
-            elsewhere = any(
-                (path / name).exists() for name in ("report.html", "scale.json", "compare.json")
-            )
-            if elsewhere and not inside:
+            inside = _records_inside(path)
+            if not inside and _is_report(path):
                 reports.append(path)
                 continue
         except OSError as error:
@@ -112,6 +122,24 @@ def to_data(file: Path, source: RunRecord) -> dict[str, Any]:
     }
 
 
-def _is_result(file: Path) -> bool:
-    """Hidden folders are results still being written."""
-    return not file.parent.name.startswith(".")
+def _records_inside(folder: Path) -> list[Path]:
+    """The records in the folders of a folder; hidden ones are still being written."""
+    pattern = "*/b*/run.json" if (folder / "journal.jsonl").exists() else "*/run.json"
+    found = sorted(folder.glob(pattern))
+    return [file for file in found if not file.parent.name.startswith(".")]
+
+
+def _is_report(folder: Path) -> bool:
+    return any((folder / name).exists() for name in _REPORTS)
+
+
+def _is_no_result(path: Path) -> bool:
+    try:
+        if path.is_dir():
+            there = (path / record.FILE).exists() or _is_report(path) or _records_inside(path)
+            return not there
+        if not path.is_file():
+            return False
+        return path.suffix != ".json" or "scenario" not in record.read_json(path)
+    except (OSError, RecordError, TypeError):
+        return False
