@@ -140,6 +140,12 @@ def xlab(
         (["report", "nowhere"], "nowhere: No such file or directory"),
         (["report", ".", "--markdown", "--json"], "exclude each other"),
         (["report", ".", "--json", "--output", "x.html"], "the name says html"),
+        (["report", ".", "--output", "r.pdf"], "written as .pdf; known are .html, .htm, .md, "),
+        (
+            ["graph", "-o", "lab.pdf"],
+            "written as .pdf; known are .svg, .mmd, .mermaid, .json, .txt",
+        ),
+        (["graph", "--as", "svg", "-o", "lab.mmd"], "the name says mermaid"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_is_right(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -164,6 +164,23 @@ def _link_conditions(
 
 def parse_settings(settings: Sequence[str] | None) -> dict[str, str]:
     return named_values(settings or [], "--set")
+
+
+def form_of(output: Path | None, forms: Mapping[str, str], option: str, asked: str | None) -> str:
+    """What a file is written as: what `option` says, or else the ending of its name.
+
+    `forms` are by ending; ".txt", and no ending, is of what has no other.  UsageError for an ending
+    that is none of these, or says otherwise than the option.
+    """
+    name = output.name.lower() if output else ""
+    ending = next((each for each in forms if name.endswith(each)), Path(name).suffix)
+    named = forms.get(ending)
+    if asked and named and asked != named:
+        raise UsageError(f"{option} does not go with {output}: the name says {named}")
+    if not asked and not named and ending not in ("", ".txt"):
+        known = ", ".join([*forms, ".txt"])
+        raise UsageError(f"--output {output}: nothing is written as {ending}; known are {known}")
+    return asked or named or "text"
 
 
 def require_writable(results: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from xlab.cli import options
 from xlab.cli.app import Debug, Job, app
 from xlab.cli.streams import json_text, print_error, write
 from xlab.errors import RecordError, UsageError
@@ -37,7 +38,7 @@ def report(
             metavar="FILE",
             help="Write there instead of to stdout: FILE.html is a page with charts, FILE.md "
             "Markdown, FILE.json JSON, FILE.csv all measurements, FILE.xml JUnit's claims, "
-            "FILE.flent.gz courses over time for flent, anything else tables.",
+            "FILE.flent.gz courses over time for flent, FILE.txt or FILE tables.",
         ),
     ] = None,
     charts: Annotated[
@@ -71,12 +72,8 @@ def _report_form(*, markdown: bool, as_json: bool, output: Path | None) -> str:
     """What a report is written as: what an option says, or the name of its file."""
     if markdown and as_json:
         raise UsageError("--markdown and --json exclude each other")
-    name = output.name.lower() if output else ""
-    named = next((form for ending, form in _FORMS.items() if name.endswith(ending)), None)
     asked = "markdown" if markdown else "json" if as_json else None
-    if asked and named and asked != named:
-        raise UsageError(f"--{asked} does not go with {output}: the name says {named}")
-    return asked or named or "text"
+    return options.form_of(output, _FORMS, f"--{asked}", asked)
 
 
 def _report(

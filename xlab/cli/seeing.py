@@ -146,7 +146,8 @@ class Form(StrEnum):
 def graph(
     name: Name = None,
     form: Annotated[
-        Form | None, typer.Option("--as", help="Else by the name of --output: .svg, .mmd.")
+        Form | None,
+        typer.Option("--as", help="Else by the name of --output: .svg, .mmd, .json, .txt."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there.")
@@ -157,7 +158,12 @@ def graph(
     """Draw a lab: addresses, bridges, tunnels and MTUs as they are just now, faults in force."""
     if as_json and form:
         raise UsageError("--json and --as are two forms: leave one out")
-    return partial(_graph, name, form, output, as_json=as_json)
+    option, asked = ("--json", "json") if as_json else (f"--as {form}", form)
+    written_as = options.form_of(output, _FORMS, option, asked)
+    return partial(_graph, name, written_as, output)
+
+
+_FORMS = {".svg": Form.SVG, ".mmd": Form.MERMAID, ".mermaid": Form.MERMAID, ".json": "json"}
 
 
 @app.command()
@@ -251,7 +257,7 @@ def _busy(found: Sequence[Mapping[str, Any]]) -> Table:
     return Table((Column("node"), *(Column(t, right=True) for t in titles)), tuple(rows))
 
 
-def _graph(name: str | None, form: Form | None, output: Path | None, *, as_json: bool) -> int:
+def _graph(name: str | None, form: str, output: Path | None) -> int:
     from xlab import standing
     from xlab.cli.streams import json_text, write
     from xlab.report import graph as drawn
@@ -259,16 +265,13 @@ def _graph(name: str | None, form: Form | None, output: Path | None, *, as_json:
     with standing.find(name) as lab:
         about = lab.describe()
         nodes = lab.call("network", {})
-    if as_json:
+    if form == "json":
         facts = {key: about[key] for key in ("name", "scenario", "faults")}
         write(json_text({**facts, "nodes": nodes}), output)
         return 0
-    if form is None:
-        by_suffix = {".svg": Form.SVG, ".mmd": Form.MERMAID, ".mermaid": Form.MERMAID}
-        form = by_suffix.get(output.suffix if output else "", Form.TEXT)
     shown = drawn.graph(lab.name, about["scenario"], nodes, about["faults"])
     draw = {Form.TEXT: drawn.as_text, Form.MERMAID: drawn.as_mermaid, Form.SVG: drawn.as_svg}
-    write(draw[form](shown), output)
+    write(draw[Form(form)](shown), output)
     return 0
 
 
