@@ -681,7 +681,15 @@ def test_mininets_command_line(standing: World) -> None:
         cli.line("link s1 h1 down", prompt)
         assert standing.say("exec", "h1/c1", "ping", "-c1", "-W1", "10.211.55.128").status == 1
         assert "h1 -> X" in cli.line("pingall 0.2", prompt)
+        # A fault like any other: known to all, and mended from here or from there.
+        assert "fault: link h1 down" in standing.say("ps").stdout
+        assert "`link h1 down` is in force already" in cli.line("link h1 s1 down", prompt)
+        mended = standing.say("fault", "--json", "--wait", "link", "h1", "up")
+        assert (mended.status, json.loads(mended.stdout)["in_force"]) == (0, [])
+        cli.line("link s1 h1 down", prompt)
+        assert "link h1 down" in standing.say("fault").stdout
         cli.line("link s1 h1 up", prompt)
+        assert json.loads(standing.say("fault", "--json").stdout)["in_force"] == []
         assert "<Host h1: h1-eth0:" in cli.line("dump", prompt)
         for node in ("h1", "h1", "h2/c1"):
             # Before it has said so, Ctrl-C could still meet the shell that starts it.

@@ -137,6 +137,10 @@ class AttachedLab:
         for host in self.hosts:
             host.containers = [c for c in self._containers.values() if c.host is host]
 
+    def fault(self, order: str) -> None:
+        """See `Resident.fault`: it is known to all who ask, and mended from anywhere."""
+        self._standing.call("fault", {"order": order})
+
 
 class AttachedNetwork(FoundNetwork):
     """The lab as Mininet's objects."""
@@ -144,6 +148,16 @@ class AttachedNetwork(FoundNetwork):
     def __init__(self, lab: AttachedLab) -> None:
         self._attached = lab
         super().__init__(cast("Lab", lab))
+
+    def configLinkStatus(self, src: str, dst: str, status: str) -> None:
+        """`link s1 h1 down` is the lab's fault `link h1 down`, and `up` its cure."""
+        links = self._attached.underlay
+        for link in (*links.uplinks, *links.trunks):
+            if {src, dst} == {link.a.node, link.b.node}:
+                name = link.b.node if link in links.uplinks else f"{src}-{dst}"
+                self._attached.fault(f"link {name} {status}")
+                return
+        super().configLinkStatus(src, dst, status)  # which says what is wrong
 
     def _look_for_containers(self) -> None:
         self._attached.look()
