@@ -166,7 +166,7 @@ class Resident:
         """
         opened = {kind: _own(kind) for kind in sandbox.JOINED}
         if arguments["node"]:
-            node = self._node(str(arguments["node"]))
+            node = self._on(str(arguments["node"]))
             entered = node.inhabited() if arguments.get("inhabited") else node.namespaces
             for kind in ("net", "uts", "mnt", "pid"):
                 descriptor = getattr(entered, kind)
@@ -179,7 +179,7 @@ class Resident:
     def run(self, arguments: Mapping[str, Any], _: Emit) -> dict[str, Any]:
         """Run `argv` in `node` to its end; CommandError if that takes longer than `timeout_s`."""
         stdin = arguments.get("stdin")
-        done = self._node(str(arguments["node"])).run(
+        done = self._on(str(arguments["node"])).run(
             [str(word) for word in arguments["argv"]],
             timeout_s=float(arguments.get("timeout_s") or DEFAULT_TIMEOUT_S),
             check=False,
@@ -193,7 +193,7 @@ class Resident:
         from xlab.tracing.trace import trace
 
         with self._session.turn:
-            source = self._node(str(arguments["source"]))
+            source = self._on(str(arguments["source"]))
             name = str(arguments["target"])
             # What is gone, since its host is down, is an address that others still send to.
             gone = self._faults.address_of_gone(name) if self._faults else None
@@ -236,11 +236,19 @@ class Resident:
         except ValueError:
             return self._node(name)
 
+    def _on(self, name: str) -> Node:
+        """A node that one can go into."""
+        node = self._node(name)
+        if not node.is_on:
+            raise UsageError(f"{name} is down: {_remedy(name)}")
+        return node
+
     def _node(self, name: str) -> Node:
         lab = self._standing()
         host, _, container = name.partition("/")
         if container and any(each.name == host and not each.is_on for each in lab.hosts):
-            raise UsageError(f"{name}: {host} is down, and its containers with it")
+            with_it = "and its containers with it"
+            raise UsageError(f"{name}: {host} is down, {with_it}: {_remedy(host)}")
         if name == lab.wire.name:
             return lab.wire
         try:
@@ -291,6 +299,10 @@ def _addresses(node: Node) -> dict[str, str]:
         if address is not None:
             found[device] = str(address)
     return found
+
+
+def _remedy(host: str) -> str:
+    return f"`xlab fault reboot {host}` brings it back"
 
 
 def _own(kind: str) -> int:

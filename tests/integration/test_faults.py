@@ -92,7 +92,7 @@ def test_a_crash_takes_everything_and_a_reboot_brings_it_back() -> None:
         story.h1.run(["true"])
     with pytest.raises(XlabError, match="h1 is down"):
         story.h1.configure(["true"])
-    with pytest.raises(DockerError, match="is not running"):
+    with pytest.raises(XlabError, match="h1 is down, and its containers with it"):
         c1.run(["true"])
     with pytest.raises(DockerError, match="Is the docker daemon running"):
         story.h1.docker.start_container(c1)

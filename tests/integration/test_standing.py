@@ -798,9 +798,20 @@ def test_faults_are_made_and_mended(world: World) -> None:
     assert {node["name"]: node["up"] for node in lab["nodes"]} == {
         "h1": True, "h1/c1": True, "h1/c2": True, "h2": False, "gw": True,
     }  # fmt: skip
-    assert "h2 is down" in world.say("exec", "h2", "--", "true").stderr
+    remedy = "`xlab fault reboot h2` brings it back"
+    for words in (["exec", "h2", "--", "true"], ["shell", "h2"], ["capture", "h2:eth0"], ["cli"]):
+        assert world.say(*words).stderr == f"xlab: h2 is down: {remedy}\n"
+    inside = world.say("shell", "h2/c1").stderr
+    assert inside == f"xlab: h2/c1: h2 is down, and its containers with it: {remedy}\n"
+    everywhere = world.say("exec", "--all", "--", "true")
+    assert (everywhere.status, everywhere.stderr) == (125, f"h2 is down: {remedy}\n")
     assert world.say("fault", "--wait", "reboot", "h2").status == 0
     assert world.say(*ping).status == 0
+    assert world.say("fault", "crash", "h1").status == 0
+    status = world.say("status")
+    assert (status.status, "fault: crash h1" in status.stdout) == (1, True)
+    assert "observed  h1 is down, and its containers with it" in status.stdout
+    assert "Error response from daemon" not in status.stdout
 
 
 def test_of_what_somebody_types_faults_know_the_hosts_alone(world: World) -> None:

@@ -139,7 +139,7 @@ def _execute(node: str, command: Sequence[str], name: str | None) -> int:
 
 
 def _execute_everywhere(command: Sequence[str], name: str | None) -> int:
-    from xlab import standing
+    from xlab import entering, standing
     from xlab.errors import CapabilityError
     from xlab.lab.underlay import GATEWAY
 
@@ -151,9 +151,11 @@ def _execute_everywhere(command: Sequence[str], name: str | None) -> int:
             print(f"{node}:", flush=True)
             try:
                 done = lab.run(node, command, timeout_s=_LONGEST_S)
-            except CapabilityError as error:
+            except (CapabilityError, UsageError) as error:
+                # No such program, or it is down: then the others are still to come.
                 print(error, file=sys.stderr)
-                statuses.append(127)
+                missing = isinstance(error, CapabilityError)
+                statuses.append(entering.NOT_FOUND if missing else entering.NOT_ENTERED)
                 continue
             sys.stdout.write(done.stdout)
             sys.stdout.flush()

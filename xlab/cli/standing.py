@@ -244,9 +244,8 @@ def _show_lab(screen: Screen, facts: Mapping[str, Any]) -> None:
     until = [f"stopped at {facts['until']!r}"] if facts["until"] else []
     called = [facts["scenario"]] if facts["scenario"] != name else []
     pid = [f"pid {facts['pid']}"] if facts["pid"] else []
-    faults = [f"fault: {fault}" for fault in facts["faults"]]
     screen.headline(
-        name, *called, since, *until, *faults, facts["datapath"], facts["sandbox"], *pid
+        name, *called, since, *until, *_faults(facts), facts["datapath"], facts["sandbox"], *pid
     )
     rows = tuple(
         (node["name"], "  ".join(_addresses(node)) or "–", "  ".join(_runs(node)))
@@ -254,6 +253,10 @@ def _show_lab(screen: Screen, facts: Mapping[str, Any]) -> None:
     )
     columns = (Column("node"), Column("addresses"), Column("runs", below=True, expendable=1))
     screen.table(Table(columns, rows), indent=2)
+
+
+def _faults(facts: Mapping[str, Any]) -> list[str]:
+    return [f"fault: {fault}" for fault in facts["faults"]]
 
 
 def _addresses(node: Mapping[str, Any]) -> list[str]:
@@ -302,7 +305,8 @@ def _status(name: str | None, *, prove: bool, log: bool, as_json: bool) -> int:
                 path.append(record.decode(record.PathProof, fields, "path"))
 
         with screen.running():
-            screen.headline(lab.name, f"{facts['state']} {_age(facts['uptime_s'])}")
+            since = f"{facts['state']} {_age(facts['uptime_s'])}"
+            screen.headline(lab.name, since, *_faults(facts))
             dead = str(lab.status(watch, prove=prove)["dead_daemon"])
     held = sum(claim.holds for claim in claims)
     good = held == len(claims) and all(p.proved and p.negative_control for p in path) and not dead

@@ -24,7 +24,7 @@ from typing import Literal
 from xlab import sandbox, syscalls, transcript
 from xlab.clock import steady
 from xlab.console import Attachable, Console
-from xlab.errors import DockerError
+from xlab.errors import DockerError, XlabError
 from xlab.lab import ipam, machine_root
 from xlab.lab.node import Node
 from xlab.namespaces import Namespaces
@@ -169,6 +169,8 @@ class Container(Node):
         super()._furnish()
 
     def _require_running(self) -> None:
+        if not self.host.is_on:
+            raise XlabError(f"{self.host} is down, and its containers with it")
         if self.state not in ("starting", "running"):
             raise DockerError(
                 f"Error response from daemon: container {self.id} is not running", exit_code=1
