@@ -7,8 +7,10 @@ can't" (3) and "something broke" (1) stay apart from the bottom up.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -115,3 +117,25 @@ class RecordError(XlabError):
     """A run record that cannot be read; names the file and the place in it."""
 
     exit_status = 2
+
+
+def line_of(path: Path, error: BaseException) -> int:
+    """The last line of a Python file that took part in `error`; 1 if none did.
+
+    However its path was given: the frames of what importlib loads have the absolute one.
+    """
+    import traceback
+
+    whole = os.path.abspath(path)  # noqa: PTH100 - Path.absolute keeps "..", as frames may
+    if isinstance(error, SyntaxError) and error.lineno and _is(whole, error.filename or whole):
+        return error.lineno
+    lines = [
+        frame.lineno or 1
+        for frame in traceback.extract_tb(error.__traceback__)
+        if _is(whole, frame.filename)
+    ]
+    return lines[-1] if lines else 1
+
+
+def _is(whole: str, name: str) -> bool:
+    return os.path.abspath(name) == whole  # noqa: PTH100

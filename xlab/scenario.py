@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xlab.checks import Checks
-from xlab.errors import UsageError
+from xlab.errors import UsageError, line_of
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
 from xlab.record import Encapsulation
@@ -122,15 +121,3 @@ def load(path: Path) -> Scenario:
     if not isinstance(scenario, Scenario):
         raise UsageError(f"{path}: defines no SCENARIO")
     return scenario
-
-
-def line_of(path: Path, error: BaseException) -> int:
-    """The last line of `path` that took part in `error`; 1 if none did."""
-    if isinstance(error, SyntaxError) and error.lineno:
-        return error.lineno
-    lines = [
-        frame.lineno or 1
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename == str(path)
-    ]
-    return lines[-1] if lines else 1

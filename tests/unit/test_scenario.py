@@ -90,6 +90,16 @@ def test_an_error_in_what_a_file_imports_is_told_at_the_import(tmp_path: Path) -
     text = f"import runpy\n\nspace = runpy.run_path({str(helper)!r})\nspace['broken']()\n"
     path = scenario_file(tmp_path, text)
     assert refusal(path).startswith(f"{path}:4: KeyError: ")
+    helper.write_text("def broken(:\n")
+    assert refusal(path).startswith(f"{path}:3: SyntaxError: ")
+
+
+def test_the_line_is_told_of_a_path_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = scenario_file(tmp_path, "\n\nx = 1 // 0\n")
+    monkeypatch.chdir(tmp_path)
+    assert refusal(Path(path.name)).startswith(f"{path.name}:3: ZeroDivisionError: ")
 
 
 # -- options ---------------------------------------------------------------------------------------

@@ -437,11 +437,15 @@ def test_a_file_that_is_wrong_is_told_where(tmp_path: Path, body: str, message: 
     assert refusal(f"{path}:Mine").startswith(message.format(path=path))
 
 
-def test_a_class_whose_build_breaks_is_told_where(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["{}", "mine.py", "./mine.py", "../here/mine.py"])
+def test_a_class_whose_build_breaks_is_told_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (folder := tmp_path / "here").mkdir()
+    monkeypatch.chdir(folder)
     body = "\nclass Mine(Topo):\n    def build(self):\n        self.addLink('h1', 1 // 0)\n"
-    message = refusal(topo_file(tmp_path, body) + ":Mine")
-    assert "ZeroDivisionError" in message
-    assert f"{tmp_path}/mine.py:5" in message
+    path = name.format(topo_file(folder, body))
+    assert refusal(f"{path}:Mine").startswith(f"{path}:5: ZeroDivisionError")
 
 
 def test_a_file_that_is_not_there() -> None:

@@ -22,7 +22,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
-from xlab.errors import CapabilityError, UsageError
+from xlab.errors import CapabilityError, UsageError, line_of
 
 GATEWAY = "gw"
 DEFAULT_SWITCH = "s1"
@@ -397,7 +397,7 @@ def _load(spec: str) -> Any:
         raise
     except (Exception, SystemExit) as error:
         path = name.rpartition(":")[0]
-        where = f"{path}:{_line_in(Path(path), error)}" if path else f"--topo {spec}"
+        where = f"{path}:{line_of(Path(path), error)}" if path else f"--topo {spec}"
         raise UsageError(f"{where}: {type(error).__name__}: {error}") from error
     if not (hasattr(topo, "switches") and hasattr(topo, "links")):
         raise UsageError(f"--topo {spec}: {name} is not a Mininet Topo")
@@ -466,7 +466,7 @@ def _from_file(text: str) -> Any:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        line = _line_in(path, error)
+        line = line_of(path, error)
         raise UsageError(f"{path}:{line}: {type(error).__name__}: {error}") from error
     # Mininet's custom files list their classes in a dictionary `topos`.
     listed = getattr(module, "topos", None)
@@ -474,18 +474,6 @@ def _from_file(text: str) -> Any:
     if kind is None:
         raise UsageError(f"--topo {text}: {path} defines no {name}")
     return kind
-
-
-def _line_in(path: Path, error: BaseException) -> int:
-    """The line of `path` at which `error` arose."""
-    if isinstance(error, SyntaxError) and error.lineno:
-        return error.lineno
-    line, trace = 1, error.__traceback__
-    while trace:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line
 
 
 def _arguments(texts: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
