@@ -443,7 +443,7 @@ def test_what_the_page_has_one_type_does_what_it_shows(
     for name, text in programs.items():
         (place / name).write_text(text)
     typed = documents.commands(DOCUMENT)
-    assert len(typed) == 3
+    assert len(typed) == 4
     outcomes = documents.type_in(place, typed, timeout_s=3 * PATIENCE_S)
     for command, outcome in zip(typed, outcomes, strict=True):
         assert outcome.returncode == 0, f"{command.place}: {outcome.output}"

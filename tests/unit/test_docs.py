@@ -147,6 +147,19 @@ def test_the_runs_that_the_tutorial_cites_exist() -> None:
         require_known(request)
 
 
+def test_where_pytest_is_typed_it_has_been_set_up() -> None:
+    """bin/setup alone sets up what xlab needs, and no more."""
+    users = []
+    for document in DOCUMENTS:
+        typed = [command.text for command in documents.commands(document)]
+        for number, text in enumerate(typed):
+            if "-m pytest" in text:
+                users.append(document.name)
+                (latest,) = [line for line in typed[:number] if "bin/setup" in line][-1:]
+                assert "bin/setup --dev" in latest, document
+    assert users == ["python.md"]
+
+
 @pytest.mark.slow
 @pytest.mark.sandbox
 @pytest.mark.parametrize("command", commands())
