@@ -162,21 +162,25 @@ class CompareScreen(Screen, Onlooker):
 
     # ------------------------------------------------------------------------------------- the end
 
-    def ends(self, outcome: Comparison, folder: Path, page: Path | None = None) -> None:
-        """The tables, what to think of them, and where the files are."""
+    def ends(self, outcome: Comparison, folder: Path | None, page: Path | None = None) -> None:
+        """The tables, what to think of them, and where the files are, if there are any."""
         self._stop_live()
         self.outcome(outcome, text.seconds(time.monotonic() - self._begun))
-        self._block("files", Text(f"{folder}/compare.json"))
+        if folder is not None:
+            self._block("files", Text(f"{folder}/compare.json"))
         if page is not None:
             self.written(page)
 
+    def broken_off(self, outcome: Comparison) -> None:
+        """The tables of what there is."""
+        self._stop_live()
+        self._tables(outcome, after_all=True)
+        done = text.count(len(outcome.rounds), "round")
+        self._block("rounds", Text(f"{done}: broken off", "bold red"))
+
     def outcome(self, outcome: Comparison, took: str = "") -> None:
         """The tables, and what to think of them."""
-        for number, table in enumerate(wording.tables(outcome)):
-            if took or number:
-                self._console.print()
-            self.table(table)
-        self._console.print()
+        self._tables(outcome, after_all=bool(took))
         for line in wording.out(outcome):
             self._block("✗", Text(line, "bold red"), style="bold red", indent=0, label_width=2)
         for note in outcome.notes:
@@ -190,6 +194,14 @@ class CompareScreen(Screen, Onlooker):
         self._block("rounds", Text(wording.closing(outcome)))
         colour = "bold green" if outcome.status == "passed" else "bold red"
         self._block("result", Text(outcome.status, colour), took)
+
+    def _tables(self, outcome: Comparison, *, after_all: bool) -> None:
+        """With an empty line between two, and before the first where rounds were shown."""
+        for number, table in enumerate(wording.tables(outcome)):
+            if after_all or number:
+                self._console.print()
+            self.table(table)
+        self._console.print()
 
     # ------------------------------------------------------------------------- the line that moves
 

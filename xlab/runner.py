@@ -20,12 +20,21 @@ from xlab.record import RunRecord, Status
 from xlab.request import Request
 
 
+class UnwrittenError(OSError):
+    """The disk refused a run's record: which is here, so that what was measured can be told."""
+
+    def __init__(self, finished: RunRecord, reason: OSError) -> None:
+        super().__init__(reason.errno, reason.strerror, reason.filename)
+        self.finished = finished
+
+
 def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Path]:
     """Run one scenario; returns its record and the folder it was written to.
 
     A scenario this machine can't do gives a record with the status "skipped"; one that broke, a
     record with the status "failed" and the reason.  Raises UsageError for what makes no sense, and
-    OSError where the results cannot be written (nothing half-written stays).
+    OSError where the results cannot be written (nothing half-written stays): UnwrittenError when
+    they are known.
     """
     begun = time.monotonic()
     chronicle = Chronicle(job.design(request), watch)
@@ -52,7 +61,10 @@ def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Pa
         chronicle.raw["error.txt"] = "\n".join([reason, *notes]).encode()
     chronicle.timings["total"] = time.monotonic() - begun
     finished = chronicle.record(status, reason)
-    return finished, save(finished, chronicle.raw, results, chronicle.started_at)
+    try:
+        return finished, save(finished, chronicle.raw, results, chronicle.started_at)
+    except OSError as error:
+        raise UnwrittenError(finished, error) from error
 
 
 class Bench:

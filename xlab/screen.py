@@ -104,21 +104,23 @@ class Screen:
                 return
         self._refresh()
 
-    def finished(self, result: RunRecord, folder: Path) -> None:
-        """The figures, the verdict, and where the record is."""
+    def finished(self, result: RunRecord, folder: Path | None) -> None:
+        """The figures, the verdict, and where the record is, if there is one."""
         self._stop_live()
         if result.status == "skipped":
             if not self._headed:
                 self._headline(result.scenario)
             self._block("skipped", Text(text.plain(result.reason), "yellow"))
-            self._block("", Text(f"{folder}/run.json"))
+            if folder:
+                self._block("", Text(f"{folder}/run.json"))
             return
         self._conditions(result)
         figures = tables.route_figures(result)
         if figures.rows:
             self.table(figures, indent=2, titled=False)
         self._verdict(result)
-        self._block("record", Text(f"{folder}/run.json"))
+        if folder:
+            self._block("record", Text(f"{folder}/run.json"))
 
     def closing(self, results: Sequence[RunRecord]) -> None:
         """Several scenarios at a glance."""

@@ -250,6 +250,8 @@ def test_a_full_disk_leaves_no_half_a_record(
     assert ended.status == 1, ended
     assert re.fullmatch(rf"xlab: disk/\S+Z-{what}: No space left on device\n", ended.stderr), ended
     assert (tmp_path / "left").read_text() == ""
+    # What it came to is told all the same.
+    assert "failed   so it is written" in ended.stdout
 
 
 def test_a_disk_that_is_full_after_the_record_has_the_record(breaks: str, tmp_path: Path) -> None:
@@ -313,6 +315,8 @@ def test_whatever_is_on_a_full_disk_is_whole(
         assert list(command.temporary.iterdir()) == []
     assert ended.status == 1, ended
     assert "Traceback" not in ended.stdout
+    if asked == "scale":
+        assert "result   failed" in ended.stdout
     *before, last = ended.stderr.splitlines()
     where = rf"(?:{tmp_path}/)?disk/[^ /]+Z-{what}"
     assert re.fullmatch(rf"xlab: {where}: No space left on device", last), ended

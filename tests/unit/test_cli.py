@@ -10,6 +10,7 @@ import errno
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from xlab.doctor import Finding
 from xlab.errors import CapabilityError, DeadlineError, UsageError
 from xlab.record import RunRecord
 from xlab.request import Request
+from xlab.runner import UnwrittenError
 
 ROOT = Path(__file__).parent.parent.parent
 Watch = Callable[[Mapping[str, Any]], None]
@@ -286,6 +288,25 @@ def test_with_json_several_records_are_an_array(runner: FakeRunner, capsys: Capt
     assert cli.main(["run", "all", "--json"]) == 1
     names = [record.from_dict(data).scenario for data in json_of(capsys)]
     assert names == ["baseline", "ovs-gre"]
+
+
+def test_what_the_disk_refuses_is_told_before_the_error(
+    runner: FakeRunner, capsys: Capture
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "r/x")
+    runner.tells = {"bridge": UnwrittenError(fake.sample("bridge"), full)}
+    assert cli.main(["run", "bridge", "--json"]) == 1
+    told = capsys.readouterr()
+    assert json.loads(told.out)["scenario"] == "bridge"
+    assert "RTT" in told.err
+    assert "record" not in told.err
+    assert told.err.endswith("xlab: r/x: No space left on device\n")
+    # The others are run all the same, and all are in the table at the end.
+    assert cli.main(["run", "all"]) == 1
+    told = capsys.readouterr()
+    for scenario in ("baseline", "bridge", "ovs-gre"):
+        assert re.search(rf"^{scenario} .*[✓✗]", told.out, re.MULTILINE), told.out
+    assert told.err == "xlab: r/x: No space left on device\n"
 
 
 # --------------------------------------------------------------------- errors, signals, streams

@@ -14,7 +14,7 @@ import pytest
 
 from tests.compare_support import DATA, World, entries, history, opening, plan
 from xlab import cli
-from xlab.compare import journal, result
+from xlab.compare import journal, result, rounds
 from xlab.compare.evaluation import evaluate
 from xlab.compare.journal import Failed, RoundDone
 from xlab.compare.result import Comparison, Look, Noise
@@ -295,14 +295,37 @@ def test_a_full_disk_at_the_very_end_says_how_to_go_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(result, "save", full)
-        status, _, err = xlab("bridge", "--quick", "--results", tmp_path)
+        status, out, err = xlab("bridge", "--quick", "--results", tmp_path)
     assert status == 1
     (folder,) = tmp_path.iterdir()
+    # All has been measured, and is told.
+    assert "the yardstick" in out
+    assert "rounds   5 rounds in 5 builds: as many as were asked for" in out
+    assert "result passed" in " ".join(out.split())
+    assert str(result.FILE) not in out
     assert f"5 rounds are kept; to go on: xlab compare --resume {folder}" in err
     assert f"{result.FILE}: No space left on device" in err
 
     assert xlab("--resume", folder)[0] == 0
     assert len(result.load(folder).rounds) == 5
+
+
+def test_a_disk_that_is_full_in_between_loses_no_table(
+    xlab: Run, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path, told: journal.History) -> None:
+        if len(told.rounds) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "bridge"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds, "write_records", full)
+        status, out, err = xlab("bridge", "--quick", "--results", tmp_path)
+    assert status == 1
+    assert "the yardstick" in out
+    assert "3 rounds: broken off" in out
+    assert "result" not in out
+    assert "3 rounds are kept; to go on: xlab compare --resume " in err
+    assert err.endswith("bridge: No space left on device\n")
 
 
 def test_an_interrupt_says_how_to_go_on(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -300,6 +301,32 @@ def test_cut_anywhere_it_goes_on_with_what_is_missing(
     workers.asked = []
     assert cli.main(["sweep", "--resume", str(folder)]) == 0
     assert workers.asked == []
+
+
+@pytest.mark.parametrize("kept", [1, 4])
+def test_a_full_disk_loses_no_table(
+    workers: Workers,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    kept: int,
+) -> None:
+    """Be it a point that has no room any more, or what it all came to."""
+    keep, points = outcome.Folder.keep, iter(range(4))
+
+    def full(folder: outcome.Folder, *_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.path))
+
+    def keep_some(folder: outcome.Folder, point: Point, told: Comparison) -> None:
+        (keep if next(points) < kept else full)(folder, point, told)
+
+    monkeypatch.setattr(outcome.Folder, "keep", keep_some)
+    monkeypatch.setattr(outcome.Folder, "finish", full)
+    assert cli.main(["sweep", "asked.yaml"]) == 1
+    told = capsys.readouterr()
+    table = told.out[told.out.index("RTT") :]
+    # The point without room has been measured as well.
+    assert table.count("not measured") == max(0, 4 - kept - 1), told.out
+    assert told.err.endswith(f"{the_folder()}: No space left on device\n")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -141,8 +142,6 @@ def _begin(
     as_json: bool,
 ) -> int:
     _no_threads()
-    from datetime import UTC, datetime
-
     from xlab import record
     from xlab.compare import methods, plan
     from xlab.compare.journal import Journal, Opening
@@ -185,13 +184,32 @@ def _compare(journal: Journal, *, resumed: bool, as_json: bool) -> int:
             outcome = evaluation.evaluate(journal.history)
             result.save(outcome, journal.folder)
             reports = files.of_comparison(journal.folder, outcome)
-        except BaseException:
+        except BaseException as error:
+            # What a disk refuses has a name; what the terminal does has none.
+            if isinstance(error, OSError) and error.filename is not None:
+                _show_what_there_is(journal, screen, as_json=as_json)
             _tell_how_to_go_on(journal, screen)
             raise
         screen.ends(outcome, journal.folder, reports)
     if as_json:
         print_json(outcome.to_dict())
     return _STATUS[outcome.status]
+
+
+def _show_what_there_is(journal: Journal, screen: CompareScreen, *, as_json: bool) -> None:
+    """Of a comparison whose folder could not be written to any more."""
+    from xlab.compare import evaluation
+    from xlab.compare.journal import Ended
+
+    history = journal.history
+    if history.ended:
+        outcome = evaluation.evaluate(history)
+        screen.ends(outcome, None)
+        if as_json:
+            print_json(outcome.to_dict())
+    elif history.rounds:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        screen.broken_off(evaluation.evaluate(history, Ended(now, "bound")))
 
 
 def _tell_how_to_go_on(journal: Journal, screen: CompareScreen) -> None:

@@ -91,7 +91,7 @@ def run(  # noqa: PLR0917 - typer calls it by keyword
 def _run(request: Request, *, results: Path, as_json: bool) -> int:
     # numpy's BLAS would start threads when intervals are computed, and the next sandbox is forked.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from xlab import catalog
+    from xlab import catalog, runner
     from xlab.screen import Screen
 
     several = request.scenario == "all"
@@ -102,10 +102,15 @@ def _run(request: Request, *, results: Path, as_json: bool) -> int:
     screen = Screen(sys.stderr if as_json else sys.stdout)
     started_at = datetime.now(UTC)
     found: dict[Path, RunRecord] = {}
+    told: list[RunRecord] = []
+    unwritten: list[OSError] = []
     statuses = []
     for each in requests:
         try:
             record, folder = _run_one(each, results, screen)
+        except runner.UnwrittenError as error:
+            told.append(error.finished)
+            unwritten.append(error)
         except XlabError as error:
             if not several:
                 raise
@@ -113,12 +118,15 @@ def _run(request: Request, *, results: Path, as_json: bool) -> int:
             statuses.append(error.exit_status)
         else:
             found[folder / "run.json"] = record
+            told.append(record)
             statuses.append({"passed": 0, "failed": 1, "skipped": 3}[record.status])
     if several:
-        screen.closing(list(found.values()))
+        screen.closing(told)
     if as_json:
-        data = [record.to_dict() for record in found.values()]
+        data = [record.to_dict() for record in told]
         print_json(data if several else data[0])
+    if unwritten:
+        raise unwritten[0]
     _write_page(found, screen, together=(results, started_at) if several else None)
     return min(statuses, key=_WORST_FIRST.index)
 
@@ -148,7 +156,11 @@ def _run_one(request: Request, results: Path, screen: Screen) -> tuple[RunRecord
             raise DisplayError(error) from error
 
     with screen.running():
-        record, folder = runner.run(request, results=results, watch=watch)
+        try:
+            record, folder = runner.run(request, results=results, watch=watch)
+        except runner.UnwrittenError as error:
+            screen.finished(error.finished, None)
+            raise
         screen.finished(record, folder)
     return record, folder
 

@@ -93,14 +93,21 @@ def _scale(
     finished = scaling.measure(plan, watch=_Progress(plan, out).watch)
     drawn = growth.draw(finished)
     files = {"scale.svg": drawn[0].encode(), "scale.png": drawn[1]} if drawn else {}
-    folder = scaling.save(finished, results, files)
+    refused: OSError | None = None
+    folder: Path | None = None
+    try:
+        folder = scaling.save(finished, results, files)
+    except OSError as error:
+        refused = error
     _show(finished, folder, out, chart=bool(drawn))
     if as_json:
         print_json(finished.to_dict())
+    if refused is not None:
+        raise refused
     return 0 if finished.passed else 1
 
 
-def _show(finished: ScaleRecord, folder: Path, out: TextIO, *, chart: bool) -> None:
+def _show(finished: ScaleRecord, folder: Path | None, out: TextIO, *, chart: bool) -> None:
     import shutil
     import textwrap
 
@@ -111,6 +118,8 @@ def _show(finished: ScaleRecord, folder: Path, out: TextIO, *, chart: bool) -> N
     for said in growth.words(finished):
         print(textwrap.fill(said, columns, initial_indent="- ", subsequent_indent="  "), file=out)
     print(f"\nresult   {'passed' if finished.passed else 'failed'}", file=out)
+    if folder is None:
+        return
     print(f"record   {folder / 'scale.json'}", file=out)
     if chart:
         print(f"chart    {folder / 'scale.svg'}", file=out)

@@ -96,7 +96,11 @@ def _sweep(folder: Folder, scheduler: str | None, *, as_json: bool) -> int:
             folder.finish(outcome)
             charts = sweeps.save(outcome, folder.path)
             reports = sweep_files.save(outcome, folder.path)
-        except BaseException:
+        except BaseException as error:
+            # What a disk refuses has a name; what the terminal does has none.
+            if isinstance(error, OSError) and error.filename is not None and found:
+                screen.stop()
+                screen.outcome(_so_far(folder, found))
             _tell_how_to_go_on(folder, screen)
             raise
         screen.ends(outcome, folder.path, charts, reports)
@@ -170,8 +174,8 @@ def _carry_out(
                 if isinstance(told, Failure):
                     failures[point.slug] = told
                 else:
-                    folder.keep(point, told)
                     found[point.slug] = told
+                    folder.keep(point, told)
                 screen.arrived(outcome.point_done(point, told), engine.workers(client))
     return _evaluated(folder, found, failures)
 
@@ -183,6 +187,14 @@ def _evaluated(folder: Folder, found: dict[str, Comparison], failures: dict[str,
 
     ended_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     return outcome.evaluate(folder.spec, found, failures, ended_at)
+
+
+def _so_far(folder: Folder, found: dict[str, Comparison]) -> Sweep:
+    from xlab.sweep.outcome import Failure
+
+    points = folder.spec.points
+    left = [point.slug for point in points if point.slug not in found]
+    return _evaluated(folder, found, dict.fromkeys(left, Failure("skipped", "not measured")))
 
 
 def _cluster(folder: Folder, scheduler: str | None) -> AbstractContextManager[Client]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from xlab import metrics, stats
 from xlab.compare import noise, statistics
-from xlab.compare.journal import Built, History, RoundDone
+from xlab.compare.journal import Built, Ended, History, RoundDone
 from xlab.compare.methods import Method as Asked
 from xlab.compare.result import (
     Build,
@@ -38,9 +38,10 @@ from xlab.report.figures import order
 _NOT_AWAITED = ("cpu_seconds_per_gigabyte", "first_packet_s")
 
 
-def evaluate(history: History) -> Comparison:
-    """The outcome of a comparison that has ended and was built at least once."""
-    assert history.ended is not None
+def evaluate(history: History, ended: Ended | None = None) -> Comparison:
+    """The outcome of a comparison that has ended, or is taken to have, and has a build at least."""
+    ended = history.ended or ended
+    assert ended is not None
     methods = tuple(_method(history, asked) for asked in history.opening.methods)
     rounds = tuple(_round(done) for done in history.rounds)
     points = tuple(_points(history))
@@ -51,7 +52,7 @@ def evaluate(history: History) -> Comparison:
     judged = _noise(history, points, rounds, cores=first.environment.cores)
     return Comparison(
         started_at=history.opening.started_at,
-        ended_at=history.ended.at,
+        ended_at=ended.at,
         status=status,
         reason=reason,
         plan=history.opening.plan,
@@ -64,7 +65,7 @@ def evaluate(history: History) -> Comparison:
         places=tuple(_places(pairs)),
         noise=judged,
         looks=tuple(history.looks),
-        ending=history.ended.ending,
+        ending=ended.ending,
         sessions=len(history.sessions),
         notes=tuple(_notes(history, pairs)),
         recoveries=tuple(_recoveries(history)),
