@@ -713,6 +713,27 @@ def test_mininets_command_line_measures_between_two_nodes(standing: World) -> No
         assert cli.end()[0] == 0
 
 
+def test_mininets_command_line_outlives_a_host(bridge: World) -> None:
+    prompt = "mininet> "
+    with bridge.terminal([*bridge.xlab, "cli"], size=(24, 200)) as cli:
+        cli.expect(prompt)
+        assert cli.line("h1 hostname", prompt) == "h1"
+        cli.type("h2 sh -c 'echo rea\"\"dy; exec sleep 1000'\n")
+        cli.expect("\r\nready")
+        for host in ("h2", "h1"):
+            assert bridge.say("fault", "crash", host).status == 0
+        assert "*** h2: its shell has ended" in cli.expect(prompt)
+        down = cli.line("h1 hostname", prompt)
+        assert "h1 is down: `xlab fault reboot h1` brings it back" in down
+        for host in ("h2", "h1"):
+            assert bridge.say("fault", "reboot", host).status == 0
+            assert cli.line(f"{host} hostname", prompt) == host
+        cli.line("h1 exit", prompt)
+        assert cli.line("h1 hostname", prompt) == "h1"
+        cli.type("exit\n")
+        assert cli.end()[0] == 0
+
+
 def test_mininets_command_line_ends_with_the_lab(bridge: World) -> None:
     with bridge.terminal([*bridge.xlab, "cli"]) as cli:
         cli.expect("mininet> ")

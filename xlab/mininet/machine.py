@@ -23,6 +23,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,6 +128,7 @@ class Program(subprocess.Popen[Any]):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._ended = threading.Event()
+        self._then: list[Callable[[], object]] = []
         with processes.births() as told:
             super().__init__(*arguments, **options)
             told[self.pid] = self._end
@@ -134,6 +136,18 @@ class Program(subprocess.Popen[Any]):
     def _end(self, status: int) -> None:
         self.returncode = os.waitstatus_to_exitcode(status)
         self._ended.set()
+        self._go_on()
+
+    def then(self, do: Callable[[], object]) -> None:
+        """Have `do` called when it has ended, on whichever thread learns of it."""
+        self._then.append(do)
+        if self._ended.is_set():
+            self._go_on()
+
+    def _go_on(self) -> None:
+        while self._then:
+            with suppress(IndexError):  # the other thread was faster
+                self._then.pop()()
 
     def poll(self) -> int | None:
         return self.returncode if self._ended.is_set() else None

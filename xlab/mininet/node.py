@@ -9,11 +9,14 @@ params, config, intfs, ports        addresses and routes are set by netlink, not
 
 from __future__ import annotations
 
+import functools
 import getopt
 import os
 import select
 import signal
 import subprocess
+import threading
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
@@ -97,12 +100,45 @@ class Node(original.Node):
             super().startShell(mnopts)
             # Mininet waits for room to write as well, which there always is: no time-out would end.
             self.__dict__["pollOut"].modify(self.__dict__["stdout"], select.POLLIN)
+        except BaseException:
+            if self.__dict__["shell"] is None:
+                for end in ("master", "slave"):
+                    os.close(self.__dict__[end])
+            raise
         finally:
             self._alive = True
+        terminal = os.dup(self.__dict__["slave"])
+        self.__dict__["shell"].then(functools.partial(self._tell_of_its_end, terminal))
 
     def _start_shell_once(self) -> None:
-        if self._alive and self.__dict__["shell"] is None:
+        if not self._alive:
+            return
+        shell = self.__dict__["shell"]
+        if shell is not None and shell.poll() is not None and not self.waiting:
+            # It was left, or killed with its host, which may have been switched on again since.
+            self._forget_shell()
+        if self.__dict__["shell"] is None:
             self.startShell()
+
+    def _tell_of_its_end(self, terminal: int) -> None:
+        """The shell has ended: whoever waits for its prompt would wait for ever."""
+        if not self._alive:
+            os.close(terminal)
+            return
+
+        def tell() -> None:
+            with suppress(OSError), os.fdopen(terminal, "w") as opened:
+                opened.write(f"\n*** {self.name}: its shell has ended\n{_PROMPT}")
+
+        # Not here, where others wait for theirs: a terminal may be full, and nobody read it.
+        threading.Thread(target=tell, daemon=True).start()
+
+    def _forget_shell(self) -> None:
+        self._alive = False
+        self.outToNode.pop(self.__dict__["master"], None)
+        self.inToNode.pop(self.__dict__["master"], None)
+        super().cleanup()
+        self._alive = True
 
     def sendCmd(self, *args: Any, **params: Any) -> None:
         """Send a line to the shell; what it needs of Open vSwitch is there when it runs."""
@@ -268,6 +304,9 @@ class Node(original.Node):
                     self.machine, "ip", "neigh", "replace", ip, "lladdr", mac, "dev", device
                 )
 
+
+#: Mininet's, by which it knows that a command has ended.
+_PROMPT = "\x7f"
 
 #: `mnexec -p COMMAND` in a shell's line: print the process number, as sendCmd(printPid=True) asks.
 #: Bash takes a function from such a variable; dash, which starts it, would not pass on one whose
