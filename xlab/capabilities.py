@@ -677,12 +677,19 @@ def locate(name: str) -> str | None:
 def tool_versions(tools: Sequence[Tool] = TOOLS) -> dict[str, str]:
     """Version of every tool that is installed, by name; "unknown" where it does not say.
 
-    All are asked at once.  None of the commands makes the kernel load anything.
+    All are asked at once, and none again that is still the same file: a comparison makes a record
+    each build.  None of the commands makes the kernel load anything.
     """
     installed = {tool.name: path for tool in tools if (path := locate(tool.name))}
     asked: dict[str, subprocess.Popen[str]] = {}
+    identities: dict[str, _Identity] = {}
+    versions = dict.fromkeys(installed, "unknown")
     for tool in tools:
         if tool.name in installed and (program := _safe_to_ask(installed[tool.name])):
+            identity = identities[tool.name] = _identity(program, tool.version_option)
+            if known := _versions.get(identity):
+                versions[tool.name] = known
+                continue
             asked[tool.name] = subprocess.Popen(
                 [program, tool.version_option],
                 stdin=subprocess.DEVNULL,
@@ -693,7 +700,6 @@ def tool_versions(tools: Sequence[Tool] = TOOLS) -> dict[str, str]:
                 env={**os.environ, "LC_ALL": "C"},
             )
     deadline = Deadline(_VERSION_LIMIT_S)
-    versions = dict.fromkeys(installed, "unknown")
     for name, process in asked.items():
         try:
             output, _ = process.communicate(timeout=deadline.left_s())
@@ -701,9 +707,22 @@ def tool_versions(tools: Sequence[Tool] = TOOLS) -> dict[str, str]:
             process.kill()
             output, _ = process.communicate()
         versions[name] = parse_version(output)
-        if _is_nft_variant(installed[name]):
+        if versions[name] != "unknown":
+            _versions[identities[name]] = versions[name]
+    for name, path in installed.items():
+        if _is_nft_variant(path):
             versions[name] = versions[name].replace("(legacy)", "(nf_tables)")
     return versions
+
+
+#: A program with the option that it is asked with, and device, inode and times of its file.
+_Identity = tuple[str, str, int, int, int, int]
+_versions: dict[_Identity, str] = {}
+
+
+def _identity(program: str, option: str) -> _Identity:
+    found = Path(program).stat()
+    return program, option, found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _safe_to_ask(path: str) -> str | None:
@@ -751,7 +770,7 @@ class EnvironmentFacts:
 
 
 def environment_facts() -> EnvironmentFacts:
-    """The machine as it is now, in some 20 ms: all tools are asked for their versions."""
+    """The machine as it is now: some 20 ms the first time, when tools are asked their versions."""
     return EnvironmentFacts(
         kernel=os.uname().release,
         cpu_model=cpu_model(_text("/proc/cpuinfo")) or os.uname().machine,

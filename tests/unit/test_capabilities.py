@@ -254,6 +254,26 @@ def test_tool_versions_asks_what_is_installed_and_omits_what_is_not(
     assert capabilities.tool_versions() == {"ping": "20240905", "iperf3": "unknown"}
 
 
+def test_a_tool_is_asked_once_unless_it_is_exchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A comparison writes a record each build of each method, with all versions in it."""
+    tool, asked = tmp_path / "ping", tmp_path / "asked"
+    monkeypatch.setattr(capabilities, "locate", lambda name: str(tool) if name == "ping" else None)
+
+    def install(version: str) -> None:
+        fresh = tmp_path / "fresh"
+        fresh.write_text(f"#!/bin/sh\necho x >>{asked}\necho ping from iputils {version}\n")
+        fresh.chmod(0o755)
+        fresh.rename(tool)
+
+    for version, times in (("20240905", 1), ("20250605", 2)):
+        install(version)
+        for _ in range(2):
+            assert capabilities.tool_versions() == {"ping": version}
+        assert asked.read_text().split() == ["x"] * times
+
+
 @pytest.mark.parametrize(
     ("legacy", "live", "version"),
     [
