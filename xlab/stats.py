@@ -7,6 +7,7 @@ where it is used: it costs more than the rest of a command's start.
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Sequence
@@ -69,21 +70,46 @@ def median_interval(
     """
     if len(samples) < 3:
         return None
+    return _drawn_interval(samples, generator) if generator else _seeded(tuple(samples))
+
+
+@functools.lru_cache(maxsize=1024)
+def _seeded(samples: tuple[float, ...]) -> tuple[float, float]:
+    """The same each time: a report asks for it in the table, the chart and the text."""
     import numpy as np
 
-    generator = generator or np.random.default_rng(0)
+    return _drawn_interval(samples, np.random.default_rng(0))
+
+
+def _drawn_interval(samples: Sequence[float], generator: Generator) -> tuple[float, float]:
+    import numpy as np
+
     values = np.asarray(samples, dtype=np.float64)
     rows = max(1, _PIECE // len(values))
     medians = np.concatenate(
         [
-            np.median(
-                generator.choice(values, size=(min(rows, RESAMPLES - done), len(values))), axis=1
-            )
+            _medians(generator.choice(values, size=(min(rows, RESAMPLES - done), len(values))))
             for done in range(0, RESAMPLES, rows)
         ]
     )
     low, high = np.percentile(medians, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _medians(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of each row; NaN stands for what a shorter row lacks.
+
+    To sort many short rows whole is quicker than np.median, and than np.nanmedian by far.
+    """
+    import numpy as np
+
+    ordered = np.sort(rows, axis=1)  # NaN goes to the end
+    counts = np.count_nonzero(~np.isnan(ordered), axis=1)
+    each = np.arange(len(rows))
+    medians: NDArray[np.float64] = (
+        ordered[each, (counts - 1) // 2] + ordered[each, counts // 2]
+    ) / 2
+    return medians
 
 
 def clustered_medians(
@@ -114,8 +140,7 @@ def clustered_medians(
     for group, places in zip(groups, where[:-1], strict=True):
         picks = generator.integers(len(group), size=(len(places), len(group)))
         rows[places, : len(group)] = np.asarray(group, np.float64)[picks]
-    medians: NDArray[np.float64] = np.nanmedian(rows.reshape(resamples, -1), axis=1)
-    return medians
+    return _medians(rows.reshape(resamples, -1))
 
 
 def paired_ratio(

@@ -15,6 +15,7 @@ to 99 of 100 cases with three builds, in 97 to 99 with five.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -77,14 +78,21 @@ def interval(builds: Sequence[Sequence[float]]) -> tuple[float, float] | None:
     """
     if len(builds) < LEAST_BUILDS:
         return None
+    return _interval(tuple(map(tuple, builds)), RESAMPLES, widening(len(builds)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _interval(
+    builds: tuple[tuple[float, ...], ...], resamples: int, wider: float
+) -> tuple[float, float]:
+    """Kept: a comparison asks for it at each look and at the end, its report once more."""
     import numpy as np
 
     logarithmic = all(value > 0 for build in builds for value in build)
     scaled = [np.log(build) if logarithmic else np.asarray(build, np.float64) for build in builds]
     middle = float(np.median(np.concatenate(scaled)))
-    drawn = stats.clustered_medians(scaled, resamples=RESAMPLES)
+    drawn = stats.clustered_medians(scaled, resamples=resamples)
     low, high = np.percentile(drawn, [2.5, 97.5])
-    wider = widening(len(builds))
     low, high = (middle + wider * (float(end) - middle) for end in (low, high))
     return (math.exp(low), math.exp(high)) if logarithmic else (low, high)
 
