@@ -1,11 +1,13 @@
 """bin/setup on checkouts of its own: whole environments only, few words, and one line to paste.
 
 The lock files here are empty, so nothing is fetched.  Installing system packages is proved in a
-bare root (tests/clean_root).
+bare root (tests/clean_root).  Most of the time of making an environment is that of unpacking pip:
+one test has it done, the others get these tests' own pip.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import shutil
 import signal
@@ -26,7 +28,7 @@ NEEDED = "ip ping ovs-vswitchd iperf3 tcpdump iptables ethtool catatonit ps"
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("XLAB_PYTHON", sys.executable)
+    monkeypatch.setenv("XLAB_PYTHON", str(python_that_shares_its_pip(tmp_path)))
     return tmp_path / "cache" / "xlab"
 
 
@@ -62,12 +64,33 @@ def program(path: Path, script: str) -> None:
     path.chmod(0o755)
 
 
+def python_that_shares_its_pip(folder: Path) -> Path:
+    """This Python, but that a link to its own pip is in the environments it makes."""
+    packages = "lib/python{}.{}/site-packages".format(*sys.version_info)
+    # Whoever imports pip, or looks for its module, takes distutils from others (setuptools' hook).
+    pip = importlib.metadata.distribution("pip").locate_file("pip")
+    made = folder / "python-that-shares-its-pip"
+    program(
+        made,
+        f"""[ "$1 $2" = "-m venv" ] || exec {sys.executable} "$@"
+        exec {sys.executable} -c "
+import os, sys, venv
+venv.create(sys.argv[1], symlinks=True)
+os.symlink('{pip}', sys.argv[1] + '/{packages}/pip')
+" "$3" """,
+    )
+    return made
+
+
 def setup(checkout: Path, *arguments: str, shell: str = "") -> subprocess.CompletedProcess[str]:
     argv = [*shell.split(), str(checkout / "bin" / "setup"), *arguments]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
-def test_the_first_run_makes_the_environment_and_the_next_finds_it(checkout: Path) -> None:
+def test_the_first_run_makes_the_environment_and_the_next_finds_it(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XLAB_PYTHON", sys.executable)
     first = setup(checkout)
     assert first.returncode == 0, first.stderr
     assert first.stdout == f"{checkout}/.venv/bin/python\n", "stdout is the path and nothing else"
@@ -128,6 +151,7 @@ def test_an_interrupted_set_up_is_not_taken_for_a_finished_one(
     )
     (tmp_path / "programs/sleep").symlink_to(shutil.which("sleep", path="/usr/bin") or "")
     (tmp_path / "programs/touch").symlink_to(shutil.which("touch", path="/usr/bin") or "")
+    usual = os.environ["XLAB_PYTHON"]
     monkeypatch.setenv("XLAB_PYTHON", str(slow))
     killed = subprocess.Popen(
         [checkout / "bin/setup"],
@@ -140,7 +164,7 @@ def test_an_interrupted_set_up_is_not_taken_for_a_finished_one(
     killed.wait()
     assert (checkout / ".venv/bin/python").exists(), "it looks like an environment"
 
-    monkeypatch.setenv("XLAB_PYTHON", sys.executable)
+    monkeypatch.setenv("XLAB_PYTHON", usual)
     assert "making the Python environment" in setup(checkout).stderr
     assert setup(checkout).stderr == ""
 
@@ -228,7 +252,12 @@ $2" """,
 
 
 @pytest.mark.parametrize(
-    "shell", ["dash", pytest.param("bash --posix", marks=pytest.mark.slow), "busybox sh"]
+    "shell",
+    [
+        pytest.param("dash", marks=pytest.mark.slow),
+        pytest.param("bash --posix", marks=pytest.mark.slow),
+        "busybox sh",
+    ],
 )
 def test_any_posix_shell_will_do(checkout: Path, shell: str) -> None:
     program_name, _, _ = shell.partition(" ")
