@@ -7,10 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+import hypothesis
+
 _T = TypeVar("_T")
 
 #: What a message to a person may come to, whatever it quotes.
 _LONGEST_MESSAGE = 1000
+
+
+def one_in(parts: int) -> hypothesis.settings:
+    """For what takes long: so much fewer examples than the profile has, be it fast or long."""
+    return hypothesis.settings(max_examples=hypothesis.settings().max_examples // parts)
 
 
 class Refusal(str):

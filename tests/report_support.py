@@ -7,6 +7,7 @@ page.text      ->  what a reader sees, styles left out
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
@@ -30,6 +31,7 @@ HOSTILE = (
 _VOID = {"br", "link", "meta"}
 
 
+@functools.cache
 def sample(name: str) -> RunRecord:
     (folder,) = RECORDS.glob(f"*Z-{name}")
     return record.load(folder)
@@ -37,7 +39,8 @@ def sample(name: str) -> RunRecord:
 
 def everything() -> dict[Path, RunRecord]:
     """All sample records, by file."""
-    return {file: record.load(file) for file in sorted(RECORDS.glob("*/run.json"))}
+    files = sorted(RECORDS.glob("*/run.json"))
+    return {file: sample(file.parent.name.partition("Z-")[2]) for file in files}
 
 
 def hostile() -> RunRecord:
@@ -88,6 +91,12 @@ def render(*records: RunRecord) -> Page:
     """The page on these records, each in a folder of its own beside the report's."""
     named = {Path(f"results/{i}/run.json"): each for i, each in enumerate(records, 1)}
     return Page(page.render(named, base=Path("results/all")))
+
+
+@functools.cache
+def rendered(*names: str) -> Page:
+    """The page on these samples, to be read only."""
+    return render(*map(sample, names))
 
 
 @dataclass

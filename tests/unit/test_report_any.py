@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from tests.fuzzing import Refusal, attempt
+from tests.fuzzing import Refusal, attempt, one_in
 from tests.report_support import HOSTILE, RECORDS, Page
 from xlab import record, report
 from xlab.compare import result
@@ -30,6 +30,8 @@ from xlab.errors import RecordError
 from xlab.record import RunRecord
 from xlab.report import content, flent_file, junit, markdown, page, rows
 from xlab.screen import Screen
+
+pytestmark = pytest.mark.usefixtures("same_charts_drawn_once")
 
 Path_ = tuple[str | int, ...]
 FILES = sorted(RECORDS.glob("*/run.json"))
@@ -133,6 +135,7 @@ def test_markdown_of_any_record_holds_no_markup_of_its_own(
 
 @given(st.lists(changes(), min_size=1, max_size=2))
 @example([(BRIDGE, FAILED)])
+@one_in(2)
 def test_a_page_of_any_records_holds_no_markup_of_theirs(
     changed: list[tuple[str, list[Change]]],
 ) -> None:
@@ -170,7 +173,7 @@ def changes_of_comparison(draw: st.DrawFn) -> list[Change]:
 @example([(("methods", 1, "builds", 0, "folder"), "../../.."), (("started_at",), "9999-12-31")])
 @example([(("methods", 1, "builds", 0, "folder"), "\0" + "x" * 5000)])
 @example([(("methods", 1, "name"), HOSTILE), (("notes", 0), HOSTILE), (("reason",), HOSTILE)])
-@settings(max_examples=20, deadline=None)
+@one_in(5)
 def test_reports_on_any_comparison_are_written_and_nothing_in_them_acts(
     changed: list[Change],
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,12 @@ from tests.report_support import compared, everything, hostile
 from xlab.record import RunRecord
 from xlab.report import files, page
 
-pytestmark = pytest.mark.skipif(
-    browser.find() is None, reason="no chromium, chromium-browser or google-chrome is installed"
-)
+pytestmark = [
+    pytest.mark.usefixtures("same_charts_drawn_once"),
+    pytest.mark.skipif(
+        browser.find() is None, reason="no chromium, chromium-browser or google-chrome is installed"
+    ),
+]
 
 #: Words whose colour is too near to that of what is behind them, as [text, ratio].
 #: 4.5 is what WCAG 2.1 asks of text (1.4.3); marks of pictures are checked by their text alone.
@@ -69,18 +73,33 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 
 
 @pytest.fixture(scope="module")
-def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A page of each kind."""
     folder = tmp_path_factory.mktemp("results") / "a-compare"
-    return files.of_comparison(folder, compared(folder))
+    return {
+        "records": written(tmp_path_factory.mktemp("records"), everything()),
+        "comparison": files.of_comparison(folder, compared(folder)),
+    }
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width_px", [360, 800, 1010, 1280])
-@pytest.mark.parametrize("of", ["records", "comparison"])
+def screens() -> list[Any]:
+    """All of them with --all; otherwise each page in each width and each scheme, but not in all."""
+    found = []
+    for number, width_px in enumerate((360, 800, 1010, 1280)):
+        for of in ("records", "comparison"):
+            for dark in (False, True):
+                turn = (number + (of == "records")) % 2 == dark
+                marks = () if turn else pytest.mark.slow
+                said = f"{of}-{width_px}-{'dark' if dark else 'light'}"
+                found.append(pytest.param(of, width_px, dark, marks=marks, id=said))
+    return found
+
+
+@pytest.mark.parametrize(("of", "width_px", "dark"), screens())
 def test_the_page_is_whole_by_itself_and_fits_the_screen(
-    chromium: Chromium, tmp_path: Path, comparison: Path, of: str, width_px: int, dark: bool
+    chromium: Chromium, pages: dict[str, Path], of: str, width_px: int, dark: bool
 ) -> None:
-    file = written(tmp_path, everything()) if of == "records" else comparison
+    file = pages[of]
     with chromium.page(width_px=width_px, dark=dark) as shown:
         shown.open(file)
         assert shown.evaluate("innerWidth") == width_px

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.report_support import HOSTILE, Page, everything, hostile, sample
@@ -193,7 +193,6 @@ def test_a_single_sample_of_a_single_round_is_a_chart_without_an_interval() -> N
 # ------------------------------------------------------------------------------------ any record
 
 
-@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from flent.resultset import ResultSet
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from junitparser import JUnitXml
 
@@ -40,6 +40,8 @@ from xlab.report import (
 )
 from xlab.report.content import Content
 from xlab.report.figures import figures, find
+
+pytestmark = pytest.mark.usefixtures("same_charts_drawn_once")
 
 SAMPLE = Path(__file__).parent.parent.parent / "results" / "sample"
 CHARTS = [
@@ -441,15 +443,19 @@ def test_a_page_to_be_handed_on_has_no_links_but_within(folder: Path, tmp_path: 
     assert "](" not in (tmp_path / "a.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    "names", [CHARTS[:3], pytest.param(CHARTS, marks=pytest.mark.slow)], ids=len
+)
 def test_charts_are_written_as_files_of_their_own(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], names: list[str]
 ) -> None:
     charts = tmp_path / "charts"
-    assert cli.main(["report", str(folder), "--charts", str(charts)]) == 0
+    of = folder if names == CHARTS else DATA / "comparison"
+    assert cli.main(["report", str(of), "--charts", str(charts)]) == 0
     written = capsys.readouterr().out.split()
     assert sorted(written) == sorted(map(str, charts.iterdir()))
-    assert {Path(file).stem for file in written} == set(CHARTS)
-    for name in CHARTS:
+    assert {Path(file).stem for file in written} == set(names)
+    for name in names:
         assert (charts / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         picture = (charts / f"{name}.svg").read_text(encoding="utf-8")
         assert "<svg" in picture
@@ -497,7 +503,6 @@ ODD = st.none() | st.booleans() | st.text(max_size=3) | st.floats(-1e100, 1e100)
     ODD,
     ODD,
 )
-@settings(max_examples=60, deadline=None)
 def test_any_course_that_a_record_may_tell_is_drawn_or_left_out(
     series: list[object], since: object, until: object
 ) -> None:

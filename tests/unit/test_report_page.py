@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import replace
 from itertools import pairwise
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.report_support import HOSTILE, Page, everything, hostile, render, sample
+from tests.report_support import HOSTILE, Page, everything, hostile, render, rendered, sample
 from xlab.record import RunRecord
 from xlab.report import page, text
 from xlab.report.figures import figures, find
@@ -27,13 +28,16 @@ NAMES = [
     "weave",
     "weave-fastdp",
 ]
+pytestmark = pytest.mark.usefixtures("same_charts_drawn_once")
+
 #: What in an attribute makes a browser fetch, or go, somewhere.
 _ADDRESSES = ("href", "src", "srcset", "data", "action", "poster", "xlink:href", "cite")
 
 
+@functools.cache
 def all_pages() -> list[Page]:
     whole = Page(page.render(everything(), base=Path()))
-    return [whole, *(render(sample(name)) for name in NAMES), render(hostile())]
+    return [whole, *map(rendered, NAMES), render(hostile())]
 
 
 # --------------------------------------------------------------------------------------- markup
@@ -99,7 +103,7 @@ def test_headings_make_an_outline_without_gaps() -> None:
 
 
 def test_every_drawing_says_in_words_what_it_shows() -> None:
-    found = render(sample("bridge"), sample("ovs-gre"))
+    found = rendered("bridge", "ovs-gre")
     ratio, _, rtt, *_, bridge, ovs = found.all("svg")
     assert ratio.attributes["role"] == "img"
     words = str(ratio.attributes["aria-label"])
@@ -123,7 +127,7 @@ def test_every_drawing_says_in_words_what_it_shows() -> None:
 
 
 def test_tables_keep_their_meaning_when_their_rows_become_blocks() -> None:
-    found = render(sample("ovs-gre"))
+    found = rendered("ovs-gre")
     for cell in found.all("td"):
         assert cell.attributes["data-label"], "a cell without its column's title"
         assert cell.attributes["role"] == "cell"
@@ -137,8 +141,7 @@ def test_tables_keep_their_meaning_when_their_rows_become_blocks() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_verdict_comes_first_and_every_claim_is_there(name: str) -> None:
-    told = sample(name)
-    found = render(told)
+    told, found = sample(name), rendered(name)
     (heading,) = found.all("h1")
     before = found.text.partition(heading.text)[0]
     assert re.fullmatch(
@@ -156,7 +159,7 @@ def test_the_verdict_comes_first_and_every_claim_is_there(name: str) -> None:
 
 
 def test_a_method_is_shown_with_its_proof_figures_notes_and_data() -> None:
-    found = render(sample("ovs-gre"))
+    found = rendered("ovs-gre")
     for said in (
         "Claims: 3 of 3 hold",
         "The path is proved",
@@ -186,7 +189,7 @@ def test_raw_files_are_linked_and_no_other_file() -> None:
 
 
 def test_a_failed_run_says_so_in_words_everywhere() -> None:
-    found = render(sample("bridge-failed"), sample("ovs-gre-skipped"))
+    found = rendered("bridge-failed", "ovs-gre-skipped")
     (heading,) = found.all("h1")
     assert heading.text == "bridge failed; 0 of 2 passed."
     assert "/dev/net/tun cannot be opened" in found.text
@@ -197,7 +200,7 @@ def test_a_failed_run_says_so_in_words_everywhere() -> None:
 
 
 def test_udp_has_no_ratio_in_the_page() -> None:
-    found = render(sample("weave"))
+    found = rendered("weave")
     cells: dict[str, list[str]] = {}
     row = ""
     for element in found.elements:
@@ -211,23 +214,23 @@ def test_udp_has_no_ratio_in_the_page() -> None:
 
 
 def test_kernel_and_userspace_are_never_in_one_table_or_one_panel() -> None:
-    found = render(sample("bridge"), sample("ovs-gre"), sample("weave"))
+    found = rendered("bridge", "ovs-gre", "weave")
     captions = [e.text for e in found.all("caption")]
     assert captions == ["kernel datapath", "userspace datapath"]
     assert "they are not ranked against each other" in found.text
-    alone = render(sample("bridge"), sample("baseline"))
+    alone = rendered("bridge", "baseline")
     assert "ranked" not in alone.text
 
 
 def test_what_was_published_is_marked_as_that() -> None:
-    found = render(sample("bridge"))
+    found = rendered("bridge")
     assert "published by others, as context" in found.text
     assert "0.87–0.98 × the throughput, 1–1.2 × the latency of plain hosts was published" in (
         found.text
     )
     # Nothing was published on GRE in user space.
-    assert "published" not in render(sample("ovs-gre")).text
-    assert "Geneve, not GRE" in render(sample("ovs-gre-kernel")).text
+    assert "published" not in rendered("ovs-gre").text
+    assert "Geneve, not GRE" in rendered("ovs-gre-kernel").text
 
 
 def test_quotations_in_chinese_are_marked_as_such_and_code_as_code() -> None:
