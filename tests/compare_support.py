@@ -6,6 +6,7 @@ python tests/compare_support.py        writes tests/data/comparison anew
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
 import threading
 from collections.abc import Mapping, Sequence
@@ -63,9 +64,7 @@ def opening(asked: Plan | None = None) -> Opening:
 
 def sample(method: Method) -> RunRecord:
     """What a lab of that method told before it was measured."""
-    base = method.request.scenario
-    (folder,) = (DATA / "records").glob(f"*Z-{_SAMPLES[base]}")
-    told = record.load(folder)
+    told = _recorded(method.request.scenario)
     settings = {**told.parameters["settings"], **method.request.settings}
     datapath = told.environment.datapath
     if settings.get("datapath") == "fastdp":
@@ -78,6 +77,12 @@ def sample(method: Method) -> RunRecord:
         status="passed",
         reason="",
     )
+
+
+@functools.cache
+def _recorded(scenario: str) -> RunRecord:
+    (folder,) = (DATA / "records").glob(f"*Z-{_SAMPLES[scenario]}")
+    return record.load(folder)
 
 
 def measured(
@@ -276,6 +281,8 @@ def _instead_of_labs(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(rounds, "Bench", Bench)
     monkeypatch.setattr(capabilities, "probe", machine_with)
     monkeypatch.setattr(noise, "IDLE_S", 0.0)
+    # No lab has processes; those of the machine are many.
+    monkeypatch.setattr(noise, "descendants_s", lambda: 0.0)
     return made
 
 

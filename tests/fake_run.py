@@ -9,6 +9,7 @@ Tests use `events` and `run`; the script is for whoever works on how things look
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,7 @@ SAMPLES = {"baseline": "baseline", "ovs-gre": "ovs-gre", "weave": "ovs-gre-skipp
 Watch = Callable[[Mapping[str, Any]], None]
 
 
+@functools.cache
 def sample(name: str) -> RunRecord:
     (folder,) = RECORDS.glob(f"*Z-{name}")
     return record.load(folder)

@@ -9,7 +9,8 @@ import pytest
 
 from xlab.report import drawing
 
-_drawn = functools.lru_cache(maxsize=256)(drawing.embedded)
+_embedded = functools.lru_cache(maxsize=256)(drawing.embedded)
+_pictures = functools.lru_cache(maxsize=256)(drawing.pictures)
 
 
 @pytest.fixture(scope="module")
@@ -20,5 +21,6 @@ def same_charts_drawn_once() -> Iterator[None]:
     (test_report_charts.py).
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "embedded", _drawn)
+        patch.setattr(drawing, "embedded", _embedded)
+        patch.setattr(drawing, "pictures", _pictures)
         yield

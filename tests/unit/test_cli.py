@@ -28,6 +28,8 @@ from xlab.record import RunRecord
 from xlab.request import Request
 from xlab.runner import UnwrittenError
 
+pytestmark = pytest.mark.usefixtures("same_charts_drawn_once")
+
 ROOT = Path(__file__).parent.parent.parent
 Watch = Callable[[Mapping[str, Any]], None]
 

@@ -401,11 +401,13 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch, *, written: bool) -> Non
 
 
 @pytest.mark.parametrize("written", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "names", [NAMES[:2], pytest.param(NAMES[:3], marks=pytest.mark.slow)], ids=len
+)
 def test_killed_at_any_step_it_goes_on_without_losing_a_round(
-    written: bool, world: World, tmp_path: Path
+    names: Sequence[str], written: bool, world: World, tmp_path: Path
 ) -> None:
-    names = NAMES[:3]
-    whole = 1 + 3 * 3 + 5 + 1  # session, builds, rounds, end
+    whole = 1 + 3 * len(names) + 5 + 1  # session, builds, rounds, end
     for step in range(1, whole + 1):
         results = tmp_path / str(step)
         with pytest.MonkeyPatch.context() as patch, begin(results, names) as first:
@@ -419,13 +421,15 @@ def test_killed_at_any_step_it_goes_on_without_losing_a_round(
             if again.history.ended is None:
                 carry_out(again, Onlooker())
             comparison = evaluate(again.history)
-        assert_whole(comparison, before, world, step)
+        assert_whole(comparison, before, world, step, len(names))
 
 
-def assert_whole(comparison: Comparison, before: History, world: World, step: int) -> None:
+def assert_whole(
+    comparison: Comparison, before: History, world: World, step: int, methods: int
+) -> None:
     """Rounds 1 to 5, all with all methods; those from before the kill as they were."""
     assert [done.number for done in comparison.rounds] == [1, 2, 3, 4, 5], step
-    assert {len(done.order) for done in comparison.rounds} == {3}, step
+    assert {len(done.order) for done in comparison.rounds} == {methods}, step
     kept = [done.number for done in before.rounds]
     again = {number for number, *_ in world.asked}
     assert sorted([*kept, *again]) == [1, 2, 3, 4, 5], step
@@ -433,7 +437,7 @@ def assert_whole(comparison: Comparison, before: History, world: World, step: in
     builds = {done.build for done in before.rounds}
     assert not builds & {done.build for done in comparison.rounds if done.number in again}, step
     assert comparison.status == "passed"
-    assert len(comparison.points) == 5 * (1 + 2 * 2)
+    assert len(comparison.points) == 5 * (1 + 2 * (methods - 1))
 
 
 def test_a_kill_in_the_middle_of_a_round_leaves_nothing_of_it(world: World, tmp_path: Path) -> None:

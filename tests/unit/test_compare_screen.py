@@ -23,6 +23,8 @@ from xlab.compare_screen import CompareScreen
 from xlab.errors import CapabilityError, XlabError
 from xlab.report import comparison as wording
 
+pytestmark = pytest.mark.usefixtures("same_charts_drawn_once")
+
 FOLDER = Path("results/2025-01-02T120000Z-compare")
 
 

@@ -142,6 +142,14 @@ def saved(drawing: Drawing, name: str, folder: Path) -> list[Path]:
 
     Raises OSError.
     """
+    written = {folder / f"{name}{end}": found for end, found in pictures(drawing, name).items()}
+    for file, content in written.items():
+        write_whole(file, content)
+    return list(written)
+
+
+def pictures(drawing: Drawing, name: str) -> dict[str, bytes]:
+    """The drawing with its title and key, by the ending of a file's name."""
     signs = "; ".join(f"{_SIGNS.get(kind, kind)}: {said}" for kind, said in drawing.key())
     key = textwrap.wrap(f"{signs}." if signs else "", _KEY_COLUMNS)
     height = _TITLE_H + drawing.height + _KEY_LINE_H * len(key) + 8
@@ -155,10 +163,7 @@ def saved(drawing: Drawing, name: str, folder: Path) -> list[Path]:
         png = io.BytesIO()
         figure.savefig(png, format="png", dpi=72 * _DOTS, facecolor=CARD)
         svg = _svg(figure, transparent=False).encode()
-    written = {folder / f"{name}.svg": svg, folder / f"{name}.png": png.getvalue()}
-    for file, content in written.items():
-        write_whole(file, content)
-    return list(written)
+    return {".svg": svg, ".png": png.getvalue()}
 
 
 #: What stands for a sign of the page's key where there is only text.
