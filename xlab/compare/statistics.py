@@ -16,6 +16,7 @@ to 99 of 100 cases with three builds, in 97 to 99 with five.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -142,7 +143,10 @@ def trend_p_value(series: Sequence[float]) -> float:
     score = sum(_sign(b - a) for i, a in enumerate(series) for b in series[i + 1 :])
     counts = [1]
     for size in range(2, n + 1):
-        counts = [sum(counts[max(0, k - size + 1) : k + 1]) for k in range(len(counts) + size - 1)]
+        upto, last = [0, *itertools.accumulate(counts)], len(counts)
+        counts = [
+            upto[min(k + 1, last)] - upto[max(0, k - size + 1)] for k in range(last + size - 1)
+        ]
     pairs = n * (n - 1) // 2
     extreme = sum(
         count
