@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 
@@ -27,6 +28,7 @@ def layers() -> dict[str, int]:
     }
 
 
+@functools.cache
 def modules() -> dict[str, list[str]]:
     """What each module or folder of xlab/ imports from xlab, wherever in it."""
     found: dict[str, list[str]] = {}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.fuzzing import Refusal, attempt, memory_below
+from tests.fuzzing import Refusal, attempt, memory_below, one_in
 from tests.support import machine
 from xlab import job
 from xlab.errors import CapabilityError, UsageError
@@ -67,6 +67,7 @@ def test_more_hosts_than_a_broadcast_reaches_at_once_are_at_several_switches() -
 
 
 @given(hosts=st.integers(2, 1000), containers=st.integers(1, 300))
+@one_in(4)
 def test_a_broadcast_fits_into_the_queue_several_times(hosts: int, containers: int) -> None:
     found = underlay.describe(None, hosts=hosts, containers=containers)
     assert found.hosts == tuple(f"h{n}" for n in range(1, hosts + 1))

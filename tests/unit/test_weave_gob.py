@@ -294,11 +294,12 @@ def test_what_is_claimed_and_not_there_takes_no_memory(count: int) -> None:
         decode_all(data)
 
 
-def test_what_is_there_is_limited_in_memory() -> None:
+@pytest.mark.parametrize("limit", [1 << 15, pytest.param(gob.VALUE_LIMIT, marks=pytest.mark.slow)])
+def test_what_is_there_is_limited_in_memory(limit: int) -> None:
     """The densest message: a megabyte of empty structs, of which half a million are too many."""
-    data = claiming(1 << 20, bytes(1 << 20))
-    with memory_below(64 << 20), pytest.raises(ProtocolError, match="too many values"):
-        decode_all(data)
+    data = claiming(2 * limit, bytes(2 * limit))
+    with memory_below(128 * limit), pytest.raises(ProtocolError, match="too many values"):
+        decode_all(data, value_limit=limit)
 
 
 @given(st.binary(max_size=200), st.integers(1, 40), st.integers(0, 64))
