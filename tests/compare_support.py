@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_runner import CLAIM, PATH, machine_with
+from tests.fake_machine import CLAIM, PATH, machine_with
 from xlab import capabilities, record
 from xlab.chronicle import Chronicle
 from xlab.compare import evaluation, noise, result, rounds

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fake_machine import machine_with
 from tests.fuzzing import attempt
-from tests.unit.test_runner import machine_with
 from xlab import capabilities, job, probe_names
 from xlab.capabilities import State
 from xlab.compare import plan

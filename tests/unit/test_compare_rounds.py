@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.compare_support import World, plan
-from tests.unit.test_runner import machine_with
+from tests.fake_machine import machine_with
 from xlab import capabilities, record, report
 from xlab.capabilities import State
 from xlab.compare import journal

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -13,43 +12,15 @@ from typing import Any, Self
 
 import pytest
 
+from tests.fake_machine import CLAIM, PATH, PROOF, machine_with
 from xlab import capabilities, controller, record, runner, sandbox
-from xlab.capabilities import Capability, Machine, State
+from xlab.capabilities import Machine, State
 from xlab.errors import CapabilityError, DaemonError, SandboxError, UsageError, XlabError
-from xlab.record import PathProof, RunRecord, UnderlayPackets
+from xlab.record import RunRecord
 from xlab.request import Request
 
 Event = Mapping[str, Any]
 Story = Callable[[Callable[[Event], None]], None]
-
-CLAIM = {"kind": "claim", "id": "h1-reaches-h2", "stage": "hosts", "text": "h1 reaches h2",
-         "expected": "a reply", "observed": "a reply", "holds": True, "evidence": ""}  # fmt: skip
-PROOF = PathProof(
-    encapsulation="none",
-    underlay_packets=UnderlayPackets(none=20),
-    proved=True,
-    negative_control=True,
-    overhead_bytes=0,
-    effective_mtu=1500,
-    packets_sent=20,
-    control_detail="cable: stops; healed: back",
-)
-PATH = {"kind": "path", **dataclasses.asdict(PROOF)}
-
-
-def capability(name: str, state: State = State.YES) -> Capability:
-    return Capability(name, state, f"{name} is {state}", "labs", "apt-get install it")
-
-
-def machine_with(**states: State) -> Machine:
-    """A machine that has everything, except where said otherwise."""
-    fields: dict[str, Any] = {
-        field.name: capability(field.name, states.get(field.name, State.YES))
-        for field in dataclasses.fields(Machine)
-    }
-    fields |= {"kernel": "6.1", "sandbox": "rootless", "open_files": 4096, "neighbours": 1024}
-    fields["waited_s"] = 0.0
-    return Machine(**fields)
 
 
 def telling(*events: Event) -> Story:

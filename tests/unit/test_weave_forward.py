@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Callable
 
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.weave_packets import ipv4, naive_checksum
 from xlab.weave.forward import (
     Decision,
     MacCache,
@@ -27,35 +27,6 @@ H1, H2, H3, H4 = (bytes.fromhex(f"7a000000000{n}") for n in (1, 2, 3, 4))
 C1, C2, C3 = (bytes.fromhex(f"0242c0a8010{n}") for n in (1, 2, 3))
 ALL = b"\xff" * 6
 DF, MF = 0x4000, 0x2000
-
-
-def naive_checksum(data: bytes) -> int:
-    """RFC 1071, 4.1, word by word."""
-    total = 0
-    for high, low in zip(data[::2], data[1::2] + b"\0", strict=False):
-        total += high << 8 | low
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def ipv4(
-    data: bytes,
-    *,
-    flags: int = 0,
-    protocol: int = 17,
-    options: bytes = b"",
-    source: str = "10.32.0.1",
-    destination: str = "10.32.0.2",
-    destination_mac: bytes = C2,
-) -> bytes:
-    """An Ethernet frame with IPv4 in it."""
-    header = struct.pack(
-        "!BBHHHBBH4s4s", 0x40 | 5 + len(options) // 4, 0x28, 20 + len(options) + len(data), 4711,
-        flags, 64, protocol, 0, socket.inet_aton(source), socket.inet_aton(destination),
-    )  # fmt: skip
-    header += options
-    header = header[:10] + struct.pack("!H", naive_checksum(header)) + header[12:]
-    return destination_mac + C1 + b"\x08\x00" + header + data
 
 
 @given(st.binary(min_size=1, max_size=100).filter(any))

@@ -21,8 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fake_clock import FakeClock
-from tests.unit.test_weave_forward import ipv4
-from tests.unit.test_weave_tap import ACK, C1, C2, ETHERNET, PSH, TIMESTAMP, Packet, as_read
+from tests.weave_packets import ACK, C1, C2, ETHERNET, PSH, TIMESTAMP, Packet, as_read, ipv4
 from xlab.errors import XlabError
 from xlab.weave import overlay as overlay_module
 from xlab.weave import sleeve
