@@ -198,6 +198,8 @@ def plain(text: str) -> str:
 
     What tools print goes into records as it is, and records come from other machines.
     """
+    if text.isprintable():  # nothing of these categories is, and nearly every text
+        return text
     return "".join(
         character
         if character in "\n\t" or not unicodedata.category(character).startswith("C")
