@@ -476,7 +476,7 @@ def test_closed_streams_are_no_error() -> None:
     assert xlab("list", capture_output=False, preexec_fn=close).returncode == 0
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.slow)])
 def test_any_encoding_of_stdout_will_do(encoding: str) -> None:
     folder = ROOT / "tests" / "data" / "records"
     environment = {"PYTHONIOENCODING": encoding, "COLUMNS": "100"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import subprocess
@@ -241,12 +242,17 @@ def test_negative_and_enormous_figures_are_left_out_of_the_axis() -> None:
 # ------------------------------------------------------------------------------------ in a page
 
 
+@functools.cache
+def of_everything() -> list[Page]:
+    """A chart of ratios and one of figures, of all samples."""
+    return [drawn(chart) for chart in both(*everything().values())]
+
+
 def test_charts_take_their_colours_from_the_page() -> None:
     css = (ROOT / "xlab" / "report" / "page.css").read_text(encoding="utf-8")
     light, dark = css.split("prefers-color-scheme: dark", 1)
     used: set[str] = set()
-    for chart in both(*everything().values()):
-        found = drawn(chart)
+    for found in of_everything():
         used |= colours_of(found)
         styles = " ".join(found.attributes("style"))
         bare = re.sub(r"var\(--[a-z-]+,#[0-9a-f]{6}\)", "", styles)
@@ -275,8 +281,8 @@ def test_the_same_records_give_the_same_chart() -> None:
 
 
 def test_a_chart_is_as_narrow_as_a_phone_and_its_text_is_large_enough() -> None:
-    for chart in both(*everything().values()):
-        (svg,) = (page := drawn(chart)).all("svg")
+    for page in of_everything():
+        (svg,) = page.all("svg")
         width = float(str(svg.attributes["viewbox"]).split()[2])
         assert width <= 336, "what a screen of 360 px leaves inside a card"
         styles = " ".join(page.attributes("style"))

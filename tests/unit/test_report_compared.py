@@ -384,6 +384,14 @@ def test_flents_own_command_prints_what_is_in_it(folder: Path, tmp_path: Path) -
     assert float(first[column]) == data["results"]["Ping (ms) weave"][0]
 
 
+def test_of_one_record_flent_opens_a_file_with_its_own_names(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "x.flent.gz"
+    assert cli.main(["report", str(folder / "bridge" / "b1"), "--output", str(file)]) == 0
+    opened = ResultSet.load_file(str(file))
+    assert opened.series_names == ["Ping (ms) ICMP", "TCP upload"]
+
+
+@pytest.mark.slow
 def test_of_one_record_flents_own_plots_find_the_series(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "x.flent.gz"
     assert cli.main(["report", str(folder / "bridge" / "b1"), "--output", str(file)]) == 0
@@ -397,8 +405,6 @@ def test_of_one_record_flents_own_plots_find_the_series(folder: Path, tmp_path: 
         check=True,
     )
     assert "<svg" in (tmp_path / "out.svg").read_text(encoding="utf-8")
-    opened = ResultSet.load_file(str(file))
-    assert opened.series_names == ["Ping (ms) ICMP", "TCP upload"]
 
 
 def test_without_a_course_over_time_there_is_nothing_for_flent(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -253,10 +254,15 @@ def test_amounts(unit: str, number: float, said: str) -> None:
 # -- the chart -------------------------------------------------------------------------------------
 
 
+@functools.cache
+def drawn() -> tuple[str, bytes]:
+    found = growth.draw(recorded())
+    assert found is not None
+    return found
+
+
 def test_the_chart_tells_what_is_measured_from_what_is_not() -> None:
-    drawn = growth.draw(recorded())
-    assert drawn is not None
-    svg, png = drawn
+    svg, png = drawn()
     root = ET.fromstring(svg)
     texts = [element.text for element in root.iter() if element.tag.endswith("}text")]
     shown = ["build", "take down, until all is freed", "memory", "ends of tunnels",
@@ -279,7 +285,7 @@ def test_the_chart_tells_what_is_measured_from_what_is_not() -> None:
 
 
 def test_the_same_record_gives_the_same_chart() -> None:
-    assert growth.draw(recorded()) == growth.draw(recorded())
+    assert growth.draw(recorded()) == drawn()
 
 
 def test_one_size_has_no_chart() -> None:
