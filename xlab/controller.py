@@ -19,6 +19,7 @@ import selectors
 import signal
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ _LONGEST_REQUEST_BYTES = 16 << 20
 
 Emit = Callable[[Mapping[str, Any]], None]
 Handler = Callable[[Mapping[str, Any], Emit], Any]
+
+#: Before another connection is accepted, if the last could not be.
+_ONCE_MORE_S = 0.02
 
 #: Descriptors that come with one answer, at the most; the kernel's limit is 253 (SCM_MAX_FD).
 _MOST_DESCRIPTORS = 16
@@ -75,11 +79,26 @@ def serve(
                 os.read(wake_read, 4096)
                 processes.reap()
             elif listener:
-                connection, _ = listener.accept()
-                if names.is_ours(connection):
-                    _start_connection(handlers, connection, attached=False)
-                else:
-                    connection.close()
+                _accept(handlers, listener)
+
+
+def _accept(handlers: Mapping[str, Handler], listener: socket.socket) -> None:
+    """One more connection, if it is of our own user; what cannot be had now does not end the lab.
+
+    Anyone may connect, and others may use up what the machine has of files and processes.
+    """
+    try:
+        connection, _ = listener.accept()
+    except OSError:
+        time.sleep(_ONCE_MORE_S)
+        return
+    try:
+        if names.is_ours(connection):
+            _start_connection(handlers, connection, attached=False)
+            return
+    except RuntimeError:
+        pass  # no thread can be started
+    connection.close()
 
 
 class Client:

@@ -303,13 +303,16 @@ def test_the_caller_keeps_no_child_no_descriptor_and_no_namespace(in_sandbox: In
 
 #: Leaves a lab behind: prints its pid 1's number, as seen here, and ends.
 _LAUNCHER = """
-import os, sys
+import os, resource, sys, threading, time, types
 from xlab import controller, sandbox
 def serve(channel, listener):
     handlers = {
         "pid": lambda arguments, emit: os.getpid(),
         "echo": lambda arguments, emit: arguments,
         "host": lambda arguments, emit: make(arguments["name"]),
+        "cramp": lambda arguments, emit: cramp(arguments["what"]),
+        "refused": lambda arguments, emit: refused.wait(),
+        "relax": lambda arguments, emit: relax(),
     }
     controller.serve(handlers, channel, listener)
 nodes = {}
@@ -317,6 +320,23 @@ def make(name):
     from xlab.lab.node import Node
     nodes[name] = Node(name)
     return sorted(nodes)
+def cramp(what):
+    if what == "threads":
+        threading.Thread.start = refuse
+    else:
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+def refuse(_):
+    raise RuntimeError("can't start new thread")
+def relax():
+    threading.Thread.start = start
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+def pause(seconds):
+    refused.set()
+    time.sleep(seconds)
+refused, controller.time = threading.Event(), types.SimpleNamespace(sleep=pause)
+start, before = threading.Thread.start, resource.getrlimit(resource.RLIMIT_NOFILE)
 lab = sandbox.launch(serve, name=sys.argv[1])
 if "--stay" in sys.argv:
     controller.Client(lab.channel).call("stay", {})
@@ -532,3 +552,20 @@ sys.stdin.read()
         with pytest.raises(SandboxError, match="belongs to somebody else"):
             names.connect(name)
         process.communicate("")
+
+
+def test_a_lab_outlives_the_want_of_descriptors_and_threads(detached: tuple[str, int]) -> None:
+    """Whoever connects meanwhile is answered when there are some again, or may try once more."""
+    name, pid = detached
+    with closing(controller.Client(names.connect(name))) as client:
+        client.call("cramp", {"what": "descriptors"})
+        with names.connect(name) as waiting:
+            assert client.call("refused", {})
+            client.call("relax", {})
+            assert controller.Client(waiting).call("pid", {}) == 1
+        client.call("cramp", {"what": "threads"})
+        with names.connect(name) as refused:
+            assert refused.recv(1) == b""
+        client.call("relax", {})
+        assert call(name, "pid") == 1
+    assert pid in all_pids()
