@@ -14,7 +14,9 @@ connection it was launched with, and ends with it, until "stay" is asked there.
 from __future__ import annotations
 
 import json
+import math
 import os
+import select
 import selectors
 import signal
 import socket
@@ -22,11 +24,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from xlab import errors, names, processes
 from xlab.errors import SandboxError, XlabError
+from xlab.pulse import Pulse
 
 #: Of one line that asks for something.
 _LONGEST_REQUEST_BYTES = 16 << 20
@@ -62,6 +66,7 @@ def serve(
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     handlers = {
+        "here": lambda *_: None,
         "stay": lambda *_: None,
         "down": lambda *_: None,
         "connect": lambda *_: _connect(handlers),
@@ -104,41 +109,92 @@ def _accept(handlers: Mapping[str, Handler], listener: socket.socket) -> None:
 class Client:
     """A caller's end of the connection."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, pulse: Pulse | None = None) -> None:
+        """With a pulse every wait ends when the controller has been stopped: NoAnswerError."""
         self._channel = channel
+        self._pulse = pulse
         self._received = bytearray()
         self._descriptors: list[int] = []
+        #: An answer is still to come, perhaps to what its caller has given up; and what of the
+        #: question has not been sent yet.
+        self._owed = False
+        self._unsent = memoryview(b"")
 
-    def call(self, verb: str, arguments: Mapping[str, Any], watch: Emit = lambda _: None) -> Any:
-        """Ask and wait, passing events to `watch`; raises the error the controller met."""
-        result, descriptors = self.call_for_descriptors(verb, arguments, watch)
+    def call(
+        self,
+        verb: str,
+        arguments: Mapping[str, Any],
+        watch: Emit = lambda _: None,
+        *,
+        idle_s: float = math.inf,
+        limit_s: float = math.inf,
+    ) -> Any:
+        """Ask and wait, passing events to `watch`; raises the error the controller met.
+
+        With a pulse NoAnswerError if nothing at all is heard for so long, see `Pulse.wait`.
+        """
+        result, descriptors = self.call_for_descriptors(
+            verb, arguments, watch, idle_s=idle_s, limit_s=limit_s
+        )
         for descriptor in descriptors:
             os.close(descriptor)
         return result
 
     def call_for_descriptors(
-        self, verb: str, arguments: Mapping[str, Any], watch: Emit = lambda _: None
+        self,
+        verb: str,
+        arguments: Mapping[str, Any],
+        watch: Emit = lambda _: None,
+        *,
+        idle_s: float = math.inf,
+        limit_s: float = math.inf,
     ) -> tuple[Any, list[int]]:
         """The same with the open files that came with the result, which the caller closes."""
         request = json.dumps({"verb": verb, "arguments": arguments}).encode() + b"\n"
+        if self._owed:
+            self._receive_answer(lambda _: None, idle_s, limit_s)
+            self._close_descriptors()
+        if self._pulse is not None:
+            # Or it would do what it was asked for when it goes on, long after we have given up.
+            self._pulse.wait(self._pulse.beats, limit_s=limit_s)
+        self._unsent, self._owed = memoryview(request), True
+        answer = self._receive_answer(watch, idle_s, limit_s)
+        if "error" in answer:
+            raise _rebuilt(answer["error"])
+        descriptors, self._descriptors = self._descriptors, []
+        return answer.get("result"), descriptors
+
+    def _receive_answer(self, watch: Emit, idle_s: float, limit_s: float) -> dict[str, Any]:
+        """Send what is unsent, and wait for what then comes."""
         try:
-            self._channel.sendall(request)
+            while self._unsent:
+                self._await(select.POLLOUT, idle_s, limit_s)
+                # Without a pulse it waits here, as long as the channel does.
+                flags = socket.MSG_DONTWAIT if self._pulse else 0
+                with suppress(BlockingIOError):
+                    self._unsent = self._unsent[self._channel.send(self._unsent, flags) :]
         except OSError as error:
             raise _gone(error) from error
         while True:
-            answer = _answer(self._receive_line())
-            if "event" in answer:
-                watch(answer["event"])
-            elif "error" in answer:
-                raise _rebuilt(answer["error"])
-            else:
-                descriptors, self._descriptors = self._descriptors, []
-                return answer.get("result"), descriptors
+            answer = _answer(self._receive_line(idle_s, limit_s))
+            if "event" not in answer:
+                self._owed = False
+                return answer
+            watch(answer["event"])
 
-    def _receive_line(self) -> bytes:
+    def _await(self, event: int, idle_s: float, limit_s: float) -> None:
+        if self._pulse is not None:
+            poller = select.poll()
+            poller.register(self._channel, event)
+            self._pulse.wait(
+                lambda seconds: bool(poller.poll(seconds * 1e3)), idle_s=idle_s, limit_s=limit_s
+            )
+
+    def _receive_line(self, idle_s: float, limit_s: float) -> bytes:
         looked_at = 0
         while (end := self._received.find(b"\n", looked_at)) < 0:
             looked_at = len(self._received)
+            self._await(select.POLLIN, idle_s, limit_s)
             try:
                 data, descriptors, _, _ = socket.recv_fds(self._channel, 1 << 16, _MOST_DESCRIPTORS)
             except OSError as error:
@@ -155,10 +211,13 @@ class Client:
         return line
 
     def close(self) -> None:
+        self._close_descriptors()
+        self._channel.close()
+
+    def _close_descriptors(self) -> None:
         for descriptor in self._descriptors:
             os.close(descriptor)
         self._descriptors = []
-        self._channel.close()
 
 
 def _answer(line: bytes) -> dict[str, Any]:

@@ -113,6 +113,18 @@ class SandboxError(XlabError):
     """The lab's sandbox could not be made, or its controller is gone."""
 
 
+class NoAnswerError(SandboxError):
+    """A lab is there, and its controller does not answer."""
+
+    def __init__(self, lab: str, pid: int) -> None:
+        """`lab` is empty for one that has no name, `pid` 0 if pid 1's number is not known."""
+        number = f" (pid {pid})" if pid else ""
+        remedy = f"; `xlab down {lab}` ends it" if lab else ""
+        super().__init__(f"{f'lab {lab}' if lab else 'the lab'} does not answer{number}{remedy}")
+        self.lab = lab
+        self.pid = pid
+
+
 class RecordError(XlabError):
     """A run record that cannot be read; names the file and the place in it."""
 

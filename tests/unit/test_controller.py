@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -14,7 +16,15 @@ from hypothesis import strategies as st
 
 from tests.fuzzing import Refusal, attempt
 from xlab import controller, errors
-from xlab.errors import CapabilityError, CommandError, SandboxError, UsageError, XlabError
+from xlab.errors import (
+    CapabilityError,
+    CommandError,
+    NoAnswerError,
+    SandboxError,
+    UsageError,
+    XlabError,
+)
+from xlab.pulse import Pulse
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -99,6 +109,45 @@ def served(lines: list[bytes]) -> list[dict[str, Any]]:
         found = [json.loads(line) for line in answers]
     talk.join()
     return found
+
+
+def test_an_answer_that_was_given_up_is_not_the_next_ones() -> None:
+    go_on = threading.Event()
+
+    def slow(_: Mapping[str, Any], emit: controller.Emit) -> controller.WithDescriptors:
+        emit({"slow": 1})
+        go_on.wait()
+        return controller.WithDescriptors("late", os.pipe2(os.O_CLOEXEC))
+
+    handlers: dict[str, controller.Handler] = {"slow": slow, "echo": lambda said, _: said["text"]}
+    ours, theirs = socket.socketpair()
+    talk = threading.Thread(target=controller._converse, args=(handlers, theirs, False))
+    talk.start()
+    with closing(controller.Client(ours, Pulse(0))) as client:
+        heard: list[Mapping[str, Any]] = []
+        with pytest.raises(NoAnswerError):
+            client.call("slow", {}, heard.append, limit_s=0.3)
+        with pytest.raises(NoAnswerError):
+            client.call("echo", {"text": "never asked"}, limit_s=0.1)
+        go_on.set()
+        assert client.call("echo", {"text": "x" * (1 << 20)}) == "x" * (1 << 20)
+        result, descriptors = client.call_for_descriptors("echo", {"text": "mine"}, heard.append)
+        assert (result, descriptors) == ("mine", [])
+        assert heard in ([], [{"slow": 1}])
+    talk.join()
+
+
+def test_a_question_sent_in_part_is_sent_whole_before_the_next() -> None:
+    ours, theirs = socket.socketpair()
+    with closing(controller.Client(ours, Pulse(0))) as client:
+        long = "x" * (1 << 22)
+        with pytest.raises(NoAnswerError):
+            client.call("echo", {"text": long}, limit_s=0.1)
+        handlers: dict[str, controller.Handler] = {"echo": lambda said, _: len(said["text"])}
+        talk = threading.Thread(target=controller._converse, args=(handlers, theirs, False))
+        talk.start()
+        assert client.call("echo", {"text": "mine"}) == 4
+    talk.join()
 
 
 REQUESTS = st.fixed_dictionaries(
