@@ -43,6 +43,7 @@ from xlab.errors import (
     XlabError,
 )
 from xlab.processes import Completed
+from xlab.pulse import Pulse
 from xlab.record import Claim, PathProof
 from xlab.request import Request
 
@@ -257,8 +258,9 @@ class Lab:
             "keep": self._keep,
         }
         facts, channel = keeper.launch(asked)
-        client = Client(channel)
-        self._connections = _Connections(client)
+        pulse = Pulse(facts["pid"])
+        client = Client(channel, pulse)
+        self._connections = _Connections(client, pulse)
         self.datapath = str(facts["datapath"])
         told = _Told(notes=list(facts["notes"]))
         client.call("build", {**self._how, "until": facts["until"]}, told.hear)
@@ -448,9 +450,10 @@ class _Told:
 class _Connections:
     """As many to pid 1 as threads ask something at once: each has its requests one by one."""
 
-    def __init__(self, first: Client) -> None:
+    def __init__(self, first: Client, pulse: Pulse) -> None:
         self._lock = threading.Lock()
         self._first = first
+        self._pulse = pulse
         self._idle: list[Client] = []
         self.closed = False
 
@@ -475,9 +478,14 @@ class _Connections:
                 else:
                     client.close()
 
+    @property
+    def pid(self) -> int:
+        """Pid 1's number outside."""
+        return self._pulse.pid
+
     def _another(self) -> Client:
         _, (descriptor,) = self._first.call_for_descriptors("connect", {})
-        return Client(socket.socket(fileno=descriptor))
+        return Client(socket.socket(fileno=descriptor), self._pulse)
 
     def close(self) -> None:
         with self._lock:
@@ -485,6 +493,7 @@ class _Connections:
             for client in (self._first, *self._idle):
                 client.close()
             self._idle.clear()
+            self._pulse.close()
 
 
 class _Keeper:

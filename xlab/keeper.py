@@ -56,7 +56,7 @@ def _launch(asked: Mapping[str, Any]) -> tuple[dict[str, Any], sandbox.Sandbox]:
 
     lab = sandbox.launch(serve, keep=[Path(folder) for folder in asked["keep"]])
     facts = {"until": until, "datapath": ordered.datapath, "notes": list(ordered.notes)}
-    return facts, lab
+    return {**facts, "pid": lab.pid}, lab
 
 
 def _answer(

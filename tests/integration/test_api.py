@@ -26,6 +26,7 @@ from xlab.errors import (
     CapabilityError,
     ClaimError,
     CommandError,
+    NoAnswerError,
     SandboxError,
     UsageError,
     XlabError,
@@ -193,6 +194,19 @@ def test_a_lab_lives_within_its_block() -> None:
         h1.run("true")
     with pytest.raises(UsageError, match="a lab is used once"), lab:
         pytest.fail("the block begins")
+
+
+def test_a_stopped_lab_is_not_waited_for_and_may_go_on() -> None:
+    with xlab.lab("baseline", empty=True) as lab:
+        pid = lab._standing().pid
+        os.kill(pid, signal.SIGSTOP)
+        for ask in (lab.status, lambda: lab["h1"].run("true"), lambda: lab["h1"].popen("true")):
+            with pytest.raises(NoAnswerError, match=rf"^the lab does not answer \(pid {pid}\)$"):
+                ask()
+        os.kill(pid, signal.SIGCONT)
+        assert lab["h1"].run("echo", "back").stdout == "back\n"
+        os.kill(pid, signal.SIGSTOP)
+    assert pid not in all_pids()
 
 
 def test_two_labs_at_once_never_meet(bare: Lab, tmp_path: Path) -> None:
