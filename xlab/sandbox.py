@@ -323,7 +323,8 @@ def _first_process(
         os.setsid()
         _shed_descriptors(channel, listener)
         if listener:
-            _keep_log()
+            names.listen_as_ourselves(listener)
+            _keep_log(listener)
             # Or the file system it was started from could not be unmounted.
             os.chdir("/")
         _default_signals()
@@ -371,10 +372,10 @@ _log: int | None = None
 _LOG_SHOWN = 1 << 16
 
 
-def _keep_log() -> None:
+def _keep_log(listener: socket.socket) -> None:
     """Standard output and error go to a file in memory, which ends with the sandbox."""
     global _log
-    _log = os.memfd_create("xlab-log", os.MFD_CLOEXEC)
+    _log = names.open_log(listener)
     fcntl.fcntl(_log, fcntl.F_SETFL, os.O_APPEND)
     if not os.environ.get("XLAB_DEBUG"):
         os.dup2(_log, _STDOUT, inheritable=True)

@@ -10,8 +10,11 @@ Nothing is written down anywhere: which labs run, and what they are, is asked of
 from __future__ import annotations
 
 import base64
+import math
 import select
+import signal
 import socket
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -19,38 +22,47 @@ from xlab import capabilities, job, names, sandbox
 from xlab.chronicle import Chronicle, Watch
 from xlab.controller import Client
 from xlab.entering import Doors
-from xlab.errors import SandboxError, UsageError
+from xlab.errors import NoAnswerError, SandboxError, UsageError
 from xlab.processes import Completed
+from xlab.pulse import IDLE_S, Pulse
 from xlab.request import Request
 from xlab.runner import Bench
 
-#: A controller that looks answers at once; one that is being stopped or is very busy may not.
-_LOOKING_S = 15.0
+#: How long `down` asks before it kills.
+_ASKING_S = 5.0
 
 
 class Standing:
-    """A connection to a lab that stays."""
+    """A lab that stays.
+
+    Whoever asks it anything gets NoAnswerError when its controller has been stopped; or when that
+    has been silent for 15 s without being at work, before its first answer and where it only looks.
+    Any other answer may take as long as it takes.
+    """
 
     def __init__(self, name: str) -> None:
-        """UsageError if no lab of that name runs."""
+        """UsageError if no lab of that name runs, SandboxError if the name is somebody else's."""
         self.name = name
-        self._channel = names.connect(name)
-        self._client = Client(self._channel)
+        self._channel, self.pid = names.reach(name)
+        self._pulse = Pulse(self.pid, name)
+        self._client: Client | None = None
 
     def describe(self) -> dict[str, Any]:
-        """See `Resident.describe`; SandboxError if that takes longer than 15 s."""
-        return dict(self._look("describe"))
+        """See `Resident.describe`."""
+        return dict(self._answering().call("describe", {}, idle_s=IDLE_S))
 
-    def node_names(self, patience_s: float = _LOOKING_S) -> list[str]:
-        return [str(name) for name in self._look("names", patience_s)]
+    def node_names(self, limit_s: float = math.inf) -> list[str]:
+        """See `Resident.names`; NoAnswerError after `limit_s`."""
+        client = self._answering(limit_s)
+        return [str(name) for name in client.call("names", {}, idle_s=IDLE_S, limit_s=limit_s)]
 
     def log(self) -> str:
         """What its pid 1 has printed."""
-        return str(self._look("log"))
+        return str(self._answering().call("log", {}, idle_s=IDLE_S))
 
     def status(self, watch: Watch, *, prove: bool = False) -> dict[str, Any]:
         """See `Resident.status`."""
-        return dict(self._client.call("status", {"prove": prove}, watch))
+        return dict(self.call("status", {"prove": prove}, watch))
 
     def run(
         self,
@@ -69,12 +81,12 @@ class Standing:
             "stdin": None if stdin is None else base64.b64encode(stdin).decode(),
             "env": dict(env or {}),
         }
-        done = self._client.call("run", arguments)
+        done = self.call("run", arguments)
         return Completed(**{**done, "argv": tuple(done["argv"])})
 
     def enter(self, node: str, *, inhabited: bool = True) -> Doors:
         """The way into a node, or with "" into the sandbox itself."""
-        facts, descriptors = self._client.call_for_descriptors(
+        facts, descriptors = self._answering().call_for_descriptors(
             "enter", {"node": node, "inhabited": inhabited}
         )
         opened = dict(zip(facts["kinds"], descriptors, strict=True))
@@ -82,21 +94,35 @@ class Standing:
 
     def call(self, verb: str, arguments: Mapping[str, Any], watch: Watch = lambda _: None) -> Any:
         """Any other verb of its controller."""
-        return self._client.call(verb, arguments, watch)
+        return self._answering().call(verb, arguments, watch)
 
     def has_ended(self) -> bool:
         """Whether its pid 1 has, or does within a second."""
+        if self._channel is None:
+            return False
         poller = select.poll()
         poller.register(self._channel, select.POLLIN)
         return bool(poller.poll(1e3)) and not self._channel.recv(1, socket.MSG_PEEK)
 
     def down(self) -> None:
-        """End the lab; returns when the last of its processes has ended."""
-        _, descriptors = self._client.call_for_descriptors("down", {})
-        sandbox.await_end(descriptors[0])
+        """End the lab, whether it answers or not; returns when the last process has ended.
+
+        SandboxError if it does not answer, and no process of ours is known to be its pid 1.
+        """
+        try:
+            client = self._answering(_ASKING_S)
+            _, (handle,) = client.call_for_descriptors("down", {}, limit_s=_ASKING_S)
+        except NoAnswerError:
+            handle = names.process_of(self.name)
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        sandbox.await_end(handle)
 
     def close(self) -> None:
-        self._client.close()
+        self._pulse.close()
+        if self._channel is not None:
+            self._channel.close()
+        if self._client is not None:
+            self._client.close()
 
     def __enter__(self) -> Self:
         return self
@@ -104,12 +130,27 @@ class Standing:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _look(self, verb: str, patience_s: float = _LOOKING_S) -> Any:
-        self._channel.settimeout(patience_s)
+    def _answering(self, limit_s: float = math.inf) -> Client:
+        """The connection, once the controller has answered there that it is here.
+
+        Before that it is asked for nothing: what it was asked for while it was stopped it would do
+        when it goes on, after we have said that it does not answer.
+        """
+        if self._client is None:
+            if self._channel is None:
+                self._pulse.wait(self._is_accepted, idle_s=IDLE_S, limit_s=limit_s)
+            assert self._channel is not None
+            client = Client(self._channel, self._pulse)
+            client.call("here", {}, idle_s=IDLE_S, limit_s=limit_s)
+            self._client = client
+        return self._client
+
+    def _is_accepted(self, patience_s: float) -> bool:
         try:
-            return self._client.call(verb, {})
-        finally:
-            self._channel.settimeout(None)
+            self._channel = names.connect(self.name, patience_s=patience_s)
+        except BlockingIOError:
+            return False
+        return True
 
 
 def find(name: str | None) -> Standing:
@@ -117,13 +158,17 @@ def find(name: str | None) -> Standing:
 
     UsageError if there is none, or if without a name there are several: it lists them.
     """
-    running = names.running()
     if name is not None:
         names.validated(name)
-        if name in running:
+        try:
             return Standing(name)
-        there_are = f"; there {_are(running)}" if running else ""
-        raise UsageError(f"no lab named {name!r} is running{there_are}")
+        except UsageError as error:
+            reason = str(error)
+        except SandboxError as error:
+            reason = f"no lab named {name!r} is running: {error}"
+        running = names.running()
+        raise UsageError(f"{reason}; there {_are(running)}" if running else reason)
+    running = names.running()
     if not running:
         raise UsageError("no lab is running; `xlab up SCENARIO` starts one")
     if len(running) > 1:
@@ -132,17 +177,31 @@ def find(name: str | None) -> Standing:
 
 
 def describe_all() -> list[dict[str, Any]]:
-    """All labs that run, as facts; of one that does not answer only the name and the state."""
-    found = []
-    for name in names.running():
+    """All labs that run, as facts; of one that does not answer name, state and pid 1's number.
+
+    All are asked at once: several that do not answer are waited for no longer than one.
+    """
+    found: dict[str, dict[str, Any]] = {}
+
+    def ask(name: str) -> None:
         try:
             with Standing(name) as lab:
-                found.append(lab.describe())
+                found[name] = lab.describe()
         except UsageError:
-            continue  # it has ended meanwhile
+            pass  # it has ended meanwhile
+        except NoAnswerError as error:
+            state = {"state": "does not answer", "pid": error.pid or None}
+            found[name] = {"name": name, **state, "nodes": []}
         except SandboxError as error:
-            found.append({"name": name, "state": str(error), "nodes": []})
-    return found
+            found[name] = {"name": name, "state": str(error), "pid": None, "nodes": []}
+
+    running = names.running()
+    asking = [threading.Thread(target=ask, args=(name,)) for name in running]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    return [found[name] for name in running if name in found]
 
 
 def up(
@@ -161,11 +220,8 @@ def up(
     """
     design = job.design(request)
     name = names.validated(name or design.scenario.name)
-    if name in names.running():
-        raise UsageError(
-            f"a lab named {name!r} is already running: `xlab down {name}` ends it, "
-            "--name gives this one another name"
-        )
+    if why := names.taken(name):
+        raise UsageError(why)
     if until is not None:
         until = design.scenario.stage(until)
     chronicle = Chronicle(design, watch)

@@ -549,7 +549,8 @@ sys.stdin.read()
     ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == "bound\n"
-        with pytest.raises(SandboxError, match="belongs to somebody else"):
+        said = rf"the name '{name}' is taken by somebody else's socket \(uid 65534\)"
+        with pytest.raises(SandboxError, match=said):
             names.connect(name)
         process.communicate("")
 

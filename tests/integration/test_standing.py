@@ -10,13 +10,14 @@ import dataclasses
 import json
 import os
 import re
+import resource
 import select
 import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -523,6 +524,189 @@ def test_what_runs_inside_ends_with_who_waits_for_it(standing: World) -> None:
     sleeper.kill()
     sleeper.communicate(timeout=PATIENCE_S)
     wait_until(lambda: standing.say(*within).stdout == "", timeout_s=PATIENCE_S, awaited="its end")
+
+
+# -- what does not answer --------------------------------------------------------------------------
+
+#: Somebody else, who has names of ours: one that accepts and says nothing, one that talks nonsense,
+#: and many behind whose full queues whoever connects would wait for good.
+_STRANGER = """
+import os, resource, socket, sys, threading
+from contextlib import suppress
+prefix = f"\\0xlab/{os.geteuid()}/"
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+os.setgroups([])
+os.setresgid(12345, 12345, 12345)
+os.setresuid(12345, 12345, 12345)
+def bound(name, backlog):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(prefix + name)
+    listener.listen(backlog)
+    return listener
+def accept(listener, said):
+    while True:
+        talks.append(listener.accept()[0])
+        with suppress(OSError):
+            talks[-1].sendall(said)
+talks, full = [], []
+for name, said in (("silent", b""), ("nonsense", b"x" * 1000)):
+    threading.Thread(target=accept, args=(bound(name, 5), said), daemon=True).start()
+for number in range(int(sys.argv[sys.argv.index("--many") + 1])):
+    full.append(bound(f"full{number}", 0))
+    full.append(socket.socket(socket.AF_UNIX))
+    full[-1].connect(prefix + f"full{number}")
+print("bound", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def stranger(world: World, many: int) -> Iterator[None]:
+    with subprocess.Popen(
+        [*world.python, "-c", _STRANGER, "--many", str(many)],
+        env=world.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "bound\n"
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def test_somebody_elses_sockets_hold_nobody_up(world: World) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    assert world.say("up", "baseline", "--until", "hosts").status == 0
+    with stranger(world, 1000):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert [lab["name"] for lab in world.labs()] == ["baseline"]
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # It waits for nothing, so a quiet machine shows this time.
+        assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+        assert world.say("exec", "h1", "--", "true") == Said(0, "", "")
+        for name, whose in (
+            ("silent", " (uid 12345)"),
+            ("nonsense", " (uid 12345)"),
+            ("full7", ""),
+        ):
+            taken = f"the name '{name}' is taken by somebody else's socket{whose}"
+            none = f"xlab: no lab named '{name}' is running: {taken}; there is baseline\n"
+            assert world.say("down", name) == Said(2, "", none)
+        up = world.say("up", "baseline", "--name", name)
+        assert up == Said(2, "", f"xlab: {taken}: --name gives this lab another name\n")
+        assert world.say("down").status == 0
+
+
+def stop(world: World, pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(
+        lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "T",
+        timeout_s=PATIENCE_S, awaited="its being stopped",
+    )  # fmt: skip
+
+
+#: In the world's namespace, with the name of a lab: as many connections as nobody accepts.
+_FILL = """
+import sys
+from xlab import names
+try:
+    while True:
+        names.connect(sys.argv[-1]).close()
+except BlockingIOError:
+    pass
+"""
+
+
+def fill(world: World, name: str) -> None:
+    subprocess.run(
+        [*world.python, "-c", _FILL, name],
+        env=world.environment(), cwd=world.folder, timeout=PATIENCE_S, check=True,
+    )  # fmt: skip
+
+
+def silent(pid: int) -> Said:
+    return Said(1, "", f"xlab: lab ill does not answer (pid {pid}); `xlab down ill` ends it\n")
+
+
+def test_a_stopped_lab_is_seen_and_ended(world: World) -> None:
+    for name in ("sound", "ill"):
+        assert world.say("up", "baseline", "--name", name, "--until", "hosts").status == 0
+    pid = next(lab["pid"] for lab in world.labs() if lab["name"] == "ill")
+    stop(world, pid)
+    for asked in ("exec", "trace", "cli"):
+        nodes = {"exec": ["h1", "true"], "trace": ["h1", "h2"]}.get(asked, [])
+        assert world.say(asked, "--name", "ill", *nodes) == silent(pid)
+    fill(world, "ill")
+    for asked in ("capture", "top", "fault"):
+        nodes = ["h1"] if asked == "capture" else []
+        assert world.say(asked, "--name", "ill", *nodes) == silent(pid)
+    ill, sound = world.labs()
+    assert ill == {"name": "ill", "state": "does not answer", "pid": pid, "nodes": []}
+    assert sound["state"] == "up"
+    assert world.say("exec", "--name", "sound", "h1", "--", "true") == Said(0, "", "")
+    down = world.say("down", "ill")
+    assert (down.status, down.stderr) == (0, "")
+    assert pid not in all_pids()
+    # One whose queue has room, too.
+    stop(world, sound["pid"])
+    assert f"sound      does not answer, pid {sound['pid']} " in world.say("ps").stdout
+    assert world.say("down").status == 0
+    world.await_alone()
+
+
+def test_a_stopped_lab_is_ended_without_root(ordinary_world: World) -> None:
+    up = ["up", "baseline", "--name", "ill", "--until", "hosts"]
+    assert ordinary_world.say(*up).status == 0
+    (lab,) = ordinary_world.labs()
+    stop(ordinary_world, lab["pid"])
+    fill(ordinary_world, "ill")
+    assert ordinary_world.say("exec", "h1", "true") == silent(lab["pid"])
+    assert ordinary_world.say("down").status == 0
+    ordinary_world.await_alone()
+
+
+def test_a_lab_stopped_meanwhile_ends_the_wait(bridge: World) -> None:
+    sleeper = bridge.start("exec", "--all", "--", "sleep", "1000")
+    within = ["exec", "h1", "--", "ps", "-C", "sleep", "-o", "args="]
+    wait_until(
+        lambda: bridge.say(*within).stdout == "sleep 1000\n", timeout_s=PATIENCE_S, awaited="sleep"
+    )
+    (lab,) = bridge.labs()
+    stop(bridge, lab["pid"])
+    _, error = sleeper.communicate(timeout=PATIENCE_S)
+    assert (sleeper.returncode, "lab bridge does not answer" in error) == (1, True)
+    # What was refused is not done after all when it goes on.
+    assert bridge.say("fault", "link", "h1", "down").status == 1
+    os.kill(lab["pid"], signal.SIGCONT)
+    told = json.loads(bridge.say("fault", "--json").stdout)
+    assert told["in_force"] == []
+
+
+_ODD = """
+from xlab import names
+listener = names.listen("odd")
+print(input("on\\n"))
+"""
+
+
+def test_what_is_no_lab_of_ours_is_not_killed(world: World) -> None:
+    """A socket of ours under a lab's name, held by another program, that is stopped."""
+    with subprocess.Popen(
+        [*world.python, "-c", _ODD],
+        env=world.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "on\n"
+        stop(world, process.pid)
+        try:
+            refused = world.say("down", "odd")
+        finally:
+            process.send_signal(signal.SIGCONT)
+        assert refused.status == 1
+        assert "the socket of lab 'odd' is held by no process known to be a lab's" in refused.stderr
+        assert process.communicate("alive\n")[0] == "alive\n"
 
 
 # -- exec ------------------------------------------------------------------------------------------

@@ -23,9 +23,12 @@ OTHERS = st.text(max_size=30) | st.sampled_from(
 @given(LAB_NAMES)
 def test_a_lab_is_found_under_its_name(name: str) -> None:
     assert names.validated(name) == name
-    assert names._listed(HEAD + ROW.format(flags=LISTENS, path=f"@xlab/0/{name}"), 0) == {name}
-    assert names._listed(HEAD + ROW.format(flags=0, path=f"@xlab/0/{name}"), 0) == set()
-    assert names._listed(HEAD + ROW.format(flags=LISTENS, path=f"@xlab/7/{name}"), 0) == set()
+    ours, others = f"@xlab/0/{name}", f"@xlab/7/{name}"
+    assert names._listed(HEAD + ROW.format(flags=LISTENS, path=ours), 0) == {name: {"81542"}}
+    assert names._listed(HEAD + ROW.format(flags=0, path=ours), 0) == {}
+    assert names._listed(HEAD + ROW.format(flags=LISTENS, path=others), 0) == {}
+    packets = ROW.replace(" 0001 ", " 0005 ").format(flags=LISTENS, path=ours)
+    assert names._listed(HEAD + packets, 0) == {}
 
 
 @given(st.lists(OTHERS, max_size=5), LAB_NAMES)

@@ -59,7 +59,7 @@ def complete_node(context: typer.Context, incomplete: str) -> list[str]:
         return []
     try:
         with standing.find(context.params.get("name")) as lab:
-            known = lab.node_names(patience_s=1.0)
+            known = lab.node_names(limit_s=1.0)
     except XlabError:
         return []
     return [name for name in known if name.startswith(incomplete)]

@@ -238,7 +238,8 @@ def _show_lab(screen: Screen, facts: Mapping[str, Any]) -> None:
 
     name, state = facts["name"], facts["state"]
     if "scenario" not in facts:
-        screen.headline(name, state)
+        seen = f"{state}, pid {facts['pid']}" if facts["pid"] else state
+        screen.headline(name, seen, f"`{COMMAND} down {name}` ends it")
         return
     since = f"{state} {_age(facts['uptime_s'])}"
     until = [f"stopped at {facts['until']!r}"] if facts["until"] else []
