@@ -30,6 +30,9 @@ _ACCEPTS = 0x10000
 #: In its Type column: SOCK_STREAM.
 _STREAM = "0001"
 
+#: Of a name that is bound, and at which nobody listens: whose the socket is nobody tells.
+_OCCUPIED = "the name {name!r} is taken by a socket that is no lab's: --name gives this lab another"
+
 #: How many may wait for a lab to accept them.
 BACKLOG = 128
 
@@ -137,8 +140,7 @@ def listen(name: str) -> socket.socket:
         listener.bind(address_of(validated(name)))
     except OSError as error:
         listener.close()
-        why = taken(name) or f"the name of lab {name!r} is taken by a socket that is no lab's"
-        raise UsageError(why) from error
+        raise UsageError(taken(name) or _OCCUPIED.format(name=name)) from error
     listener.listen(BACKLOG)
     return listener
 

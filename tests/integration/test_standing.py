@@ -556,6 +556,8 @@ for number in range(int(sys.argv[sys.argv.index("--many") + 1])):
     full.append(bound(f"full{number}", 0))
     full.append(socket.socket(socket.AF_UNIX))
     full[-1].connect(prefix + f"full{number}")
+deaf = socket.socket(socket.AF_UNIX)
+deaf.bind(prefix + "deaf")
 print("bound", flush=True)
 sys.stdin.read()
 """
@@ -596,6 +598,8 @@ def test_somebody_elses_sockets_hold_nobody_up(world: World) -> None:
             assert world.say("down", name) == Said(2, "", none)
         up = world.say("up", "baseline", "--name", name)
         assert up == Said(2, "", f"xlab: {taken}: --name gives this lab another name\n")
+        up = world.say("up", "baseline", "--name", "deaf")
+        assert (up.status, "'deaf' is taken by a socket that is no lab's" in up.stderr) == (2, True)
         assert world.say("down").status == 0
 
 
