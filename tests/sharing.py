@@ -1,6 +1,6 @@
 """pytest in several processes that share the tests out among them, as they get on.
 
-    python -m pytest -p tests.sharing --share FOLDER      in each of them, with the same arguments
+    python -m pytest -p tests.sharing --share=FOLDER     in each of them, with the same arguments
 
 Whoever is free draws the next file, or of those that take long the next test; what has been drawn
 leaves a file in FOLDER.  Not pytest-xdist: its workers have a second thread, and a test that is

@@ -23,8 +23,10 @@ def held_off() -> Iterator[set[int]]:
     For a fork: Python runs hooks in it, in the child, too, and what a handler raises in a hook is
     printed with a traceback and lost (PyErr_WriteUnraisable).
     """
-    mask: set[int] = set(signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()))
+    mask: set[int] = set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
     try:
+        # Whatever was noted before is met by this call, too, once they are blocked, and may raise.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         yield mask
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
