@@ -47,6 +47,8 @@ _DROPPED_CAPABILITIES = (16, 17, 22, 25, 27, 33, 34)
 #: Without a user namespace these files belong to the real machine (OCI runtimes guard the same).
 _GUARDED = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
 
+_CGROUPS = "/sys/fs/cgroup"
+
 #: All that a lab run by root finds in /dev, beside terminals: no disk, no console, no memory.
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "net/tun")
 
@@ -479,24 +481,25 @@ def mount_proc(*, rootless: bool) -> None:
 def mount_sys(*, rootless: bool) -> None:
     """/sys of the caller's network namespace, else /sys/class/net shows somebody else's interfaces.
 
-    The cgroup tree is bound back.  As real root only the devices of the network stay writable.
+    As real root only the devices of the network stay writable.  The cgroup tree is bound back to be
+    read, of whomever it is: nothing in a lab has a group of its own.
     """
-    cgroups = os.open("/sys/fs/cgroup", os.O_PATH | os.O_CLOEXEC)
+    cgroups = os.open(_CGROUPS, os.O_PATH | os.O_CLOEXEC)
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
     try:
         syscalls.mount("sysfs", "/sys", "sysfs", flags)
     except PermissionError:
         # A container that masks part of /sys allows no new instance of it (mount_too_revealing);
         # then /sys/class/net shows the outer interfaces, and only that.
-        os.close(cgroups)
-        return
-    network = os.open("/sys/devices/virtual/net", os.O_PATH | os.O_CLOEXEC)
-    if not rootless:
-        _read_only("/sys")
-        _bind(network, "/sys/devices/virtual/net")
+        pass
     else:
-        os.close(network)
-    _bind(cgroups, "/sys/fs/cgroup")
+        if not rootless:
+            network = os.open("/sys/devices/virtual/net", os.O_PATH | os.O_CLOEXEC)
+            _read_only("/sys")
+            _bind(network, "/sys/devices/virtual/net")
+    _bind(cgroups, _CGROUPS)
+    # One mount for the second version, one a controller for the first: all of them.
+    syscalls.make_read_only(_CGROUPS)
 
 
 def _mount_devices() -> None:

@@ -34,6 +34,7 @@ from xlab.errors import (
     SandboxError,
     UsageError,
 )
+from xlab.lab.node import Node
 from xlab.processes import wait_until
 
 pytestmark = pytest.mark.sandbox
@@ -116,6 +117,18 @@ def test_the_machines_own_settings_are_read_only() -> None:
     # The network's belong to the sandbox.
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == "1\n"
+
+
+@sandboxed
+def test_control_groups_are_there_to_be_read() -> None:
+    """The machine's, and of an ordinary user those which the machine has left to them."""
+    look = ["find", "/sys/fs/cgroup", "-mindepth", "1"]
+    node = Node("anyone")
+    for namespaces in (None, node.inhabited()):
+        found = processes.run(look, node="anyone", namespaces=namespaces).stdout
+        writable = processes.run([*look, "-writable"], node="anyone", namespaces=namespaces).stdout
+        assert found
+        assert writable == ""
 
 
 @sandboxed

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -433,9 +434,16 @@ def test_status_says_of_a_container_that_was_removed_that_it_is(world: World) ->
 
 def test_what_is_the_machines_own_cannot_be_written_to(world: World) -> None:
     assert world.say("up", "baseline", "--empty").status == 0
-    for folder in ("/", "/opt", "/srv", "/var", "/boot"):
-        said = world.say("exec", "h1", "--", "touch", f"{folder}/xlab-was-here")
-        assert said.status == 1, folder
+    # All who can be entered, the gateway and the switches among them.
+    for node in ("h1", "gw", "wire"):
+        places = ["/", "/opt", "/srv", "/var", "/boot", "/sys", "/sys/fs/cgroup"]
+        look = world.say("exec", node, "--", "find", *places, "-maxdepth", "0", "-writable")
+        assert (look.status, look.stdout) == (0, ""), node
+        for file in ("/etc/xlab-is", "/root/xlab-is", "/usr/bin/xlab-is"):
+            assert world.say("exec", node, "--", "touch", file).status == 0
+            assert not Path(file).exists()
+    assert "\th2\n" in world.say("exec", "gw", "--", "cat", "/etc/hosts").stdout
+    assert world.say("exec", "gw", "--", "weave", "help").status == 127
     assert world.say("exec", "h1", "--", "touch", "/usr/bin/xlab-was-here").status == 0
     assert shutil.which("xlab-was-here") is None
     assert world.say("exec", "h2", "--", "ls", "/usr/bin/xlab-was-here").status == 2

@@ -40,8 +40,55 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 
-class Host(Node):
+class Machine(Node):
+    """A node that may have an /etc and the like of its own, see `machine_root`.
+
+    By itself one that forwards packets and does nothing else: the gateway, the switches.
+    """
+
+    #: Whether the commands that are emulated are among its files.
+    _has_commands = False
+
+    def __init__(self, name: str, *, own_disk: bool) -> None:
+        super().__init__(name)
+        self._own_disk = own_disk
+        #: Addresses of all hosts and the gateway; one mapping for all.
+        self._known: Mapping[str, IPv4Address] = {}
+
+    def _furnish(self) -> None:
+        if self._own_disk:
+            with self.entered():
+                machine_root.mount(
+                    self.name,
+                    hostname=self.hostname,
+                    hosts=f"127.0.0.1\tlocalhost\n127.0.1.1\t{self.hostname}\n{self._others()}",
+                    rootless=sandbox.kind() == "rootless",
+                    commands=self._has_commands,
+                )
+        super()._furnish()
+
+    def learn_names(self, addresses: Mapping[str, IPv4Address]) -> None:
+        """Addresses of hosts and the gateway, for /etc/hosts, if it has its own.
+
+        The lines are written when its disk is: for 1,000 hosts they are a million.
+        """
+        with self._lock:
+            self._known = addresses
+            if self._own_disk and self._furnished:
+                with self.entered(), Path("/etc/hosts").open("a") as opened:
+                    opened.write(self._others())
+
+    def _others(self) -> str:
+        """Lines of /etc/hosts."""
+        return "".join(
+            f"{address}\t{name}\n" for name, address in self._known.items() if name != self.name
+        )
+
+
+class Host(Machine):
     """An emulated Docker host.  Its eth0 comes from the lab: a veth end or an Open vSwitch port."""
+
+    _has_commands = True
 
     def __init__(
         self,
@@ -53,17 +100,11 @@ class Host(Node):
         own_disk: bool = False,
         furnished: Callable[[Host], None] = lambda _: None,
     ) -> None:
-        """With `own_disk` it has an /etc and the like of its own, see `machine_root`.
-
-        `furnished` is called when it has its disk and an empty /run: before the first program.
-        """
-        super().__init__(name)
+        """`furnished` is called when it has its disk and an empty /run: before any program."""
+        super().__init__(name, own_disk=own_disk)
         #: 1 for the first host.
         self.number = number
-        self._own_disk = own_disk
         self._furnished_with = furnished
-        #: Addresses of all hosts and the gateway; one mapping for all.
-        self._known: Mapping[str, IPv4Address] = {}
         self.docker = Docker(self, own_disks=own_disk)
         self.weave = Weave(self, self.docker, number=number, mtu=mtu)
         self._ovs = OpenVSwitch(self, ovs) if ovs else None
@@ -103,33 +144,8 @@ class Host(Node):
         self.close()
 
     def _furnish(self) -> None:
-        if self._own_disk:
-            with self.entered():
-                machine_root.mount(
-                    self.name,
-                    hostname=self.hostname,
-                    hosts=f"127.0.0.1\tlocalhost\n127.0.1.1\t{self.hostname}\n{self._others()}",
-                    rootless=sandbox.kind() == "rootless",
-                )
         super()._furnish()
         self._furnished_with(self)
-
-    def learn_names(self, addresses: Mapping[str, IPv4Address]) -> None:
-        """Addresses of hosts and the gateway, for /etc/hosts, if this host has its own.
-
-        The lines are written when its disk is: for 1,000 hosts they are a million.
-        """
-        with self._lock:
-            self._known = addresses
-            if self._own_disk and self._furnished:
-                with self.entered(), Path("/etc/hosts").open("a") as opened:
-                    opened.write(self._others())
-
-    def _others(self) -> str:
-        """Lines of /etc/hosts."""
-        return "".join(
-            f"{address}\t{name}\n" for name, address in self._known.items() if name != self.name
-        )
 
     def daemon_pids(self) -> list[int]:
         """Process numbers of what moves packets for this host in user space."""
@@ -172,7 +188,7 @@ class Lab:
         """Build switches, hosts and links.
 
         `ovs` is the datapath each host's Open vSwitch uses; `conditions` are those of links, by the
-        switch's interface; `own_disks` is about /etc and the like of hosts, see `machine_root`, and
+        switch's interface; `own_disks` is about /etc and the like, see `machine_root`, and
         `furnished` is told of each host that has them, before its first program starts.
         """
         self.underlay = underlay
@@ -191,8 +207,9 @@ class Lab:
         self._apart: dict[str, str] = {}
         self.mtu = mtu
         self.ovs_datapath = ovs
-        self.wire = Node("wire")
-        self.gateway = Node(GATEWAY)
+        self._own_disks = own_disks
+        self.wire = Machine("wire", own_disk=own_disks)
+        self.gateway = Machine(GATEWAY, own_disk=own_disks)
         self.hosts = [
             Host(name, i, ovs=ovs, mtu=mtu, own_disk=own_disks, furnished=furnished)
             for i, name in enumerate(underlay.hosts, 1)
@@ -312,8 +329,8 @@ class Lab:
             self._give_address(host)
         names = {host.name: subnet[first + host.number - 1] for host in self.hosts}
         names[GATEWAY] = subnet[gateway]
-        for host in self.hosts:
-            host.learn_names(names)
+        for machine in (*self.hosts, self.gateway):
+            machine.learn_names(names)
 
     def _give_address(self, host: Host) -> None:
         """What /etc/network/interfaces says of eth0."""
@@ -347,7 +364,7 @@ class Lab:
         """
         pair = []
         for number, host in enumerate((self.hosts[0], self.hosts[-1]), 1):
-            node = Node(f"plain{number}")
+            node = Machine(f"plain{number}", own_disk=self._own_disks)
             switch = self.switch_of(host)
             uplink = f"{switch}-plain{number}"
             with self.wire.rtnl.batch() as batch:

@@ -1,4 +1,4 @@
-"""A host's own disk: what it may change without anybody else seeing it.
+"""A node's own disk: what it may change without anybody else seeing it.
 
     /etc        overlay   the machine's own below; hostname, hosts, resolv.conf, machine-id differ
     /usr        overlay   the machine's own below; commands of an emulated host, if it has any
@@ -50,13 +50,14 @@ def mount(
     hosts: str,
     rootless: bool,
     container: bool = False,
+    commands: bool = True,
 ) -> None:
     """Give the calling thread's mount namespace the disk called `name`, made when first wanted.
 
     `hosts` is what is in its /etc/hosts then; in a container's each time, as Docker does it.
 
-    Before /run is hidden there.  That of a container has no commands of a host, and people's files
-    are read-only there as well.
+    Before /run is hidden there.  Without `commands` it has none of those that are emulated.  For a
+    container /usr is read-only, and so are people's files.
     """
     disk = _DISKS / name
     if not disk.exists():
@@ -66,7 +67,7 @@ def mount(
     _protect(() if container else _OPEN)
     below = {"/etc": [_template() if rootless else Path("/etc")], "/var/lib": [Path("/var/lib")]}
     if not container:
-        below["/usr"] = [*([TOOLS] if TOOLS.exists() else []), Path("/usr")]
+        below["/usr"] = [*([TOOLS] if commands and TOOLS.exists() else []), Path("/usr")]
     for path, layers in below.items():
         own = disk / path[1:]
         options = f"lowerdir={':'.join(map(str, layers))},upperdir={own}/upper,workdir={own}/work"
