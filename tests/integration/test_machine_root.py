@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.support import PATIENCE_S, ROOT, sandboxed
+from tests.support import PATIENCE_S, ROOT, run_in_sandbox, sandboxed
 from xlab import census
 from xlab.lab import underlay
 from xlab.lab.lab import Lab
@@ -159,6 +159,41 @@ def test_a_container_knows_its_own_name_and_address_as_docker_writes_them() -> N
     docker.start_container(second)
     assert second.address != before
     assert second.run(["hostname", "-i"]).stdout == f"{second.address}\n"
+
+
+def test_what_a_container_makes_of_its_files_stays_with_it(tmp_path: Path) -> None:
+    """Pid 1 writes its /etc/hosts anew, with the rights of whoever has started the lab."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+
+    def story() -> None:
+        docker = build().hosts[0].docker
+        docker.start()
+        container = docker.run("c1")
+        for change in (f"ln -s {victim}", "mkfifo", "mkdir", "true"):
+            container.run(["sh", "-c", f"rm -rf /etc/hosts; {change} /etc/hosts"])
+            docker.restart(container)
+            assert container.run(["hostname", "-i"]).stdout == f"{container.address}\n"
+
+    run_in_sandbox(story, keep=[tmp_path])
+    assert victim.read_text() == "mine"
+
+
+@pytest.mark.usefixtures("open_vswitch")
+@sandboxed
+def test_a_host_without_its_database_starts_with_an_empty_one() -> None:
+    lab = Lab(underlay.describe(None, hosts=2), own_disks=True, ovs="userspace")
+    lab.give_addresses(IPv4Network("10.211.55.0/24"), first=3, gateway=1)
+    h1, h2 = lab.hosts
+    for change in ("true", "mkfifo", "ln -s /dev/zero"):
+        h1.ovs.add_bridge("obr0")
+        database = "/run/openvswitch/conf.db"
+        h1.run(["sh", "-c", f"rm {database}; {change} {database}"], check=False)
+        lab.crash(h1)
+        lab.boot(h1)
+        # Its eth0 was in there, too.
+        assert h1.ovs.ports() == ["eth0 internal", "p1 internal"]
+        assert h1.run(["ping", "-n", "-c1", "-W5", str(h2.address)]).returncode == 0
 
 
 @sandboxed

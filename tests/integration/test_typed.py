@@ -449,6 +449,36 @@ def test_what_is_the_machines_own_cannot_be_written_to(world: World) -> None:
     assert world.say("exec", "h2", "--", "ls", "/usr/bin/xlab-was-here").status == 2
 
 
+def test_files_of_a_host_may_be_anything(world: World) -> None:
+    """What pid 1 reads there has an end, and what it writes goes nowhere else."""
+    assert world.say("up", "baseline", "--empty").status == 0
+
+    def h1(script: str) -> str:
+        said = world.say("exec", "h1", "--", "timeout", "20", "sh", "-c", script)
+        return f"{said.stdout}{said.stderr}status {said.status}"
+
+    file = "/etc/docker/daemon.json"
+    restart = "systemctl restart docker; echo $?; journalctl -u docker -n 2"
+    for change in ("mkfifo", "ln -s /dev/zero", "truncate -s 20G"):
+        failed = h1(f"rm -f {file}; {change} {file}; {restart}")
+        assert failed.startswith("1\n")
+        assert "Job for docker.service failed" in failed
+        why = "longer than 65,536 bytes" if "truncate" in change else "not a regular file"
+        assert f"{file}: {why}" in failed
+    script = f"""
+        rm {file}
+        cd /etc/network && truncate -s 20G interfaces
+        cd /usr/lib/systemd/system && mv docker.service old && mkfifo docker.service
+        mkdir docker.service.d && truncate -s 20G docker.service.d/a.conf
+        reboot
+    """
+    assert h1(script).endswith(f"status {128 + 9}")
+    undo = "cd /usr/lib/systemd/system && mv old docker.service && rm -r docker.service.d"
+    told = h1(f"journalctl -u networking; {undo}; systemctl daemon-reload; systemctl start docker")
+    assert "interfaces: longer than" in told
+    assert told.endswith("status 0")
+
+
 def test_a_unit_is_edited_by_a_drop_in(shells: Shells) -> None:
     shells.up("baseline")
     h1 = shells.on("h1")

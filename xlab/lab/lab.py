@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import TypeVar
 
-from xlab import sandbox, transcript
+from xlab import foreign, sandbox, transcript
 from xlab.errors import XlabError
 from xlab.lab import machine_root, weave
 from xlab.lab.conditions import Backend, Imposed, LinkConditions, impose, lift, switch_off
@@ -29,6 +29,8 @@ OUTSIDE = IPv4Address("198.51.100.1")
 
 #: Addresses of the plain hosts that a method is measured beside (benchmarking range, RFC 2544).
 YARDSTICK = IPv4Network("198.18.0.0/24")
+
+_HOSTS = Path("/etc/hosts")
 
 #: From so many hosts on those of a mesh are told each other's MACs.
 _MANY_HOSTS = 16
@@ -75,8 +77,8 @@ class Machine(Node):
         with self._lock:
             self._known = addresses
             if self._own_disk and self._furnished:
-                with self.entered(), Path("/etc/hosts").open("a") as opened:
-                    opened.write(self._others())
+                with self.entered():
+                    foreign.put(_HOSTS, foreign.read(_HOSTS) + self._others().encode())
 
     def _others(self) -> str:
         """Lines of /etc/hosts."""
@@ -477,6 +479,8 @@ class Lab:
         if self.ovs_datapath == "userspace":
             self._take_uplink_home(host)
             host.ovs.boot()
+            if not host.rtnl.has("eth0"):  # somebody has done away with it, or with the database
+                self._add_uplink(host)
             self._bring_uplink_out(host)
             host.set_up("eth0")
         else:
@@ -582,13 +586,16 @@ class Lab:
         """Daemons, and on the userspace datapath the bridge eth0 with its uplink to the switch."""
         host.ovs.start()
         if host.ovs.datapath == "userspace":
-            mac = _underlay_mac(host.number)
             with transcript.step(host.name, note=f"eth0 of {host}: tunnels of the userspace "
                                  "datapath find their peers over a bridge of its own"):  # fmt: skip
-                host.ovs.add_bridge("eth0", internal_ports=[_UPLINK], mac=mac)
+                self._add_uplink(host)
                 self._bring_uplink_out(host)
                 host.set_up("eth0")
         progress(host.name)
+
+    def _add_uplink(self, host: Host) -> None:
+        mac = _underlay_mac(host.number)
+        host.ovs.add_bridge("eth0", internal_ports=[_UPLINK], mac=mac)
 
 
 def concurrently(function: Callable[[_In], _Out], items: Sequence[_In]) -> list[_Out]:

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from xlab import sandbox, sole_user, syscalls
+from xlab import foreign, sandbox, sole_user, syscalls
 
 #: Of the sandbox: a tmpfs, which ends with it.
 _DISKS = Path("/run/xlab/disks")
@@ -63,7 +63,8 @@ def mount(
     if not disk.exists():
         _make(disk, hostname, hosts)
     elif container:
-        (disk / "etc/upper/hosts").write_text(hosts)
+        # It may have put anything in its place; the upper layer is looked up from outside of it.
+        foreign.put(disk / "etc/upper/hosts", hosts.encode())
     _protect(() if container else _OPEN)
     below = {"/etc": [_template() if rootless else Path("/etc")], "/var/lib": [Path("/var/lib")]}
     if not container:

@@ -21,7 +21,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from xlab import processes, transcript
+from xlab import foreign, processes, transcript
 from xlab.clock import Deadline
 from xlab.errors import DaemonError, DeadlineError, XlabError
 from xlab.lab.ovsdb import (
@@ -47,6 +47,9 @@ GRE_OVERHEAD_BYTES = 20 + 4 + 14
 #: ovs-vsctl and ovs-appctl look here by themselves; /run is the host's own.
 _RUN = "/run/openvswitch"
 _SOCKET = f"{_RUN}/db.sock"
+_DATABASE_FILE = Path(_RUN, "conf.db")
+#: A mesh of 64 hosts comes to some 100 kB.
+_LONGEST_DATABASE_BYTES = 64 << 20
 #: In the order in which they are started.
 DAEMONS = ("ovsdb-server", "ovs-vswitchd")
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
@@ -83,7 +86,7 @@ class OpenVSwitch:
         userspace = self.datapath == "userspace"
         with transcript.step(self.host.name, "systemctl start openvswitch-switch"):
             self._write_database(_database_template(userspace=userspace))
-            for command in _making_database(f"{_RUN}/conf.db", userspace=userspace):
+            for command in _making_database(str(_DATABASE_FILE), userspace=userspace):
                 transcript.did(self.host.name, command)
             for name in DAEMONS:
                 self._start_daemon(name)
@@ -97,9 +100,15 @@ class OpenVSwitch:
         self.restart("ovs-vswitchd")
 
     def crash(self) -> None:
-        """The daemons are dead; keep what a real host has on disk: conf.db, and nothing else."""
+        """The daemons are dead; keep what a real host has on disk: conf.db, and nothing else.
+
+        Where somebody has done away with it, the next start makes a new one, as the package's does.
+        """
         with self.host.entered():
-            self._disk = Path(_RUN, "conf.db").read_bytes()
+            try:
+                self._disk = foreign.read(_DATABASE_FILE, longest_bytes=_LONGEST_DATABASE_BYTES)
+            except (FileNotFoundError, XlabError):
+                self._disk = _database_template(userspace=self.datapath == "userspace")
         self._disconnect()
         self._daemons.clear()
 
@@ -128,7 +137,7 @@ class OpenVSwitch:
         options = ["--pidfile", "-vconsole:info", "-vsyslog:off", "-vfile:off"]
         if name == "ovsdb-server":
             self._disconnect()
-            argv = [name, f"{_RUN}/conf.db", f"--remote=punix:{_SOCKET}", *options]
+            argv = [name, str(_DATABASE_FILE), f"--remote=punix:{_SOCKET}", *options]
             self._daemons[name] = self.host.spawn(argv, written=False)
             self._await(name, self._connect, "its socket")
             transcript.started(self.host.name, argv, awaits=_SOCKET)
@@ -160,7 +169,7 @@ class OpenVSwitch:
     def _write_database(self, content: bytes) -> None:
         self.host.make_folder(_RUN)
         with self.host.entered():
-            Path(_RUN, "conf.db").write_bytes(content)
+            foreign.put(_DATABASE_FILE, content)
 
     def pids(self) -> list[int]:
         """The daemons' process numbers in the sandbox."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from functools import partial
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
+from xlab import foreign
+from xlab.errors import XlabError
 from xlab.lab import machine_root
 from xlab.lab.lab import Host, Lab, concurrently
 from xlab.machine import systemd, tools
@@ -86,11 +87,11 @@ class Machines:
     def _write_interfaces(self, host: Host, own: IPv4Interface, gateway: IPv4Address) -> None:
         """As if the installer had, and ifup had done it."""
         with host.entered():
-            with _INTERFACES.open("a") as opened:
-                opened.write(
-                    f"\nauto eth0\niface eth0 inet static\n    address {own.ip}\n"
-                    f"    netmask {own.netmask}\n    gateway {gateway}\n"
-                )
+            stanza = (
+                f"\nauto eth0\niface eth0 inet static\n    address {own.ip}\n"
+                f"    netmask {own.netmask}\n    gateway {gateway}\n"
+            )
+            foreign.put(_INTERFACES, foreign.read(_INTERFACES) + stanza.encode())
             _IFSTATE.parent.mkdir(exist_ok=True)
             _IFSTATE.write_text("".join(f"{name}={name}\n" for name in ("lo", "eth0")))
             for name in ("lo", "eth0"):
@@ -98,9 +99,15 @@ class Machines:
 
     def _has_interfaces(self, host: Host) -> bool:
         """Whether there is more in it than the loopback."""
-        with host.entered():
-            text = _INTERFACES.read_text(errors="replace") if _INTERFACES.is_file() else ""
-        return bool(re.search(r"^\s*(?:auto|allow-\S+)\s+(?!lo\s*$)", text, re.MULTILINE))
+        try:
+            with host.entered():
+                text = foreign.text(_INTERFACES)
+        except FileNotFoundError:
+            return False
+        except XlabError as error:
+            self._systemds[host].note("networking", str(error))
+            return False
+        return more_than_loopback(text)
 
     def _services(self, host: Host) -> dict[str, Service]:
         found: dict[str, Service] = {"networking": Networking(host)}
@@ -124,5 +131,18 @@ class Machines:
         """By whom it was, its unit file says how: as if the scenario had edited it."""
         service = self._dockers.get(host)
         if service and not service.is_starting:
-            with host.entered():
-                _DOCKER_UNIT.write_text(systemd.unit_for(host.docker.options))
+            unit = systemd.unit_for(host.docker.options)
+            try:
+                with host.entered():
+                    foreign.put(_DOCKER_UNIT, unit.encode())
+            except XlabError as error:
+                self._systemds[host].note("docker", str(error))
+
+
+def more_than_loopback(text: str) -> bool:
+    """Whether interfaces(5) brings up something beside lo at boot."""
+    for line in text.splitlines():
+        word, *named = line.split() or [""]
+        if (word == "auto" or word.startswith("allow-")) and set(named) - {"lo"}:
+            return True
+    return False

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from xlab import foreign
 from xlab.console import Attachable, Console
 from xlab.errors import DockerError, XlabError
 from xlab.lab.docker import DaemonOptions
@@ -30,7 +31,7 @@ from xlab.machine.typist import Attached, Options, Outcome, RefusalError, Typist
 from xlab.machine.units import Unit
 from xlab.processes import search_path
 
-_LINES_KEPT, _DIGITS = 1000, 9
+_LINES_KEPT, _LONGEST_LINE, _DIGITS = 1000, 2000, 9
 _CONFIG = Path("/etc/docker/daemon.json")
 
 
@@ -194,23 +195,23 @@ class Systemd:
         state.since, state.failed = datetime.now(UTC), False
         if state.unit is None:
             state.unit = Unit(f"{name}.service", {}, name, "")
-        self._note("systemd", f"Starting {name}.service - {state.unit.description}...")
+        self.note("systemd", f"Starting {name}.service - {state.unit.description}...")
         try:
             for line in self._services[name].start(state.unit):
-                self._note(name, line)
+                self.note(name, line)
         except XlabError as error:
             state.failed = True
             for line in str(error).splitlines():
-                self._note(name, line)
-            self._note("systemd", f"Failed to start {name}.service - {state.unit.description}.")
+                self.note(name, line)
+            self.note("systemd", f"Failed to start {name}.service - {state.unit.description}.")
             raise _FailedError from error
-        self._note("systemd", f"Started {name}.service - {state.unit.description}.")
+        self.note("systemd", f"Started {name}.service - {state.unit.description}.")
 
     def _stop(self, name: str) -> None:
         self._services[name].stop()
         state = self._state(name)
         state.since, state.failed = datetime.now(UTC), False
-        self._note("systemd", f"Stopped {name}.service.")
+        self.note("systemd", f"Stopped {name}.service.")
 
     def _show(self, verb: str, names: Sequence[str], typist: Typist, *, quiet: bool) -> int:
         status = 0
@@ -285,8 +286,9 @@ class Systemd:
             )
         return known
 
-    def _note(self, name: str, text: str) -> None:
-        self._journal.append((datetime.now(UTC), name, text))
+    def note(self, name: str, text: str) -> None:
+        """A line for the journal."""
+        self._journal.append((datetime.now(UTC), name, text[:_LONGEST_LINE]))
         del self._journal[:-_LINES_KEPT]
 
 
@@ -342,9 +344,13 @@ class DockerService:
     def _config(self) -> str | None:
         with self._host.entered():
             try:
-                return _CONFIG.read_text(errors="replace")
-            except OSError:
+                return foreign.text(_CONFIG)
+            except FileNotFoundError:
                 return None
+            except XlabError as error:
+                raise DockerError(
+                    f"unable to configure the Docker daemon with file {error}"
+                ) from error
 
 
 class OpenVSwitchService:

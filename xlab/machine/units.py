@@ -10,13 +10,16 @@ EnvironmentFile=, $NAME and ${NAME}.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
-from xlab.errors import UsageError
+from xlab import foreign
+from xlab.errors import UsageError, XlabError
 
 #: The first that has the file wins.
 PLACES = (
@@ -35,9 +38,13 @@ class Unit:
     description: str
     exec_start: str
     environment: dict[str, str] = field(default_factory=dict)
+    #: Why its files cannot be read, if they cannot.
+    trouble: str = ""
 
     def command(self) -> list[str]:
         """ExecStart as words; UsageError if it says none, or what can't be read."""
+        if self.trouble:
+            raise UsageError(f"{self.name}: {self.trouble}")
         if not self.exec_start:
             raise UsageError(f"{self.name} has no ExecStart= setting. Refusing.")
         try:
@@ -56,23 +63,42 @@ def load(name: str) -> Unit | None:
     if file is None:
         return None
     drop_ins = {path.name: path for place in reversed(PLACES)
-                for path in (place / f"{name}.d").glob("*.conf") if path.is_file()}  # fmt: skip
+                for path in _drop_ins(place / f"{name}.d")}  # fmt: skip
     paths = [file, *(drop_ins[key] for key in sorted(drop_ins))]
-    return parse(name, {path: _text_of(path) for path in paths})
+    files: dict[Path, str] = {}
+    left = foreign.LONGEST_BYTES
+    for path in paths:
+        try:
+            content = foreign.read(path, longest_bytes=left)
+        except FileNotFoundError:
+            continue
+        except XlabError as error:
+            return Unit(name, files, name, "", trouble=str(error))
+        files[path] = content.decode(errors="replace")
+        left -= len(content)
+    return parse(name, files)
 
 
-def _text_of(file: Path) -> str:
-    with file.open(errors="replace") as opened:
-        return opened.read(_LONGEST_FILE)
+def _drop_ins(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return [
+                Path(entry.path)
+                for entry in islice(entries, _MOST_FILES)
+                if entry.name.endswith(".conf") and entry.is_file()
+            ]
+    except OSError:
+        return []
 
 
-#: In characters; systemd itself reads lines of up to 1 MB.
-_LONGEST_FILE = 1 << 20
+#: In a folder of drop-ins, and of EnvironmentFile=; nobody has as many.
+_MOST_FILES = 100
 
 
 def parse(name: str, files: Mapping[Path, str]) -> Unit:
     """A unit from the text of its files, in their order."""
     description, command, environment = name, "", dict[str, str]()
+    variables = 0
     for text in files.values():
         for section, key, value in _settings(text):
             match section, key:
@@ -82,7 +108,8 @@ def parse(name: str, files: Mapping[Path, str]) -> Unit:
                     command = value.lstrip("@-:+!")
                 case "Service", "Environment":
                     environment |= _assignments(value)
-                case "Service", "EnvironmentFile":
+                case "Service", "EnvironmentFile" if variables < _MOST_FILES:
+                    variables += 1
                     environment |= _of_file(value)
     return Unit(name, dict(files), description, command, environment)
 
@@ -117,12 +144,9 @@ def _assignments(text: str) -> dict[str, str]:
 
 def _of_file(value: str) -> dict[str, str]:
     """Of a file whose name begins with "-" nothing is said where it is missing; here never."""
-    file = Path(value.lstrip("-"))
-    if not file.is_file():  # nor a device, of which there is no end
-        return {}
     try:
-        lines = _text_of(file).splitlines()
-    except OSError:
+        lines = foreign.text(Path(value.lstrip("-"))).splitlines()
+    except (FileNotFoundError, XlabError):
         return {}
     found: dict[str, str] = {}
     for line in lines:

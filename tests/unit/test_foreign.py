@@ -1,0 +1,71 @@
+"""Files that somebody may have made of anything: read to an end, and written to no one's else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.fuzzing import Refusal, attempt, memory_below
+from xlab import foreign
+from xlab.errors import XlabError
+
+
+def large(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 20 << 30)
+
+
+#: What somebody may put in a file's place.
+PLACED: dict[str, Callable[[Path], object]] = {
+    "nothing": lambda _: None,
+    "a file": lambda path: path.write_text("theirs"),
+    "a link to a file": lambda path: path.symlink_to("victim"),
+    "a link to nothing": lambda path: path.symlink_to("missing"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a link to a device": lambda path: path.symlink_to("/dev/zero"),
+    "a FIFO": os.mkfifo,
+    "a folder": lambda path: (path / "full").mkdir(parents=True),
+    "20 GB of nothing": large,
+}
+
+
+@pytest.fixture(params=PLACED)
+def placed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
+    (tmp_path / "victim").write_text("mine")
+    path = tmp_path / "file"
+    PLACED[request.param](path)
+    return request.param, path
+
+
+def test_what_is_read_is_a_file_of_some_length(placed: tuple[str, Path]) -> None:
+    kind, path = placed
+    with memory_below(1 << 20):
+        found = attempt(lambda: foreign.text(path), FileNotFoundError, XlabError)
+    expected = {"a file": "theirs", "a link to a file": "mine"}
+    assert found == expected.get(kind) if kind in expected else isinstance(found, Refusal)
+    if kind.endswith("nothing") and "GB" not in kind:
+        with pytest.raises(FileNotFoundError):
+            foreign.read(path)
+
+
+def test_what_is_written_is_new_whatever_was_there(placed: tuple[str, Path]) -> None:
+    _, path = placed
+    foreign.put(path, b"ours")
+    assert (path.is_symlink(), path.read_text()) == (False, "ours")
+    assert (path.parent / "victim").read_text() == "mine"
+    assert sorted(each.name for each in path.parent.iterdir()) == ["file", "victim"]
+
+
+def test_a_limit_is_what_may_be_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("12345")
+    assert foreign.text(tmp_path / "file", longest_bytes=5) == "12345"
+    with pytest.raises(XlabError, match="longer than 4 bytes"):
+        foreign.text(tmp_path / "file", longest_bytes=4)
+
+
+def test_what_cannot_be_a_name_is_refused() -> None:
+    with pytest.raises(XlabError, match="null"):
+        foreign.read(Path("/etc/\0"))

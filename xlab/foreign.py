@@ -1,0 +1,73 @@
+"""Files that somebody in the lab may have put there, read and written by its pid 1.
+
+They may be anything: a FIFO that nobody writes to, a link to /dev/zero, 20 GB of nothing, a link to
+somebody's own files.  Paths are looked up where the calling thread is: in a node's own root, if it
+has entered that (setns(2) moves a thread's root, too), so no link in it leads out.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+from pathlib import Path
+
+from xlab.errors import XlabError
+
+#: Of a file that a person writes.
+LONGEST_BYTES = 1 << 16
+
+
+def read(path: Path, *, longest_bytes: int = LONGEST_BYTES) -> bytes:
+    """What is in a regular file, or one that links lead to.
+
+    Raises FileNotFoundError where there is none, XlabError for what is no such file, or a longer
+    one, or cannot be read.
+    """
+    try:
+        # A FIFO is opened at once, whoever writes to it, and a terminal becomes nobody's own.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb", buffering=0) as opened:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise XlabError(f"{path}: not a regular file")
+            found = bytearray()
+            # What is in /proc has no size before it is read.
+            while len(found) <= longest_bytes:
+                data = opened.read(longest_bytes + 1 - len(found))
+                if data is None:
+                    raise XlabError(f"{path}: has no end")
+                if not data:
+                    return bytes(found)
+                found += data
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+        raise XlabError(f"{path}: {getattr(error, 'strerror', '') or error}") from error
+    raise XlabError(f"{path}: longer than {longest_bytes:,} bytes")
+
+
+def text(path: Path, *, longest_bytes: int = LONGEST_BYTES) -> str:
+    """The same as text."""
+    return read(path, longest_bytes=longest_bytes).decode(errors="replace")
+
+
+def put(path: Path, content: bytes) -> None:
+    """A new file in the place of whatever is there, which nobody follows or opens; XlabError.
+
+    A folder goes with all that is in it.
+    """
+    new = path.with_name(f".{secrets.token_hex(8)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(new, flags, 0o644), "wb") as opened:
+            opened.write(content)
+        try:
+            new.replace(path)
+        except IsADirectoryError:
+            shutil.rmtree(path)
+            new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise XlabError(f"{path}: {error.strerror}") from error
