@@ -99,8 +99,8 @@ def interfaces(node: Node) -> dict[str, Counters]:
     # Opened before: a node's own /proc does not know a thread that has come from outside.
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with node.entered(), open("thread-self/net/dev", opener=_below(proc)) as file:
-            return counters(file.read())
+        with node.entered(), open("thread-self/net/dev", "rb", opener=_below(proc)) as file:
+            return counters(os.fsdecode(file.read()))
     finally:
         os.close(proc)
 
@@ -112,13 +112,15 @@ def _below(folder: int) -> Callable[[str, int], int]:
 def counters(text: str) -> dict[str, Counters]:
     """/proc/net/dev, by interface, without lo."""
     found = {}
-    for line in text.splitlines()[2:]:
+    # A name may hold what Python takes for the end of a line.
+    for line in filter(None, text.split("\n")[2:]):
         name, _, rest = line.partition(":")
         # bytes, packets, errs, drop and four more received, then the same sent.
         fields = [int(field) for field in rest.split()]
         into, out = fields[:8], fields[8:]
-        if name.strip() != "lo":
-            found[name.strip()] = Counters(into[0], into[1], into[3], out[0], out[1], out[3])
+        name = name.lstrip(" ")
+        if name != "lo":
+            found[name] = Counters(into[0], into[1], into[3], out[0], out[1], out[3])
     return found
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 import re
 import socket
@@ -272,8 +271,8 @@ class Checks:
         return self._lab.gateway if self._host_of(node) is host else host
 
     def _unknown_to(self, switch: str, nodes: Sequence[Node]) -> list[Node]:
-        shown = self._lab.wire.configure(["bridge", "-json", "fdb", "show", "br", switch])
-        learnt = {entry["mac"] for entry in json.loads(shown.stdout)}
+        shown = self._lab.wire.listed(["bridge", "-json", "fdb", "show", "br", switch])
+        learnt = {entry["mac"] for entry in shown}
         return [node for node in nodes if node.mac_address("eth0") not in learnt]
 
     # -- addresses ---------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ class Rtnl:
 
     def index(self, name: str) -> int:
         """The interface's index; raises NetlinkError(ENODEV) where there is none of that name."""
-        request = struct.pack("16sI20x", name.encode(), 0)
+        request = struct.pack("16sI20x", os.fsencode(name), 0)
         try:
             answer = fcntl.ioctl(self._socket, _SIOCGIFINDEX, request)
         except OSError as error:
@@ -456,7 +456,7 @@ _ONE_QUEUE = _u32(_IFLA_NUM_TX_QUEUES, 1) + _u32(_IFLA_NUM_RX_QUEUES, 1)
 
 
 def _text(kind: int, value: str) -> bytes:
-    return _attribute(kind, value.encode() + b"\0")
+    return _attribute(kind, os.fsencode(value) + b"\0")
 
 
 def _link_info(kind: str, data: bytes) -> bytes:

@@ -69,8 +69,9 @@ def _node(node: Node) -> dict[str, Any]:
 
 def devices(node: Node) -> list[dict[str, Any]]:
     """The node's interfaces, in the kernel's order."""
-    shown = json.loads(node.configure(["ip", "-d", "-j", "address", "show"]).stdout)
-    return [_device(node, raw) for raw in shown if raw.get("ifname") not in _UNSEEN]
+    shown = node.listed(["ip", "-d", "-j", "address", "show"])
+    # One that goes meanwhile is an empty object.
+    return [_device(node, raw) for raw in shown if raw and raw["ifname"] not in _UNSEEN]
 
 
 def _device(node: Node, raw: dict[str, Any]) -> dict[str, Any]:
@@ -97,8 +98,8 @@ def _device(node: Node, raw: dict[str, Any]) -> dict[str, Any]:
     }
     if device["kind"] == "vxlan":
         device["port"] = info.get("info_data", {}).get("port")
-        table = node.configure(["bridge", "-j", "fdb", "show", "dev", device["name"]]).stdout
-        remotes = {entry["dst"] for entry in json.loads(table or "[]") if "dst" in entry}
+        table = node.listed(["bridge", "-j", "fdb", "show", "dev", device["name"]])
+        remotes = {entry["dst"] for entry in table if "dst" in entry}
         device["remotes"] = sorted(remotes)
     return device
 
@@ -114,7 +115,9 @@ def switches(host: Node) -> list[dict[str, Any]]:
     )  # fmt: skip
     if done.returncode != 0:
         return []
-    bridges, ports, interfaces = (json.loads(line)["data"] for line in done.stdout.splitlines())
+    bridges, ports, interfaces = (
+        json.loads(line)["data"] for line in done.stdout.strip("\n").split("\n")
+    )
     by_port = {uuid[1]: _several(inside) for uuid, inside in ports}
     described = {
         uuid[1]: {

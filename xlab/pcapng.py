@@ -47,7 +47,7 @@ def convert(pcap: BinaryIO, pcapng: BinaryIO, *, interface: str) -> int:
         return 0
     snap_length, link_type = struct.unpack_from("<II", header, 16)
     places = _PLACES[_magic(header)]
-    described = _option(_OPTION_NAME, interface.encode())
+    described = _option(_OPTION_NAME, interface.encode(errors="backslashreplace"))
     described += _option(_OPTION_RESOLUTION, bytes([places])) + _option(0, b"")
     pcapng.write(_block(_SECTION, struct.pack("<IHHq", _BYTE_ORDER, 1, 0, _LENGTH_UNKNOWN)))
     pcapng.write(

@@ -32,7 +32,10 @@ from xlab.patience import Patience
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A program that has ended; `stdout` and `stderr` are text (UTF-8, bad bytes replaced)."""
+    """A program that has ended; `stdout` and `stderr` are text (UTF-8, bad bytes replaced).
+
+    Of `run` with `exact` they are what `os.fsdecode` makes of the bytes: names can be passed on.
+    """
 
     argv: tuple[str, ...]
     returncode: int
@@ -97,11 +100,11 @@ class Process:
 
     def stdout(self) -> str:
         """All it has printed so far."""
-        return _contents(self._out)
+        return _contents(self._out).decode(errors="replace")
 
     def stderr_tail(self) -> str:
         """The last 2,000 characters of its error output so far."""
-        return _contents(self._err)[-2000:]
+        return _contents(self._err).decode(errors="replace")[-2000:]
 
     def _ends_within(self, timeout_s: float) -> bool:
         question = _question.get()
@@ -291,6 +294,7 @@ def run(
     check: bool = True,
     stdin: bytes | None = None,
     env: Mapping[str, str] | None = None,
+    exact: bool = False,
 ) -> Completed:
     """Run a program to its end.
 
@@ -304,11 +308,12 @@ def run(
     except BaseException:
         process.stop()
         raise
+    errors = "surrogateescape" if exact else "replace"
     completed = Completed(
         argv=tuple(argv),
         returncode=returncode,
-        stdout=process.stdout(),
-        stderr=_contents(process._err),
+        stdout=_contents(process._out).decode(errors=errors),
+        stderr=_contents(process._err).decode(errors=errors),
         duration_s=time.monotonic() - begun,
     )
     if check and returncode != 0:
@@ -397,6 +402,5 @@ def _memory_file(name: str) -> int:
     return os.memfd_create(f"xlab-{name}", os.MFD_CLOEXEC)
 
 
-def _contents(descriptor: int) -> str:
-    size = os.fstat(descriptor).st_size
-    return os.pread(descriptor, size, 0).decode(errors="replace")
+def _contents(descriptor: int) -> bytes:
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0)

@@ -7,7 +7,6 @@ rates(before, after)  anywhere: what they come to a second
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -33,8 +32,7 @@ def sample(lab: Lab) -> dict[str, Any]:
     """
     used = _cpu_by_namespace()
     wire = census.interfaces(lab.wire)
-    queues = json.loads(lab.wire.configure(["tc", "-s", "-j", "qdisc", "show"]).stdout or "[]")
-    for queue in queues:
+    for queue in lab.wire.listed(["tc", "-s", "-j", "qdisc", "show"]):
         # No interface's counters have what its queue drops; a root's are those of all below it.
         if queue.get("root") and queue["dev"] in wire:
             port = wire[queue["dev"]]
@@ -77,7 +75,7 @@ def _cpu_by_namespace() -> dict[int, float]:
             try:
                 namespace = (folder / "ns/net").stat().st_ino
                 # utime and stime are fields 14 and 15 of proc(5); the name may hold anything.
-                fields = (folder / "stat").read_text().rpartition(") ")[2].split()
+                fields = (folder / "stat").read_bytes().rpartition(b") ")[2].split()
             except OSError:
                 continue  # it has ended meanwhile
             seconds = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S

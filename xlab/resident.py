@@ -18,6 +18,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import difflib
+import errno
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -295,7 +296,12 @@ def _addresses(node: Node) -> dict[str, str]:
     """The first IPv4 address of each interface that has one, but of lo."""
     found = {}
     for device in node.interfaces():
-        address = node.device_address(device) if device != "lo" else None
+        try:
+            address = node.device_address(device) if device != "lo" else None
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            continue  # somebody has just deleted it
         if address is not None:
             found[device] = str(address)
     return found

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -48,6 +49,9 @@ _NEXT_PHASE = {
     "measure": "teardown",
     "teardown": "teardown",
 }
+
+#: Of cells in a table.
+_ON_ONE_LINE = str.maketrans("\n\t", "  ")
 
 #: What goes on in a phase before its first step is told.
 _UNTOLD = {
@@ -191,6 +195,9 @@ class Screen:
         """A table in the width there is: columns are left out, or go beneath their row."""
         if titled and content.title:
             self._wrapped(Text(content.title, "bold"), indent)
+        # Before anything is measured; and a row stays a row.
+        rows = tuple(tuple(text.plain(c).translate(_ON_ONE_LINE) for c in r) for r in content.rows)
+        content = replace(content, rows=rows)
         room = self._console.width - indent
         titles = [column.title for column in content.columns]
         widths = _widths(titles, content)

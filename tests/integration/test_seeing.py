@@ -61,6 +61,42 @@ def standing(scenario: str, missing: str, folder: Path) -> Iterator[World]:
         made.close()
 
 
+# -- names that people give to interfaces ----------------------------------------------------------
+
+#: No UTF-8; what a terminal obeys; ends of lines to Python; markup of ours, of JSON, XML, Mermaid.
+ODD = [b"\xff\xfe", b"\x1b]0;x\x07", b"a\x1cb\xc2\x85", b"[red]", b'<b>&"', b"\\n$(x)`"]
+
+
+def test_an_interface_may_have_any_name(gre: World) -> None:
+    names = [os.fsdecode(name) for name in ODD]
+    add = 'for name; do ip link add "$name" type bridge; ip link set "$name" up; done'
+    added = gre.say("exec", "h1", "--", "sh", "-c", f"{add}; ip addr add 10.9.9.9/24 dev $1", "sh",
+                    *names)  # fmt: skip
+    assert (added.status, added.stderr) == (0, "")
+    try:
+        drawing = gre.folder / "odd.svg"
+        for command in (
+            ["ps"], ["graph"], ["graph", "--as", "mermaid"], ["graph", "-o", str(drawing)],
+            ["top", "--once"], ["trace", "h1/c1", "h2/c1"], ["trace", "h1", "10.9.9.10"],
+            ["fault"], ["exec", "h1", "--", "systemctl", "is-active", "docker"],
+        ):  # fmt: skip
+            said = gre.say(*command)
+            assert said.status == int(command[-1] == "10.9.9.10"), (command, said)
+            assert said.stderr == ""
+            assert "\x1b" not in said.stdout
+            if command in (["ps"], ["graph"]):
+                assert r"\xff\xfe" in said.stdout
+        ET.parse(drawing)
+        (lab,) = gre.labs()
+        (h1,) = (node for node in lab["nodes"] if node["name"] == "h1")
+        assert h1["addresses"][names[0]] == "10.9.9.9/24"
+        nodes = json.loads(gre.say("graph", "--json").stdout)["nodes"]
+        assert set(names) <= {device["name"] for device in nodes[0]["devices"]}
+    finally:
+        remove = 'for name; do ip link del "$name"; done'
+        gre.say("exec", "h1", "--", "sh", "-c", remove, "sh", *names)
+
+
 # -- capture ---------------------------------------------------------------------------------------
 
 

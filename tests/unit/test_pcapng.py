@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 from typing import Any
 
@@ -15,9 +16,9 @@ from xlab.packets import write_pcap
 from xlab.pcapng import convert, copy
 
 
-def converted(pcap: bytes) -> tuple[int, list[tuple[int, bytes]]]:
+def converted(pcap: bytes, name: str = "h1:eth0") -> tuple[int, list[tuple[int, bytes]]]:
     made = io.BytesIO()
-    count = convert(io.BytesIO(pcap), made, interface="h1:eth0")
+    count = convert(io.BytesIO(pcap), made, interface=name)
     content, found, start = made.getvalue(), [], 0
     while start < len(content):
         kind, size = struct.unpack_from("<II", content, start)
@@ -54,6 +55,12 @@ def test_pcap_is_copied_as_it_is_a_write_a_frame(frames: list[tuple[int, bytes]]
     assert copy(io.BytesIO(pcap), Kept()) == len(frames)
     assert b"".join(pieces) == pcap
     assert [len(piece) for piece in pieces] == [24, *(16 + len(frame) for _, frame in frames)]
+
+
+def test_a_name_that_is_no_utf_8_is_escaped() -> None:
+    """The draft wants UTF-8 (if_name)."""
+    _, blocks = converted(write_pcap([]), os.fsdecode(b"h1:\xff"))
+    assert rb"h1:\udcff" in blocks[1][1]
 
 
 def test_nanoseconds_stay_nanoseconds() -> None:

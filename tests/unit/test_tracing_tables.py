@@ -114,6 +114,11 @@ class Saying:
     def run(self, argv: Sequence[str], **_: Any) -> Completed:
         return Completed(tuple(argv), 0, self.said, "", 0.0)
 
+    configure = run
+
+    def listed(self, argv: Sequence[str]) -> list[dict[str, Any]]:
+        return Node.listed(cast(Node, self), argv)
+
 
 VALUES = st.sampled_from([MAC, "00:00:00:00:00:00", "192.168.2.2", "br0", "permanent", ["FAILED"]])
 ANYTHING = st.recursive(

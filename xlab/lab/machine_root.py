@@ -110,8 +110,8 @@ def _protect(open_: Sequence[str]) -> None:
 
 def _mount_points() -> list[str]:
     """Where something is mounted in this mount namespace, proc_pid_mountinfo(5)."""
-    lines = Path("/proc/thread-self/mountinfo").read_bytes().splitlines()
-    escaped = (line.split()[4] for line in lines)
+    lines = Path("/proc/thread-self/mountinfo").read_bytes().split(b"\n")
+    escaped = (line.split(b" ")[4] for line in lines if line)
     return [
         re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), point).decode(
             errors="surrogateescape"

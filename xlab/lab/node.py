@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import fcntl
+import json
 import os
 import socket
 import struct
@@ -19,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
+from typing import Any
 
 from xlab import namespaces, processes, sandbox, sysctls, transcript
 from xlab.console import Console
@@ -175,11 +177,38 @@ class Node:
         console.opened()
         return process
 
-    def configure(self, argv: Sequence[str], *, stdin: bytes | None = None) -> Completed:
-        """Run a configuration tool in the node's network namespace alone: no mounts, no init."""
-        done = processes.run(argv, node=self.name, namespaces=self._network_only(), stdin=stdin)
+    def configure(
+        self, argv: Sequence[str], *, stdin: bytes | None = None, check: bool = True
+    ) -> Completed:
+        """Run a configuration tool in the node's network namespace alone: no mounts, no init.
+
+        The program is the machine's own, whatever the node has in its place.  Names in what it says
+        are those of `interfaces`.
+        """
+        done = processes.run(
+            argv,
+            node=self.name,
+            namespaces=self._network_only(),
+            stdin=stdin,
+            check=check,
+            exact=True,
+        )
         transcript.did(self.name, argv, stdin=stdin)
         return done
+
+    def listed(self, argv: Sequence[str]) -> list[dict[str, Any]]:
+        """What `configure` prints as JSON, objects in a list; XlabError if that is something else.
+
+        iproute2 writes most control characters of a name as they are.
+        """
+        said = self.configure(argv).stdout
+        try:
+            found = json.loads(said or "[]", strict=False)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            raise XlabError(f"`{' '.join(argv)}` says what cannot be read: {said[:80]!r}")
+        return found
 
     def entered(self) -> AbstractContextManager[None]:
         """The calling thread is in the node: sockets made inside belong to it for good."""
@@ -219,13 +248,16 @@ class Node:
         self._address = address
 
     def interfaces(self) -> list[str]:
-        """The names of the node's network interfaces, in the kernel's order."""
+        """The names of the node's network interfaces, in the kernel's order.
+
+        Any bytes but "/", ":" and white space (dev_valid_name, net/core/dev.c), by `os.fsdecode`.
+        """
         with self.entered():
             return [name for _, name in socket.if_nameindex()]
 
     def device_address(self, device: str) -> IPv4Interface | None:
         """The first IPv4 address on an interface, None without one (SIOCGIFADDR, netdevice(7))."""
-        request = struct.pack("16s24x", device.encode())
+        request = struct.pack("16s24x", os.fsencode(device))
         with self.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
             try:
                 address = fcntl.ioctl(query, _SIOCGIFADDR, request)[20:24]
@@ -320,7 +352,7 @@ class Node:
 
     def mtu(self, device: str) -> int:
         """The largest packet that an interface sends, in bytes."""
-        request = struct.pack("16s24x", device.encode())
+        request = struct.pack("16s24x", os.fsencode(device))
         with self.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
             answer = fcntl.ioctl(query, _SIOCGIFMTU, request)
         return int.from_bytes(answer[16:20], sys.byteorder)
@@ -331,7 +363,7 @@ class Node:
 
     def mac_address(self, device: str) -> str:
         """The hardware address of an interface, "02:42:0a:d3:37:40"."""
-        request = struct.pack("16s24x", device.encode())
+        request = struct.pack("16s24x", os.fsencode(device))
         with self.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
             return fcntl.ioctl(query, _SIOCGIFHWADDR, request)[18:24].hex(":")
 

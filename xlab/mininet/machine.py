@@ -209,7 +209,7 @@ def is_up(node: Node, device: str) -> bool:
 
     def ask() -> bool:
         with node.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
-            answer = fcntl.ioctl(query, _SIOCGIFFLAGS, struct.pack("16s24x", device.encode()))
+            answer = fcntl.ioctl(query, _SIOCGIFFLAGS, struct.pack("16s24x", os.fsencode(device)))
         return bool(struct.unpack_from("=16xH", answer)[0] & _IFF_UP)
 
     return node.rtnl.has(device) and inside(ask)

@@ -196,13 +196,16 @@ def plain(text: str) -> str:
     """Text out of a record made fit for a terminal: no control or format characters, no
     lone surrogates.
 
-    What tools print goes into records as it is, and records come from other machines.
+    What tools print goes into records as it is, and records come from other machines.  Names of
+    interfaces are bytes: those that are no UTF-8 (os.fsdecode) are shown as \\xff.
     """
     if text.isprintable():  # nothing of these categories is, and nearly every text
         return text
     return "".join(
         character
         if character in "\n\t" or not unicodedata.category(character).startswith("C")
+        else f"\\x{ord(character) - 0xDC00:02x}"
+        if "\udc80" <= character <= "\udcff"
         else "\N{REPLACEMENT CHARACTER}"
         for character in text
     )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from ipaddress import IPv4Address
 from itertools import pairwise
 from typing import Any
@@ -26,7 +25,7 @@ def route(node: Node, target: IPv4Address, *, source: str = "", arrived: str = "
     """What `ip route get` says, on one line; of a packet that has arrived by an interface too."""
     argv = ["ip", "route", "get", str(target)]
     argv += ["from", source, "iif", arrived] if arrived else []
-    done = node.run(argv, check=False)
+    done = node.configure(argv, check=False)
     said = " ".join((done.stdout or done.stderr).split())
     said = said.removeprefix("RTNETLINK answers: ")
     return re.sub(r" uid \d+| cache.*", "", said).strip()
@@ -49,7 +48,7 @@ def next_hop(routed: str, target: IPv4Address) -> tuple[IPv4Address, str] | None
 
 def unanswered(node: Node, address: IPv4Address, device: str) -> bool:
     """Whether the node has asked for the address's MAC in vain."""
-    table = _listed(node, ["ip", "-j", "neigh", "show", "dev", device])
+    table = node.listed(["ip", "-j", "neigh", "show", "dev", device])
     states = [entry.get("state") for entry in table if entry.get("dst") == str(address)]
     return any({"FAILED", "INCOMPLETE"} & set(map(str, state or ())) for state in states)
 
@@ -58,7 +57,7 @@ def bridge_entry(node: Node, bridge: str, mac: str) -> str:
     """The entry of a bridge's table that decides where a frame for that address goes."""
     if _is_for_many(mac):
         return f"{bridge}: to all ports"
-    table = _listed(node, ["bridge", "-j", "fdb", "show", "br", bridge])
+    table = node.listed(["bridge", "-j", "fdb", "show", "br", bridge])
     entries = [e for e in table if e.get("mac") == mac and e.get("master", bridge) == bridge]
     if not entries:
         return f"{bridge}: no entry for {mac}, to all ports"
@@ -69,24 +68,12 @@ def bridge_entry(node: Node, bridge: str, mac: str) -> str:
 
 def vxlan_entry(node: Node, device: str, mac: str) -> str:
     """Where a VXLAN device sends a frame for that address."""
-    table = _listed(node, ["bridge", "-j", "fdb", "show", "dev", device])
+    table = node.listed(["bridge", "-j", "fdb", "show", "dev", device])
     remotes = [(str(e.get("mac")), str(e["dst"])) for e in table if "dst" in e]
     if mac in dict(remotes):
         return f"{device} fdb: {mac} dst {dict(remotes)[mac]}"
     flooded = sorted(remote for to, remote in remotes if to == "00:00:00:00:00:00")
     return f"{device} fdb: no entry for {mac}, to {', '.join(flooded) or 'nobody'}"
-
-
-def _listed(node: Node, argv: Sequence[str]) -> list[Facts]:
-    """What a tool prints as JSON, a list of objects; XlabError if that is something else."""
-    said = node.run(argv).stdout
-    try:
-        found = json.loads(said or "[]")
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise XlabError(f"`{' '.join(argv)}` says what cannot be read: {said[:80]!r}")
-    return found
 
 
 def switch_entry(node: Node, switch: Facts, frame: Packet) -> str:
@@ -185,14 +172,14 @@ def dropped(node: Node) -> dict[str, int]:
     """Packets that rules and policies of iptables have dropped, and the reverse path filter."""
     found: dict[str, int] = {}
     table = ""
-    for line in node.run(["iptables-save", "-c"], check=False).stdout.splitlines():
+    for line in node.configure(["iptables-save", "-c"], check=False).stdout.splitlines():
         if named := _TABLE.fullmatch(line):
             table = named[1]
         if rule := _COUNTED.match(line):
             found[f"iptables -t {table} {rule[2]}"] = int(rule[1])
         if policy := _POLICY.match(line):
             found[f"iptables -t {table}: the policy of {policy[1]} is DROP"] = int(policy[2])
-    lines = node.run(["cat", "/proc/net/netstat"]).stdout.splitlines()
+    lines = node.configure(["cat", "/proc/net/netstat"]).stdout.splitlines()
     for names, values in pairwise(lines):
         counted = dict(zip(names.split(), values.split(), strict=False))
         number = counted.get("IPReversePathFilter", "")

@@ -76,6 +76,8 @@ class Watch:
             content, ancillary, _, address = opened.recvmsg(65535, socket.CMSG_SPACE(16))
         except (BlockingIOError, OSError):
             return  # an interface that has gone reports ENETDOWN
+        except UnicodeDecodeError:
+            return  # of an interface that Python cannot name (makesockaddr, socketmodule.c)
         device, _, kind = address[:3]
         for level, what, data in ancillary:
             if (level, what) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
