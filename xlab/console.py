@@ -11,12 +11,14 @@ Who is attached and reads no more, a stopped client say, holds the program up, a
 from __future__ import annotations
 
 import os
+import resource
 import select
 import threading
 from collections import deque
 from collections.abc import Iterable
 from typing import Literal
 
+from xlab.errors import XlabError
 from xlab.processes import Process
 
 Stream = Literal["out", "err"]
@@ -31,7 +33,12 @@ class Console:
     """One program's standard input, output and error.  `opened` it belongs to a running program."""
 
     def __init__(self, *, tty: bool = False, stdin: bool = False) -> None:
-        """With a `tty` all three are one terminal; without `stdin` nobody can type."""
+        """With a `tty` all three are one terminal; without `stdin` nobody can type.
+
+        XlabError where it would leave too little of what this process may open to the rest.
+        """
+        if _is_crowded():
+            raise XlabError("too many programs run in this lab: end some of them")
         self.tty = tty
         self.stdin = stdin or tty
         self._lock = threading.Lock()
@@ -202,6 +209,17 @@ class Attachable:
         status = self.process.wait(threading.TIMEOUT_MAX)
         self.console.ended()
         return status if status >= 0 else 128 - status
+
+
+def _is_crowded() -> bool:
+    """Whether seven eighths of the descriptors that this process may have are open.
+
+    The lowest number that is free is given (open(2)).
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.close(free)
+    return free > limit * 7 // 8
 
 
 def _read(descriptor: int) -> bytes:

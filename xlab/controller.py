@@ -243,9 +243,25 @@ def _connect(handlers: Mapping[str, Handler]) -> WithDescriptors:
     return WithDescriptors(None, [theirs.detach()])
 
 
-def answer(handlers: Mapping[str, Handler], connection: socket.socket) -> None:
-    """Start to answer requests on one more connection, until that closes."""
-    _start_connection(handlers, connection, attached=False)
+def answer(
+    handlers: Mapping[str, Handler],
+    connection: socket.socket,
+    *,
+    longest_bytes: int,
+    ended: Callable[[], object],
+) -> None:
+    """Start to answer requests on one more connection, until that closes.
+
+    No line may be longer.  `ended` is called then.  RuntimeError if no thread can be started.
+    """
+
+    def converse() -> None:
+        try:
+            _converse(handlers, connection, attached=False, longest_bytes=longest_bytes)
+        finally:
+            ended()
+
+    threading.Thread(target=converse, name="connection", daemon=True).start()
 
 
 def _start_connection(
@@ -256,7 +272,12 @@ def _start_connection(
     ).start()
 
 
-def _converse(handlers: Mapping[str, Handler], connection: socket.socket, attached: bool) -> None:
+def _converse(
+    handlers: Mapping[str, Handler],
+    connection: socket.socket,
+    attached: bool,
+    longest_bytes: int = _LONGEST_REQUEST_BYTES,
+) -> None:
     writing = threading.Lock()
 
     def send(message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
@@ -278,7 +299,7 @@ def _converse(handlers: Mapping[str, Handler], connection: socket.socket, attach
 
     try:
         with connection.makefile("rb") as lines:
-            while line := lines.readline(_LONGEST_REQUEST_BYTES):
+            while line := lines.readline(longest_bytes):
                 request = json.loads(line)
                 verb = request.get("verb") if isinstance(request, dict) else None
                 if verb == "down" and "down" in handlers:

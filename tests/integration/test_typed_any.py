@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -18,16 +21,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.support import sandboxed
+from tests.support import PATIENCE_S, sandboxed
 from xlab.controller import WithDescriptors
 from xlab.lab import underlay
 from xlab.lab.docker import DaemonOptions
 from xlab.lab.lab import Host, Lab
 from xlab.lab.weave import ROUTER
 from xlab.machine import systemd, units
-from xlab.machine.desk import Desk
+from xlab.machine.client import DESK
+from xlab.machine.desk import MOST_CLIENTS, Desk
 from xlab.machine.systemd import DockerService, Systemd
 from xlab.machine.units import Unit
+from xlab.processes import wait_until
 
 pytestmark = pytest.mark.sandbox
 
@@ -120,6 +125,8 @@ def told_by(place: Place) -> Callable[[], None]:
     @example(("docker", ["inspect", "--format", "{{range .State.Pid}}{{end}}", "c1"]), False)
     @example(("journalctl", ["-n", "9" * 5000]), False)
     @example(("docker", ["exec", "c1", "\udcff"]), False)
+    @example(("docker", ["run", "-d", "-h", "\udcff", "ubuntu", "sleep", "9"]), False)
+    @example(("docker", ["create", "\x1b]0;x\n"]), False)
     def any_words(line: tuple[str, list[str]], terminal: bool) -> None:
         command, words = line
         # An editor is a program of its own.
@@ -128,6 +135,49 @@ def told_by(place: Place) -> Callable[[], None]:
         place.restore()
 
     return any_words
+
+
+@sandboxed
+def test_one_host_does_not_take_up_all_of_pid_1() -> None:
+    """Each command that is at work has a thread and a descriptor there."""
+    place = Place(Lab(underlay.describe(None, hosts=2)))
+    place.desk.open()
+
+    def connected() -> socket.socket:
+        client = socket.socket(socket.AF_UNIX)
+        with place.host.entered():
+            client.connect(DESK)
+        client.settimeout(PATIENCE_S)
+        return client
+
+    def told(client: socket.socket) -> dict[str, Any]:
+        with client.makefile("rb") as lines:
+            answer: dict[str, Any] = json.loads(lines.readline())
+        return answer
+
+    busy = [connected() for _ in range(MOST_CLIENTS)]
+    with connected() as client:
+        assert "at work in this host already" in told(client)["error"]["message"]
+    for each in busy:
+        each.close()
+
+    def answers() -> bool:
+        with connected() as client, suppress(OSError):
+            client.sendall(b'{"verb": "typed", "arguments": {"command": "x", "words": []}}\n')
+            return "event" in told(client)
+        return False
+
+    wait_until(answers, timeout_s=PATIENCE_S, awaited="room again")
+    # Nor do its programs.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Path(os.devnull).open() as lowest_free:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free.fileno() + 2, hard))
+    try:
+        words = ["exec", "-d", "c1", "sleep", "9"]
+        assert place.type("docker", words, terminal=False) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert place.type("docker", words, terminal=False) == 0
 
 
 @sandboxed

@@ -64,7 +64,7 @@ def mount(
         _make(disk, hostname, hosts)
     elif container:
         # It may have put anything in its place; the upper layer is looked up from outside of it.
-        foreign.put(disk / "etc/upper/hosts", hosts.encode())
+        foreign.put(disk / "etc/upper/hosts", os.fsencode(hosts))
     _protect(() if container else _OPEN)
     below = {"/etc": [_template() if rootless else Path("/etc")], "/var/lib": [Path("/var/lib")]}
     if not container:
@@ -131,8 +131,9 @@ def _make(disk: Path, hostname: str, hosts: str) -> None:
         for layer in ("upper", "work"):
             (disk / path / layer).mkdir(parents=True)
     etc = disk / "etc/upper"
-    (etc / "hostname").write_text(f"{hostname}\n")
-    (etc / "hosts").write_text(hosts)
+    # Of a container it is what somebody has typed.
+    (etc / "hostname").write_bytes(os.fsencode(f"{hostname}\n"))
+    (etc / "hosts").write_bytes(os.fsencode(hosts))
     # No nameserver can be reached from a lab; without one a resolver asks 127.0.0.1, which refuses
     # at once (resolv.conf(5)).
     (etc / "resolv.conf").write_text("")

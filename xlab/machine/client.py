@@ -31,10 +31,14 @@ DESK = "/run/xlab/desk"
 #: Ctrl-P Ctrl-Q: leave, and let the program go on; Docker's own.
 _DETACH = b"\x10\x11"
 _CHUNK_BYTES = 1 << 16
+_DESCRIPTORS_BYTES = socket.CMSG_SPACE(4 * 16)
 _ENOUGH_SIGNALS = 3
 
 
 def main(command: str, words: Sequence[str]) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        # Words that are no UTF-8 come back as they went.
+        stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     try:
         desk = Desk()
     except OSError as error:
@@ -76,7 +80,11 @@ class Desk:
 
     def ask(self, verb: str, arguments: dict[str, Any]) -> tuple[Any, list[int]]:
         """The result, and the open files that came with it; text meanwhile is shown."""
-        self._socket.sendall(json.dumps({"verb": verb, "arguments": arguments}).encode() + b"\n")
+        try:
+            request = json.dumps({"verb": verb, "arguments": arguments})
+            self._socket.sendall(request.encode() + b"\n")
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # turned away, and told why
         descriptors: list[int] = []
         while True:
             answer = json.loads(self._line(descriptors))
@@ -92,7 +100,10 @@ class Desk:
 
     def _line(self, descriptors: list[int]) -> bytes:
         while b"\n" not in self._received:
-            data, ancillary, _, _ = self._socket.recvmsg(_CHUNK_BYTES, socket.CMSG_SPACE(4 * 16))
+            try:
+                data, ancillary, _, _ = self._socket.recvmsg(_CHUNK_BYTES, _DESCRIPTORS_BYTES)
+            except ConnectionResetError:
+                data, ancillary = b"", []
             for level, kind, content in ancillary:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                     numbers = array.array("i")

@@ -11,8 +11,11 @@ The protocol is the controller's own, with these verbs and no others.
 
 from __future__ import annotations
 
+import errno
+import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import count
@@ -33,6 +36,16 @@ _SYSTEMD = "systemctl: emulated, for the services of an emulated host\n"
 _NOTICES = {"docker": docker.NOTICE, "weave": weave.NOTICE, "systemctl": _SYSTEMD}
 
 
+#: Commands at a time; one that is the terminal of a program takes as long as that.
+MOST_CLIENTS = 64
+#: A command line has at most 2 MiB (ARG_MAX), and JSON a few bytes for some characters.
+_LONGEST_REQUEST_BYTES = 8 << 20
+
+#: Why no connection can be accepted now, accept(2).
+_FOR_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED)
+_ONCE_MORE_S = 0.02
+
+
 class Desk:
     """Of one host."""
 
@@ -43,6 +56,7 @@ class Desk:
         self._listener: socket.socket | None = None
         self._attached: dict[int, Attachable] = {}
         self._numbers = count(1)
+        self._room = threading.Semaphore(MOST_CLIENTS)
         #: Whose notice has been given.
         self._noticed: set[str] = set()
 
@@ -67,9 +81,25 @@ class Desk:
         while True:
             try:
                 connection, _ = listener.accept()
-            except OSError:
-                return  # it has been shut down
-            controller.answer(handlers, connection)
+            except OSError as error:
+                if error.errno not in _FOR_NOW:
+                    return  # it has been shut down
+                time.sleep(_ONCE_MORE_S)
+                continue
+            # Each has a thread and a descriptor of pid 1's, which the whole lab needs.
+            if not self._room.acquire(blocking=False):
+                _turn_away(connection)
+                continue
+            try:
+                controller.answer(
+                    handlers,
+                    connection,
+                    longest_bytes=_LONGEST_REQUEST_BYTES,
+                    ended=self._room.release,
+                )
+            except RuntimeError:
+                self._room.release()
+                _turn_away(connection)
 
     def _typed(self, arguments: Mapping[str, Any], emit: Emit) -> Any:
         command = str(arguments["command"])
@@ -146,3 +176,13 @@ class Desk:
         program = self._attached.get(int(arguments["attached"]))
         if program:
             program.process.signal(int(arguments["signal"]))
+
+
+def _turn_away(connection: socket.socket) -> None:
+    error = {
+        "message": f"{MOST_CLIENTS} commands are at work in this host already",
+        "exit_status": 1,
+    }
+    with connection, suppress(OSError):
+        connection.setblocking(False)
+        connection.sendall(json.dumps({"error": error}).encode() + b"\n")

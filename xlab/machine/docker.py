@@ -30,6 +30,9 @@ _NO_DAEMON = (
 #: What an image starts where nothing else is said.
 _SHELLS = {"ubuntu": "/bin/bash", "debian": "bash", "fedora": "/bin/bash", "centos": "/bin/bash"}
 
+#: Letters are one case in Docker's; nothing here hangs on it.
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,250}")
+
 #: HOST_NAME_MAX, limits.h.
 _LONGEST_HOSTNAME = 64
 
@@ -115,6 +118,8 @@ def options_of_run(typist: Typist) -> Options:
 def create(docker: Docker, options: Options) -> Container:
     """A container as the options of `docker run` say; DockerError in Docker's words."""
     image, *command = options.rest
+    if not _IMAGE.fullmatch(image):
+        raise RefusalError("invalid reference format", 125)
     command = command or [_SHELLS.get(re.split("[:@]", image)[0].split("/")[-1], "sh")]
     container = docker.create(options.value("--name"), image=image, command=command)
     container.tty = "--tty" in options
@@ -303,7 +308,7 @@ def _ps(docker: Docker, typist: Typist) -> Outcome:
 def _row(container: Container | SystemContainer, *, whole: bool) -> tuple[str, ...]:
     age = _age(container.created)
     if isinstance(container, Container):
-        command, state = " ".join(container.command), _state(container)
+        command, state = _quoted(" ".join(container.command)), _state(container)
     else:
         command, state = "", f"Up {age}"
     return (
@@ -322,6 +327,11 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in rows) + 3 for i in range(len(rows[0]))]
     lines = ("".join(text.ljust(w) for text, w in zip(row, widths, strict=True)) for row in rows)
     return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def _quoted(command: str) -> str:
+    """Without what a terminal would obey, as Docker's own table has it (strconv.Quote)."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in command)
 
 
 def _shortened(command: str, *, whole: bool) -> str:
