@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from xlab import sole_user, syscalls
 from xlab.clock import Clock, Deadline, steady
-from xlab.errors import CapabilityError, CommandError, DeadlineError
+from xlab.errors import CapabilityError, CommandError, DeadlineError, XlabError
 from xlab.namespaces import Namespaces, entered
 from xlab.patience import Patience
 
@@ -98,13 +98,18 @@ class Process:
         with asking_meanwhile(None):
             self.wait(60.0)
 
+    def has_printed_too_much(self) -> bool:
+        """Whether its output so far is more than `run` hands on."""
+        return any(os.fstat(f).st_size > _MOST_OUTPUT_BYTES for f in (self._out, self._err))
+
     def stdout(self) -> str:
         """All it has printed so far."""
         return _contents(self._out).decode(errors="replace")
 
     def stderr_tail(self) -> str:
         """The last 2,000 characters of its error output so far."""
-        return _contents(self._err).decode(errors="replace")[-2000:]
+        size = os.fstat(self._err).st_size
+        return os.pread(self._err, 8000, max(0, size - 8000)).decode(errors="replace")[-2000:]
 
     def _ends_within(self, timeout_s: float) -> bool:
         question = _question.get()
@@ -135,6 +140,10 @@ class Process:
 #: What is parsed is in English.  A folder that TMPDIR names below /tmp is hidden by the lab's own,
 #: and iperf3 for one makes its streams there.
 _ENVIRONMENT = {"LC_ALL": "C", "TMPDIR": "/tmp"}
+
+#: Of a program that is run to its end, for either stream: it stays in memory, and comes whole.
+_MOST_OUTPUT_BYTES = 64 << 20
+_LONGEST_SHOWN = 200
 
 _ASKED_EVERY_S = 0.2
 _question: ContextVar[Callable[[], object] | None] = ContextVar("question", default=None)
@@ -299,12 +308,23 @@ def run(
     """Run a program to its end.
 
     Raises CommandError if it does not end in time (it is killed then) and, with `check`, if its
-    status is not 0.
+    status is not 0; XlabError, and it is killed, if it prints more than 64 MiB.
     """
     begun = time.monotonic()
     process = spawn(argv, node=node, namespaces=namespaces, env=env, stdin=stdin)
+    question = _question.get()
+
+    def look() -> None:
+        if process.has_printed_too_much():
+            shown = command_line(argv)[:_LONGEST_SHOWN]
+            raise XlabError(f"{node}: `{shown}` printed more than {_MOST_OUTPUT_BYTES >> 20} MiB")
+        if question is not None:
+            question()
+
     try:
-        returncode = process.wait(timeout_s)
+        with asking_meanwhile(look):
+            returncode = process.wait(timeout_s)
+        look()
     except BaseException:
         process.stop()
         raise

@@ -16,7 +16,9 @@ import pytest
 from tests.support import names_in, sandboxed
 from xlab import namespaces, processes
 from xlab.errors import CapabilityError, CommandError, DeadlineError, XlabError
-from xlab.lab.lab import Host
+from xlab.lab import node as node_module
+from xlab.lab import underlay
+from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
 
 
@@ -322,6 +324,30 @@ def test_what_does_not_end_in_time_is_killed() -> None:
     assert "did not end within 0.2 s: waiting" in str(met.value)
     assert met.value.returncode is None
     assert "sleep" not in output(h1, "ps", "-e", "-o", "comm=")
+
+
+@sandboxed
+def test_what_prints_without_end_is_killed() -> None:
+    """Its output is in pid 1's memory."""
+    node = Node("h1")
+    for script in ("head -c 65M /dev/zero; exec sleep 60", "head -c 65M /dev/zero >&2"):
+        with pytest.raises(XlabError, match="printed more than 64 MiB"):
+            node.run(["sh", "-c", script], timeout_s=30, check=False)
+    assert node.run(["pgrep", "sleep"], check=False).stdout == ""
+
+
+@sandboxed
+def test_a_host_whose_shell_never_answers_is_given_up() -> None:
+    """It is what a node's first process is started with, and a host may change it."""
+    host = Lab(underlay.describe(None, hosts=2), own_disks=True).hosts[0]
+    replace = (
+        "printf '#!/bin/bash\\nsleep 60\\n' >/tmp/sh; chmod +x /tmp/sh; mv /tmp/sh /usr/bin/sh"
+    )
+    host.run(["bash", "-c", replace])
+    host.kill_all()
+    node_module._FIRST_PROCESS_S = 0.2
+    with pytest.raises(XlabError, match="its /proc could not be made"):
+        host.run(["true"])
 
 
 @sandboxed

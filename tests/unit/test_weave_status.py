@@ -6,14 +6,20 @@ import http.client
 import io
 import json
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from http import HTTPStatus
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.weave_world import Member, World
+from xlab.lab import weave
+from xlab.lab.weave import Weave
 from xlab.weave import status, web
 from xlab.weave.status import Answer, answer
 from xlab.weave.targets import parse_address
@@ -299,3 +305,54 @@ def test_the_summary_is_there_for_a_router_alone() -> None:
     (alone,) = World().routers(1)
     assert "Connections: 0 (0 established, 0 pending)" in status.summary(alone.control)
     assert status.connections(alone.control) == ""
+
+
+# -- who asks --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def asked(said: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Weave]:
+    """The weave command of a host where whoever listens says that, perhaps again and again."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with listener, suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(said)
+                while said == ENDLESS:
+                    connection.sendall(said)
+
+    server = threading.Thread(target=serve)
+    server.start()
+    monkeypatch.setattr(weave, "STATUS_PORT", listener.getsockname()[1])
+    monkeypatch.setattr(weave, "_LONGEST_ANSWER_BYTES", 4 << 20)
+    host = SimpleNamespace(entered=nullcontext)
+    yield Weave(cast(Any, host), cast(Any, None), number=1, mtu=1500)
+    server.join()
+
+
+def ok(text: str) -> bytes:
+    return web._response(Answer(HTTPStatus.OK, text))
+
+
+ENDLESS = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (1 << 16)
+ESTABLISHED = {"address": "10.0.0.2:6783", "state": "established"}
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (ok(json.dumps({"connections": [ESTABLISHED, {"state": "failed"}, 1]})), [ESTABLISHED]),
+        (ok(json.dumps({"connections": [ESTABLISHED]}))[:-1], []),
+        (ok('{"connections": 1}'), []), (ok("[1]"), []), (ok("[" * 100_000), []),
+        (ok("\N{REPLACEMENT CHARACTER}"), []), (b"", []), (b"\xff\r\n\r\n", []), (ENDLESS, []),
+        (web._response(Answer(HTTPStatus.NOT_FOUND, "{}")), []),
+    ],
+)  # fmt: skip
+def test_connections_are_what_the_router_says_whoever_answers_in_its_place(
+    said: bytes, expected: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with asked(said, monkeypatch) as weave_of_host:
+        assert weave_of_host.connections() == expected

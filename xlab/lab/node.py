@@ -12,6 +12,7 @@ import errno
 import fcntl
 import json
 import os
+import select
 import socket
 import struct
 import sys
@@ -55,6 +56,9 @@ printf . >&0
 exec "$@" <&3 3<&-
 """
 
+
+#: Within this it must be so far; it takes some 10 ms.
+_FIRST_PROCESS_S = 60.0
 
 #: What follows is the terminal to take, "" for none, the folder, and the command.
 _OPEN = """
@@ -443,6 +447,11 @@ class Node:
                 pid = os.open(f"/proc/{process.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
             finally:
                 os.close(theirs)
+            # The shell is the node's, and so is what it starts: they may be anything.
+            poller = select.poll()
+            poller.register(ready, select.POLLIN)
+            if not poller.poll(_FIRST_PROCESS_S * 1e3):
+                process.stop()
             well = os.read(ready, 1) == b"."
         finally:
             os.close(ready)

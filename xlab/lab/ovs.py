@@ -48,6 +48,7 @@ GRE_OVERHEAD_BYTES = 20 + 4 + 14
 _RUN = "/run/openvswitch"
 _SOCKET = f"{_RUN}/db.sock"
 _DATABASE_FILE = Path(_RUN, "conf.db")
+_LONGEST_CONTROL_BYTES = 1 << 20
 #: A mesh of 64 hosts comes to some 100 kB.
 _LONGEST_DATABASE_BYTES = 64 << 20
 #: In the order in which they are started.
@@ -309,6 +310,8 @@ class OpenVSwitch:
                     if not data:
                         raise self._blame("it closed its control socket")
                     received += data
+                    if len(received) > _LONGEST_CONTROL_BYTES:
+                        raise self._blame("its answer has no end")
                 answer, received = found
                 if answer.get("error"):
                     raise XlabError(f"{self.host}: ovs-vswitchd: {answer['error']}")
