@@ -1,17 +1,21 @@
 """Going into a running lab: a program of the caller's, in a node, on the caller's own terminal.
 
-    caller ── joins the user and the PID namespace, forks ── waits, and passes the status on
-                 └── child: a process of the node (`ps` there shows it); joins the network, UTS, IPC
-                     and mount namespaces, becomes a job of its own in the terminal's session, execs
+    caller ── sees to the terminal, is stopped with the program (Ctrl-Z), passes its status on
+      └── attendant: joins the user and the PID namespace, forks ── waits, and nobody stops it
+            └── child: a process of the node (`ps` there shows it); joins the network, UTS, IPC and
+                mount namespaces, becomes a job of its own in the terminal's session, execs
 
 No pseudo-terminal is in between, so job control, window sizes, Ctrl-C and completion are simply
-there.  The child is in the lab's PID namespace and ends with the lab.
+there.  The child is in the lab's PID namespace and ends with the lab.  The attendant is there since
+a zombie whose parent is stopped would keep its PID namespace, and so the lab, from ending
+(zap_pid_ns_processes, pid_namespaces(7)).
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import struct
 import sys
 import termios
 from collections.abc import Callable, Mapping, Sequence
@@ -68,18 +72,17 @@ def run(
     """Run a program there in the foreground and wait; its exit status, as a shell has it.
 
     It starts in `folder`, or in "/" where there is none of that name, and is interrupted after
-    `duration_s`, as Ctrl-C would.  Only for a process with one thread, which afterwards is good for
-    little but to end: it is in the lab's user namespace.
+    `duration_s`, as Ctrl-C would.  Only for a process with one thread.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    kinds = doors.begin()
     terminal = _our_terminal()
     modes = termios.tcgetattr(terminal) if terminal is not None else None
     # Until the child is a job of its own, a Ctrl-C would be for both.
     signals.ignore([signal.SIGINT, signal.SIGQUIT])
-    child = syscalls.fork(
-        lambda: become(
+
+    def start(kinds: Sequence[str]) -> NoReturn:
+        become(
             doors,
             kinds,
             argv,
@@ -89,11 +92,20 @@ def run(
             inherit=inherit,
             terminal=terminal,
         )
-    )
+
+    caller = os.getpid()
+    told, tells = os.pipe2(os.O_CLOEXEC)
+    attendant = syscalls.fork(lambda: _attend(doors, start, node, caller, tells))
+    os.close(tells)
     doors.close()
+    child = _next(told)
+    if child is None:
+        os.waitpid(attendant, 0)
+        return NOT_ENTERED
 
     def pass_on(number: int, _: FrameType | None) -> None:
-        os.kill(child, number)
+        with suppress(ProcessLookupError):
+            os.kill(child, number)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -107,7 +119,9 @@ def run(
         # Again and again: what comes before the program has begun is not for it (`become`).
         signal.signal(signal.SIGALRM, interrupt)
         signal.setitimer(signal.ITIMER_REAL, duration_s, _AGAIN_S)
-    code = _wait(child, terminal)
+    code = _wait(child, told, terminal)
+    os.waitpid(attendant, 0)
+    os.close(told)
     signal.setitimer(signal.ITIMER_REAL, 0)
     if terminal is not None and modes and code > _KILLED:
         # A shell that was killed, with its host perhaps, has left it as it was while one typed.
@@ -133,13 +147,51 @@ def _our_terminal() -> int | None:
     return None
 
 
-def _wait(child: int, terminal: int | None) -> int:
+def _attend(
+    doors: Doors, start: Callable[[Sequence[str]], NoReturn], node: str, caller: int, tells: int
+) -> NoReturn:
+    """Be the parent of the program, and tell its number, then each wait status (waitpid(2))."""
+    try:
+        kinds = doors.begin()
+        # Not before: the kernel forgets it where credentials change (commit_creds).
+        syscalls.die_with_parent()
+        if os.getppid() != caller:
+            os._exit(NOT_ENTERED)
+        child = syscalls.fork(lambda: start(kinds))
+        doors.close()
+        # The group of whoever is stopped: the caller's.
+        os.setpgid(0, 0)
+        os.write(tells, _NUMBER.pack(child))
+        while True:
+            _, status = os.waitpid(child, os.WUNTRACED)
+            os.write(tells, _NUMBER.pack(status))
+            if not os.WIFSTOPPED(status):
+                os._exit(0)
+    except OSError as error:
+        _complain(NOT_ENTERED, f"{node}: cannot be entered: {error.strerror}")
+    finally:
+        os._exit(NOT_ENTERED)
+
+
+#: What an attendant tells.
+_NUMBER = struct.Struct("i")
+
+
+def _next(told: int) -> int | None:
+    """What the attendant tells next; None if there is none any more."""
+    data = os.read(told, _NUMBER.size)
+    return int(_NUMBER.unpack(data)[0]) if data else None
+
+
+def _wait(child: int, told: int, terminal: int | None) -> int:
     # Whoever is in the background and takes the terminal is stopped, unless it ignores that.
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     while True:
-        _, status = os.waitpid(child, os.WUNTRACED)
+        status = _next(told)
         if terminal is not None:
             _take(terminal, os.getpgrp())
+        if status is None:
+            return _KILLED + signal.SIGKILL  # the attendant was, and with it the program
         if not os.WIFSTOPPED(status):
             return as_a_shell_has_it(status)
         if terminal is not None:
@@ -147,7 +199,8 @@ def _wait(child: int, terminal: int | None) -> int:
             os.killpg(0, signal.SIGSTOP)
             if os.tcgetpgrp(terminal) == os.getpgrp():
                 _take(terminal, child)
-            os.killpg(child, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # it has ended with its lab
+                os.killpg(child, signal.SIGCONT)
 
 
 def as_a_shell_has_it(wait_status: int) -> int:

@@ -214,22 +214,27 @@ def go_inside(
     """
     rootless, folder = os.geteuid() != 0, Path.cwd()
     waiting = {kind: opened[kind] for kind in JOINED if rootless or kind != "user"}
-    # The first two are for the one that stays outside, too.  The PID namespace holds for its
-    # children only: a process keeps its number for life.
-    for kind in ("user", "pid"):
-        if kind in waiting:
-            syscalls.setns(waiting.pop(kind), JOINED[kind])
     # Ctrl-C is for the one inside, which decides what comes of it.
     interrupt = signal.getsignal(signal.SIGINT)
     signals.ignore([signal.SIGINT])
     with signals.held_off():
-        inside = os.fork()
-    if inside:
-        _, status = os.waitpid(inside, 0)
-        code = os.waitstatus_to_exitcode(status)
-        code = code if code >= 0 else 128 - code
+        attendant = os.fork()
+    if attendant:
+        code = _status_of(attendant)
         ended(code)
         os._exit(code)
+    # The first two are for the one inside's parent, too.  The PID namespace holds for its children
+    # only: a process keeps its number for life.
+    for kind in ("user", "pid"):
+        if kind in waiting:
+            syscalls.setns(waiting.pop(kind), JOINED[kind])
+    with signals.held_off():
+        inside = os.fork()
+    if inside:
+        # Ctrl-Z stops the caller and the one inside; a zombie that waited for a stopped parent
+        # would keep the sandbox from ending (zap_pid_ns_processes, pid_namespaces(7)).
+        os.setpgid(0, 0)
+        os._exit(_status_of(inside))
     signal.signal(signal.SIGINT, interrupt)
     for kind, descriptor in waiting.items():
         syscalls.setns(descriptor, JOINED[kind])
@@ -238,6 +243,13 @@ def go_inside(
     os.chdir(folder if folder.is_dir() else "/")
     _kept.extend(needed_below("/run", "/tmp", keep=keep))
     settle(rootless=rootless)
+
+
+def _status_of(child: int) -> int:
+    """Wait for its end; the exit status, as a shell has it."""
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
 
 
 #: In this order: the user namespace gives the right to the others.

@@ -526,6 +526,24 @@ def test_what_runs_inside_ends_with_who_waits_for_it(standing: World) -> None:
     wait_until(lambda: standing.say(*within).stdout == "", timeout_s=PATIENCE_S, awaited="its end")
 
 
+def test_who_has_been_stopped_keeps_nothing_from_ending(world: World) -> None:
+    """Ctrl-Z: a stopped parent does not see that its child has ended."""
+    assert world.say("up", "baseline", "--empty").status == 0
+    with world.terminal([*world.xlab, "cli"]) as cli:
+        cli.expect("mininet> ")
+        sleeper = world.start("exec", "h1", "--", "sleep", "1000")
+        within = ["exec", "h1", "--", "ps", "-C", "sleep", "-o", "args="]
+        wait_until(lambda: world.say(*within).stdout != "", timeout_s=PATIENCE_S, awaited="sleep")
+        for pid in (cli.pid, sleeper.pid):
+            os.kill(pid, signal.SIGSTOP)
+        crash, down = world.say("fault", "crash", "h1"), world.say("down")
+        for pid in (cli.pid, sleeper.pid):
+            os.kill(pid, signal.SIGCONT)
+        assert (crash.status, down.status) == (0, 0), (crash, down)
+        assert "baseline has ended" in sleeper.communicate(timeout=PATIENCE_S)[1]
+    world.await_alone()
+
+
 # -- what does not answer --------------------------------------------------------------------------
 
 #: Somebody else, who has names of ours: one that accepts and says nothing, one that talks nonsense,
