@@ -290,7 +290,9 @@ def _status(name: str | None, *, prove: bool, log: bool, as_json: bool) -> int:
 
     with standing.find(name) as lab:
         if log:
-            sys.stdout.write(lab.log())
+            from xlab.report import text
+
+            sys.stdout.write(text.plain(lab.log()))
             return 0
         facts = lab.describe()
         screen = Screen(sys.stderr if as_json else sys.stdout)
