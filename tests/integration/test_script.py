@@ -454,6 +454,25 @@ def test_an_ordinary_user_runs_it(baseline: str, tmp_path: Path) -> None:
     assert (status, output.count("1 packet captured")) == (0, 2), output
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root could write what is the machine's")
+def test_it_writes_nothing_of_the_machines(baseline: str, tmp_path: Path) -> None:
+    """Neither anywhere, for it does its work where all but /run is read-only, nor there."""
+    prefix = ("unshare", "--mount", "sh", "-ec", ON_A_DISK_THAT_STAYS_AS_IT_IS)
+    status, output = Bash(baseline, tmp_path, prefix=prefix).end()
+    assert status == 0, output
+    assert output.splitlines()[-2:] == ["-- all claims hold", "in /run:"]
+
+
+#: mount -n, which leaves no /run/mount itself.
+ON_A_DISK_THAT_STAYS_AS_IT_IS = r"""
+mount -n -t tmpfs tmpfs /run
+mount -n -o remount,bind,ro /
+"$0" "$@"
+echo "in /run:"
+find /run -mindepth 1
+"""
+
+
 def test_a_script_from_a_pipe_says_what_it_needs(baseline: str) -> None:
     done = subprocess.run(["bash"], input=baseline, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")

@@ -26,7 +26,8 @@ fi
 trap 'exit 130' INT
 trap 'exit 143' TERM
 # Private ones: ip keeps names in /run/netns, and some machines allow no sysctl in their own /proc.
-mount -t tmpfs tmpfs /run
+# -n: first of all mount makes a /run/mount for itself, which would still be in the machine's.
+mount -n -t tmpfs tmpfs /run
 mount -t proc proc /proc 2>/dev/null || true
 
 # Where root is the only user there is, tcpdump must not become another: this one comes first.
