@@ -31,7 +31,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import IO, Any, Literal, Self
 
-from xlab import entering, record
+from xlab import entering, record, sandbox
 from xlab.controller import Client
 from xlab.entering import Doors
 from xlab.errors import (
@@ -383,7 +383,7 @@ class Node:
             "rootless": doors.rootless,
             "node": self.name,
             "argv": words,
-            "folder": str(Path(cwd or ".").resolve()),
+            "folder": str(Path(cwd).resolve() if cwd else sandbox.current_folder()),
             "env": {**entering.environment(rootless=doors.rootless), **(env or {})},
         }
         file = os.memfd_create("xlab-orders", os.MFD_CLOEXEC)

@@ -212,7 +212,7 @@ def go_inside(
 
     `ended` is called outside with the exit status.
     """
-    rootless, folder = os.geteuid() != 0, Path.cwd()
+    rootless, folder = os.geteuid() != 0, current_folder()
     waiting = {kind: opened[kind] for kind in JOINED if rootless or kind != "user"}
     # Ctrl-C is for the one inside, which decides what comes of it.
     interrupt = signal.getsignal(signal.SIGINT)
@@ -250,6 +250,14 @@ def _status_of(child: int) -> int:
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
+
+
+def current_folder() -> Path:
+    """The working directory, or "/" where that has been deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path("/")
 
 
 #: In this order: the user namespace gives the right to the others.
@@ -335,6 +343,8 @@ def _first_process(
             if _hung_up(channel):
                 os._exit(1)
         os.setsid()
+        channel = _above_streams(channel)
+        listener = listener and _above_streams(listener)
         _shed_descriptors(channel, listener)
         if listener:
             names.listen_as_ourselves(listener)
@@ -365,20 +375,36 @@ def _hung_up(channel: socket.socket) -> bool:
         return False
 
 
+def _above_streams(ours: socket.socket) -> socket.socket:
+    """A caller without standard streams has given their numbers to the sockets it made."""
+    if ours.fileno() > _STDERR:
+        return ours
+    above = socket.socket(fileno=fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, _STDERR + 1))
+    ours.detach()
+    return above
+
+
 def _shed_descriptors(channel: socket.socket, listener: socket.socket | None) -> None:
     """Let go of what the caller had open, other labs' sockets among it.
 
     /dev/null takes the place of each: a closed number would be reused, and a file object left over
-    from the caller could then close a descriptor that is ours.
+    from the caller could then close a descriptor that is ours.  Not so a number beyond the hard
+    limit, which may have been lowered after it was opened: no copy gets it (EBADF, dup2(2)).
     """
+    _raise_descriptor_limit()
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     kept = {null, channel.fileno(), listener.fileno() if listener else -1}
     if os.environ.get("XLAB_DEBUG"):
         kept.add(_STDERR)
     for entry in list(Path("/proc/self/fd").iterdir()):
         descriptor = int(entry.name)
-        if descriptor not in kept and entry.is_symlink():
+        if descriptor in kept or not entry.is_symlink():
+            continue
+        if descriptor < limit:
             os.dup2(null, descriptor, inheritable=descriptor <= _STDERR)
+        else:
+            os.close(descriptor)
 
 
 #: What pid 1 of a detached sandbox prints, in memory.

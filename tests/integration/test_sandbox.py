@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
@@ -350,10 +350,14 @@ def pause(seconds):
     time.sleep(seconds)
 refused, controller.time = threading.Event(), types.SimpleNamespace(sleep=pause)
 start, before = threading.Thread.start, resource.getrlimit(resource.RLIMIT_NOFILE)
+said = os.dup(1)
+if "--no-streams" in sys.argv:
+    for stream in range(3):
+        os.close(stream)
 lab = sandbox.launch(serve, name=sys.argv[1])
 if "--stay" in sys.argv:
     controller.Client(lab.channel).call("stay", {})
-print(lab.pid)
+os.write(said, str(lab.pid).encode())
 """
 
 
@@ -366,9 +370,9 @@ def detached() -> Iterator[tuple[str, int]]:
     kill(pid)
 
 
-def start_detached(name: str, *options: str) -> int:
+def start_detached(name: str, *options: str, prefix: Sequence[str] = ()) -> int:
     launched = subprocess.run(
-        [sys.executable, "-P", "-c", _LAUNCHER, name, *options],
+        [*prefix, sys.executable, "-P", "-c", _LAUNCHER, name, *options],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
@@ -481,6 +485,31 @@ def test_it_holds_nothing_of_its_launchers(detached: tuple[str, int]) -> None:
     kinds = ("/dev/null", "/memfd:", "socket:", "pipe:", "anon_inode:", "net:", "uts:", "mnt:")
     on_disk = [path for path in opened if not path.startswith((*kinds, "pid:", "/proc"))]
     assert on_disk == []
+
+
+@pytest.mark.parametrize(
+    ("options", "prefix"),
+    [
+        # No descriptor can be given such a number any more.
+        ([], ["bash", "-c", 'exec 900</dev/null; ulimit -n 256; exec "$0" "$@"']),
+        # The sockets get the numbers of the streams.
+        (["--no-streams"], []),
+    ],
+    ids=["a number above the limit", "no streams"],
+)
+def test_whatever_descriptors_the_launcher_has(options: list[str], prefix: list[str]) -> None:
+    name = f"test-{uuid.uuid4()}"
+    pid = start_detached(name, "--stay", *options, prefix=prefix)
+    try:
+        assert call(name, "echo", a=1) == {"a": 1}
+        opened = {link_target(f"/proc/{pid}/fd/{fd}") for fd in names_in(f"/proc/{pid}/fd")}
+        assert "900" not in names_in(f"/proc/{pid}/fd"), opened
+        assert [link_target(f"/proc/{pid}/fd/{fd}").split(":")[0] for fd in range(3)] == [
+            "/dev/null", "/memfd", "/memfd",
+        ]  # fmt: skip
+    finally:
+        kill(pid)
+    await_end(pid)
 
 
 def test_running_labs_are_listed_by_name(detached: tuple[str, int]) -> None:

@@ -748,6 +748,25 @@ def test_exec_is_as_if_the_command_ran_here(standing: World) -> None:
     assert standing.say("exec", "h1", "printf", "%s|", "--all", "--") == Said(0, "--all|--|", "")
 
 
+def test_exec_from_a_folder_that_is_gone_begins_at_the_top(standing: World) -> None:
+    gone = ["sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@" exec h1 -- pwd', "sh"]
+    done = subprocess.run(
+        [*gone, *standing.xlab], cwd=standing.folder, env=standing.environment(),
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "/\n", "")
+
+
+def test_up_without_standard_streams(world: World) -> None:
+    closed = ["sh", "-c", 'exec "$@" up bridge --until hosts <&- >&- 2>&-', "sh", *world.xlab]
+    done = subprocess.run(
+        closed, cwd=world.folder, env=world.environment(), timeout=PATIENCE_S, check=False
+    )
+    assert done.returncode == 0
+    assert world.say("exec", "h1", "--", "sh", "-c", "echo there").stdout == "there\n"
+    assert world.say("down").status == 0
+
+
 def test_exec_is_in_the_nodes_own_namespaces(standing: World) -> None:
     shown = standing.say(
         "exec", "h1", "--", "sh", "-c", "hostname; ls /sys/class/net; ps -e -o comm="

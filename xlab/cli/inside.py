@@ -128,12 +128,12 @@ exec {file}<&-
 
 
 def _execute(node: str, command: Sequence[str], name: str | None) -> int:
-    from xlab import entering, standing
+    from xlab import entering, sandbox, standing
 
     with standing.find(name) as lab:
         doors = lab.enter(node)
-        env = entering.environment(rootless=doors.rootless)
-        status = entering.run(doors, command, node=node, folder=Path.cwd(), env=env)
+        env, folder = entering.environment(rootless=doors.rootless), sandbox.current_folder()
+        status = entering.run(doors, command, node=node, folder=folder, env=env)
         _say_if_ended(lab, node, status)
         return status
 

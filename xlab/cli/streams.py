@@ -26,14 +26,14 @@ def prepare_streams() -> None:
     import codecs
 
     codecs.register_error("xlab", _encodable)
-    for name in ("stdout", "stderr"):
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream = getattr(sys, name)
         if stream is None:  # the caller closed it; the next file opened would take its number
-            descriptor = os.open(os.devnull, os.O_WRONLY)
-            setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8"))
-        elif type(stream) is io.TextIOWrapper and stream.isatty():
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(descriptor, "r" if number == 0 else "w", encoding="utf-8"))
+        elif number and type(stream) is io.TextIOWrapper and stream.isatty():
             setattr(sys, name, _Terminal(stream))
-        elif hasattr(stream, "reconfigure"):
+        elif number and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="xlab")
 
 

@@ -14,7 +14,6 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address
-from pathlib import Path
 from typing import Any, cast
 
 from xlab import namespaces, processes, sandbox, sysctls
@@ -40,7 +39,7 @@ def command_line(standing: Standing, *, ended: Callable[[int], object] = lambda 
     sys.stdout.flush()
     sys.stderr.flush()
     opened = standing.enter("", inhabited=False).opened
-    sandbox.go_inside(opened, [Path.cwd()], ended=ended)
+    sandbox.go_inside(opened, [sandbox.current_folder()], ended=ended)
     processes.reap_only_own()
     # Each Ctrl-C is for what runs in a node, and no command of ours ends with the first.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:

@@ -46,7 +46,7 @@ def enter(*, keep: Sequence[Path] = ()) -> None:
     # What is buffered would be written twice.
     sys.stdout.flush()
     sys.stderr.flush()
-    visible = [*keep, Path.cwd()]
+    visible = [*keep, sandbox.current_folder()]
     folders = [entry.name for entry in Path("/run").iterdir() if entry.is_dir()]
     sandbox.join(sandbox.launch(_serve, keep=visible), visible)
     processes.reap_only_own()

@@ -164,7 +164,7 @@ def start(node: Node, argv: Sequence[str], **options: Any) -> subprocess.Popen[A
 
     One that cannot be started ends with status 127 or 126 and says so, as in a shell.
     """
-    options.setdefault("cwd", Path.cwd())
+    options.setdefault("cwd", sandbox.current_folder())
     options.setdefault("env", environment())
     options.setdefault("start_new_session", True)
 
