@@ -39,7 +39,7 @@ from typing import Literal, NoReturn
 
 from xlab import netlink, patience, syscalls
 from xlab.clock import Deadline
-from xlab.errors import NetlinkError
+from xlab.errors import CapabilityError, NetlinkError
 from xlab.netlink import Rtnl
 from xlab.patience import Patience
 
@@ -95,7 +95,7 @@ class Machine:
     packet_sockets: Capability
     overlayfs: Capability
     bridge_netfilter: Capability
-    #: The hard limit of open files; a node of a lab takes four.
+    #: The hard limit of open files.
     open_files: int
     #: Dynamic neighbour entries of all namespaces together (gc_thresh3); None inside a sandbox,
     #: where the kernel hides it.
@@ -666,6 +666,35 @@ def remedy(program: str) -> str:
         if program == tool.name or program.startswith(f"{tool.name}-"):  # iptables-restore, say
             return f"sudo apt-get install {tool.package}"
     return ""
+
+
+#: What is open in a lab's first process, as counted with 8 to 92 nodes while claims are checked and
+#: probes run: 52 + 4 for each in the scenario that needs least, 38 + 7 in the one that needs most.
+_FILES_OF_A_LAB, _FILES_OF_A_NODE, _MOST_FILES_OF_A_NODE = 48, 4, 7
+#: Beside hosts and containers: the gateway, and where the cables are.
+_OTHER_NODES = 2
+
+
+def nodes_within(open_files: int) -> int:
+    """How many hosts and containers a lab of any scenario may have under such a limit."""
+    nodes = (open_files - _FILES_OF_A_LAB) // _MOST_FILES_OF_A_NODE - _OTHER_NODES
+    return max(0, nodes)
+
+
+def require_open_files(limit: int, nodes: int) -> None:
+    """Raises CapabilityError where no lab with so many hosts and containers can be."""
+    least = _FILES_OF_A_LAB + _FILES_OF_A_NODE * (nodes + _OTHER_NODES)
+    if limit < least:
+        lab = f"a lab with {nodes:,} hosts and containers"
+        raise too_few_open_files(limit, f"{lab} needs at least {least:,}")
+
+
+def too_few_open_files(limit: int, but: str) -> CapabilityError:
+    """The error, with the line to paste; `but` says what the limit does not suffice for."""
+    return CapabilityError(f"at most {limit:,} open files, and {but}", MORE_OPEN_FILES)
+
+
+MORE_OPEN_FILES = "sudo prlimit --pid $$ --nofile=65536:65536"
 
 
 def locate(name: str) -> str | None:

@@ -13,9 +13,11 @@ connection it was launched with, and ends with it, until "stay" is asked there.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import resource
 import select
 import selectors
 import signal
@@ -341,6 +343,8 @@ def _perform(handlers: Mapping[str, Handler], request: object, emit: Emit) -> An
 
 def described(error: Exception) -> dict[str, Any]:
     """An error as it goes over the wire; `Client` makes it one again."""
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        error = _too_few_open_files()
     return {
         "type": type(error).__name__,
         "message": str(error) or type(error).__name__,
@@ -350,6 +354,14 @@ def described(error: Exception) -> dict[str, Any]:
         "command": _command(error) if isinstance(error, errors.CommandError) else None,
         "traceback": traceback.format_exc(),
     }
+
+
+def _too_few_open_files() -> errors.CapabilityError:
+    # How many it takes in the end hangs on what is measured; none of that is broken.
+    from xlab import capabilities
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return capabilities.too_few_open_files(limit, "this lab needs more")
 
 
 def _command(error: errors.CommandError) -> dict[str, Any]:

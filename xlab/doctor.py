@@ -149,23 +149,22 @@ def _overlayfs(machine: Machine) -> Finding:
 
 # -- limits ----------------------------------------------------------------------------------------
 
-#: Descriptors of a node (its namespaces and its rtnetlink socket), and of everything else.
-_DESCRIPTORS_OF_A_NODE = 5
-_DESCRIPTORS_OF_A_LAB = 256
+#: The lab that a scenario makes unless told otherwise: 2 hosts with 2 containers each.
+_USUAL_LAB_NODES = 6
 #: The largest lab that is to work anywhere: 1,000 hosts with two containers each.
 _LARGE_LAB_NODES = 3000
 
 
 def _open_files(limit: int) -> Finding:
-    nodes = max(0, limit - _DESCRIPTORS_OF_A_LAB) // _DESCRIPTORS_OF_A_NODE
+    nodes = capabilities.nodes_within(limit)
+    name, remedy = "open files", capabilities.MORE_OPEN_FILES
+    if nodes < _USUAL_LAB_NODES:
+        lab = f"the {_USUAL_LAB_NODES} hosts and containers of a lab"
+        too_few = f"at most {limit:,}: too few for {lab}"
+        return Finding(name, False, too_few, remedy, _EVERY_SCENARIO)
     enough = nodes >= _LARGE_LAB_NODES
-    return Finding(
-        "open files",
-        True if enough else None,
-        f"at most {limit:,}: labs of up to {nodes:,} hosts and containers",
-        "" if enough else "sudo prlimit --pid $$ --nofile=65536:65536",
-        "large labs",
-    )
+    up_to = f"at most {limit:,}: labs of up to {nodes:,} hosts and containers"
+    return Finding(name, True if enough else None, up_to, "" if enough else remedy, "large labs")
 
 
 #: What Linux comes with (gc_thresh3 of net/ipv4/arp.c).

@@ -79,6 +79,9 @@ def equip(asked: Design, machine: Machine) -> Job:
     for needed in (machine.namespaces, machine.veth, machine.bridge):
         if not needed.usable:
             raise CapabilityError(f"{needed.name}: {needed.detail}", needed.remedy)
+    capabilities.require_open_files(
+        machine.open_files, asked.size.hosts * (1 + asked.size.containers)
+    )
     wanted = asked.settings.get("datapath", "auto")
     ovs = ovs_datapath(machine, wanted) if asked.scenario.open_vswitch else None
     conditions = _conditions(asked.request, asked.underlay, machine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -177,3 +178,9 @@ def test_the_words_of_a_refusal_are_few_whatever_was_said() -> None:
     found = attempt(lambda: answer_to("x", [b"z" * 100_000]), XlabError)
     assert isinstance(found, Refusal)
     assert len(found) < 200
+
+
+def test_too_few_open_files_is_what_a_machine_cannot_and_no_fault() -> None:
+    met = controller.described(OSError(errno.EMFILE, "Too many open files", "/sys/class/net"))
+    with pytest.raises(CapabilityError, match=r"open files, and this lab needs more; sudo prlimit"):
+        answer_to("x", [json.dumps({"error": met}).encode()])

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from xlab import doctor
+from xlab import doctor, job
 from xlab.capabilities import TOOLS, TYPED, Capability, Machine, State
 from xlab.doctor import Finding
+from xlab.errors import CapabilityError
+from xlab.request import Request
 
 VERSIONS = {tool.name: "1.0" for tool in (*TOOLS, *TYPED)}
 
@@ -160,13 +162,29 @@ def test_without_any_backend_conditions_are_impossible_but_scenarios_are_not() -
 
 
 @pytest.mark.parametrize(
-    ("limit", "ok", "nodes"), [(1048576, True, "209,664"), (1024, None, "153"), (100, None, "0")]
+    ("limit", "ok", "nodes"), [(1048576, True, "149,787"), (1024, None, "137"), (104, None, "6")]
 )
 def test_open_files_bound_the_size_of_labs(limit: int, ok: bool | None, nodes: str) -> None:
     finding = find("open files", open_files=limit)
     assert finding.ok is ok
     assert f"up to {nodes} hosts and containers" in finding.detail
     assert bool(finding.remedy) is (ok is None)
+
+
+def test_where_no_usual_lab_can_open_its_files_no_scenario_runs() -> None:
+    finding = find("open files", open_files=103)
+    assert (finding.ok, finding.needed_for) == (False, "every scenario")
+    assert finding.detail == "at most 103: too few for the 6 hosts and containers of a lab"
+    assert finding.remedy == "sudo prlimit --pid $$ --nofile=65536:65536"
+    assert status(open_files=103) == 3
+
+
+def test_a_lab_that_cannot_open_its_files_is_not_begun() -> None:
+    asked = job.design(Request("bridge", hosts=10, containers=4))
+    least = 48 + 4 * (10 + 40 + 2)
+    assert job.equip(asked, machine(open_files=least)).design is asked
+    with pytest.raises(CapabilityError, match="50 hosts and containers needs at least 256; sudo"):
+        job.equip(asked, machine(open_files=least - 1))
 
 
 @pytest.mark.parametrize(
