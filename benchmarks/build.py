@@ -54,6 +54,7 @@ from xlab import (
     catalog,
     census,
     controller,
+    disk,
     namespaces,
     processes,
     sandbox,
@@ -539,12 +540,7 @@ def install_mininet() -> None:
 
 def save(result: Mapping[str, Any], path: Path) -> None:
     """Write `result` as JSON, whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(json.dumps(result, indent=1) + "\n")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    disk.write_whole(path, (json.dumps(result, indent=1) + "\n").encode())
 
 
 def _progress(text: str) -> None:

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from xlab import catalog, gate
+from xlab import catalog, disk, gate
 from xlab.compare import result as comparisons
 from xlab.compare.result import Comparison, Plan
 from xlab.errors import UsageError, XlabError
@@ -119,7 +119,7 @@ def _kept(told: Iterable[dict[str, Any]], output: Path | None) -> list[dict[str,
 
 def _save(found: object, output: Path | None) -> None:
     if output:
-        output.write_text(json.dumps(found, indent=1) + "\n")
+        disk.write_whole(output, (json.dumps(found, indent=1) + "\n").encode())
 
 
 # -- drawn from stored rounds ----------------------------------------------------------------------

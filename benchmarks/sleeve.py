@@ -32,7 +32,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, NoReturn
 
-from xlab import controller, sandbox, stats
+from xlab import controller, disk, sandbox, stats
 from xlab.errors import XlabError
 from xlab.lab import underlay
 from xlab.lab.lab import Host, Lab
@@ -90,7 +90,8 @@ def main(arguments: Sequence[str]) -> int:
     summary = summarise(samples)
     print(table(summary, options))
     if options.json:
-        options.json.write_text(json.dumps(_document(options, samples, summary), indent=2) + "\n")
+        document = json.dumps(_document(options, samples, summary), indent=2)
+        disk.write_whole(options.json, f"{document}\n".encode())
     return 0
 
 

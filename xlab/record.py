@@ -17,13 +17,14 @@ import os
 import stat
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
+from xlab import disk
 from xlab.errors import RecordError
 
 SCHEMA_VERSION = 1
@@ -211,11 +212,9 @@ def save(record: RunRecord, folder: Path, raw: dict[str, bytes]) -> None:
 
     Raises FileExistsError if `folder` exists, OSError if the disk refuses (nothing is left then).
     """
-    with new_folder(folder) as partial:
-        (partial / "raw").mkdir()
-        for name, content in raw.items():
-            (partial / "raw" / name).write_bytes(content)
-        write_document(partial / FILE, record.to_dict())
+    files = {f"raw/{name}": content for name, content in raw.items()}
+    files[FILE] = as_bytes(record.to_dict())
+    disk.new_folder(folder, files, folders=["raw"], durable=[FILE])
 
 
 # -- versioned documents ---------------------------------------------------------------------------
@@ -260,23 +259,20 @@ def load_document(path: Path, parse: Callable[[object], _T], *, inside: str = ""
         raise RecordError(f"{file}: nested too deeply") from error
 
 
-def write_document(file: Path, data: Mapping[str, Any]) -> None:
-    """JSON-ready data, whole or not at all, and on the disk when this returns.  Raises OSError."""
+def as_bytes(data: Mapping[str, Any]) -> bytes:
+    """JSON-ready data as a file of ours has it."""
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
-    with unfinished(file) as partial:
-        # What UTF-8 can't say (half a surrogate pair, of a file name that is no text) JSON can.
-        with partial.open("w", encoding="utf-8", errors="backslashreplace") as opened:
-            opened.write(text + "\n")
-            opened.flush()
-            os.fsync(opened.fileno())
-        partial.replace(file)
+    # What UTF-8 can't say (half a surrogate pair, of a file name that is no text) JSON can.
+    return f"{text}\n".encode(errors="backslashreplace")
 
 
-def write_whole(file: Path, content: bytes) -> None:
-    """Write or replace a file: it is there with all of `content`, or as it was.  Raises OSError."""
-    with unfinished(file) as partial:
-        partial.write_bytes(content)
-        partial.replace(file)
+def write_document(file: Path, data: Mapping[str, Any], *, below: Path | None = None) -> None:
+    """JSON-ready data, whole or not at all, and on the disk when this returns.  Raises OSError.
+
+    With `below`, a folder of ours, those between it and the file are made as needed.
+    """
+    folder = below or file.parent
+    disk.write(folder, {str(file.relative_to(folder)): as_bytes(data)}, durable=True)
 
 
 def append_whole(descriptor: int, data: bytes) -> None:
@@ -333,8 +329,12 @@ def parse_json(text: str) -> Any:
 
 def read_bytes(file: Path) -> bytes:
     """What is in a regular file: a device has no end, and a named pipe waits for a writer."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as opened:  # noqa: PTH123 - pathlib opens names
+    return read_descriptor(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def read_descriptor(descriptor: int) -> bytes:
+    """The same of an open file, from its beginning; closes it."""
+    with open(descriptor, "rb") as opened:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a file")
         content = opened.read(MOST_BYTES + 1)
@@ -474,7 +474,7 @@ def under_free_name(
     stem = f"{started_at:%Y-%m-%dT%H%M%SZ}-{name}"
     folder, number = results / stem, 1
     while True:
-        if not folder.exists():
+        if not os.path.lexists(folder):
             try:
                 make(folder)
             except FileExistsError:
@@ -482,59 +482,3 @@ def under_free_name(
             return folder
         number += 1
         folder = results / f"{stem}-{number}"
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder to fill, which is `folder` afterwards: whole or not at all.
-
-    Raises FileExistsError if `folder` is there already.
-    """
-    with unfinished(folder) as partial:
-        partial.mkdir(parents=True)
-        yield partial
-        try:
-            # rename(2) onto a directory that is not empty fails: nothing is overwritten.
-            partial.rename(folder)
-        except OSError as error:
-            if error.errno != errno.ENOTEMPTY:
-                raise
-            raise FileExistsError(errno.EEXIST, "a record is there already", str(folder)) from error
-
-
-@contextmanager
-def unfinished(path: Path) -> Iterator[Path]:
-    """A hidden name beside `path` to write under and to rename from; what is left there is removed.
-
-    An OSError comes out with the name of `path`: nobody knows the hidden one, and write(2) gives
-    none.
-    """
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    try:
-        yield partial
-    except OSError as error:
-        told = str(error.filename or partial)
-        error.filename, error.filename2 = told.replace(str(partial), str(path), 1), None
-        raise
-    finally:
-        _discard(partial)
-
-
-def sweep(folder: Path, name: str = "*") -> list[Path]:
-    """Remove what was to become `name` (or anything) and whose writer was killed meanwhile."""
-    removed = []
-    for partial in folder.glob(f".partial-*-{name}"):
-        pid = partial.name.split("-")[1]
-        if pid.isdigit() and not Path("/proc", pid).exists():
-            _discard(partial)
-            removed.append(partial)
-    return removed
-
-
-def _discard(partial: Path) -> None:
-    import shutil
-
-    if partial.is_dir():
-        shutil.rmtree(partial, ignore_errors=True)
-    else:
-        partial.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from xlab import capabilities, controller, job, record, sandbox, session
+from xlab import capabilities, controller, disk, job, record, sandbox, session
 from xlab.chronicle import Chronicle, Watch
 from xlab.errors import CapabilityError, UsageError, XlabError
 from xlab.record import RunRecord, Status
@@ -38,8 +38,8 @@ def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Pa
     """
     begun = time.monotonic()
     chronicle = Chronicle(job.design(request), watch)
-    results.mkdir(parents=True, exist_ok=True)
-    record.sweep(results)
+    disk.make_folder(results)
+    disk.sweep(results)
 
     machine = capabilities.probe()
     status: Status = "failed"

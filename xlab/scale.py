@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from xlab import capabilities, census, chronicle, controller, job, record, sandbox
+from xlab import capabilities, census, chronicle, controller, disk, job, record, sandbox
 from xlab.cleanup import Cleanup
 from xlab.controller import Handler
 from xlab.errors import CapabilityError, UsageError, XlabError
@@ -334,10 +334,8 @@ def save(finished: ScaleRecord, results: Path, files: Mapping[str, bytes] | None
     """Write scale.json, and `files` beside it, whole or not at all; returns their new folder."""
 
     def make(folder: Path) -> None:
-        with record.new_folder(folder) as partial:
-            for name, content in (files or {}).items():
-                (partial / name).write_bytes(content)
-            record.write_document(partial / FILE, finished.to_dict())
+        document = record.as_bytes(finished.to_dict())
+        disk.new_folder(folder, {**(files or {}), FILE: document}, durable=[FILE])
 
     started_at = datetime.fromisoformat(finished.started_at)
     return record.under_free_name(results, started_at, f"scale-{finished.scenario}", make)

@@ -260,7 +260,8 @@ def test_a_disk_that_is_full_after_the_record_has_the_record(breaks: str, tmp_pa
         ended = command.end()
         command.await_alone()
     assert ended.status == 1, ended
-    assert re.fullmatch(r"xlab: disk/\S+Z-breaks: No space left on device\n", ended.stderr), ended
+    full = r"xlab: disk/\S+Z-breaks/report\.\w+: No space left on device\n"
+    assert re.fullmatch(full, ended.stderr), ended
     (found,) = whole_records(tmp_path / "copy")
     assert found.reason == "so it is written"
     assert not list((tmp_path / "copy").glob(".*"))

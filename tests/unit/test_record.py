@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzzing import Refusal, attempt, memory_below
-from xlab import record
+from xlab import disk, record
 from xlab.errors import RecordError
 from xlab.record import RunRecord
 
@@ -139,7 +139,7 @@ def test_sweep_removes_what_killed_writers_left_and_nothing_else(tmp_path: Path)
     whole = tmp_path / "20250102T090000Z-bridge"
     for folder in (left, alive, whole):
         (folder / "raw").mkdir(parents=True)
-    assert record.sweep(tmp_path) == [left]
+    assert disk.sweep(tmp_path) == [left]
     assert names(tmp_path) == sorted([alive.name, whole.name])
 
 

@@ -142,7 +142,7 @@ def _begin(
     as_json: bool,
 ) -> int:
     _no_threads()
-    from xlab import record
+    from xlab import disk
     from xlab.compare import methods, plan
     from xlab.compare.journal import Journal, Opening
 
@@ -154,7 +154,7 @@ def _begin(
     wanted = plan.make(chosen, precision=share, **amount)
     _require_possible(chosen)
     options.require_writable(results)
-    record.sweep(results)
+    disk.sweep(results)
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     with Journal.begin(results, Opening(started_at, wanted, tuple(chosen))) as journal:
         return _compare(journal, resumed=False, as_json=as_json)

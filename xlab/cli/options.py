@@ -185,8 +185,10 @@ def form_of(output: Path | None, forms: Mapping[str, str], option: str, asked: s
 
 def require_writable(results: Path) -> None:
     """Find out before a run whether its record can be kept."""
+    from xlab import disk
+
     try:
-        results.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(results)
     except OSError as error:
         raise UsageError(f"--results {results}: {error.strerror}") from error
     if not os.access(results, os.W_OK | os.X_OK):

@@ -82,13 +82,13 @@ def _scale(
     results: Path,
     as_json: bool,
 ) -> int:
-    from xlab import record
+    from xlab import disk
     from xlab import scale as scaling
     from xlab.report import growth
 
     plan = scaling.Plan(scenario, sizes, containers, settings, repeat, rest_s)
     options.require_writable(results)
-    record.sweep(results)
+    disk.sweep(results)
     out = sys.stderr if as_json else sys.stdout
     finished = scaling.measure(plan, watch=_Progress(plan, out).watch)
     drawn = growth.draw(finished)

@@ -326,11 +326,11 @@ def _routers(lab: Standing) -> dict[bytes, str]:
 
 def _keep(file: Path | None, place: str) -> int:
     """Let what is captured go through a child, whose number it is, to a file outside, or on."""
-    from xlab import pcapng
+    from xlab import disk, pcapng
 
     if file is None:
         return _through(pcapng.copy, os.dup(1), "standard output")
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    descriptor = disk.create(file)
     as_pcapng = partial(pcapng.convert, interface=place)
     return _through(as_pcapng if file.suffix == ".pcapng" else pcapng.copy, descriptor, str(file))
 

@@ -121,9 +121,9 @@ def write(content: str | bytes, output: Path | None) -> None:
         return
     from glob import escape
 
-    from xlab.record import sweep, write_whole
+    from xlab import disk
 
-    sweep(output.parent, escape(output.name))
+    disk.sweep(output.parent, escape(output.name))
     if isinstance(content, str):
         content = content.encode(errors="backslashreplace")
-    write_whole(output, content)
+    disk.write_whole(output, content)

@@ -66,13 +66,13 @@ def sweep(
 
 
 def _begin(file: Path, scheduler: str | None, *, results: Path, as_json: bool) -> int:
-    from xlab import record
+    from xlab import disk, record
     from xlab.sweep import spec
     from xlab.sweep.outcome import Folder
 
     asked = spec.load(file)
     options.require_writable(results)
-    record.sweep(results)
+    disk.sweep(results)
     with Folder.begin(results, record.read_bytes(file), asked) as folder:
         return _sweep(folder, scheduler, as_json=as_json)
 
@@ -113,6 +113,7 @@ def report_on(
     folder: Path, *, form: str, output: Path | None, charts: Path | None, alone: bool
 ) -> int:
     """`xlab report` of a sweep, in whatever form."""
+    from xlab import disk
     from xlab.report import sweep_files, sweeps
     from xlab.sweep import outcome
 
@@ -120,7 +121,7 @@ def report_on(
     if form in ("junit", "flent"):
         raise UsageError(f"of a sweep there is no {form}: a page, Markdown, CSV, JSON or tables")
     if charts is not None:
-        charts.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(charts)
         written = sweeps.save(told, charts)
         if output is None:
             sys.stdout.writelines(f"{file}\n" for file in written)

@@ -28,7 +28,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self
 
-from xlab import record
+from xlab import disk, record
 from xlab.compare.methods import Method
 from xlab.compare.result import SCHEMA_VERSION, Ending, Look, Plan
 from xlab.errors import RecordError, UsageError
@@ -262,12 +262,7 @@ class Journal:
         """A new folder in `results`, with its opening, whole or not at all.  Raises OSError."""
 
         def make(folder: Path) -> None:
-            with record.new_folder(folder) as partial:
-                descriptor = os.open(partial / FILE, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
-                try:
-                    _append(descriptor, opening)
-                finally:
-                    os.close(descriptor)
+            disk.new_folder(folder, {FILE: _line(opening)}, durable=[FILE])
 
         started_at = datetime.fromisoformat(opening.started_at)
         return cls.go_on(record.under_free_name(results, started_at, "compare", make))
@@ -286,7 +281,8 @@ class Journal:
             raise RecordError(f"{file}: {error.strerror}") from error
         try:
             _lock(descriptor, folder)
-            history, content, whole_bytes = _read(file)
+            # Of this very file, whatever has its name by now: it is what may be cut.
+            history, content, whole_bytes = _read(file, os.dup(descriptor))
             if whole_bytes < len(content):
                 os.ftruncate(descriptor, whole_bytes)
             elif not content.endswith(b"\n"):
@@ -317,11 +313,16 @@ class Journal:
 
 def read(folder: Path) -> History:
     """What has happened so far, as anyone may see it; raises RecordError."""
-    return _read(folder / FILE)[0]
+    file = folder / FILE
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise RecordError(f"{file}: {error.strerror}") from error
+    return _read(file, descriptor)[0]
 
 
 #: The journal is locked as long as a descriptor of it is open; labs do not inherit it.
-_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def _lock(descriptor: int, folder: Path) -> None:
@@ -332,17 +333,21 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 
 def _append(descriptor: int, entry: Entry) -> None:
-    fields = {"kind": _NAMES[type(entry)], **dataclasses.asdict(entry)}
-    text = json.dumps(fields, ensure_ascii=False, allow_nan=False)
-    data = text.encode(errors="backslashreplace") + b"\n"
-    record.append_whole(descriptor, data)
+    record.append_whole(descriptor, _line(entry))
     os.fsync(descriptor)
 
 
-def _read(file: Path) -> tuple[History, bytes, int]:
-    """A journal: what it tells, its content, and how many bytes of that are whole lines."""
+def _line(entry: Entry) -> bytes:
+    fields = {"kind": _NAMES[type(entry)], **dataclasses.asdict(entry)}
+    text = json.dumps(fields, ensure_ascii=False, allow_nan=False)
+    return text.encode(errors="backslashreplace") + b"\n"
+
+
+def _read(file: Path, descriptor: int) -> tuple[History, bytes, int]:
+    """An open journal, which is then closed: what it tells, its content, and how many bytes of that
+    are whole lines; raises RecordError, naming it `file`."""
     try:
-        content = record.read_bytes(file)
+        content = record.read_descriptor(descriptor)
     except OSError as error:
         raise RecordError(f"{file}: {error.strerror}") from error
     lines = content.split(b"\n")

@@ -330,8 +330,8 @@ def from_dict(data: object) -> Comparison:
     return comparison
 
 
-def save(comparison: Comparison, folder: Path) -> Path:
-    """Write `folder`/compare.json whole or not at all; returns it.  Raises OSError."""
+def save(comparison: Comparison, folder: Path, *, below: Path | None = None) -> Path:
+    """Write `folder`/compare.json as `record.write_document` does; returns it.  Raises OSError."""
     file = folder / FILE
-    record.write_document(file, comparison.to_dict())
+    record.write_document(file, comparison.to_dict(), below=below)
     return file

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from xlab import capabilities, job, record
+from xlab import capabilities, disk, job, record
 from xlab.capabilities import Machine
 from xlab.chronicle import Chronicle
 from xlab.compare import evaluation, noise
@@ -308,11 +308,11 @@ class Labs:
 
     def _keep_raw(self, lab: _Lab, prefix: str = "") -> None:
         """Before the round counts: what is in the journal has its raw output on the disk."""
-        folder = self._journal.folder / build_folder(lab.method, self._number) / "raw"
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in lab.chronicle.raw.items():
-            record.write_whole(folder / f"{prefix}{name}", content)
-        lab.chronicle.raw.clear()
+        folder = build_folder(lab.method, self._number)
+        raw = lab.chronicle.raw
+        files = {f"{folder}/raw/{prefix}{name}": content for name, content in raw.items()}
+        disk.write(self._journal.folder, files)
+        raw.clear()
 
     def _close_all(self) -> None:
         for lab in self._labs.values():
@@ -373,8 +373,7 @@ def write_records(folder: Path, history: History) -> None:
     for built in history.builds:
         file = folder / build_folder(history.method(built.method), built.build) / record.FILE
         if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            record.write_document(file, history.record_of(built).to_dict())
+            record.write_document(file, history.record_of(built).to_dict(), below=folder)
 
 
 def tidy(folder: Path, history: History) -> None:
@@ -385,12 +384,12 @@ def tidy(folder: Path, history: History) -> None:
     for method in history.opening.methods:
         for build in (folder / method.folder).glob("b*"):
             for place in (build, build / "raw"):
-                record.sweep(place)
+                disk.sweep(place)
             for file in (build / "raw").glob("b*-r*-*"):
                 named = re.match(r"b([0-9]+)-r([0-9]+)-", file.name)
                 if named and (int(named[1]), int(named[2])) not in rounds:
                     file.unlink()
-    record.sweep(folder)
+    disk.sweep(folder)
 
 
 def _now() -> str:

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from xlab.record import write_whole
+from xlab import disk
 from xlab.report import text
 from xlab.report.markup import Html
 
@@ -142,10 +142,9 @@ def saved(drawing: Drawing, name: str, folder: Path) -> list[Path]:
 
     Raises OSError.
     """
-    written = {folder / f"{name}{end}": found for end, found in pictures(drawing, name).items()}
-    for file, content in written.items():
-        write_whole(file, content)
-    return list(written)
+    written = {f"{name}{end}": found for end, found in pictures(drawing, name).items()}
+    disk.write(folder, written)
+    return [folder / file for file in written]
 
 
 def pictures(drawing: Drawing, name: str) -> dict[str, bytes]:

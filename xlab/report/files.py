@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
+from xlab import disk
 from xlab.compare.result import Comparison
-from xlab.record import RunRecord, new_folder, under_free_name, unfinished
+from xlab.record import RunRecord, under_free_name
 from xlab.report import content, markdown, page
 from xlab.report.content import Content
 
@@ -37,22 +38,17 @@ def together(results: Path, records: Mapping[Path, RunRecord], started_at: datet
     told = content.of_records(records)
 
     def make(folder: Path) -> None:
-        with new_folder(folder) as partial:
-            _write(partial, told, base=folder)
+        disk.new_folder(folder, _composed(told, base=folder))
 
     return under_free_name(results, started_at, "all", make) / PAGE
 
 
 def _into(folder: Path, told: Content) -> Path:
-    with unfinished(folder) as partial:
-        partial.mkdir()
-        _write(partial, told, base=folder)
-        for name in (MARKDOWN, PAGE):
-            (partial / name).replace(folder / name)
+    disk.write(folder, _composed(told, base=folder))
     return folder / PAGE
 
 
-def _write(partial: Path, told: Content, *, base: Path) -> None:
+def _composed(told: Content, *, base: Path) -> dict[str, bytes]:
     """The files of a report; links in them begin at `base`."""
-    for name, compose in ((MARKDOWN, markdown.compose), (PAGE, page.compose)):
-        (partial / name).write_text(compose(told, base=base), encoding="utf-8")
+    composers = {MARKDOWN: markdown.compose, PAGE: page.compose}
+    return {name: compose(told, base=base).encode() for name, compose in composers.items()}

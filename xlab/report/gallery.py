@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from xlab import disk
 from xlab.report import charts, drawing, lines
 from xlab.report.charts import Subject
 from xlab.report.drawing import Drawing
@@ -72,6 +73,6 @@ def missing(subjects: Sequence[Subject]) -> list[tuple[str, str]]:
 
 def save(subjects: Sequence[Subject], folder: Path) -> Iterator[Path]:
     """Write each chart as SVG and PNG; yields the files.  Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(folder)
     for exhibit in exhibits(subjects):
         yield from drawing.saved(exhibit.drawing, exhibit.name, folder)

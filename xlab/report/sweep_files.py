@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+from xlab import disk
 from xlab.compare import result
 from xlab.compare.result import Estimate, Figure, Ratio
-from xlab.record import unfinished
 from xlab.report import links, markdown, page, parts, sweeps, text
 from xlab.report.files import MARKDOWN, PAGE
 from xlab.report.markup import Html, tag
@@ -37,13 +37,9 @@ def save(sweep: Sweep, folder: Path) -> Path:
 
     Both whole or not at all.  Raises OSError.
     """
-    with unfinished(folder) as partial:
-        partial.mkdir()
-        for name, said in ((MARKDOWN, as_markdown(sweep, folder, base=folder)),
-                           (PAGE, as_page(sweep, folder, base=folder))):  # fmt: skip
-            (partial / name).write_text(said, encoding="utf-8")
-        for name in (MARKDOWN, PAGE):
-            (partial / name).replace(folder / name)
+    composers = {MARKDOWN: as_markdown, PAGE: as_page}
+    said = {name: compose(sweep, folder, base=folder) for name, compose in composers.items()}
+    disk.write(folder, {name: text.encode() for name, text in said.items()})
     return folder / PAGE
 
 

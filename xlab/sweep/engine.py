@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from xlab import record
+from xlab import disk, record
 from xlab.compare import result
 from xlab.errors import RecordError, UsageError, XlabError
 from xlab.sweep import task
@@ -158,7 +158,7 @@ def embedded(folder: Path) -> Iterator[Client]:
         "dashboard_address": "127.0.0.1:0",
     }
     with (
-        record.unfinished(folder / "dask") as scratch,
+        disk.scratch_folder(folder / "dask") as scratch,
         dask.config.set({**_EMBEDDED, "temporary-directory": str(scratch)}),
         _started(
             scheduler={"cls": Scheduler, "options": inside},

@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xlab import record, stats
+from xlab import disk, record, stats
 from xlab.compare import result
 from xlab.compare.result import Comparison, Figure
 from xlab.errors import RecordError, UsageError
@@ -124,9 +124,7 @@ class Folder:
         """A new one under `results`.  Raises OSError."""
 
         def make(folder: Path) -> None:
-            with record.new_folder(folder) as hidden:
-                (hidden / POINTS).mkdir()
-                (hidden / SPEC_FILE).write_bytes(content)
+            disk.new_folder(folder, {SPEC_FILE: content}, folders=[POINTS])
 
         path = record.under_free_name(results, datetime.now(UTC), "sweep", make)
         with _locked(path):
@@ -138,9 +136,9 @@ class Folder:
         """One that was begun; raises UsageError if it can't be gone on with."""
         spec = asking.load(path / SPEC_FILE)
         with _locked(path):
-            record.sweep(path)
+            disk.sweep(path)
             for point in (path / POINTS).glob("*"):
-                record.sweep(point)
+                disk.sweep(point)
             yield cls(path, spec)
 
     def read(self) -> dict[str, Comparison]:
@@ -159,9 +157,7 @@ class Folder:
 
     def keep(self, point: Point, comparison: Comparison) -> None:
         """Write what a point came to, whole or not at all.  Raises OSError."""
-        folder = self.path / POINTS / point.slug
-        folder.mkdir(parents=True, exist_ok=True)
-        result.save(comparison, folder)
+        result.save(comparison, self.path / POINTS / point.slug, below=self.path)
 
     def finish(self, outcome: Sweep) -> None:
         """Write sweep.json.  Raises OSError."""

@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from xlab import record, signals, syscalls
+from xlab import disk, record, signals, syscalls
 from xlab.errors import CapabilityError, RecordError, XlabError
 
 #: How often a worker looks whether the point is still wanted, and waits for its turn.
@@ -96,7 +96,7 @@ def _in_a_process(point: Mapping[str, Any], wanted: Callable[[], bool]) -> Outco
             if stream:
                 stream.close()
         # What it left if it was killed: nobody else may come by to remove it.
-        record.sweep(Path(tempfile.gettempdir()), _FOLDER)
+        disk.sweep(Path(tempfile.gettempdir()), _FOLDER)
     try:
         found: Outcome = json.loads(out)
     except ValueError:
@@ -153,7 +153,7 @@ def main() -> int:
     _end_with(int(sys.argv[1]))
     # numpy's BLAS would start threads when intervals are computed, and sandboxes are forked.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    record.sweep(Path(tempfile.gettempdir()), _FOLDER)
+    disk.sweep(Path(tempfile.gettempdir()), _FOLDER)
     point = json.load(sys.stdin)
     json.dump(compare(point), sys.stdout, allow_nan=False)
     return 0

@@ -1,0 +1,354 @@
+"""What is written to the disk: whole or not at all, and through nobody's link.
+
+    FOLDER/.partial-PID-TOKEN-NAME  ── filled, then renamed ──>  FOLDER/NAME
+
+Others may have been in the folder before: in /tmp, or where results are shared.  So whatever is
+opened for writing is new (O_EXCL) and of a name that nobody guesses, and a folder is held by its
+descriptor from the first look to the last rename: who swaps it meanwhile gains nothing.
+
+Links on the way to a folder are followed as the kernel does it where fs.protected_symlinks is set
+(proc_sys_fs(5)), set or not.  One that has the file's own name is followed if it is the caller's or
+root's, and stands in a folder of theirs that not anybody may write to; else it is replaced.
+"""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path, PurePath
+
+#: To go on from (openat(2)): needs no right to read there.
+_PLACE = os.O_PATH | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+#: What is no file is written to as it comes, and never becomes our terminal.
+_AS_IT_IS = os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC
+#: Of links on one way, as the kernel has it; of bytes in a name.
+_MOST_LINKS, _LONGEST_NAME = 40, 255
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write or replace a file: it is there with all of `content`, or as it was.  Raises OSError.
+
+    What is no file but a device, a terminal or a pipe has it written to it.
+    """
+    with _named(file), _meant(file) as (place, name, as_it_is):
+        if as_it_is:
+            _fill(os.open(name, as_it_is, dir_fd=place), content)
+        else:
+            _replace([(file, place, name, content)], durable=False)
+
+
+def write(folder: Path, files: Mapping[str, bytes], *, durable: bool = False) -> None:
+    """Write or replace several in `folder` or, by names with a slash, below; raises OSError.
+
+    Each has all of its content or is as it was, and none is replaced before all are written.  The
+    folders below are made as needed; a link there is an error.  `durable`: on the disk on return.
+    """
+    with ExitStack() as held:
+        with _named(folder):
+            top = held.enter_context(_entered(folder))
+        drafts = []
+        for path, content in files.items():
+            *folders, name = PurePath(path).parts
+            with _named((folder / path).parent):
+                place = held.enter_context(_below(top, folders))
+            drafts.append((folder / path, place, name, content))
+        _replace(drafts, durable=durable)
+
+
+def create(file: Path) -> int:
+    """A descriptor to write `file` by, which is empty from now on; what it was before is untouched.
+
+    Of what is no file, the thing itself.  Raises OSError.
+    """
+    with _named(file), _meant(file) as (place, name, as_it_is):
+        if as_it_is:
+            return os.open(name, as_it_is, dir_fd=place)
+        draft, descriptor = _draft(place, name)
+        try:
+            os.rename(draft, name, src_dir_fd=place, dst_dir_fd=place)
+        except OSError:
+            os.close(descriptor)
+            _remove(place, draft)
+            raise
+        return descriptor
+
+
+def new_folder(
+    folder: Path,
+    files: Mapping[str, bytes],
+    *,
+    folders: Sequence[str] = (),
+    durable: Sequence[str] = (),
+) -> None:
+    """Make `folder` with these files and folders in it, whole or not at all; raises OSError.
+
+    FileExistsError if anything has its name already.  `durable` names those of the files that are
+    on the disk on return.
+    """
+    with ExitStack() as held:
+        with _named(folder):
+            parent = held.enter_context(_entered(folder.parent, make=True))
+            draft = _draft_folder(parent, folder.name)
+        try:
+            inside = held.enter_context(_below(parent, [draft]))
+            for path in folders:
+                with _named(folder / path), _below(inside, PurePath(path).parts):
+                    pass
+            for path, content in files.items():
+                *above, name = PurePath(path).parts
+                with _named(folder / path), _below(inside, above) as place:
+                    descriptor = os.open(name, _NEW, 0o666, dir_fd=place)
+                    _fill(descriptor, content, durable=path in durable)
+            with _named(folder):
+                _rename_folder(parent, draft, folder.name)
+        except BaseException:
+            _remove(parent, draft)
+            raise
+
+
+@contextmanager
+def scratch_folder(beside: Path) -> Iterator[Path]:
+    """A hidden folder for as long as the context lasts, of a name as if it were to be `beside`."""
+    with ExitStack() as held:
+        with _named(beside):
+            parent = held.enter_context(_entered(beside.parent))
+            draft = _draft_folder(parent, beside.name)
+        made = beside.with_name(draft)
+        try:
+            yield made
+        except OSError as error:
+            if error.filename is not None:
+                error.filename = str(error.filename).replace(str(made), str(beside), 1)
+            raise
+        finally:
+            _remove(parent, draft)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, as far as they are missing.  Raises OSError."""
+    with _named(folder), _entered(folder, make=True):
+        pass
+
+
+def sweep(folder: Path, name: str = "*") -> list[Path]:
+    """Remove what was to become `name` (or anything), was the caller's, and has lost its writer."""
+    removed: list[Path] = []
+    with suppress(OSError), _entered(folder) as place:
+        held = Path("/proc/self/fd", str(place))
+        found = fnmatch.filter((entry.name for entry in held.iterdir()), f".partial-*-{name}")
+        for each in sorted(found):
+            pid = each.split("-")[1]
+            if pid.isdigit() and not Path("/proc", pid).exists() and _is_ours(place, each):
+                _remove(place, each)
+                removed.append(folder / each)
+    return removed
+
+
+def _is_ours(place: int, name: str) -> bool:
+    with suppress(OSError):
+        return os.stat(name, dir_fd=place, follow_symlinks=False).st_uid == os.geteuid()
+    return False
+
+
+# -- drafts ----------------------------------------------------------------------------------------
+
+
+def _replace(files: Sequence[tuple[Path, int, str, bytes]], *, durable: bool) -> None:
+    """Write each (as it is called, its folder, name, content) to a draft, then rename all."""
+    drafts: list[tuple[Path, int, str, str]] = []
+    try:
+        for file, place, name, content in files:
+            with _named(file):
+                draft, descriptor = _draft(place, name)
+                drafts.append((file, place, draft, name))
+                _fill(descriptor, content, durable=durable)
+        while drafts:
+            file, place, draft, name = drafts[0]
+            with _named(file):
+                os.rename(draft, name, src_dir_fd=place, dst_dir_fd=place)
+            del drafts[0]
+    finally:
+        for _, place, draft, _ in drafts:
+            _remove(place, draft)
+
+
+def _draft(place: int, name: str) -> tuple[str, int]:
+    """A new hidden file in the place of `name`, open, with the rights of what it is to replace."""
+    while True:
+        draft = _draft_name(name)
+        with suppress(FileExistsError):
+            descriptor = os.open(draft, _NEW, 0o666, dir_fd=place)
+            break
+    with suppress(FileNotFoundError):
+        before = os.stat(name, dir_fd=place, follow_symlinks=False)
+        if stat.S_ISREG(before.st_mode) and before.st_uid == os.geteuid():
+            os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+    return draft, descriptor
+
+
+def _rename_folder(place: int, draft: str, name: str) -> None:
+    try:
+        # rename(2) onto a directory that is not empty fails: nothing is overwritten.
+        os.rename(draft, name, src_dir_fd=place, dst_dir_fd=place)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        raise FileExistsError(errno.EEXIST, "a record is there already") from error
+
+
+def _draft_folder(place: int, name: str) -> str:
+    while True:
+        draft = _draft_name(name)
+        with suppress(FileExistsError):
+            os.mkdir(draft, dir_fd=place)
+            return draft
+
+
+def _draft_name(name: str) -> str:
+    hidden = f".partial-{os.getpid()}-{secrets.token_hex(4)}-{name}"
+    return os.fsdecode(os.fsencode(hidden)[:_LONGEST_NAME])
+
+
+def _fill(descriptor: int, content: bytes, *, durable: bool = False) -> None:
+    """Write all of it and close."""
+    try:
+        left = memoryview(content)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        if durable:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(place: int, name: str) -> None:
+    import shutil
+
+    try:
+        os.unlink(name, dir_fd=place)
+    except IsADirectoryError:
+        shutil.rmtree(name, ignore_errors=True, dir_fd=place)
+    except OSError:
+        pass  # it is gone, or somebody else's
+
+
+# -- the way there ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def _entered(folder: Path, *, make: bool = False) -> Iterator[int]:
+    """A descriptor of a folder that the caller has named; with `make` it is made if missing."""
+    here = os.open("/" if folder.is_absolute() else ".", _PLACE)
+    try:
+        left, links = [part for part in reversed(folder.parts) if part != "/"], 0
+        while left:
+            name = left.pop()
+            step = _step(here, name, make=make)
+            found = os.fstat(step)
+            if stat.S_ISLNK(found.st_mode):
+                links += 1
+                try:
+                    _require_followed(found, os.fstat(here), links)
+                    target = PurePath(os.readlink("", dir_fd=step))
+                finally:
+                    os.close(step)
+                left += [part for part in reversed(target.parts) if part != "/"]
+                if not target.is_absolute():
+                    continue
+                step = os.open("/", _PLACE)
+            here, step = step, here
+            os.close(step)
+            if not stat.S_ISDIR(os.fstat(here).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        yield here
+    finally:
+        os.close(here)
+
+
+def _step(here: int, name: str, *, make: bool) -> int:
+    """Whatever has this name, links not followed; with `make` a new folder where nothing has."""
+    try:
+        return os.open(name, _PLACE | os.O_NOFOLLOW, dir_fd=here)
+    except FileNotFoundError:
+        if not make:
+            raise
+        with suppress(FileExistsError):
+            os.mkdir(name, dir_fd=here)
+        return os.open(name, _PLACE | os.O_NOFOLLOW, dir_fd=here)
+
+
+def _require_followed(link: os.stat_result, folder: os.stat_result, links: int) -> None:
+    if links > _MOST_LINKS:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    anybodys = bool(folder.st_mode & stat.S_IWOTH)
+    if anybodys and link.st_uid not in (os.geteuid(), folder.st_uid):
+        raise PermissionError(errno.EACCES, "a link of somebody else's is on the way")
+
+
+@contextmanager
+def _below(place: int, folders: Sequence[str]) -> Iterator[int]:
+    """A folder within one that is held, made as needed; no link is followed on the way."""
+    here = os.dup(place)
+    try:
+        for name in folders:
+            if name == "..":
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            step = _step(here, name, make=True)
+            here, step = step, here
+            os.close(step)
+            if not stat.S_ISDIR(os.fstat(here).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        yield here
+    finally:
+        os.close(here)
+
+
+@contextmanager
+def _meant(file: Path) -> Iterator[tuple[int, str, int]]:
+    """Where to write what is to be `file`: a folder, a name in it, and how to open what is no file.
+
+    /dev/stdout must not be replaced, nor /dev/null, nor a pipe that the caller has made; at a pipe
+    of somebody else's we would wait.
+    """
+    for _ in range(_MOST_LINKS + 1):
+        with _entered(file.parent) as place:
+            try:
+                found = os.stat(file.name, dir_fd=place, follow_symlinks=False)
+            except FileNotFoundError:
+                yield place, file.name, 0
+                return
+            if not stat.S_ISLNK(found.st_mode):
+                no_file = stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)
+                no_file |= stat.S_ISFIFO(found.st_mode) and _is_trusted(found)
+                yield place, file.name, _AS_IT_IS | os.O_NOFOLLOW if no_file else 0
+                return
+            if Path("/proc/self/fd", str(place)).readlink().is_relative_to("/proc"):
+                # Something that is open, whatever it is: its name need not be one (proc_pid_fd(5)).
+                yield place, file.name, _AS_IT_IS
+                return
+            above = os.fstat(place)
+            if above.st_mode & stat.S_IWOTH or not (_is_trusted(found) and _is_trusted(above)):
+                yield place, file.name, 0
+                return
+            file = file.parent / os.readlink(file.name, dir_fd=place)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _is_trusted(found: os.stat_result) -> bool:
+    return found.st_uid in (0, os.geteuid())
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """An OSError comes out with the name of `path`: nobody knows the hidden one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
