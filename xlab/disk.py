@@ -156,6 +156,19 @@ def _is_ours(place: int, name: str) -> bool:
     return False
 
 
+def who_holds(descriptor: int) -> str:
+    """ " by process 123", of a file that another process has locked by flock(2); "" if unknown."""
+    found = os.fstat(descriptor)
+    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+    with suppress(OSError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            # Of another PID namespace the number is 0 (proc_locks(5)).
+            _, kind, _, _, pid, file, *_ = line.replace("-> ", "").split()
+            if (kind, file) == ("FLOCK", f"{device}:{found.st_ino}") and pid.isdigit() and int(pid):
+                return f" by process {pid}"
+    return ""
+
+
 # -- drafts ----------------------------------------------------------------------------------------
 
 

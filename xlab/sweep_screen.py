@@ -50,6 +50,11 @@ class SweepScreen(Screen):
             return "all of them are there"
         return text.count(workers, "worker") if workers else "no worker has joined yet"
 
+    def waits(self, reason: str) -> None:
+        """A point can't be begun yet; may come from another thread."""
+        self._block("waits", Text(text.plain(reason)))
+        self._refresh()
+
     def arrived(self, point: PointDone, workers: int) -> None:
         """One more point has ended, whatever became of it."""
         now = time.monotonic()

@@ -6,11 +6,12 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,20 @@ from xlab import record
 from xlab.compare import result
 from xlab.errors import UsageError
 from xlab.processes import wait_until
-from xlab.sweep import engine, outcome, spec
+from xlab.sweep import engine, outcome, spec, task
 from xlab.sweep.outcome import Failure
 
 #: A round of two methods takes some ten seconds; a guest is slower.
 _PATIENCE_S = 10 * PATIENCE_S
 THREE = spec.parse(b"methods: bridge\naxes: {mtu: [1500, 9000, 1400]}\nquick: true\nrepeat: 3\n")
 Wanted = Callable[[], bool]
+Waits = Callable[[str], object]
 
 
-def work(folder: Path) -> Callable[[Mapping[str, Any], Wanted], dict[str, Any]]:
+def work(folder: Path) -> Callable[[Mapping[str, Any], Wanted, Waits], dict[str, Any]]:
     """A task that leaves a file; made here, so that it goes to workers as it is."""
 
-    def done(point: Mapping[str, Any], wanted: Wanted) -> dict[str, Any]:
+    def done(point: Mapping[str, Any], wanted: Wanted, _: Waits) -> dict[str, Any]:
         mtu = point["values"]["mtu"]
         assert wanted()
         (folder / mtu).write_text(f"{os.getpid()}")
@@ -46,10 +48,10 @@ def work(folder: Path) -> Callable[[Mapping[str, Any], Wanted], dict[str, Any]]:
     return done
 
 
-def patient(folder: Path) -> Callable[[Mapping[str, Any], Wanted], dict[str, Any]]:
+def patient(folder: Path) -> Callable[[Mapping[str, Any], Wanted, Waits], dict[str, Any]]:
     """A task that goes on until it is not wanted any more, and says so."""
 
-    def done(point: Mapping[str, Any], wanted: Wanted) -> dict[str, Any]:
+    def done(point: Mapping[str, Any], wanted: Wanted, _: Waits) -> dict[str, Any]:
         (folder / "began").touch()
         ticks = threading.Event()
         while wanted():
@@ -135,6 +137,29 @@ def embedded_story(folder: Path) -> None:
         assert (folder / "1500").read_text() == str(os.getpid())
         assert_given_up_is_ended(client, folder)
     assert {file.name for file in folder.iterdir()} == {"1400", "1500", "9000", "began", "ended"}
+
+
+@pytest.mark.sandbox
+def test_a_point_that_waits_for_another_sweep_says_so(tmp_path: Path) -> None:
+    told_alone(waiting_story, tmp_path, ["unshare", "--user", "--map-root-user", "--net"])
+
+
+def waiting_story(folder: Path) -> None:
+    """Whoever measures goes on until that is told, and then the point is begun."""
+    said = []
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as measuring:
+        measuring.bind(task._TURN)
+
+        def hear(text: str) -> None:
+            said.append(text)
+            measuring.close()
+
+        task._in_a_process = lambda *_: {"status": "skipped", "reason": "it has its turn"}
+        with engine.embedded(folder) as client:
+            point = THREE.points[0]
+            told = list(engine.carry_out(client, [point], waits=hear))
+    assert told == [(point, Failure("skipped", "it has its turn"))]
+    assert said == [f"process {os.getpid()} measures a sweep on {socket.gethostname()}"]
 
 
 def listening() -> set[str]:

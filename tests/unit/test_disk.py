@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -313,3 +314,14 @@ def test_none_of_several_is_replaced_before_all_are_written(
 def test_a_name_as_long_as_may_be(tmp_path: Path) -> None:
     disk.write_whole(tmp_path / ("é" * 127), b"there")
     assert (tmp_path / ("é" * 127)).read_bytes() == b"there"
+
+
+def test_who_holds_a_lock() -> None:
+    held = os.memfd_create("locked")  # what /proc/locks says of its device is the same everywhere
+    other = os.open(f"/proc/self/fd/{held}", os.O_RDWR)
+    assert disk.who_holds(other) == ""
+    fcntl.flock(held, fcntl.LOCK_EX)
+    assert disk.who_holds(other) == f" by process {os.getpid()}"
+    os.close(held)
+    assert disk.who_holds(other) == ""
+    os.close(other)

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -242,6 +242,8 @@ class Workers:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[str] = []
         self.cut_after: int | None = None
+        #: Who measures on this machine before.
+        self.other = ""
         self.tells: dict[str, Failure] = {}
         monkeypatch.setattr(engine, "embedded", self._embedded)
         monkeypatch.setattr(engine, "carry_out", self._carry_out)
@@ -251,7 +253,11 @@ class Workers:
     def _embedded(self, folder: Path) -> Iterator[None]:
         yield
 
-    def _carry_out(self, _: None, points: Sequence[Point]) -> Iterator[tuple[Point, Any]]:
+    def _carry_out(
+        self, _: None, points: Sequence[Point], waits: Callable[[str], object]
+    ) -> Iterator[tuple[Point, Any]]:
+        if self.other:
+            waits(self.other)
         for number, point in enumerate(points):
             if number == self.cut_after:
                 raise KeyboardInterrupt
@@ -394,8 +400,18 @@ def test_two_do_not_go_on_with_one_sweep(
     with outcome.Folder.begin(Path("results"), FOUR, asked) as folder:
         assert cli.main(["sweep", "--resume", str(folder.path)]) == 2
     said = capsys.readouterr().err
-    assert "is being measured right now" in said
+    assert re.search(r"is being measured right now( by process \d+)?\n", said)
     assert "kept" not in said
+
+
+def test_a_sweep_that_waits_for_another_says_so_on_the_screen(
+    workers: Workers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workers.other = "process 4711 measures a sweep on here"
+    assert cli.main(["sweep", "asked.yaml"]) == 0
+    before, _, after = capsys.readouterr().out.partition("  waits    process 4711 measures")
+    assert "each point" in before
+    assert "1/4" in after
 
 
 @pytest.mark.parametrize(

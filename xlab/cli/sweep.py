@@ -170,7 +170,7 @@ def _carry_out(
         return _evaluated(folder, found, failures)
     with _cluster(folder, scheduler) as client:
         screen.begins(folder.spec, folder.path, list(found.values()), engine.workers(client))
-        with closing(engine.carry_out(client, left)) as arriving:
+        with closing(engine.carry_out(client, left, waits=screen.waits)) as arriving:
             for point, told in arriving:
                 if isinstance(told, Failure):
                     failures[point.slug] = told

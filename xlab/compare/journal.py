@@ -329,7 +329,8 @@ def _lock(descriptor: int, folder: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise UsageError(f"{folder}: this comparison is being measured right now") from error
+        by = disk.who_holds(descriptor)
+        raise UsageError(f"{folder}: this comparison is being measured right now{by}") from error
 
 
 def _append(descriptor: int, entry: Entry) -> None:

@@ -32,26 +32,33 @@ if TYPE_CHECKING:
 PATIENCE_S = 20.0
 
 Told = result.Comparison | Failure
-#: What a worker does with a point, and whether it is still wanted.
-Task = Callable[[Mapping[str, Any], Callable[[], bool]], Outcome]
+#: What a worker does with a point, whether it is still wanted, and whom to tell what is waited for.
+Task = Callable[[Mapping[str, Any], Callable[[], bool], Callable[[str], object]], Outcome]
 
 
 def carry_out(
-    client: Client, points: Sequence[Point], work: Task = task.run
+    client: Client,
+    points: Sequence[Point],
+    work: Task = task.run,
+    *,
+    waits: Callable[[str], object] = lambda _: None,
 ) -> Generator[tuple[Point, Told], None, None]:
     """Each point and what became of it, as they complete.
 
+    `waits` is told, in a thread of the client's, what a point is waiting for before it is begun.
     Whatever is left when the caller turns away is given up, and ended where it runs.  Raises
     XlabError when the scheduler goes away.
     """
     from distributed import as_completed
 
     sweep = uuid4().hex
+    client.subscribe_topic(sweep, lambda event: waits(str(event[1])))
     futures = {
         client.submit(
             _perform,
             work,
             dataclasses.asdict(point),
+            sweep,
             key=f"{point.slug}-{sweep}",
             pure=False,
             priority=-number,
@@ -63,6 +70,8 @@ def carry_out(
             yield futures[future], _told(future)
     finally:
         _give_up(client, list(futures))
+        if client.status == "running":
+            client.unsubscribe_topic(sweep)
 
 
 def workers(client: Client) -> int:
@@ -96,7 +105,7 @@ def _give_up(client: Client, futures: list[Any]) -> None:
 # -- on the worker ---------------------------------------------------------------------------------
 
 
-def _perform(work: Task, point: Mapping[str, Any]) -> Outcome:
+def _perform(work: Task, point: Mapping[str, Any], topic: str) -> Outcome:
     from distributed import get_worker
 
     worker = get_worker()
@@ -108,7 +117,7 @@ def _perform(work: Task, point: Mapping[str, Any]) -> Outcome:
         known = worker.state.tasks.get(key)
         return known is not None and known.state != "cancelled"
 
-    return work(point, wanted)
+    return work(point, wanted, lambda text: worker.log_event(topic, text))
 
 
 # -- clusters --------------------------------------------------------------------------------------

@@ -174,7 +174,8 @@ def _locked(path: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError as error:
-        raise UsageError(f"{path}: this sweep is being measured right now") from error
+        by = disk.who_holds(descriptor)
+        raise UsageError(f"{path}: this sweep is being measured right now{by}") from error
     finally:
         os.close(descriptor)
 

@@ -40,16 +40,23 @@ _TURN = "\0xlab-sweep"
 Outcome = dict[str, Any]
 
 
-def run(point: Mapping[str, Any], wanted: Callable[[], bool]) -> Outcome:
+def run(
+    point: Mapping[str, Any], wanted: Callable[[], bool], waits: Callable[[str], object]
+) -> Outcome:
     """Compare all methods of a point (`dataclasses.asdict` of it) as soon as this machine is free.
 
     {"comparison": …} or {"status": "failed" or "skipped", "reason": …}.  When `wanted` says no, all
-    is taken down, and what comes back means nothing.
+    is taken down, and what comes back means nothing.  `waits` is told what is waited for.
     """
+    told = False
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as turn:
         while wanted():
             if _taken(turn):
                 return _in_a_process(point, wanted)
+            if not told:
+                # Once: to look through all processes disturbs what they measure.
+                waits(f"{_who_measures()} measures a sweep on {socket.gethostname()}")
+                told = True
             time.sleep(_TICK_S)
     return _not_done("failed", "it was no longer wanted")
 
@@ -62,6 +69,21 @@ def _taken(turn: socket.socket) -> bool:
     except OSError:
         return False
     return True
+
+
+def _who_measures() -> str:
+    """Whoever has the turn, as far as we may see whose the socket of that name is."""
+    name = _TURN.replace("\0", "@")
+    lines = [
+        line.split() for line in Path("/proc/net/unix").read_text("utf-8", "replace").split("\n")
+    ]
+    sockets = {f"socket:[{fields[6]}]" for fields in lines if fields[7:] == [name]}
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            for opened in (process / "fd").iterdir():
+                if str(opened.readlink()) in sockets:
+                    return f"process {process.name}"
+    return "another user"
 
 
 def _in_a_process(point: Mapping[str, Any], wanted: Callable[[], bool]) -> Outcome:
