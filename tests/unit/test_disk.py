@@ -16,6 +16,7 @@ import pytest
 
 from tests.documents import ROOT
 from tests.ordinary import ORDINARY
+from tests.support import PATIENCE_S
 from xlab import cli, disk, record
 from xlab.cli import seeing
 
@@ -288,6 +289,21 @@ def test_sweeping_follows_no_link(shared: Path, victim: Path, tmp_path: Path) ->
     assert len(disk.sweep(shared)) == 2
     assert victim.exists()
     assert (tmp_path / "full/kept").exists()
+
+
+# -- what is read where we happen to be ------------------------------------------------------------
+
+
+def test_a_matplotlibrc_that_somebody_left_here_is_not_read(tmp_path: Path) -> None:
+    """A pipe of that name kept a report waiting for good."""
+    os.mkfifo(tmp_path / "matplotlibrc")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "xlab", "report", RECORD, "--charts", "charts"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=PATIENCE_S, check=True,
+    )  # fmt: skip
+    assert "charts/rtt.svg\n" in done.stdout
+    assert (tmp_path / "charts/rtt.svg").is_file()
 
 
 # -- a disk that refuses ---------------------------------------------------------------------------

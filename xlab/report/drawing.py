@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import sys
 import textwrap
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -182,12 +184,35 @@ _METADATA = ("Creator", "Date", "Format", "Type")
 
 
 @contextmanager
-def _figure(height: float, name: str) -> Iterator[Figure]:
+def styled(style: Mapping[Any, Any]) -> Iterator[None]:
+    """matplotlib as it comes, with these settings and nobody's matplotlibrc."""
     # Without a cache folder of its own matplotlib says so, to somebody who has not heard of it.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    if "matplotlib" not in sys.modules:
+        _import_elsewhere()
     import matplotlib as mpl
-    from matplotlib.figure import Figure
 
+    with mpl.rc_context(), warnings.catch_warnings():
+        mpl.rcdefaults()
+        mpl.rcParams.update(style)
+        # A glyph that this machine's fonts lack is the reader's browser's to find.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def _import_elsewhere() -> None:
+    """First of all it reads a matplotlibrc of the working directory, whoever left it there."""
+    here = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    try:
+        os.chdir("/")
+        import matplotlib as mpl  # noqa: F401
+    finally:
+        os.fchdir(here)
+        os.close(here)
+
+
+@contextmanager
+def _figure(height: float, name: str) -> Iterator[Figure]:
     style: dict[Any, Any] = {
         "font.family": "sans-serif",
         "font.sans-serif": [_FONT],
@@ -201,9 +226,9 @@ def _figure(height: float, name: str) -> Iterator[Figure]:
         "axes.unicode_minus": False,
         "path.simplify": False,
     }
-    with mpl.rc_context(style), warnings.catch_warnings():
-        # A glyph that this machine's fonts lack is the reader's browser's to find.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    with styled(style):
+        from matplotlib.figure import Figure
+
         # A point of matplotlib is a px of SVG.
         yield Figure(figsize=(WIDTH / 72, height / 72), facecolor="none")
 

@@ -10,15 +10,13 @@ build                 hosts^1.03 (0.99–1.07)     a panel a metric, both axes l
 from __future__ import annotations
 
 import io
-import logging
 import statistics
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xlab.fit import PowerLaw
 from xlab.report import text
-from xlab.report.drawing import PALETTE
+from xlab.report.drawing import PALETTE, styled
 from xlab.request import HOSTS
 from xlab.scale import BEARABLE_S, METRICS, Metric, Sample, ScaleRecord
 
@@ -171,14 +169,10 @@ _SHOWN = (
 
 def draw(record: ScaleRecord) -> tuple[str, bytes] | None:
     """The chart as an SVG document and as a PNG; None without two sizes to draw a line through."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     laws = record.laws()
     shown = [m for m in METRICS if m.name in _SHOWN and m.name in laws]
     if not shown:
         return None
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
     columns = min(_MOST_COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
     width, height = columns * _PANEL_WIDTH, rows * _PANEL_HEIGHT + _HEADING
@@ -190,8 +184,9 @@ def draw(record: ScaleRecord) -> tuple[str, bytes] | None:
         "svg.hashsalt": record.scenario,
         "axes.unicode_minus": False,
     }
-    with mpl.rc_context(style), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    with styled(style):
+        from matplotlib.figure import Figure
+
         # A point of matplotlib is a px of SVG.
         figure = Figure(figsize=(width / 72, height / 72), facecolor=PALETTE["card"])
         _head(figure, record, width, height)
