@@ -7,6 +7,7 @@ one test has it done, the others get these tests' own pip.
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import os
 import shutil
@@ -221,6 +222,57 @@ def test_without_root_missing_packages_are_one_line_to_paste(checkout: Path, mac
     program(machine / "sudo", 'for word; do echo "<$word>"; done')
     words = subprocess.run(["sh", "-c", paste], capture_output=True, text=True, check=True).stdout
     assert words == f"<{checkout}/bin/setup>\n<--system>\n"
+
+
+#: In a mount namespace, for what a package manager would write to: an ordinary user holds whatever
+#: lock that user may, and then root sets up.  $PROGRAMS are a machine without iperf3.
+_BESIDE_A_STRANGER = r"""
+set -e
+mount -n -t tmpfs -o mode=755 none /var/lib/dpkg
+: >/var/lib/dpkg/lock
+chmod 640 /var/lib/dpkg/lock
+for place in /var/lib/dpkg /var/lib/dpkg/lock; do
+    setpriv --reuid 65534 --regid 65534 --clear-groups flock "$place" sleep 1000 2>/dev/null &
+done
+until ! flock -n /var/lib/dpkg true; do sleep 0.02; done
+mount -n -t tmpfs none /usr/sbin
+PATH=$PROGRAMS "$1"
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user is played by root alone")
+def test_no_lock_of_an_ordinary_user_keeps_root_waiting(
+    checkout: Path, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (machine / "iperf3").unlink()
+    program(machine / "id", "echo 0")
+    program(machine / "apt-get", f"for last; do :; done; [ $last = update ] || : >{machine}/iperf3")
+    setup(checkout)
+    monkeypatch.setenv("PROGRAMS", str(machine))
+    beside = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c"]
+    done = subprocess.run(
+        [*beside, _BESIDE_A_STRANGER, "bash", checkout / "bin/setup"],
+        env={**os.environ, "PATH": os.defpath + ":/usr/sbin"},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "installing system packages: iperf3" in done.stderr
+    assert "waiting" not in done.stderr
+
+
+def test_it_says_what_it_is_waiting_for(checkout: Path) -> None:
+    folder = os.open(checkout, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    with subprocess.Popen(
+        ["/usr/bin/timeout", "60", checkout / "bin/setup"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as waiting:  # fmt: skip
+        assert waiting.stderr is not None
+        said = waiting.stderr.readline()
+        assert said.startswith(f"xlab: waiting: another process has locked {checkout}, to make")
+        os.close(folder)
+        assert "making the Python environment" in waiting.stderr.readline()
+    assert waiting.returncode == 0
 
 
 def test_root_without_apt_is_told_what_is_missing(checkout: Path, machine: Path) -> None:
