@@ -30,8 +30,11 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("fast")
 
-# A shell's background jobs ignore Ctrl-C, and so would every command that a test interrupts.
+# A shell's background jobs ignore Ctrl-C, and what nohup starts the end of its terminal; so would
+# every command that a test tells of either.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
