@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -199,11 +200,15 @@ def asked(command: Command) -> Request | None:
     """What a `bin/xlab run` line asks for, by xlab's own parser; None for another xlab command."""
     program, *arguments = shlex.split(command.text)
     assert program == "bin/xlab", command.place
-    parser = typer.main.get_command(cli.app)
-    job = parser.main(arguments, prog_name="xlab", standalone_mode=False)
+    job = _parser().main(arguments, prog_name="xlab", standalone_mode=False)
     assert isinstance(job, functools.partial), f"{command.place}: {job}"
     request = job.args[0] if job.args else None
     return request if isinstance(request, Request) else None
+
+
+@functools.cache
+def _parser() -> Any:
+    return typer.main.get_command(cli.app)
 
 
 def require_known(request: Request) -> None:

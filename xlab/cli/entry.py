@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -69,10 +70,9 @@ def _end_on_os_error(error: OSError | DisplayError, settings: Settings) -> int:
 
 
 def _perform(arguments: Sequence[str] | None, settings: Settings) -> int:
-    command = typer.main.get_command(app)
     try:
         # A job, or the status with which --help, --version and completion end.
-        asked: Job | int | None = command.main(
+        asked: Job | int | None = _program().main(
             arguments, prog_name="xlab", standalone_mode=False, obj=settings
         )
     except _ClickError as error:
@@ -86,6 +86,12 @@ def _perform(arguments: Sequence[str] | None, settings: Settings) -> int:
 
     with announcing(lambda said: print_error(f"xlab: {said}")):
         return asked()
+
+
+@functools.cache
+def _program() -> Any:
+    """What parses arguments: to make it takes longer than what most commands do."""
+    return typer.main.get_command(app)
 
 
 @contextmanager
