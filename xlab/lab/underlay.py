@@ -166,6 +166,7 @@ def from_topo(topo: Any) -> Underlay:
         raise UsageError("the topology has no switch")
     if len(names) < 2:
         raise UsageError(f"the topology has {len(names)} host(s); a lab needs at least 2")
+    known = set(switches)
     uplinks, trunks = [], []
     attached: dict[str, int] = {}
     unused = _Unused()
@@ -173,12 +174,12 @@ def from_topo(topo: Any) -> Underlay:
         unused.of_host(name, topo.nodeInfo(name))
     for first, second, info in topo.links(sort=False, withInfo=True):
         ports = {info["node1"]: info["port1"], info["node2"]: info["port2"]}
-        a, b = (first, second) if first in switches else (second, first)
-        if a not in switches:
+        a, b = (first, second) if first in known else (second, first)
+        if a not in known:
             raise UsageError(f"the link {first} - {second} joins two hosts; put a switch between")
         unused.of_link(f"{first} - {second}", info)
         near = Port(a, f"{a}-eth{ports[a]}")
-        if b in switches:
+        if b in known:
             trunks.append(Link(near, Port(b, f"{b}-eth{ports[b]}"), _conditions(info)))
         else:
             number = attached[b] = attached.get(b, -1) + 1
@@ -357,15 +358,14 @@ def _refuse_all_but_trees(switches: Sequence[str], trunks: Sequence[Link]) -> No
 def _refuse_oversize(
     switches: Sequence[str], hosts: Sequence[str], uplinks: Sequence[Link], trunks: Sequence[Link]
 ) -> None:
-    for switch in switches:
-        needed = sum(link.a.node == switch for link in uplinks)
-        needed += sum(switch in (link.a.node, link.b.node) for link in trunks)
-        if needed > _MOST_PORTS - _SPARE_PORTS:
-            raise UsageError(
-                f"switch {switch} needs {needed:,} ports, a Linux bridge holds {_MOST_PORTS:,}: "
-                "use a topology with several switches, such as linear,25,40"
-            )
     ports = [port for link in (*uplinks, *trunks) for port in (link.a, link.b)]
+    needed = Counter(port.node for port in ports)
+    for switch in switches:
+        if needed[switch] > _MOST_PORTS - _SPARE_PORTS:
+            raise UsageError(
+                f"switch {switch} needs {needed[switch]:,} ports, a Linux bridge holds "
+                f"{_MOST_PORTS:,}: use a topology with several switches, such as linear,25,40"
+            )
     for name in (*switches, *hosts, *(port.interface for port in ports)):
         _refuse_odd(name)
     seen: set[Port] = set()
