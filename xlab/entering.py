@@ -95,7 +95,11 @@ def run(
 
     caller = os.getpid()
     told, tells = os.pipe2(os.O_CLOEXEC)
-    attendant = syscalls.fork(lambda: _attend(doors, start, node, caller, tells))
+    attendant = syscalls.fork(
+        lambda: _attend(
+            doors, start, node=node, caller=caller, tells=tells, job=terminal is not None
+        )
+    )
     os.close(tells)
     doors.close()
     child = _next(told)
@@ -148,9 +152,18 @@ def _our_terminal() -> int | None:
 
 
 def _attend(
-    doors: Doors, start: Callable[[Sequence[str]], NoReturn], node: str, caller: int, tells: int
+    doors: Doors,
+    start: Callable[[Sequence[str]], NoReturn],
+    *,
+    node: str,
+    caller: int,
+    tells: int,
+    job: bool,
 ) -> NoReturn:
-    """Be the parent of the program, and tell its number, then each wait status (waitpid(2))."""
+    """Be the parent of the program, and tell its number, then each wait status (waitpid(2)).
+
+    `job`: whether the program has a process group of its own.
+    """
     try:
         kinds = doors.begin()
         # Not before: the kernel forgets it where credentials change (commit_creds).
@@ -159,8 +172,14 @@ def _attend(
             os._exit(NOT_ENTERED)
         child = syscalls.fork(lambda: start(kinds))
         doors.close()
-        # The group of whoever is stopped: the caller's.
-        os.setpgid(0, 0)
+        # The group of whoever is stopped: the caller's.  A program that is a job of its own has its
+        # parent in its session, or Ctrl-Z would be lost.  One of the caller's group has not: with
+        # its end that group could become an orphaned one, which the kernel then sends SIGHUP if
+        # somebody in it is stopped (kill_orphaned_pgrp).
+        if job:
+            os.setpgid(0, 0)
+        else:
+            os.setsid()
         os.write(tells, _NUMBER.pack(child))
         while True:
             _, status = os.waitpid(child, os.WUNTRACED)

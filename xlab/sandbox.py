@@ -232,8 +232,9 @@ def go_inside(
         inside = os.fork()
     if inside:
         # Ctrl-Z stops the caller and the one inside; a zombie that waited for a stopped parent
-        # would keep the sandbox from ending (zap_pid_ns_processes, pid_namespaces(7)).
-        os.setpgid(0, 0)
+        # would keep the sandbox from ending (zap_pid_ns_processes, pid_namespaces(7)).  Not in
+        # the same session, either, see entering._attend.
+        os.setsid()
         os._exit(_status_of(inside))
     signal.signal(signal.SIGINT, interrupt)
     for kind, descriptor in waiting.items():

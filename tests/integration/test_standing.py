@@ -526,6 +526,31 @@ def test_what_runs_inside_ends_with_who_waits_for_it(standing: World) -> None:
     wait_until(lambda: standing.say(*within).stdout == "", timeout_s=PATIENCE_S, awaited="its end")
 
 
+_BESIDE_ONE_THAT_IS_STOPPED = """
+import os, signal, subprocess, sys
+os.setsid()
+stopped = subprocess.Popen(["sleep", "1000"])
+stopped.send_signal(signal.SIGSTOP)
+os.waitid(os.P_PID, stopped.pid, os.WSTOPPED | os.WNOWAIT)
+done = subprocess.run(sys.argv[sys.argv.index("--do") + 1:])
+print("status", done.returncode, flush=True)
+stopped.kill()
+"""
+
+
+def test_what_runs_in_a_lab_ends_without_a_word_to_its_callers_group(standing: World) -> None:
+    """Which the kernel has when a group, one of them stopped, becomes an orphaned one."""
+    argv = [sys.executable, "-P", "-c", _BESIDE_ONE_THAT_IS_STOPPED]
+    for command in (["exec", "h1", "--", "true"], ["cli"]):
+        done = subprocess.run(
+            [*argv, "--do", *standing.xlab, *command],
+            cwd=standing.folder, env=standing.environment(), input="exit\n",
+            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done
+        assert done.stdout.endswith("status 0\n"), done
+
+
 def test_who_has_been_stopped_keeps_nothing_from_ending(world: World) -> None:
     """Ctrl-Z: a stopped parent does not see that its child has ended."""
     assert world.say("up", "baseline", "--empty").status == 0
