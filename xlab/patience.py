@@ -5,6 +5,9 @@ The kernel frees the bridges of a lab that has ended one by one, four ticks of i
 (rtnl_mutex): after 1,000 hosts whatever makes, changes or lists an interface, anywhere on the
 machine, waits for 17 s.  What waits so sleeps uninterruptibly (state D, proc(5)): it does nothing,
 and SIGKILL would not end it.  That is seen without asking the kernel for anything that waits, too.
+
+Whoever has called vfork(2) is in the same state until the child lets go of its memory, perhaps for
+ever; that is no wait for the kernel, which says so (wchan, proc(5)).
 """
 
 from __future__ import annotations
@@ -21,9 +24,19 @@ _announce: ContextVar[Callable[[str], object]] = ContextVar("announce", default=
 #: Looks at a process in all its time, and the shortest time between two.
 _LOOKS, _SHORTEST_TURN_S = 50, 0.2
 
+#: What a program can make wait as long as it likes, a file system of its own say, is waited for no
+#: longer; the kernel takes 40 s for 1,000 bridges where its clock has 100 Hz.
+_LONGEST_S = 300.0
+
+#: Where in the kernel a thread sleeps that has called vfork(2), by the kernel's version.
+_VFORK = frozenset({b"kernel_clone", b"wait_for_vfork_done", b"_do_fork", b"do_fork"})
+
 
 class Patience(Deadline):
-    """A moment `timeout_s` from now, put off while the process, or a child of it, is held up."""
+    """A moment `timeout_s` from now, put off while the process, or a child of it, is held up.
+
+    By five minutes at the most.
+    """
 
     def __init__(
         self,
@@ -49,7 +62,7 @@ class Patience(Deadline):
         since_s = self._clock() - self._looked_at_s
         if since_s >= self._every_s or super().passed():
             self._looked_at_s += since_s
-            if self._held_up(self._pid):
+            if self.waited_s < _LONGEST_S and self._held_up(self._pid):
                 self.put_off(since_s)
                 self.waited_s += since_s
         return super().passed()
@@ -58,7 +71,7 @@ class Patience(Deadline):
 def is_held_up(pid: int, *, proc: Path = Path("/proc")) -> bool:
     """Whether a thread of the process, or of a descendant, is in uninterruptible sleep.
 
-    False for what has ended, or may not be looked at.
+    False for what has ended, or may not be looked at, and for whoever waits in vfork(2).
     """
     waiting = [str(pid)]
     while waiting:
@@ -68,10 +81,17 @@ def is_held_up(pid: int, *, proc: Path = Path("/proc")) -> bool:
             for thread in threads.iterdir():
                 # The name before the state is in parentheses, and may have some in it.
                 state = (thread / "stat").read_bytes().rpartition(b") ")[2][:1]
-                if state == b"D":
+                if state == b"D" and _sleeps_in(thread) not in _VFORK:
                     return True
                 waiting += (thread / "children").read_text().split()
     return False
+
+
+def _sleeps_in(thread: Path) -> bytes:
+    """The kernel's function; b"0" from a kernel that does not tell, b"" if it may not be asked."""
+    with suppress(OSError):
+        return (thread / "wchan").read_bytes()
+    return b""
 
 
 @contextmanager

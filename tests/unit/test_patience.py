@@ -38,6 +38,12 @@ def test_what_the_kernel_takes_is_added(since_s: float, until_s: float) -> None:
     assert waiting.waited_s == pytest.approx(held_up_s, abs=0.5)
 
 
+def test_what_never_ends_is_not_waited_for_for_ever() -> None:
+    took_s, waiting = lasts_s(lambda _: True)
+    assert took_s == pytest.approx(TIMEOUT_S + 300, abs=0.5)
+    assert waiting.waited_s == pytest.approx(300, abs=0.5)
+
+
 def test_a_process_is_looked_at_now_and_then_however_often_one_asks() -> None:
     clock, looks = FakeClock(0.0), 0
 
