@@ -104,7 +104,7 @@ class Place:
         """The exit status; None for a program to attend to, which is ended."""
         said: list[Any] = []
         asked = {"command": command, "words": words, "terminal": terminal}
-        found = self.desk._typed(asked, said.append)
+        found = self.desk._typed(asked, said.append, mine=[])
         json.dumps(said)
         assert all(set(each) <= {"out", "err"} for each in said)
         if not isinstance(found, WithDescriptors):
@@ -178,6 +178,36 @@ def test_one_host_does_not_take_up_all_of_pid_1() -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert place.type("docker", words, terminal=False) == 0
+
+
+@sandboxed
+def test_programs_that_nobody_awaits_keep_nothing_of_pid_1() -> None:
+    place = Place(Lab(underlay.describe(None, hosts=2)))
+    place.desk.open()
+
+    def open_files() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    def leave_alone(client: socket.socket) -> None:
+        words = {"command": "docker", "words": ["exec", "c1", "true"]}
+        client.sendall(json.dumps({"verb": "typed", "arguments": words}).encode() + b"\n")
+        while b'"attached"' not in (got := socket.recv_fds(client, 1 << 16, 8))[0]:
+            assert got[0]
+        for descriptor in got[1]:
+            os.close(descriptor)
+
+    place.host.docker.container("c1").inhabited()
+    before = open_files()
+    for times in (1, 8, 1, 1, 1, 1, 1, 1, 1, 1):
+        with socket.socket(socket.AF_UNIX) as client:
+            with place.host.entered():
+                client.connect(DESK)
+            client.settimeout(PATIENCE_S)
+            for _ in range(times):
+                leave_alone(client)
+    wait_until(
+        lambda: open_files() <= before + 4, timeout_s=PATIENCE_S, awaited="what they had open"
+    )
 
 
 @sandboxed

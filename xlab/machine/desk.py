@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,6 @@ class Desk:
         threading.Thread(target=self._serve, args=(listener,), name="desk", daemon=True).start()
 
     def _serve(self, listener: socket.socket) -> None:
-        handlers: dict[str, Handler] = {
-            "typed": self._typed, "await": self._await, "signal": self._signal
-        }  # fmt: skip
         while True:
             try:
                 connection, _ = listener.accept()
@@ -90,18 +88,34 @@ class Desk:
             if not self._room.acquire(blocking=False):
                 _turn_away(connection)
                 continue
+            #: What was started on this connection: the last, which it may still await.
+            mine: list[int] = []
+            handlers: dict[str, Handler] = {
+                "typed": partial(self._typed, mine=mine),
+                "await": self._await,
+                "signal": self._signal,
+            }
             try:
                 controller.answer(
                     handlers,
                     connection,
                     longest_bytes=_LONGEST_REQUEST_BYTES,
-                    ended=self._room.release,
+                    ended=partial(self._closed, mine),
                 )
             except RuntimeError:
                 self._room.release()
                 _turn_away(connection)
 
-    def _typed(self, arguments: Mapping[str, Any], emit: Emit) -> Any:
+    def _closed(self, mine: list[int]) -> None:
+        self._room.release()
+        self._forget(mine)
+
+    def _forget(self, mine: list[int]) -> None:
+        """Programs that nobody awaits any more; each would keep descriptors of pid 1's."""
+        while mine:
+            self._attached.pop(mine.pop(), None)
+
+    def _typed(self, arguments: Mapping[str, Any], emit: Emit, *, mine: list[int]) -> Any:
         command = str(arguments["command"])
         typist = Typist(
             words=[str(word) for word in arguments["words"]],
@@ -128,7 +142,7 @@ class Desk:
             outcome = 1
         if isinstance(outcome, int):
             return {"status": outcome}
-        return self._attend(outcome)
+        return self._attend(mine, outcome)
 
     def _perform(self, command: str, typist: Typist) -> Outcome:
         host = self._host
@@ -155,8 +169,10 @@ class Desk:
                 )
         raise RefusalError("not emulated")
 
-    def _attend(self, found: Attached) -> WithDescriptors:
+    def _attend(self, mine: list[int], found: Attached) -> WithDescriptors:
+        self._forget(mine)
         number = next(self._numbers)
+        mine.append(number)
         self._attached[number] = found.program
         facts = {
             "attached": number,
