@@ -67,10 +67,12 @@ def serve(
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    # By this whoever asked for "down" sees when the last process has ended.
+    ourselves = os.pidfd_open(os.getpid())
     handlers = {
         "here": lambda *_: None,
         "stay": lambda *_: None,
-        "down": lambda *_: None,
+        "down": lambda *_: WithDescriptors(None, [ourselves]),
         "connect": lambda *_: _connect(handlers),
         **handlers,
     }
@@ -306,8 +308,8 @@ def _converse(
                 verb = request.get("verb") if isinstance(request, dict) else None
                 if verb == "down" and "down" in handlers:
                     attached = True
-                    # By this the caller sees when the last process has ended.
-                    send({"result": None}, [os.pidfd_open(os.getpid())])
+                    ended = handlers["down"]({}, emit)
+                    send({"result": None}, ended.descriptors)
                     break
                 if verb == "stay":
                     attached = False

@@ -22,7 +22,7 @@ from xlab import capabilities, job, names, sandbox
 from xlab.chronicle import Chronicle, Watch
 from xlab.controller import Client
 from xlab.entering import Doors
-from xlab.errors import NoAnswerError, SandboxError, UsageError
+from xlab.errors import NoAnswerError, SandboxError, UsageError, XlabError
 from xlab.processes import Completed
 from xlab.pulse import IDLE_S, Pulse
 from xlab.request import Request
@@ -192,7 +192,7 @@ def describe_all() -> list[dict[str, Any]]:
         except NoAnswerError as error:
             state = {"state": "does not answer", "pid": error.pid or None}
             found[name] = {"name": name, **state, "nodes": []}
-        except SandboxError as error:
+        except XlabError as error:
             found[name] = {"name": name, "state": str(error), "pid": None, "nodes": []}
 
     running = names.running()

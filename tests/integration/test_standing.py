@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -700,6 +701,22 @@ def test_a_stopped_lab_is_seen_and_ended(world: World) -> None:
     stop(world, sound["pid"])
     assert f"sound      does not answer, pid {sound['pid']} " in world.say("ps").stdout
     assert world.say("down").status == 0
+    world.await_alone()
+
+
+def test_a_lab_that_can_open_no_more_files_is_seen_and_ended(world: World) -> None:
+    assert world.say("up", "baseline", "--until", "hosts").status == 0
+    (lab,) = world.labs()
+    pid = lab["pid"]
+    lowest_free = next(n for n in count() if not Path(f"/proc/{pid}/fd/{n}").is_symlink())
+    hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+    # One more, which is the connection.
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free + 1, hard))
+    ps = world.say("ps")
+    assert (ps.status, ps.stderr) == (0, "")
+    assert "baseline   at most" in ps.stdout
+    down = world.say("down")
+    assert (down.status, down.stderr) == (0, "")
     world.await_alone()
 
 
