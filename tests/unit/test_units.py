@@ -74,6 +74,18 @@ def test_a_quote_that_does_not_end_is_refused() -> None:
         parse("[Service]\nExecStart=dockerd 'br0\n").command()
 
 
+@pytest.mark.parametrize("word", ["$A", "${A}${A}${A}"])
+def test_what_variables_come_to_has_an_end(word: str, tmp_path: Path) -> None:
+    (tmp_path / "large").write_text(f"A='{'x ' * 30_000}'\n")
+    for value in ("EnvironmentFile=" + str(tmp_path / "large"), f"Environment=A={'x' * 30_000}"):
+        command = " ".join([word] * 10_000)
+        with pytest.raises(UsageError, match="has too much in it"):
+            parse(f"[Service]\n{value}\nExecStart=dockerd {command}\n").command()
+    many = f"EnvironmentFile={tmp_path}/large\n" * 50
+    unit = parse(f"[Service]\n{many}ExecStart=dockerd\n")
+    assert unit.command() == ["dockerd"]
+
+
 @given(st.text())
 @example("[Service]\nExecStart=$A\nEnvironment=A='\n")
 @example("[Service]\nExecStart=$A\n")
@@ -135,6 +147,7 @@ def test_flags_are_read_as_dockerd_reads_them(words: str, expected: DaemonOption
         ("--frobnicate", "unknown flag, or one that is not emulated: --frobnicate"),
         ("-x", "unknown shorthand flag: 'x' in -x"),
         ("--mtu lots", 'invalid argument "lots"'),
+        (f"--mtu {'1' * 5000}", "not an MTU"),
         ("--iptables=maybe", 'invalid argument "maybe"'),
     ],
 )

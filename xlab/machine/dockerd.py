@@ -53,6 +53,7 @@ _FLAGS = {
 }
 _SHORT = {"b": "bridge", "H": "host", "D": "debug", "g": "graph", "s": "storage-driver",
           "l": "log-level"}  # fmt: skip
+_DIGITS = 9
 _SEE = "\nSee 'dockerd --help'."
 
 
@@ -111,7 +112,8 @@ def _named(word: str) -> tuple[str, str, str]:
 
 def _value(kind: _Kind, word: str, text: str) -> Any:
     if kind == "number":
-        if not text.isdecimal() or not 68 <= int(text) <= 65535:
+        # However many digits: int() refuses thousands of them.
+        if not text.isdecimal() or len(text) > _DIGITS or not 68 <= int(text) <= 65535:
             raise DockerError(f'invalid argument "{text}" for "{word}" flag: not an MTU{_SEE}')
         return int(text)
     if kind == "switch":

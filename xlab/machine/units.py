@@ -51,7 +51,12 @@ class Unit:
             words = shlex.split(self.exec_start)
         except ValueError as error:
             raise UsageError(f"{self.name}: ExecStart= cannot be read: {error}") from error
-        found = [one for word in words for one in _expanded(word, self.environment)]
+        left, found = _LONGEST_COMMAND, list[str]()
+        for word in words:
+            left -= _expanded_length(word, self.environment)
+            if left < 0:
+                raise UsageError(f"{self.name}: ExecStart= has too much in it: its variables")
+            found += _expanded(word, self.environment)
         if not found:
             raise UsageError(f"{self.name}: nothing is left of ExecStart={self.exec_start[:60]}")
         return found
@@ -93,12 +98,15 @@ def _drop_ins(folder: Path) -> list[Path]:
 
 #: In a folder of drop-ins, and of EnvironmentFile=; nobody has as many.
 _MOST_FILES = 100
+#: Characters of a command once its variables are put in, and of all files with variables: each
+#: may be named thousands of times.
+_LONGEST_COMMAND = _LONGEST_VARIABLES = 1 << 17
 
 
 def parse(name: str, files: Mapping[Path, str]) -> Unit:
     """A unit from the text of its files, in their order."""
     description, command, environment = name, "", dict[str, str]()
-    variables = 0
+    variables, left = 0, _LONGEST_VARIABLES
     for text in files.values():
         for section, key, value in _settings(text):
             match section, key:
@@ -110,7 +118,10 @@ def parse(name: str, files: Mapping[Path, str]) -> Unit:
                     environment |= _assignments(value)
                 case "Service", "EnvironmentFile" if variables < _MOST_FILES:
                     variables += 1
-                    environment |= _of_file(value)
+                    content = _of_file(value)
+                    left -= len(content)
+                    if left >= 0:
+                        environment |= _variables(content)
     return Unit(name, dict(files), description, command, environment)
 
 
@@ -142,17 +153,26 @@ def _assignments(text: str) -> dict[str, str]:
     return {name: value for name, equals, value in pairs if equals}
 
 
-def _of_file(value: str) -> dict[str, str]:
+def _of_file(value: str) -> str:
     """Of a file whose name begins with "-" nothing is said where it is missing; here never."""
     try:
-        lines = foreign.text(Path(value.lstrip("-"))).splitlines()
+        return foreign.text(Path(value.lstrip("-")))
     except (FileNotFoundError, XlabError):
-        return {}
+        return ""
+
+
+def _variables(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    for line in lines:
+    for line in text.splitlines():
         if not line.lstrip().startswith(("#", ";")):
             found |= _assignments(line)
     return found
+
+
+def _expanded_length(word: str, environment: Mapping[str, str]) -> int:
+    """At the most, in characters."""
+    named = (match[1] or match[2] for match in _VARIABLE.finditer(word))
+    return len(word) + 1 + sum(len(environment.get(name, "")) for name in named)
 
 
 def _expanded(word: str, environment: Mapping[str, str]) -> list[str]:
