@@ -27,6 +27,8 @@ _STREAMS: tuple[Stream, Stream] = ("out", "err")
 #: Of its log the end is kept.
 _LOG_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 16
+#: What an entry of the log takes of our memory, however little is in it.
+_ENTRY_BYTES = 200
 
 
 class Console:
@@ -42,7 +44,7 @@ class Console:
         self.tty = tty
         self.stdin = stdin or tty
         self._lock = threading.Lock()
-        self._log: deque[tuple[Stream, bytes]] = deque()
+        self._log: deque[tuple[Stream, bytearray]] = deque()
         self._logged = 0
         self._attached: list[dict[Stream, int]] = []
         #: Where it comes from, by our descriptor.
@@ -132,7 +134,7 @@ class Console:
     def log(self) -> list[tuple[Stream, bytes]]:
         """What the program has printed, the last megabyte of it."""
         with self._lock:
-            return list(self._log)
+            return [(stream, bytes(data)) for stream, data in self._log]
 
     def ended(self) -> None:
         """The program has: what it has printed is passed on, and what it started may go on alone.
@@ -171,10 +173,14 @@ class Console:
 
     def _tell(self, stream: Stream, data: bytes) -> None:
         with self._lock:
-            self._log.append((stream, data))
+            if self._log and self._log[-1][0] == stream and len(self._log[-1][1]) < _CHUNK_BYTES:
+                self._log[-1][1].extend(data)
+            else:
+                self._log.append((stream, bytearray(data)))
+                self._logged += _ENTRY_BYTES
             self._logged += len(data)
             while self._logged > _LOG_BYTES and len(self._log) > 1:
-                self._logged -= len(self._log.popleft()[1])
+                self._logged -= len(self._log.popleft()[1]) + _ENTRY_BYTES
             attached = list(self._attached)
         for ends in attached:
             if not _write(ends[stream], data):

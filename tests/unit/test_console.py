@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
 
 from tests.support import PATIENCE_S
-from xlab.console import Console
+from xlab.console import Console, Stream
 
 
 @contextmanager
@@ -136,3 +137,17 @@ def test_without_a_program_nothing_stays_open() -> None:
     for descriptor in descriptors:
         os.close(descriptor)
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+@pytest.mark.parametrize("streams", [("out",), ("out", "err")])
+def test_its_log_has_an_end_whatever_it_is_printed_in(streams: tuple[Stream, ...]) -> None:
+    console = Console()
+    tracemalloc.start()
+    for number in range(40_000):
+        console._tell(streams[number % len(streams)], b"%02d" % (number % 100))
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    kept = b"".join(data for _, data in console.log())
+    console.abandon()
+    assert kept.endswith(b"979899")
+    assert taken < 2 << 20
