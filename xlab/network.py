@@ -61,7 +61,10 @@ def _node(node: Node) -> dict[str, Any]:
         facts["router"] = _router(node)
         daemons = node.daemons()
         if daemons.get("ovsdb-server"):
-            facts["switches"] = switches(node)
+            try:
+                facts["switches"] = switches(node)
+            except XlabError as error:  # whose `ovs-vsctl` it is, is up to the host
+                facts["trouble"] = str(error)
         elif "ovsdb-server" in daemons:
             facts["trouble"] = "Open vSwitch does not answer: ovsdb-server is dead"
     return facts
@@ -105,7 +108,10 @@ def _device(node: Node, raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def switches(host: Node) -> list[dict[str, Any]]:
-    """Open vSwitch's bridges: {name, ports: [{name, type, remote}]}."""
+    """Open vSwitch's bridges: {name, ports: [{name, type, remote}]}.
+
+    XlabError if `ovs-vsctl` does not end, or says what nobody understands.
+    """
     done = host.run(
         ["ovs-vsctl", f"--timeout={_ANSWER_S}", "-f", "json",
          "--columns=name,ports", "list", "Bridge",
@@ -115,21 +121,27 @@ def switches(host: Node) -> list[dict[str, Any]]:
     )  # fmt: skip
     if done.returncode != 0:
         return []
-    bridges, ports, interfaces = (
-        json.loads(line)["data"] for line in done.stdout.strip("\n").split("\n")
-    )
+    try:
+        return _bridges(done.stdout)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise XlabError("Open vSwitch says what cannot be read") from error
+
+
+def _bridges(said: str) -> list[dict[str, Any]]:
+    bridges, ports, interfaces = (json.loads(line)["data"] for line in said.strip("\n").split("\n"))
     by_port = {uuid[1]: _several(inside) for uuid, inside in ports}
     described = {
         uuid[1]: {
-            "name": name,
-            "type": kind or "system",
-            "remote": dict(options[1]).get("remote_ip"),
+            "name": str(name),
+            "type": str(kind or "system"),
+            "remote": str(remote) if remote is not None else None,
         }
         for uuid, name, kind, options in interfaces
+        for remote in [dict(options[1]).get("remote_ip")]
     }
     return [
         {
-            "name": name,
+            "name": str(name),
             "ports": [
                 described[interface] for port in _several(inside) for interface in by_port[port]
             ],

@@ -97,6 +97,24 @@ def test_an_interface_may_have_any_name(gre: World) -> None:
         gre.say("exec", "h1", "--", "sh", "-c", remove, "sh", *names)
 
 
+def test_what_a_host_has_in_the_place_of_a_tool_is_told(gre: World) -> None:
+    """Garbage, and what is nearly right."""
+    replace = 'printf "%s" "$1" >/tmp/tool; chmod +x /tmp/tool; mount --bind /tmp/tool {}'
+    tool = gre.say("exec", "h1", "--", "sh", "-c", "command -v ovs-vsctl").stdout.strip()
+    table = '{"data": [["br", ["uuid", "x"]]]}'
+    try:
+        for said in ("\033[31m", f"{table}\\n{table}\\n{table}", "[" * 5000):
+            script = f"#!/bin/sh\nprintf '{said}'\n"
+            made = gre.say("exec", "h1", "--", "sh", "-c", replace.format(tool), "sh", script)
+            assert (made.status, made.stderr) == (0, "")
+            shown = gre.say("graph")
+            assert (shown.status, shown.stderr) == (0, ""), said
+            assert "h1  Open vSwitch says what cannot be read" in shown.stdout
+            gre.say("exec", "h1", "--", "umount", tool)
+    finally:
+        gre.say("exec", "h1", "--", "sh", "-c", f"while umount {tool}; do :; done")
+
+
 # -- capture ---------------------------------------------------------------------------------------
 
 
