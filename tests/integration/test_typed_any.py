@@ -27,7 +27,7 @@ from xlab.lab import underlay
 from xlab.lab.docker import DaemonOptions
 from xlab.lab.lab import Host, Lab
 from xlab.lab.weave import ROUTER
-from xlab.machine import systemd, units
+from xlab.machine import docker, systemd, units
 from xlab.machine.client import DESK
 from xlab.machine.desk import MOST_CLIENTS, Desk
 from xlab.machine.systemd import DockerService, Systemd
@@ -208,6 +208,21 @@ def test_programs_that_nobody_awaits_keep_nothing_of_pid_1() -> None:
     wait_until(
         lambda: open_files() <= before + 4, timeout_s=PATIENCE_S, awaited="what they had open"
     )
+
+
+@sandboxed
+def test_a_host_keeps_so_many_containers_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(Lab(underlay.describe(None, hosts=2)))
+
+    def create(*words: str) -> int | None:
+        return place.type("docker", ["create", *words], terminal=False)
+
+    large = "x" * (3 << 20)
+    assert [create("ubuntu", large), create("-e", f"A={large}", "ubuntu")] == [0, 0]
+    assert [create("ubuntu", large), create("ubuntu", "small")] == [125, 0]
+    assert create("--name", "n" * 256, "ubuntu") == 125
+    monkeypatch.setattr(docker, "_MOST_CONTAINERS", len(place.host.docker.all_containers) + 1)
+    assert [create("ubuntu"), create("ubuntu")] == [0, 125]
 
 
 @sandboxed

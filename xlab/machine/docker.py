@@ -35,6 +35,9 @@ _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,250}")
 
 #: HOST_NAME_MAX, limits.h.
 _LONGEST_HOSTNAME = 64
+#: Containers that one host keeps, running or not, and characters of all that was typed for them:
+#: they are in the memory of pid 1, and who types may be a program that does nothing else.
+_MOST_CONTAINERS, _MOST_TYPED, _LONGEST_NAME = 1000, 8 << 20, 255
 
 _RUN_SHORT = "itde:h:p:"
 _RUN_LONG = (
@@ -120,6 +123,7 @@ def create(docker: Docker, options: Options) -> Container:
     image, *command = options.rest
     if not _IMAGE.fullmatch(image):
         raise RefusalError("invalid reference format", 125)
+    _require_room(docker, options)
     command = command or [_SHELLS.get(re.split("[:@]", image)[0].split("/")[-1], "sh")]
     container = docker.create(options.value("--name"), image=image, command=command)
     container.tty = "--tty" in options
@@ -128,6 +132,20 @@ def create(docker: Docker, options: Options) -> Container:
     container.env = dict(each.partition("=")[::2] for each in options.values("--env"))
     container.hostname = options.value("--hostname") or container.hostname
     return container
+
+
+def _require_room(docker: Docker, options: Options) -> None:
+    if len(options.value("--name") or "") > _LONGEST_NAME:
+        raise RefusalError(f"a name has at most {_LONGEST_NAME} characters", 125)
+    kept = docker.all_containers
+    typed = sum(map(len, [*options.rest, *options.values("--env")]))
+    typed += sum(map(_typed_for, kept))
+    if len(kept) >= _MOST_CONTAINERS or typed > _MOST_TYPED:
+        raise RefusalError("no room for another container in this host: remove some", 125)
+
+
+def _typed_for(container: Container) -> int:
+    return sum(map(len, [*container.command, *container.env, *container.env.values()]))
 
 
 def start_new(
