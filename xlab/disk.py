@@ -338,7 +338,7 @@ def _meant(file: Path) -> Iterator[tuple[int, str, int]]:
                 return
             if not stat.S_ISLNK(found.st_mode):
                 no_file = stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)
-                no_file |= stat.S_ISFIFO(found.st_mode) and _is_trusted(found)
+                no_file |= stat.S_ISFIFO(found.st_mode) and is_trusted(found)
                 yield place, file.name, _AS_IT_IS | os.O_NOFOLLOW if no_file else 0
                 return
             if Path("/proc/self/fd", str(place)).readlink().is_relative_to("/proc"):
@@ -346,14 +346,15 @@ def _meant(file: Path) -> Iterator[tuple[int, str, int]]:
                 yield place, file.name, _AS_IT_IS
                 return
             above = os.fstat(place)
-            if above.st_mode & stat.S_IWOTH or not (_is_trusted(found) and _is_trusted(above)):
+            if above.st_mode & stat.S_IWOTH or not (is_trusted(found) and is_trusted(above)):
                 yield place, file.name, 0
                 return
             file = file.parent / os.readlink(file.name, dir_fd=place)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
-def _is_trusted(found: os.stat_result) -> bool:
+def is_trusted(found: os.stat_result) -> bool:
+    """Whether it is the caller's own, or root's."""
     return found.st_uid in (0, os.geteuid())
 
 

@@ -146,6 +146,16 @@ def test_a_folder_without_a_journal(tmp_path: Path) -> None:
         Journal.go_on(tmp_path)
 
 
+def test_a_strangers_is_not_gone_on_with(tmp_path: Path) -> None:
+    """It says which programs are run, with our rights."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    folder = write(tmp_path, small())
+    os.chown(folder / journal.FILE, 12345, 12345)
+    with pytest.raises(UsageError, match=r"somebody else's comparison \(uid 12345\)"):
+        Journal.go_on(folder)
+
+
 def test_only_one_process_is_at_it(tmp_path: Path) -> None:
     folder = write(tmp_path, small())
     with Journal.go_on(folder):

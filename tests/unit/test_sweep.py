@@ -370,6 +370,21 @@ def test_a_point_that_fails_is_kept_as_failed_and_tried_again(
     assert set(workers.asked) == set(names)
 
 
+def test_a_strangers_is_not_gone_on_with(tmp_path: Path) -> None:
+    """It says which programs are run, with our rights."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    (tmp_path / outcome.SPEC_FILE).write_text("methods: [baseline]\n")
+    for strange in (tmp_path / outcome.SPEC_FILE, tmp_path):
+        os.chown(strange, 12345, 12345)
+        with (
+            pytest.raises(UsageError, match=r"somebody else's sweep \(uid 12345\)"),
+            outcome.Folder.go_on(tmp_path),
+        ):
+            pass
+        os.chown(strange, 0, 0)
+
+
 def test_what_is_in_the_folder_must_be_what_the_file_asks_for(
     workers: Workers, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -272,7 +272,7 @@ class Journal:
         """A comparison that was killed: what was half-written at its end is cut off.
 
         Raises RecordError for a journal that is missing or corrupt, UsageError while another
-        process is at it.
+        process is at it, and for a stranger's: it may name a scenario of theirs, a program.
         """
         file = folder / FILE
         try:
@@ -280,6 +280,8 @@ class Journal:
         except OSError as error:
             raise RecordError(f"{file}: {error.strerror}") from error
         try:
+            if not disk.is_trusted(found := os.fstat(descriptor)):
+                raise UsageError(f"{folder}: somebody else's comparison (uid {found.st_uid})")
             _lock(descriptor, folder)
             # Of this very file, whatever has its name by now: it is what may be cut.
             history, content, whole_bytes = _read(file, os.dup(descriptor))

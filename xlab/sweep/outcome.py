@@ -18,7 +18,7 @@ import dataclasses
 import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -133,7 +133,11 @@ class Folder:
     @classmethod
     @contextmanager
     def go_on(cls, path: Path) -> Iterator[Folder]:
-        """One that was begun; raises UsageError if it can't be gone on with."""
+        """One that was begun; raises UsageError if it can't be gone on with.
+
+        Nor with a stranger's: it may name a scenario of theirs, a program.
+        """
+        _require_own(path)
         spec = asking.load(path / SPEC_FILE)
         with _locked(path):
             disk.sweep(path)
@@ -162,6 +166,14 @@ class Folder:
     def finish(self, outcome: Sweep) -> None:
         """Write sweep.json.  Raises OSError."""
         record.write_document(self.path / FILE, outcome.to_dict())
+
+
+def _require_own(path: Path) -> None:
+    # The folder first: in one that is ours nobody else replaces a file.
+    for each in (path, path / SPEC_FILE):
+        with suppress(OSError):  # reading it says why
+            if not disk.is_trusted(found := each.stat()):
+                raise UsageError(f"{path}: somebody else's sweep (uid {found.st_uid})")
 
 
 @contextmanager
