@@ -144,7 +144,7 @@ class Resident:
                 text = f"what {flow.source} sends to {flow.target} crosses the physical link {how}"
                 try:
                     checks.takes(flow.source, flow.target, flow.encapsulation, text)
-                except XlabError as error:  # one of the two has been stopped, say
+                except (XlabError, OSError) as error:  # one of the two has been stopped, say
                     tell(Claim("path", "path", text, how, str(error), holds=False, evidence=""))
             dead = ""
             try:

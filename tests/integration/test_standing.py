@@ -570,6 +570,24 @@ def test_who_has_been_stopped_keeps_nothing_from_ending(world: World) -> None:
     world.await_alone()
 
 
+@pytest.mark.parametrize(
+    ("done", "conditions"), [("del eth0", ["--delay", "1ms"]), ("set eth0 down name spare", [])]
+)
+def test_a_host_whose_cable_somebody_has_done_away_with(
+    world: World, done: str, conditions: list[str]
+) -> None:
+    assert world.say("up", "baseline", "--until", "hosts", *conditions).status == 0
+    ping = ["exec", "h1", "--", "ping", "-n", "-q", "-c1", "-W5", "h2"]
+    assert world.say(*ping).status == 0
+    assert world.say("exec", "h1", "--", "sh", "-c", f"ip link {done}").status == 0
+    assert world.say(*ping).status != 0
+    for order in ("crash", "reboot"):
+        fault = world.say("fault", "--wait", order, "h1")
+        assert (fault.status, fault.stderr) == (0, "")
+    assert world.say(*ping).status == 0
+    assert world.say("down").status == 0
+
+
 # -- what does not answer --------------------------------------------------------------------------
 
 #: Somebody else, who has names of ours: one that accepts and says nothing, one that talks nonsense,

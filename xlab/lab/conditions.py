@@ -321,13 +321,14 @@ def impose(
 
 
 def lift(wire: Node, uplink: str, imposed: Imposed) -> None:
-    """Undo `impose`: the link is without conditions, `uplink` up and in no bridge."""
+    """Undo `impose`: the link is without conditions, `uplink` up and in no bridge, or gone."""
     if imposed.backend is Backend.NONE:
         return
     if imposed.line is not None:
         imposed.line.stop()
     else:
-        if any(line.startswith(f"tc qdisc replace dev {uplink} ") for line in imposed.commands):
+        own_queue = f"tc qdisc replace dev {uplink} "
+        if wire.rtnl.has(uplink) and any(line.startswith(own_queue) for line in imposed.commands):
             _batch(wire, "tc", [f"qdisc del dev {uplink} root"])
         _batch(wire, "ip", [f"link del {_Names(uplink).joint}"])
     _batch(wire, "ip", [f"link del {imposed.port}"])

@@ -462,10 +462,14 @@ class Lab:
         if not host.is_on:
             raise XlabError(f"{host} is down already")
         if self.ovs_datapath != "userspace":
-            # Or the far end of the cable would go with the host, and its conditions with that.
-            with host.rtnl.batch() as batch:
-                batch.set_down("eth0")
-                batch.move("eth0", self.wire.namespaces.net, new_name=_loose_end(host))
+            uplink = self.physical_link(host)
+            if host.rtnl.has("eth0") and self.wire.rtnl.has(uplink):
+                # Or the far end of the cable would go with the host, and its conditions with that.
+                with host.rtnl.batch() as batch:
+                    batch.set_down("eth0")
+                    batch.move("eth0", self.wire.namespaces.net, new_name=_loose_end(host))
+            else:
+                self._throw_away_cable(uplink)
         host.crash()
 
     def boot(self, host: Host) -> None:
@@ -484,8 +488,11 @@ class Lab:
             self._bring_uplink_out(host)
             host.set_up("eth0")
         else:
-            with self.wire.rtnl.batch() as batch:
-                batch.move(_loose_end(host), host.namespaces.net, new_name="eth0")
+            if self.wire.rtnl.has(_loose_end(host)):
+                with self.wire.rtnl.batch() as batch:
+                    batch.move(_loose_end(host), host.namespaces.net, new_name="eth0")
+            else:
+                self._plug_in_anew(host)
             if self.ovs_datapath:
                 host.ovs.boot()
         self._give_address(host)
@@ -509,6 +516,27 @@ class Lab:
             self._bring_uplink_out(host)
         else:
             host.ovs.restart(name)
+
+    def _throw_away_cable(self, uplink: str) -> None:
+        """What is left of one whose other end somebody in the host has deleted or renamed."""
+        if uplink in self._imposed:
+            lift(self.wire, uplink, self._imposed.pop(uplink))
+        if self.wire.rtnl.has(uplink):
+            with self.wire.rtnl.batch() as batch:
+                batch.delete_link(uplink)
+
+    def _plug_in_anew(self, host: Host) -> None:
+        """A new cable from the host to its switch, with the link's conditions."""
+        link = self.underlay.uplink_of(host.name)
+        uplink, switch = link.a, self._apart.get(host.name, link.a.node)
+        self._plug_in([link])
+        with self.wire.rtnl.batch() as batch:
+            batch.set_master(uplink.interface, switch)
+        own = self._conditions.get(uplink.interface)
+        if own:
+            self._condition(uplink.interface, switch, own, host)
+        if uplink.interface in self._unplugged:
+            self.wire.set_down(uplink.interface)
 
     def _take_uplink_home(self, host: Host) -> None:
         """Move the userspace datapath's uplink from the switch into the host."""
