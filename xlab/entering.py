@@ -136,7 +136,12 @@ def run(
 
 def environment(*, rootless: bool) -> dict[str, str]:
     """The caller's own, but for what is different where the program runs, as root."""
-    own = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}
+    own = {
+        key: value
+        for key, value in os.environ.items()
+        # Folders that may be there, and not to be written to.
+        if not key.startswith("XDG_") and key != "TMPDIR"
+    }
     path = search_path(rootless=rootless)
     return {**own, "PATH": path, "HOME": "/root", "USER": "root", "LOGNAME": "root"}
 
