@@ -83,7 +83,8 @@ def test_killed_after_its_second_round_it_goes_on_at_the_third(
     tmp_path: Path, once_a_build: tuple[str, ...]
 ) -> None:
     results, errors = tmp_path / "results", tmp_path / "stderr"
-    asked = ("bridge", "--quick", "--repeat", "3", "--results", str(results))
+    # At full speed its transfers alone would take both processors for half a minute.
+    asked = ("bridge", "--quick", "--repeat", "3", "--rate", "50mbit", "--results", str(results))
     with compare(*asked, *once_a_build, errors=errors) as first:
         wait_until(
             lambda: rounds_in(results) >= 2 or first.process.poll() is not None,

@@ -215,7 +215,7 @@ def options(scenario: str, chance: random.Random, *, conditions: bool = True) ->
 
 def test_a_kill_of_each_command_leaves_nothing(tmp_path: Path) -> None:
     given = os.environ.get("XLAB_SEED")
-    seeds = [f"{kind}: 2" for kind in QUICK]
+    seeds = [f"{kind}: 4" for kind in QUICK]
     assert_nothing_is_left_of([given] if given else seeds, tmp_path)
 
 
