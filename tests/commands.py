@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support import PATIENCE_S, ROOT, Marked, all_pids, comm_of
+from tests.support import PATIENCE_S, ROOT, Marked, all_pids, but_for_waiting, comm_of
 from xlab import record
 from xlab.processes import wait_until
 
@@ -83,11 +83,15 @@ class Command(Marked):
     def end(self, patience_s: float = PATIENCE_S) -> Ended:
         """Wait for its end."""
         status = self._process.wait(patience_s)
-        return Ended(status, self.printed(), self._printed["err"].read_text(errors="replace"))
+        return Ended(status, self.printed(), but_for_waiting(self.complaints()))
 
     def printed(self) -> str:
         """What it has written to standard output so far."""
         return self._printed["out"].read_text(errors="replace")
+
+    def complaints(self) -> str:
+        """What it has written to standard error so far."""
+        return self._printed["err"].read_text(errors="replace")
 
     def signal(self, number: int) -> None:
         """To the command and to what it started in the foreground, as a terminal sends it."""

@@ -62,6 +62,16 @@ class Process:
         """The exit status (minus the signal's number where one killed it), None while it runs."""
         return self._popen.returncode if self._ended.is_set() else None
 
+    def has_ended(self) -> bool:
+        """Whether it has, whatever `poll` says until it has been reaped."""
+        if self._ended.is_set():
+            return True
+        try:
+            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return True  # it is being reaped just now
+        return ended is not None
+
     def wait(self, timeout_s: float) -> int:
         """Wait for the end; raises CommandError on time-out and leaves the program running.
 

@@ -32,6 +32,7 @@ from tests.support import (
     ROOT,
     Marked,
     all_pids,
+    but_for_waiting,
     kill,
     link_target,
     names_in,
@@ -112,7 +113,7 @@ class World(Marked):
             capture_output=True, text=True, timeout=PATIENCE_S, check=False,
         )  # fmt: skip
         assert "Traceback" not in done.stderr
-        return Said(done.returncode, done.stdout, done.stderr)
+        return Said(done.returncode, done.stdout, but_for_waiting(done.stderr))
 
     def _say_at_once(self, arguments: Sequence[str], stdin: bytes) -> Said:
         """The same by a fork of this process, which saves Python's start.
@@ -132,7 +133,7 @@ class World(Marked):
         for file in files:
             os.close(file)
         assert "Traceback" not in err
-        return Said(os.waitstatus_to_exitcode(status), out, err)
+        return Said(os.waitstatus_to_exitcode(status), out, but_for_waiting(err))
 
     def _become_xlab(self, arguments: Sequence[str], files: Sequence[int]) -> NoReturn:
         status = 1

@@ -226,7 +226,8 @@ class Node:
         """
         self._require_on()
         with self._lock:
-            if self._init is None or self._init.poll() is not None:
+            # In a PID namespace without one nothing can be started: ENOMEM, pid_namespaces(7).
+            if self._init is None or self._init.has_ended():
                 self._init = self._start_first_process([find_program("catatonit"), "-P"])
             return self.namespaces
 
