@@ -32,8 +32,9 @@ from xlab.processes import search_path
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 #: Above this the status is that of a program that a signal has ended.
 _KILLED = 128
-#: How often a program is interrupted whose time is over.
-_AGAIN_S = 0.5
+#: How often a program is looked at whose time is over, and how many times before it is interrupted
+#: though it does not catch that.
+_AGAIN_S, _MOST_TIMES = 0.1, 300
 #: What `xlab exec` says of a node that cannot be entered, as docker exec does.
 NOT_ENTERED = 125
 
@@ -115,12 +116,15 @@ def run(
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, pass_on)
 
+    left = iter(range(_MOST_TIMES))
+
     def interrupt(*_: object) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGINT)
+        # One that does not catch it yet has not begun, and would end without a word.
+        if _catches(child, signal.SIGINT) or next(left, None) is None:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGINT)
 
     if duration_s:
-        # Again and again: what comes before the program has begun is not for it (`become`).
         signal.signal(signal.SIGALRM, interrupt)
         signal.setitimer(signal.ITIMER_REAL, duration_s, _AGAIN_S)
     code = _wait(child, told, terminal)
@@ -132,6 +136,15 @@ def run(
         with suppress(termios.error):
             termios.tcsetattr(terminal, termios.TCSADRAIN, modes)
     return code
+
+
+def _catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal (SigCgt, proc(5)); False once it is gone."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
 
 
 def environment(*, rootless: bool) -> dict[str, str]:

@@ -254,7 +254,7 @@ def start(world: World, prefix: list[str], *arguments: str) -> subprocess.Popen[
 
 
 def test_a_capture_ends_when_its_time_is_over(gre: World) -> None:
-    said = gre.say("capture", "h1:eth0", "-w", "f.pcap", "--duration", "0.1")
+    said = gre.say("capture", "h1:eth0", "-w", "f.pcap", "--duration", "0.05")
     assert (said.status, "0 packets captured" in said.stderr) == (0, True)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from xlab.report.tables import Table
     from xlab.standing import Standing
 
-#: Of tcpdump interrupted before it had begun to listen; later it ends by itself, with 0.
+#: Of tcpdump interrupted though it did not catch that; else it ends by itself, with 0.
 _TIME_IS_OVER = 128 + signal.SIGINT
 
 
