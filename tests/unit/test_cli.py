@@ -412,6 +412,20 @@ def test_several_signals_at_once_are_one_interrupt(
     assert lost == []
 
 
+def test_what_a_closed_terminal_refuses_while_it_is_taken_down_changes_nothing(
+    runner: FakeRunner, capsys: Capture
+) -> None:
+    def hang_up() -> None:
+        try:
+            signal.raise_signal(signal.SIGHUP)
+        finally:
+            raise OSError(errno.EIO, "Input/output error")
+
+    runner.during = hang_up
+    assert cli.main(["run", "all"]) == 129
+    assert capsys.readouterr().err == "interrupted by SIGHUP\n"
+
+
 def test_a_hangup_that_is_ignored_stays_ignored(runner: FakeRunner) -> None:
     """As under nohup."""
     runner.during = lambda: signal.raise_signal(signal.SIGHUP)

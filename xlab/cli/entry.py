@@ -37,25 +37,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     settings = Settings()
     prepare_streams()
-    with _first_signal_raises():
+    with _first_signal_raises() as raised:
         try:
             status = _perform(arguments, settings)
             sys.stdout.flush()
         except KeyboardInterrupt as interrupt:
-            number = interrupt.number if isinstance(interrupt, _Terminated) else signal.SIGINT
-            suffix = f" by {interrupt}" if isinstance(interrupt, _Terminated) else ""
-            _say(f"interrupted{suffix}", interrupt, settings)
-            status = _SIGNALLED + number
+            status = _end_on_interrupt(interrupt, settings)
         except XlabError as error:
             _say(f"xlab: {error}", error, settings)
             status = error.exit_status
         except (OSError, DisplayError) as error:
-            status = _end_on_os_error(error, settings)
+            # What was interrupted may find the terminal gone while it is taken down.
+            if raised:
+                discard_stdout()
+                status = _end_on_interrupt(raised[0], settings)
+            else:
+                status = _end_on_os_error(error, settings)
         except Exception as error:  # noqa: BLE001 - a bug of ours; still no traceback unless asked
             hint = "" if settings.debug else " (a bug in xlab; --debug shows where)"
             _say(f"xlab: {type(error).__name__}: {error}{hint}", error, settings)
             status = 1
     return status
+
+
+def _end_on_interrupt(interrupt: KeyboardInterrupt, settings: Settings) -> int:
+    number = interrupt.number if isinstance(interrupt, _Terminated) else signal.SIGINT
+    suffix = f" by {interrupt}" if isinstance(interrupt, _Terminated) else ""
+    _say(f"interrupted{suffix}", interrupt, settings)
+    return _SIGNALLED + number
 
 
 def _end_on_os_error(error: OSError | DisplayError, settings: Settings) -> int:
@@ -95,19 +104,21 @@ def _program() -> Any:
 
 
 @contextmanager
-def _first_signal_raises() -> Iterator[None]:
+def _first_signal_raises() -> Iterator[Sequence[KeyboardInterrupt]]:
     """The first SIGINT, SIGTERM or SIGHUP raises in the main thread, and no other does.
+
+    Gives what it has raised, once it has.
 
     Whoever presses Ctrl-C twice does not break off the taking down, which takes a second at most.
     A signal that is ignored from the start (nohup) stays ignored.
     """
     ending = False
+    raised: list[KeyboardInterrupt] = []
 
     def end(number: int, _frame: object) -> None:
-        nonlocal ending
-        if not ending:
-            ending = True
-            raise KeyboardInterrupt if number == signal.SIGINT else _Terminated(number)
+        if not (ending or raised):
+            raised.append(KeyboardInterrupt() if number == signal.SIGINT else _Terminated(number))
+            raise raised[0]
 
     before: dict[int, signals.Handler] = {
         number: signal.getsignal(number)
@@ -116,7 +127,7 @@ def _first_signal_raises() -> Iterator[None]:
     }
     signals.handle(dict.fromkeys(before, end))
     try:
-        yield
+        yield raised
     finally:
         ending = True
         signals.handle(before)
