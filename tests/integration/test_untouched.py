@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import PATIENCE_S, Run, link_target, machine, names_in, run_in_sandbox
+from tests.support import PATIENCE_S, Run, all_pids, link_target, machine, names_in, run_in_sandbox
 from xlab.capture import Capture
 from xlab.lab import underlay
 from xlab.lab.docker import DaemonOptions
@@ -226,4 +226,5 @@ def test_no_process_here_belongs_to_no_run(tmp_path: Path) -> None:
     with Run(Request("baseline", quick=True), tmp_path / "results") as run:
         next(iter(run))
         assert run.pid in run.processes()
+        assert run.pid in all_pids()
         assert os.getpid() not in run.processes()
