@@ -49,7 +49,6 @@ from typing import Any, NoReturn
 
 from benchmarks import floor
 from xlab import (
-    __version__,
     capabilities,
     catalog,
     census,
@@ -68,6 +67,7 @@ from xlab.lab.reachability import unreachable
 from xlab.scale import Unchecked
 from xlab.scenario import Size, load
 from xlab.stats import Ratio, paired_ratio
+from xlab.version import __version__
 
 SCHEMA_VERSION = 1
 SUBNET = IPv4Network("10.0.0.0/16")

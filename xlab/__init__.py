@@ -6,18 +6,26 @@ with xlab.lab("ovs-gre", hosts=3) as lab:
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from xlab.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from xlab.api import lab as lab
+else:
+    # The name is the package's and the function's.  Importing any module of the package makes
+    # `xlab.lab` the package, whatever was there before, so the package itself has to be callable:
+    # its class is replaced, which the language reference has for this ("Customizing module
+    # attribute access").  Nothing else is imported: every start of the command line passes here.
+    from xlab import lab
 
-__version__ = "0.1.0"
+
+class _CallablePackage(ModuleType):
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        from xlab import api
+
+        return api.lab(*arguments, **named)
 
 
-def __getattr__(name: str) -> Any:
-    # Nothing is imported before it is asked for: every start of the command line passes here.
-    if name == "lab":
-        from importlib import import_module
-
-        return import_module("xlab.lab")
-    raise AttributeError(f"module 'xlab' has no attribute {name!r}")
+lab.__class__ = _CallablePackage

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import xlab
 from xlab import capabilities, record, sandbox
 from xlab.job import Design, Job
 from xlab.lab.lab import Conditioned
@@ -22,6 +21,7 @@ from xlab.record import (
     Timings,
 )
 from xlab.request import Request
+from xlab.version import __version__
 
 Watch = Callable[[Mapping[str, Any]], None]
 
@@ -134,7 +134,7 @@ def environment(datapath: str) -> Environment:
         cpu_model=facts.cpu_model,
         cores=facts.cores,
         load=facts.load,
-        xlab=xlab.__version__,
+        xlab=__version__,
         tools=facts.tools,
         datapath=datapath,
         container_runtime="emulated (namespaces; Docker's addresses, MACs, routes and rules)",

@@ -11,10 +11,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from xlab.record import Claim
+from typing import Any
 
 
 class XlabError(Exception):
@@ -104,7 +101,7 @@ class DeadlineError(XlabError):
 class ClaimError(XlabError):
     """A lab stands, and is not what its scenario says; carries all claims (`record.Claim`)."""
 
-    def __init__(self, message: str, claims: Sequence[Claim] = ()) -> None:
+    def __init__(self, message: str, claims: Sequence[Any] = ()) -> None:
         super().__init__(message)
         self.claims = tuple(claims)
 

@@ -28,7 +28,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from xlab import record, report, stats
+from xlab import record, stats
 from xlab.compare import noise
 from xlab.compare import result as comparisons
 from xlab.compare.result import Comparison
@@ -36,6 +36,7 @@ from xlab.compare.statistics import LEAST_BUILDS, widening
 from xlab.errors import RecordError, UsageError
 from xlab.metrics import higher_is_better
 from xlab.record import Environment, PathProof, RunRecord
+from xlab.report import result_files
 from xlab.report.figures import figures, ratio_points
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def summarise(result: Path) -> Summary:
     if comparison.name == comparisons.FILE and comparison.exists():
         summary = _of_comparison(comparisons.load(comparison), result.name)
     else:
-        records, errors = report.load(report.find([result]))
+        records, errors = result_files.load(result_files.find([result]))
         if errors:
             raise errors[0]
         summary = _of_records(list(records.values()), result.name)

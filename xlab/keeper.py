@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from xlab import capabilities, controller, job, sandbox, session
+from xlab import capabilities, controller, job, resident, sandbox
 from xlab.request import Request
 
 
@@ -52,7 +52,7 @@ def _launch(asked: Mapping[str, Any]) -> tuple[dict[str, Any], sandbox.Sandbox]:
     ordered = job.equip(design, capabilities.probe())
 
     def serve(channel: socket.socket, listener: socket.socket | None) -> NoReturn:
-        controller.serve(session.handlers(ordered), channel, listener)
+        controller.serve(resident.handlers(ordered), channel, listener)
 
     lab = sandbox.launch(serve, keep=[Path(folder) for folder in asked["keep"]])
     facts = {"until": until, "datapath": ordered.datapath, "notes": list(ordered.notes)}

@@ -18,8 +18,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import IPv4Address
+from typing import Literal
 
-from xlab.record import Encapsulation
+Encapsulation = Literal["none", "gre", "vxlan", "geneve", "sleeve"]
+
 
 ETHERNET = 1  # LINKTYPE_ETHERNET of pcap
 ICMP, TCP, UDP, GRE = 1, 6, 17, 47

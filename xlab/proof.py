@@ -18,9 +18,9 @@ from xlab.capture import Sightings, follow_pings
 from xlab.lab.node import Node
 from xlab.lab.path_mtu import largest_packet
 from xlab.lab.reachability import ping_until_answered
-from xlab.packets import write_pcap
+from xlab.packets import Encapsulation, write_pcap
 from xlab.processes import Completed, command_line
-from xlab.record import Encapsulation, PathProof, UnderlayPackets
+from xlab.record import PathProof, UnderlayPackets
 from xlab.scenario import Flow
 
 PINGS = 10

@@ -26,6 +26,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 
 from xlab import disk
 from xlab.errors import RecordError
+from xlab.packets import Encapsulation
 
 SCHEMA_VERSION = 1
 FILE = "run.json"
@@ -39,7 +40,6 @@ _LEAST_FIGURE, _MOST_FIGURE = 1e-200, 1e100
 
 _T = TypeVar("_T")
 
-Encapsulation = Literal["none", "gre", "vxlan", "geneve", "sleeve"]
 Status = Literal["passed", "failed", "skipped"]
 DatapathClass = Literal["kernel", "userspace"]
 #: Which pair of end points a measurement ran between: the method's containers, host to host through

@@ -12,6 +12,15 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from xlab.errors import UsageError
+from xlab.lab.limits import (
+    CONTAINERS,
+    DELAY_MS,
+    HOSTS,
+    MTU_BYTES,
+    RATE_BITS_PER_SECOND,
+    shown,
+    within,
+)
 from xlab.probe_names import beyond_usual
 
 DEFAULT_DURATION_S = 3.0
@@ -19,13 +28,6 @@ DEFAULT_ROUNDS = 3
 QUICK_DURATION_S = 1.0
 QUICK_ROUNDS = 1
 
-#: A Linux bridge holds at most 1,023 ports (net/bridge/br_private.h, BR_MAX_PORTS).
-HOSTS = (2, 1000)
-CONTAINERS = (1, 1000)
-#: What every IPv4 host must take whole (RFC 791) up to the largest MTU of a veth.
-MTU_BYTES = (576, 65535)
-RATE_BITS_PER_SECOND = (8e3, 1e12)
-DELAY_MS = (0.0, 10_000.0)
 DURATION_S = (1.0, 3600.0)
 ROUNDS = (1, 1000)
 #: As many as iperf3 takes for one transfer (MAX_STREAMS in iperf.h).
@@ -83,7 +85,7 @@ class Request:
         within("--jitter", self.jitter_ms, (0.0, self.delay_ms or 0.0), "ms, the delay")
         if self.loss_ratio is not None and not 0 <= self.loss_ratio < 1:
             raise UsageError(
-                f"--loss is {_shown(self.loss_ratio)}; the range is 0 to under 1 (under 100 %)"
+                f"--loss is {shown(self.loss_ratio)}; the range is 0 to under 1 (under 100 %)"
             )
         within("--duration", self.duration_s, DURATION_S, "seconds")
         within("--repeat", self.repeat, ROUNDS, "rounds")
@@ -127,22 +129,3 @@ def shared_out(
         scenario: {name: value for name, value in settings.items() if name in options}
         for scenario, options in known.items()
     }
-
-
-def within(
-    option: str, value: float | None, limits: tuple[float, float], meaning: str = ""
-) -> None:
-    """Refuse a value outside `limits`, both included; NaN is outside any range."""
-    lowest, highest = limits
-    if value is not None and not lowest <= value <= highest:
-        suffix = f" {meaning}" if meaning else ""
-        raise UsageError(
-            f"{option} is {_shown(value)}; the range is {lowest:,.15g} to {highest:,.15g}{suffix}"
-        )
-
-
-def _shown(value: float) -> str:
-    try:
-        return f"{value:,.15g}"
-    except OverflowError:  # an integer beyond the largest float
-        return "a number of more than 300 digits"

@@ -25,22 +25,27 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xlab import namespaces, sandbox
 from xlab.controller import Emit, Handler, WithDescriptors
 from xlab.errors import UsageError, XlabError
 from xlab.faults import GRAMMAR, Faults
+from xlab.job import Job
 from xlab.lab.docker import Container
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
 from xlab.record import Claim
-
-if TYPE_CHECKING:
-    from xlab.session import Session
+from xlab.session import Session, proof_of
 
 #: How long `run` waits for a program unless told otherwise.
 DEFAULT_TIMEOUT_S = 10.0
+
+
+def handlers(job: Job, name: str = "") -> dict[str, Handler]:
+    """What the controller of a lab answers to, attached or, with a name, detached."""
+    session = Session(job, stays=bool(name))
+    return session.verbs() | Resident(session, name).verbs()
 
 
 class Resident:
@@ -133,8 +138,6 @@ class Resident:
             assert checks is not None
             checks.again(tell)
             if session.built and arguments.get("prove"):
-                from xlab.session import proof_of
-
                 proved = proof_of(session.built.flow, lab).proof
                 emit({"kind": "path", **dataclasses.asdict(proved)})
             elif session.built:

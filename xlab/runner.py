@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from xlab import capabilities, controller, disk, job, record, sandbox, session
+from xlab import capabilities, controller, disk, job, record, resident, sandbox
 from xlab.chronicle import Chronicle, Watch
 from xlab.errors import CapabilityError, UsageError, XlabError
 from xlab.record import RunRecord, Status
@@ -79,7 +79,7 @@ class Bench:
         assert ordered is not None
 
         def serve(channel: Any, listener: Any) -> NoReturn:
-            controller.serve(session.handlers(ordered, name or ""), channel, listener)
+            controller.serve(resident.handlers(ordered, name or ""), channel, listener)
 
         self._chronicle = chronicle
         self._lab = sandbox.launch(serve, name=name)

@@ -28,11 +28,12 @@ from xlab.fit import PowerLaw, power_law
 from xlab.job import Job
 from xlab.lab.docker import Container
 from xlab.lab.lab import Lab
+from xlab.lab.limits import HOSTS, within
 from xlab.lab.node import Node
 from xlab.lab.reachability import sample_pairs, unreachable
 from xlab.processes import asking_meanwhile
 from xlab.record import Environment
-from xlab.request import HOSTS, Request, within
+from xlab.request import Request
 from xlab.scenario import Flow, Size
 
 SCHEMA_VERSION = 1

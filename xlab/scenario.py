@@ -18,7 +18,7 @@ from xlab.checks import Checks
 from xlab.errors import UsageError, line_of
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
-from xlab.record import Encapsulation
+from xlab.packets import Encapsulation
 
 Settings = Mapping[str, str]
 

@@ -28,17 +28,10 @@ from xlab.probes.whole import Site, measure_lab
 from xlab.processes import asking_meanwhile
 from xlab.proof import Proved, prove
 from xlab.record import ROUTES, PathProof, Route
-from xlab.resident import Resident
 from xlab.scenario import Flow
 
 if TYPE_CHECKING:
     from xlab.machine.machines import Machines
-
-
-def handlers(job: Job, name: str = "") -> dict[str, Handler]:
-    """What the controller of a lab answers to, attached or, with a name, detached."""
-    session = Session(job, stays=bool(name))
-    return session.verbs() | Resident(session, name).verbs()
 
 
 class Session:

@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests.support import PATIENCE_S, all_pids, environment_of, kill
-from xlab import record, report
+from xlab import record
 from xlab.compare import journal, result
 from xlab.compare.result import Comparison
 from xlab.errors import RecordError
 from xlab.processes import wait_until
+from xlab.report import result_files
 
 pytestmark = pytest.mark.sandbox
 
@@ -148,7 +149,7 @@ def assert_whole(comparison: Comparison, folder: Path) -> None:
             raw = {file.name for file in (folder / build.folder / "raw").iterdir()}
             named = {name for m in found.measurements for name in m.detail.get("raw", ())}
             assert named <= raw
-    assert len(report.find([folder])) == sum(len(m.builds) for m in comparison.methods)
+    assert len(result_files.find([folder])) == sum(len(m.builds) for m in comparison.methods)
 
 
 def assert_recovered(comparison: Comparison) -> None:

@@ -19,10 +19,10 @@ import pytest
 
 from tests.commands import Command, Ended, whole_records
 from tests.support import PATIENCE_S, comm_of, kill, machine
-from xlab import report
 from xlab.capabilities import remedy
 from xlab.compare import result
 from xlab.processes import wait_until
+from xlab.report import result_files
 
 pytestmark = pytest.mark.sandbox
 
@@ -359,7 +359,7 @@ def test_a_comparison_goes_on_when_there_is_room_again(breaks: str, tmp_path: Pa
     found = result.load(folder)
     assert (found.sessions, found.ending) == (2, "alone")
     assert found.methods[1].reason == "so it is written"
-    assert len(report.find([folder])) == sum(len(method.builds) for method in found.methods)
+    assert len(result_files.find([folder])) == sum(len(method.builds) for method in found.methods)
     assert_all_whole(tmp_path / "copy")
 
 

@@ -772,9 +772,12 @@ def test_help_imports_nothing_that_takes_time(arguments: list[str]) -> None:
         "xlab",
         "xlab.cli",
         "xlab.errors",
+        "xlab.lab",
+        "xlab.lab.limits",
         "xlab.probe_names",
         "xlab.request",
         "xlab.signals",
+        "xlab.version",
     }
 
 

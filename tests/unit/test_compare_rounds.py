@@ -11,7 +11,7 @@ import pytest
 
 from tests.compare_support import World, plan
 from tests.fake_machine import machine_with
-from xlab import capabilities, record, report
+from xlab import capabilities, record
 from xlab.capabilities import State
 from xlab.compare import journal
 from xlab.compare.evaluation import evaluate
@@ -20,6 +20,7 @@ from xlab.compare.methods import choose
 from xlab.compare.result import Comparison
 from xlab.compare.rounds import Onlooker, carry_out
 from xlab.errors import CapabilityError, DaemonError, XlabError
+from xlab.report import result_files
 from xlab.request import Request
 
 NAMES = ("baseline", "bridge", "weave", "weave:datapath=fastdp")
@@ -114,9 +115,9 @@ def test_each_build_has_its_run_record_and_raw_output(world: World, tmp_path: Pa
             raw = {file.name for file in (folder(tmp_path) / build.folder / "raw").iterdir()}
             measured_in = {f"b{m.build}-r{m.round}-method-ping.txt" for m in found.measurements}
             assert raw == {"path.pcap"} | measured_in
-    files = report.find([folder(tmp_path)])
+    files = result_files.find([folder(tmp_path)])
     assert len(files) == 3 * len(NAMES)
-    assert report.load(files)[1] == []
+    assert result_files.load(files)[1] == []
 
 
 # -- what fails ------------------------------------------------------------------------------------

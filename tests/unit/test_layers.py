@@ -12,8 +12,7 @@ from tests.documents import ROOT
 _ROW = re.compile(r"^\| [^|]+ \| (.*`.*) \|$", re.MULTILINE)
 #: The package itself says its version and offers `xlab.lab`; it is no layer.
 _TOP = {"__init__", "__main__"}
-#: `xlab.lab(...)` calls the package lab, which passes it on.
-_EXCEPT = {("lab", "api")}
+_EXCEPT: set[tuple[str, str]] = set()
 
 
 def layers() -> dict[str, int]:

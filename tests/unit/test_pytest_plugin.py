@@ -214,4 +214,6 @@ def pytest_unconfigure():
     )
     assert told.returncode == 0, told.stderr
     assert "@pytest.mark.xlab(scenario, **options): the lab that " in told.stdout
-    assert told.stdout.splitlines()[-1] == "imported: xlab xlab.pytest_plugin"
+    assert told.stdout.splitlines()[-1] == (
+        "imported: xlab xlab.lab xlab.pytest_plugin xlab.version"
+    )

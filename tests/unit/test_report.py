@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlab import record, report
+from xlab import record
 from xlab.errors import RecordError
 from xlab.record import Measurement, Route, RunRecord
-from xlab.report import markdown, prose, tables, text
+from xlab.report import json_data, markdown, prose, result_files, tables, text
 from xlab.report.figures import (
     Spread,
     datapath_class,
@@ -559,7 +559,7 @@ def test_the_environment_says_whose_a_value_is_only_where_records_differ() -> No
 
 def test_json_says_what_the_tables_say_with_every_digit() -> None:
     told = sample("ovs-gre")
-    data = json.loads(json.dumps(report.to_data(Path("x/run.json"), told), allow_nan=False))
+    data = json.loads(json.dumps(json_data.to_data(Path("x/run.json"), told), allow_nan=False))
     assert (data["file"], data["scenario"], data["status"]) == ("x/run.json", "ovs-gre", "passed")
     assert data["datapath_class"] == "userspace"
     assert data["claims"] == {"held": 3, "total": 3, "broken": []}
@@ -570,7 +570,7 @@ def test_json_says_what_the_tables_say_with_every_digit() -> None:
     (tcp, _) = (f for f in data["figures"] if f["metric"] == "tcp_bits_per_second")
     assert tcp["to_baseline"]["median"] == found.to_baseline.median
     assert tcp["to_baseline"]["rounds"] == 3
-    broken = report.to_data(Path("x"), sample("bridge-failed"))["claims"]["broken"]
+    broken = json_data.to_data(Path("x"), sample("bridge-failed"))["claims"]["broken"]
     assert [claim["id"] for claim in broken] == ["unique"]
 
 
@@ -583,21 +583,21 @@ def test_records_are_found_by_file_by_folder_and_in_a_folder_of_folders(tmp_path
     early, late = (
         tmp_path / f"2025-01-02T{name}/run.json" for name in ("090000Z-baseline", "100000Z-bridge")
     )
-    assert report.find([tmp_path]) == [early, late]
-    assert report.find([late.parent]) == [late]
-    assert report.find([late]) == [late]
-    assert report.find([late, tmp_path]) == [late, early], "each once, in the order asked for"
+    assert result_files.find([tmp_path]) == [early, late]
+    assert result_files.find([late.parent]) == [late]
+    assert result_files.find([late]) == [late]
+    assert result_files.find([late, tmp_path]) == [late, early], "each once, in the order asked for"
 
 
 def test_a_folder_without_records_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"no run\.json here or in the folders in it"):
-        report.find([tmp_path])
+        result_files.find([tmp_path])
 
 
 def test_one_corrupt_record_does_not_hide_the_others(tmp_path: Path) -> None:
     record.save(sample("bridge"), tmp_path / "a", {})
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "run.json").write_text('{"schema_version": 1}', encoding="utf-8")
-    records, errors = report.load(report.find([tmp_path]))
+    records, errors = result_files.load(result_files.find([tmp_path]))
     assert list(records.values()) == [sample("bridge")]
     assert [str(error) for error in errors] == [f"{tmp_path}/b/run.json: scenario: missing"]

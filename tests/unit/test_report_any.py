@@ -23,12 +23,12 @@ from markdown_it.token import Token
 
 from tests.fuzzing import Refusal, attempt, one_in
 from tests.report_support import HOSTILE, RECORDS, Page
-from xlab import record, report
+from xlab import record
 from xlab.compare import result
 from xlab.compare_screen import CompareScreen
 from xlab.errors import RecordError
 from xlab.record import RunRecord
-from xlab.report import content, flent_file, junit, markdown, page, rows
+from xlab.report import content, flent_file, json_data, junit, markdown, page, rows
 from xlab.screen import Screen
 
 pytestmark = pytest.mark.usefixtures("same_charts_drawn_once")
@@ -108,7 +108,7 @@ def test_tables_and_data_of_any_record(changed: tuple[str, list[Change]]) -> Non
     screen = io.StringIO()
     Screen(screen).report([told, told])
     assert acts(screen.getvalue()) == set()
-    data = report.to_data(Path("x/run.json"), told)
+    data = json_data.to_data(Path("x/run.json"), told)
     json.loads(json.dumps(data, allow_nan=False))
 
 

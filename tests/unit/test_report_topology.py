@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.report_support import Page, hostile, sample
-from xlab.record import Claim, Encapsulation, PathProof, RunRecord
+from xlab.packets import Encapsulation
+from xlab.record import Claim, PathProof, RunRecord
 from xlab.report import picture
 from xlab.report.topology import Topology, addresses, topology, way
 

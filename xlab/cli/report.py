@@ -81,18 +81,17 @@ def _report(
 ) -> int:
     import dataclasses
 
-    from xlab import report
     from xlab.compare import result
-    from xlab.report import content, gallery
+    from xlab.report import content, gallery, json_data, result_files
 
-    results, passed_over = report.results_among(results)
+    results, passed_over = result_files.results_among(results)
     for path in passed_over:
         print_error(f"xlab: {path}: no result, passed over")
     if len(results) == 1 and (results[0] / "sweep.json").is_file():
         from xlab.cli.sweep import report_on
 
         return report_on(results[0], form=form, output=output, charts=charts, alone=alone)
-    folder = report.comparison_in(results)
+    folder = result_files.comparison_in(results)
     data: object
     if folder is not None:
         comparison = result.load(folder)
@@ -100,11 +99,11 @@ def _report(
         data = comparison.to_dict()
         show = partial(_show_comparison, comparison)
     else:
-        records, errors = report.load(report.find(results))
+        records, errors = result_files.load(result_files.find(results))
         if not records:
             return _complain(errors)
         told = content.of_records(records)
-        several = [report.to_data(file, record) for file, record in records.items()]
+        several = [json_data.to_data(file, record) for file, record in records.items()]
         data = several if len(several) > 1 else several[0]
         show = partial(_show_records, list(records.values()))
     told = dataclasses.replace(told, linked=not alone)

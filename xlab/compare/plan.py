@@ -10,8 +10,8 @@ from xlab.compare.methods import Method
 from xlab.compare.result import Plan
 from xlab.compare.statistics import LEAST_BUILDS
 from xlab.errors import UsageError
+from xlab.lab.limits import within
 from xlab.probe_names import ALL, ONCE_A_BUILD, beyond_usual
-from xlab.request import within
 
 ROUNDS, QUICK_ROUNDS = 10, 5
 MOST_ROUNDS = 1000

@@ -23,7 +23,8 @@ from typing import Any, Literal
 
 from xlab import record
 from xlab.errors import RecordError
-from xlab.record import DatapathClass, Encapsulation, Environment, Route, Status
+from xlab.packets import Encapsulation
+from xlab.record import DatapathClass, Environment, Route, Status
 
 SCHEMA_VERSION = 1
 FILE = "compare.json"

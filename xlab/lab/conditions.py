@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING, Any
 
 from xlab.errors import CapabilityError, DaemonError, UsageError
 from xlab.lab import delay_line
+from xlab.lab.limits import DELAY_MS, RATE_BITS_PER_SECOND, within
 from xlab.processes import Process, command_line, wait_until
-from xlab.request import DELAY_MS, RATE_BITS_PER_SECOND, within
 
 if TYPE_CHECKING:
     from xlab.capabilities import Machine

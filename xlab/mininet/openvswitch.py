@@ -15,7 +15,7 @@ import socket
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from xlab import job, processes
 from xlab.capabilities import locate, probe, remedy
@@ -23,9 +23,6 @@ from xlab.errors import CapabilityError
 from xlab.lab.ovs import OpenVSwitch
 from xlab.machine import tools
 from xlab.mininet import machine as machines
-
-if TYPE_CHECKING:
-    from xlab.mininet.switch import OVSSwitch
 
 #: Where Open vSwitch's own tools look.
 _FOLDER = Path("/run/openvswitch")
@@ -41,8 +38,14 @@ _OPENFLOW = re.compile(
     r"((?:ovs-|test-|ovs-test)?controller|ofdatapath|ofprotocol)(?=[\s;&|)]|$)"
 )
 
-#: Switches that run; they become Open vSwitch's when the daemons do.
-followers: weakref.WeakSet[OVSSwitch] = weakref.WeakSet()
+
+class Follower(Protocol):
+    """A switch that runs, and becomes Open vSwitch's when the daemons do."""
+
+    def become_real(self) -> None: ...
+
+
+followers: weakref.WeakSet[Follower] = weakref.WeakSet()
 
 _provided = False
 

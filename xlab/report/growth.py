@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xlab.fit import PowerLaw
+from xlab.lab.limits import HOSTS
 from xlab.report import text
 from xlab.report.drawing import PALETTE, styled
-from xlab.request import HOSTS
 from xlab.scale import BEARABLE_S, METRICS, Metric, Sample, ScaleRecord
 
 if TYPE_CHECKING:

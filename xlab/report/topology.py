@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from xlab.record import Claim, Encapsulation, Measurement, RunRecord
+from xlab.packets import Encapsulation
+from xlab.record import Claim, Measurement, RunRecord
 from xlab.report import text
 
 CONTAINERS_SHOWN = 3

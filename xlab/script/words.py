@@ -7,9 +7,9 @@ import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from xlab import __version__
 from xlab.job import Job
 from xlab.transcript import Entry, Stage, Step
+from xlab.version import __version__
 
 RULE = "# " + "-" * 98
 

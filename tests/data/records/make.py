@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from xlab import record
+from xlab.packets import Encapsulation
 from xlab.record import (
     Claim,
     Conditions,
-    Encapsulation,
     Environment,
     Event,
     Measurement,

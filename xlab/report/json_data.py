@@ -1,0 +1,30 @@
+"""What a report says about a record, as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from xlab.record import RunRecord
+from xlab.report.figures import datapath_class, figures
+
+
+def to_data(file: Path, source: RunRecord) -> dict[str, Any]:
+    """What a report says about a record, as JSON-ready data."""
+    return {
+        "file": str(file),
+        "scenario": source.scenario,
+        "status": source.status,
+        "reason": source.reason,
+        "started_at": source.started_at,
+        "datapath": source.environment.datapath,
+        "datapath_class": datapath_class(source),
+        "claims": {
+            "held": sum(claim.holds for claim in source.claims),
+            "total": len(source.claims),
+            "broken": [asdict(claim) for claim in source.claims if not claim.holds],
+        },
+        "path": asdict(source.path) if source.path else None,
+        "figures": [asdict(figure) for figure in figures(source)],
+    }
