@@ -48,26 +48,19 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from benchmarks import floor
-from xlab import (
-    capabilities,
-    catalog,
-    census,
-    controller,
-    disk,
-    namespaces,
-    processes,
-    sandbox,
-)
-from xlab.cleanup import Cleanup
 from xlab.errors import CapabilityError, SandboxError, XlabError
-from xlab.fit import power_law
-from xlab.lab import underlay
+from xlab.experiments.scale import Unchecked
+from xlab.kernel import capabilities, disk, namespaces, processes
+from xlab.lab import counters, underlay
 from xlab.lab.lab import Lab
 from xlab.lab.reachability import unreachable
-from xlab.scale import Unchecked
-from xlab.scenario import Size, load
-from xlab.stats import Ratio, paired_ratio
-from xlab.version import __version__
+from xlab.record.power_law import power_law
+from xlab.record.stats import Ratio, paired_ratio
+from xlab.record.version import __version__
+from xlab.sandbox import controller, sandbox
+from xlab.sandbox.cleanup import Cleanup
+from xlab.scenario import catalog
+from xlab.scenario.scenario import Size, load
 
 SCHEMA_VERSION = 1
 SUBNET = IPv4Network("10.0.0.0/16")
@@ -356,7 +349,7 @@ def measure_xlab(hosts: int, containers: int = 0, *, row: bool = False) -> Timin
     topo = underlay.row_of_switches(hosts, containers) if row else single_topo(hosts)
 
     def build() -> Mapping[str, Any]:
-        before, spent_s = census.memory(), _spent_s()
+        before, spent_s = counters.memory(), _spent_s()
         begun = time.monotonic()
         lab = Lab(underlay.from_topo(topo))
         if containers:
@@ -364,7 +357,7 @@ def measure_xlab(hosts: int, containers: int = 0, *, row: bool = False) -> Timin
         else:
             lab.give_addresses(SUBNET, first=1, gateway=65_000)
         up_s, cpu_s = time.monotonic() - begun, _spent_s() - spent_s
-        after = census.memory()
+        after = counters.memory()
         ends = lab.containers if containers else lab.hosts
         return {
             "up_s": up_s,

@@ -22,7 +22,7 @@ import time
 from collections.abc import Sequence
 from ipaddress import IPv4Address
 
-from xlab import syscalls
+from xlab.kernel import syscalls
 
 PREFIX_LENGTH = 16
 _FIRST_ADDRESS = IPv4Address("10.0.0.1")

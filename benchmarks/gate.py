@@ -31,11 +31,13 @@ from typing import Any
 
 import numpy as np
 
-from xlab import catalog, disk, gate
-from xlab.compare import result as comparisons
-from xlab.compare.result import Comparison, Plan
 from xlab.errors import UsageError, XlabError
-from xlab.gate import Ratios, Summary
+from xlab.experiments import gate
+from xlab.experiments.gate import Ratios, Summary
+from xlab.kernel import disk
+from xlab.record import comparisons
+from xlab.record.comparisons import Comparison, Plan
+from xlab.scenario import catalog
 
 PLANTED = 0.8
 METRIC = "tcp_bits_per_second"
@@ -51,7 +53,7 @@ _PATIENCE_S = 1800
 #: The bucket counts Ethernet's header, too, and those of each segment (qdisc_pkt_len_init).
 _SLOWED = """
 import dataclasses
-from xlab import catalog, scenario
+from xlab.scenario import catalog, scenario
 
 _original = scenario.load(catalog.find({name!r}))
 

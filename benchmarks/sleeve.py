@@ -32,13 +32,15 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, NoReturn
 
-from xlab import controller, disk, sandbox, stats
 from xlab.errors import XlabError
+from xlab.kernel import disk
 from xlab.lab import underlay
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
 from xlab.probes import Pair, Plan, measure_round
-from xlab.record import Measurement
+from xlab.record import stats
+from xlab.record.record import Measurement
+from xlab.sandbox import controller, sandbox
 
 HOST, VXLAN, SLEEVE = "host", "vxlan", "sleeve"
 PATHS = (HOST, VXLAN, SLEEVE)

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network
 
-from xlab.checks import Checks
 from xlab.errors import UsageError
 from xlab.lab.lab import Host, Lab
-from xlab.scenario import Flow, Scenario, Settings, Size
+from xlab.scenario.claims import Checks
+from xlab.scenario.scenario import Flow, Scenario, Settings, Size
 
 UNDERLAY = IPv4Network("10.211.55.0/24")
 LARGE_UNDERLAY = IPv4Network("10.211.0.0/16")

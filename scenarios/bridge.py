@@ -18,12 +18,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
 
-from xlab.checks import Checks
 from xlab.errors import UsageError
 from xlab.lab.docker import DaemonOptions
 from xlab.lab.lab import Host, Lab
 from xlab.lab.reachability import sample_pairs
-from xlab.scenario import Flow, Option, Scenario, Settings, Size
+from xlab.scenario.claims import Checks
+from xlab.scenario.scenario import Flow, Option, Scenario, Settings, Size
 
 SUBNET = IPv4Network("10.211.55.0/24")
 GATEWAY, FIRST_HOST = 1, 3

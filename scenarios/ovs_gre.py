@@ -21,12 +21,12 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network
 
-from xlab.checks import Checks
 from xlab.errors import UsageError
 from xlab.lab.docker import DaemonOptions, ForwardPolicy
 from xlab.lab.lab import Host, Lab, concurrently
 from xlab.lab.ovs import GRE_OVERHEAD_BYTES
-from xlab.scenario import Flow, Option, Scenario, Settings, Size
+from xlab.scenario.claims import Checks
+from xlab.scenario.scenario import Flow, Option, Scenario, Settings, Size
 
 UNDERLAY = IPv4Network("192.168.59.0/24")
 GATEWAY, FIRST_HOST = 1, 103

@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
 from itertools import islice
 
-from xlab.checks import Checks
 from xlab.errors import UsageError
 from xlab.lab.lab import Host, Lab, concurrently
 from xlab.lab.weave import Datapath
-from xlab.scenario import Flow, Option, Scenario, Settings, Size
+from xlab.scenario.claims import Checks
+from xlab.scenario.scenario import Flow, Option, Scenario, Settings, Size
 
 UNDERLAY = IPv4Network("10.211.55.0/24")
 GATEWAY, FIRST_HOST = 1, 3

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support import PATIENCE_S, ROOT, Marked, all_pids, but_for_waiting, comm_of
-from xlab import record
-from xlab.processes import wait_until
+from xlab.kernel.processes import wait_until
+from xlab.record import record
 
 #: Programs that generate what is measured.
 _METERS = ("iperf3", "netperf", "netserver")

@@ -16,15 +16,24 @@ from typing import Any
 import pytest
 
 from tests.fake_machine import CLAIM, PATH, machine_with
-from xlab import capabilities, record
-from xlab.chronicle import Chronicle
-from xlab.compare import evaluation, noise, result, rounds
-from xlab.compare.journal import Built, Ended, Entry, History, Opening, RoundDone, Session
-from xlab.compare.methods import Method, choose
-from xlab.compare.result import Plan
 from xlab.errors import XlabError
-from xlab.record import Measurement, Route, RunRecord
-from xlab.request import Request
+from xlab.experiments.compare import evaluation, noise, rounds
+from xlab.experiments.compare.journal import (
+    Built,
+    Ended,
+    Entry,
+    History,
+    Opening,
+    RoundDone,
+    Session,
+)
+from xlab.experiments.compare.methods import Method, choose
+from xlab.experiments.recorder import Recorder
+from xlab.kernel import capabilities
+from xlab.record import comparisons, record
+from xlab.record.comparisons import Plan
+from xlab.record.record import Measurement, Route, RunRecord
+from xlab.scenario.request import Request
 
 DATA = Path(__file__).parent / "data"
 #: Which sample record a scenario's is made of.
@@ -221,8 +230,8 @@ class World:
         return _instead_of_labs(monkeypatch)
 
 
-def name_of(chronicle: Chronicle) -> str:
-    request = chronicle.design.request
+def name_of(recorder: Recorder) -> str:
+    request = recorder.design.request
     settings = ",".join(f"{key}={value}" for key, value in request.settings.items())
     return f"{request.scenario}:{settings}" if settings else request.scenario
 
@@ -231,9 +240,9 @@ def _instead_of_labs(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
 
     class Bench:
-        def __init__(self, chronicle: Chronicle) -> None:
+        def __init__(self, recorder: Recorder) -> None:
             assert threading.active_count() == 1, "a sandbox is forked from one thread"
-            self.chronicle, self.name = chronicle, name_of(chronicle)
+            self.recorder, self.name = recorder, name_of(recorder)
             if self.name in made.refused:
                 raise made.refused[self.name]
             made.alive.append(self.name)
@@ -241,9 +250,9 @@ def _instead_of_labs(monkeypatch: pytest.MonkeyPatch) -> World:
 
         def build(self) -> None:
             broken = (self.name, made.builds[self.name]) in made.broken_claims
-            self.chronicle.tell({**CLAIM, "holds": not broken})
-            self.chronicle.tell(PATH)
-            self.chronicle.raw["path.pcap"] = b"packets"
+            self.recorder.tell({**CLAIM, "holds": not broken})
+            self.recorder.tell(PATH)
+            self.recorder.raw["path.pcap"] = b"packets"
 
         def measure(self, *, round: int, build: int, probes: list[str], routes: list[Any]) -> None:  # noqa: A002
             if probes == ["recovery"]:
@@ -253,23 +262,23 @@ def _instead_of_labs(monkeypatch: pytest.MonkeyPatch) -> World:
             made.asked.append((round, build, self.name, tuple(routes)))
             for route in routes:
                 one = measured("icmp_rtt_ms", 1.0 + round, number=round, build=build, route=route)
-                self.chronicle.tell({"kind": "measurement", **dataclasses.asdict(one)})
-            self.chronicle.raw[f"b{build}-r{round}-method-ping.txt"] = b"64 bytes"
+                self.recorder.tell({"kind": "measurement", **dataclasses.asdict(one)})
+            self.recorder.raw[f"b{build}-r{round}-method-ping.txt"] = b"64 bytes"
             if (self.name, round) in made.breaking:
                 raise made.breaking[self.name, round]
 
         def measure_another(self, *, round: int, build: int) -> None:  # noqa: A002
-            self.chronicle.tell({"kind": "forking"})
+            self.recorder.tell({"kind": "forking"})
             assert threading.active_count() == 1, "a sandbox is forked from one thread"
             one = measured("first_packet_s", 0.1 * build, number=round, build=build)
             one = dataclasses.replace(one, probe="first-packet", unit="s")
-            self.chronicle.tell({"kind": "measurement", **dataclasses.asdict(one)})
+            self.recorder.tell({"kind": "measurement", **dataclasses.asdict(one)})
 
         def _disturb(self, number: int, build: int, routes: list[Any]) -> None:
             made.disturbed.append((build, self.name))
             assert routes == ["method"]
             for told in recoveries(number, build):
-                self.chronicle.tell({"kind": "measurement", **dataclasses.asdict(told)})
+                self.recorder.tell({"kind": "measurement", **dataclasses.asdict(told)})
             if (self.name, build) in made.not_over_it:
                 raise made.not_over_it[self.name, build]
 
@@ -289,4 +298,4 @@ def _instead_of_labs(monkeypatch: pytest.MonkeyPatch) -> World:
 if __name__ == "__main__":
     folder = DATA / "comparison"
     folder.mkdir(exist_ok=True)
-    result.save(evaluation.evaluate(history(entries())), folder)
+    comparisons.save(evaluation.evaluate(history(entries())), folder)

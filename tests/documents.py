@@ -23,9 +23,10 @@ from typing import Any
 
 import typer
 
-from xlab import catalog, cli, scenario
-from xlab.request import Request
-from xlab.scenario import Size
+from xlab import cli
+from xlab.scenario import catalog, scenario
+from xlab.scenario.request import Request
+from xlab.scenario.scenario import Size
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from xlab.capabilities import Capability, Machine, State
-from xlab.record import PathProof, UnderlayPackets
+from xlab.kernel.capabilities import Capability, Machine, State
+from xlab.record.record import PathProof, UnderlayPackets
 
 CLAIM = {"kind": "claim", "id": "h1-reaches-h2", "stage": "hosts", "text": "h1 reaches h2",
          "expected": "a reply", "observed": "a reply", "holds": True, "evidence": ""}  # fmt: skip

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from xlab import cli, record
-from xlab.record import RunRecord
-from xlab.request import Request
+from xlab import cli
+from xlab.record import record
+from xlab.record.record import RunRecord
+from xlab.scenario.request import Request
 
 RECORDS = Path(__file__).parent / "data" / "records"
 #: Which sample a scenario of the catalog is told as; any other scenario is told as "bridge".
@@ -37,7 +38,7 @@ def sample(name: str) -> RunRecord:
 def run(
     request: Request, *, results: Path, watch: Watch, pause_s: float = 0.0
 ) -> tuple[RunRecord, Path]:
-    """Like xlab.runner.run; settings "sample=NAME" chooses the record."""
+    """Like xlab.experiments.runner.run; settings "sample=NAME" chooses the record."""
     name = request.settings.get("sample") or SAMPLES.get(request.scenario, "bridge")
     told = sample(name)
     for event in events(told):
@@ -94,7 +95,8 @@ def main() -> int:
     pause_s = 0.4
     if arguments[:1] == ["--fast"]:
         arguments, pause_s = arguments[1:], 0.0
-    from xlab import catalog, runner
+    from xlab.experiments import runner
+    from xlab.scenario import catalog
 
     def paced(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Path]:
         return run(request, results=results, watch=watch, pause_s=pause_s)

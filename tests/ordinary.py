@@ -22,7 +22,7 @@ ORDINARY = 65534
 #: good the ordinary user, and what the arguments say.
 _BECOME_ORDINARY = f"""
 import os, sys
-from xlab import syscalls
+from xlab.kernel import syscalls
 syscalls.unshare(syscalls.CLONE_NEWNS)
 syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
 if os.path.exists("/dev/net/tun"):
@@ -90,7 +90,7 @@ def why_not(python: list[str]) -> str:
     """What keeps the ordinary user from importing xlab with `python`; empty if nothing."""
     try:
         trial = subprocess.run(
-            [*python, "-c", "import pyroute2, mininet.topo, typer, xlab.runner"],
+            [*python, "-c", "import pyroute2, mininet.topo, typer, xlab.experiments.runner"],
             env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
             user=ORDINARY, group=ORDINARY, extra_groups=[], cwd="/",
             capture_output=True, text=True, check=False, timeout=PATIENCE_S,

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from tests import compare_support
-from xlab import record
-from xlab.compare import evaluation, result, rounds
-from xlab.compare.journal import RoundDone
-from xlab.record import Event, Measurement, RunRecord
+from xlab.experiments.compare import evaluation, rounds
+from xlab.experiments.compare.journal import RoundDone
+from xlab.record import comparisons, record
+from xlab.record.record import Event, Measurement, RunRecord
 from xlab.report import page
 
 RECORDS = Path(__file__).parent / "data" / "records"
@@ -156,7 +156,7 @@ class Page(HTMLParser):
             self.text += data
 
 
-def compared(folder: Path, *, probes: bool = True) -> result.Comparison:
+def compared(folder: Path, *, probes: bool = True) -> comparisons.Comparison:
     """A comparison made up, with all its files in `folder`; with all `probes` that make charts."""
     told = compare_support.entries()
     if probes:
@@ -165,7 +165,7 @@ def compared(folder: Path, *, probes: bool = True) -> result.Comparison:
     outcome = evaluation.evaluate(history)
     folder.mkdir(parents=True, exist_ok=True)
     rounds.write_records(folder, history)
-    result.save(outcome, folder)
+    comparisons.save(outcome, folder)
     return outcome
 
 

@@ -30,9 +30,10 @@ from typing import Any, NoReturn, ParamSpec
 
 import pytest
 
-from xlab import capabilities, controller, sandbox
 from xlab.errors import SandboxError
-from xlab.request import Request
+from xlab.kernel import capabilities
+from xlab.sandbox import controller, sandbox
+from xlab.scenario.request import Request
 
 Parameters = ParamSpec("Parameters")
 
@@ -243,15 +244,16 @@ class Run(Marked):
 _DRIVER = """
 import json, os, signal, sys
 from pathlib import Path
-from xlab import checks, runner
-from xlab.request import Request
+from xlab.scenario import claims
+from xlab.experiments import runner
+from xlab.scenario.request import Request
 
 orders = json.load(sys.stdin)
 signal.alarm(orders["patience_s"])
 if not orders["measure"]:
     runner.Bench.measure_rounds = lambda _: None
 if orders["claim_patience_s"]:
-    checks.PATIENCE_S = orders["claim_patience_s"]
+    claims.PATIENCE_S = orders["claim_patience_s"]
 
 def tell(event):
     print(json.dumps(event, default=str), flush=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.support import PATIENCE_S
-from xlab.clock import Deadline
+from xlab.kernel.clock import Deadline
 
 
 class Terminal:

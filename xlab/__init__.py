@@ -9,10 +9,10 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from xlab.version import __version__ as __version__
+from xlab.record.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from xlab.api import lab as lab
+    from xlab.outside.api import lab as lab
 else:
     # The name is the package's and the function's.  Importing any module of the package makes
     # `xlab.lab` the package, whatever was there before, so the package itself has to be callable:
@@ -23,7 +23,7 @@ else:
 
 class _CallablePackage(ModuleType):
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        from xlab import api
+        from xlab.outside import api
 
         return api.lab(*arguments, **named)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from xlab import catalog
+from xlab.scenario import catalog
 
 pytestmark = pytest.mark.slow
 

@@ -20,8 +20,6 @@ import pytest
 import xlab
 from tests import documents
 from tests.support import PATIENCE_S, Marked, all_pids, kill
-from xlab import api
-from xlab.api import Lab
 from xlab.errors import (
     CapabilityError,
     ClaimError,
@@ -31,7 +29,9 @@ from xlab.errors import (
     UsageError,
     XlabError,
 )
-from xlab.processes import wait_until
+from xlab.kernel.processes import wait_until
+from xlab.outside import api
+from xlab.outside.api import Lab
 
 pytestmark = pytest.mark.sandbox
 
@@ -144,7 +144,7 @@ def test_faults_and_what_still_holds(bridge: Lab) -> None:
 
 #: A scenario of somebody's own.
 _WRONG = """
-from xlab.scenario import Scenario
+from xlab.scenario.scenario import Scenario
 
 def build(lab, plan, size, settings, check):
     check.stage("now")
@@ -388,14 +388,14 @@ def test_kill_9_during_the_build_leaves_nothing() -> None:
         program.await_nothing_left()
 
 
-def test_a_lab_whose_keeper_is_killed_is_gone() -> None:
+def test_a_lab_whose_lab_process_is_killed_is_gone() -> None:
     with Program("""
         import os, signal
         import xlab
         try:
             with xlab.lab("baseline", empty=True) as lab:
                 started = lab["h1"].popen("sleep", "1000")
-                os.kill(lab._keeper._process.pid, signal.SIGKILL)
+                os.kill(lab._process._process.pid, signal.SIGKILL)
                 assert started.wait() == -signal.SIGKILL
                 lab["h1"].run("true")
         except xlab.errors.SandboxError as error:
@@ -433,7 +433,9 @@ def test_without_root(ordinary: tuple[list[str], Path]) -> None:
         program.await_nothing_left()
 
 
-def test_errors_of_a_keeper_that_cannot_start_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_a_lab_process_that_cannot_start_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if "site-packages" not in entry])
     lab = xlab.lab("baseline", empty=True)
     with pytest.raises(SandboxError, match="ModuleNotFoundError"), lab:

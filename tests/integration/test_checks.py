@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from tests.support import sandboxed
-from xlab import checks
-from xlab.checks import Checks
 from xlab.errors import XlabError
+from xlab.kernel.processes import Completed
 from xlab.lab import underlay
 from xlab.lab.lab import OUTSIDE, Host, Lab
 from xlab.lab.reachability import sample_pairs, unreachable
-from xlab.processes import Completed
-from xlab.record import Claim
+from xlab.record.record import Claim
+from xlab.scenario import claims
+from xlab.scenario.claims import Checks
 
 
 class Story:
@@ -44,7 +44,7 @@ class Story:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What will not come true need not be waited for as long."""
-    monkeypatch.setattr(checks, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(claims, "PATIENCE_S", 1.0)
 
 
 @sandboxed
@@ -360,7 +360,7 @@ def test_a_build_ends_where_the_stage_begins() -> None:
     check = Checks(story.lab, story.told.append, until="second")
     check.stage("first")
     check.reaches(story.h1, story.h2)
-    with pytest.raises(checks.StageReached, match="second"):
+    with pytest.raises(claims.StageReached, match="second"):
         check.stage("second")
-    assert not issubclass(checks.StageReached, Exception)
+    assert not issubclass(claims.StageReached, Exception)
     assert check.stages == ["first", "second"]

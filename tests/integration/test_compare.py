@@ -15,12 +15,11 @@ from pathlib import Path
 import pytest
 
 from tests.support import PATIENCE_S, all_pids, environment_of, kill
-from xlab import record
-from xlab.compare import journal, result
-from xlab.compare.result import Comparison
 from xlab.errors import RecordError
-from xlab.processes import wait_until
-from xlab.report import result_files
+from xlab.experiments.compare import journal
+from xlab.kernel.processes import wait_until
+from xlab.record import comparisons, record, result_files
+from xlab.record.comparisons import Comparison
 
 pytestmark = pytest.mark.sandbox
 
@@ -98,7 +97,7 @@ def test_killed_after_its_second_round_it_goes_on_at_the_third(
             lambda: not first.alive(), timeout_s=PATIENCE_S, awaited="the end of all its labs"
         )
     (folder,) = results.iterdir()
-    assert not (folder / result.FILE).exists()
+    assert not (folder / comparisons.FILE).exists()
     before = journal.read(folder)
     assert len(before.rounds) == 2
 
@@ -108,8 +107,8 @@ def test_killed_after_its_second_round_it_goes_on_at_the_third(
         wait_until(
             lambda: not second.alive(), timeout_s=PATIENCE_S, awaited="the end of all its labs"
         )
-    comparison = result.from_dict(json.loads(said))
-    assert comparison == result.load(folder)
+    comparison = comparisons.from_dict(json.loads(said))
+    assert comparison == comparisons.load(folder)
     assert journal.read(folder).rounds[:2] == before.rounds
     assert_whole(comparison, folder)
     if once_a_build:
@@ -118,7 +117,7 @@ def test_killed_after_its_second_round_it_goes_on_at_the_third(
     assert comparison.sessions == 2
 
     # Once it has ended there is nothing to go on with: it says the same again.
-    (folder / result.FILE).unlink()
+    (folder / comparisons.FILE).unlink()
     with compare("--resume", str(folder), errors=errors) as third:
         assert third.finish() == (0, said)
 

@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 
 from tests.support import machine, run_in_sandbox
-from xlab.capabilities import DRIVERS, Driver, Kernel, State
 from xlab.errors import DaemonError
+from xlab.kernel.capabilities import DRIVERS, Driver, Kernel, State
+from xlab.kernel.processes import wait_until
 from xlab.lab import conditions
 from xlab.lab.conditions import Backend, Imposed, LinkConditions
 from xlab.lab.node import Node
-from xlab.processes import wait_until
 
 DELAY = LinkConditions(delay_ms=5.0)
 RATE = LinkConditions(rate_bits_per_second=20e6)

@@ -36,11 +36,12 @@ from tests.support import (
     names_in,
     namespaces_of,
 )
-from xlab import record, sandbox
-from xlab.clock import Deadline
 from xlab.errors import DeadlineError
-from xlab.processes import wait_until
-from xlab.request import Request
+from xlab.kernel.clock import Deadline
+from xlab.kernel.processes import wait_until
+from xlab.record import record
+from xlab.sandbox import sandbox
+from xlab.scenario.request import Request
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.usefixtures("open_vswitch")]
 
@@ -567,7 +568,7 @@ def mounts_here() -> list[str]:
 _KILLED_WHILE_SAVING = """
 import os, sys
 from pathlib import Path
-from xlab import record
+from xlab.record import record
 os.fsync = lambda _: os.kill(os.getpid(), 9)
 sample = record.load(Path(sys.argv[1]))
 record.save(sample, Path(sys.argv[2]) / "killed", {"ping.txt": b"half"})
@@ -595,7 +596,7 @@ def test_a_half_written_result_is_gone_with_the_next_run(tmp_path: Path) -> None
 
 _KILLED_BEFORE_THE_GO = """
 import os, signal
-from xlab import sandbox
+from xlab.sandbox import sandbox
 
 first = sandbox._receive_line
 
@@ -615,7 +616,7 @@ def test_a_caller_killed_before_its_word_leaves_no_first_process() -> None:
     name, _, value = mark.partition("=")
     ended = subprocess.run(
         [sys.executable, "-P", "-c", _KILLED_BEFORE_THE_GO],
-        env={**os.environ, name: value, "PYTHONPATH": str(Path(sandbox.__file__).parents[1])},
+        env={**os.environ, name: value, "PYTHONPATH": str(Path(sandbox.__file__).parents[2])},
         check=False,
     )
     assert ended.returncode == -signal.SIGKILL

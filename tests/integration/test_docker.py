@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from tests.support import names_in, sandboxed
-from xlab.capture import Capture
 from xlab.errors import DockerError
+from xlab.kernel.packets import decode
+from xlab.kernel.processes import wait_until
 from xlab.lab import underlay
+from xlab.lab.capture import Capture
 from xlab.lab.docker import Container, DaemonOptions, ForwardPolicy
 from xlab.lab.lab import OUTSIDE, Host, Lab
 from xlab.lab.node import Node
-from xlab.packets import decode
-from xlab.processes import wait_until
 
 NOTES = DaemonOptions(bridge="br0", fixed_cidr="10.211.55.64/26")
 

@@ -19,17 +19,16 @@ import pytest
 
 from tests.commands import Command, Ended, whole_records
 from tests.support import PATIENCE_S, comm_of, kill, machine
-from xlab.capabilities import remedy
-from xlab.compare import result
-from xlab.processes import wait_until
-from xlab.report import result_files
+from xlab.kernel.capabilities import remedy
+from xlab.kernel.processes import wait_until
+from xlab.record import comparisons, result_files
 
 pytestmark = pytest.mark.sandbox
 
 #: Breaks as soon as its lab is there, so that a run is over within a second.
 _BREAKS = """
 from xlab.errors import XlabError
-from xlab.scenario import Scenario
+from xlab.scenario.scenario import Scenario
 
 def build(lab, plan, size, settings, check):
     raise XlabError("so it is written")
@@ -356,7 +355,7 @@ def test_a_comparison_goes_on_when_there_is_room_again(breaks: str, tmp_path: Pa
     assert ended.status == 1, ended
     assert len(ended.stderr.splitlines()) == 2, "of the first time alone"
     (folder,) = (tmp_path / "copy").iterdir()
-    found = result.load(folder)
+    found = comparisons.load(folder)
     assert (found.sessions, found.ending) == (2, "alone")
     assert found.methods[1].reason == "so it is written"
     assert len(result_files.find([folder])) == sum(len(method.builds) for method in found.methods)

@@ -9,19 +9,18 @@ from pathlib import Path
 import pytest
 
 from tests.support import all_pids, machine, sandboxed
-from xlab import snapshot
-from xlab.capture import Capture
 from xlab.errors import DeadlineError, DockerError, UsageError, XlabError
-from xlab.faults import DaemonKill, Faults, HostCrash, LinkDown, Partition
-from xlab.lab import underlay
+from xlab.faults.faults import DaemonKill, Faults, HostCrash, LinkDown, Partition
+from xlab.faults.recovery import measure_recovery
+from xlab.kernel.processes import Process
+from xlab.lab import snapshot, underlay
+from xlab.lab.capture import Capture
 from xlab.lab.conditions import LinkConditions, choose_backend, parse_ping
 from xlab.lab.docker import Container, DaemonOptions
 from xlab.lab.lab import Conditioned, Host, Lab
 from xlab.lab.ovs import Datapath
-from xlab.processes import Process
-from xlab.record import Event
-from xlab.recovery import measure_recovery
-from xlab.scenario import Flow
+from xlab.record.record import Event
+from xlab.scenario.scenario import Flow
 
 ARP = b"\x08\x06"
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.support import machine, why_no_sandbox
-from xlab import first_packet, job
-from xlab.record import Measurement
-from xlab.request import Request
+from xlab.experiments import first_packet
+from xlab.record.record import Measurement
+from xlab.scenario import blueprint
+from xlab.scenario.request import Request
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -18,7 +19,7 @@ pytestmark = [
 
 SILENT = """
 from ipaddress import IPv4Network
-from xlab.scenario import Flow, Scenario
+from xlab.scenario.scenario import Flow, Scenario
 
 def build(lab, plan, size, settings, check):
     lab.give_addresses(IPv4Network("10.0.0.0/24"), first=1, gateway=254)
@@ -33,7 +34,7 @@ SCENARIO = Scenario("silent", "nobody answers", (), lambda size, settings: None,
 
 
 def measured(scenario: str) -> Measurement:
-    ordered = job.equip(job.design(Request(scenario)), machine())
+    ordered = blueprint.equip(blueprint.design(Request(scenario)), machine())
     return first_packet.measure(ordered, round=2)
 
 

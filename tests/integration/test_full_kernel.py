@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from tests.support import PATIENCE_S, Run, machine, sandboxed
-from xlab import record
 from xlab.errors import DaemonError
 from xlab.lab import underlay
 from xlab.lab.lab import Lab
 from xlab.lab.reachability import unreachable
-from xlab.request import Request
+from xlab.record import record
+from xlab.scenario.request import Request
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.kernel]
 

@@ -13,8 +13,7 @@ from typing import NoReturn
 import pytest
 
 from tests.support import PATIENCE_S, ROOT, run_in_sandbox, sandboxed
-from xlab import census
-from xlab.lab import underlay
+from xlab.lab import counters, underlay
 from xlab.lab.lab import Lab
 
 pytestmark = pytest.mark.sandbox
@@ -64,9 +63,9 @@ def test_what_crosses_the_wire_is_counted_when_a_program_has_run_there() -> None
     lab = build()
     lab.wire.run(["true"])
     lab.hosts[0].add_address("eth0", "10.0.0.1/24")
-    before = census.traffic(lab).packets
+    before = counters.traffic(lab).packets
     lab.hosts[0].run(["ping", "-c1", "-W1", "10.0.0.2"], check=False)
-    assert census.traffic(lab).packets > before
+    assert counters.traffic(lab).packets > before
 
 
 @sandboxed
@@ -206,7 +205,7 @@ def test_a_lab_that_is_only_run_has_none_of_it() -> None:
 _BY_AN_ORDINARY_USER = """
 import json, sys
 from tests.integration.test_machine_root import _CHANGES, build, look
-from xlab import controller, sandbox
+from xlab.sandbox import controller, sandbox
 
 def tell(arguments, emit):
     lab = build()

@@ -19,10 +19,10 @@ import pytest
 import xlab.mininet
 from tests.support import all_pids, sandboxed, why_no_open_vswitch
 from xlab.errors import CapabilityError, NetlinkError, UsageError, XlabError
+from xlab.kernel.netlink import NO_SUCH_DEVICE
 from xlab.lab import underlay
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
-from xlab.netlink import NO_SUCH_DEVICE
 
 
 def single(hosts: int = 2) -> Any:

@@ -12,8 +12,8 @@ import pytest
 
 from tests.support import sandboxed
 from xlab.errors import NetlinkError
+from xlab.kernel.netlink import Batch
 from xlab.lab.node import Node
-from xlab.netlink import Batch
 
 
 def shown(node: Node, *arguments: str) -> Any:

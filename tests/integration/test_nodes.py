@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import names_in, sandboxed
-from xlab import namespaces, processes
 from xlab.errors import CapabilityError, CommandError, DeadlineError, XlabError
+from xlab.kernel import namespaces, processes
 from xlab.lab import node as node_module
 from xlab.lab import underlay
 from xlab.lab.lab import Host, Lab

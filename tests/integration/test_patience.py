@@ -12,11 +12,12 @@ import pytest
 
 from tests.commands import Command
 from tests.support import sandboxed
-from xlab import capabilities, patience, processes, session, syscalls
 from xlab.errors import CommandError
-from xlab.netlink import Rtnl
-from xlab.patience import announcing, is_held_up
-from xlab.processes import wait_until
+from xlab.inside import build
+from xlab.kernel import capabilities, patience, processes, syscalls
+from xlab.kernel.netlink import Rtnl
+from xlab.kernel.patience import announcing, is_held_up
+from xlab.kernel.processes import wait_until
 
 pytestmark = pytest.mark.sandbox
 
@@ -45,7 +46,7 @@ def vfork_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
 @sandboxed
 def test_a_program_is_not_ended_for_what_the_kernel_takes() -> None:
     told: list[Any] = []
-    with session.waiting_told(told.append):
+    with build.waiting_told(told.append):
         outlives_its_time([sys.executable, "-c", _HELD_UP])
     assert [event["kind"] for event in told] == ["note"]
     assert "s for the kernel" in told[0]["text"]
@@ -68,7 +69,7 @@ def outlives_its_time(argv: list[str]) -> None:
 def test_a_program_that_takes_too_long_by_itself_is_ended() -> None:
     told: list[Any] = []
     for argv in (["sleep", "60"], [sys.executable, "-c", f"{_HOLD_UP}\nhold_up(60)"]):
-        with pytest.raises(CommandError, match=r"1 s"), session.waiting_told(told.append):
+        with pytest.raises(CommandError, match=r"1 s"), build.waiting_told(told.append):
             processes.run(argv, node="lab", timeout_s=TIMEOUT_S)
     assert told == []
 

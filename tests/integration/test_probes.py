@@ -15,9 +15,8 @@ from unittest import mock
 
 import pytest
 
-from xlab import census, controller, sandbox
 from xlab.errors import CapabilityError, XlabError
-from xlab.lab import underlay
+from xlab.lab import counters, underlay
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
 from xlab.probes import MORE_PROBES, PROBES, Pair, Plan, Sampled, measure_round
@@ -28,7 +27,8 @@ from xlab.probes.connections import probe_connections
 from xlab.probes.latency import probe_rr
 from xlab.probes.throughput import probe_udp
 from xlab.probes.whole import Site, measure_lab
-from xlab.scenario import Flow
+from xlab.sandbox import controller, sandbox
+from xlab.scenario.scenario import Flow
 
 pytestmark = pytest.mark.sandbox
 
@@ -97,7 +97,7 @@ def more_of_all_well() -> Measured:
 
 def lab_at_rest() -> Measured:
     """Nobody sends anything; then a ping each tenth of a second."""
-    before = census.memory()
+    before = counters.memory()
     lab = Lab(underlay.describe(None, hosts=2, containers=0))
     lab.give_addresses(IPv4Network("10.0.0.0/24"), first=1, gateway=254)
     h1, h2 = lab.hosts

@@ -17,18 +17,17 @@ from typing import NoReturn
 import pytest
 
 from tests.support import sandboxed
-from xlab import capture
-from xlab import proof as proof_module
-from xlab.capture import Capture, follow_pings
 from xlab.errors import XlabError
-from xlab.lab import underlay
+from xlab.kernel.packets import decode
+from xlab.kernel.processes import wait_until
+from xlab.lab import capture, underlay
+from xlab.lab.capture import Capture, follow_pings
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
-from xlab.packets import decode
-from xlab.processes import wait_until
-from xlab.proof import Proved, prove
-from xlab.record import UnderlayPackets
-from xlab.scenario import Flow
+from xlab.probes import proof as proof_module
+from xlab.probes.proof import Proved, prove
+from xlab.record.record import UnderlayPackets
+from xlab.scenario.scenario import Flow
 
 NOBODY_DIED: Callable[[], None] = lambda: None  # noqa: E731
 

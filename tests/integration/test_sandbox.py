@@ -26,7 +26,6 @@ from tests.support import (
     run_in_sandbox,
     sandboxed,
 )
-from xlab import controller, names, processes, sandbox
 from xlab.errors import (
     CapabilityError,
     CommandError,
@@ -34,8 +33,10 @@ from xlab.errors import (
     SandboxError,
     UsageError,
 )
+from xlab.kernel import processes
+from xlab.kernel.processes import wait_until
 from xlab.lab.node import Node
-from xlab.processes import wait_until
+from xlab.sandbox import controller, registry, sandbox
 
 pytestmark = pytest.mark.sandbox
 
@@ -82,15 +83,15 @@ def test_run_and_tmp_are_private_and_empty() -> None:
 
 
 def test_what_is_written_there_never_gets_out(in_sandbox: InSandbox) -> None:
-    names = [f"/tmp/xlab-{uuid.uuid4()}", f"/run/xlab-{uuid.uuid4()}"]
+    registry = [f"/tmp/xlab-{uuid.uuid4()}", f"/run/xlab-{uuid.uuid4()}"]
 
     def write() -> list[bool]:
-        for name in names:
+        for name in registry:
             Path(name).touch()
-        return [Path(name).exists() for name in names]
+        return [Path(name).exists() for name in registry]
 
     assert in_sandbox(write) == [True, True]
-    assert [Path(name).exists() for name in names] == [False, False]
+    assert [Path(name).exists() for name in registry] == [False, False]
 
 
 def test_kept_folders_are_visible_and_nothing_else(tmp_path: Path) -> None:
@@ -193,7 +194,8 @@ def test_a_story_may_fail(in_sandbox: InSandbox) -> None:
 #: Makes a sandbox, or tries to; Ctrl-C is pressed while it forks.
 _FORKS = """
 import os, signal
-from xlab import capabilities, sandbox
+from xlab.kernel import capabilities
+from xlab.sandbox import sandbox
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.register_at_fork(after_in_child=lambda: os.killpg(0, signal.SIGINT))
@@ -317,7 +319,7 @@ def test_the_caller_keeps_no_child_no_descriptor_and_no_namespace(in_sandbox: In
 #: Leaves a lab behind: prints its pid 1's number, as seen here, and ends.
 _LAUNCHER = """
 import os, resource, sys, threading, time, types
-from xlab import controller, sandbox
+from xlab.sandbox import controller, sandbox
 def serve(channel, listener):
     handlers = {
         "pid": lambda arguments, emit: os.getpid(),
@@ -384,7 +386,7 @@ def start_detached(name: str, *options: str, prefix: Sequence[str] = ()) -> int:
 
 
 def call(lab: str, verb: str, **arguments: Any) -> Any:
-    with closing(controller.Client(names.connect(lab))) as client:
+    with closing(controller.Client(registry.connect(lab))) as client:
         return client.call(verb, arguments)
 
 
@@ -409,14 +411,14 @@ def test_it_remembers_from_one_connection_to_the_next(detached: tuple[str, int])
 
 def test_two_callers_at_once(detached: tuple[str, int]) -> None:
     name, _ = detached
-    with closing(controller.Client(names.connect(name))) as first:
+    with closing(controller.Client(registry.connect(name))) as first:
         assert call(name, "echo", second=2) == {"second": 2}
         assert first.call("echo", {"first": 1}) == {"first": 1}
 
 
 def test_it_survives_a_caller_that_talks_nonsense(detached: tuple[str, int]) -> None:
     name, pid = detached
-    with names.connect(name) as channel:
+    with registry.connect(name) as channel:
         channel.sendall(b"GET / HTTP/1.1\r\n")
         assert channel.recv(1) == b""
     assert call(name, "pid") == 1
@@ -428,7 +430,7 @@ def test_down_ends_it_and_its_name_is_free(detached: tuple[str, int]) -> None:
     assert call(name, "down") is None
     await_end(pid)
     with pytest.raises(UsageError, match=f"no lab named '{name}'"):
-        names.connect(name)
+        registry.connect(name)
 
 
 def test_a_second_lab_of_the_same_name_is_refused(detached: tuple[str, int]) -> None:
@@ -470,7 +472,7 @@ def test_it_ends_with_its_launcher_that_never_said_stay() -> None:
     name = f"test-{uuid.uuid4()}"
     await_end(start_detached(name))
     with pytest.raises(UsageError, match="no lab named"):
-        names.connect(name)
+        registry.connect(name)
 
 
 def test_it_holds_nothing_of_its_launchers(detached: tuple[str, int]) -> None:
@@ -514,16 +516,16 @@ def test_whatever_descriptors_the_launcher_has(options: list[str], prefix: list[
 
 def test_running_labs_are_listed_by_name(detached: tuple[str, int]) -> None:
     name, pid = detached
-    assert name in names.running()
+    assert name in registry.running()
     kill(pid)
     await_end(pid)
-    assert name not in names.running()
+    assert name not in registry.running()
 
 
 @pytest.mark.parametrize("name", ["", "-x", "a/b", "a b", "é", "x" * 64, "..", "a\0b"])
 def test_what_no_lab_can_be_called(name: str) -> None:
     with pytest.raises(UsageError, match="no lab can be called"):
-        names.validated(name)
+        registry.validated(name)
 
 
 def test_descriptors_come_with_an_answer(in_sandbox: InSandbox) -> None:
@@ -555,7 +557,7 @@ def test_somebody_elses_words_are_not_heard(detached: tuple[str, int]) -> None:
 import os, socket
 os.setresuid(65534, 65534, 65534)
 channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-channel.connect({names.address_of(name)!r})
+channel.connect({registry.address_of(name)!r})
 try:
     channel.sendall(b'{{"verb": "down", "arguments": {{}}}}\\n')
     print(channel.recv(100))
@@ -580,7 +582,7 @@ def test_somebody_elses_socket_is_not_trusted() -> None:
 import os, socket, sys
 os.setresuid(65534, 65534, 65534)
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-listener.bind({names.address_of(name)!r})
+listener.bind({registry.address_of(name)!r})
 listener.listen()
 print("bound", flush=True)
 sys.stdin.read()
@@ -593,21 +595,21 @@ sys.stdin.read()
         assert process.stdout.readline() == "bound\n"
         said = rf"the name '{name}' is taken by somebody else's socket \(uid 65534\)"
         with pytest.raises(SandboxError, match=said):
-            names.connect(name)
+            registry.connect(name)
         process.communicate("")
 
 
 def test_a_lab_outlives_the_want_of_descriptors_and_threads(detached: tuple[str, int]) -> None:
     """Whoever connects meanwhile is answered when there are some again, or may try once more."""
     name, pid = detached
-    with closing(controller.Client(names.connect(name))) as client:
+    with closing(controller.Client(registry.connect(name))) as client:
         client.call("cramp", {"what": "descriptors"})
-        with names.connect(name) as waiting:
+        with registry.connect(name) as waiting:
             assert client.call("refused", {})
             client.call("relax", {})
             assert controller.Client(waiting).call("pid", {}) == 1
         client.call("cramp", {"what": "threads"})
-        with names.connect(name) as refused:
+        with registry.connect(name) as refused:
             assert refused.recv(1) == b""
         client.call("relax", {})
         assert call(name, "pid") == 1

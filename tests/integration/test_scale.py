@@ -15,14 +15,14 @@ import pytest
 
 from tests.commands import Command
 from tests.support import Run, sandboxed, why_no_open_vswitch
-from xlab import record
 from xlab.errors import DaemonError, XlabError
+from xlab.kernel.processes import asking_meanwhile
 from xlab.lab import underlay
 from xlab.lab.lab import Lab
 from xlab.lab.reachability import unreachable
-from xlab.processes import asking_meanwhile
-from xlab.record import RunRecord
-from xlab.request import Request
+from xlab.record import record
+from xlab.record.record import RunRecord
+from xlab.scenario.request import Request
 
 pytestmark = pytest.mark.sandbox
 
@@ -229,7 +229,7 @@ def test_a_scenario_that_breaks_at_one_size_is_not_whole(tmp_path: Path) -> None
 _BREAKS = """
 from ipaddress import IPv4Network
 from xlab.errors import DaemonError, XlabError
-from xlab.scenario import Flow, Scenario
+from xlab.scenario.scenario import Flow, Scenario
 
 def build(lab, plan, size, settings, check):
     if size.hosts == 3:

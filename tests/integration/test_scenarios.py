@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from tests.support import Run, sandboxed, why_no_open_vswitch
-from xlab import record
 from xlab.lab import underlay
 from xlab.lab.lab import Host, Lab
 from xlab.lab.reachability import unreachable
-from xlab.record import Claim, RunRecord
-from xlab.request import Request
+from xlab.record import record
+from xlab.record.record import Claim, RunRecord
+from xlab.scenario.request import Request
 
 pytestmark = pytest.mark.sandbox
 
@@ -239,7 +239,7 @@ def test_docker_28_and_the_notes_range_collide_with_the_gateway(
 
 OWN = """
 from ipaddress import IPv4Network
-from xlab.scenario import Flow, Option, Scenario
+from xlab.scenario.scenario import Flow, Option, Scenario
 
 def plan(size, settings):
     return IPv4Network("10.9.0.0/24")

@@ -31,11 +31,12 @@ from tests.support import (
     why_no_open_vswitch,
     why_no_sandbox,
 )
-from xlab import record, script
-from xlab.packets import decode, find_echoes
-from xlab.processes import wait_until
-from xlab.record import RunRecord
-from xlab.request import Request
+from xlab.kernel.packets import decode, find_echoes
+from xlab.kernel.processes import wait_until
+from xlab.outside import script
+from xlab.record import record
+from xlab.record.record import RunRecord
+from xlab.scenario.request import Request
 
 pytestmark = pytest.mark.sandbox
 
@@ -543,7 +544,7 @@ def test_a_hosts_own_script_sets_up_a_machine(tmp_path: Path) -> None:
 #: A scenario of one's own, in which somebody types what no method of a host is for.
 OWN = """
 from ipaddress import IPv4Network
-from xlab.scenario import Flow, Scenario
+from xlab.scenario.scenario import Flow, Scenario
 
 def build(lab, plan, size, settings, check):
     lab.give_addresses(IPv4Network("10.9.0.0/24"), first=2, gateway=1)

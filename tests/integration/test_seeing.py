@@ -19,8 +19,8 @@ import pytest
 
 from tests.integration.test_standing import World, ordinary_world, usual_signals, world
 from tests.support import PATIENCE_S, machine, why_no_open_vswitch
-from xlab.packets import decode
-from xlab.processes import wait_until
+from xlab.kernel.packets import decode
+from xlab.kernel.processes import wait_until
 
 pytestmark = [
     pytest.mark.sandbox,

@@ -27,8 +27,8 @@ from tests.support import (
     namespaces_of,
     why_no_open_vswitch,
 )
-from xlab import record
-from xlab.request import Request
+from xlab.record import record
+from xlab.scenario.request import Request
 
 pytestmark = pytest.mark.sandbox
 
@@ -208,7 +208,7 @@ def test_inside_a_rootless_sandbox_it_is_known_to_be_rootless(
 
 _ASK_INSIDE = """
 import os
-from xlab import controller, sandbox
+from xlab.sandbox import controller, sandbox
 
 def ask(arguments, emit):
     return f"{os.geteuid()} {sandbox.kind()}"

@@ -29,15 +29,16 @@ import pytest
 from tests.recoveries import RECOVERIES
 from tests.support import all_pids, link_target, machine, names_in, run_in_sandbox
 from tests.support import why_no_open_vswitch as no_open_vswitch
-from xlab import job, snapshot
-from xlab.capabilities import neighbour_overflows
-from xlab.checks import Checks
 from xlab.errors import DeadlineError, XlabError
-from xlab.faults import Fault, Faults, LinkDown
+from xlab.faults.faults import Fault, Faults, LinkDown
+from xlab.kernel.capabilities import neighbour_overflows
+from xlab.kernel.processes import wait_until
+from xlab.lab import snapshot
 from xlab.lab.lab import Lab
-from xlab.processes import wait_until
-from xlab.request import Request
-from xlab.scenario import Size
+from xlab.scenario import blueprint
+from xlab.scenario.claims import Checks
+from xlab.scenario.request import Request
+from xlab.scenario.scenario import Size
 
 pytestmark = pytest.mark.sandbox
 
@@ -118,7 +119,7 @@ def soak(method: str, size: Size, *, faults: int, topo: str | None = None) -> di
         topo=topo,
         settings=settings,
     )
-    equipped = job.equip(job.design(request), machine())
+    equipped = blueprint.equip(blueprint.design(request), machine())
     seed = os.environ.get("XLAB_SOAK_SEED") or f"{random.randrange(10**6)}"
     refused = neighbour_overflows()
     try:
@@ -160,7 +161,7 @@ def test_a_full_table_is_an_excuse_only_if_others_filled_it() -> None:
 class Soak:
     """Inside: one lab, and what it looked like before anything happened to it."""
 
-    def __init__(self, equipped: job.Job, seed: str) -> None:
+    def __init__(self, equipped: blueprint.Job, seed: str) -> None:
         asked = equipped.design
         self.chance = random.Random(seed)
         self.story = [f"XLAB_SOAK_SEED={seed}"]

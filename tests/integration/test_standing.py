@@ -24,8 +24,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-import xlab.screen
-import xlab.standing
+import xlab.cli.screens.run
+import xlab.outside.running_lab
 from tests.ordinary import ordinary_user
 from tests.support import (
     PATIENCE_S,
@@ -38,13 +38,14 @@ from tests.support import (
     names_in,
 )
 from tests.terminal import Terminal
-from xlab import cli, syscalls
-from xlab.processes import wait_until
+from xlab import cli
+from xlab.kernel import syscalls
+from xlab.kernel.processes import wait_until
 
 pytestmark = pytest.mark.sandbox
 
 #: What the forks of this process need not import each for itself.
-_IMPORTED = (xlab.screen, xlab.standing)
+_IMPORTED = (xlab.cli.screens.run, xlab.outside.running_lab)
 
 #: The command line, however Python is started.
 _XLAB = """
@@ -57,7 +58,7 @@ sys.exit(main(sys.argv[sys.argv.index("--xlab") + 1:]))
 #: it that person is who they were.
 _HOLDER = """
 import os, sys
-from xlab import syscalls
+from xlab.kernel import syscalls
 uid, gid = os.geteuid(), os.getegid()
 if uid:
     syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNET)
@@ -677,10 +678,10 @@ def stop(world: World, pid: int) -> None:
 #: In the world's namespace, with the name of a lab: as many connections as nobody accepts.
 _FILL = """
 import sys
-from xlab import names
+from xlab.sandbox import registry
 try:
     while True:
-        names.connect(sys.argv[-1]).close()
+        registry.connect(sys.argv[-1]).close()
 except BlockingIOError:
     pass
 """
@@ -768,8 +769,8 @@ def test_a_lab_stopped_meanwhile_ends_the_wait(bridge: World) -> None:
 
 
 _ODD = """
-from xlab import names
-listener = names.listen("odd")
+from xlab.sandbox import registry
+listener = registry.listen("odd")
 print(input("on\\n"))
 """
 

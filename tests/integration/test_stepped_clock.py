@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import Run
-from xlab import record
-from xlab.request import Request
+from xlab.record import record
+from xlab.scenario.request import Request
 
 pytestmark = pytest.mark.sandbox
 

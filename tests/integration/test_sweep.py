@@ -18,12 +18,11 @@ from typing import Any
 import pytest
 
 from tests.support import PATIENCE_S, ROOT, Marked, kill
-from xlab import record
-from xlab.compare import result
 from xlab.errors import UsageError
-from xlab.processes import wait_until
-from xlab.sweep import engine, outcome, spec, task
-from xlab.sweep.outcome import Failure
+from xlab.experiments.sweep import engine, outcome, spec, task
+from xlab.experiments.sweep.outcome import Failure
+from xlab.kernel.processes import wait_until
+from xlab.record import comparisons, record
 
 #: A round of two methods takes some ten seconds; a guest is slower.
 _PATIENCE_S = 10 * PATIENCE_S
@@ -379,7 +378,7 @@ def test_a_killed_process_of_a_point_leaves_nothing(tmp_path: Path) -> None:
     with Command(tmp_path, "long.yaml") as command:
         command.await_lab()
         assert list((tmp_path / "scratch").iterdir())
-        victim = command.daemon("xlab.sweep.task")
+        victim = command.daemon("xlab.experiments.sweep.task")
         assert victim is not None
         kill(victim)
         status, said = command.finish()
@@ -442,7 +441,7 @@ def test_a_cluster_compares_two_points_in_real_labs_one_at_a_time(tmp_path: Path
     folder = assert_two_points_compared(tmp_path, said)
     spans = sorted(
         (comparison.started_at, comparison.ended_at)
-        for comparison in map(result.load, (folder / outcome.POINTS).iterdir())
+        for comparison in map(comparisons.load, (folder / outcome.POINTS).iterdir())
     )
     assert spans[0][1] <= spans[1][0]
 
@@ -454,7 +453,7 @@ def assert_two_points_compared(where: Path, said: str) -> Path:
     assert [point.slug for point in found.points] == ["flows=1", "flows=2"]
     for point in found.points:
         streams = int(point.values["flows"])
-        comparison = result.load(folder / outcome.POINTS / point.slug)
+        comparison = comparisons.load(folder / outcome.POINTS / point.slug)
         assert len(comparison.rounds) == 3
         (tcp,) = (
             figure

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.test_standing import World, ordinary_world, usual_signals, world
 from tests.support import PATIENCE_S, why_no_open_vswitch
 from tests.terminal import Terminal
-from xlab.processes import search_path, wait_until
+from xlab.kernel.processes import search_path, wait_until
 
 pytestmark = pytest.mark.sandbox
 

@@ -22,17 +22,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support import PATIENCE_S, sandboxed
-from xlab.controller import WithDescriptors
+from xlab.inside.machine import docker, systemd, units
+from xlab.inside.machine.client import DESK
+from xlab.inside.machine.desk import MOST_CLIENTS, Desk
+from xlab.inside.machine.systemd import DockerService, Systemd
+from xlab.inside.machine.units import Unit
+from xlab.kernel.processes import wait_until
 from xlab.lab import underlay
 from xlab.lab.docker import DaemonOptions
 from xlab.lab.lab import Host, Lab
 from xlab.lab.weave import ROUTER
-from xlab.machine import docker, systemd, units
-from xlab.machine.client import DESK
-from xlab.machine.desk import MOST_CLIENTS, Desk
-from xlab.machine.systemd import DockerService, Systemd
-from xlab.machine.units import Unit
-from xlab.processes import wait_until
+from xlab.sandbox.controller import WithDescriptors
 
 pytestmark = pytest.mark.sandbox
 

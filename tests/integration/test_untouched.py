@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from tests.support import PATIENCE_S, Run, all_pids, link_target, machine, names_in, run_in_sandbox
-from xlab.capture import Capture
+from xlab.kernel.processes import wait_until
 from xlab.lab import underlay
+from xlab.lab.capture import Capture
 from xlab.lab.docker import DaemonOptions
 from xlab.lab.lab import OUTSIDE, Lab
-from xlab.processes import wait_until
-from xlab.request import Request
+from xlab.scenario.request import Request
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.kernel, pytest.mark.long_in_guest]
 

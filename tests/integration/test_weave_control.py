@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 
 from tests.support import machine, sandboxed
+from xlab.kernel.processes import Process, wait_until
 from xlab.lab import underlay
 from xlab.lab.lab import Host, Lab
-from xlab.processes import Process, wait_until
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
 

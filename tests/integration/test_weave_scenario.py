@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support import Run, machine
-from xlab.request import Request
+from xlab.scenario.request import Request
 
 pytestmark = [
     pytest.mark.sandbox,

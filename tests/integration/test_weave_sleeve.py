@@ -23,11 +23,11 @@ import pytest
 
 from tests.integration.test_weave_control import complaints, report, routers, spawn, wait_for_mesh
 from tests.support import machine, sandboxed
+from xlab.kernel.packets import decode as decode_packet
+from xlab.kernel.processes import wait_until
 from xlab.lab import underlay
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
-from xlab.packets import decode as decode_packet
-from xlab.processes import wait_until
 from xlab.weave import sleeve
 from xlab.weave.overlay import SleeveOverlay
 

@@ -12,10 +12,10 @@ import pytest
 
 from benchmarks import gate as benchmark
 from tests.compare_support import DATA
-from xlab import gate
-from xlab.compare import result
-from xlab.compare.result import Comparison, Plan
 from xlab.errors import XlabError
+from xlab.experiments import gate
+from xlab.record import comparisons
+from xlab.record.comparisons import Comparison, Plan
 
 PLAIN = ("bridge", "ovs-gre", "weave")
 
@@ -23,14 +23,14 @@ PLAIN = ("bridge", "ovs-gre", "weave")
 def stored(folder: Path) -> Path:
     """The sample comparison, of plain scenarios alone."""
     folder.mkdir()
-    result.save(told(PLAIN), folder)
+    comparisons.save(told(PLAIN), folder)
     return folder
 
 
 def told(methods: Sequence[str]) -> Comparison:
     """The sample comparison, of these methods; of a path, as that scenario would have made it."""
     names = {"baseline": "baseline"} | {_plain(method): method for method in methods}
-    sample = result.load(DATA / "comparison")
+    sample = comparisons.load(DATA / "comparison")
 
     def renamed(facts: Sequence[Any], field: str) -> Any:
         return tuple(
@@ -69,13 +69,13 @@ class Runs:
 
     def __call__(self, methods: Sequence[str], plan: Plan, results: Path) -> Path:
         self.asked.append(list(methods))
-        assert plan.quick == result.load(DATA / "comparison").plan.quick
+        assert plan.quick == comparisons.load(DATA / "comparison").plan.quick
         self.scenarios += [Path(name).read_text() for name in methods if name.endswith(".py")]
         if self.breaks:
             raise XlabError("a comparison ended with status 1 and without an outcome")
         made = results / f"{len(self.asked)}-compare"
         made.mkdir()
-        result.save(told(methods), made)
+        comparisons.save(told(methods), made)
         return made
 
 
@@ -84,7 +84,7 @@ def test_a_loss_that_is_planted_is_caught_and_nothing_else_is_told(
 ) -> None:
     folder = stored(tmp_path / "stored")
     runs = Runs(monkeypatch)
-    found = list(benchmark.live(result.load(folder), gate.summarise(folder), 3, tmp_path))
+    found = list(benchmark.live(comparisons.load(folder), gate.summarise(folder), 3, tmp_path))
     benchmark.print_live(found)
     assert len(runs.asked) == 6
     assert [each["failed"] for each in found if each["planted"] is None] == [[]] * 3
@@ -113,7 +113,7 @@ def test_a_comparison_that_breaks_is_told_and_the_next_goes_on(
     folder = stored(tmp_path / "stored")
     runs = Runs(monkeypatch)
     runs.breaks = True
-    found = list(benchmark.live(result.load(folder), gate.summarise(folder), 2, tmp_path))
+    found = list(benchmark.live(comparisons.load(folder), gate.summarise(folder), 2, tmp_path))
     benchmark.print_live(found)
     assert len(found) == 4
     assert all("without an outcome" in each["error"] for each in found)

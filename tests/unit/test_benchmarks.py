@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from benchmarks import build, floor
 from benchmarks.build import Timing
 from xlab.errors import CapabilityError, SandboxError
-from xlab.sandbox import kind
+from xlab.sandbox.sandbox import kind
 
 
 def timing(up_s: float, down_s: float = 0.001, freed_s: float = 0.1) -> Timing:

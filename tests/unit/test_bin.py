@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from xlab.processes import wait_until
+from xlab.kernel.processes import wait_until
 
 BIN = Path(__file__).parents[2] / "bin"
 #: What bin/setup itself, and what it asks the machine for.

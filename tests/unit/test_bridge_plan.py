@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from xlab import catalog
 from xlab.errors import UsageError
-from xlab.scenario import Size, load
+from xlab.scenario import catalog
+from xlab.scenario.scenario import Size, load
 
 BRIDGE = load(catalog.find("bridge"))
 DEFAULTS = BRIDGE.settings({})

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from xlab import capabilities
-from xlab.capabilities import DRIVERS, DriverState, Kernel, Observation, State, Trial
+from xlab.kernel import capabilities
+from xlab.kernel.capabilities import DRIVERS, DriverState, Kernel, Observation, State, Trial
 
 RELEASE = "6.12.48+deb13-amd64"
 NETEM = DRIVERS["netem"]
@@ -379,7 +379,7 @@ def test_a_kernel_that_forbids_namespaces_is_found_out(rootless: bool) -> None:
         pytest.skip(capabilities.probe().namespaces.detail)
     limit = "user" if rootless else "net"
     program = (
-        "from xlab import capabilities; "
+        "from xlab.kernel import capabilities; "
         f"print(capabilities.try_sandbox(rootless={rootless}, overlay=False))"
     )
     script = f'echo 0 > /proc/sys/user/max_{limit}_namespaces && exec "$@"'
@@ -403,7 +403,7 @@ def test_a_refused_mount_is_found_out() -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root to make a child that lacks CAP_SYS_ADMIN")
     program = (
-        "from xlab import capabilities; "
+        "from xlab.kernel import capabilities; "
         "print(capabilities.try_sandbox(rootless=False, overlay=False))"
     )
     done = subprocess.run(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from xlab import catalog
 from xlab.errors import UsageError, XlabError
+from xlab.scenario import catalog
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -126,6 +126,6 @@ def test_a_wheel_carries_scenarios_and_labs_inside_the_package(tmp_path: Path) -
         if file.is_file() and "__pycache__" not in file.parts
     ]
     assert {f"xlab/{file}" for file in shipped} <= inside
-    assert "xlab/catalog.py" in inside
+    assert "xlab/scenario/catalog.py" in inside
     tops = {name.split("/")[0] for name in inside}
     assert len(tops) == 2, f"only xlab/ and its metadata lie at the top of the wheel, not {tops}"

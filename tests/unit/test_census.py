@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from xlab import census
-from xlab.census import Counters, Traffic
+from xlab.lab import counters
+from xlab.lab.counters import Counters, Traffic
 
 #: Linux 6.12; the numbers are followed by no colon, but a long name touches them.
 DEV = """\
@@ -17,11 +17,11 @@ s1-eth1000000:18446744073709551615 4294967296    0    0    0     0          0   
 
 def test_memory_is_read_as_the_kernel_writes_it() -> None:
     text = "Slab:             677612 kB\nHugePages_Total:       0\nPercpu:             1592 kB\n"
-    assert census.kibibytes(text) == {"Slab": 677612, "Percpu": 1592}
+    assert counters.kibibytes(text) == {"Slab": 677612, "Percpu": 1592}
 
 
 def test_links_are_counted_both_ways() -> None:
-    counted = census.counters(DEV)
+    counted = counters.counters(DEV)
     assert list(counted) == ["s1-eth1", "s1-eth1000000"]
     port = counted["s1-eth1"]
     assert port == Counters(1700, 17, 3, 420, 10, 4)
@@ -31,7 +31,7 @@ def test_links_are_counted_both_ways() -> None:
 
 
 def test_this_process_is_counted() -> None:
-    assert census.processes() >= 1
-    assert census.descriptors() >= 3
-    memory = census.memory()
+    assert counters.processes() >= 1
+    assert counters.descriptors() >= 3
+    memory = counters.memory()
     assert min(memory.kernel, memory.processes) > 1 << 20

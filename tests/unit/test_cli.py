@@ -21,12 +21,14 @@ from typing import Any
 
 import pytest
 
-from xlab import cli, probe_names, record
-from xlab.doctor import Finding
+from xlab import cli
+from xlab.cli.doctor import Finding
 from xlab.errors import CapabilityError, DeadlineError, UsageError
-from xlab.record import RunRecord
-from xlab.request import Request
-from xlab.runner import UnwrittenError
+from xlab.experiments.runner import UnwrittenError
+from xlab.record import record
+from xlab.record.record import RunRecord
+from xlab.scenario import probe_names
+from xlab.scenario.request import Request
 
 pytestmark = pytest.mark.usefixtures("same_charts_drawn_once")
 
@@ -47,7 +49,7 @@ fake = _load(ROOT / "tests" / "fake_run.py")
 
 
 class FakeRunner:
-    """Stands in for xlab.runner.run: remembers requests, and tells what `tells` says."""
+    """In place of xlab.experiments.runner.run: remembers requests, and tells what `tells` says."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -84,9 +86,9 @@ def runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeRunn
         signal.SIGHUP: signal.SIG_DFL,
     }
     found = {number: signal.signal(number, handler) for number, handler in usual.items()}
-    monkeypatch.setattr("xlab.runner.run", made.run)
-    monkeypatch.setattr("xlab.catalog.names", lambda: ["baseline", "bridge", "ovs-gre"])
-    monkeypatch.setattr("xlab.catalog.TUTORIAL_ORDER", ("baseline", "bridge", "ovs-gre"))
+    monkeypatch.setattr("xlab.experiments.runner.run", made.run)
+    monkeypatch.setattr("xlab.scenario.catalog.names", lambda: ["baseline", "bridge", "ovs-gre"])
+    monkeypatch.setattr("xlab.scenario.catalog.TUTORIAL_ORDER", ("baseline", "bridge", "ovs-gre"))
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(tmp_path)
     yield made
@@ -451,7 +453,7 @@ def test_a_reader_that_goes_away_ends_a_run_without_a_word(
             caught.append(type(error))
             raise
 
-    monkeypatch.setattr("xlab.runner.run", run)
+    monkeypatch.setattr("xlab.experiments.runner.run", run)
     with os.fdopen(write, "w", encoding="utf-8", buffering=1) as stdout:
         monkeypatch.setattr("sys.stdout", stdout)
         os.close(read)
@@ -533,7 +535,9 @@ def test_list_survives_a_broken_scenario_and_says_its_line(
     (tmp_path / "scenarios").mkdir()
     (tmp_path / "scenarios" / "odd.py").write_text("\nimport nowhere_to_be_found\n")
     (tmp_path / "scenarios" / "empty.py").write_text("")
-    monkeypatch.setattr("xlab.catalog.folders", lambda: (tmp_path / "scenarios", tmp_path / "labs"))
+    monkeypatch.setattr(
+        "xlab.scenario.catalog.folders", lambda: (tmp_path / "scenarios", tmp_path / "labs")
+    )
     assert cli.main(["list"]) == 0
     output = " ".join(capsys.readouterr().out.split())
     assert "odd.py:2: ModuleNotFoundError" in output
@@ -703,7 +707,7 @@ def test_doctor_says_what_is_possible_and_gives_lines_to_paste(
     status: int,
     last: str,
 ) -> None:
-    monkeypatch.setattr("xlab.doctor.findings", lambda: found)
+    monkeypatch.setattr("xlab.cli.doctor.findings", lambda: found)
     assert cli.main(["doctor"]) == status
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert lines[-1] == last
@@ -774,10 +778,10 @@ def test_help_imports_nothing_that_takes_time(arguments: list[str]) -> None:
         "xlab.errors",
         "xlab.lab",
         "xlab.lab.limits",
-        "xlab.probe_names",
-        "xlab.request",
-        "xlab.signals",
-        "xlab.version",
+        "xlab.scenario.probe_names",
+        "xlab.scenario.request",
+        "xlab.kernel.signals",
+        "xlab.record.version",
     }
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from tests.fake_clock import FakeClock
 from tests.weave_world import World
-from xlab.clock import Deadline
 from xlab.errors import DeadlineError
-from xlab.processes import wait_until
+from xlab.kernel.clock import Deadline
+from xlab.kernel.processes import wait_until
 from xlab.weave.timers import Timers
 
 HOUR_S = 3600.0

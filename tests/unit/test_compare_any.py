@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzzing import Refusal, attempt
-from xlab import gate
-from xlab.compare import journal, result
 from xlab.errors import RecordError, UsageError
+from xlab.experiments import gate
+from xlab.experiments.compare import journal
+from xlab.record import comparisons
 
 TOLD = Path(__file__).parents[1] / "data" / "comparison"
 JSON = st.recursive(
@@ -52,7 +53,7 @@ def put(data: Any, path: tuple[str | int, ...], value: Any) -> Any:
     return changed
 
 
-COMPARED = json.loads((TOLD / result.FILE).read_text(encoding="utf-8"))
+COMPARED = json.loads((TOLD / comparisons.FILE).read_text(encoding="utf-8"))
 PLACES = list(places(COMPARED))
 BASELINE = json.loads(json.dumps({"schema_version": 1, **dataclasses.asdict(gate.summarise(TOLD))}))
 #: One ratio will do: its interval takes a while.
@@ -78,12 +79,12 @@ def written(file: Path, data: Any) -> Path:
 def test_a_damaged_comparison_is_read_or_refused_by_name(
     tmp_path: Path, place: tuple[str | int, ...], value: Any
 ) -> None:
-    file = written(tmp_path / result.FILE, put(COMPARED, place, value))
-    found = attempt(lambda: result.load(tmp_path), RecordError)
+    file = written(tmp_path / comparisons.FILE, put(COMPARED, place, value))
+    found = attempt(lambda: comparisons.load(tmp_path), RecordError)
     if isinstance(found, Refusal):
         assert found.startswith(str(file))
         return
-    assert result.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
+    assert comparisons.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
 
 
 @ONE_FOLDER
@@ -93,7 +94,7 @@ def test_a_damaged_comparison_is_read_or_refused_by_name(
 def test_a_damaged_comparison_can_be_a_baseline_or_is_refused(
     tmp_path: Path, place: tuple[str | int, ...], value: Any
 ) -> None:
-    written(tmp_path / result.FILE, put(COMPARED, place, value))
+    written(tmp_path / comparisons.FILE, put(COMPARED, place, value))
     summary = attempt(lambda: gate.summarise(tmp_path), RecordError, UsageError)
     if isinstance(summary, Refusal):
         return

@@ -12,13 +12,21 @@ from pathlib import Path
 import pytest
 
 from tests.compare_support import DATA, START, entries, history, measured, opening, plan, sample
-from xlab import record
-from xlab.compare import noise, result
-from xlab.compare.evaluation import ending, evaluate, look
-from xlab.compare.journal import Built, Ended, Entry, Failed, History, RoundDone, Session
-from xlab.compare.noise import judge, parse_ticks
-from xlab.compare.result import Comparison, Figure, Look, Round
 from xlab.errors import RecordError
+from xlab.experiments.compare import noise
+from xlab.experiments.compare.evaluation import ending, evaluate, look
+from xlab.experiments.compare.journal import (
+    Built,
+    Ended,
+    Entry,
+    Failed,
+    History,
+    RoundDone,
+    Session,
+)
+from xlab.experiments.compare.noise import judge, parse_ticks
+from xlab.record import comparisons, record
+from xlab.record.comparisons import Comparison, Figure, Look, Round
 
 RTT, TCP = ("icmp_rtt_ms", 1), ("tcp_bits_per_second", 1)
 
@@ -42,13 +50,13 @@ def figure(comparison: Comparison, method: str, key: tuple[str, int] = TCP) -> F
 
 def test_the_sample_is_what_its_journal_comes_to() -> None:
     """`python tests/compare_support.py` writes it anew; an old one must stay readable."""
-    assert result.load(DATA / "comparison") == evaluate(history(entries()))
+    assert comparisons.load(DATA / "comparison") == evaluate(history(entries()))
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     comparison = evaluate(history(entries()))
-    file = result.save(comparison, tmp_path)
-    assert result.load(file) == result.load(tmp_path) == comparison
+    file = comparisons.save(comparison, tmp_path)
+    assert comparisons.load(file) == comparisons.load(tmp_path) == comparison
     assert next(iter(json.loads(file.read_text()))) == "schema_version"
     assert list(tmp_path.iterdir()) == [file]
 
@@ -67,10 +75,10 @@ def test_a_corrupt_one_is_named_with_the_place(
     change: dict[str, object], said: str, tmp_path: Path
 ) -> None:
     data = evaluate(history(entries())).to_dict() | change
-    (tmp_path / result.FILE).write_text(json.dumps(data))
+    (tmp_path / comparisons.FILE).write_text(json.dumps(data))
     with pytest.raises(RecordError) as caught:
-        result.load(tmp_path)
-    assert f"{tmp_path / result.FILE}: {said}" in str(caught.value)
+        comparisons.load(tmp_path)
+    assert f"{tmp_path / comparisons.FILE}: {said}" in str(caught.value)
 
 
 # -- figures ---------------------------------------------------------------------------------------

@@ -11,10 +11,19 @@ from pathlib import Path
 import pytest
 
 from tests.compare_support import START, entries, history, opening, plan, sample
-from xlab.compare import journal
-from xlab.compare.journal import Built, Ended, Entry, Failed, History, Journal, Opening, RoundDone
 from xlab.errors import RecordError, UsageError
-from xlab.record import RunRecord
+from xlab.experiments.compare import journal
+from xlab.experiments.compare.journal import (
+    Built,
+    Ended,
+    Entry,
+    Failed,
+    History,
+    Journal,
+    Opening,
+    RoundDone,
+)
+from xlab.record.record import RunRecord
 
 
 def small() -> list[Entry]:

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from tests.fake_machine import machine_with
 from tests.fuzzing import attempt
-from xlab import capabilities, job, probe_names
-from xlab.capabilities import State
-from xlab.compare import plan
-from xlab.compare.methods import VARIANTS, Method, choose
 from xlab.errors import CapabilityError, UsageError
-from xlab.request import Request
+from xlab.experiments.compare import plan
+from xlab.experiments.compare.methods import VARIANTS, Method, choose
+from xlab.kernel import capabilities
+from xlab.kernel.capabilities import State
+from xlab.scenario import blueprint, probe_names
+from xlab.scenario.request import Request
 
 COMMON = Request("baseline")
 
@@ -112,7 +113,7 @@ def test_wrong_names_say_what_is_wrong(names: list[str], said: str) -> None:
 def test_a_value_that_the_scenario_refuses_is_refused_before_anything_is_built() -> None:
     method = chosen("weave:datapath=pigeon")[1]
     with pytest.raises(UsageError, match="datapath=pigeon: one of sleeve, fastdp"):
-        job.design(method.request)
+        blueprint.design(method.request)
 
 
 def test_a_setting_that_nobody_knows() -> None:
@@ -181,7 +182,9 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def datapath(name: str, **states: State) -> str:
-    return job.equip(job.design(chosen(name)[1].request), machine_with(**states)).datapath
+    return blueprint.equip(
+        blueprint.design(chosen(name)[1].request), machine_with(**states)
+    ).datapath
 
 
 @pytest.mark.usefixtures("installed")

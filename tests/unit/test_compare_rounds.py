@@ -11,17 +11,17 @@ import pytest
 
 from tests.compare_support import World, plan
 from tests.fake_machine import machine_with
-from xlab import capabilities, record
-from xlab.capabilities import State
-from xlab.compare import journal
-from xlab.compare.evaluation import evaluate
-from xlab.compare.journal import Entry, History, Journal, Opening, RoundDone
-from xlab.compare.methods import choose
-from xlab.compare.result import Comparison
-from xlab.compare.rounds import Onlooker, carry_out
 from xlab.errors import CapabilityError, DaemonError, XlabError
-from xlab.report import result_files
-from xlab.request import Request
+from xlab.experiments.compare import journal
+from xlab.experiments.compare.evaluation import evaluate
+from xlab.experiments.compare.journal import Entry, History, Journal, Opening, RoundDone
+from xlab.experiments.compare.methods import choose
+from xlab.experiments.compare.rounds import Onlooker, carry_out
+from xlab.kernel import capabilities
+from xlab.kernel.capabilities import State
+from xlab.record import record, result_files
+from xlab.record.comparisons import Comparison
+from xlab.scenario.request import Request
 
 NAMES = ("baseline", "bridge", "weave", "weave:datapath=fastdp")
 

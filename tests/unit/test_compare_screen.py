@@ -14,13 +14,14 @@ import pytest
 
 from tests.compare_support import DATA, World, entries, history, opening, plan
 from xlab import cli
-from xlab.compare import journal, result, rounds
-from xlab.compare.evaluation import evaluate
-from xlab.compare.journal import Failed, RoundDone
-from xlab.compare.result import Comparison, Look, Noise
-from xlab.compare.rounds import Onlooker
-from xlab.compare_screen import CompareScreen
+from xlab.cli.screens.compare import CompareScreen
 from xlab.errors import CapabilityError, XlabError
+from xlab.experiments.compare import journal, rounds
+from xlab.experiments.compare.evaluation import evaluate
+from xlab.experiments.compare.journal import Failed, RoundDone
+from xlab.experiments.compare.rounds import Onlooker
+from xlab.record import comparisons
+from xlab.record.comparisons import Comparison, Look, Noise
 from xlab.report import comparison as wording
 
 pytestmark = pytest.mark.usefixtures("same_charts_drawn_once")
@@ -30,7 +31,7 @@ FOLDER = Path("results/2025-01-02T120000Z-compare")
 
 @pytest.fixture
 def comparison() -> Comparison:
-    return result.load(DATA / "comparison")
+    return comparisons.load(DATA / "comparison")
 
 
 def shown(comparison: Comparison, width: int = 120) -> str:
@@ -217,7 +218,7 @@ def test_it_measures_and_tells(xlab: Run, world: World, tmp_path: Path) -> None:
     assert "round 5" in out
     assert "RTT, kernel datapath" in out
     (folder,) = tmp_path.iterdir()
-    assert result.load(folder).status == "passed"
+    assert comparisons.load(folder).status == "passed"
     page = folder / "report.html"
     assert "2 methods beside the baseline.</span></h1>" in page.read_text(encoding="utf-8")
     assert f"report{page}" in "".join(out.split()), "wherever the line is broken"
@@ -233,7 +234,7 @@ def test_several_streams_are_measured_where_a_number_is_asked_for(
         status, _, _ = xlab(*asked)
         assert status == 0
         (folder,) = results.iterdir()
-        told = result.load(folder)
+        told = comparisons.load(folder)
         assert told.plan.probes == probes
         assert {str(method.parameters["streams"]) for method in told.methods} == {streams}
 
@@ -271,7 +272,7 @@ def test_json_alone_on_stdout(xlab: Run, world: World, tmp_path: Path) -> None:
     status, out, err = xlab("bridge", "--quick", "--results", tmp_path, "--json")
     assert status == 0
     (folder,) = tmp_path.iterdir()
-    assert result.from_dict(json.loads(out)) == result.load(folder)
+    assert comparisons.from_dict(json.loads(out)) == comparisons.load(folder)
     assert "round 5" in err
 
 
@@ -293,10 +294,10 @@ def test_a_full_disk_at_the_very_end_says_how_to_go_on(
     xlab: Run, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: Comparison, folder: Path) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / result.FILE))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / comparisons.FILE))
 
     with monkeypatch.context() as patch:
-        patch.setattr(result, "save", full)
+        patch.setattr(comparisons, "save", full)
         status, out, err = xlab("bridge", "--quick", "--results", tmp_path)
     assert status == 1
     (folder,) = tmp_path.iterdir()
@@ -304,12 +305,12 @@ def test_a_full_disk_at_the_very_end_says_how_to_go_on(
     assert "the yardstick" in out
     assert "rounds   5 rounds in 5 builds: as many as were asked for" in out
     assert "result passed" in " ".join(out.split())
-    assert str(result.FILE) not in out
+    assert str(comparisons.FILE) not in out
     assert f"5 rounds are kept; to go on: xlab compare --resume {folder}" in err
-    assert f"{result.FILE}: No space left on device" in err
+    assert f"{comparisons.FILE}: No space left on device" in err
 
     assert xlab("--resume", folder)[0] == 0
-    assert len(result.load(folder).rounds) == 5
+    assert len(comparisons.load(folder).rounds) == 5
 
 
 def test_a_disk_that_is_full_in_between_loses_no_table(
@@ -343,10 +344,10 @@ def test_an_interrupt_says_how_to_go_on(
     assert status == 130
     (folder,) = tmp_path.iterdir()
     assert f"3 rounds are kept; to go on: xlab compare --resume {folder}" in err
-    assert not (folder / result.FILE).exists()
+    assert not (folder / comparisons.FILE).exists()
 
     status, out, _ = xlab("--resume", folder)
     assert status == 0
     assert "goes on  3 rounds are in the journal" in out
-    assert len(result.load(folder).rounds) == 5
+    assert len(comparisons.load(folder).rounds) == 5
     assert len(journal.read(folder).sessions) == 2

@@ -11,8 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlab.compare import statistics
-from xlab.compare.statistics import Key, estimate, interval, ratio, slope, spread, trend_p_value
+from xlab.record import intervals
+from xlab.record.intervals import (
+    Key,
+    estimate,
+    interval,
+    ratio,
+    slope,
+    spread,
+    trend_p_value,
+)
 
 
 def by_build(*builds: Sequence[float]) -> dict[Key, float]:
@@ -75,7 +83,7 @@ def test_two_builds_are_too_few_for_an_interval_or_a_verdict() -> None:
     )
     assert found is not None
     assert (found.ci95, found.verdict) == (None, "unknown")
-    assert statistics.half_width(found) is None
+    assert intervals.half_width(found) is None
 
 
 # -- intervals -------------------------------------------------------------------------------------
@@ -140,7 +148,7 @@ def test_an_interval_of_95_percent_holds_the_truth_about_so_often(
     builds: tuple[int, ...], least: float, between: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether rounds differ by chance or builds do.  Fewer resamples, for the sake of time."""
-    monkeypatch.setattr(statistics, "RESAMPLES", 300)
+    monkeypatch.setattr(intervals, "RESAMPLES", 300)
     assert coverage(builds, between, trials=250) >= least
 
 
@@ -149,7 +157,7 @@ def test_stopping_at_narrow_intervals_does_not_spoil_them(
     between: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A look after each build from the third on, to the tenth; most end on the way."""
-    monkeypatch.setattr(statistics, "RESAMPLES", 200)
+    monkeypatch.setattr(intervals, "RESAMPLES", 200)
     generator = random.Random(f"stopping {between}")
     held, early, trials = 0, 0, 100
     for _ in range(trials):
@@ -161,7 +169,7 @@ def test_stopping_at_narrow_intervals_does_not_spoil_them(
                 values[build, len(values)] = math.exp(off)
             found = ratio(values, dict.fromkeys(values, 1.0), more_is_better=True)
             assert found is not None
-            width = statistics.half_width(found)
+            width = intervals.half_width(found)
             if width is not None and width <= 0.1:
                 early += build < 10
                 break
@@ -172,8 +180,8 @@ def test_stopping_at_narrow_intervals_does_not_spoil_them(
 
 
 def test_without_the_widening_it_would_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "RESAMPLES", 300)
-    monkeypatch.setattr(statistics, "widening", lambda _: 1.0)
+    monkeypatch.setattr(intervals, "RESAMPLES", 300)
+    monkeypatch.setattr(intervals, "widening", lambda _: 1.0)
     assert coverage((2, 2, 2), 1.0, trials=250) < 0.86
 
 
@@ -188,7 +196,7 @@ def test_any_figures_give_an_estimate_inside_its_interval(values: dict[Key, floa
     assert (found is None) == (not values)
     if found is not None:
         assert min(values.values()) <= found.median <= max(values.values())
-        assert (found.ci95 is None) == (found.builds < statistics.LEAST_BUILDS)
+        assert (found.ci95 is None) == (found.builds < intervals.LEAST_BUILDS)
         if found.ci95:
             low, high = found.ci95
             assert low <= found.median * (1 + 1e-9)

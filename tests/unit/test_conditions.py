@@ -14,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fuzzing import Refusal, attempt
-from xlab.capabilities import Capability, Machine, State
 from xlab.errors import CapabilityError, UsageError
+from xlab.kernel.capabilities import Capability, Machine, State
 from xlab.lab import conditions
 from xlab.lab.conditions import Backend, Expected, LinkConditions
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.support import PATIENCE_S
-from xlab.console import Console, Stream
+from xlab.sandbox.console import Console, Stream
 
 
 @contextmanager

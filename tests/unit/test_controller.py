@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fuzzing import Refusal, attempt
-from xlab import controller, errors
+from xlab import errors
 from xlab.errors import (
     CapabilityError,
     CommandError,
@@ -25,7 +25,8 @@ from xlab.errors import (
     UsageError,
     XlabError,
 )
-from xlab.pulse import Pulse
+from xlab.sandbox import controller
+from xlab.sandbox.pulse import Pulse
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -17,8 +17,10 @@ import pytest
 from tests.documents import ROOT
 from tests.ordinary import ORDINARY
 from tests.support import PATIENCE_S
-from xlab import cli, disk, record
+from xlab import cli
 from xlab.cli import seeing
+from xlab.kernel import disk
+from xlab.record import record
 
 RECORDS = ROOT / "tests/data/records"
 RECORD = RECORDS / "20250102T090000Z-baseline"
@@ -154,7 +156,7 @@ echo before >"$1/file"
 cat "$1/file"
 find . -type l -o -type c | sort
 """
-_WRITE = "from xlab.disk import *; import sys; write_whole(Path(sys.argv[1]), b'said\\n')"
+_WRITE = "from xlab.kernel.disk import *; import sys; write_whole(Path(sys.argv[1]), b'said\\n')"
 
 
 @needs_root

@@ -18,7 +18,7 @@ import pytest
 from tests import documents
 from tests.documents import ROOT, Link, asked, require_known
 from tests.support import Run, why_no_open_vswitch
-from xlab import catalog, scenario
+from xlab.scenario import catalog, scenario
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("labs/**/*.md")])

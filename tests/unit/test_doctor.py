@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from xlab import doctor, job
-from xlab.capabilities import TOOLS, TYPED, Capability, Machine, State
-from xlab.doctor import Finding
+from xlab.cli import doctor
+from xlab.cli.doctor import Finding
 from xlab.errors import CapabilityError
-from xlab.request import Request
+from xlab.kernel.capabilities import TOOLS, TYPED, Capability, Machine, State
+from xlab.scenario import blueprint
+from xlab.scenario.request import Request
 
 VERSIONS = {tool.name: "1.0" for tool in (*TOOLS, *TYPED)}
 
@@ -180,11 +181,11 @@ def test_where_no_usual_lab_can_open_its_files_no_scenario_runs() -> None:
 
 
 def test_a_lab_that_cannot_open_its_files_is_not_begun() -> None:
-    asked = job.design(Request("bridge", hosts=10, containers=4))
+    asked = blueprint.design(Request("bridge", hosts=10, containers=4))
     least = 48 + 4 * (10 + 40 + 2)
-    assert job.equip(asked, machine(open_files=least)).design is asked
+    assert blueprint.equip(asked, machine(open_files=least)).design is asked
     with pytest.raises(CapabilityError, match="50 hosts and containers needs at least 256; sudo"):
-        job.equip(asked, machine(open_files=least - 1))
+        blueprint.equip(asked, machine(open_files=least - 1))
 
 
 @pytest.mark.parametrize(

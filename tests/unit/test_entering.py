@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xlab import entering
+from xlab.sandbox import entering
 
 
 def test_the_callers_environment_but_for_what_is_different_there(

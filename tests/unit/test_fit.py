@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlab.fit import _T95, power_law
+from xlab.record.power_law import _T95, power_law
 
 
 @given(

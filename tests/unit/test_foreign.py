@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.fuzzing import Refusal, attempt, memory_below
-from xlab import foreign
 from xlab.errors import XlabError
+from xlab.kernel import foreign
 
 
 def large(path: Path) -> None:

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from junitparser import JUnitXml
 
-from xlab import cli, gate, record, stats
-from xlab.compare import result
+from xlab import cli
 from xlab.errors import RecordError, UsageError
-from xlab.gate import Experiment, Fact, Line, Provenance, Ratios, Summary
-from xlab.record import Environment
+from xlab.experiments import gate
+from xlab.experiments.gate import Experiment, Fact, Line, Provenance, Ratios, Summary
+from xlab.record import comparisons, record, stats
+from xlab.record.record import Environment
 
 DATA = Path(__file__).parent.parent / "data"
 RECORDS = DATA / "records"
@@ -257,7 +258,7 @@ def test_a_baseline_that_does_not_say_what_it_is_of_holds_as_before(tmp_path: Pa
 def test_comparisons_and_records_say_what_was_asked() -> None:
     comparison = gate.summarise(DATA / "comparison")
     told = {each.method: (each.parameters, each.datapath) for each in comparison.experiments}
-    methods = result.load(DATA / "comparison").methods
+    methods = comparisons.load(DATA / "comparison").methods
     assert told == {m.name: (m.parameters, m.datapath) for m in methods if m.status == "passed"}
     assert told
     (folder,) = RECORDS.glob("*Z-ovs-gre")
@@ -412,7 +413,7 @@ def test_what_a_method_adds_to_a_packet_is_a_fact_of_records(tmp_path: Path) -> 
 
 
 def test_what_a_method_adds_to_a_packet_is_a_fact_of_comparisons(tmp_path: Path) -> None:
-    told = result.load(DATA / "comparison")
+    told = comparisons.load(DATA / "comparison")
     before = gate.summarise(DATA / "comparison")
     assert values(before, "overhead_bytes") == {
         method.name: str(method.overhead_bytes)
@@ -428,7 +429,7 @@ def test_what_a_method_adds_to_a_packet_is_a_fact_of_comparisons(tmp_path: Path)
             else method
             for method in told.methods
         )
-        result.save(dataclasses.replace(told, methods=methods), tmp_path)
+        comparisons.save(dataclasses.replace(told, methods=methods), tmp_path)
         return gate.summarise(tmp_path)
 
     for overhead, shown in ((42, "42"), (None, "nothing")):
@@ -441,7 +442,7 @@ def test_what_a_method_adds_to_a_packet_is_a_fact_of_comparisons(tmp_path: Path)
 
 def test_the_mtu_that_a_probe_found_is_a_fact_and_no_ratio(tmp_path: Path) -> None:
     """The largest that passed: an echo that is lost makes it seem less."""
-    told = result.load(DATA / "comparison")
+    told = comparisons.load(DATA / "comparison")
     names = [method.name for method in told.methods]
 
     def probed(largest: float) -> Summary:
@@ -465,7 +466,7 @@ def test_the_mtu_that_a_probe_found_is_a_fact_and_no_ratio(tmp_path: Path) -> No
         outcome = dataclasses.replace(
             told, points=(*told.points, *points), figures=(*told.figures, figure)
         )
-        result.save(outcome, tmp_path)
+        comparisons.save(outcome, tmp_path)
         return gate.summarise(tmp_path)
 
     before = probed(1462.0)
@@ -482,7 +483,7 @@ def test_records_that_did_not_pass_are_no_result() -> None:
 
 
 def test_rounds_in_which_others_kept_the_machine_busy_do_not_count(tmp_path: Path) -> None:
-    told = result.load(DATA / "comparison")
+    told = comparisons.load(DATA / "comparison")
     quiet = gate.summarise(DATA / "comparison")
     assert quiet.provenance.left_out == 0
 
@@ -493,7 +494,7 @@ def test_rounds_in_which_others_kept_the_machine_busy_do_not_count(tmp_path: Pat
             else each
             for each in told.rounds
         )
-        result.save(dataclasses.replace(told, rounds=rounds), tmp_path)
+        comparisons.save(dataclasses.replace(told, rounds=rounds), tmp_path)
         return gate.summarise(tmp_path)
 
     some = busy(1, 4)

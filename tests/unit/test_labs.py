@@ -18,8 +18,8 @@ import typer
 from tests import documents
 from tests.documents import ROOT, Command, Outcome, asked, require_known
 from tests.support import why_no_open_vswitch
-from xlab import catalog, scenario
 from xlab.errors import UsageError
+from xlab.scenario import catalog, scenario
 
 LABS = sorted(path.parent for path in (ROOT / "labs").glob("*/README.md"))
 SECTIONS = [

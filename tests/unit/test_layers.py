@@ -1,63 +1,114 @@
-"""Imports go one way: down the table of CONTRIBUTING.md, which names every module."""
+"""Imports go one way, down the rooms as docs/architecture.md lists them, and never in a circle."""
 
 from __future__ import annotations
 
 import ast
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
+from pathlib import Path
+
+import pytest
 
 from tests.documents import ROOT
 
-_ROW = re.compile(r"^\| [^|]+ \| (.*`.*) \|$", re.MULTILINE)
-#: The package itself says its version and offers `xlab.lab`; it is no layer.
-_TOP = {"__init__", "__main__"}
-_EXCEPT: set[tuple[str, str]] = set()
-
-
-def layers() -> dict[str, int]:
-    """The row of each module or folder of xlab/, 0 for the uppermost."""
-    _, _, section = (ROOT / "CONTRIBUTING.md").read_text().partition("## Where things are")
-    rows = _ROW.findall(section.partition("\n## ")[0])
-    return {
-        name.rstrip("/"): number
-        for number, row in enumerate(rows)
-        for name in re.findall(r"`([a-z_]+/?)`", row)
-        if name != "xlab/"
-    }
+_ROW = re.compile(r"^\| `([a-z]+)(?:/|\.py)` \|", re.MULTILINE)
+#: What a user of the package or of `python -m xlab` meets; no room may import either.
+_DOORS = {"__init__", "__main__"}
+_MOST_FLOORS = 12
 
 
 @functools.cache
-def modules() -> dict[str, list[str]]:
-    """What each module or folder of xlab/ imports from xlab, wherever in it."""
-    found: dict[str, list[str]] = {}
-    for file in sorted((ROOT / "xlab").rglob("*.py")):
-        first = file.relative_to(ROOT / "xlab").parts[0].removesuffix(".py")
-        found.setdefault(first, []).extend(imported(ast.parse(file.read_text())))
-    return found
+def order() -> dict[str, int]:
+    """The place of each room, 0 for the uppermost."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    return {name: place for place, name in enumerate(_ROW.findall(text))}
 
 
-def imported(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "xlab":
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("xlab."):
-            yield str(node.module).split(".")[1]
-        elif isinstance(node, ast.Import):
-            names = (alias.name.split(".") for alias in node.names)
-            yield from (name[1] for name in names if name[0] == "xlab" and len(name) > 1)
+@functools.cache
+def modules() -> Mapping[str, Set[str]]:
+    """The modules of xlab/ and what each imports of it, wherever in it and for whatever."""
+    files = {_dotted(file): file for file in sorted((ROOT / "xlab").rglob("*.py"))}
+    return {
+        name: {found for found in _imported(file, files) if found != name}
+        for name, file in files.items()
+    }
 
 
-def test_every_module_has_its_place() -> None:
-    assert set(layers()) == set(modules()) - _TOP
+def _dotted(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imported(file: Path, known: Mapping[str, Path]) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                for name in (f"{node.module}.{alias.name}", node.module):
+                    if name in known:
+                        yield name
+                        break
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+@functools.cache
+def rooms() -> Mapping[str, Set[str]]:
+    """What each room imports of others."""
+    found: dict[str, set[str]] = {}
+    for module, targets in modules().items():
+        found.setdefault(room(module), set()).update(map(room, targets))
+    return {name: targets - {name} for name, targets in found.items()}
+
+
+def floors(arrows: Mapping[str, Set[str]]) -> dict[str, int]:
+    """How high each stands over what imports nothing, 1; raises AssertionError for a circle."""
+    height: dict[str, int] = {}
+    while len(height) < len(arrows):
+        ready = {
+            name: 1 + max((height[target] for target in targets), default=0)
+            for name, targets in arrows.items()
+            if name not in height and targets <= set(height)
+        }
+        assert ready, f"a circle among {sorted(set(arrows) - set(height))}"
+        height |= ready
+    return height
+
+
+def test_every_room_has_its_place() -> None:
+    assert set(order()) == set(rooms()) - _DOORS
+    loose = {file.stem for file in (ROOT / "xlab").glob("*.py")}
+    assert loose == _DOORS | {"errors"}
 
 
 def test_imports_go_down() -> None:
-    place = layers()
+    place = order()
     upwards = {
         (module, target)
         for module, targets in modules().items()
         for target in targets
-        if target in place and module in place and place[target] < place[module]
+        if room(target) in _DOORS - {room(module)}
+        or (room(module) in place and place[room(target)] < place[room(module)])
     }
-    assert upwards == _EXCEPT
+    assert upwards == set()
+
+
+def test_there_are_few_floors_and_no_circle() -> None:
+    assert max(floors(rooms()).values()) <= _MOST_FLOORS
+    floors(modules())
+
+
+def test_a_circle_is_seen() -> None:
+    with pytest.raises(AssertionError, match=r"a circle among \['a', 'b'\]"):
+        floors({"a": {"b"}, "b": {"a"}, "c": set()})
+
+
+def test_every_room_says_what_it_is() -> None:
+    for name in set(rooms()) - _DOORS:
+        path = ROOT / "xlab" / name
+        if path.is_dir():
+            assert ast.get_docstring(ast.parse((path / "__init__.py").read_text())), name

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlab import live
+from xlab.kernel import tcpdump
 
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 H1, H2 = bytes.fromhex("7a0000000001"), bytes.fromhex("7a0000000002")
@@ -27,7 +27,7 @@ def told(name: str, *options: str) -> bytes:
 
 def explained(lines: bytes) -> str:
     shown = io.BytesIO()
-    live.explain(io.BytesIO(lines), shown, {H1: "h1", H2: "h2"})
+    tcpdump.explain(io.BytesIO(lines), shown, {H1: "h1", H2: "h2"})
     return shown.getvalue().decode(errors="replace")
 
 
@@ -64,7 +64,7 @@ def datagram(*parts: bytes) -> bytes:
 
 
 def said(packet: bytes) -> list[str]:
-    return list(live.inside(packet, {H1: "h1", H2: "h2"}))
+    return list(tcpdump.inside(packet, {H1: "h1", H2: "h2"}))
 
 
 def test_what_routers_say_to_each_other_is_named() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xlab import metrics
+from xlab.record import metrics
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fuzzing import Refusal, attempt
-from xlab import names
 from xlab.errors import UsageError
+from xlab.sandbox import registry
 
 HEAD = "Num       RefCount Protocol Flags    Type St Inode Path\n"
 ROW = "0000000000000000: 00000002 00000000 {flags:08X} 0001 01 81542 {path}\n"
@@ -22,13 +22,13 @@ OTHERS = st.text(max_size=30) | st.sampled_from(
 
 @given(LAB_NAMES)
 def test_a_lab_is_found_under_its_name(name: str) -> None:
-    assert names.validated(name) == name
+    assert registry.validated(name) == name
     ours, others = f"@xlab/0/{name}", f"@xlab/7/{name}"
-    assert names._listed(HEAD + ROW.format(flags=LISTENS, path=ours), 0) == {name: {"81542"}}
-    assert names._listed(HEAD + ROW.format(flags=0, path=ours), 0) == {}
-    assert names._listed(HEAD + ROW.format(flags=LISTENS, path=others), 0) == {}
+    assert registry._listed(HEAD + ROW.format(flags=LISTENS, path=ours), 0) == {name: {"81542"}}
+    assert registry._listed(HEAD + ROW.format(flags=0, path=ours), 0) == {}
+    assert registry._listed(HEAD + ROW.format(flags=LISTENS, path=others), 0) == {}
     packets = ROW.replace(" 0001 ", " 0005 ").format(flags=LISTENS, path=ours)
-    assert names._listed(HEAD + packets, 0) == {}
+    assert registry._listed(HEAD + packets, 0) == {}
 
 
 @given(st.lists(OTHERS, max_size=5), LAB_NAMES)
@@ -37,13 +37,13 @@ def test_whatever_others_bind_ours_are_found_and_all_are_names(
     others: list[str], name: str
 ) -> None:
     rows = [ROW.format(flags=LISTENS, path=path) for path in (*others, f"@xlab/0/{name}")]
-    found = names._listed(HEAD + "".join(rows), 0)
+    found = registry._listed(HEAD + "".join(rows), 0)
     assert name in found
     for each in found:
-        assert names.validated(each) == each
+        assert registry.validated(each) == each
 
 
 @given(st.text(max_size=100))
 def test_any_text_is_a_name_or_refused_in_few_words(text: str) -> None:
-    found = attempt(lambda: names.validated(text), UsageError)
+    found = attempt(lambda: registry.validated(text), UsageError)
     assert isinstance(found, Refusal) or found == text

@@ -8,7 +8,7 @@ import struct
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from xlab import netlink
+from xlab.kernel import netlink
 
 MESSAGES = st.lists(
     st.tuples(st.integers(0, 65535), st.integers(0, 65535), st.integers(0, 2**32 - 1),

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from xlab.packets import Decoded, Packet, decode, find_echoes, write_pcap
+from xlab.kernel.packets import Decoded, Packet, decode, find_echoes, write_pcap
 
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 NAMES = sorted(path.stem for path in CAPTURES.glob("*.pcap"))

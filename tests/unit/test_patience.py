@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.fake_clock import FakeClock
-from xlab import patience
-from xlab.patience import Patience, frees_namespaces, is_held_up
-from xlab.processes import wait_until
+from xlab.kernel import patience
+from xlab.kernel.patience import Patience, frees_namespaces, is_held_up
+from xlab.kernel.processes import wait_until
 
 TIMEOUT_S = 10.0
 

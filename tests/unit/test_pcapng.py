@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlab.errors import XlabError
-from xlab.packets import write_pcap
-from xlab.pcapng import convert, copy
+from xlab.kernel.packets import write_pcap
+from xlab.kernel.pcapng import convert, copy
 
 
 def converted(pcap: bytes, name: str = "h1:eth0") -> tuple[int, list[tuple[int, bytes]]]:

@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlab import probe_names, probes
+from xlab import probes
 from xlab.errors import UsageError
-from xlab.probe_names import (
+from xlab.record.figures import METRICS
+from xlab.report import text
+from xlab.scenario import probe_names
+from xlab.scenario.probe_names import (
     ALL,
     BETWEEN_TWO,
     DISTURBING,
@@ -17,9 +20,7 @@ from xlab.probe_names import (
     USUAL,
     beyond_usual,
 )
-from xlab.report import text
-from xlab.report.figures import METRICS
-from xlab.request import Request
+from xlab.scenario.request import Request
 
 
 def test_probes_are_asked_for_one_by_one_or_all_at_once() -> None:

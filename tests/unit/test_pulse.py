@@ -14,8 +14,8 @@ import pytest
 
 from tests.support import PATIENCE_S
 from xlab.errors import NoAnswerError
-from xlab.processes import wait_until
-from xlab.pulse import LOOK_S, Pulse
+from xlab.kernel.processes import wait_until
+from xlab.sandbox.pulse import LOOK_S, Pulse
 
 
 @contextmanager

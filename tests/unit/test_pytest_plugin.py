@@ -18,7 +18,16 @@ from tests.support import PATIENCE_S, ROOT
 pytest_plugins = ["pytester"]
 
 #: Not twice where xlab is installed in this environment.
-_ARGUMENTS = ("-p", "no:xlab", "-p", "xlab.pytest_plugin", "-p", "no:cacheprovider", "-W", "error")
+_ARGUMENTS = (
+    "-p",
+    "no:xlab",
+    "-p",
+    "xlab.outside.pytest_plugin",
+    "-p",
+    "no:cacheprovider",
+    "-W",
+    "error",
+)
 
 
 def outcome(pytester: pytest.Pytester, text: str, *arguments: str) -> pytest.RunResult:
@@ -90,17 +99,17 @@ def test_a_lab_for_each_scenario_named_as_a_parameter(pytester: pytest.Pytester)
 def test_where_the_machine_can_not_a_test_is_skipped_and_says_why(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The keeper is a process of its own: it loads this with the scenario.
+    # The lab process is a process of its own: it loads this with the scenario.
     (pytester.path / "impossible.py").write_text(
         """
-import xlab.job
+import xlab.scenario.blueprint
 from scenarios.baseline import SCENARIO
 from xlab.errors import CapabilityError
 
 def equip(*_):
     raise CapabilityError("no veth here", "sudo modprobe veth")
 
-xlab.job.equip = equip
+xlab.scenario.blueprint.equip = equip
 """
     )
     monkeypatch.syspath_prepend(ROOT)
@@ -173,7 +182,7 @@ def test_a_lab_whose_claims_do_not_hold_is_an_error_unless_wanted(
 
 
 _WRONG = """
-from xlab.scenario import Scenario
+from xlab.scenario.scenario import Scenario
 
 def build(lab, plan, size, settings, check):
     check.stage("now")
@@ -215,5 +224,5 @@ def pytest_unconfigure():
     assert told.returncode == 0, told.stderr
     assert "@pytest.mark.xlab(scenario, **options): the lab that " in told.stdout
     assert told.stdout.splitlines()[-1] == (
-        "imported: xlab xlab.lab xlab.pytest_plugin xlab.version"
+        "imported: xlab xlab.lab xlab.outside.pytest_plugin xlab.record.version"
     )

@@ -18,9 +18,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzzing import Refusal, attempt, memory_below
-from xlab import disk, record
 from xlab.errors import RecordError
-from xlab.record import RunRecord
+from xlab.kernel import disk
+from xlab.record import record
+from xlab.record.record import RunRecord
 
 RECORDS = Path(__file__).parent.parent / "data" / "records"
 FOLDERS = sorted(path.parent for path in RECORDS.glob("*/run.json"))
@@ -105,7 +106,7 @@ def test_a_file_name_that_is_no_text_can_be_recorded(tmp_path: Path) -> None:
 #: Where a file may have ten bytes: a disk that is full refuses in the same way (write(2)).
 _TEN_BYTES = """
 import os, resource, sys
-from xlab.record import append_whole
+from xlab.record.record import append_whole
 resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
 file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 for data in (b"seven..", b"eight...", b"six..."):

@@ -11,11 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlab import record
 from xlab.errors import RecordError
-from xlab.record import Measurement, Route, RunRecord
-from xlab.report import json_data, markdown, prose, result_files, tables, text
-from xlab.report.figures import (
+from xlab.record import record, result_files
+from xlab.record.figures import (
     Spread,
     datapath_class,
     figures,
@@ -23,6 +21,8 @@ from xlab.report.figures import (
     ratio_points,
     value_points,
 )
+from xlab.record.record import Measurement, Route, RunRecord
+from xlab.report import json_data, markdown, prose, tables, text
 
 RECORDS = Path(__file__).parent.parent / "data" / "records"
 

@@ -23,13 +23,12 @@ from markdown_it.token import Token
 
 from tests.fuzzing import Refusal, attempt, one_in
 from tests.report_support import HOSTILE, RECORDS, Page
-from xlab import record
-from xlab.compare import result
-from xlab.compare_screen import CompareScreen
+from xlab.cli.screens.compare import CompareScreen
+from xlab.cli.screens.run import Screen
 from xlab.errors import RecordError
-from xlab.record import RunRecord
+from xlab.record import comparisons, record
+from xlab.record.record import RunRecord
 from xlab.report import content, flent_file, json_data, junit, markdown, page, rows
-from xlab.screen import Screen
 
 pytestmark = pytest.mark.usefixtures("same_charts_drawn_once")
 
@@ -183,7 +182,7 @@ def test_reports_on_any_comparison_are_written_and_nothing_in_them_acts(
         for step in path[:-1]:
             place = place[step]
         place[path[-1]] = value
-    read = attempt(lambda: result.from_dict(data), RecordError)
+    read = attempt(lambda: comparisons.from_dict(data), RecordError)
     if isinstance(read, Refusal):
         return
     told, _ = content.of_comparison(read, Path("nowhere"))

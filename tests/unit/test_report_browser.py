@@ -12,7 +12,7 @@ import pytest
 from tests import browser
 from tests.browser import Chromium
 from tests.report_support import compared, everything, hostile
-from xlab.record import RunRecord
+from xlab.record.record import RunRecord
 from xlab.report import files, page
 
 pytestmark = [

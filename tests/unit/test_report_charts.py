@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.report_support import HOSTILE, Page, everything, hostile, sample
-from xlab.record import Measurement, Route, RunRecord
+from xlab.record.record import Measurement, Route, RunRecord
 from xlab.report import charts, drawing, tables
 from xlab.report.charts import Chart, Subject
 

@@ -23,9 +23,10 @@ from junitparser import JUnitXml
 from tests.compare_support import DATA
 from tests.report_support import HOSTILE, Page, compared, everything
 from xlab import cli
-from xlab.compare import result
-from xlab.compare.result import Comparison
 from xlab.errors import RecordError
+from xlab.record import comparisons
+from xlab.record.comparisons import Comparison
+from xlab.record.figures import figures, find
 from xlab.report import comparison as wording
 from xlab.report import (
     content,
@@ -39,7 +40,6 @@ from xlab.report import (
     rows,
 )
 from xlab.report.content import Content
-from xlab.report.figures import figures, find
 
 pytestmark = pytest.mark.usefixtures("same_charts_drawn_once")
 
@@ -67,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def told(folder: Path) -> Content:
-    found, errors = content.of_comparison(result.load(folder), folder)
+    found, errors = content.of_comparison(comparisons.load(folder), folder)
     assert errors == []
     return found
 
@@ -85,7 +85,7 @@ def test_the_figures_of_its_records_are_those_of_the_comparison(
     folder: Path, tmp_path: Path, with_records: bool
 ) -> None:
     """By other code, from other files: medians, ratios and intervals are the same to the digit."""
-    outcome = result.load(folder)
+    outcome = comparisons.load(folder)
     told, _ = content.of_comparison(outcome, folder if with_records else tmp_path)
     compared_figures = 0
     for part in told.parts:
@@ -125,7 +125,7 @@ def test_the_page_begins_with_who_is_first_and_whether_to_believe_it(shown: Page
 
 def test_the_page_has_every_section_and_chart(shown: Page, folder: Path) -> None:
     titles = [e.text for e in shown.all("h2")]
-    methods = [m.name for m in result.load(folder).methods]
+    methods = [m.name for m in comparisons.load(folder).methods]
     assert titles == [
         "Summary",
         "Charts",
@@ -152,7 +152,7 @@ def test_the_page_has_every_section_and_chart(shown: Page, folder: Path) -> None
 
 def test_what_was_not_measured_is_named_with_the_probe_that_measures_it(tmp_path: Path) -> None:
     compared(tmp_path, probes=False)
-    told, _ = content.of_comparison(result.load(tmp_path), tmp_path)
+    told, _ = content.of_comparison(comparisons.load(tmp_path), tmp_path)
     found = Page(page.compose(told, base=tmp_path))
     for probe in ("loaded-rtt", "message-sizes", "flows"):
         assert f"xlab compare … --probe {probe}" in found.text
@@ -164,7 +164,7 @@ def test_what_was_not_measured_is_named_with_the_probe_that_measures_it(tmp_path
 
 def test_without_its_records_the_outcome_alone_makes_a_page(tmp_path: Path) -> None:
     shutil.copy(DATA / "comparison" / "compare.json", tmp_path)
-    told, errors = content.of_comparison(result.load(tmp_path), tmp_path)
+    told, errors = content.of_comparison(comparisons.load(tmp_path), tmp_path)
     assert errors == []
     found = Page(page.compose(told, base=tmp_path))
     assert [e.name for e in gallery.exhibits(told.subjects)] == [
@@ -185,9 +185,9 @@ def test_without_its_records_the_outcome_alone_makes_a_page(tmp_path: Path) -> N
 
 
 def test_without_its_records_recoveries_are_told_as_with_them(tmp_path: Path) -> None:
-    found = result.load(DATA / "comparison")
+    found = comparisons.load(DATA / "comparison")
     name = found.methods[1].name
-    told = result.Recovery(
+    told = comparisons.Recovery(
         name, 1, "link_flap_recovery_s", "link h2 down", "link h2 up", "", 0.2, True, 0.01
     )
     point = dataclasses.replace(
@@ -202,9 +202,9 @@ def test_without_its_records_recoveries_are_told_as_with_them(tmp_path: Path) ->
 
 
 def test_noise_is_told_by_the_names_of_tables(tmp_path: Path) -> None:
-    found = result.load(DATA / "comparison")
+    found = comparisons.load(DATA / "comparison")
     drifts = tuple(
-        result.Drift(metric, streams, change=0.5, p_value=0.01, spread=0.5)
+        comparisons.Drift(metric, streams, change=0.5, p_value=0.01, spread=0.5)
         for metric, streams in (("tcp_bits_per_second", 1), ("tcp_bits_per_second", 4))
     )
     reasons = ("apart in tcp_bits_per_second; x", "apart in tcp_bits_per_second, 4 streams")
@@ -217,13 +217,13 @@ def test_a_corrupt_record_is_named_and_the_others_are_shown(folder: Path, tmp_pa
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     (copy / "bridge" / "b2" / "run.json").write_text("{", encoding="utf-8")
-    told, (error,) = content.of_comparison(result.load(copy), copy)
+    told, (error,) = content.of_comparison(comparisons.load(copy), copy)
     assert "bridge/b2/run.json:1:2: not JSON" in str(error)
     assert len(told.parts[1].files) == 4
 
 
 def test_no_file_is_read_from_outside_the_comparison(folder: Path) -> None:
-    outcome = result.load(folder)
+    outcome = comparisons.load(folder)
     bridge = outcome.methods[1]
     elsewhere = folder.parent / "elsewhere"
     elsewhere.mkdir()
@@ -247,7 +247,7 @@ def test_no_file_is_read_from_outside_the_comparison(folder: Path) -> None:
 
 
 def test_hostile_text_stays_text(folder: Path, tmp_path: Path) -> None:
-    outcome = result.load(folder)
+    outcome = comparisons.load(folder)
     evil: Comparison = dataclasses.replace(
         outcome,
         notes=(HOSTILE,),
@@ -269,7 +269,7 @@ def test_hostile_text_stays_text(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_tie_too_few_builds_and_a_failure_are_said_as_such(folder: Path) -> None:
-    outcome = result.load(folder)
+    outcome = comparisons.load(folder)
     tie = dataclasses.replace(
         outcome, places=tuple(dataclasses.replace(p, place=1) for p in outcome.places)
     )
@@ -298,7 +298,7 @@ def test_a_tie_too_few_builds_and_a_failure_are_said_as_such(folder: Path) -> No
 
 def test_csv_has_a_line_a_measurement_each_once(told: Content, folder: Path) -> None:
     found = list(csv.DictReader(io.StringIO(rows.render(told))))
-    points = result.load(folder).points
+    points = comparisons.load(folder).points
     assert len(found) == len(points)
     expected = sorted((p.method, p.route, p.metric, p.streams, p.round, p.median) for p in points)
     assert expected == sorted(
@@ -325,7 +325,7 @@ def test_csv_makes_no_formula_of_what_a_record_says(told: Content) -> None:
 def test_junit_has_a_suite_a_method_and_build(told: Content, folder: Path) -> None:
     document = JUnitXml.fromstring(junit.of_content(told))
     names = [suite.name for suite in document]
-    assert len(names) == 5 * len(result.load(folder).methods)
+    assert len(names) == 5 * len(comparisons.load(folder).methods)
     assert {"baseline b1", "weave:datapath=fastdp b5"} <= set(names)
     assert document.failures == document.errors == 0
     assert document.tests > len(names)
@@ -409,7 +409,7 @@ def test_of_one_record_flents_own_plots_find_the_series(folder: Path, tmp_path: 
 
 def test_without_a_course_over_time_there_is_nothing_for_flent(tmp_path: Path) -> None:
     shutil.copy(DATA / "comparison" / "compare.json", tmp_path)
-    told, _ = content.of_comparison(result.load(tmp_path), tmp_path)
+    told, _ = content.of_comparison(comparisons.load(tmp_path), tmp_path)
     with pytest.raises(RecordError, match="--probe loaded-rtt"):
         flent_file.render(told)
 
@@ -475,7 +475,7 @@ def test_charts_are_written_as_files_of_their_own(
 
 
 def test_the_sample_is_small_and_stands_by_itself() -> None:
-    outcome = result.load(SAMPLE)
+    outcome = comparisons.load(SAMPLE)
     assert len(outcome.methods) > 3
     files = [file for file in SAMPLE.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) < 1_500_000

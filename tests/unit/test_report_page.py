@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.report_support import HOSTILE, Page, everything, hostile, render, rendered, sample
-from xlab.record import RunRecord
+from xlab.record.figures import figures, find
+from xlab.record.record import RunRecord
 from xlab.report import page, text
-from xlab.report.figures import figures, find
 from xlab.report.markup import Html, join, tag
 
 NAMES = [

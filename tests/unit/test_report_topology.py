@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.report_support import Page, hostile, sample
-from xlab.packets import Encapsulation
-from xlab.record import Claim, PathProof, RunRecord
+from xlab.kernel.packets import Encapsulation
+from xlab.record.record import Claim, PathProof, RunRecord
 from xlab.report import picture
 from xlab.report.topology import Topology, addresses, topology, way
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.fuzzing import Refusal, attempt
 from xlab.errors import UsageError
-from xlab.request import Request, named_values, shared_out
+from xlab.scenario.request import Request, named_values, shared_out
 
 
 def test_defaults_are_two_hosts_with_two_containers_and_no_conditions() -> None:

@@ -14,11 +14,14 @@ from typing import Any, Self
 import pytest
 
 from tests.fake_machine import CLAIM, PATH, PROOF, machine_with
-from xlab import capabilities, controller, record, runner, sandbox
-from xlab.capabilities import Machine, State
 from xlab.errors import CapabilityError, DaemonError, SandboxError, UsageError, XlabError
-from xlab.record import RunRecord
-from xlab.request import Request
+from xlab.experiments import runner
+from xlab.kernel import capabilities
+from xlab.kernel.capabilities import Machine, State
+from xlab.record import record
+from xlab.record.record import RunRecord
+from xlab.sandbox import controller, sandbox
+from xlab.scenario.request import Request
 
 Event = Mapping[str, Any]
 Story = Callable[[Callable[[Event], None]], None]
@@ -339,7 +342,7 @@ def test_a_table_of_neighbours_that_was_full_meanwhile_is_on_record(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = iter([5, 12])
-    monkeypatch.setattr("xlab.capabilities.neighbour_overflows", lambda: next(counted))
+    monkeypatch.setattr("xlab.kernel.capabilities.neighbour_overflows", lambda: next(counted))
     found = world.run("bridge")
     (noted,) = [event.detail for event in found.events if "neighbours (ARP)" in event.detail]
     assert "was full 7 times meanwhile" in noted

@@ -16,15 +16,16 @@ from typing import Any
 
 import pytest
 
-from xlab import record, scale
 from xlab.cli import main
 from xlab.errors import SandboxError, UsageError
+from xlab.experiments import scale
+from xlab.experiments.scale import Capacity, Failure, Plan, Sample, ScaleRecord
 from xlab.lab.docker import Container
 from xlab.lab.lab import Host
-from xlab.record import Environment
+from xlab.record import record
+from xlab.record.record import Environment
 from xlab.report import growth
 from xlab.report.drawing import PALETTE
-from xlab.scale import Capacity, Failure, Plan, Sample, ScaleRecord
 
 ENVIRONMENT = Environment(
     kernel="6.12", cpu_model="a processor", cores=2, load=(0.0, 0.0, 0.0), xlab="1", tools={},

@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzzing import Refusal, attempt
-from xlab import catalog
 from xlab.errors import UsageError
-from xlab.scenario import Option, Scenario, Size, load
+from xlab.scenario import catalog
+from xlab.scenario.scenario import Option, Scenario, Size, load
 
 SCENARIOS = ["baseline", "bridge", "ovs-gre"]
 
 GOOD = """
-from xlab.scenario import Scenario
+from xlab.scenario.scenario import Scenario
 SCENARIO = Scenario("mine", "a method of my own", (), lambda *_: None, lambda *_: None)
 """
 
@@ -64,7 +64,7 @@ def test_loading_again_reads_the_file_again(tmp_path: Path) -> None:
         ("x = 1\ndef build(:\n", "{path}:2: SyntaxError: "),
         ("\n\nimport no_such_module\n", "{path}:3: ModuleNotFoundError: "),
         ("def f():\n    return 1 // 0\n\nf()\n", "{path}:2: ZeroDivisionError: "),
-        ("from xlab.scenario import Scenario\nScenario()\n", "{path}:2: TypeError: "),
+        ("from xlab.scenario.scenario import Scenario\nScenario()\n", "{path}:2: TypeError: "),
         ("raise SystemExit(9)\n", "{path}:1: SystemExit: 9"),
         ("build = None\n", "{path}: defines no SCENARIO"),
         ("SCENARIO = 'bridge'\n", "{path}: defines no SCENARIO"),

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from xlab.record import Claim, RunRecord
-from xlab.screen import Screen
+from xlab.cli.screens.run import Screen
+from xlab.record.record import Claim, RunRecord
 
 
 def _load(path: Path) -> ModuleType:

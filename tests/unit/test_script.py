@@ -13,14 +13,10 @@ from typing import Any
 import pytest
 
 from tests.support import machine
-from xlab import capabilities, job, script
-from xlab.capabilities import State
 from xlab.errors import CapabilityError, UsageError
-from xlab.job import Job
-from xlab.lab.docker import DaemonOptions
-from xlab.request import Request
-from xlab.script import one_host, whole, words
-from xlab.transcript import (
+from xlab.kernel import capabilities
+from xlab.kernel.capabilities import State
+from xlab.lab.commands import (
     Broadcast,
     Command,
     Distinct,
@@ -38,10 +34,16 @@ from xlab.transcript import (
     Transcript,
     Transfer,
 )
+from xlab.lab.docker import DaemonOptions
+from xlab.outside import script
+from xlab.outside.script import one_host, whole, words
+from xlab.scenario import blueprint
+from xlab.scenario.blueprint import Job
+from xlab.scenario.request import Request
 
 
 def a_job(scenario: str = "bridge") -> Job:
-    return Job(job.design(Request(scenario)), None, {})
+    return Job(blueprint.design(Request(scenario)), None, {})
 
 
 def done(node: str, *argv: str, typed: str = "", stdin: str = "") -> Step:
@@ -277,7 +279,7 @@ def test_what_is_waited_for_goes_by_the_links() -> None:
 
 def test_a_script_says_how_it_was_asked_for() -> None:
     asked = Request("bridge", rate_bits_per_second=2e7, delay_ms=2.5, loss_ratio=0.01)
-    line = words.command_line(Job(job.design(asked), None, {}))
+    line = words.command_line(Job(blueprint.design(asked), None, {}))
     assert "--rate 20000000bit --delay 2.5ms --loss 0.01" in line
 
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from xlab import signals
+from xlab.kernel import signals
 
 
 class StoppedError(Exception):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from xlab import catalog, scenario
 from xlab.errors import UsageError
+from xlab.scenario import catalog, scenario
 
 
 def called(file: Path) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlab import stats
+from xlab.record import stats
 
 FLOATS = st.floats(-1e9, 1e9)
 
@@ -110,7 +110,8 @@ def test_rounds_must_correspond() -> None:
 
 def test_numpy_is_not_loaded_before_it_is_needed() -> None:
     program = (
-        "import sys; from xlab import stats; stats.median([1.0]); print('numpy' in sys.modules)"
+        "import sys; from xlab.record import stats; stats.median([1.0]); "
+        "print('numpy' in sys.modules)"
     )
     loaded = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, check=True, text=True

@@ -23,15 +23,15 @@ from hypothesis import strategies as st
 
 from tests.fuzzing import Refusal, attempt
 from tests.report_support import HOSTILE, Page
-from xlab import cli, record
-from xlab.compare import result
-from xlab.compare.result import Comparison, Estimate, Figure, Ratio
+from xlab import cli
+from xlab.cli.screens.sweep import SweepScreen
 from xlab.errors import RecordError, UsageError
+from xlab.experiments.sweep import engine, outcome, spec
+from xlab.experiments.sweep.outcome import Failure
+from xlab.experiments.sweep.spec import Point, Spec
+from xlab.record import comparisons, record
+from xlab.record.comparisons import Comparison, Estimate, Figure, Ratio
 from xlab.report import sweep_files, sweeps
-from xlab.sweep import engine, outcome, spec
-from xlab.sweep.outcome import Failure
-from xlab.sweep.spec import Point, Spec
-from xlab.sweep_screen import SweepScreen
 
 pytestmark = pytest.mark.usefixtures("same_charts_drawn_once")
 
@@ -203,7 +203,7 @@ def test_the_example_is_one() -> None:
 
 @functools.cache
 def sample() -> Comparison:
-    return result.load(DATA)
+    return comparisons.load(DATA)
 
 
 def compared(point: Point, tcp: float = 0.5) -> Comparison:

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from tests.fuzzing import Refusal, attempt
 from xlab.errors import XlabError
+from xlab.inside.tracing import tables
+from xlab.kernel.packets import Packet
+from xlab.kernel.processes import Completed
 from xlab.lab.node import Node
-from xlab.packets import Packet
-from xlab.processes import Completed
-from xlab.tracing import tables
 
 TRACES = Path(__file__).parents[1] / "data" / "ovs"
 SWITCH = {

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from tests.fuzzing import Refusal, attempt, memory_below, one_in
 from tests.support import machine
-from xlab import job
 from xlab.errors import CapabilityError, UsageError
 from xlab.lab import underlay
 from xlab.lab.underlay import Link, Underlay
-from xlab.request import Request
+from xlab.scenario import blueprint
+from xlab.scenario.request import Request
 
 
 def ends(links: tuple[Link, ...]) -> list[tuple[str, str]]:
@@ -372,7 +372,7 @@ def test_options_that_have_no_place_in_a_lab_are_told(tmp_path: Path) -> None:
     assert of_links.endswith(f"links {options}ip (h1 - s1), intfName1 (h1 - s1)")
     assert described(topo_file(tmp_path, TWO) + ":Mine").notes == ()
     request = Request("baseline", topo=topo_file(tmp_path, MANY) + ":Mine")
-    notes = job._notes(job.design(request), machine(), None, {})
+    notes = blueprint._notes(blueprint.design(request), machine(), None, {})
     assert "ip (h1, h2, h3, 2 more)" in notes[0]
 
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from tests.fuzzing import Refusal, attempt
 from xlab.errors import DockerError, UsageError
+from xlab.inside.machine import dockerd, systemd, tools, units
+from xlab.inside.machine.docker import filled
+from xlab.inside.machine.typist import RefusalError
 from xlab.lab.docker import DaemonOptions
-from xlab.machine import dockerd, systemd, tools, units
-from xlab.machine.docker import filled
-from xlab.machine.typist import RefusalError
 
 _NAME = "docker.service"
 

@@ -63,7 +63,7 @@ def _remember_debug(context: typer.Context, value: bool) -> None:
 
 def _show_version(value: bool) -> None:
     if value:
-        from xlab.version import __version__
+        from xlab.record.version import __version__
 
         print(f"xlab {__version__}")
         raise typer.Exit

@@ -14,7 +14,7 @@ from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
 from xlab.cli.streams import print_error, print_json, write
 
 if TYPE_CHECKING:
-    from xlab.gate import Line, Summary
+    from xlab.experiments.gate import Line, Summary
 
 
 @app.command(epilog=STATUSES)
@@ -48,7 +48,7 @@ def check(
 
 
 def _update(result: Path, baseline: Path) -> int:
-    from xlab import gate
+    from xlab.experiments import gate
 
     summary = gate.summarise(result)
     gate.update(baseline, summary)
@@ -61,7 +61,7 @@ def _update(result: Path, baseline: Path) -> int:
 
 
 def _check(result: Path, baseline: Path, *, junit: Path | None, as_json: bool) -> int:
-    from xlab import gate
+    from xlab.experiments import gate
 
     before, now = gate.load(baseline), gate.summarise(result)
     lines = gate.check(now, before)
@@ -84,7 +84,7 @@ def _check(result: Path, baseline: Path, *, junit: Path | None, as_json: bool) -
 
 def _print_detectable(baseline: Summary) -> None:
     """How much worse each ratio must become for a later run to show it."""
-    from xlab import gate
+    from xlab.experiments import gate
     from xlab.report import text
 
     changes = gate.detectable_changes(baseline)

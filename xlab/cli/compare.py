@@ -17,13 +17,13 @@ from xlab.cli import options
 from xlab.cli.app import COMMAND, STATUSES, AsJson, Debug, Job, app
 from xlab.cli.streams import print_error, print_json
 from xlab.errors import UsageError
-from xlab.probe_names import ALL
+from xlab.scenario.probe_names import ALL
 
 if TYPE_CHECKING:
-    from xlab.compare.journal import Journal
-    from xlab.compare.methods import Method
-    from xlab.compare_screen import CompareScreen
-    from xlab.request import Request
+    from xlab.cli.screens.compare import CompareScreen
+    from xlab.experiments.compare.journal import Journal
+    from xlab.experiments.compare.methods import Method
+    from xlab.scenario.request import Request
 
 _STATUS = {"passed": 0, "failed": 1, "skipped": 3}
 #: What may stand beside --resume.
@@ -142,9 +142,9 @@ def _begin(
     as_json: bool,
 ) -> int:
     _no_threads()
-    from xlab import disk
-    from xlab.compare import methods, plan
-    from xlab.compare.journal import Journal, Opening
+    from xlab.experiments.compare import methods, plan
+    from xlab.experiments.compare.journal import Journal, Opening
+    from xlab.kernel import disk
 
     chosen = methods.choose(names, common, settings)
     try:
@@ -162,15 +162,16 @@ def _begin(
 
 def _go_on(folder: Path, *, as_json: bool) -> int:
     _no_threads()
-    from xlab.compare.journal import Journal
+    from xlab.experiments.compare.journal import Journal
 
     with Journal.go_on(folder) as journal:
         return _compare(journal, resumed=True, as_json=as_json)
 
 
 def _compare(journal: Journal, *, resumed: bool, as_json: bool) -> int:
-    from xlab.compare import evaluation, result, rounds
-    from xlab.compare_screen import CompareScreen
+    from xlab.cli.screens.compare import CompareScreen
+    from xlab.experiments.compare import evaluation, rounds
+    from xlab.record import comparisons
     from xlab.report import files
 
     screen = CompareScreen(sys.stderr if as_json else sys.stdout)
@@ -182,7 +183,7 @@ def _compare(journal: Journal, *, resumed: bool, as_json: bool) -> int:
             else:
                 rounds.tidy(journal.folder, journal.history)
             outcome = evaluation.evaluate(journal.history)
-            result.save(outcome, journal.folder)
+            comparisons.save(outcome, journal.folder)
             reports = files.of_comparison(journal.folder, outcome)
         except BaseException as error:
             # What a disk refuses has a name; what the terminal does has none.
@@ -198,8 +199,8 @@ def _compare(journal: Journal, *, resumed: bool, as_json: bool) -> int:
 
 def _show_what_there_is(journal: Journal, screen: CompareScreen, *, as_json: bool) -> None:
     """Of a comparison whose folder could not be written to any more."""
-    from xlab.compare import evaluation
-    from xlab.compare.journal import Ended
+    from xlab.experiments.compare import evaluation
+    from xlab.experiments.compare.journal import Ended
 
     history = journal.history
     if history.ended:
@@ -222,10 +223,11 @@ def _tell_how_to_go_on(journal: Journal, screen: CompareScreen) -> None:
 
 def _require_possible(chosen: list[Method]) -> None:
     """Every method makes sense, and the baseline can be; before there is a folder of results."""
-    from xlab import capabilities, job
+    from xlab.kernel import capabilities
+    from xlab.scenario import blueprint
 
-    designs = [job.design(method.request) for method in chosen]
-    job.equip(designs[0], capabilities.probe())
+    designs = [blueprint.design(method.request) for method in chosen]
+    blueprint.equip(designs[0], capabilities.probe())
 
 
 def _no_threads() -> None:

@@ -1,7 +1,7 @@
 """What this machine can do, and the line to paste for what it can't: the facts of `xlab doctor`.
 
-Looks and asks, by the rules of xlab/capabilities.py: no module is loaded, nothing of the machine is
-touched.  `findings` gathers, `diagnose` draws the conclusions and is pure.
+Looks and asks, by the rules of xlab/kernel/capabilities.py: no module is loaded, nothing of the
+machine is touched.  `findings` gathers, `diagnose` draws the conclusions and is pure.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from xlab import capabilities
-from xlab.capabilities import TOOLS, TYPED, Capability, Machine, Tool
 from xlab.errors import CapabilityError
+from xlab.kernel import capabilities
+from xlab.kernel.capabilities import TOOLS, TYPED, Capability, Machine, Tool
 from xlab.lab.conditions import Backend, LinkConditions, choose_backend
 
 

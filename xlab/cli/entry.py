@@ -11,10 +11,10 @@ from typing import Any
 
 import typer
 
-from xlab import signals
 from xlab.cli.app import Job, Settings, app
 from xlab.cli.streams import DisplayError, discard_stdout, prepare_streams, print_error
 from xlab.errors import XlabError
+from xlab.kernel import signals
 
 #: A shell reports a process that a signal ended as 128 + its number; so does xlab.
 _SIGNALLED = 128
@@ -91,7 +91,7 @@ def _perform(arguments: Sequence[str] | None, settings: Settings) -> int:
         return _SIGNALLED + signal.SIGINT
     if not callable(asked):
         return asked or 0
-    from xlab.patience import announcing
+    from xlab.kernel.patience import announcing
 
     with announcing(lambda said: print_error(f"xlab: {said}")):
         return asked()

@@ -25,7 +25,7 @@ def doctor(as_json: AsJson = False, _debug: Debug = False) -> Job:
 
 
 def _list(*, as_json: bool) -> int:
-    from xlab import catalog, scenario
+    from xlab.scenario import catalog, scenario
 
     entries: list[dict[str, Any]] = []
     for name in catalog.names():
@@ -77,7 +77,7 @@ def _print_scenario(entry: Mapping[str, Any]) -> None:
 
 
 def _print_probes() -> None:
-    from xlab.probe_names import ALL, USUAL
+    from xlab.scenario.probe_names import ALL, USUAL
 
     print("\nmeasured in every run")
     for name, about in USUAL.items():
@@ -90,13 +90,13 @@ def _print_probes() -> None:
 def _doctor(*, as_json: bool) -> int:
     from dataclasses import asdict
 
-    from xlab import doctor as examination
+    from xlab.cli import doctor as examination
 
     found = examination.findings()
     if as_json:
         print_json([asdict(finding) for finding in found])
     else:
-        from xlab.screen import Screen
+        from xlab.cli.screens.run import Screen
 
         Screen(sys.stdout).diagnosis(found)
     return examination.exit_status(found)

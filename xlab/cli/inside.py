@@ -16,7 +16,7 @@ from xlab.cli.app import COMMAND, AsJson, Debug, Job, app
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:
-    from xlab.standing import Standing
+    from xlab.outside.running_lab import Standing
 
 Name = Annotated[
     str | None,
@@ -101,15 +101,15 @@ def fault(
 
 
 def _shell(node: str, name: str | None) -> int:
-    from xlab import standing
+    from xlab.outside import running_lab
 
-    with standing.find(name) as lab:
+    with running_lab.find(name) as lab:
         doors = lab.enter(node)
         place = node if name is None else f"{name}:{node}"
         file = os.memfd_create("xlab-shell")
         os.write(file, _STARTUP.format(place=place, file=file).encode())
         argv = ["bash", "--rcfile", f"/proc/self/fd/{file}"]
-        from xlab import entering
+        from xlab.sandbox import entering
 
         env = entering.environment(rootless=doors.rootless)
         status = entering.run(doors, argv, node=node, folder=Path("/root"), env=env, inherit=[file])
@@ -128,9 +128,10 @@ exec {file}<&-
 
 
 def _execute(node: str, command: Sequence[str], name: str | None) -> int:
-    from xlab import entering, sandbox, standing
+    from xlab.outside import running_lab
+    from xlab.sandbox import entering, sandbox
 
-    with standing.find(name) as lab:
+    with running_lab.find(name) as lab:
         doors = lab.enter(node)
         env, folder = entering.environment(rootless=doors.rootless), sandbox.current_folder()
         status = entering.run(doors, command, node=node, folder=folder, env=env)
@@ -139,12 +140,13 @@ def _execute(node: str, command: Sequence[str], name: str | None) -> int:
 
 
 def _execute_everywhere(command: Sequence[str], name: str | None) -> int:
-    from xlab import entering, standing
     from xlab.errors import CapabilityError
     from xlab.lab.underlay import GATEWAY
+    from xlab.outside import running_lab
+    from xlab.sandbox import entering
 
     statuses = [0]
-    with standing.find(name) as lab:
+    with running_lab.find(name) as lab:
         for node in lab.node_names():
             if node == GATEWAY:
                 continue
@@ -170,20 +172,20 @@ _LONGEST_S = 86_400.0
 
 
 def _cli(name: str | None) -> int:
-    from xlab import standing
-    from xlab.mininet import attached
+    from xlab.outside import mininet_cli, running_lab
 
-    lab = standing.find(name)
-    return attached.command_line(lab, ended=lambda status: _say_if_ended(lab, "its lab", status))
+    lab = running_lab.find(name)
+    return mininet_cli.command_line(lab, ended=lambda status: _say_if_ended(lab, "its lab", status))
 
 
 def _fault(order: str, name: str | None, *, wait: bool, as_json: bool) -> int:
-    from xlab import names, standing
+    from xlab.cli.screens.run import Screen
     from xlab.cli.streams import print_json
+    from xlab.outside import running_lab
     from xlab.report import text
-    from xlab.screen import Screen
+    from xlab.sandbox import registry
 
-    with standing.find(name) as lab:
+    with running_lab.find(name) as lab:
         found = lab.call("fault", {"order": order, "wait": wait})
     if as_json:
         print_json({"name": lab.name, **found})
@@ -202,7 +204,7 @@ def _fault(order: str, name: str | None, *, wait: bool, as_json: bool) -> int:
     if not order:
         screen.said("faults", "; ".join(found["grammar"]))
     for number, each in enumerate(found["in_force"]):
-        cure = f"{COMMAND} fault{names.option(lab.name)} --wait {each['cure']}"
+        cure = f"{COMMAND} fault{registry.option(lab.name)} --wait {each['cure']}"
         screen.said("" if number else "to mend", cure)
     return 0
 

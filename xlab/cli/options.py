@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from xlab.errors import UsageError, XlabError
-from xlab.request import (
+from xlab.scenario.request import (
     DEFAULT_DURATION_S,
     DEFAULT_ROUNDS,
     DEFAULT_STREAMS,
@@ -22,23 +22,23 @@ from xlab.request import (
 
 
 def complete_scenario(incomplete: str) -> list[str]:
-    from xlab import catalog
+    from xlab.scenario import catalog
 
     try:
-        names = ["all", *catalog.names()]
+        registry = ["all", *catalog.names()]
     except XlabError:
         return []
-    return [name for name in names if name.startswith(incomplete)]
+    return [name for name in registry if name.startswith(incomplete)]
 
 
 def complete_lab(incomplete: str) -> list[str]:
-    from xlab import names
+    from xlab.sandbox import registry
 
-    return [name for name in names.running() if name.startswith(incomplete)]
+    return [name for name in registry.running() if name.startswith(incomplete)]
 
 
 def complete_stage(incomplete: str) -> list[str]:
-    from xlab import catalog, scenario
+    from xlab.scenario import catalog, scenario
 
     # What stands before an option without its value is not among the parameters.
     line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
@@ -53,12 +53,12 @@ def complete_stage(incomplete: str) -> list[str]:
 
 def complete_node(context: typer.Context, incomplete: str) -> list[str]:
     """Nodes of the lab that runs; of several, of the one that --name says."""
-    from xlab import standing
+    from xlab.outside import running_lab
 
     if context.params.get("words"):
         return []
     try:
-        with standing.find(context.params.get("name")) as lab:
+        with running_lab.find(context.params.get("name")) as lab:
             known = lab.node_names(limit_s=1.0)
     except XlabError:
         return []
@@ -185,7 +185,7 @@ def form_of(output: Path | None, forms: Mapping[str, str], option: str, asked: s
 
 def require_writable(results: Path) -> None:
     """Find out before a run whether its record can be kept."""
-    from xlab import disk
+    from xlab.kernel import disk
 
     try:
         disk.make_folder(results)

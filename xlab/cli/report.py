@@ -16,8 +16,8 @@ from xlab.cli.streams import json_text, print_error, write
 from xlab.errors import RecordError, UsageError
 
 if TYPE_CHECKING:
-    from xlab.compare.result import Comparison
-    from xlab.record import RunRecord
+    from xlab.record.comparisons import Comparison
+    from xlab.record.record import RunRecord
     from xlab.report.content import Content
 
 
@@ -81,8 +81,8 @@ def _report(
 ) -> int:
     import dataclasses
 
-    from xlab.compare import result
-    from xlab.report import content, gallery, json_data, result_files
+    from xlab.record import comparisons, result_files
+    from xlab.report import content, gallery, json_data
 
     results, passed_over = result_files.results_among(results)
     for path in passed_over:
@@ -94,7 +94,7 @@ def _report(
     folder = result_files.comparison_in(results)
     data: object
     if folder is not None:
-        comparison = result.load(folder)
+        comparison = comparisons.load(folder)
         told, errors = content.of_comparison(comparison, folder)
         data = comparison.to_dict()
         show = partial(_show_comparison, comparison)
@@ -156,12 +156,12 @@ def _write_text(show: Callable[[TextIO], None], output: Path | None) -> None:
 
 
 def _show_records(records: Sequence[RunRecord], stream: TextIO) -> None:
-    from xlab.screen import Screen
+    from xlab.cli.screens.run import Screen
 
     Screen(stream).report(records)
 
 
 def _show_comparison(comparison: Comparison, stream: TextIO) -> None:
-    from xlab.compare_screen import CompareScreen
+    from xlab.cli.screens.compare import CompareScreen
 
     CompareScreen(stream).outcome(comparison)

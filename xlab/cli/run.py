@@ -16,12 +16,12 @@ from xlab.cli import options
 from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
 from xlab.cli.streams import DisplayError, print_error, print_json
 from xlab.errors import XlabError
-from xlab.probe_names import ALL, USUAL
-from xlab.request import DEFAULT_ROUNDS, QUICK_ROUNDS, Request, shared_out
+from xlab.scenario.probe_names import ALL, USUAL
+from xlab.scenario.request import DEFAULT_ROUNDS, QUICK_ROUNDS, Request, shared_out
 
 if TYPE_CHECKING:
-    from xlab.record import RunRecord
-    from xlab.screen import Screen
+    from xlab.cli.screens.run import Screen
+    from xlab.record.record import RunRecord
 
 #: With several scenarios the first of these that occurred is the exit status.
 _WORST_FIRST = (1, 2, 3, 0)
@@ -91,8 +91,9 @@ def run(  # noqa: PLR0917 - typer calls it by keyword
 def _run(request: Request, *, results: Path, as_json: bool) -> int:
     # numpy's BLAS would start threads when intervals are computed, and the next sandbox is forked.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from xlab import catalog, runner
-    from xlab.screen import Screen
+    from xlab.cli.screens.run import Screen
+    from xlab.experiments import runner
+    from xlab.scenario import catalog
 
     several = request.scenario == "all"
     names = catalog.names() if several else [request.scenario]
@@ -147,7 +148,7 @@ def _write_page(
 
 
 def _run_one(request: Request, results: Path, screen: Screen) -> tuple[RunRecord, Path]:
-    from xlab import runner
+    from xlab.experiments import runner
 
     def watch(event: Mapping[str, Any]) -> None:
         try:
@@ -169,7 +170,7 @@ def _requests(request: Request, names: Sequence[str]) -> list[Request]:
     """One request a scenario; each gets the settings it knows, and every one must be known once."""
     if not request.settings:
         return [request.for_scenario(name, {}) for name in names]
-    from xlab import catalog, scenario
+    from xlab.scenario import catalog, scenario
 
     known = {
         name: [option.name for option in scenario.load(catalog.find(name)).options]

@@ -15,7 +15,7 @@ from xlab.cli.streams import DisplayError, print_json
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:
-    from xlab.scale import Failure, Plan, Sample, ScaleRecord
+    from xlab.experiments.scale import Failure, Plan, Sample, ScaleRecord
 
 _DEFAULT_SIZES = "2,4,8,16"
 _DEFAULT_REPEAT = 3
@@ -82,8 +82,8 @@ def _scale(
     results: Path,
     as_json: bool,
 ) -> int:
-    from xlab import disk
-    from xlab import scale as scaling
+    from xlab.experiments import scale as scaling
+    from xlab.kernel import disk
     from xlab.report import growth
 
     plan = scaling.Plan(scenario, sizes, containers, settings, repeat, rest_s)
@@ -137,7 +137,7 @@ class _Progress:
         self._write(f"scale {plan.scenario}   {asked}, {plan.repeat} builds of each\n")
 
     def watch(self, hosts: int, _: int, what: Sample | Failure | None) -> None:
-        from xlab.scale import Failure
+        from xlab.experiments.scale import Failure
 
         if what is None:
             self._done += 1

@@ -11,7 +11,7 @@ import typer
 from xlab.cli import options
 from xlab.cli.app import STATUSES, Debug, Job, app
 from xlab.cli.streams import write
-from xlab.request import Request
+from xlab.scenario.request import Request
 
 
 @app.command(epilog=STATUSES)
@@ -62,7 +62,7 @@ def script(  # noqa: PLR0917 - typer calls it by keyword
 
 
 def _script(request: Request, *, host: str | None, output: Path | None) -> int:
-    from xlab import script as scripts
+    from xlab.outside import script as scripts
 
     write(scripts.write(request, host=host), output)
     return 0

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any, BinaryIO
 
+    from xlab.outside.running_lab import Standing
     from xlab.report.tables import Table
-    from xlab.standing import Standing
 
 #: Of tcpdump interrupted though it did not catch that; else it ends by itself, with 0.
 _TIME_IS_OVER = 128 + signal.SIGINT
@@ -82,11 +82,11 @@ def trace(
 
 
 def _trace(source: str, target: str, name: str | None, *, as_json: bool) -> int:
-    from xlab import standing
+    from xlab.cli.screens.run import Screen
     from xlab.cli.streams import print_json
-    from xlab.screen import Screen
+    from xlab.outside import running_lab
 
-    with standing.find(name) as lab:
+    with running_lab.find(name) as lab:
         found = lab.call("trace", {"source": source, "target": target})
     status = 0 if found["answered"] else 1
     if as_json:
@@ -181,16 +181,16 @@ def top(
 
 
 def _top(name: str | None, *, once: bool, interval_s: float, as_json: bool) -> int:
-    from xlab import standing
+    from xlab.outside import running_lab
 
-    with standing.find(name) as lab:
+    with running_lab.find(name) as lab:
         looks = _looks(lab, interval_s)
         if as_json:
             from xlab.cli.streams import print_json
 
             print_json({"name": lab.name, "interval_s": interval_s, "nodes": next(looks)})
         elif once or not sys.stdout.isatty():
-            from xlab.screen import Screen
+            from xlab.cli.screens.run import Screen
 
             Screen(sys.stdout).table(_busy(next(looks)))
         else:
@@ -202,7 +202,7 @@ def _looks(lab: Standing, interval_s: float) -> Iterator[list[dict[str, Any]]]:
     """What nodes did during each interval."""
     import time
 
-    from xlab import rates
+    from xlab.lab import rates
 
     before = lab.call("sample", {})
     while True:
@@ -219,7 +219,7 @@ def _watch(name: str, looks: Iterator[list[dict[str, Any]]]) -> None:
     from rich.table import Table as Grid
 
     try:
-        with Live(console=Console(), screen=True, auto_refresh=False) as live:
+        with Live(console=Console(), screen=True, auto_refresh=False) as tcpdump:
             for found in looks:
                 content = _busy(found)
                 grid = Grid(title=f"{name}   Ctrl-C ends", title_justify="left", box=None)
@@ -227,7 +227,7 @@ def _watch(name: str, looks: Iterator[list[dict[str, Any]]]) -> None:
                     grid.add_column(column.title, justify="right" if column.right else "left")
                 for row in content.rows:
                     grid.add_row(*row)
-                live.update(grid, refresh=True)
+                tcpdump.update(grid, refresh=True)
     except KeyboardInterrupt:
         pass  # the way it is meant to end
 
@@ -258,11 +258,11 @@ def _busy(found: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _graph(name: str | None, form: str, output: Path | None) -> int:
-    from xlab import standing
     from xlab.cli.streams import json_text, write
+    from xlab.outside import running_lab
     from xlab.report import graph as drawn
 
-    with standing.find(name) as lab:
+    with running_lab.find(name) as lab:
         about = lab.describe()
         nodes = lab.call("network", {})
     if form == "json":
@@ -284,8 +284,10 @@ def _capture(
     count: int | None,
     duration: float | None,
 ) -> int:
-    from xlab import entering, live, standing
-    from xlab.processes import search_path
+    from xlab.kernel import tcpdump
+    from xlab.kernel.processes import search_path
+    from xlab.outside import running_lab
+    from xlab.sandbox import entering
 
     node, _, interface = place.partition(":")
     told = write is None and sys.stdout.isatty()
@@ -293,7 +295,7 @@ def _capture(
     argv = ["tcpdump", "-n", "-Z", "root", "-i", interface or "any"]
     argv += ["-l", "-e"] if told else ["-U", "-w", "-"]
     argv += ["-c", str(count)] if count else []
-    with standing.find(name) as lab:
+    with running_lab.find(name) as lab:
         doors = lab.enter(node)
         if write == "-" and sys.stdout.isatty():
             raise UsageError("--write - is for a file or a pipe, not for a terminal")
@@ -302,7 +304,7 @@ def _capture(
             writer = _keep(None if write in (None, "-") else Path(write), place)
         elif peers := _routers(lab):
             argv.append("-x")
-            writer = _through(partial(live.explain, peers=peers), os.dup(1))
+            writer = _through(partial(tcpdump.explain, peers=peers), os.dup(1))
         argv += ["--", *pattern]
         env = {**os.environ, "PATH": search_path()}
         status = entering.run(
@@ -326,7 +328,7 @@ def _routers(lab: Standing) -> dict[bytes, str]:
 
 def _keep(file: Path | None, place: str) -> int:
     """Let what is captured go through a child, whose number it is, to a file outside, or on."""
-    from xlab import disk, pcapng
+    from xlab.kernel import disk, pcapng
 
     if file is None:
         return _through(pcapng.copy, os.dup(1), "standard output")
@@ -342,7 +344,7 @@ def _through(
 
     Each write is whole or not at all.
     """
-    from xlab import syscalls
+    from xlab.kernel import syscalls
 
     reading, writing = os.pipe2(os.O_CLOEXEC)
     sys.stdout.flush()
@@ -362,7 +364,7 @@ def _become_writer(
     convert: Callable[[BinaryIO, BinaryIO], object],
 ) -> NoReturn:
     from xlab.cli.streams import print_error
-    from xlab.record import Whole
+    from xlab.record.record import Whole
 
     status = 1
     try:

@@ -15,9 +15,9 @@ from xlab.cli.streams import DisplayError, print_json
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:
-    from xlab.chronicle import Chronicle
-    from xlab.request import Request
-    from xlab.screen import Screen
+    from xlab.cli.screens.run import Screen
+    from xlab.experiments.recorder import Recorder
+    from xlab.scenario.request import Request
 
 Lab = Annotated[
     str | None,
@@ -138,16 +138,16 @@ def _up(
 ) -> int:
     import time
 
-    from xlab import standing
-    from xlab.screen import Screen
+    from xlab.cli.screens.run import Screen
+    from xlab.outside import running_lab
 
     begun = time.monotonic()
     screen = Screen(sys.stderr if as_json else sys.stdout)
     watch = _shown_on(screen, empty=empty)
     with screen.running():
-        told = standing.up(request, name=name, until=until, empty=empty, watch=watch)
+        told = running_lab.up(request, name=name, until=until, empty=empty, watch=watch)
     name = name or told.design.scenario.name
-    with standing.find(name) as lab:
+    with running_lab.find(name) as lab:
         facts = lab.describe()
     whole = not (empty or until)
     reason = told.verdict()[1] if whole else _broken(told)
@@ -159,10 +159,10 @@ def _up(
 
 
 def _say_up(
-    screen: Screen, facts: Mapping[str, Any], told: Chronicle, reason: str, seconds: float
+    screen: Screen, facts: Mapping[str, Any], told: Recorder, reason: str, seconds: float
 ) -> None:
-    from xlab import names
     from xlab.report import text
+    from xlab.sandbox import registry
 
     name = facts["name"]
     held = sum(claim.holds for claim in told.claims)
@@ -174,7 +174,7 @@ def _say_up(
         screen.said("", f"stopped at {facts['until']!r}, whose claims are not checked")
     if reason:
         screen.said("", reason)
-    several = names.option(name)
+    several = registry.option(name)
     nodes = [node["name"] for node in facts["nodes"] if node["kind"] != "gateway"]
     inner = next((node for node in nodes if "/" in node), nodes[0])
     screen.said("next", f"{COMMAND} shell{several} {inner}")
@@ -185,7 +185,7 @@ def _say_up(
     screen.said("", f"{COMMAND} down{which}")
 
 
-def _told(told: Chronicle) -> dict[str, Any]:
+def _told(told: Recorder) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {
@@ -194,7 +194,7 @@ def _told(told: Chronicle) -> dict[str, Any]:
     }
 
 
-def _broken(told: Chronicle) -> str:
+def _broken(told: Recorder) -> str:
     broken = [claim.id for claim in told.claims if not claim.holds]
     if not broken:
         return ""
@@ -218,10 +218,10 @@ def _shown_on(screen: Screen, *, empty: bool = False) -> Any:
 
 
 def _ps(*, as_json: bool) -> int:
-    from xlab import standing
-    from xlab.screen import Screen
+    from xlab.cli.screens.run import Screen
+    from xlab.outside import running_lab
 
-    labs = standing.describe_all()
+    labs = running_lab.describe_all()
     if as_json:
         print_json(labs)
         return 0
@@ -285,10 +285,11 @@ def _age(seconds: float) -> str:
 
 
 def _status(name: str | None, *, prove: bool, log: bool, as_json: bool) -> int:
-    from xlab import record, standing
-    from xlab.screen import Screen
+    from xlab.cli.screens.run import Screen
+    from xlab.outside import running_lab
+    from xlab.record import record
 
-    with standing.find(name) as lab:
+    with running_lab.find(name) as lab:
         if log:
             from xlab.report import text
 
@@ -338,16 +339,17 @@ def _status(name: str | None, *, prove: bool, log: bool, as_json: bool) -> int:
 def _down(labs: Sequence[str], *, everything: bool) -> int:
     import time
 
-    from xlab import names, standing
+    from xlab.cli.screens.run import Screen
+    from xlab.outside import running_lab
     from xlab.report import text
-    from xlab.screen import Screen
+    from xlab.sandbox import registry
 
     screen = Screen(sys.stdout)
-    wanted: Sequence[str | None] = names.running() if everything else labs or [None]
+    wanted: Sequence[str | None] = registry.running() if everything else labs or [None]
     if not wanted:
         screen.said("", "no lab is running")
     # All are looked up before the first is ended: a wrong name among them changes nothing.
-    for lab in [standing.find(name) for name in wanted]:
+    for lab in [running_lab.find(name) for name in wanted]:
         begun = time.monotonic()
         with lab:
             lab.down()

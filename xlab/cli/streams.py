@@ -121,7 +121,7 @@ def write(content: str | bytes, output: Path | None) -> None:
         return
     from glob import escape
 
-    from xlab import disk
+    from xlab.kernel import disk
 
     disk.sweep(output.parent, escape(output.name))
     if isinstance(content, str):

@@ -19,9 +19,9 @@ from xlab.errors import UsageError
 if TYPE_CHECKING:
     from distributed import Client
 
-    from xlab.compare.result import Comparison
-    from xlab.sweep.outcome import Failure, Folder, Sweep
-    from xlab.sweep_screen import SweepScreen
+    from xlab.cli.screens.sweep import SweepScreen
+    from xlab.experiments.sweep.outcome import Failure, Folder, Sweep
+    from xlab.record.comparisons import Comparison
 
 _STATUS = {"passed": 0, "failed": 1, "skipped": 3}
 
@@ -66,9 +66,10 @@ def sweep(
 
 
 def _begin(file: Path, scheduler: str | None, *, results: Path, as_json: bool) -> int:
-    from xlab import disk, record
-    from xlab.sweep import spec
-    from xlab.sweep.outcome import Folder
+    from xlab.experiments.sweep import spec
+    from xlab.experiments.sweep.outcome import Folder
+    from xlab.kernel import disk
+    from xlab.record import record
 
     asked = spec.load(file)
     options.require_writable(results)
@@ -78,15 +79,15 @@ def _begin(file: Path, scheduler: str | None, *, results: Path, as_json: bool) -
 
 
 def _go_on(path: Path, scheduler: str | None, *, as_json: bool) -> int:
-    from xlab.sweep.outcome import Folder
+    from xlab.experiments.sweep.outcome import Folder
 
     with Folder.go_on(path) as folder:
         return _sweep(folder, scheduler, as_json=as_json)
 
 
 def _sweep(folder: Folder, scheduler: str | None, *, as_json: bool) -> int:
+    from xlab.cli.screens.sweep import SweepScreen
     from xlab.report import sweep_files, sweeps
-    from xlab.sweep_screen import SweepScreen
 
     found = folder.read()
     screen = SweepScreen(sys.stderr if as_json else sys.stdout)
@@ -113,9 +114,9 @@ def report_on(
     folder: Path, *, form: str, output: Path | None, charts: Path | None, alone: bool
 ) -> int:
     """`xlab report` of a sweep, in whatever form."""
-    from xlab import disk
+    from xlab.experiments.sweep import outcome
+    from xlab.kernel import disk
     from xlab.report import sweep_files, sweeps
-    from xlab.sweep import outcome
 
     told = outcome.load(folder)
     if form in ("junit", "flent"):
@@ -144,7 +145,7 @@ def report_on(
 def _show(told: Sweep, output: Path | None) -> None:
     import io
 
-    from xlab.sweep_screen import SweepScreen
+    from xlab.cli.screens.sweep import SweepScreen
 
     if output is None:
         SweepScreen(sys.stdout).outcome(told)
@@ -160,8 +161,8 @@ def _carry_out(
     """Every point that is not found; each is on the disk before the next is waited for."""
     from contextlib import closing
 
-    from xlab.sweep import engine, outcome
-    from xlab.sweep.outcome import Failure
+    from xlab.experiments.sweep import engine, outcome
+    from xlab.experiments.sweep.outcome import Failure
 
     failures: dict[str, Failure] = {}
     left = [point for point in folder.spec.points if point.slug not in found]
@@ -184,14 +185,14 @@ def _carry_out(
 def _evaluated(folder: Folder, found: dict[str, Comparison], failures: dict[str, Failure]) -> Sweep:
     from datetime import UTC, datetime
 
-    from xlab.sweep import outcome
+    from xlab.experiments.sweep import outcome
 
     ended_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     return outcome.evaluate(folder.spec, found, failures, ended_at)
 
 
 def _so_far(folder: Folder, found: dict[str, Comparison]) -> Sweep:
-    from xlab.sweep.outcome import Failure
+    from xlab.experiments.sweep.outcome import Failure
 
     points = folder.spec.points
     left = [point.slug for point in points if point.slug not in found]
@@ -199,7 +200,7 @@ def _so_far(folder: Folder, found: dict[str, Comparison]) -> Sweep:
 
 
 def _cluster(folder: Folder, scheduler: str | None) -> AbstractContextManager[Client]:
-    from xlab.sweep import engine
+    from xlab.experiments.sweep import engine
 
     return engine.embedded(folder.path) if scheduler is None else engine.connect(scheduler)
 

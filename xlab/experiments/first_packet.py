@@ -16,14 +16,14 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from xlab import controller, sandbox
 from xlab.errors import XlabError
-from xlab.job import Job
+from xlab.experiments.scale import Unchecked
+from xlab.faults.recovery import Train
+from xlab.kernel.processes import wait_until
 from xlab.lab.lab import Lab
-from xlab.processes import wait_until
-from xlab.record import Measurement
-from xlab.recovery import Train
-from xlab.scale import Unchecked
+from xlab.record.record import Measurement
+from xlab.sandbox import controller, sandbox
+from xlab.scenario.blueprint import Job
 
 #: Routers that dial into the void try again after 1, 3 and 7 s.
 _PATIENCE_S = 60.0

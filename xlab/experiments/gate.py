@@ -28,16 +28,14 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from xlab import record, stats
-from xlab.compare import noise
-from xlab.compare import result as comparisons
-from xlab.compare.result import Comparison
-from xlab.compare.statistics import LEAST_BUILDS, widening
 from xlab.errors import RecordError, UsageError
-from xlab.metrics import higher_is_better
-from xlab.record import Environment, PathProof, RunRecord
-from xlab.report import result_files
-from xlab.report.figures import figures, ratio_points
+from xlab.experiments.compare import noise
+from xlab.record import comparisons, record, result_files, stats
+from xlab.record.comparisons import Comparison
+from xlab.record.figures import figures, ratio_points
+from xlab.record.intervals import LEAST_BUILDS, widening
+from xlab.record.metrics import higher_is_better
+from xlab.record.record import Environment, PathProof, RunRecord
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from xlab import capabilities, record, sandbox
-from xlab.job import Design, Job
+from xlab.kernel import capabilities
 from xlab.lab.lab import Conditioned
-from xlab.record import (
+from xlab.record import record
+from xlab.record.record import (
     Claim,
     Conditions,
     Environment,
@@ -20,13 +20,15 @@ from xlab.record import (
     Status,
     Timings,
 )
-from xlab.request import Request
-from xlab.version import __version__
+from xlab.record.version import __version__
+from xlab.sandbox import sandbox
+from xlab.scenario.blueprint import Design, Job
+from xlab.scenario.request import Request
 
 Watch = Callable[[Mapping[str, Any]], None]
 
 
-class Chronicle:
+class Recorder:
     """Passes events on and keeps what belongs into the record, so that a run that breaks has it."""
 
     def __init__(self, design: Design, watch: Watch = lambda _: None) -> None:

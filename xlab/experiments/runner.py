@@ -1,6 +1,6 @@
 """A run, seen from outside the sandbox: decide, launch, listen, write the record.
 
-request ── design, job (refused before anything is built) ── sandbox ── chronicle ── record
+request ── design, job (refused before anything is built) ── sandbox ── recorder ── record
 """
 
 from __future__ import annotations
@@ -13,11 +13,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from xlab import capabilities, controller, disk, job, record, resident, sandbox
-from xlab.chronicle import Chronicle, Watch
 from xlab.errors import CapabilityError, UsageError, XlabError
-from xlab.record import RunRecord, Status
-from xlab.request import Request
+from xlab.experiments.recorder import Recorder, Watch
+from xlab.inside import verbs
+from xlab.kernel import capabilities, disk
+from xlab.record import record
+from xlab.record.record import RunRecord, Status
+from xlab.sandbox import controller, sandbox
+from xlab.scenario import blueprint
+from xlab.scenario.request import Request
 
 
 class UnwrittenError(OSError):
@@ -37,7 +41,7 @@ def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Pa
     they are known.
     """
     begun = time.monotonic()
-    chronicle = Chronicle(job.design(request), watch)
+    recorder = Recorder(blueprint.design(request), watch)
     disk.make_folder(results)
     disk.sweep(results)
 
@@ -45,11 +49,11 @@ def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Pa
     status: Status = "failed"
     reason = ""
     try:
-        chronicle.job = job.equip(chronicle.design, machine)
-        with Bench(chronicle) as bench:
+        recorder.job = blueprint.equip(recorder.design, machine)
+        with Bench(recorder) as bench:
             bench.build()
             bench.measure_rounds()
-        status, reason = chronicle.verdict()
+        status, reason = recorder.verdict()
     except CapabilityError as error:
         status, reason = "skipped", str(error)
     except UsageError:
@@ -58,11 +62,11 @@ def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Pa
         reason = str(error)
         # Where it arose, as the controller told it.
         notes = getattr(error, "__notes__", [])
-        chronicle.raw["error.txt"] = "\n".join([reason, *notes]).encode()
-    chronicle.timings["total"] = time.monotonic() - begun
-    finished = chronicle.record(status, reason)
+        recorder.raw["error.txt"] = "\n".join([reason, *notes]).encode()
+    recorder.timings["total"] = time.monotonic() - begun
+    finished = recorder.record(status, reason)
     try:
-        return finished, save(finished, chronicle.raw, results, chronicle.started_at)
+        return finished, save(finished, recorder.raw, results, recorder.started_at)
     except OSError as error:
         raise UnwrittenError(finished, error) from error
 
@@ -70,35 +74,35 @@ def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Pa
 class Bench:
     """A lab in a sandbox of its own, attached: it ends with us.  All it tells is chronicled."""
 
-    def __init__(self, chronicle: Chronicle, *, name: str | None = None) -> None:
+    def __init__(self, recorder: Recorder, *, name: str | None = None) -> None:
         """Launch the sandbox; the job must be known.  CapabilityError, SandboxError.
 
         With a name it may be left standing (`stay`); UsageError if that is taken.
         """
-        ordered = chronicle.job
+        ordered = recorder.job
         assert ordered is not None
 
         def serve(channel: Any, listener: Any) -> NoReturn:
-            controller.serve(resident.handlers(ordered, name or ""), channel, listener)
+            controller.serve(verbs.handlers(ordered, name or ""), channel, listener)
 
-        self._chronicle = chronicle
+        self._recorder = recorder
         self._lab = sandbox.launch(serve, name=name)
         self._stays = False
         self._client = controller.Client(self._lab.channel)
-        chronicle.timings["sandbox"] = self._lab.started_s
-        chronicle.tell(
+        recorder.timings["sandbox"] = self._lab.started_s
+        recorder.tell(
             {
                 "kind": "started",
-                "scenario": chronicle.design.scenario.name,
-                "hosts": chronicle.design.size.hosts,
-                "containers": chronicle.design.size.containers,
+                "scenario": recorder.design.scenario.name,
+                "hosts": recorder.design.size.hosts,
+                "containers": recorder.design.size.containers,
                 "datapath": ordered.datapath,
                 "sandbox": sandbox.kind(),
-                "settings": chronicle.design.settings,
+                "settings": recorder.design.settings,
             }
         )
         for note in ordered.notes:
-            chronicle.tell({"kind": "note", "text": note})
+            recorder.tell({"kind": "note", "text": note})
 
     def build(self, *, until: str | None = None, empty: bool = False) -> None:
         """Build the lab, check the claims and prove the path.
@@ -106,35 +110,35 @@ class Bench:
         With `until` it ends where that stage begins; with `empty` hosts are wired, and that is all.
         """
         built = self._call("build", {"until": until, "empty": empty})
-        self._chronicle.timings.update(built["timings"])
-        self._chronicle.measured = built["conditions"]
+        self._recorder.timings.update(built["timings"])
+        self._recorder.measured = built["conditions"]
 
     def measure_rounds(self) -> None:
         """As many rounds as the request wants, if the path is proved."""
-        chronicle = self._chronicle
-        if not (chronicle.path and chronicle.path.proved):
-            chronicle.tell({"kind": "note", "text": "not measured: the path is not proved"})
+        recorder = self._recorder
+        if not (recorder.path and recorder.path.proved):
+            recorder.tell({"kind": "note", "text": "not measured: the path is not proved"})
             return
         begun = time.monotonic()
-        for number in range(1, chronicle.design.request.repeat + 1):
-            if "first-packet" in chronicle.design.request.probes:
+        for number in range(1, recorder.design.request.repeat + 1):
+            if "first-packet" in recorder.design.request.probes:
                 self.measure_another(round=number)
             self.measure(round=number)
-        chronicle.timings["measure"] = time.monotonic() - begun
-        chronicle.phase_ended("measure", chronicle.timings["measure"])
+        recorder.timings["measure"] = time.monotonic() - begun
+        recorder.phase_ended("measure", recorder.timings["measure"])
 
     def measure_another(self, *, round: int, build: int = 1) -> None:  # noqa: A002
         """How long a lab like this one takes to its first packet, while this one rests."""
-        from xlab import first_packet
+        from xlab.experiments import first_packet
 
-        ordered = self._chronicle.job
+        ordered = self._recorder.job
         assert ordered is not None
-        self._chronicle.tell(
+        self._recorder.tell(
             {"kind": "step", "phase": "measure", "text": f"round {round}: first-packet"}
         )
-        self._chronicle.tell({"kind": "forking"})
+        self._recorder.tell({"kind": "forking"})
         measured = first_packet.measure(ordered, round=round, build=build)
-        self._chronicle.tell({"kind": "measurement", **dataclasses.asdict(measured)})
+        self._recorder.tell({"kind": "measurement", **dataclasses.asdict(measured)})
 
     def measure(self, **which: Any) -> None:
         """One round; `which` are arguments of `session.Session.measure`."""
@@ -157,13 +161,13 @@ class Bench:
     def __exit__(self, kind: object, *_: object) -> None:
         seconds = self.close()
         if kind is None and not self._stays:
-            self._chronicle.timings["teardown"] = seconds
-            self._chronicle.phase_ended("teardown", seconds)
+            self._recorder.timings["teardown"] = seconds
+            self._recorder.phase_ended("teardown", seconds)
 
     def _call(self, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        outcome: dict[str, Any] = self._client.call(verb, arguments, self._chronicle.tell)
+        outcome: dict[str, Any] = self._client.call(verb, arguments, self._recorder.tell)
         raw = {name: base64.b64decode(data) for name, data in outcome["raw"].items()}
-        self._chronicle.raw.update(raw)
+        self._recorder.raw.update(raw)
         return outcome
 
 

@@ -20,21 +20,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from xlab import capabilities, census, chronicle, controller, disk, job, record, sandbox
-from xlab.cleanup import Cleanup
-from xlab.controller import Handler
 from xlab.errors import CapabilityError, UsageError, XlabError
-from xlab.fit import PowerLaw, power_law
-from xlab.job import Job
+from xlab.experiments import recorder
+from xlab.kernel import capabilities, disk
+from xlab.kernel.processes import asking_meanwhile
+from xlab.lab import counters
 from xlab.lab.docker import Container
 from xlab.lab.lab import Lab
 from xlab.lab.limits import HOSTS, within
 from xlab.lab.node import Node
 from xlab.lab.reachability import sample_pairs, unreachable
-from xlab.processes import asking_meanwhile
-from xlab.record import Environment
-from xlab.request import Request
-from xlab.scenario import Flow, Size
+from xlab.record import record
+from xlab.record.power_law import PowerLaw, power_law
+from xlab.record.record import Environment
+from xlab.sandbox import controller, sandbox
+from xlab.sandbox.cleanup import Cleanup
+from xlab.sandbox.controller import Handler
+from xlab.scenario import blueprint
+from xlab.scenario.blueprint import Job
+from xlab.scenario.request import Request
+from xlab.scenario.scenario import Flow, Size
 
 SCHEMA_VERSION = 1
 FILE = "scale.json"
@@ -251,7 +256,9 @@ def measure(plan: Plan, *, watch: Watch = lambda *_: None) -> ScaleRecord:
     """
     started_at = datetime.now(UTC)
     machine = capabilities.probe()
-    jobs = {size: job.equip(job.design(plan.request(size)), machine) for size in plan.hosts}
+    jobs = {
+        size: blueprint.equip(blueprint.design(plan.request(size)), machine) for size in plan.hosts
+    }
     largest = jobs[plan.hosts[-1]]
     samples, failures = [], []
     for size, number in plan.builds():
@@ -277,7 +284,7 @@ def measure(plan: Plan, *, watch: Watch = lambda *_: None) -> ScaleRecord:
             "repeat": plan.repeat,
             "rest_s": plan.rest_s,
         },
-        environment=chronicle.environment(largest.datapath),
+        environment=recorder.environment(largest.datapath),
         capacity=_capacity(largest),
         samples=tuple(sorted(samples, key=lambda s: (s.hosts, s.repeat))),
         failures=tuple(failures),
@@ -326,7 +333,7 @@ def _capacity(ordered: Job) -> Capacity:
             refused = middle
         else:
             fits = middle
-    total = census.kibibytes(Path("/proc/meminfo").read_text())["MemTotal"] * 1024
+    total = counters.kibibytes(Path("/proc/meminfo").read_text())["MemTotal"] * 1024
     # A sandbox raises its limit as far as it may.
     return Capacity(total, resource.getrlimit(resource.RLIMIT_NOFILE)[1], fits)
 
@@ -352,7 +359,7 @@ def _handlers(ordered: Job, rest_s: float) -> dict[str, Handler]:
 def _build(ordered: Job, rest_s: float) -> dict[str, Any]:
     """Build it, count, watch it at rest, and ask whether it works; fields of `Sample`."""
     design = ordered.design
-    before, processes_before = census.memory(), census.processes()
+    before, processes_before = counters.memory(), counters.processes()
     begun = time.monotonic()
     lab = Lab(
         design.underlay, ovs=ordered.ovs, mtu=design.request.mtu, conditions=ordered.conditions
@@ -364,15 +371,15 @@ def _build(ordered: Job, rest_s: float) -> dict[str, Any]:
         lab.require_daemons()  # a dead one is the better explanation
         raise
     build_s = time.monotonic() - begun
-    built, after = census.traffic(lab), census.memory()
+    built, after = counters.traffic(lab), counters.memory()
     facts = {
-        "processes": census.processes() - processes_before,
-        "descriptors": census.descriptors(),
-        "tunnels": census.tunnels(lab),
+        "processes": counters.processes() - processes_before,
+        "descriptors": counters.descriptors(),
+        "tunnels": counters.tunnels(lab),
     }
-    resting = census.traffic(lab)
+    resting = counters.traffic(lab)
     time.sleep(rest_s)  # this is the measurement
-    rested = census.traffic(lab).since(resting)
+    rested = counters.traffic(lab).since(resting)
     pairs = _sample(lab, flow)
     with asking_meanwhile(lab.require_daemons):
         silent = unreachable(pairs, timeout_s=_PATIENCE_S)

@@ -19,7 +19,7 @@ from xlab.lab.underlay import GATEWAY, Link, Underlay
 
 if TYPE_CHECKING:
     from xlab.lab.lab import Lab
-    from xlab.scenario import Flow
+    from xlab.scenario.scenario import Flow
 
 #: The names of two nodes: "h1/c1" and "h2".
 Pair = tuple[str, str]

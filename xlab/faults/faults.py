@@ -28,14 +28,14 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address
 
 from xlab.errors import DeadlineError, UsageError, XlabError
-from xlab.expectation import Broken, Pair, Topology, expected
+from xlab.faults.expectation import Broken, Pair, Topology, expected
+from xlab.kernel.processes import wait_until
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
 from xlab.lab.reachability import unreachable
 from xlab.lab.underlay import GATEWAY
-from xlab.processes import wait_until
-from xlab.record import Event
-from xlab.scenario import Flow
+from xlab.record.record import Event
+from xlab.scenario.scenario import Flow
 
 #: Within this a mended network must do what is expected of it again.  The longest to be waited for
 #: is a router that began to dial into the void: TCP sends its request again after 1, 3 and 7 s.

@@ -27,13 +27,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from xlab.clock import Clock, steady
 from xlab.errors import NetlinkError
-from xlab.faults import PATIENCE_S, Fault, Faults
+from xlab.faults.faults import PATIENCE_S, Fault, Faults
+from xlab.kernel.clock import Clock, steady
+from xlab.kernel.processes import wait_until
 from xlab.lab.docker import Container
 from xlab.lab.node import Node
 from xlab.lab.reachability import echo_request
-from xlab.processes import wait_until
 
 #: So many answers in a row are a flow that works.
 _IN_A_ROW = 10

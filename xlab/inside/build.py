@@ -15,23 +15,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from xlab import census, probe_names, processes
-from xlab.checks import Checks, StageReached
-from xlab.controller import Emit, Handler
 from xlab.errors import UsageError, XlabError
-from xlab.job import Job
+from xlab.kernel import processes
+from xlab.kernel.processes import asking_meanwhile
+from xlab.lab import counters
 from xlab.lab.conditions import measure
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
 from xlab.probes import PROBES, Pair, Plan, Sampled, measure_round
+from xlab.probes.proof import Proved, prove
 from xlab.probes.whole import Site, measure_lab
-from xlab.processes import asking_meanwhile
-from xlab.proof import Proved, prove
-from xlab.record import ROUTES, PathProof, Route
-from xlab.scenario import Flow
+from xlab.record.record import ROUTES, PathProof, Route
+from xlab.sandbox.controller import Emit, Handler
+from xlab.scenario import probe_names
+from xlab.scenario.blueprint import Job
+from xlab.scenario.claims import Checks, StageReached
+from xlab.scenario.scenario import Flow
 
 if TYPE_CHECKING:
-    from xlab.machine.machines import Machines
+    from xlab.inside.machine.machines import Machines
 
 
 class Session:
@@ -51,7 +53,7 @@ class Session:
         self.stopped_at = ""
         self.built: Built | None = None
         #: None of it is the lab's.
-        self._memory_before = census.memory()
+        self._memory_before = counters.memory()
         self._raw: dict[str, bytes] = {}
 
     def verbs(self) -> dict[str, Handler]:
@@ -127,7 +129,7 @@ class Session:
 
     def _machines(self) -> Machines:
         # Only a lab that stays pays for what people type: some 10 ms of imports.
-        from xlab.machine.machines import Machines
+        from xlab.inside.machine.machines import Machines
 
         return Machines(self.turn, userspace=self.job.ovs == "userspace")
 
@@ -248,7 +250,7 @@ class Built:
             found["baseline"] = Pair(*self._yardstick, "baseline", mtu, mtu)
         return [found[route] for route in routes]
 
-    def site(self, memory_before: census.Memory) -> Site:
+    def site(self, memory_before: counters.Memory) -> Site:
         """The lab as a whole, for what is measured of it."""
         return Site(self.lab, self.flow, self.pairs(["method"])[0], memory_before)
 

@@ -27,16 +27,17 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from typing import Any
 
-from xlab import namespaces, sandbox
-from xlab.controller import Emit, Handler, WithDescriptors
 from xlab.errors import UsageError, XlabError
-from xlab.faults import GRAMMAR, Faults
-from xlab.job import Job
+from xlab.faults.faults import GRAMMAR, Faults
+from xlab.inside.build import Session, proof_of
+from xlab.kernel import namespaces
 from xlab.lab.docker import Container
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
-from xlab.record import Claim
-from xlab.session import Session, proof_of
+from xlab.record.record import Claim
+from xlab.sandbox import sandbox
+from xlab.sandbox.controller import Emit, Handler, WithDescriptors
+from xlab.scenario.blueprint import Job
 
 #: How long `run` waits for a program unless told otherwise.
 DEFAULT_TIMEOUT_S = 10.0
@@ -45,10 +46,10 @@ DEFAULT_TIMEOUT_S = 10.0
 def handlers(job: Job, name: str = "") -> dict[str, Handler]:
     """What the controller of a lab answers to, attached or, with a name, detached."""
     session = Session(job, stays=bool(name))
-    return session.verbs() | Resident(session, name).verbs()
+    return session.verbs() | Verbs(session, name).verbs()
 
 
-class Resident:
+class Verbs:
     """The verbs of a standing lab."""
 
     def __init__(self, session: Session, name: str) -> None:
@@ -109,13 +110,13 @@ class Resident:
 
     def network(self, _: Mapping[str, Any], __: Emit) -> list[dict[str, Any]]:
         """Every node and its devices, see `network.look`."""
-        from xlab import network
+        from xlab.lab import network
 
         return network.look(self._standing())
 
     def sample(self, _: Mapping[str, Any], __: Emit) -> dict[str, Any]:
         """What nodes have received, sent, dropped and used so far, see `rates.sample`."""
-        from xlab import rates
+        from xlab.lab import rates
 
         return rates.sample(self._standing())
 
@@ -194,7 +195,7 @@ class Resident:
 
     def trace(self, arguments: Mapping[str, Any], _: Emit) -> dict[str, Any]:
         """A ping from `source` to `target`, a node or an address; see `tracing.trace`."""
-        from xlab.tracing.trace import trace
+        from xlab.inside.tracing.trace import trace
 
         with self._session.turn:
             source = self._on(str(arguments["source"]))

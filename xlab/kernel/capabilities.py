@@ -37,11 +37,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from xlab import netlink, patience, syscalls
-from xlab.clock import Deadline
 from xlab.errors import CapabilityError, NetlinkError
-from xlab.netlink import Rtnl
-from xlab.patience import Patience
+from xlab.kernel import netlink, patience, syscalls
+from xlab.kernel.clock import Deadline
+from xlab.kernel.netlink import Rtnl
+from xlab.kernel.patience import Patience
 
 
 class State(StrEnum):

@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from xlab import syscalls
-from xlab.netlink import Rtnl
+from xlab.kernel import syscalls
+from xlab.kernel.netlink import Rtnl
 
 
 @dataclass(frozen=True, slots=True)

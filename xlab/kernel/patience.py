@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
-from xlab.clock import Clock, Deadline, steady
+from xlab.kernel.clock import Clock, Deadline, steady
 
 _announce: ContextVar[Callable[[str], object]] = ContextVar("announce", default=lambda _: None)
 

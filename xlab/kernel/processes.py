@@ -23,11 +23,11 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from xlab import sole_user, syscalls
-from xlab.clock import Clock, Deadline, steady
 from xlab.errors import CapabilityError, CommandError, DeadlineError, XlabError
-from xlab.namespaces import Namespaces, entered
-from xlab.patience import Patience
+from xlab.kernel import sole_user, syscalls
+from xlab.kernel.clock import Clock, Deadline, steady
+from xlab.kernel.namespaces import Namespaces, entered
+from xlab.kernel.patience import Patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,7 +404,7 @@ def find_program(name: str) -> str:
 
 
 def _not_installed(program: str) -> CapabilityError:
-    from xlab.capabilities import remedy
+    from xlab.kernel.capabilities import remedy
 
     return CapabilityError(f"`{program}` is not installed", remedy(program))
 

@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from xlab import signals
-from xlab.clock import Deadline
+from xlab.kernel import signals
+from xlab.kernel.clock import Deadline
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import threading
 
-from xlab import syscalls
+from xlab.kernel import syscalls
 
 #: An instance costs 50 us, a look-up in a chain of so many less than 10.
 _SHARED_BY = 32

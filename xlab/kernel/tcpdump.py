@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address
 from typing import BinaryIO
 
-from xlab.packets import ECHO_REPLY, ECHO_REQUEST, ICMP, TCP, UDP, Packet, decode
+from xlab.kernel.packets import ECHO_REPLY, ECHO_REQUEST, ICMP, TCP, UDP, Packet, decode
 
 #: One line of -x, which leaves the link's own header out.
 _HEX = re.compile(rb"\t0x[0-9a-f]+:  ([0-9a-f ]+)")

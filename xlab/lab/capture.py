@@ -11,9 +11,9 @@ import time
 from dataclasses import dataclass
 
 from xlab.errors import DeadlineError
+from xlab.kernel.packets import Decoded, Packet, decode, find_echoes
+from xlab.kernel.processes import command_line, wait_until
 from xlab.lab.node import Node
-from xlab.packets import Decoded, Packet, decode, find_echoes
-from xlab.processes import command_line, wait_until
 
 _ETH_P_ALL = 0x0003
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6

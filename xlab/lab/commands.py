@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from xlab.errors import CapabilityError
-from xlab.netlink import Rtnl
+from xlab.kernel.netlink import Rtnl
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,12 +32,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from xlab.errors import CapabilityError, DaemonError, UsageError
+from xlab.kernel.processes import Process, command_line, wait_until
 from xlab.lab import delay_line
 from xlab.lab.limits import DELAY_MS, RATE_BITS_PER_SECOND, within
-from xlab.processes import Process, command_line, wait_until
 
 if TYPE_CHECKING:
-    from xlab.capabilities import Machine
+    from xlab.kernel.capabilities import Machine
     from xlab.lab.node import Node
 
 

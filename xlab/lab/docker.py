@@ -21,14 +21,15 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Literal
 
-from xlab import sandbox, syscalls, transcript
-from xlab.clock import steady
-from xlab.console import Attachable, Console
 from xlab.errors import DockerError, XlabError
-from xlab.lab import ipam, machine_root
+from xlab.kernel import syscalls
+from xlab.kernel.clock import steady
+from xlab.kernel.namespaces import Namespaces
+from xlab.kernel.processes import Process
+from xlab.lab import commands, ipam, machine_root
 from xlab.lab.node import Node
-from xlab.namespaces import Namespaces
-from xlab.processes import Process
+from xlab.sandbox import sandbox
+from xlab.sandbox.console import Attachable, Console
 
 State = Literal["created", "starting", "running", "exited"]
 ForwardPolicy = Literal["accept", "drop"]
@@ -249,7 +250,7 @@ class Docker:
     def start(self, options: DaemonOptions | None = None) -> None:
         """`systemctl start docker`; raises DockerError in dockerd's words if it would not start."""
         options = options or DaemonOptions()
-        with transcript.step(self.host.name, options.command_line()):
+        with commands.step(self.host.name, options.command_line()):
             self._start(options)
         self.on_start()
 
@@ -397,7 +398,7 @@ class Docker:
         # A shell with a terminal stays, where busybox alone would end at once.
         words = ["docker", "run", "-dit", "--name", container.short_name, image, *command]
         try:
-            with transcript.step(self.host.name, shlex.join(words)):
+            with commands.step(self.host.name, shlex.join(words)):
                 self.start_container(container)
         except DockerError as error:
             # The container stays behind in the state Created, as Docker leaves it.
@@ -431,7 +432,7 @@ class Docker:
                 prepare()
                 container.start_main_process()
                 if container.command:
-                    transcript.started(container.name, container.command)
+                    commands.started(container.name, container.command)
             except BaseException:
                 self._unplug(container)
                 container.state = before

@@ -14,15 +14,16 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import TypeVar
 
-from xlab import foreign, sandbox, transcript
 from xlab.errors import XlabError
-from xlab.lab import machine_root, weave
+from xlab.kernel import foreign
+from xlab.lab import commands, machine_root, weave
 from xlab.lab.conditions import Backend, Imposed, LinkConditions, impose, lift, switch_off
 from xlab.lab.docker import Container, Docker
 from xlab.lab.node import Node
 from xlab.lab.ovs import Datapath, OpenVSwitch
 from xlab.lab.underlay import GATEWAY, Link, Underlay
 from xlab.lab.weave import Weave
+from xlab.sandbox import sandbox
 
 #: "The internet": an address off every lab subnet, answered by the gateway (TEST-NET-2, RFC 5737).
 OUTSIDE = IPv4Address("198.51.100.1")
@@ -340,7 +341,7 @@ class Lab:
             subnet, first, gateway = self._plan
             own = _interface(subnet, first + host.number - 1)
             there = f"# eth0 has the address {own}, and the default route is via {subnet[gateway]}"
-            with transcript.step(host.name, there):
+            with commands.step(host.name, there):
                 host.add_address("eth0", own, gateway=subnet[gateway])
             if self._mesh:
                 self._introduce(host, subnet, first)
@@ -352,7 +353,7 @@ class Lab:
             for other in self.hosts
             if other is not host
         }
-        with transcript.step(host.name, note="one ARP table serves the whole machine"):
+        with commands.step(host.name, note="one ARP table serves the whole machine"):
             with host.rtnl.batch() as batch:
                 for address, mac in others.items():
                     batch.add_neighbour("eth0", address, mac)
@@ -602,7 +603,7 @@ class Lab:
     def _condition(self, uplink: str, switch: str, own: Conditioned, far: Node | None) -> None:
         """Put conditions on the link at `uplink` and join it to its switch again."""
         note = f"the link at {uplink} has, in each direction, {own.conditions}"
-        with transcript.step(self.wire.name, note=note):
+        with commands.step(self.wire.name, note=note):
             imposed = impose(self.wire, uplink, own.conditions, own.backend, mtu=self.mtu)
             with self.wire.rtnl.batch() as batch:
                 batch.set_master(imposed.port, switch)
@@ -614,7 +615,7 @@ class Lab:
         """Daemons, and on the userspace datapath the bridge eth0 with its uplink to the switch."""
         host.ovs.start()
         if host.ovs.datapath == "userspace":
-            with transcript.step(host.name, note=f"eth0 of {host}: tunnels of the userspace "
+            with commands.step(host.name, note=f"eth0 of {host}: tunnels of the userspace "
                                  "datapath find their peers over a bridge of its own"):  # fmt: skip
                 self._add_uplink(host)
                 self._bring_uplink_out(host)
@@ -632,7 +633,7 @@ def concurrently(function: Callable[[_In], _Out], items: Sequence[_In]) -> list[
     More threads than cores: starting a daemon is mostly waiting for it.  One after the other while
     a transcript is kept, which shall read as one person's work.
     """
-    if transcript.is_kept():
+    if commands.is_kept():
         return [function(item) for item in items]
     with ThreadPoolExecutor(max_workers=2 + 2 * (os.cpu_count() or 1)) as pool:
         return list(pool.map(function, items))

@@ -26,7 +26,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from xlab import foreign, sandbox, sole_user, syscalls
+from xlab.kernel import foreign, sole_user, syscalls
+from xlab.sandbox import sandbox
 
 #: Of the sandbox: a tmpfs, which ends with it.
 _DISKS = Path("/run/xlab/disks")

@@ -23,11 +23,13 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
 
-from xlab import namespaces, processes, sandbox, sysctls, transcript
-from xlab.console import Console
 from xlab.errors import XlabError
-from xlab.namespaces import Namespaces
-from xlab.processes import Completed, Process, find_program
+from xlab.kernel import namespaces, processes, sysctls
+from xlab.kernel.namespaces import Namespaces
+from xlab.kernel.processes import Completed, Process, find_program
+from xlab.lab import commands
+from xlab.sandbox import sandbox
+from xlab.sandbox.console import Console
 
 _SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B
 _SIOCGIFMTU, _SIOCGIFHWADDR = 0x8921, 0x8927
@@ -100,7 +102,7 @@ class Node:
             os.close(self._settings)
             raise
         self.namespaces, self.rtnl = made
-        transcript.born(self.name, self.namespaces.net, self.rtnl)
+        commands.born(self.name, self.namespaces.net, self.rtnl)
         #: What probes and claims send to; None until the node has an address.
         self._address: IPv4Address | None = None
         self._furnished = False
@@ -135,7 +137,7 @@ class Node:
             env=env,
         )
         if done.returncode == 0:
-            transcript.did(self.name, argv, stdin=stdin, env=env)
+            commands.did(self.name, argv, stdin=stdin, env=env)
         return done
 
     def start(
@@ -153,7 +155,7 @@ class Node:
         """
         process = processes.spawn(argv, node=self.name, namespaces=self.inhabited(), env=env)
         if written:
-            transcript.started(self.name, argv, env=env)
+            commands.started(self.name, argv, env=env)
         return process
 
     def open_program(
@@ -197,7 +199,7 @@ class Node:
             check=check,
             exact=True,
         )
-        transcript.did(self.name, argv, stdin=stdin)
+        commands.did(self.name, argv, stdin=stdin)
         return done
 
     def listed(self, argv: Sequence[str]) -> list[dict[str, Any]]:
@@ -237,7 +239,7 @@ class Node:
             self._furnish_once()
         with self.entered():
             Path(path).mkdir(parents=True, exist_ok=True)
-        transcript.did(self.name, ["mkdir", "-p", path])
+        commands.did(self.name, ["mkdir", "-p", path])
 
     # -- network -----------------------------------------------------------------------------------
 
@@ -330,16 +332,16 @@ class Node:
         changes as ports come and go.
         """
         typed = [f"brctl addbr {name}"]
-        if mac and transcript.is_kept():
+        if mac and commands.is_kept():
             typed += self._typed_for_mac(name, mac)
         typed.append(f"ip link set {name} up")
-        with transcript.step(self.name, *typed), self.rtnl.batch() as batch:
+        with commands.step(self.name, *typed), self.rtnl.batch() as batch:
             batch.add_bridge(name, mac=mac)
 
     def add_to_bridge(self, bridge: str, port: str) -> None:
         """`brctl addif BRIDGE PORT`: like it, this does not bring the port up."""
         typed = f"brctl addif {bridge} {port}"
-        with transcript.step(self.name, typed), self.rtnl.batch() as batch:
+        with commands.step(self.name, typed), self.rtnl.batch() as batch:
             batch.set_master(port, bridge)
 
     def remove_from_bridge(self, port: str) -> None:
@@ -376,7 +378,7 @@ class Node:
         """`sysctl -w net.…`: only keys below net belong to a network namespace."""
         with self.entered():
             sysctls.write(self._settings, name, value)
-        transcript.did(self.name, ["sysctl", "-qw", f"{name}={value}"])
+        commands.did(self.name, ["sysctl", "-qw", f"{name}={value}"])
 
     def sysctl(self, name: str) -> str:
         """`sysctl -n net.…`."""

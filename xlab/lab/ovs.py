@@ -21,9 +21,12 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from xlab import foreign, processes, transcript
-from xlab.clock import Deadline
 from xlab.errors import DaemonError, DeadlineError, XlabError
+from xlab.kernel import foreign, processes
+from xlab.kernel.clock import Deadline
+from xlab.kernel.patience import Patience
+from xlab.kernel.processes import Process, wait_until
+from xlab.lab import commands
 from xlab.lab.ovsdb import (
     Database,
     OvsdbError,
@@ -33,8 +36,6 @@ from xlab.lab.ovsdb import (
     mapping,
     reference,
 )
-from xlab.patience import Patience
-from xlab.processes import Process, wait_until
 
 if TYPE_CHECKING:
     from xlab.lab.node import Node
@@ -85,10 +86,10 @@ class OpenVSwitch:
     def start(self) -> None:
         """Start both daemons on an empty database; DaemonError if one dies or does not answer."""
         userspace = self.datapath == "userspace"
-        with transcript.step(self.host.name, "systemctl start openvswitch-switch"):
+        with commands.step(self.host.name, "systemctl start openvswitch-switch"):
             self._write_database(_database_template(userspace=userspace))
             for command in _making_database(str(_DATABASE_FILE), userspace=userspace):
-                transcript.did(self.host.name, command)
+                commands.did(self.host.name, command)
             for name in DAEMONS:
                 self._start_daemon(name)
 
@@ -141,7 +142,7 @@ class OpenVSwitch:
             argv = [name, str(_DATABASE_FILE), f"--remote=punix:{_SOCKET}", *options]
             self._daemons[name] = self.host.spawn(argv, written=False)
             self._await(name, self._connect, "its socket")
-            transcript.started(self.host.name, argv, awaits=_SOCKET)
+            commands.started(self.host.name, argv, awaits=_SOCKET)
         else:
             # --disable-system: without it vswitchd looks the kernel's datapath up by name at its
             # start, and the kernel loads a module for whoever asks.
@@ -216,8 +217,8 @@ class OpenVSwitch:
         for port in internal_ports:
             command += ["--", "add-port", name, port]
             command += ["--", "set", "interface", port, "type=internal"]
-        with transcript.step(self.host.name, f"ovs-vsctl add-br {name}"):
-            transcript.did(self.host.name, [*_VSCTL, *command])
+        with commands.step(self.host.name, f"ovs-vsctl add-br {name}"):
+            commands.did(self.host.name, [*_VSCTL, *command])
 
     def add_port(
         self,
@@ -246,8 +247,8 @@ class OpenVSwitch:
         settings = [f"type={type}"] if type else []
         settings += [f"options:{key}={value}" for key, value in (options or {}).items()]
         command += ["--", "set", "interface", name, *settings] if settings else []
-        with transcript.step(self.host.name, " ".join(["ovs-vsctl", *command])):
-            transcript.did(self.host.name, [*_VSCTL, *command])
+        with commands.step(self.host.name, " ".join(["ovs-vsctl", *command])):
+            commands.did(self.host.name, [*_VSCTL, *command])
 
     def delete_port(self, bridge: str, name: str) -> None:
         """`ovs-vsctl del-port BRIDGE NAME`."""
@@ -262,8 +263,8 @@ class OpenVSwitch:
                 {"op": "mutate", "table": "Bridge", "where": [["name", "==", bridge]],
                  "mutations": [mutation]}
             ]  # fmt: skip
-        with transcript.step(self.host.name, f"ovs-vsctl del-port {bridge} {name}"):
-            transcript.did(self.host.name, [*_VSCTL, "del-port", bridge, name])
+        with commands.step(self.host.name, f"ovs-vsctl del-port {bridge} {name}"):
+            commands.did(self.host.name, [*_VSCTL, "del-port", bridge, name])
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
@@ -317,7 +318,7 @@ class OpenVSwitch:
                     raise XlabError(f"{self.host}: ovs-vswitchd: {answer['error']}")
         for address, mac in neighbours.items():
             command = ["ovs-appctl", "tnl/neigh/set", bridge, str(address), mac]
-            transcript.did(self.host.name, command)
+            commands.did(self.host.name, command)
 
     def tunnels(self) -> int:
         """How many ports are ends of tunnels."""

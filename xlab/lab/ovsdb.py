@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from xlab.clock import Deadline
 from xlab.errors import XlabError
+from xlab.kernel.clock import Deadline
 
 _DATABASE = "Open_vSwitch"
 #: Answers here are a few hundred bytes; the whole database of a lab's host is a hundredth of this.

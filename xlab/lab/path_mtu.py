@@ -7,7 +7,7 @@ import socket
 import struct
 from collections.abc import Callable
 
-from xlab.clock import Deadline
+from xlab.kernel.clock import Deadline
 from xlab.lab.node import Node
 
 #: ip(7); DF on every packet whatever the path MTU cache says.

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xlab import census
-from xlab.census import Counters
 from xlab.errors import XlabError
+from xlab.lab import counters
+from xlab.lab.counters import Counters
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
 
@@ -31,7 +31,7 @@ def sample(lab: Lab) -> dict[str, Any]:
     `cpu_s` is that of the processes in its network namespace; the kernel's work is nobody's.
     """
     used = _cpu_by_namespace()
-    wire = census.interfaces(lab.wire)
+    wire = counters.interfaces(lab.wire)
     for queue in lab.wire.listed(["tc", "-s", "-j", "qdisc", "show"]):
         # No interface's counters have what its queue drops; a root's are those of all below it.
         if queue.get("root") and queue["dev"] in wire:
@@ -52,7 +52,7 @@ def sample(lab: Lab) -> dict[str, Any]:
 def _node(node: Node, used: Mapping[int, float], port: Counters | None) -> dict[str, Any]:
     facts: dict[str, Any] = {"name": node.name, "up": node.is_on}
     try:
-        own = list(census.interfaces(node).values())
+        own = list(counters.interfaces(node).values())
         namespace = os.fstat(node.namespaces.net).st_ino
     except (XlabError, OSError):
         return facts | {"up": False}

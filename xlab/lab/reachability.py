@@ -17,11 +17,11 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address
 from itertools import permutations
 
-from xlab.clock import Clock, Deadline, steady
 from xlab.errors import DeadlineError
+from xlab.kernel.clock import Clock, Deadline, steady
+from xlab.kernel.processes import Completed, ask, wait_until
 from xlab.lab.docker import Container
 from xlab.lab.node import Node
-from xlab.processes import Completed, ask, wait_until
 
 _ECHO_REQUEST, _ECHO_REPLY = 8, 0
 

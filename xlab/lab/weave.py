@@ -22,12 +22,12 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any, Literal
 
-from xlab import transcript
-from xlab.clock import Deadline
 from xlab.errors import DaemonError, DeadlineError, XlabError
+from xlab.kernel.clock import Deadline
+from xlab.kernel.processes import Process, wait_until
+from xlab.lab import commands
 from xlab.lab.docker import Container, Docker
 from xlab.lab.node import Node
-from xlab.processes import Process, wait_until
 
 Datapath = Literal["sleeve", "fastdp"]
 
@@ -81,10 +81,10 @@ class Weave:
         # Weave's own script takes fastdp unless it is told not to.
         words = ["WEAVE_NO_FASTDP=1"] if datapath == "sleeve" else []
         words += ["weave", "launch", *map(str, peers)]
-        with transcript.step(self.host.name, " ".join(words)):
+        with commands.step(self.host.name, " ".join(words)):
             self._start_router()
         if datapath == "sleeve":
-            transcript.is_beyond(
+            commands.is_beyond(
                 "no plain tool carries frames as weave's sleeve does: that takes a router program",
                 "`--set datapath=fastdp` builds the same network on the kernel's VXLAN; "
                 "`--host h1` gives the commands for a real machine with Weave Net",
@@ -142,7 +142,7 @@ class Weave:
     ) -> Container:
         """`weave run ADDRESS -it --name NAME IMAGE COMMAND`: a container that also has an ethwe."""
         words = ["-it", *(["--name", name] if name else []), image, *command]
-        with transcript.step(
+        with commands.step(
             self.host.name,
             f"weave run {address} {shlex.join(words)}",
             note="Weave Net 1: from 2.0 on it is docker run, then weave attach ADDRESS CONTAINER",
@@ -157,7 +157,7 @@ class Weave:
         Weave switches the interface's checksum offload off; our router completes checksums itself,
         and with the offload goes segmentation.
         """
-        with transcript.step(self.host.name, f"weave attach {address} {container.short_name}"):
+        with commands.step(self.host.name, f"weave attach {address} {container.short_name}"):
             self._attach(IPv4Interface(address), container)
 
     def _attach(self, interface: IPv4Interface, container: Container) -> None:
@@ -250,7 +250,7 @@ class Weave:
         if new:
             # One process for all of them: in a mesh of 64 there are 4,032.
             lines = "".join(map(entry.format, new))
-            with transcript.step(self.host.name, note="the router tells the kernel of its peers"):
+            with commands.step(self.host.name, note="the router tells the kernel of its peers"):
                 self.host.configure(["bridge", "-batch", "-"], stdin=lines.encode())
 
     def _report(self) -> dict[str, Any] | None:

@@ -53,17 +53,18 @@ def network(topo: Any, *, keep: Sequence[Path] = (), **options: Any) -> Iterator
 def scenario(name: str, *, keep: Sequence[Path] = (), **asked: Any) -> Iterator[FoundNetwork]:
     """A scenario's lab, built and checked, as Mininet's objects; containers are hosts, "h1/c1".
 
-    `name` is one of the catalog's or a scenario file; `asked` are fields of `xlab.request.Request`,
-    such as hosts, containers, topo, delay_ms.  `net.claims` says what held when it was built.
-    Raises UsageError for what makes no sense, CapabilityError for what this machine can't.
+    `name` is one of the catalog's or a scenario file; `asked` are fields of
+    `xlab.scenario.request.Request`, such as hosts, containers, topo, delay_ms.  `net.claims` says
+    what held when it was built.  Raises UsageError for what makes no sense, CapabilityError for
+    what this machine can't.
 
     Outside of a sandbox the program goes on inside one, as with `network`.
     """
-    from xlab import job
     from xlab.mininet import inside
-    from xlab.request import Request
+    from xlab.scenario import blueprint
+    from xlab.scenario.request import Request
 
-    design = job.design(Request(name, **asked))
+    design = blueprint.design(Request(name, **asked))
     inside.enter(keep=keep)
     from xlab.mininet.found import built
     from xlab.mininet.replaced import install

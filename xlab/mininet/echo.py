@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from ipaddress import IPv4Address
 
-from xlab.clock import Deadline
+from xlab.kernel.clock import Deadline
 from xlab.lab.node import Node
 from xlab.lab.reachability import echo_request
 from xlab.mininet.machine import inside

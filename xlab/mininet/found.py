@@ -6,9 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from xlab import job
-from xlab.capabilities import probe
-from xlab.checks import Checks
+from xlab.kernel.capabilities import probe
 from xlab.lab.lab import Lab
 from xlab.lab.underlay import GATEWAY, Link
 from xlab.mininet import machine as machines
@@ -16,7 +14,9 @@ from xlab.mininet.link import FoundLink
 from xlab.mininet.net import Mininet
 from xlab.mininet.node import Host
 from xlab.mininet.switch import Switch
-from xlab.record import Claim
+from xlab.record.record import Claim
+from xlab.scenario import blueprint
+from xlab.scenario.claims import Checks
 
 
 class FoundSwitch(Switch):
@@ -90,12 +90,12 @@ class FoundNetwork(Mininet):
 
 
 @contextmanager
-def built(design: job.Design) -> Iterator[FoundNetwork]:
+def built(design: blueprint.Design) -> Iterator[FoundNetwork]:
     """A network for as long as the context lasts: the lab of the design, its scenario built on it.
 
     Raises CapabilityError for what this machine can't, and what the scenario's `build` raises.
     """
-    equipped = job.equip(design, probe(inside=True))
+    equipped = blueprint.equip(design, probe(inside=True))
     lab = machines.inside(
         lambda: Lab(
             design.underlay,

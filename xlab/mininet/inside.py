@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from xlab import controller, namespaces, processes, sandbox
 from xlab.errors import XlabError
+from xlab.kernel import namespaces, processes
+from xlab.sandbox import controller, sandbox
 
 #: In the environment of what runs inside: "rootless net:[4026532334]", the kind of the sandbox and
 #: its network namespace.  A mark that has strayed names another than its finder's: no matter.

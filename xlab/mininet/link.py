@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from xlab.capabilities import Machine, probe
 from xlab.errors import UsageError
+from xlab.kernel.capabilities import Machine, probe
 from xlab.lab.conditions import (
     Imposed,
     LinkConditions,

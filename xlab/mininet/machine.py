@@ -28,12 +28,13 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any, TypeVar
 
-from xlab import namespaces, processes, sandbox, syscalls, sysctls
 from xlab.errors import CapabilityError, CommandError, UsageError
+from xlab.kernel import namespaces, processes, syscalls, sysctls
+from xlab.kernel.namespaces import Namespaces
+from xlab.kernel.netlink import Rtnl
 from xlab.lab.lab import Host
 from xlab.lab.node import Node
-from xlab.namespaces import Namespaces
-from xlab.netlink import Rtnl
+from xlab.sandbox import sandbox
 
 _Result = TypeVar("_Result")
 

@@ -17,10 +17,11 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from xlab import processes
-from xlab.capabilities import locate
-from xlab.clock import Deadline
 from xlab.errors import CapabilityError, NetlinkError, UsageError, XlabError
+from xlab.kernel import processes
+from xlab.kernel.capabilities import locate
+from xlab.kernel.clock import Deadline
+from xlab.kernel.netlink import NO_SUCH_DEVICE
 from xlab.lab import node as engine
 from xlab.lab.docker import Container
 from xlab.mininet import echo, openvswitch
@@ -32,7 +33,6 @@ from xlab.mininet.node import NAT, Host, Node
 from xlab.mininet.original import log
 from xlab.mininet.original import net as original
 from xlab.mininet.switch import OVSKernelSwitch, default_controller
-from xlab.netlink import NO_SUCH_DEVICE
 from xlab.probes.parse import listens, parse_iperf
 
 # Or it would ask for root, and try to set limits of the machine.

@@ -21,6 +21,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 from xlab.errors import CapabilityError, NetlinkError, UsageError, XlabError
+from xlab.kernel.netlink import EXISTS
 from xlab.lab import node as engine
 from xlab.lab.lab import OUTSIDE
 from xlab.mininet import machine as machines
@@ -29,7 +30,6 @@ from xlab.mininet.link import Link
 from xlab.mininet.machine import Machine
 from xlab.mininet.original import log
 from xlab.mininet.original import node as original
-from xlab.netlink import EXISTS
 
 
 def _of_the_shell(name: str) -> property:

@@ -17,12 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from xlab import job, processes
-from xlab.capabilities import locate, probe, remedy
 from xlab.errors import CapabilityError
+from xlab.inside.machine import tools
+from xlab.kernel import processes
+from xlab.kernel.capabilities import locate, probe, remedy
 from xlab.lab.ovs import OpenVSwitch
-from xlab.machine import tools
 from xlab.mininet import machine as machines
+from xlab.scenario import blueprint
 
 #: Where Open vSwitch's own tools look.
 _FOLDER = Path("/run/openvswitch")
@@ -151,7 +152,7 @@ def in_user_space() -> bool:
 def _start() -> None:
     if _listens():
         return
-    datapath = job.ovs_datapath(probe(inside=True), "auto")
+    datapath = blueprint.ovs_datapath(probe(inside=True), "auto")
     if datapath == "userspace":
         tools.write_vsctl(_WRAPPER, real=_vsctl())
     daemons = OpenVSwitch(machines.root(), datapath)

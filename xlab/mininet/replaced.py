@@ -11,7 +11,7 @@ import sys
 import types
 from typing import Any
 
-from xlab import processes
+from xlab.kernel import processes
 from xlab.mininet import cli, intf, link, net, node, openvswitch, original, switch
 from xlab.mininet import machine as machines
 

@@ -3,9 +3,9 @@
     with xlab.lab("ovs-gre", hosts=3) as lab:
         lab["h1/c1"].run("ping", "-c1", lab["h3/c1"].address)
 
-    your program ── keeper (keeper.py): plans, launches, waits for the program's end
+    your program ── lab process (lab_process.py): plans, launches, waits for the program's end
          │             └── pid 1 of the lab
-         └── a socket to pid 1, handed over by the keeper
+         └── a socket to pid 1, handed over by the lab process
 
 A sandbox is a fork that goes on running Python, sound only in a process with one thread, and ends
 with the thread that made it (PR_SET_PDEATHSIG, prctl(2)).  A program that uses a lab may have
@@ -31,9 +31,6 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import IO, Any, Literal, Self
 
-from xlab import entering, record, sandbox
-from xlab.controller import Client
-from xlab.entering import Doors
 from xlab.errors import (
     CapabilityError,
     ClaimError,
@@ -42,12 +39,16 @@ from xlab.errors import (
     UsageError,
     XlabError,
 )
-from xlab.processes import Completed
-from xlab.pulse import Pulse
-from xlab.record import Claim, PathProof
-from xlab.request import Request
+from xlab.kernel.processes import Completed
+from xlab.record import record
+from xlab.record.record import Claim, PathProof
+from xlab.sandbox import entering, sandbox
+from xlab.sandbox.controller import Client
+from xlab.sandbox.entering import Doors
+from xlab.sandbox.pulse import Pulse
+from xlab.scenario.request import Request
 
-#: How long the keeper may take to end all processes of a lab.
+#: How long the lab process may take to end all processes of a lab.
 _END_S = 60.0
 
 
@@ -72,9 +73,9 @@ def lab(
 
     `scenario` is a name (`xlab list`) or a path to a scenario file, `settings` its options; hosts
     (2 unless `topo` says), containers (on each host), topo, mtu and the conditions of the links
-    (each link, each way) are as in `xlab.request.Request`.  The build ends where the stage `until`
-    begins; with `empty` hosts are wired, and that is all.  A lab has a /tmp and a /run of its own:
-    `keep` names folders below the machine's that stay visible.
+    (each link, each way) are as in `xlab.scenario.request.Request`.  The build ends where
+    the stage `until` begins; with `empty` hosts are wired, and that is all.  A lab has a /tmp and a
+    /run of its own: `keep` names folders below the machine's that stay visible.
 
     Raises UsageError for what makes no sense; as the block begins also CapabilityError for what
     this machine can't do, and, with `check`, ClaimError if a claim does not hold or the path of
@@ -154,7 +155,7 @@ class Lab:
         self._check = check
         self._keep = [str(Path(folder).resolve()) for folder in keep]
         self._nodes: dict[str, Node] = {}
-        self._keeper: _Keeper | None = None
+        self._process: _LabProcess | None = None
         self._connections: _Connections | None = None
         self._started: list[subprocess.Popen[Any]] = []
 
@@ -228,11 +229,11 @@ class Lab:
     # -- its life ----------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        if self._keeper is not None:
+        if self._process is not None:
             raise UsageError("a lab is used once: call xlab.lab() again for another")
-        self._keeper = _Keeper()
+        self._process = _LabProcess()
         try:
-            self._build(self._keeper)
+            self._build(self._process)
         except BaseException:
             self.close()
             raise
@@ -245,19 +246,19 @@ class Lab:
         """Take the lab down; returns when the last of its processes has ended."""
         if self._connections is not None:
             self._connections.close()
-        if self._keeper is not None:
-            self._keeper.close()
+        if self._process is not None:
+            self._process.close()
         for process in self._started:
             process.wait(_END_S)  # the lab is gone, and with it what ran there
         self._started.clear()
 
-    def _build(self, keeper: _Keeper) -> None:
+    def _build(self, process: _LabProcess) -> None:
         asked = {
             "request": dataclasses.asdict(self._request),
             "until": self._how["until"],
             "keep": self._keep,
         }
-        facts, channel = keeper.launch(asked)
+        facts, channel = process.launch(asked)
         pulse = Pulse(facts["pid"])
         client = Client(channel, pulse)
         self._connections = _Connections(client, pulse)
@@ -391,7 +392,7 @@ class Node:
         try:
             os.write(file, json.dumps(orders).encode())
             process: subprocess.Popen[Any] = subprocess.Popen(
-                _python("stand_in", file, theirs),
+                _python("process_proxy", file, theirs),
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
@@ -421,7 +422,7 @@ def _refusal(complaint: Mapping[str, Any], argv: Sequence[str], node: str) -> Xl
     """Why there is no program, as `run` has it."""
     status, text = int(complaint["status"]), str(complaint["text"])
     if status == entering.NOT_FOUND:
-        from xlab.capabilities import remedy
+        from xlab.kernel.capabilities import remedy
 
         return CapabilityError(f"`{argv[0]}` is not installed", remedy(argv[0]))
     if status == entering.NOT_EXECUTABLE:
@@ -496,18 +497,18 @@ class _Connections:
             self._pulse.close()
 
 
-class _Keeper:
-    """The process that holds the lab (keeper.py)."""
+class _LabProcess:
+    """The process that holds the lab (lab_process.py)."""
 
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair()
-        self._log = os.memfd_create("xlab-keeper", os.MFD_CLOEXEC)
+        self._log = os.memfd_create("xlab-lab", os.MFD_CLOEXEC)
         program = os.pidfd_open(os.getpid())
         #: In a fork of the program the lab is somebody else's.
         self._owner = os.getpid()
         try:
             self._process = subprocess.Popen(
-                _python("keeper", theirs.fileno(), program),
+                _python("lab_process", theirs.fileno(), program),
                 pass_fds=[theirs.fileno(), program],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -544,7 +545,7 @@ class _Keeper:
         except subprocess.TimeoutExpired:
             raise SandboxError(f"the lab has not ended within {_END_S:g} s") from None
         except OSError:
-            self._process.wait(_END_S)  # the keeper is gone: it need not be told
+            self._process.wait(_END_S)  # the lab process is gone: it need not be told
         finally:
             self._control.close()
             os.close(self._log)
@@ -553,5 +554,7 @@ class _Keeper:
 def _python(module: str, *arguments: int) -> list[str]:
     """What starts a module of ours where Python finds what it finds here."""
     path = [str(Path(entry).resolve()) for entry in sys.path if entry]
-    start = f"import sys; sys.path[:] = {path!r}; from xlab import {module}; {module}.main()"
+    start = (
+        f"import sys; sys.path[:] = {path!r}; from xlab.outside import {module}; {module}.main()"
+    )
     return [sys.executable, "-P", "-c", start, *map(str, arguments)]

@@ -17,8 +17,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from xlab import capabilities, controller, job, resident, sandbox
-from xlab.request import Request
+from xlab.inside import verbs
+from xlab.kernel import capabilities
+from xlab.sandbox import controller, sandbox
+from xlab.scenario import blueprint
+from xlab.scenario.request import Request
 
 
 def main() -> NoReturn:
@@ -45,14 +48,14 @@ def main() -> NoReturn:
 
 def _launch(asked: Mapping[str, Any]) -> tuple[dict[str, Any], sandbox.Sandbox]:
     """Plan the lab and launch its sandbox, in which nothing has been built yet."""
-    design = job.design(Request(**asked["request"]))
+    design = blueprint.design(Request(**asked["request"]))
     until = asked["until"]
     if until is not None:
         until = design.scenario.stage(until)
-    ordered = job.equip(design, capabilities.probe())
+    ordered = blueprint.equip(design, capabilities.probe())
 
     def serve(channel: socket.socket, listener: socket.socket | None) -> NoReturn:
-        controller.serve(resident.handlers(ordered), channel, listener)
+        controller.serve(verbs.handlers(ordered), channel, listener)
 
     lab = sandbox.launch(serve, keep=[Path(folder) for folder in asked["keep"]])
     facts = {"until": until, "datapath": ordered.datapath, "notes": list(ordered.notes)}

@@ -16,15 +16,16 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Any, cast
 
-from xlab import namespaces, processes, sandbox, sysctls
+from xlab.kernel import namespaces, processes, sysctls
+from xlab.kernel.namespaces import Namespaces
+from xlab.kernel.netlink import Rtnl
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
 from xlab.lab.underlay import GATEWAY, Link, Port, Underlay
 from xlab.mininet import machine as machines
 from xlab.mininet.found import FoundNetwork
-from xlab.namespaces import Namespaces
-from xlab.netlink import Rtnl
-from xlab.standing import Standing
+from xlab.outside.running_lab import Standing
+from xlab.sandbox import sandbox
 
 #: The node that the switches are in.
 WIRE = "wire"
@@ -137,7 +138,7 @@ class AttachedLab:
             host.containers = [c for c in self._containers.values() if c.host is host]
 
     def fault(self, order: str) -> None:
-        """See `Resident.fault`: it is known to all who ask, and mended from anywhere."""
+        """See `Verbs.fault`: it is known to all who ask, and mended from anywhere."""
         self._standing.call("fault", {"order": order})
 
 

@@ -1,9 +1,9 @@
-"""Stands in, among a program's children, for a process of its that runs in a node (api.py).
+"""Stands for a process in a node among the children of the program that started it (api.py).
 
-    program ── Popen ── stand-in: joins the user and the PID namespace, forks ── waits
-                           └── child: joins the rest, execs; killed with the stand-in
+    program ── Popen ── proxy: joins the user and the PID namespace, forks ── waits
+                         └── child: joins the rest, execs; killed with the proxy
 
-To its parent the stand-in is the process: it passes signals on and ends as that one ends, by the
+To its parent the proxy is the process: it passes signals on and ends as that one ends, by the
 same signal if by one.  Its standard streams are the child's alone.  The arguments are descriptors:
 of a file with what is to be done, and of a pipe that is closed when the child has become what it is
 to be; what kept it from that is written there before.
@@ -20,8 +20,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from xlab import entering
-from xlab.entering import Doors
+from xlab.sandbox import entering
+from xlab.sandbox.entering import Doors
 
 #: What cannot be waited for, or is about us.
 _NOT_PASSED_ON = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from xlab.api import Lab
+    from xlab.outside.api import Lab
 
 _EXAMPLE = '@pytest.mark.xlab("ovs-gre", hosts=3, routes="underlay")'
 
@@ -62,8 +62,8 @@ def xlab_lab(
 
 @contextmanager
 def _made(scenario: str, options: Mapping[str, Any], visible: list[Path]) -> Iterator[Lab]:
-    from xlab import api
     from xlab.errors import CapabilityError, ClaimError, UsageError
+    from xlab.outside import api
 
     with ExitStack() as stack:
         try:
@@ -83,7 +83,7 @@ def _sorted_out(options: Mapping[str, Any]) -> dict[str, Any]:
     """What `xlab.lab()` takes by name; whatever it does not know is the scenario's own."""
     import inspect
 
-    from xlab import api
+    from xlab.outside import api
 
     parameters = inspect.signature(api.lab).parameters
     known = {name: value for name, value in options.items() if name in parameters}

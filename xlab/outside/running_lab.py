@@ -18,15 +18,17 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from xlab import capabilities, job, names, sandbox
-from xlab.chronicle import Chronicle, Watch
-from xlab.controller import Client
-from xlab.entering import Doors
 from xlab.errors import NoAnswerError, SandboxError, UsageError, XlabError
-from xlab.processes import Completed
-from xlab.pulse import IDLE_S, Pulse
-from xlab.request import Request
-from xlab.runner import Bench
+from xlab.experiments.recorder import Recorder, Watch
+from xlab.experiments.runner import Bench
+from xlab.kernel import capabilities
+from xlab.kernel.processes import Completed
+from xlab.sandbox import registry, sandbox
+from xlab.sandbox.controller import Client
+from xlab.sandbox.entering import Doors
+from xlab.sandbox.pulse import IDLE_S, Pulse
+from xlab.scenario import blueprint
+from xlab.scenario.request import Request
 
 #: How long `down` asks before it kills.
 _ASKING_S = 5.0
@@ -43,16 +45,16 @@ class Standing:
     def __init__(self, name: str) -> None:
         """UsageError if no lab of that name runs, SandboxError if the name is somebody else's."""
         self.name = name
-        self._channel, self.pid = names.reach(name)
+        self._channel, self.pid = registry.reach(name)
         self._pulse = Pulse(self.pid, name)
         self._client: Client | None = None
 
     def describe(self) -> dict[str, Any]:
-        """See `Resident.describe`."""
+        """See `Verbs.describe`."""
         return dict(self._answering().call("describe", {}, idle_s=IDLE_S))
 
     def node_names(self, limit_s: float = math.inf) -> list[str]:
-        """See `Resident.names`; NoAnswerError after `limit_s`."""
+        """See `Verbs.names`; NoAnswerError after `limit_s`."""
         client = self._answering(limit_s)
         return [str(name) for name in client.call("names", {}, idle_s=IDLE_S, limit_s=limit_s)]
 
@@ -61,7 +63,7 @@ class Standing:
         return str(self._answering().call("log", {}, idle_s=IDLE_S))
 
     def status(self, watch: Watch, *, prove: bool = False) -> dict[str, Any]:
-        """See `Resident.status`."""
+        """See `Verbs.status`."""
         return dict(self.call("status", {"prove": prove}, watch))
 
     def run(
@@ -113,7 +115,7 @@ class Standing:
             client = self._answering(_ASKING_S)
             _, (handle,) = client.call_for_descriptors("down", {}, limit_s=_ASKING_S)
         except NoAnswerError:
-            handle = names.process_of(self.name)
+            handle = registry.process_of(self.name)
             signal.pidfd_send_signal(handle, signal.SIGKILL)
         sandbox.await_end(handle)
 
@@ -147,7 +149,7 @@ class Standing:
 
     def _is_accepted(self, patience_s: float) -> bool:
         try:
-            self._channel = names.connect(self.name, patience_s=patience_s)
+            self._channel = registry.connect(self.name, patience_s=patience_s)
         except BlockingIOError:
             return False
         return True
@@ -159,16 +161,16 @@ def find(name: str | None) -> Standing:
     UsageError if there is none, or if without a name there are several: it lists them.
     """
     if name is not None:
-        names.validated(name)
+        registry.validated(name)
         try:
             return Standing(name)
         except UsageError as error:
             reason = str(error)
         except SandboxError as error:
             reason = f"no lab named {name!r} is running: {error}"
-        running = names.running()
+        running = registry.running()
         raise UsageError(f"{reason}; there {_are(running)}" if running else reason)
-    running = names.running()
+    running = registry.running()
     if not running:
         raise UsageError("no lab is running; `xlab up SCENARIO` starts one")
     if len(running) > 1:
@@ -195,7 +197,7 @@ def describe_all() -> list[dict[str, Any]]:
         except XlabError as error:
             found[name] = {"name": name, "state": str(error), "pid": None, "nodes": []}
 
-    running = names.running()
+    running = registry.running()
     asking = [threading.Thread(target=ask, args=(name,)) for name in running]
     for thread in asking:
         thread.start()
@@ -211,25 +213,25 @@ def up(
     until: str | None = None,
     empty: bool = False,
     watch: Watch = lambda _: None,
-) -> Chronicle:
+) -> Recorder:
     """Start a lab that stays; returns when it has been built, and what was found on the way.
 
     Its name is the scenario's unless given.  With `until` the build ends where that stage begins;
     with `empty` hosts are wired, and that is all.  A lab in which claims do not hold stays; one
     that cannot be built does not, and the error is raised.  UsageError if the name is taken.
     """
-    design = job.design(request)
-    name = names.validated(name or design.scenario.name)
-    if why := names.taken(name):
+    design = blueprint.design(request)
+    name = registry.validated(name or design.scenario.name)
+    if why := registry.taken(name):
         raise UsageError(why)
     if until is not None:
         until = design.scenario.stage(until)
-    chronicle = Chronicle(design, watch)
-    chronicle.job = job.equip(design, capabilities.probe())
-    with Bench(chronicle, name=name) as bench:
+    recorder = Recorder(design, watch)
+    recorder.job = blueprint.equip(design, capabilities.probe())
+    with Bench(recorder, name=name) as bench:
         bench.build(until=until, empty=empty)
         bench.stay()
-    return chronicle
+    return recorder
 
 
 def _are(running: Sequence[str]) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 
-from xlab import probe_names
 from xlab.probes.connections import probe_connections
 from xlab.probes.cpu import Usage, measure_idle
 from xlab.probes.facts import Pair, Plan, Sampled
@@ -22,6 +21,7 @@ from xlab.probes.loaded import probe_loaded_rtt
 from xlab.probes.path import probe_path_mtu
 from xlab.probes.throughput import probe_tcp, probe_tcp_parallel, probe_udp
 from xlab.probes.varied import probe_flows, probe_message_sizes, probe_small_packets
+from xlab.scenario import probe_names
 
 __all__ = ["MORE_PROBES", "PROBES", "Pair", "Plan", "Sampled", "measure_round"]
 

@@ -12,6 +12,7 @@ import time
 from math import ceil
 
 from xlab.errors import CapabilityError, XlabError
+from xlab.kernel.processes import command_line, find_program
 from xlab.probes.facts import Pair, Plan, Sampled, Trial, two_cores
 from xlab.probes.latency import (
     NETPERF_PORT,
@@ -24,7 +25,6 @@ from xlab.probes.latency import (
     until_listening,
 )
 from xlab.probes.parse import NETPERF_KEYS, RequestResponse, parse_netperf
-from xlab.processes import command_line, find_program
 
 _METRIC, _UNIT = "tcp_connections_per_second", "1/s"
 #: A connection takes no less than this even where an echo takes 10 us.

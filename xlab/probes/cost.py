@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xlab import census
+from xlab.lab import counters
 from xlab.lab.lab import Lab
 from xlab.probes.facts import Pair, Plan, Sampled, Trial
-from xlab.record import Measurement
+from xlab.record.record import Measurement
 
 #: Direction of what is measured between no two ends.
 WHOLE_LAB = "the whole lab"
 
 
-def probe_memory(pair: Pair, plan: Plan, lab: Lab, before: census.Memory) -> Sampled:
+def probe_memory(pair: Pair, plan: Plan, lab: Lab, before: counters.Memory) -> Sampled:
     """`memory_bytes_per_host`, and `process_bytes_per_host`: what of it the processes have.
 
     It is what the machine uses more than `before`, when nothing stood: of processes the share (PSS)
@@ -26,7 +26,7 @@ def probe_memory(pair: Pair, plan: Plan, lab: Lab, before: census.Memory) -> Sam
     is in the detail.
     """
     trial = Trial("memory", pair, plan)
-    now, hosts = census.memory(), len(lab.hosts)
+    now, hosts = counters.memory(), len(lab.hosts)
     processes, kernel = now.processes - before.processes, now.kernel - before.kernel
     detail = {
         "tool": "/proc/PID/smaps_rollup (PSS) and /proc/meminfo, less the same before building",
@@ -57,9 +57,9 @@ def probe_control_plane(pair: Pair, plan: Plan, lab: Lab) -> Sampled:
     ARP, gossip, heartbeats: a tunnel that has none counts zero, and that is a figure.  Both ways.
     """
     trial = Trial("control-plane", pair, plan)
-    before, begun = census.traffic(lab), time.monotonic()
+    before, begun = counters.traffic(lab), time.monotonic()
     time.sleep(plan.at_rest_s)  # this is the measurement
-    seconds, crossed = time.monotonic() - begun, census.traffic(lab).since(before)
+    seconds, crossed = time.monotonic() - begun, counters.traffic(lab).since(before)
     detail = {
         "tool": "counters of the switch ports at the hosts' eth0, both ways",
         "hosts": len(lab.hosts),
@@ -92,7 +92,7 @@ def _share(pid: int) -> int:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     except OSError:
         return 0
-    return census.kibibytes(text).get("Pss", 0) * 1024
+    return counters.kibibytes(text).get("Pss", 0) * 1024
 
 
 def _sampled(trial: Trial, *measurements: Measurement) -> Sampled:

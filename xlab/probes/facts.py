@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from xlab import stats
-from xlab.record import Measurement, Route
+from xlab.record import stats
+from xlab.record.record import Measurement, Route
 
 if TYPE_CHECKING:
     from xlab.lab.node import Node

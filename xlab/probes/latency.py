@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
 
-from xlab import stats
 from xlab.errors import CapabilityError, XlabError
+from xlab.kernel.processes import Process, command_line, find_program, wait_until
 from xlab.probes.facts import Pair, Plan, Sampled, Trial, two_cores
 from xlab.probes.parse import (
     NETPERF_KEYS,
@@ -19,7 +19,7 @@ from xlab.probes.parse import (
     parse_netperf,
     parse_ping,
 )
-from xlab.processes import Process, command_line, find_program, wait_until
+from xlab.record import stats
 
 #: ping is let wait no longer for a first reply.
 PATIENCE_S = 2.0

@@ -19,9 +19,9 @@ from itertools import pairwise
 from math import ceil
 from typing import Any
 
-from xlab import stats
-from xlab.clock import steady
 from xlab.errors import DeadlineError, XlabError
+from xlab.kernel.clock import steady
+from xlab.kernel.processes import Process, command_line, wait_until
 from xlab.probes.facts import Pair, Plan, Sampled, Trial
 from xlab.probes.latency import (
     PATIENCE_S,
@@ -40,8 +40,8 @@ from xlab.probes.throughput import (
     let_end,
     omitted_s,
 )
-from xlab.processes import Process, command_line, wait_until
-from xlab.record import Measurement
+from xlab.record import stats
+from xlab.record.record import Measurement
 
 #: A longer course has its echoes further apart.
 _MOST_ECHOES = 5000

@@ -14,14 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from xlab.capture import Sightings, follow_pings
+from xlab.kernel.packets import Encapsulation, write_pcap
+from xlab.kernel.processes import Completed, command_line
+from xlab.lab.capture import Sightings, follow_pings
 from xlab.lab.node import Node
 from xlab.lab.path_mtu import largest_packet
 from xlab.lab.reachability import ping_until_answered
-from xlab.packets import Encapsulation, write_pcap
-from xlab.processes import Completed, command_line
-from xlab.record import PathProof, UnderlayPackets
-from xlab.scenario import Flow
+from xlab.record.record import PathProof, UnderlayPackets
+from xlab.scenario.scenario import Flow
 
 PINGS = 10
 

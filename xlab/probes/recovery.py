@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from xlab.errors import XlabError
-from xlab.faults import DaemonKill, Fault, Faults, HostCrash, LinkDown
+from xlab.faults.faults import DaemonKill, Fault, Faults, HostCrash, LinkDown
+from xlab.faults.recovery import measure_recovery
 from xlab.lab.lab import Host, Lab
 from xlab.probes.facts import Pair, Plan, Sampled, Trial
-from xlab.recovery import measure_recovery
-from xlab.scenario import Flow
+from xlab.scenario.scenario import Flow
 
 
 def probe_recovery(pair: Pair, plan: Plan, lab: Lab, flow: Flow) -> Iterator[Sampled]:

@@ -13,6 +13,7 @@ from math import ceil
 from pathlib import Path
 
 from xlab.errors import CommandError, XlabError
+from xlab.kernel.processes import Process, command_line, wait_until
 from xlab.probes.cpu import Usage, start_measuring
 from xlab.probes.facts import Pair, Plan, Sampled, Trial, two_cores
 from xlab.probes.latency import first_contact, raise_if_incapable, until_listening
@@ -24,8 +25,7 @@ from xlab.probes.parse import (
     widened,
     without_start,
 )
-from xlab.processes import Process, command_line, wait_until
-from xlab.record import Measurement
+from xlab.record.record import Measurement
 
 INTERVAL_S = 0.1
 #: UDP is offered at this part of what TCP reached.

@@ -12,7 +12,7 @@ from xlab.errors import XlabError
 from xlab.probes.facts import Pair, Plan, Sampled, Trial
 from xlab.probes.latency import raise_if_incapable
 from xlab.probes.throughput import run_iperf, tcp_rate
-from xlab.record import Measurement
+from xlab.record.record import Measurement
 
 MESSAGE_BYTES = (64, 512, 1400, 8192, 65536)
 FLOWS = (1, 2, 4, 8)

@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from xlab import census, probe_names
+from xlab.lab import counters
 from xlab.lab.lab import Lab
 from xlab.probes.cost import probe_control_plane, probe_memory
 from xlab.probes.facts import Pair, Plan, Sampled
 from xlab.probes.recovery import probe_recovery
-from xlab.scenario import Flow
+from xlab.scenario import probe_names
+from xlab.scenario.scenario import Flow
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Site:
     flow: Flow
     pair: Pair
     #: Before it was built.
-    memory_before: census.Memory
+    memory_before: counters.Memory
 
 
 def measure_lab(

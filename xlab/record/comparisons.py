@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from xlab import record
 from xlab.errors import RecordError
-from xlab.packets import Encapsulation
-from xlab.record import DatapathClass, Environment, Route, Status
+from xlab.kernel.packets import Encapsulation
+from xlab.record import record
+from xlab.record.record import DatapathClass, Environment, Route, Status
 
 SCHEMA_VERSION = 1
 FILE = "compare.json"

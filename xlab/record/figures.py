@@ -2,8 +2,8 @@
 
 A ratio is taken within a round and only then summed up: two probes of one round met the same state
 of the machine, two medians over all rounds did not (Abedi & Brecht, ICPE 2017).  Intervals are
-those of xlab.stats, narrower than they ought to be with few rounds; the number of rounds goes with
-them.  Of a method that was built several times they are by build, as in xlab.compare.
+those of xlab.record.stats, narrower than they ought to be with few rounds; the number of rounds
+goes with them.  Of a method built several times they are by build, as in xlab.experiments.compare.
 
 UDP has no ratios: each pair of end points is offered 90 % of its own TCP rate, so what arrives and
 what is lost says how a path takes nearly all that it can carry, not how it compares with another.
@@ -15,9 +15,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from xlab import metrics, stats
-from xlab.compare import statistics
-from xlab.record import DatapathClass, Measurement, Route, RunRecord
+from xlab.record import intervals, metrics, stats
+from xlab.record.record import DatapathClass, Measurement, Route, RunRecord
 
 #: The order in which metrics are shown; others follow.
 METRICS = (
@@ -235,6 +234,6 @@ def _spread(rounds: dict[_Round, float], of_samples: tuple[float, float] | None)
     if median is None:
         return None
     if len({build for build, _ in rounds}) > 1:
-        found = statistics.estimate(rounds)
+        found = intervals.estimate(rounds)
         return Spread(median, found.ci95 if found else None, len(values))
     return Spread(median, stats.median_interval(values) or of_samples, len(values))

@@ -20,8 +20,8 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from xlab import stats
-from xlab.compare.result import Estimate, Ratio, Verdict
+from xlab.record import stats
+from xlab.record.comparisons import Estimate, Ratio, Verdict
 
 RESAMPLES = 2000
 #: A spread of fewer builds says nothing: Student's t would widen it thirteenfold.

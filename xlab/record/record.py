@@ -24,9 +24,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
-from xlab import disk
 from xlab.errors import RecordError
-from xlab.packets import Encapsulation
+from xlab.kernel import disk
+from xlab.kernel.packets import Encapsulation
 
 SCHEMA_VERSION = 1
 FILE = "run.json"

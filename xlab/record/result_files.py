@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from xlab import record
-from xlab.compare import result
 from xlab.errors import RecordError
-from xlab.record import RunRecord
+from xlab.record import comparisons, record
+from xlab.record.record import RunRecord
 
 #: A folder with one of these may be without records of its own.
-_REPORTS = ("report.html", "scale.json", result.FILE)
+_REPORTS = ("report.html", "scale.json", comparisons.FILE)
 
 
 def results_among(paths: Sequence[Path]) -> tuple[Sequence[Path], list[Path]]:
@@ -64,10 +63,10 @@ def comparison_in(paths: Sequence[Path]) -> Path | None:
     if len(paths) != 1:
         return None
     (path,) = paths
-    if path.name == result.FILE:
+    if path.name == comparisons.FILE:
         return path.parent
     try:
-        return path if (path / result.FILE).exists() else None
+        return path if (path / comparisons.FILE).exists() else None
     except OSError as error:
         raise RecordError(f"{str(path)[:300]}: {error.strerror}") from error
 

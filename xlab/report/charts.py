@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeGuard
 
-from xlab import stats
-from xlab.record import DatapathClass, Measurement, Route, RunRecord
+from xlab.record import stats
+from xlab.record.figures import Points, Spread, ratio_points, value_points
+from xlab.record.record import DatapathClass, Measurement, Route, RunRecord
 from xlab.report import tables, text
 from xlab.report.drawing import (
     CARD,
@@ -33,7 +34,6 @@ from xlab.report.drawing import (
     WIDTH,
     Canvas,
 )
-from xlab.report.figures import Points, Spread, ratio_points, value_points
 from xlab.report.published import Range, in_words, published
 
 if TYPE_CHECKING:

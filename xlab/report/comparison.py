@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from xlab.compare.result import Comparison, Estimate, Figure, Method, Noise, Ratio
-from xlab.record import DatapathClass
+from xlab.record.comparisons import Comparison, Estimate, Figure, Method, Noise, Ratio
+from xlab.record.figures import Spread, order
+from xlab.record.record import DatapathClass
 from xlab.report import recoveries, text
-from xlab.report.figures import Spread, order
 from xlab.report.prose import Verdict
 from xlab.report.tables import Column, Table
 

@@ -16,11 +16,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xlab import record
-from xlab.compare import result
-from xlab.compare.result import Comparison, Method
 from xlab.errors import RecordError
-from xlab.record import Conditions, Measurement, PathProof, RunRecord, Timings, UnderlayPackets
+from xlab.record import comparisons, record
+from xlab.record.comparisons import Comparison, Method
+from xlab.record.record import (
+    Conditions,
+    Measurement,
+    PathProof,
+    RunRecord,
+    Timings,
+    UnderlayPackets,
+)
 from xlab.report import comparison as wording
 from xlab.report import prose, tables, text
 from xlab.report.charts import Subject
@@ -124,7 +130,7 @@ def of_comparison(found: Comparison, folder: Path) -> tuple[Content, list[Record
         how=(*wording.how(found), *prose.MEASURED_BESIDE),
         more=tuple(wording.tables(found, [key for key in asked if key not in _FOREMOST])),
         circumstances=(wording.rounds(found),),
-        comparison=folder / result.FILE,
+        comparison=folder / comparisons.FILE,
         environment=tuple(
             prose.environment([part.record for part in parts], [part.name for part in parts])
         ),

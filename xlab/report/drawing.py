@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from xlab import disk
+from xlab.kernel import disk
 from xlab.report import text
 from xlab.report.markup import Html
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from xlab import disk
-from xlab.compare.result import Comparison
-from xlab.record import RunRecord, under_free_name
+from xlab.kernel import disk
+from xlab.record.comparisons import Comparison
+from xlab.record.record import RunRecord, under_free_name
 from xlab.report import content, markdown, page
 from xlab.report.content import Content
 

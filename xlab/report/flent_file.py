@@ -20,9 +20,9 @@ from datetime import UTC, datetime
 from math import floor
 from typing import Any
 
-from xlab import stats
 from xlab.errors import RecordError
-from xlab.record import Measurement, RunRecord
+from xlab.record import stats
+from xlab.record.record import Measurement, RunRecord
 from xlab.report import lines
 from xlab.report.content import Content
 from xlab.report.text import plain

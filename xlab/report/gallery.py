@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xlab import disk
+from xlab.kernel import disk
 from xlab.report import charts, drawing, lines
 from xlab.report.charts import Subject
 from xlab.report.drawing import Drawing

@@ -14,11 +14,11 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from xlab.fit import PowerLaw
+from xlab.experiments.scale import BEARABLE_S, METRICS, Metric, Sample, ScaleRecord
 from xlab.lab.limits import HOSTS
+from xlab.record.power_law import PowerLaw
 from xlab.report import text
 from xlab.report.drawing import PALETTE, styled
-from xlab.scale import BEARABLE_S, METRICS, Metric, Sample, ScaleRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from xlab.record import RunRecord
-from xlab.report.figures import datapath_class, figures
+from xlab.record.figures import datapath_class, figures
+from xlab.record.record import RunRecord
 
 
 def to_data(file: Path, source: RunRecord) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from xlab.gate import Line
-from xlab.record import Claim, PathProof, RunRecord
+from xlab.experiments.gate import Line
+from xlab.record.record import Claim, PathProof, RunRecord
 from xlab.report.content import Content
 from xlab.report.text import label, plain
 

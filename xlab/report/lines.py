@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeGuard
 
-from xlab import stats
-from xlab.record import Measurement, RunRecord
+from xlab.record import stats
+from xlab.record.record import Measurement, RunRecord
 from xlab.report import text
 from xlab.report.charts import Subject, grouped, panel_title
 from xlab.report.line_chart import PLOT_W, STYLES, Line, LineChart, Plot

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from xlab.record import RunRecord
+from xlab.record.record import RunRecord
 
 _RAW_FILE = re.compile(r"raw/([A-Za-z0-9][\w.+-]*)", re.ASCII)
 

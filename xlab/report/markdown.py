@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from xlab.record import Claim, RunRecord
+from xlab.record.record import Claim, RunRecord
 from xlab.report import content, links, prose, tables, text
 from xlab.report.content import Content, Part
 from xlab.report.tables import Table

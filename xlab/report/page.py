@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from xlab.record import Claim, RunRecord
+from xlab.record.record import Claim, RunRecord
 from xlab.report import content, drawing, gallery, links, parts, picture, prose, tables, text
 from xlab.report.content import Content, Part
 from xlab.report.drawing import Drawing

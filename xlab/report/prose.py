@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from xlab.record import Measurement, RunRecord, Status
+from xlab.record.figures import datapath_class, figures, find
+from xlab.record.record import Measurement, RunRecord, Status
 from xlab.report import tables, text
-from xlab.report.figures import datapath_class, figures, find
 from xlab.report.published import in_words, published
 from xlab.report.topology import conditions
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xlab.record import RunRecord
-from xlab.report.figures import datapath_class
+from xlab.record.figures import datapath_class
+from xlab.record.record import RunRecord
 
 Range = tuple[float, float]
 

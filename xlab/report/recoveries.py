@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from xlab import stats
-from xlab.compare.result import Comparison, Recovery
+from xlab.record import stats
+from xlab.record.comparisons import Comparison, Recovery
+from xlab.record.figures import Spread
 from xlab.report import text
-from xlab.report.figures import Spread
 from xlab.report.tables import Column, Table
 
 SUFFIX = "_recovery_s"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 
-from xlab.record import Measurement
+from xlab.record.record import Measurement
 from xlab.report.content import Content, Part
 from xlab.report.text import plain
 

@@ -14,16 +14,16 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from xlab import disk
-from xlab.compare import result
-from xlab.compare.result import Estimate, Figure, Ratio
+from xlab.experiments.sweep.outcome import FILE, POINTS, SPEC_FILE, PointDone, Sweep
+from xlab.kernel import disk
+from xlab.record import comparisons
+from xlab.record.comparisons import Estimate, Figure, Ratio
 from xlab.report import links, markdown, page, parts, sweeps, text
 from xlab.report.files import MARKDOWN, PAGE
 from xlab.report.markup import Html, tag
 from xlab.report.prose import Verdict
 from xlab.report.rows import cell
 from xlab.report.tables import Column, Table
-from xlab.sweep.outcome import FILE, POINTS, SPEC_FILE, PointDone, Sweep
 
 _LEGEND = (
     "Every ratio is to two plain hosts in a lab of their own, under the conditions of the same "
@@ -146,7 +146,7 @@ def _files(sweep: Sweep) -> Iterator[str]:
     yield from (FILE, SPEC_FILE)
     for point in sweep.points:
         if point.methods and not {"/", "\0"} & {*point.slug} and point.slug not in (".", ".."):
-            yield f"{POINTS}/{point.slug}/{result.FILE}"
+            yield f"{POINTS}/{point.slug}/{comparisons.FILE}"
 
 
 # -- Markdown --------------------------------------------------------------------------------------

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xlab.compare.result import Figure, Ratio
-from xlab.record import DatapathClass
+from xlab.experiments.sweep.outcome import Axis, PointDone, Sweep
+from xlab.record.comparisons import Figure, Ratio
+from xlab.record.record import DatapathClass
 from xlab.report import drawing, text
 from xlab.report.line_chart import STYLES, Line, LineChart, Plot
 from xlab.report.tables import Column, Table
-from xlab.sweep.outcome import Axis, PointDone, Sweep
 
 #: What is shown of each point: the metric, and whether it is that of all TCP streams of the point.
 _SHOWN = (("icmp_rtt_ms", False), ("loaded_rtt_ms", False), ("tcp_bits_per_second", True))

@@ -6,15 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from xlab.record import DatapathClass, Route, RunRecord
+from xlab.record.figures import Figure, Spread, datapath_class, figures, find
+from xlab.record.record import DatapathClass, Route, RunRecord
 from xlab.report import text
-from xlab.report.figures import (
-    Figure,
-    Spread,
-    datapath_class,
-    figures,
-    find,
-)
 
 LEGEND = (
     "× control (ctrl): against the hosts themselves, eth0 to eth0. "

@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from xlab.packets import Encapsulation
-from xlab.record import Claim, Measurement, RunRecord
+from xlab.kernel.packets import Encapsulation
+from xlab.record.record import Claim, Measurement, RunRecord
 from xlab.report import text
 
 CONTAINERS_SHOWN = 3

@@ -12,8 +12,9 @@ import struct
 from collections.abc import Mapping
 from typing import Any, NoReturn, Self
 
-from xlab import controller, namespaces, sandbox
-from xlab.netlink import Rtnl
+from xlab.kernel import namespaces
+from xlab.kernel.netlink import Rtnl
+from xlab.sandbox import controller, sandbox
 
 _RTM_DELLINK, _RTMGRP_LINK = 17, 1
 _PATIENCE_S = 600.0

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from xlab.errors import XlabError
-from xlab.processes import Process
+from xlab.kernel.processes import Process
 
 Stream = Literal["out", "err"]
 _STREAMS: tuple[Stream, Stream] = ("out", "err")

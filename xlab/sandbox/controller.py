@@ -30,9 +30,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from xlab import errors, names, processes
+from xlab import errors
 from xlab.errors import SandboxError, XlabError
-from xlab.pulse import Pulse
+from xlab.kernel import processes
+from xlab.sandbox import registry
+from xlab.sandbox.pulse import Pulse
 
 #: Of one line that asks for something.
 _LONGEST_REQUEST_BYTES = 16 << 20
@@ -102,7 +104,7 @@ def _accept(handlers: Mapping[str, Handler], listener: socket.socket) -> None:
         time.sleep(_ONCE_MORE_S)
         return
     try:
-        if names.is_ours(connection):
+        if registry.is_ours(connection):
             _start_connection(handlers, connection, attached=False)
             return
     except RuntimeError:
@@ -360,15 +362,15 @@ def described(error: Exception) -> dict[str, Any]:
 
 def _too_few_open_files() -> errors.CapabilityError:
     # How many it takes in the end hangs on what is measured; none of that is broken.
-    from xlab import capabilities
+    from xlab.kernel import capabilities
 
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return capabilities.too_few_open_files(limit, "this lab needs more")
 
 
 def _command(error: errors.CommandError) -> dict[str, Any]:
-    names = ("argv", "node", "returncode", "stderr")
-    return {name: getattr(error, name) for name in names}
+    registry = ("argv", "node", "returncode", "stderr")
+    return {name: getattr(error, name) for name in registry}
 
 
 def _rebuilt(described: object) -> XlabError:

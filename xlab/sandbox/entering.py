@@ -25,8 +25,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from xlab import sandbox, signals, syscalls
-from xlab.processes import search_path
+from xlab.kernel import signals, syscalls
+from xlab.kernel.processes import search_path
+from xlab.sandbox import sandbox
 
 #: What a shell says of a program that it does not find, or must not execute.
 NOT_FOUND, NOT_EXECUTABLE = 127, 126

@@ -7,7 +7,7 @@
 Everything of a lab is a descendant of pid 1 or a namespace only it refers to, so the death of pid 1
 is the end of the lab: the kernel kills what is left in the PID namespace and frees the rest.
 Attached, pid 1 asks the kernel to be killed with its caller (PR_SET_PDEATHSIG); detached, it lives
-on and is found by its name (names.py).
+on and is found by its name (registry.py).
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from xlab import names, namespaces, signals, sole_user, syscalls
 from xlab.errors import CapabilityError, SandboxError
-from xlab.netlink import Rtnl
-from xlab.processes import search_path
+from xlab.kernel import namespaces, signals, sole_user, syscalls
+from xlab.kernel.netlink import Rtnl
+from xlab.kernel.processes import search_path
+from xlab.sandbox import registry
 
 _NEW_NAMESPACES = (
     syscalls.CLONE_NEWNS
@@ -153,7 +154,7 @@ def launch(
     such namespaces, SandboxError if anything else fails.
     """
     begun = time.monotonic()
-    listener = names.listen(name) if name else None
+    listener = registry.listen(name) if name else None
     ours, theirs = socket.socketpair()
     if not listener:
         # Pid 1 becomes our child when the launcher exits, so that it can ask to die with us.
@@ -348,7 +349,7 @@ def _first_process(
         listener = listener and _above_streams(listener)
         _shed_descriptors(channel, listener)
         if listener:
-            names.listen_as_ourselves(listener)
+            registry.listen_as_ourselves(listener)
             _keep_log(listener)
             # Or the file system it was started from could not be unmounted.
             os.chdir("/")
@@ -416,7 +417,7 @@ _LOG_SHOWN = 1 << 16
 def _keep_log(listener: socket.socket) -> None:
     """Standard output and error go to a file in memory, which ends with the sandbox."""
     global _log
-    _log = names.open_log(listener)
+    _log = registry.open_log(listener)
     fcntl.fcntl(_log, fcntl.F_SETFL, os.O_APPEND)
     if not os.environ.get("XLAB_DEBUG"):
         os.dup2(_log, _STDOUT, inheritable=True)
@@ -493,7 +494,7 @@ def still_visible(folders: Iterable[Path]) -> Iterator[None]:
 
 def needed_below(*places: str, keep: Sequence[Path] = ()) -> list[Path]:
     """Those of `keep`, and of what Python itself needs, that lie below one of `places`."""
-    package = Path(__file__).resolve().parent.parent
+    package = Path(__file__).resolve().parents[2]
     wanted = [package, Path(sys.prefix), Path(sys.base_prefix), *keep]
     wanted += [Path(entry) for entry in sys.path if entry]
     folders: list[Path] = []

@@ -10,16 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xlab import capabilities, catalog, scenario
-from xlab.capabilities import Machine
 from xlab.errors import CapabilityError
+from xlab.kernel import capabilities
+from xlab.kernel.capabilities import Machine
 from xlab.lab import underlay
 from xlab.lab.conditions import LinkConditions, choose_backend, fallback, from_mininet
 from xlab.lab.lab import Conditioned
 from xlab.lab.ovs import Datapath
 from xlab.lab.underlay import Underlay
-from xlab.request import Request
-from xlab.scenario import Scenario, Size
+from xlab.scenario import catalog, scenario
+from xlab.scenario.request import Request
+from xlab.scenario.scenario import Scenario, Size
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from xlab.errors import UsageError, XlabError
 #: The order in which the tutorial meets the methods; whatever else is there follows by name.
 TUTORIAL_ORDER = ("baseline", "bridge", "ovs-gre", "weave")
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def folders() -> tuple[Path, Path]:

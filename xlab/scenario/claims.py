@@ -21,14 +21,14 @@ from ipaddress import IPv4Address
 from itertools import pairwise
 from typing import Concatenate, ParamSpec
 
-from xlab.capture import Capture, follow_pings
-from xlab.clock import Deadline
 from xlab.errors import XlabError
+from xlab.kernel.clock import Deadline
+from xlab.kernel.processes import command_line
+from xlab.lab.capture import Capture, follow_pings
 from xlab.lab.lab import OUTSIDE, Host, Lab
 from xlab.lab.node import Node
 from xlab.lab.reachability import ping_until_answered, sample_pairs, unreachable
-from xlab.processes import command_line
-from xlab.record import Claim
+from xlab.record.record import Claim
 
 #: How long a positive claim may take to come true: ARP and flow set-up take up to a second.
 PATIENCE_S = 5.0

@@ -21,7 +21,7 @@ from xlab.lab.limits import (
     shown,
     within,
 )
-from xlab.probe_names import beyond_usual
+from xlab.scenario.probe_names import beyond_usual
 
 DEFAULT_DURATION_S = 3.0
 DEFAULT_ROUNDS = 3

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xlab.checks import Checks
 from xlab.errors import UsageError, line_of
+from xlab.kernel.packets import Encapsulation
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
-from xlab.packets import Encapsulation
+from xlab.scenario.claims import Checks
 
 Settings = Mapping[str, str]
 

@@ -17,8 +17,8 @@ from contextlib import ExitStack, closing
 from ipaddress import IPv4Address
 from typing import NoReturn, TypeVar
 
-from xlab.clock import Clock, steady
 from xlab.errors import XlabError
+from xlab.kernel.clock import Clock, steady
 from xlab.weave import names, router, status, web
 from xlab.weave.fastdp import FastdpEquivalent, Overlay
 from xlab.weave.router import Identity, Router

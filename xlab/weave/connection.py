@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
-from xlab.clock import Clock
+from xlab.kernel.clock import Clock
 from xlab.weave import messages
 from xlab.weave.gob import ProtocolError
 from xlab.weave.messages import (

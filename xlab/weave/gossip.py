@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from xlab.clock import Clock
+from xlab.kernel.clock import Clock
 from xlab.weave import messages, routes
 from xlab.weave.gob import ProtocolError
 from xlab.weave.messages import GossipMessage, Tag

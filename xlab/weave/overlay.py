@@ -17,8 +17,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address
 
-from xlab.clock import Clock
 from xlab.errors import XlabError
+from xlab.kernel.clock import Clock
 from xlab.weave import sleeve
 from xlab.weave.forward import (
     MAC_AGE_S,

@@ -20,7 +20,7 @@ from contextlib import closing
 from typing import NamedTuple, Protocol
 
 from xlab.errors import CapabilityError, NetlinkError, XlabError
-from xlab.netlink import Rtnl
+from xlab.kernel.netlink import Rtnl
 from xlab.weave.udp import enlarge_buffers
 
 # -- the device ------------------------------------------------------------------------------------

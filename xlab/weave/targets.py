@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 from typing import NamedTuple
 
-from xlab.clock import Clock
+from xlab.kernel.clock import Clock
 from xlab.weave.names import PeerName
 from xlab.weave.topology import Link, Peer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
-from xlab.clock import Clock
+from xlab.kernel.clock import Clock
 
 
 class Timer:

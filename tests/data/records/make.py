@@ -13,9 +13,9 @@ import statistics
 from dataclasses import replace
 from pathlib import Path
 
-from xlab import record
-from xlab.packets import Encapsulation
-from xlab.record import (
+from xlab.kernel.packets import Encapsulation
+from xlab.record import record
+from xlab.record.record import (
     Claim,
     Conditions,
     Environment,

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from rich.text import Text
 
-from xlab import stats
-from xlab.compare.journal import Disturbed, History, RoundDone
-from xlab.compare.result import Comparison, Look
-from xlab.compare.rounds import Onlooker
-from xlab.record import Measurement, RunRecord
+from xlab.cli.screens.run import Screen, side_by_side
+from xlab.experiments.compare.journal import Disturbed, History, RoundDone
+from xlab.experiments.compare.rounds import Onlooker
+from xlab.record import stats
+from xlab.record.comparisons import Comparison, Look
+from xlab.record.record import Measurement, RunRecord
 from xlab.report import comparison as wording
 from xlab.report import text
-from xlab.screen import Screen, side_by_side
 
 #: What a line a round shows: enough to see that it goes on, and how.
 _SHOWN = ("icmp_rtt_ms", "tcp_bits_per_second")

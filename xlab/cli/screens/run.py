@@ -27,14 +27,14 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from xlab import record
-from xlab.record import Claim, Measurement, PathProof, RunRecord
+from xlab.record import record
+from xlab.record.figures import order
+from xlab.record.record import Claim, Measurement, PathProof, RunRecord
 from xlab.report import tables, text
-from xlab.report.figures import order
 from xlab.report.tables import Table
 
 if TYPE_CHECKING:
-    from xlab.doctor import Finding
+    from xlab.cli.doctor import Finding
 
 #: What is set flush right stays near its line on a very wide terminal.
 LINE_WIDTH = 100

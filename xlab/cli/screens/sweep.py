@@ -13,12 +13,12 @@ from pathlib import Path
 
 from rich.text import Text
 
-from xlab import stats
-from xlab.compare.result import Comparison
+from xlab.cli.screens.run import Screen, side_by_side
+from xlab.experiments.sweep.outcome import PointDone, Sweep, left_s, seconds_of
+from xlab.experiments.sweep.spec import Spec
+from xlab.record import stats
+from xlab.record.comparisons import Comparison
 from xlab.report import sweeps, text
-from xlab.screen import Screen, side_by_side
-from xlab.sweep.outcome import PointDone, Sweep, left_s, seconds_of
-from xlab.sweep.spec import Spec
 
 _MARKS = {"passed": Text("✓ ", "bold green"), "failed": Text("✗ ", "bold red")}
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from xlab import metrics, stats
-from xlab.compare import noise, statistics
-from xlab.compare.journal import Built, Ended, History, RoundDone
-from xlab.compare.methods import Method as Asked
-from xlab.compare.result import (
+from xlab.experiments.compare import noise
+from xlab.experiments.compare.journal import Built, Ended, History, RoundDone
+from xlab.experiments.compare.methods import Method as Asked
+from xlab.record import intervals, metrics, stats
+from xlab.record.comparisons import (
     Build,
     Comparison,
     Ending,
@@ -29,9 +29,9 @@ from xlab.compare.result import (
     Recovery,
     Round,
 )
-from xlab.compare.statistics import Key, Values
-from xlab.record import DatapathClass, Measurement, Route, RunRecord, Status
-from xlab.report.figures import order
+from xlab.record.figures import order
+from xlab.record.intervals import Key, Values
+from xlab.record.record import DatapathClass, Measurement, Route, RunRecord, Status
 
 #: What nobody waits for: the difference of two CPU times is noisier than what it was taken from,
 #: and of first packets there is one a build.
@@ -119,7 +119,7 @@ def _look(points: Sequence[Point], live: Sequence[str], rounds: int, builds: int
             found = _ratio(metric, values, baseline)
             if found is None or metric in _NOT_AWAITED:
                 continue  # what never gives a figure is not waited for
-            width = statistics.half_width(found)
+            width = intervals.half_width(found)
             if width is None:
                 return Look(rounds, builds, None, f"{name}, {metric}")
             if width > widest:
@@ -253,7 +253,7 @@ def _values(
 def _ratio(metric: str, above: Values, below: Values) -> Ratio | None:
     if not metrics.has_ratios(metric):
         return None
-    return statistics.ratio(above, below, more_is_better=metrics.higher_is_better(metric))
+    return intervals.ratio(above, below, more_is_better=metrics.higher_is_better(metric))
 
 
 def _figures(points: Sequence[Point], methods: Sequence[Method]) -> Iterator[Figure]:
@@ -279,8 +279,8 @@ def _figures(points: Sequence[Point], methods: Sequence[Method]) -> Iterator[Fig
                 streams=streams,
                 unit=own[0].unit,
                 higher_is_better=metrics.higher_is_better(metric),
-                value=statistics.estimate(values),
-                control=statistics.estimate(control),
+                value=intervals.estimate(values),
+                control=intervals.estimate(control),
                 to_baseline=_ratio(metric, values, baseline) if number else None,
                 to_control=_ratio(metric, values, control),
                 failed_samples=failed,
@@ -362,9 +362,9 @@ def _noise(
 def _notes(history: History, pairs: Sequence[Pair]) -> Iterator[str]:
     plan = history.opening.plan
     builds = len({done.build for done in history.rounds})
-    if history.rounds and builds < statistics.LEAST_BUILDS:
+    if history.rounds and builds < intervals.LEAST_BUILDS:
         yield (
-            f"{builds} builds are too few for intervals: it takes {statistics.LEAST_BUILDS} to "
+            f"{builds} builds are too few for intervals: it takes {intervals.LEAST_BUILDS} to "
             "know how much one differs from the next."
         )
     elif history.rounds:

@@ -28,11 +28,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self
 
-from xlab import disk, record
-from xlab.compare.methods import Method
-from xlab.compare.result import SCHEMA_VERSION, Ending, Look, Plan
 from xlab.errors import RecordError, UsageError
-from xlab.record import Measurement, RunRecord
+from xlab.experiments.compare.methods import Method
+from xlab.kernel import disk
+from xlab.record import record
+from xlab.record.comparisons import SCHEMA_VERSION, Ending, Look, Plan
+from xlab.record.record import Measurement, RunRecord
 
 FILE = "journal.jsonl"
 

@@ -17,10 +17,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xlab import catalog, scenario
 from xlab.errors import UsageError
 from xlab.lab.conditions import parse_delay, parse_loss, parse_rate
-from xlab.request import Request, named_values, shared_out
+from xlab.scenario import catalog, scenario
+from xlab.scenario.request import Request, named_values, shared_out
 
 BASELINE = "baseline"
 

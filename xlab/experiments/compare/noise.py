@@ -13,11 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xlab import metrics
-from xlab.compare import statistics
-from xlab.compare.result import Drift, Noise, Round
 from xlab.probes.cpu import measure_idle
 from xlab.probes.parse import parse_process_s
+from xlab.record import intervals, metrics
+from xlab.record.comparisons import Drift, Noise, Round
 
 #: Before each round all labs are left alone for so long.
 IDLE_S = 0.5
@@ -134,13 +133,13 @@ def judge(
 def _drift(metric: str, streams: int, series: Sequence[float]) -> Drift:
     ordered = sorted(series)
     middle = ordered[len(ordered) // 2]
-    change = statistics.slope(series) * (len(series) - 1)
+    change = intervals.slope(series) * (len(series) - 1)
     return Drift(
         metric,
         streams,
         change=change / middle if middle else 0.0,
-        p_value=statistics.trend_p_value(series),
-        spread=statistics.spread(series),
+        p_value=intervals.trend_p_value(series),
+        spread=intervals.spread(series),
     )
 
 

@@ -6,12 +6,12 @@ import re
 import secrets
 from collections.abc import Sequence
 
-from xlab.compare.methods import Method
-from xlab.compare.result import Plan
-from xlab.compare.statistics import LEAST_BUILDS
 from xlab.errors import UsageError
+from xlab.experiments.compare.methods import Method
 from xlab.lab.limits import within
-from xlab.probe_names import ALL, ONCE_A_BUILD, beyond_usual
+from xlab.record.comparisons import Plan
+from xlab.record.intervals import LEAST_BUILDS
+from xlab.scenario.probe_names import ALL, ONCE_A_BUILD, beyond_usual
 
 ROUNDS, QUICK_ROUNDS = 10, 5
 MOST_ROUNDS = 1000

@@ -24,12 +24,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from xlab import capabilities, disk, job, record
-from xlab.capabilities import Machine
-from xlab.chronicle import Chronicle
-from xlab.compare import evaluation, noise
-from xlab.compare.evaluation import build_folder
-from xlab.compare.journal import (
+from xlab.errors import CapabilityError, XlabError
+from xlab.experiments.compare import evaluation, noise
+from xlab.experiments.compare.evaluation import build_folder
+from xlab.experiments.compare.journal import (
     Built,
     Disturbed,
     Ended,
@@ -40,12 +38,16 @@ from xlab.compare.journal import (
     RoundDone,
     Session,
 )
-from xlab.compare.methods import BASELINE, Method
-from xlab.compare.result import Look
-from xlab.errors import CapabilityError, XlabError
-from xlab.probe_names import DISTURBING
-from xlab.record import Route, RunRecord, Status
-from xlab.runner import Bench
+from xlab.experiments.compare.methods import BASELINE, Method
+from xlab.experiments.recorder import Recorder
+from xlab.experiments.runner import Bench
+from xlab.kernel import capabilities, disk
+from xlab.kernel.capabilities import Machine
+from xlab.record import record
+from xlab.record.comparisons import Look
+from xlab.record.record import Route, RunRecord, Status
+from xlab.scenario import blueprint
+from xlab.scenario.probe_names import DISTURBING
 
 
 class Onlooker:
@@ -184,7 +186,7 @@ class Labs:
             order=tuple(name for name in order if name in seconds),
             seconds=seconds,
             measurements={
-                name: tuple(self._labs[name].chronicle.measurements)
+                name: tuple(self._labs[name].recorder.measurements)
                 for name in order
                 if name in seconds
             },
@@ -194,7 +196,7 @@ class Labs:
         )
         self._journal.add(done)
         for lab in self._labs.values():
-            lab.chronicle.measurements.clear()
+            lab.recorder.measurements.clear()
         self._onlooker.round_done(done)
 
     def disturb(self) -> None:
@@ -222,11 +224,11 @@ class Labs:
                 errors[name] = str(error)
             seconds[name] = round(time.monotonic() - begun, 4)
             self._keep_raw(lab)
-        measurements = {name: tuple(self._labs[name].chronicle.measurements) for name in order}
+        measurements = {name: tuple(self._labs[name].recorder.measurements) for name in order}
         done = Disturbed(self._number, number, tuple(order), seconds, measurements, errors)
         self._journal.add(done)
         for lab in self._labs.values():
-            lab.chronicle.measurements.clear()
+            lab.recorder.measurements.clear()
         self._onlooker.disturbed(done)
 
     # ----------------------------------------------------------------------------------- building
@@ -244,20 +246,20 @@ class Labs:
                 self._note_built(futures[future], future)
 
     def _launch(self, method: Method) -> None:
-        chronicle = Chronicle(
-            job.design(method.request),
+        recorder = Recorder(
+            blueprint.design(method.request),
             lambda event: self._pass_on(method.name, event),
         )
         if method.name in self._failed_once:
             reason = self._failed_once[method.name]
-            chronicle.tell({"kind": "note", "text": f"built once more, for it failed: {reason}"})
+            recorder.tell({"kind": "note", "text": f"built once more, for it failed: {reason}"})
         try:
-            chronicle.job = job.equip(chronicle.design, self._machine)
-            self._labs[method.name] = _Lab(method, chronicle, Bench(chronicle))
+            recorder.job = blueprint.equip(recorder.design, self._machine)
+            self._labs[method.name] = _Lab(method, recorder, Bench(recorder))
         except CapabilityError as error:
-            self._record(method, chronicle, "skipped", str(error))
+            self._record(method, recorder, "skipped", str(error))
         except XlabError as error:
-            self._record(method, chronicle, "failed", str(error))
+            self._record(method, recorder, "failed", str(error))
 
     def _pass_on(self, name: str, event: Mapping[str, Any]) -> None:
         if event["kind"] == "step":
@@ -268,21 +270,21 @@ class Labs:
     def _note_built(self, lab: _Lab, future: Future[None]) -> None:
         try:
             future.result()
-            status, reason = lab.chronicle.verdict()
+            status, reason = lab.recorder.verdict()
         except CapabilityError as error:
             status, reason = "skipped", str(error)
         except XlabError as error:
             status, reason = "failed", str(error)
             notes = getattr(error, "__notes__", [])
-            lab.chronicle.raw["error.txt"] = "\n".join([reason, *notes]).encode()
+            lab.recorder.raw["error.txt"] = "\n".join([reason, *notes]).encode()
         retried = status == "failed" and lab.method.name not in self._failed_once
         self._keep_raw(lab, "first-try-" if retried else "")
-        self._record(lab.method, lab.chronicle, status, reason)
+        self._record(lab.method, lab.recorder, status, reason)
         if status != "passed":
             self._labs.pop(lab.method.name).close()
 
-    def _record(self, method: Method, chronicle: Chronicle, status: Status, reason: str) -> None:
-        result = chronicle.record(status, reason)
+    def _record(self, method: Method, recorder: Recorder, status: Status, reason: str) -> None:
+        result = recorder.record(status, reason)
         if status == "failed" and method.name not in self._failed_once:
             self._failed_once[method.name] = reason
             self._journal.add(Retried(method.name, self._number, result))
@@ -309,7 +311,7 @@ class Labs:
     def _keep_raw(self, lab: _Lab, prefix: str = "") -> None:
         """Before the round counts: what is in the journal has its raw output on the disk."""
         folder = build_folder(lab.method, self._number)
-        raw = lab.chronicle.raw
+        raw = lab.recorder.raw
         files = {f"{folder}/raw/{prefix}{name}": content for name, content in raw.items()}
         disk.write(self._journal.folder, files)
         raw.clear()
@@ -322,7 +324,7 @@ class Labs:
 @dataclasses.dataclass(slots=True)
 class _Lab:
     method: Method
-    chronicle: Chronicle
+    recorder: Recorder
     bench: Bench
 
     def build(self) -> None:

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from xlab import disk, record
-from xlab.compare import result
 from xlab.errors import RecordError, UsageError, XlabError
-from xlab.sweep import task
-from xlab.sweep.outcome import Failure
-from xlab.sweep.spec import Point
-from xlab.sweep.task import Outcome
+from xlab.experiments.sweep import task
+from xlab.experiments.sweep.outcome import Failure
+from xlab.experiments.sweep.spec import Point
+from xlab.experiments.sweep.task import Outcome
+from xlab.kernel import disk
+from xlab.record import comparisons, record
 
 if TYPE_CHECKING:
     from distributed import Client, SpecCluster
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: For a scheduler to answer.
 PATIENCE_S = 20.0
 
-Told = result.Comparison | Failure
+Told = comparisons.Comparison | Failure
 #: What a worker does with a point, whether it is still wanted, and whom to tell what is waited for.
 Task = Callable[[Mapping[str, Any], Callable[[], bool], Callable[[str], object]], Outcome]
 
@@ -88,7 +88,7 @@ def _told(future: Any) -> Told:
     outcome = future.result()
     try:
         if "comparison" in outcome:
-            return result.from_dict(outcome["comparison"])
+            return comparisons.from_dict(outcome["comparison"])
         failure: Failure = record.decode(Failure, outcome, "")
     except RecordError as error:
         return Failure("failed", f"what the worker told makes no sense: {error}")

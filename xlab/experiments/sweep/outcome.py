@@ -25,13 +25,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xlab import disk, record, stats
-from xlab.compare import result
-from xlab.compare.result import Comparison, Figure
 from xlab.errors import RecordError, UsageError
-from xlab.record import DatapathClass, Status
-from xlab.sweep import spec as asking
-from xlab.sweep.spec import Point, Spec
+from xlab.experiments.sweep import spec as asking
+from xlab.experiments.sweep.spec import Point, Spec
+from xlab.kernel import disk
+from xlab.record import comparisons, record, stats
+from xlab.record.comparisons import Comparison, Figure
+from xlab.record.record import DatapathClass, Status
 
 SCHEMA_VERSION = 1
 SPEC_FILE, FILE, POINTS = "sweep.yaml", "sweep.json", "points"
@@ -152,16 +152,16 @@ class Folder:
         """
         found = {}
         for point in self.spec.points:
-            file = self.path / POINTS / point.slug / result.FILE
+            file = self.path / POINTS / point.slug / comparisons.FILE
             if file.exists():
-                comparison = result.load(file)
+                comparison = comparisons.load(file)
                 _require_same(point, comparison, file)
                 found[point.slug] = comparison
         return found
 
     def keep(self, point: Point, comparison: Comparison) -> None:
         """Write what a point came to, whole or not at all.  Raises OSError."""
-        result.save(comparison, self.path / POINTS / point.slug, below=self.path)
+        comparisons.save(comparison, self.path / POINTS / point.slug, below=self.path)
 
     def finish(self, outcome: Sweep) -> None:
         """Write sweep.json.  Raises OSError."""

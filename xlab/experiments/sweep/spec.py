@@ -21,14 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from xlab import catalog, job, record
-from xlab.compare import methods as naming
-from xlab.compare import plan as planning
-from xlab.compare.methods import Method, whole
-from xlab.compare.result import Plan
 from xlab.errors import UsageError
+from xlab.experiments.compare import methods as naming
+from xlab.experiments.compare import plan as planning
+from xlab.experiments.compare.methods import Method, whole
 from xlab.lab.conditions import parse_delay, parse_loss, parse_rate
-from xlab.request import DEFAULT_DURATION_S, QUICK_DURATION_S, Request
+from xlab.record import record
+from xlab.record.comparisons import Plan
+from xlab.scenario import blueprint, catalog
+from xlab.scenario.request import DEFAULT_DURATION_S, QUICK_DURATION_S, Request
 
 _T = TypeVar("_T")
 
@@ -359,6 +360,6 @@ def _require_sense(points: Sequence[Point]) -> None:
         seen.add(key)
         try:
             for method in point.comparison()[0]:
-                job.design(method.request)
+                blueprint.design(method.request)
         except UsageError as error:
             raise UsageError(f"{_named(point.values)}: {error}") from error

@@ -1,6 +1,6 @@
 """One point of a sweep on one machine: what a worker runs, and the process that it runs in.
 
-    worker's thread ── python -m xlab.sweep.task ── labs of all methods and of the baseline
+    worker's thread ── python -m xlab.experiments.sweep.task ── labs of all methods
           │  point as JSON on stdin ──>   │
           └─ outcome as JSON on stdout <──┘
 
@@ -26,8 +26,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from xlab import disk, record, signals, syscalls
 from xlab.errors import CapabilityError, RecordError, XlabError
+from xlab.kernel import disk, signals, syscalls
+from xlab.record import record
 
 #: How often a worker looks whether the point is still wanted, and waits for its turn.
 _TICK_S = 0.5
@@ -89,7 +90,7 @@ def _who_measures() -> str:
 def _in_a_process(point: Mapping[str, Any], wanted: Callable[[], bool]) -> Outcome:
     process = subprocess.Popen(
         # -P: a file in the current folder is no module of ours.
-        [sys.executable, "-P", "-m", "xlab.sweep.task", str(os.getpid())],
+        [sys.executable, "-P", "-m", "xlab.experiments.sweep.task", str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -129,7 +130,7 @@ def _in_a_process(point: Mapping[str, Any], wanted: Callable[[], bool]) -> Outco
 
 def _where_we_are() -> list[str]:
     before = os.environ.get("PYTHONPATH")
-    return [str(Path(__file__).parents[2]), *([before] if before else [])]
+    return [str(Path(__file__).parents[3]), *([before] if before else [])]
 
 
 def _not_done(status: str, reason: str) -> Outcome:
@@ -141,7 +142,7 @@ def _not_done(status: str, reason: str) -> Outcome:
 
 def compare(point: Mapping[str, Any]) -> Outcome:
     """The comparison of a point, here and now; the caller has one thread."""
-    from xlab.sweep.spec import Point
+    from xlab.experiments.sweep.spec import Point
 
     try:
         asked = record.decode(Point, point, "")
@@ -160,8 +161,8 @@ def compare(point: Mapping[str, Any]) -> Outcome:
 
 
 def _compare(point: Any, results: Path) -> Any:
-    from xlab.compare import evaluation, rounds
-    from xlab.compare.journal import Journal, Opening
+    from xlab.experiments.compare import evaluation, rounds
+    from xlab.experiments.compare.journal import Journal, Opening
 
     methods, plan = point.comparison()
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")

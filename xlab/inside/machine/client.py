@@ -1,6 +1,6 @@
 """A command typed in a host: has the lab's pid 1 do it, and shows what comes of it.
 
-    $ docker run -it ubuntu bash      client ── /run/xlab/desk ── pid 1, `xlab.machine.desk`
+    $ docker run -it ubuntu bash      client ── /run/xlab/desk ── pid 1, `xlab.inside.machine.desk`
                                         └── the container's terminal, as open files from there
 
 Stands alone and imports little, so that it starts like the small programs it stands for.
@@ -71,7 +71,7 @@ class RefusalError(Exception):
 
 
 class Desk:
-    """A connection to the lab's pid 1, `xlab.controller`'s protocol."""
+    """A connection to the lab's pid 1, `xlab.sandbox.controller`'s protocol."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

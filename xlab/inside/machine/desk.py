@@ -23,15 +23,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from xlab import controller
-from xlab.console import Attachable
-from xlab.controller import Emit, Handler, WithDescriptors
 from xlab.errors import DockerError, XlabError
+from xlab.inside.machine import docker, weave
+from xlab.inside.machine.client import DESK
+from xlab.inside.machine.systemd import Systemd
+from xlab.inside.machine.typist import Attached, Outcome, RefusalError, Typist
 from xlab.lab.lab import Host
-from xlab.machine import docker, weave
-from xlab.machine.client import DESK
-from xlab.machine.systemd import Systemd
-from xlab.machine.typist import Attached, Outcome, RefusalError, Typist
+from xlab.sandbox import controller
+from xlab.sandbox.console import Attachable
+from xlab.sandbox.controller import Emit, Handler, WithDescriptors
 
 _SYSTEMD = "systemctl: emulated, for the services of an emulated host\n"
 _NOTICES = {"docker": docker.NOTICE, "weave": weave.NOTICE, "systemctl": _SYSTEMD}

@@ -13,11 +13,11 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from xlab.console import Attachable, Console
 from xlab.errors import CapabilityError, CommandError, DockerError
+from xlab.inside.machine.typist import Attached, Options, Outcome, RefusalError, Typist
+from xlab.kernel.processes import search_path
 from xlab.lab.docker import Container, Docker, Moment, SystemContainer
-from xlab.machine.typist import Attached, Options, Outcome, RefusalError, Typist
-from xlab.processes import search_path
+from xlab.sandbox.console import Attachable, Console
 
 NOTICE = (
     "docker: emulated: the networks are Docker's, the programs this machine's, whatever the image\n"

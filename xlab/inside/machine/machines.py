@@ -7,13 +7,10 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
-from xlab import foreign
 from xlab.errors import XlabError
-from xlab.lab import machine_root
-from xlab.lab.lab import Host, Lab, concurrently
-from xlab.machine import systemd, tools
-from xlab.machine.desk import Desk
-from xlab.machine.systemd import (
+from xlab.inside.machine import systemd, tools
+from xlab.inside.machine.desk import Desk
+from xlab.inside.machine.systemd import (
     DockerService,
     Networking,
     OpenVSwitchService,
@@ -21,6 +18,9 @@ from xlab.machine.systemd import (
     Systemd,
     has_ifup,
 )
+from xlab.kernel import foreign
+from xlab.lab import machine_root
+from xlab.lab.lab import Host, Lab, concurrently
 
 _INTERFACES = Path("/etc/network/interfaces")
 _IFSTATE = Path("/run/network/ifstate")

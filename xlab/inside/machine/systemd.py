@@ -20,16 +20,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from xlab import foreign
-from xlab.console import Attachable, Console
 from xlab.errors import DockerError, XlabError
+from xlab.inside.machine import dockerd, units
+from xlab.inside.machine.typist import Attached, Options, Outcome, RefusalError, Typist
+from xlab.inside.machine.units import Unit
+from xlab.kernel import foreign
+from xlab.kernel.processes import search_path
 from xlab.lab.docker import DaemonOptions
 from xlab.lab.lab import Host
 from xlab.lab.ovs import DAEMONS
-from xlab.machine import dockerd, units
-from xlab.machine.typist import Attached, Options, Outcome, RefusalError, Typist
-from xlab.machine.units import Unit
-from xlab.processes import search_path
+from xlab.sandbox.console import Attachable, Console
 
 _LINES_KEPT, _LONGEST_LINE, _DIGITS = 1000, 2000, 9
 _CONFIG = Path("/etc/docker/daemon.json")

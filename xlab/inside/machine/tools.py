@@ -13,9 +13,9 @@ import shutil
 import sys
 from pathlib import Path
 
+from xlab.inside.machine import client, systemd
+from xlab.kernel.processes import find_program
 from xlab.lab.docker import DaemonOptions
-from xlab.machine import client, systemd
-from xlab.processes import find_program
 
 #: Of `Desk`, and where they are found on Debian.
 _TYPED = {"docker": "bin", "weave": "bin", "systemctl": "bin", "journalctl": "bin",

@@ -6,7 +6,7 @@ import getopt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from xlab.console import Attachable
+from xlab.sandbox.console import Attachable
 
 
 @dataclass(frozen=True, slots=True)

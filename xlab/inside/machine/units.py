@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from xlab import foreign
 from xlab.errors import UsageError, XlabError
+from xlab.kernel import foreign
 
 #: The first that has the file wins.
 PLACES = (

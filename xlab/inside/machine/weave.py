@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, NetmaskValueError
 
+from xlab.inside.machine import docker as docker_command
+from xlab.inside.machine.typist import Outcome, RefusalError, Typist
 from xlab.lab.docker import Docker
 from xlab.lab.weave import ROUTER, Weave
-from xlab.machine import docker as docker_command
-from xlab.machine.typist import Outcome, RefusalError, Typist
 
 NOTICE = "weave: the router is xlab's own, and speaks Weave Net's protocol\n"
 

@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 from xlab.errors import XlabError
+from xlab.kernel.packets import Packet
 from xlab.lab.node import Node
-from xlab.packets import Packet
 
 _COUNTED = re.compile(r"\[(\d{1,20}):\d+\] (-A .*-j (?:DROP|REJECT).*)")
 _POLICY = re.compile(r":(\S+) DROP \[(\d{1,20}):\d+\]")

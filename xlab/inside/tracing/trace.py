@@ -18,13 +18,20 @@ from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
-from xlab import network
 from xlab.errors import UsageError, XlabError
+from xlab.inside.tracing import tables
+from xlab.inside.tracing.watch import Frame, Watch
+from xlab.kernel.packets import (
+    ECHO_REPLY,
+    ECHO_REQUEST,
+    Decoded,
+    Packet,
+    decode,
+    find_echoes,
+)
+from xlab.lab import network
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
-from xlab.packets import ECHO_REPLY, ECHO_REQUEST, Decoded, Packet, decode, find_echoes
-from xlab.tracing import tables
-from xlab.tracing.watch import Frame, Watch
 
 Facts = Mapping[str, Any]
 #: A frame that was seen, and the packet in it that is followed.

@@ -1,6 +1,6 @@
 """`xlab script`: a scenario as a shell script that needs no xlab.
 
-request ── job ── sandbox: build with a transcript (xlab.transcript) ── shell text ── you
+request ── job ── sandbox: build with a transcript (xlab.lab.commands) ── shell text ── you
 
 Nothing of a script is written by hand a second time: the scenario is built for real, and what is
 printed is what the engine did.  Claims are not checked then; the script does that when it runs.
@@ -13,14 +13,17 @@ from collections.abc import Mapping
 from contextlib import closing
 from typing import Any, NoReturn
 
-from xlab import capabilities, controller, job, sandbox, transcript
 from xlab.errors import CapabilityError, UsageError, XlabError
-from xlab.job import Job
+from xlab.kernel import capabilities
+from xlab.lab import commands
 from xlab.lab.conditions import Backend
 from xlab.lab.lab import Lab
-from xlab.request import Request
-from xlab.script import one_host, whole
-from xlab.script.claims import WrittenClaims
+from xlab.outside.script import one_host, whole
+from xlab.outside.script.claims import WrittenClaims
+from xlab.sandbox import controller, sandbox
+from xlab.scenario import blueprint
+from xlab.scenario.blueprint import Job
+from xlab.scenario.request import Request
 
 
 def write(request: Request, *, host: str | None = None) -> str:
@@ -29,7 +32,7 @@ def write(request: Request, *, host: str | None = None) -> str:
     Raises UsageError for what makes no sense, CapabilityError for what this machine, or a shell
     script, can't.
     """
-    design = job.design(request)
+    design = blueprint.design(request)
     if host is not None and host not in design.underlay.hosts:
         there_are = ", ".join(design.underlay.hosts[:8])
         raise UsageError(f"--host {host}: there is no such host; there are {there_are}")
@@ -40,7 +43,7 @@ def write(request: Request, *, host: str | None = None) -> str:
             "--host: links of real machines are what they are; leave --rate, --delay and --loss out"
         )
     machine = capabilities.probe()
-    ordered = job.equip(design, machine)
+    ordered = blueprint.equip(design, machine)
     backends = {conditioned.backend for conditioned in ordered.conditions.values()}
     if Backend.DELAY_LINE in backends and host is None:
         raise CapabilityError(
@@ -70,7 +73,7 @@ def _serve(
 def _write(ordered: Job, host: str | None) -> str:
     """Build the lab and write down how; in pid 1."""
     design = ordered.design
-    kept = transcript.keep()
+    kept = commands.keep()
     lab = Lab(
         design.underlay, ovs=ordered.ovs, mtu=design.request.mtu, conditions=ordered.conditions
     )

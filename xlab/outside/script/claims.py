@@ -8,20 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 
-from xlab.checks import (
-    Checks,
-    Target,
-    address_of,
-    distinct_text,
-    label,
-    pairs_text,
-    transfer_text,
-    unused_address,
-)
-from xlab.lab.lab import Host, Lab
-from xlab.lab.node import Node
-from xlab.scenario import Flow
-from xlab.transcript import (
+from xlab.lab.commands import (
     Broadcast,
     Distinct,
     Have,
@@ -35,6 +22,19 @@ from xlab.transcript import (
     Transcript,
     Transfer,
 )
+from xlab.lab.lab import Host, Lab
+from xlab.lab.node import Node
+from xlab.scenario.claims import (
+    Checks,
+    Target,
+    address_of,
+    distinct_text,
+    label,
+    pairs_text,
+    transfer_text,
+    unused_address,
+)
+from xlab.scenario.scenario import Flow
 
 
 class WrittenClaims(Checks):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from xlab.job import Job
-from xlab.script import words
-from xlab.transcript import Entry, Stage, Step
+from xlab.lab.commands import Entry, Stage, Step
+from xlab.outside.script import words
+from xlab.scenario.blueprint import Job
 
 #: Debian's and Docker's own unit have these; what the tutorial adds stands behind them.
 _DOCKERD = "/usr/bin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock"

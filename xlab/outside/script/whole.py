@@ -11,11 +11,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from importlib import resources
 
-from xlab.job import Job
-from xlab.lab.node import SYSCTLS
-from xlab.lab.weave import FASTDP_PORT
-from xlab.script import words
-from xlab.transcript import (
+from xlab.lab.commands import (
     Broadcast,
     Claim,
     Command,
@@ -34,6 +30,10 @@ from xlab.transcript import (
     Transfer,
     as_line,
 )
+from xlab.lab.node import SYSCTLS
+from xlab.lab.weave import FASTDP_PORT
+from xlab.outside.script import words
+from xlab.scenario.blueprint import Job
 
 #: What tells an encapsulation on the wire, for tcpdump (pcap-filter(7)).
 _FILTERS = {
@@ -70,7 +70,7 @@ def script(
         "SILENCE": f"{silence_s:g}",
         "LOSSY": str(int(lossy)),
     }
-    functions = resources.files("xlab.script").joinpath("functions.sh").read_text()
+    functions = resources.files("xlab.outside.script").joinpath("functions.sh").read_text()
     for name, value in wanted.items():
         functions = functions.replace(f"@{name}@", value)
     text = "\n".join(_lines(entries, ordered, functions)) + "\n"

@@ -7,9 +7,9 @@ import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from xlab.job import Job
-from xlab.transcript import Entry, Stage, Step
-from xlab.version import __version__
+from xlab.lab.commands import Entry, Stage, Step
+from xlab.record.version import __version__
+from xlab.scenario.blueprint import Job
 
 RULE = "# " + "-" * 98
 
