@@ -170,8 +170,10 @@ def test_one_host_does_not_take_up_all_of_pid_1() -> None:
     wait_until(answers, timeout_s=PATIENCE_S, awaited="room again")
     # Nor do its programs.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    gap = os.open(os.devnull, os.O_RDONLY)
     with Path(os.devnull).open() as lowest_free:
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free.fileno() + 2, hard))
+    os.close(gap)
     try:
         words = ["exec", "-d", "c1", "sleep", "9"]
         assert place.type("docker", words, terminal=False) == 1

@@ -10,6 +10,7 @@ Who is attached and reads no more, a stopped client say, holds the program up, a
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import select
@@ -29,6 +30,8 @@ _LOG_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 16
 #: What an entry of the log takes of our memory, however little is in it.
 _ENTRY_BYTES = 200
+#: Descriptors for a console and somebody who is attached to it.
+_OF_A_PROGRAM = 12
 
 
 class Console:
@@ -218,14 +221,22 @@ class Attachable:
 
 
 def _is_crowded() -> bool:
-    """Whether seven eighths of the descriptors that this process may have are open.
+    """Whether a program more would take of the last eighth of what this process may open.
 
-    The lowest number that is free is given (open(2)).
+    The lowest numbers that are free are given (open(2)), and gaps among those in use may be few: so
+    as many are asked for as a program takes.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    os.close(free)
-    return free > limit * 7 // 8
+    taken: list[int] = []
+    try:
+        taken += (os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(_OF_A_PROGRAM))
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+        return True
+    finally:
+        _close_all(taken)
+    return taken[-1] > limit * 7 // 8
 
 
 def _read(descriptor: int) -> bytes:
