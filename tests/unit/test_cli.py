@@ -776,12 +776,15 @@ def test_help_imports_nothing_that_takes_time(arguments: list[str]) -> None:
         "xlab",
         "xlab.cli",
         "xlab.errors",
+        "xlab.kernel",
+        "xlab.kernel.signals",
         "xlab.lab",
         "xlab.lab.limits",
+        "xlab.record",
+        "xlab.record.version",
+        "xlab.scenario",
         "xlab.scenario.probe_names",
         "xlab.scenario.request",
-        "xlab.kernel.signals",
-        "xlab.record.version",
     }
 
 

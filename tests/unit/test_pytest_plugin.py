@@ -224,5 +224,6 @@ def pytest_unconfigure():
     assert told.returncode == 0, told.stderr
     assert "@pytest.mark.xlab(scenario, **options): the lab that " in told.stdout
     assert told.stdout.splitlines()[-1] == (
-        "imported: xlab xlab.lab xlab.outside.pytest_plugin xlab.record.version"
+        "imported: xlab xlab.lab xlab.outside xlab.outside.pytest_plugin "
+        "xlab.record xlab.record.version"
     )
