@@ -258,20 +258,35 @@ def _remove(place: int, name: str) -> None:
 def _entered(folder: Path, *, make: bool = False) -> Iterator[int]:
     """A descriptor of a folder that the caller has named; with `make` it is made if missing."""
     here = os.open("/" if folder.is_absolute() else ".", _PLACE)
+    with _walked(here, folder.parts, make=make, links=True) as place:
+        yield place
+
+
+@contextmanager
+def _below(place: int, folders: Sequence[str]) -> Iterator[int]:
+    """A folder within one that is held, made as needed; no link is followed on the way."""
+    if ".." in folders:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    with _walked(os.dup(place), folders, make=True, links=False) as below:
+        yield below
+
+
+@contextmanager
+def _walked(here: int, folders: Sequence[str], *, make: bool, links: bool) -> Iterator[int]:
+    """Where these names lead from a folder whose descriptor becomes ours."""
     try:
-        left, links = [part for part in reversed(folder.parts) if part != "/"], 0
+        left, followed = [name for name in reversed(folders) if name != "/"], 0
         while left:
-            name = left.pop()
-            step = _step(here, name, make=make)
+            step = _step(here, left.pop(), make=make)
             found = os.fstat(step)
-            if stat.S_ISLNK(found.st_mode):
-                links += 1
+            if links and stat.S_ISLNK(found.st_mode):
+                followed += 1
                 try:
-                    _require_followed(found, os.fstat(here), links)
+                    _require_followed(found, os.fstat(here), followed)
                     target = PurePath(os.readlink("", dir_fd=step))
                 finally:
                     os.close(step)
-                left += [part for part in reversed(target.parts) if part != "/"]
+                left += [name for name in reversed(target.parts) if name != "/"]
                 if not target.is_absolute():
                     continue
                 step = os.open("/", _PLACE)
@@ -302,24 +317,6 @@ def _require_followed(link: os.stat_result, folder: os.stat_result, links: int) 
     anybodys = bool(folder.st_mode & stat.S_IWOTH)
     if anybodys and link.st_uid not in (os.geteuid(), folder.st_uid):
         raise PermissionError(errno.EACCES, "a link of somebody else's is on the way")
-
-
-@contextmanager
-def _below(place: int, folders: Sequence[str]) -> Iterator[int]:
-    """A folder within one that is held, made as needed; no link is followed on the way."""
-    here = os.dup(place)
-    try:
-        for name in folders:
-            if name == "..":
-                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-            step = _step(here, name, make=True)
-            here, step = step, here
-            os.close(step)
-            if not stat.S_ISDIR(os.fstat(here).st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        yield here
-    finally:
-        os.close(here)
 
 
 @contextmanager
