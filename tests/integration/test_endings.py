@@ -233,8 +233,8 @@ def test_a_disk_that_cannot_be_written_to_is_refused_at_once(
     ("size", "what"),
     [
         ("nr_inodes=1", "breaks"),  # the disk's own folder takes it
-        ("nr_inodes=2", "breaks/raw"),
-        ("nr_inodes=3", "breaks/raw/error.txt"),
+        ("nr_inodes=3", "breaks/raw"),
+        ("nr_inodes=4", "breaks/raw/error.txt"),
         # Whether raw/error.txt, a traceback, has room depends on how long the checkout's path is.
         ("size=4k", r"breaks(?:/run\.json)?"),
     ],
@@ -286,16 +286,16 @@ def test_a_disk_that_becomes_read_only_meanwhile(breaks: str, tmp_path: Path) ->
 #: How much room there is, and what of a comparison, a sweep or a scale has none.
 _FULL = [
     ("scale", "nr_inodes=1", "scale-breaks"),
-    ("scale", "nr_inodes=2", "scale-breaks/scale.json"),
+    ("scale", "nr_inodes=3", "scale-breaks/scale.json"),
     ("compare", "nr_inodes=1", "compare"),
-    ("compare", "nr_inodes=2", "compare/journal.jsonl"),
+    ("compare", "nr_inodes=3", "compare/journal.jsonl"),
     ("compare", "nr_inodes=5", r"compare/\S+/b1/raw"),
     # Where exactly depends on how long paths are, and on the tools of this machine.
     ("compare", "size=8k", r"compare/\S+"),
     ("compare", "size=24k", r"compare/\S+"),
     ("compare", "size=48k", r"compare(?:/\S+)?"),
     ("sweep", "nr_inodes=1", "sweep"),
-    ("sweep", "nr_inodes=3", "sweep/sweep.yaml"),
+    ("sweep", "nr_inodes=4", "sweep/sweep.yaml"),
     ("sweep", "nr_inodes=5", r"sweep/dask\S*"),
     ("sweep", "size=4k", r"sweep/points/\S+/compare.json"),
     ("sweep", "size=16k", r"sweep(?:/\S+)?"),

@@ -239,7 +239,7 @@ def test_a_folder_that_is_swapped_meanwhile_gains_nothing(
     monkeypatch.setattr(disk, "_fill", swap)
     record.save(record.load(RECORD), shared / "x", {"1": b"", "2": b""})
     assert [path.name for path in elsewhere.rglob("*")] == ["raw"]
-    assert {path.name for path in (shared / "aside/raw").iterdir()} == {"1", "2"}
+    assert {path.name for path in (shared / "x/raw").iterdir()} == {"1", "2"}
 
 
 # -- names that are taken --------------------------------------------------------------------------
@@ -291,6 +291,14 @@ def test_sweeping_follows_no_link(shared: Path, victim: Path, tmp_path: Path) ->
     assert len(disk.sweep(shared)) == 2
     assert victim.exists()
     assert (tmp_path / "full/kept").exists()
+
+
+def test_a_whole_folder_that_got_a_hidden_name_keeps_what_is_in_it(shared: Path) -> None:
+    """Who may rename in a folder could have ours emptied by us."""
+    record.save(record.load(RECORD), shared / "x", {"ping.txt": b""})
+    (shared / "x").rename(shared / ".partial-999999999-x")
+    assert disk.sweep(shared) == []
+    assert (shared / ".partial-999999999-x/raw/ping.txt").exists()
 
 
 # -- what is read where we happen to be ------------------------------------------------------------

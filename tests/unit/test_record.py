@@ -131,15 +131,23 @@ def test_what_has_no_room_at_the_end_of_a_file_is_not_there_in_part(tmp_path: Pa
     assert file.read_bytes() == b"seven..fit"
 
 
+#: A writer that ends in the midst of it.
+_KILLED = """
+import os, sys, pathlib
+from xlab import disk
+disk._rename_folder = lambda *_: os._exit(0)
+disk.new_folder(pathlib.Path(sys.argv[1]), {"raw/ping.txt": b""})
+"""
+
+
 def test_sweep_removes_what_killed_writers_left_and_nothing_else(tmp_path: Path) -> None:
-    gone = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
-    )
-    left = tmp_path / f".partial-{int(gone.stdout)}-20250102T090000Z-bridge"
+    subprocess.run([sys.executable, "-c", _KILLED, tmp_path / "left"], check=True)
+    (left,) = tmp_path.iterdir()
     alive = tmp_path / f".partial-{os.getpid()}-20250102T090000Z-bridge"
     whole = tmp_path / "20250102T090000Z-bridge"
-    for folder in (left, alive, whole):
+    for folder in (alive, whole):
         (folder / "raw").mkdir(parents=True)
+    alive.chmod(left.stat().st_mode)
     assert disk.sweep(tmp_path) == [left]
     assert names(tmp_path) == sorted([alive.name, whole.name])
 

@@ -1,10 +1,13 @@
 """What is written to the disk: whole or not at all, and through nobody's link.
 
-    FOLDER/.partial-PID-TOKEN-NAME  ── filled, then renamed ──>  FOLDER/NAME
+    FOLDER/.partial-PID-TOKEN-NAME        a file:    filled, then renamed  ──>  FOLDER/NAME
+    FOLDER/.partial-PID-TOKEN-NAME/NAME   a folder:  the same
 
 Others may have been in the folder before: in /tmp, or where results are shared.  So whatever is
 opened for writing is new (O_EXCL) and of a name that nobody guesses, and a folder is held by its
-descriptor from the first look to the last rename: who swaps it meanwhile gains nothing.
+descriptor from the first look to the last rename: who swaps it meanwhile gains nothing.  They may
+also give any folder of ours such a name, so only what is marked as hidden goes with all that is in
+it: its mode is one that only its owner can give, and that no folder comes to its name with.
 
 Links on the way to a folder are followed as the kernel does it where fs.protected_symlinks is set
 (proc_sys_fs(5)), set or not.  One that has the file's own name is followed if it is the caller's or
@@ -27,6 +30,8 @@ _PLACE = os.O_PATH | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: What is no file is written to as it comes, and never becomes our terminal.
 _AS_IT_IS = os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC
+#: Of a hidden folder: nobody else gets in, and the sticky bit, of no use there, is its mark.
+_DRAFT_MODE = 0o1700
 #: Of links on one way, as the kernel has it; of bytes in a name.
 _MOST_LINKS, _LONGEST_NAME = 40, 255
 
@@ -96,7 +101,9 @@ def new_folder(
             parent = held.enter_context(_entered(folder.parent, make=True))
             draft = _draft_folder(parent, folder.name)
         try:
-            inside = held.enter_context(_below(parent, [draft]))
+            with _named(folder):
+                around = held.enter_context(_below(parent, [draft]))
+                inside = held.enter_context(_below(around, [folder.name]))
             for path in folders:
                 with _named(folder / path), _below(inside, PurePath(path).parts):
                     pass
@@ -106,10 +113,9 @@ def new_folder(
                     descriptor = os.open(name, _NEW, 0o666, dir_fd=place)
                     _fill(descriptor, content, durable=path in durable)
             with _named(folder):
-                _rename_folder(parent, draft, folder.name)
-        except BaseException:
+                _rename_folder(folder.name, around, parent)
+        finally:
             _remove(parent, draft)
-            raise
 
 
 @contextmanager
@@ -144,8 +150,8 @@ def sweep(folder: Path, name: str = "*") -> list[Path]:
         found = fnmatch.filter((entry.name for entry in held.iterdir()), f".partial-*-{name}")
         for each in sorted(found):
             pid = each.split("-")[1]
-            if pid.isdigit() and not Path("/proc", pid).exists() and _is_ours(place, each):
-                _remove(place, each)
+            dead = pid.isdigit() and not Path("/proc", pid).exists()
+            if dead and _is_ours(place, each) and _remove(place, each):
                 removed.append(folder / each)
     return removed
 
@@ -205,10 +211,10 @@ def _draft(place: int, name: str) -> tuple[str, int]:
     return draft, descriptor
 
 
-def _rename_folder(place: int, draft: str, name: str) -> None:
+def _rename_folder(name: str, source: int, target: int) -> None:
     try:
         # rename(2) onto a directory that is not empty fails: nothing is overwritten.
-        os.rename(draft, name, src_dir_fd=place, dst_dir_fd=place)
+        os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
@@ -216,10 +222,11 @@ def _rename_folder(place: int, draft: str, name: str) -> None:
 
 
 def _draft_folder(place: int, name: str) -> str:
+    """A new hidden folder, marked as that."""
     while True:
         draft = _draft_name(name)
         with suppress(FileExistsError):
-            os.mkdir(draft, dir_fd=place)
+            os.mkdir(draft, _DRAFT_MODE, dir_fd=place)
             return draft
 
 
@@ -240,15 +247,36 @@ def _fill(descriptor: int, content: bytes, *, durable: bool = False) -> None:
         os.close(descriptor)
 
 
-def _remove(place: int, name: str) -> None:
+def _remove(place: int, name: str) -> bool:
+    """Whether it is gone.  A folder that is not empty stays if it is no draft of ours."""
+    try:
+        try:
+            os.unlink(name, dir_fd=place)
+        except IsADirectoryError:
+            _empty_draft(place, name)
+            os.rmdir(name, dir_fd=place)
+    except OSError:
+        return False  # it was gone, or is somebody else's
+    return True
+
+
+def _empty_draft(place: int, name: str) -> None:
     import shutil
 
+    folder = os.open(name, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
     try:
-        os.unlink(name, dir_fd=place)
-    except IsADirectoryError:
-        shutil.rmtree(name, ignore_errors=True, dir_fd=place)
-    except OSError:
-        pass  # it is gone, or somebody else's
+        found = os.fstat(folder)
+        # Where new folders have their parent's group the kernel has added that bit.
+        mode = stat.S_IMODE(found.st_mode) & ~stat.S_ISGID
+        if (found.st_uid, mode) != (os.geteuid(), _DRAFT_MODE):
+            return
+        for entry in os.listdir(folder):  # noqa: PTH208 - a descriptor has no path
+            try:
+                os.unlink(entry, dir_fd=folder)
+            except IsADirectoryError:
+                shutil.rmtree(entry, ignore_errors=True, dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 # -- the way there ---------------------------------------------------------------------------------

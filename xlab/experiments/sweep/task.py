@@ -146,12 +146,9 @@ def compare(point: Mapping[str, Any]) -> Outcome:
 
     try:
         asked = record.decode(Point, point, "")
-        with tempfile.TemporaryDirectory(
-            # Named so that what a killed one left is found, and removed by the next.
-            prefix=f".partial-{os.getpid()}-",
-            suffix=f"-{_FOLDER}",
-        ) as folder:
-            return {"comparison": _compare(asked, Path(folder))}
+        # What a killed one left is found, and removed by the next.
+        with disk.scratch_folder(Path(tempfile.gettempdir(), _FOLDER)) as folder:
+            return {"comparison": _compare(asked, folder)}
     except CapabilityError as error:
         return _not_done("skipped", str(error))
     except (XlabError, RecordError) as error:
