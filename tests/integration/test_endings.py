@@ -306,7 +306,7 @@ _FULL = [
 def test_whatever_is_on_a_full_disk_is_whole(
     asked: str, size: str, what: str, breaks: str, tmp_path: Path
 ) -> None:
-    # A machine measures one sweep at a time, whoever's it is; what is one the network tells.
+    # A machine measures one sweep of a user's at a time; what is one the network tells.
     disk = on_a_disk(size, "--net", then="cp -a disk copy")
     arguments = written_by(asked, breaks, tmp_path)
     with Command(*arguments, folder=tmp_path, prefix=disk) as command:

@@ -11,18 +11,21 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.ordinary import ORDINARY
 from tests.support import PATIENCE_S, ROOT, Marked, kill
 from xlab.errors import UsageError
 from xlab.experiments.sweep import engine, outcome, spec, task
 from xlab.experiments.sweep.outcome import Failure
 from xlab.kernel.processes import wait_until
 from xlab.record import comparisons, record
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="another user is played by root alone")
 
 #: A round of two methods takes some ten seconds; a guest is slower.
 _PATIENCE_S = 10 * PATIENCE_S
@@ -147,7 +150,8 @@ def waiting_story(folder: Path) -> None:
     """Whoever measures goes on until that is told, and then the point is begun."""
     said = []
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as measuring:
-        measuring.bind(task._TURN)
+        measuring.bind(task._TURN.format(uid=os.geteuid(), number=0))
+        measuring.listen()
 
         def hear(text: str) -> None:
             said.append(text)
@@ -158,6 +162,34 @@ def waiting_story(folder: Path) -> None:
             point = THREE.points[0]
             told = list(engine.carry_out(client, [point], waits=hear))
     assert told == [(point, Failure("skipped", "it has its turn"))]
+    assert said == [f"process {os.getpid()} measures a sweep on {socket.gethostname()}"]
+
+
+@pytest.mark.sandbox
+@needs_root
+def test_no_point_waits_for_a_stranger(tmp_path: Path) -> None:
+    told_alone(strangers_story, tmp_path, ["unshare", "--net"])
+
+
+def strangers_story(_: Path) -> None:
+    """Names that another user has are passed over, and the next one is waited for."""
+    said: list[str] = []
+    with ExitStack() as held:
+        taken = [held.enter_context(closing(socket.socket(socket.AF_UNIX))) for _ in range(3)]
+        os.seteuid(ORDINARY)
+        for number in range(2):
+            taken[number].bind(task._TURN.format(uid=0, number=number))
+        taken[0].listen()  # not so the other
+        os.seteuid(0)
+        taken[2].bind(task._TURN.format(uid=0, number=2))
+        taken[2].listen()
+
+        def hear(text: str) -> None:
+            said.append(text)
+            taken[2].close()
+
+        task._in_a_process = lambda *_: {"status": "skipped", "reason": "it has its turn"}
+        assert task.run({}, lambda: True, hear)["reason"] == "it has its turn"
     assert said == [f"process {os.getpid()} measures a sweep on {socket.gethostname()}"]
 
 

@@ -79,7 +79,7 @@ def reach(name: str) -> tuple[socket.socket | None, int]:
         for _, pid in _held(_inodes(name)):
             return None, pid
         raise _somebody_elses(name) from None
-    return channel, _credentials(channel)[0]
+    return channel, credentials(channel)[0]
 
 
 def connect(name: str, *, patience_s: float = 0.0) -> socket.socket:
@@ -102,7 +102,7 @@ def connect(name: str, *, patience_s: float = 0.0) -> socket.socket:
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(0))
     channel.setblocking(True)
     # Anyone may bind an abstract name.
-    _, uid = _credentials(channel)
+    _, uid = credentials(channel)
     if uid != os.geteuid():
         channel.close()
         raise _somebody_elses(name, f" (uid {uid})")
@@ -130,7 +130,14 @@ def is_ours(channel: socket.socket) -> bool:
 
     In a user namespace the kernel translates: whoever is not mapped there is the overflow uid.
     """
-    return _credentials(channel)[1] == os.geteuid()
+    return credentials(channel)[1] == os.geteuid()
+
+
+def credentials(channel: socket.socket) -> tuple[int, int]:
+    """The peer's process number and uid (SO_PEERCRED, unix(7)); of a listener's, pid 1's."""
+    told = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
+    pid, uid, _ = struct.unpack("iII", told)
+    return pid, uid
 
 
 def listen(name: str) -> socket.socket:
@@ -178,13 +185,6 @@ def open_log(listener: socket.socket) -> int:
 
 def _timeval(seconds: float) -> bytes:
     return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
-
-
-def _credentials(channel: socket.socket) -> tuple[int, int]:
-    """The peer's process number and uid (SO_PEERCRED, unix(7)); of a listener's, pid 1's."""
-    told = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
-    pid, uid, _ = struct.unpack("iII", told)
-    return pid, uid
 
 
 def _somebody_elses(name: str, who: str = "") -> SandboxError:

@@ -12,8 +12,10 @@ gives back is data, for it shares no file system with whoever asked.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -29,14 +31,19 @@ from typing import Any, NoReturn
 from xlab.errors import CapabilityError, RecordError, XlabError
 from xlab.kernel import disk, signals, syscalls
 from xlab.record import record
+from xlab.sandbox import registry
 
 #: How often a worker looks whether the point is still wanted, and waits for its turn.
 _TICK_S = 0.5
 #: Labs are taken down within a second; a machine that is this busy is another's fault.
 _GRACE_S = 30.0
 _FOLDER = "xlab-sweep"
-#: Held by whoever measures a point: two at once on one machine would measure each other.
-_TURN = "\0xlab-sweep"
+#: Held by whoever measures a point: two at once on one machine would measure each other.  The
+#: kernel frees an abstract name with its holder; it is the network namespace's: the machine's, that
+#: is, or a container's.  Anyone may bind it, so what a stranger has is passed over for the next.
+_TURN, _MOST_NAMES = "\0xlab-sweep/{uid}/{number}", 16
+#: How often, and how far apart, a name is looked at that is taken and at which nobody listens.
+_LOOKS, _LOOK_S = 5, 0.01
 
 Outcome = dict[str, Any]
 
@@ -44,7 +51,7 @@ Outcome = dict[str, Any]
 def run(
     point: Mapping[str, Any], wanted: Callable[[], bool], waits: Callable[[str], object]
 ) -> Outcome:
-    """Compare all methods of a point (`dataclasses.asdict` of it) as soon as this machine is free.
+    """Compare all methods of a point (`dataclasses.asdict` of it) as soon as no other is measured.
 
     {"comparison": …} or {"status": "failed" or "skipped", "reason": …}.  When `wanted` says no, all
     is taken down, and what comes back means nothing.  `waits` is told what is waited for.
@@ -52,39 +59,55 @@ def run(
     told = False
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as turn:
         while wanted():
-            if _taken(turn):
+            ahead = _ahead(turn)
+            if ahead is None:
                 return _in_a_process(point, wanted)
-            if not told:
-                # Once: to look through all processes disturbs what they measure.
-                waits(f"{_who_measures()} measures a sweep on {socket.gethostname()}")
-                told = True
-            time.sleep(_TICK_S)
+            with ahead:
+                if not told:
+                    pid, _ = registry.credentials(ahead)
+                    who = f"process {pid}" if pid else "another process"
+                    waits(f"{who} measures a sweep on {socket.gethostname()}")
+                    told = True
+                _await_end(ahead, wanted)
     return _not_done("failed", "it was no longer wanted")
 
 
-def _taken(turn: socket.socket) -> bool:
-    # An abstract name is freed by the kernel with its holder, and is the network namespace's: the
-    # machine's, that is, or a container's.
-    try:
-        turn.bind(_TURN)
-    except OSError:
-        return False
-    return True
+def _ahead(turn: socket.socket) -> socket.socket | None:
+    """A connection to the process of ours that has the turn; None once `turn` has it.
+
+    When in doubt a name is a stranger's: who wants to disturb a measurement can do so without.
+    """
+    for number in range(_MOST_NAMES):
+        name = _TURN.format(uid=os.geteuid(), number=number)
+        for _ in range(_LOOKS):
+            with suppress(OSError):
+                turn.bind(name)
+                turn.listen(registry.BACKLOG)
+                return None
+            holder = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                # It waits where the queue is full.
+                holder.setblocking(False)
+                holder.connect(name)
+                if registry.is_ours(holder):
+                    return holder
+                refused = False
+            except OSError as error:
+                refused = error.errno == errno.ECONNREFUSED
+            holder.close()
+            if not refused:
+                break
+            # It has ended, or has not called listen(2) yet; or it never will.
+            time.sleep(_LOOK_S)
+    return None
 
 
-def _who_measures() -> str:
-    """Whoever has the turn, as far as we may see whose the socket of that name is."""
-    name = _TURN.replace("\0", "@")
-    lines = [
-        line.split() for line in Path("/proc/net/unix").read_text("utf-8", "replace").split("\n")
-    ]
-    sockets = {f"socket:[{fields[6]}]" for fields in lines if fields[7:] == [name]}
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            for opened in (process / "fd").iterdir():
-                if str(opened.readlink()) in sockets:
-                    return f"process {process.name}"
-    return "another user"
+def _await_end(holder: socket.socket, wanted: Callable[[], bool]) -> None:
+    """Nobody accepts the connection, so it hangs up when the other end's socket is closed."""
+    poller = select.poll()
+    poller.register(holder, select.POLLIN)
+    while wanted() and not poller.poll(_TICK_S * 1e3):
+        pass
 
 
 def _in_a_process(point: Mapping[str, Any], wanted: Callable[[], bool]) -> Outcome:
