@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import names_in, sandboxed
+from tests.support import PATIENCE_S, names_in, sandboxed
 from xlab.errors import CapabilityError, CommandError, DeadlineError, XlabError
 from xlab.kernel import namespaces, processes
 from xlab.lab import node as node_module
@@ -346,8 +346,15 @@ def test_a_host_whose_shell_never_answers_is_given_up() -> None:
     host.run(["bash", "-c", replace])
     host.kill_all()
     node_module._FIRST_PROCESS_S = 0.2
-    with pytest.raises(XlabError, match="its /proc could not be made"):
+    with pytest.raises(XlabError, match=r"nothing was heard of its /bin/sh for 0\.2 s"):
         host.run(["true"])
+    node_module._FIRST_PROCESS_S = 2 * PATIENCE_S
+    with pytest.raises(XlabError, match="it is not tried again before the next boot"):
+        host.run(["true"])  # at once
+    host.close()
+    Path("/run/xlab/disks/h1/usr/upper/bin/sh").unlink()
+    host.boot()
+    assert output(host, "echo", "back") == "back\n"
 
 
 @sandboxed

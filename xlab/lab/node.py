@@ -107,6 +107,8 @@ class Node:
         self._address: IPv4Address | None = None
         self._furnished = False
         self._init: Process | None = None
+        #: Its shell has once been waited for in vain, and would be each time.
+        self._is_mute = False
         self._is_on = True
 
     def __repr__(self) -> str:
@@ -429,6 +431,8 @@ class Node:
         console: Console | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Process:
+        if self._is_mute:
+            raise self._mute()
         self._furnish_once()
         old = self.namespaces
         ready, theirs = os.pipe2(os.O_CLOEXEC)
@@ -454,6 +458,7 @@ class Node:
             poller = select.poll()
             poller.register(ready, select.POLLIN)
             if not poller.poll(_FIRST_PROCESS_S * 1e3):
+                self._is_mute = True
                 process.stop()
             well = os.read(ready, 1) == b"."
         finally:
@@ -461,6 +466,8 @@ class Node:
         self.namespaces = dataclasses.replace(old, pid=pid)
         if old.pid is not None:
             os.close(old.pid)
+        if self._is_mute:
+            raise self._mute()
         if not well:
             process.wait(5.0)
             raise XlabError(f"{self.name}: its /proc could not be made: {process.stderr_tail()}")
@@ -470,6 +477,12 @@ class Node:
             awaited=f"`{argv[0]}` to be executed in {self.name}",
         )
         return process
+
+    def _mute(self) -> XlabError:
+        return XlabError(
+            f"{self.name}: its /proc could not be made: nothing was heard of its /bin/sh for "
+            f"{_FIRST_PROCESS_S:g} s; it is not tried again before the next boot"
+        )
 
     def _furnish_once(self) -> None:
         if not self._furnished:
