@@ -793,6 +793,35 @@ def test_what_is_no_lab_of_ours_is_not_killed(world: World) -> None:
         assert process.communicate("alive\n")[0] == "alive\n"
 
 
+#: A lab whose pid 1 belongs to somebody who says yes to everything, and goes on.
+_LIAR = """
+from pathlib import Path
+from xlab import sandbox
+def serve(channel, listener):
+    talks = []
+    while True:
+        talks.append(listener.accept()[0])
+        for _ in talks[-1].makefile("rb"):
+            talks[-1].sendall(b'{"result": null}\\n')
+lab = sandbox.launch(serve, name="liar", keep=[Path.cwd()])
+print(lab.pid)
+lab.leave()
+"""
+
+
+def test_a_lab_that_only_says_that_it_ends_is_ended(world: World) -> None:
+    """Root of a lab can get hold of its pid 1 where /proc has been unmounted."""
+    launched = subprocess.run(
+        [*world.python, "-c", _LIAR],
+        env=world.environment(), cwd=world.folder, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    pid = int(launched.stdout)
+    assert pid in all_pids()
+    down = world.say("down", "liar")
+    assert (down.status, down.stderr) == (0, "")
+    assert pid not in all_pids()
+
+
 # -- exec ------------------------------------------------------------------------------------------
 
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import base64
 import math
+import os
 import select
 import signal
 import socket
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 from xlab.errors import NoAnswerError, SandboxError, UsageError, XlabError
@@ -30,7 +32,7 @@ from xlab.sandbox.pulse import IDLE_S, Pulse
 from xlab.scenario import blueprint
 from xlab.scenario.request import Request
 
-#: How long `down` asks before it kills.
+#: How long `down` asks where it can't kill.
 _ASKING_S = 5.0
 
 
@@ -107,17 +109,32 @@ class Standing:
         return bool(poller.poll(1e3)) and not self._channel.recv(1, socket.MSG_PEEK)
 
     def down(self) -> None:
-        """End the lab, whether it answers or not; returns when the last process has ended.
+        """End the lab, whatever it answers; returns when the last process has ended.
 
-        SandboxError if it does not answer, and no process of ours is known to be its pid 1.
+        It is asked only if no process of ours is known to be its pid 1, as in another PID namespace
+        of the same network: SandboxError if it does not answer then.
         """
         try:
-            client = self._answering(_ASKING_S)
-            _, (handle,) = client.call_for_descriptors("down", {}, limit_s=_ASKING_S)
-        except NoAnswerError:
+            # Not as the controller would have it, of which root of the lab may have got hold.
             handle = registry.process_of(self.name)
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        except SandboxError as error:
+            handle = self._ask_for_its_end(error)
         sandbox.await_end(handle)
+
+    def _ask_for_its_end(self, unseen: SandboxError) -> int:
+        """Its pid 1 as a descriptor of pidfd_open(2), which is told to end."""
+        try:
+            client = self._answering(_ASKING_S)
+            _, told = client.call_for_descriptors("down", {}, limit_s=_ASKING_S)
+        except NoAnswerError:
+            raise unseen from None
+        if len(told) != 1:
+            for descriptor in told:
+                os.close(descriptor)
+            raise unseen
+        return told[0]
 
     def close(self) -> None:
         self._pulse.close()
