@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,13 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def in_sandbox() -> Callable[[Callable[[], Any]], Any]:
     """Runs a function as part of a fresh sandbox's pid 1; its result comes back as JSON would."""
     return run_in_sandbox
+
+
+@pytest.fixture
+def below_tmp() -> Iterator[Path]:
+    """A folder that a lab hides unless it is to keep it; `tmp_path` may be elsewhere (TMPDIR)."""
+    with tempfile.TemporaryDirectory(prefix="xlab-test-", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

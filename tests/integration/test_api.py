@@ -209,9 +209,9 @@ def test_a_stopped_lab_is_not_waited_for_and_may_go_on() -> None:
     assert pid not in all_pids()
 
 
-def test_two_labs_at_once_never_meet(bare: Lab, tmp_path: Path) -> None:
-    (tmp_path / "seen").write_text("outside")
-    with xlab.lab("baseline", topo="single,3", empty=True, keep=[tmp_path]) as other:
+def test_two_labs_at_once_never_meet(bare: Lab, below_tmp: Path) -> None:
+    (below_tmp / "seen").write_text("outside")
+    with xlab.lab("baseline", topo="single,3", empty=True, keep=[below_tmp]) as other:
         assert (len(other.hosts), len(bare.hosts)) == (3, 2)
         for lab, address in ((bare, "10.0.0.1/24"), (other, "10.0.0.2/24")):
             lab["h1"].run("ip", "link", "set", "eth0", "up")
@@ -219,19 +219,19 @@ def test_two_labs_at_once_never_meet(bare: Lab, tmp_path: Path) -> None:
         away = other["h1"].run("ping", "-c1", "-W0.1", "10.0.0.1", check=False)
         assert "1 packets transmitted, 0 received" in away.stdout
         other["h1"].run("ping", "-c1", "10.0.0.2")
-        assert other["h1"].run("cat", tmp_path / "seen").stdout == "outside"
-        assert bare["h1"].run("cat", tmp_path / "seen", check=False).returncode == 1
+        assert other["h1"].run("cat", below_tmp / "seen").stdout == "outside"
+        assert bare["h1"].run("cat", below_tmp / "seen", check=False).returncode == 1
     assert "10.0.0.1/24" in bare["h1"].run("ip", "address").stdout
 
 
 # -- processes that go on by themselves ------------------------------------------------------------
 
 
-def test_a_started_program_has_its_own_streams_and_status(bare: Lab, tmp_path: Path) -> None:
+def test_a_started_program_has_its_own_streams_and_status(bare: Lab, below_tmp: Path) -> None:
     told = bare["h2"].popen(
         "sh", "-c", 'hostname; cat; pwd; echo "$A" >&2; exit 7',
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={"A": "\udcff é"}, cwd=tmp_path,
+        env={"A": "\udcff é"}, cwd=below_tmp,
     )  # fmt: skip
     # The lab has no such folder, and so it starts in "/".
     out, err = told.communicate(b"given\n", timeout=PATIENCE_S)

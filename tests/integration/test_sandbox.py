@@ -94,8 +94,8 @@ def test_what_is_written_there_never_gets_out(in_sandbox: InSandbox) -> None:
     assert [Path(name).exists() for name in registry] == [False, False]
 
 
-def test_kept_folders_are_visible_and_nothing_else(tmp_path: Path) -> None:
-    kept, hidden = tmp_path / "kept", tmp_path / "hidden"
+def test_kept_folders_are_visible_and_nothing_else(below_tmp: Path) -> None:
+    kept, hidden = below_tmp / "kept", below_tmp / "hidden"
     for folder in (kept, hidden):
         folder.mkdir()
         (folder / "file").write_text("here")
