@@ -134,7 +134,7 @@ def test_what_has_no_room_at_the_end_of_a_file_is_not_there_in_part(tmp_path: Pa
 #: A writer that ends in the midst of it.
 _KILLED = """
 import os, sys, pathlib
-from xlab import disk
+from xlab.kernel import disk
 disk._rename_folder = lambda *_: os._exit(0)
 disk.new_folder(pathlib.Path(sys.argv[1]), {"raw/ping.txt": b""})
 """
