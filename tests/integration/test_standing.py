@@ -796,7 +796,7 @@ def test_what_is_no_lab_of_ours_is_not_killed(world: World) -> None:
 #: A lab whose pid 1 belongs to somebody who says yes to everything, and goes on.
 _LIAR = """
 from pathlib import Path
-from xlab import sandbox
+from xlab.sandbox import sandbox
 def serve(channel, listener):
     talks = []
     while True:
