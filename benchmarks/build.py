@@ -35,7 +35,6 @@ import dataclasses
 import json
 import os
 import resource
-import socket
 import statistics
 import subprocess
 import sys
@@ -45,7 +44,7 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from benchmarks import floor
 from xlab.errors import CapabilityError, SandboxError, XlabError
@@ -57,8 +56,9 @@ from xlab.lab.reachability import unreachable
 from xlab.record.power_law import power_law
 from xlab.record.stats import Ratio, paired_ratio
 from xlab.record.version import __version__
-from xlab.sandbox import controller, sandbox
+from xlab.sandbox import sandbox
 from xlab.sandbox.cleanup import Cleanup
+from xlab.sandbox.launching import run_inside
 from xlab.scenario import catalog
 from xlab.scenario.scenario import Size, load
 
@@ -423,38 +423,20 @@ def _measure(name: str, build: Handler) -> Timing:
     """
     with Cleanup() as kernel:
         kernel.await_done()
-        with sandbox.launch(_serve({"build": build})) as box:
-            assert box.channel is not None
-            client = controller.Client(box.channel)
-            answer = client.call("build", {})
-            if not answer["works"]:
-                raise SandboxError(f"{name}: the first host does not reach the last")
-            begun = answer.get("stopping", time.monotonic())
-            client.close()
-            closed_s = box.close()
+        done = run_inside(build)
+        answer = done.result
+        if not answer["works"]:
+            raise SandboxError(f"{name}: the first host does not reach the last")
         kernel.await_done()
-        freed_s = time.monotonic() - begun
+        freed_s = time.monotonic() - answer.get("stopping", done.ending_at)
     return Timing(
         up_s=answer["up_s"],
-        down_s=answer.get("down_s", closed_s),
+        down_s=answer.get("down_s", done.ended_s),
         freed_s=freed_s,
         kernel_bytes=answer.get("kernel_bytes", 0),
         process_bytes=answer.get("process_bytes", 0),
         cpu_s=answer.get("cpu_s", 0.0),
     )
-
-
-def _serve(handlers: Mapping[str, Handler]) -> sandbox.Serve:
-    # The verb's arguments and events are not needed here.
-    adapted = {
-        verb: lambda _arguments, _emit, handler=handler: handler()
-        for verb, handler in handlers.items()
-    }
-
-    def serve(channel: socket.socket | None, listener: socket.socket | None) -> NoReturn:
-        controller.serve(adapted, channel, listener)
-
-    return serve
 
 
 def single_topo(hosts: int) -> Any:

@@ -22,15 +22,13 @@ import json
 import os
 import platform
 import random
-import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from xlab.errors import XlabError
 from xlab.kernel import disk
@@ -40,7 +38,7 @@ from xlab.lab.node import Node
 from xlab.probes import Pair, Plan, measure_round
 from xlab.record import stats
 from xlab.record.record import Measurement
-from xlab.sandbox import controller, sandbox
+from xlab.sandbox.launching import run_inside
 
 HOST, VXLAN, SLEEVE = "host", "vxlan", "sleeve"
 PATHS = (HOST, VXLAN, SLEEVE)
@@ -102,18 +100,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def in_sandbox(asked: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Build once and measure some rounds, in a sandbox of its own."""
-
-    def serve(channel: socket.socket | None, listener: socket.socket | None) -> NoReturn:
-        controller.serve({"measure": _measure}, channel, listener)
-
-    with sandbox.launch(serve) as lab:
-        assert lab.channel is not None
-        with closing(controller.Client(lab.channel)) as client:
-            found: list[dict[str, Any]] = client.call("measure", asked)
-            return found
+    found: list[dict[str, Any]] = run_inside(lambda: _measure(asked)).result
+    return found
 
 
-def _measure(asked: Mapping[str, Any], _emit: controller.Emit) -> list[dict[str, Any]]:
+def _measure(asked: Mapping[str, Any]) -> list[dict[str, Any]]:
     pairs, daemons = build(asked["mtu"])
     by_direction = {pair.direction: path for path, pair in pairs.items()}
     generator = random.Random()

@@ -18,7 +18,6 @@ import json
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -26,13 +25,14 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec
+from typing import Any, ParamSpec
 
 import pytest
 
 from xlab.errors import SandboxError
 from xlab.kernel import capabilities
-from xlab.sandbox import controller, sandbox
+from xlab.sandbox import controller
+from xlab.sandbox.launching import launch
 from xlab.scenario.request import Request
 
 Parameters = ParamSpec("Parameters")
@@ -89,11 +89,7 @@ def run_in_sandbox(
         except pytest.fail.Exception as failure:  # of pytest.raises, say; not an Exception
             raise AssertionError(str(failure)) from failure
 
-    def serve(channel: socket.socket | None, listener: socket.socket | None) -> NoReturn:
-        controller.serve({"tell": tell}, channel, listener)
-
-    with sandbox.launch(serve, keep=keep) as lab:
-        assert lab.channel is not None
+    with launch(lambda: {"tell": tell}, keep=keep) as lab:
         lab.channel.settimeout(patience_s)
         with closing(controller.Client(lab.channel)) as client:
             try:

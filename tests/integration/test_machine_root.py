@@ -205,16 +205,16 @@ def test_a_lab_that_is_only_run_has_none_of_it() -> None:
 _BY_AN_ORDINARY_USER = """
 import json, sys
 from tests.integration.test_machine_root import _CHANGES, build, look
-from xlab.sandbox import controller, sandbox
+from xlab.sandbox import sandbox
+from xlab.sandbox.launching import run_inside
 
-def tell(arguments, emit):
+def tell():
     lab = build()
     untouched = look(lab, 1)
     lab.hosts[0].run(["sh", "-c", _CHANGES])
     return [sandbox.kind(), look(lab, 0), look(lab, 1) == untouched]
 
-with sandbox.launch(lambda *sockets: controller.serve({"tell": tell}, *sockets)) as lab:
-    print(json.dumps(controller.Client(lab.channel).call("tell", {})))
+print(json.dumps(run_inside(tell).result))
 """
 
 

@@ -27,7 +27,8 @@ from xlab.probes.connections import probe_connections
 from xlab.probes.latency import probe_rr
 from xlab.probes.throughput import probe_udp
 from xlab.probes.whole import Site, measure_lab
-from xlab.sandbox import controller, sandbox
+from xlab.sandbox import controller
+from xlab.sandbox.launching import launch
 from xlab.scenario.scenario import Flow
 
 pytestmark = pytest.mark.sandbox
@@ -196,17 +197,15 @@ LABS: dict[str, Callable[[], Measured]] = {
 def measured_in_a_sandbox(request: pytest.FixtureRequest) -> Iterator[Measured]:
     """What the lab that the test names has measured, in a sandbox that is gone afterwards."""
     lab = LABS[request.param]
-    handlers: dict[str, controller.Handler] = {"measure": lambda _arguments, _emit: lab()}
     try:
         with warnings.catch_warnings():
             # Python 3.12 warns of any fork while there are threads, numpy's own among them; the
             # child runs no code that could wait for one of them.
             warnings.simplefilter("ignore", DeprecationWarning)
-            box = sandbox.launch(lambda *channels: controller.serve(handlers, *channels))
+            box = launch(lambda: {"measure": lambda _arguments, _emit: lab()})
     except CapabilityError as error:
         pytest.skip(str(error))
     with box:
-        assert box.channel is not None
         client = controller.Client(box.channel)
         try:
             yield client.call("measure", {})

@@ -37,6 +37,7 @@ from xlab.kernel import processes
 from xlab.kernel.processes import wait_until
 from xlab.lab.node import Node
 from xlab.sandbox import controller, registry, sandbox
+from xlab.sandbox.launching import launch
 
 pytestmark = pytest.mark.sandbox
 
@@ -290,17 +291,15 @@ def test_events_come_before_the_result() -> None:
             emit({"number": number})
         return int(arguments["to"])
 
-    def serve(channel: socket.socket | None, listener: socket.socket | None) -> NoReturn:
-        controller.serve({"count": count}, channel, listener)
-
     heard: list[Any] = []
-    with sandbox.launch(serve) as lab:
-        assert lab.channel is not None
-        with closing(controller.Client(lab.channel)) as client:
-            assert client.call("count", {"to": 3}, watch=heard.append) == 3
-            assert client.call("count", {"to": 1}, watch=heard.append) == 1
-            with pytest.raises(SandboxError, match="does not know how to"):
-                client.call("no such verb", {})
+    with (
+        launch(lambda: {"count": count}) as lab,
+        closing(controller.Client(lab.channel)) as client,
+    ):
+        assert client.call("count", {"to": 3}, watch=heard.append) == 3
+        assert client.call("count", {"to": 1}, watch=heard.append) == 1
+        with pytest.raises(SandboxError, match="does not know how to"):
+            client.call("no such verb", {})
     assert heard == [{"number": 0}, {"number": 1}, {"number": 2}, {"number": 0}]
 
 
@@ -536,7 +535,7 @@ def test_descriptors_come_with_an_answer(in_sandbox: InSandbox) -> None:
         os.write(writing, arguments["text"].encode())
         return controller.WithDescriptors("here", [reading, writing])
 
-    with sandbox.launch(lambda *sockets: controller.serve({"give": give}, *sockets)) as lab:
+    with launch(lambda: {"give": give}) as lab:
         client = controller.Client(lab.channel)
         result, descriptors = client.call_for_descriptors("give", {"text": "from inside"})
         assert (result, os.read(descriptors[0], 100)) == ("here", b"from inside")

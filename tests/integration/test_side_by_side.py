@@ -208,15 +208,13 @@ def test_inside_a_rootless_sandbox_it_is_known_to_be_rootless(
 
 _ASK_INSIDE = """
 import os
-from xlab.sandbox import controller, sandbox
+from xlab.sandbox import sandbox
+from xlab.sandbox.launching import run_inside
 
-def ask(arguments, emit):
+def ask():
     return f"{os.geteuid()} {sandbox.kind()}"
 
-with sandbox.launch(lambda channel, _: controller.serve({"ask": ask}, channel, None)) as lab:
-    client = controller.Client(lab.channel)
-    print(client.call("ask", {}))
-    client.close()
+print(run_inside(ask).result)
 print(sandbox.kind())
 """
 

@@ -9,20 +9,17 @@ packets teach every switch and neighbour on the way.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Mapping
-from contextlib import closing
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
 
 from xlab.errors import XlabError
 from xlab.experiments.scale import Unchecked
 from xlab.faults.recovery import Train
 from xlab.kernel.processes import wait_until
-from xlab.lab.lab import Lab
 from xlab.record.record import Measurement
-from xlab.sandbox import controller, sandbox
+from xlab.sandbox.launching import run_inside
 from xlab.scenario.blueprint import Job
 
 #: Routers that dial into the void try again after 1, 3 and 7 s.
@@ -39,14 +36,10 @@ def measure(ordered: Job, *, round: int, build: int = 1) -> Measurement:  # noqa
     samples: tuple[float, ...] = ()
     direction = "the whole lab"
     try:
-        with (
-            sandbox.launch(lambda *channels: _serve(ordered, *channels)) as box,
-            closing(controller.Client(box.channel)) as client,
-        ):
-            found: dict[str, Any] = client.call("build", {})
+        done = run_inside(lambda: _build(ordered))
+        found = {"sandbox_s": done.started_s, **done.result}
         direction = found.pop("direction")
-        found = {"sandbox_s": box.started_s, **found}
-        samples = (box.started_s + found["build_s"] + found["first_reply_s"],)
+        samples = (done.started_s + found["build_s"] + found["first_reply_s"],)
     except XlabError as error:
         found = {"error": str(error)}
     return Measurement(
@@ -65,23 +58,13 @@ def measure(ordered: Job, *, round: int, build: int = 1) -> Measurement:  # noqa
     )
 
 
-def _serve(ordered: Job, channel: socket.socket | None, listener: socket.socket | None) -> NoReturn:
-    handlers: dict[str, controller.Handler] = {
-        "build": lambda _arguments, _emit: _build(ordered),
-    }
-    controller.serve(handlers, channel, listener)
-
-
 def _build(ordered: Job) -> Mapping[str, Any]:
     """Build it and send: how long each took, in seconds, and between whom."""
-    design = ordered.design
     begun = time.monotonic()
-    lab = Lab(
-        design.underlay, ovs=ordered.ovs, mtu=design.request.mtu, conditions=ordered.conditions
-    )
+    lab = ordered.wire()
     unchecked: Any = Unchecked()
-    try:
-        flow = design.scenario.build(lab, design.plan, design.size, design.settings, unchecked)
+    with lab.blaming_daemons():
+        flow = ordered.build(lab, unchecked)
         built = time.monotonic()
         train = Train(
             flow.source,
@@ -99,9 +82,6 @@ def _build(ordered: Job) -> Mapping[str, Any]:
             answered = _first_answer(train)
         finally:
             train.stop()
-    except XlabError:
-        lab.require_daemons()  # a dead one is the better explanation
-        raise
     assert answered is not None
     return {
         "build_s": built - begun,

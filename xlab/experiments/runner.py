@@ -11,11 +11,11 @@ import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from xlab.errors import CapabilityError, UsageError, XlabError
 from xlab.experiments.recorder import Recorder, Watch
-from xlab.inside import verbs
+from xlab.inside.verbs import launch_lab
 from xlab.kernel import capabilities, disk
 from xlab.record import record
 from xlab.record.record import RunRecord, Status
@@ -81,12 +81,8 @@ class Bench:
         """
         ordered = recorder.job
         assert ordered is not None
-
-        def serve(channel: Any, listener: Any) -> NoReturn:
-            controller.serve(verbs.handlers(ordered, name or ""), channel, listener)
-
         self._recorder = recorder
-        self._lab = sandbox.launch(serve, name=name)
+        self._lab = launch_lab(ordered, name=name)
         self._stays = False
         self._client = controller.Client(self._lab.channel)
         recorder.timings["sandbox"] = self._lab.started_s

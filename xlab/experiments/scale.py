@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from xlab.errors import CapabilityError, UsageError, XlabError
 from xlab.experiments import recorder
@@ -33,9 +33,8 @@ from xlab.lab.reachability import sample_pairs, unreachable
 from xlab.record import record
 from xlab.record.power_law import PowerLaw, power_law
 from xlab.record.record import Environment
-from xlab.sandbox import controller, sandbox
 from xlab.sandbox.cleanup import Cleanup
-from xlab.sandbox.controller import Handler
+from xlab.sandbox.launching import run_inside
 from xlab.scenario import blueprint
 from xlab.scenario.blueprint import Job
 from xlab.scenario.request import Request
@@ -293,32 +292,23 @@ def measure(plan: Plan, *, watch: Watch = lambda *_: None) -> ScaleRecord:
 
 
 def _measure_one(ordered: Job, number: int, rest_s: float) -> Sample:
-    def serve(channel: Any, listener: Any) -> NoReturn:
-        controller.serve(_handlers(ordered, rest_s), channel, listener)
-
     with Cleanup() as kernel:
         # What is still being freed from before would slow this one down: the kernel holds the lock
         # that building needs.
         kernel.await_done()
-        with sandbox.launch(serve) as lab:
-            assert lab.channel is not None
-            client = controller.Client(lab.channel)
-            counted = client.call("build", {})
-            begun = time.monotonic()
-            client.close()
-            teardown_s = lab.close()
+        done = run_inside(lambda: _build(ordered, rest_s))
         kernel.await_done()
-        freed_s = time.monotonic() - begun
+        freed_s = time.monotonic() - done.ending_at
     design = ordered.design
     return Sample(
         hosts=design.size.hosts,
         repeat=number,
         switches=len(design.underlay.switches),
         containers=design.size.hosts * design.size.containers,
-        teardown_s=teardown_s,
+        teardown_s=done.ended_s,
         freed_s=freed_s,
         rest_s=rest_s,
-        **counted,
+        **done.result,
     )
 
 
@@ -352,24 +342,13 @@ def save(finished: ScaleRecord, results: Path, files: Mapping[str, bytes] | None
 # -- inside ----------------------------------------------------------------------------------------
 
 
-def _handlers(ordered: Job, rest_s: float) -> dict[str, Handler]:
-    return {"build": lambda _arguments, _emit: _build(ordered, rest_s)}
-
-
 def _build(ordered: Job, rest_s: float) -> dict[str, Any]:
     """Build it, count, watch it at rest, and ask whether it works; fields of `Sample`."""
-    design = ordered.design
     before, processes_before = counters.memory(), counters.processes()
     begun = time.monotonic()
-    lab = Lab(
-        design.underlay, ovs=ordered.ovs, mtu=design.request.mtu, conditions=ordered.conditions
-    )
-    try:
-        unchecked: Any = Unchecked()
-        flow = design.scenario.build(lab, design.plan, design.size, design.settings, unchecked)
-    except XlabError:
-        lab.require_daemons()  # a dead one is the better explanation
-        raise
+    lab = ordered.wire()
+    unchecked: Any = Unchecked()
+    flow = ordered.build(lab, unchecked)
     build_s = time.monotonic() - begun
     built, after = counters.traffic(lab), counters.memory()
     facts = {

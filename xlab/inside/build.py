@@ -73,18 +73,14 @@ class Session:
                 self.stands = True
 
     def _build(self, empty: bool, until: str | None, emit: Emit) -> dict[str, Any]:
-        job, request = self.job, self.job.design.request
+        job = self.job
         timings: dict[str, float] = {}
         begun = time.monotonic()
         machines = self._machines() if self._stays else None
         if empty and machines:
             # All that a scenario does before its first stage is to give hosts their addresses.
             until = next(iter(job.design.scenario.stages), None)
-        lab = self.lab = Lab(
-            job.design.underlay,
-            ovs=job.ovs,
-            mtu=request.mtu,
-            conditions=job.conditions,
+        lab = self.lab = job.wire(
             own_disks=self._stays,
             furnished=machines.furnished if machines else lambda _: None,
             progress=lambda text: _step(emit, "build", text),
@@ -96,14 +92,9 @@ class Session:
         flow: Flow | None = None
         try:
             if until or not empty:
-                flow = job.design.scenario.build(
-                    lab, job.design.plan, job.design.size, job.design.settings, checks
-                )
+                flow = job.build(lab, checks)
         except StageReached:
             self.stopped_at = "" if empty else str(until)
-        except Exception:
-            lab.require_daemons()  # a dead one is the better explanation
-            raise
         if empty and machines:
             machines.boot_all(lab)
         timings["build"] = time.monotonic() - begun - checks.spent_s

@@ -21,10 +21,11 @@ import difflib
 import errno
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 from xlab.errors import UsageError, XlabError
@@ -37,16 +38,22 @@ from xlab.lab.node import Node
 from xlab.record.record import Claim
 from xlab.sandbox import sandbox
 from xlab.sandbox.controller import Emit, Handler, WithDescriptors
+from xlab.sandbox.launching import launch
+from xlab.sandbox.sandbox import Sandbox
 from xlab.scenario.blueprint import Job
 
 #: How long `run` waits for a program unless told otherwise.
 DEFAULT_TIMEOUT_S = 10.0
 
 
-def handlers(job: Job, name: str = "") -> dict[str, Handler]:
-    """What the controller of a lab answers to, attached or, with a name, detached."""
-    session = Session(job, stays=bool(name))
-    return session.verbs() | Verbs(session, name).verbs()
+def launch_lab(job: Job, *, name: str | None = None, keep: Sequence[Path] = ()) -> Sandbox:
+    """A sandbox in which the lab can be built, see `launching.launch`; with a name it may stay."""
+
+    def handlers() -> dict[str, Handler]:
+        session = Session(job, stays=bool(name))
+        return session.verbs() | Verbs(session, name or "").verbs()
+
+    return launch(handlers, name=name, keep=keep)
 
 
 class Verbs:

@@ -7,8 +7,9 @@ Lab(underlay, …)   builds what a person finds when the machines have just been
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -312,6 +313,15 @@ class Lab:
             host.require_daemons()
         for imposed in self._imposed.values():
             imposed.require_alive()
+
+    @contextmanager
+    def blaming_daemons(self) -> Iterator[None]:
+        """DaemonError instead of what is raised meanwhile, if one has died: it explains that."""
+        try:
+            yield
+        except Exception:
+            self.require_daemons()
+            raise
 
     # -- the plan of addresses ---------------------------------------------------------------------
 

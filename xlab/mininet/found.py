@@ -96,19 +96,10 @@ def built(design: blueprint.Design) -> Iterator[FoundNetwork]:
     Raises CapabilityError for what this machine can't, and what the scenario's `build` raises.
     """
     equipped = blueprint.equip(design, probe(inside=True))
-    lab = machines.inside(
-        lambda: Lab(
-            design.underlay,
-            ovs=equipped.ovs,
-            mtu=design.request.mtu,
-            conditions=equipped.conditions,
-        )
-    )
+    lab = machines.inside(equipped.wire)
     checks = Checks(lab, lambda _: None)
     try:
-        machines.inside(
-            lambda: design.scenario.build(lab, design.plan, design.size, design.settings, checks)
-        )
+        machines.inside(lambda: equipped.build(lab, checks))
         net = FoundNetwork(lab, checks.claims)
         yield net
         net.stop()

@@ -11,11 +11,11 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from xlab.errors import XlabError
 from xlab.kernel import namespaces, processes
-from xlab.sandbox import controller, sandbox
+from xlab.sandbox import sandbox
+from xlab.sandbox.launching import launch
 
 #: In the environment of what runs inside: "rootless net:[4026532334]", the kind of the sandbox and
 #: its network namespace.  A mark that has strayed names another than its finder's: no matter.
@@ -49,7 +49,8 @@ def enter(*, keep: Sequence[Path] = ()) -> None:
     sys.stderr.flush()
     visible = [*keep, sandbox.current_folder()]
     folders = [entry.name for entry in Path("/run").iterdir() if entry.is_dir()]
-    sandbox.join(sandbox.launch(_serve, keep=visible), visible)
+    # Pid 1 does nothing but reap: the program beside it makes and owns the network.
+    sandbox.join(launch(dict, keep=visible), visible)
     processes.reap_only_own()
     # Daemons want a folder of theirs that the machine's start has made: sshd, /run/sshd.
     for name in folders:
@@ -59,8 +60,3 @@ def enter(*, keep: Sequence[Path] = ()) -> None:
 
 def _own_network() -> str:
     return str(Path("/proc/self/ns/net").readlink())
-
-
-def _serve(channel: object, listener: object) -> NoReturn:
-    """Pid 1 does nothing but reap: the program beside it makes and owns the network."""
-    controller.serve({}, channel, listener)  # type: ignore[arg-type]

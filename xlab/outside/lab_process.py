@@ -17,9 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from xlab.inside import verbs
+from xlab.inside.verbs import launch_lab
 from xlab.kernel import capabilities
-from xlab.sandbox import controller, sandbox
+from xlab.sandbox import controller
+from xlab.sandbox.sandbox import Sandbox
 from xlab.scenario import blueprint
 from xlab.scenario.request import Request
 
@@ -46,18 +47,14 @@ def main() -> NoReturn:
     os._exit(0)
 
 
-def _launch(asked: Mapping[str, Any]) -> tuple[dict[str, Any], sandbox.Sandbox]:
+def _launch(asked: Mapping[str, Any]) -> tuple[dict[str, Any], Sandbox]:
     """Plan the lab and launch its sandbox, in which nothing has been built yet."""
     design = blueprint.design(Request(**asked["request"]))
     until = asked["until"]
     if until is not None:
         until = design.scenario.stage(until)
     ordered = blueprint.equip(design, capabilities.probe())
-
-    def serve(channel: socket.socket, listener: socket.socket | None) -> NoReturn:
-        controller.serve(verbs.handlers(ordered), channel, listener)
-
-    lab = sandbox.launch(serve, keep=[Path(folder) for folder in asked["keep"]])
+    lab = launch_lab(ordered, keep=[Path(folder) for folder in asked["keep"]])
     facts = {"until": until, "datapath": ordered.datapath, "notes": list(ordered.notes)}
     return {**facts, "pid": lab.pid}, lab
 

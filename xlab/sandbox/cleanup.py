@@ -10,11 +10,12 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Mapping
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from xlab.kernel import namespaces
 from xlab.kernel.netlink import Rtnl
-from xlab.sandbox import controller, sandbox
+from xlab.sandbox import controller
+from xlab.sandbox.launching import launch
 
 _RTM_DELLINK, _RTMGRP_LINK = 17, 1
 _PATIENCE_S = 600.0
@@ -24,8 +25,7 @@ class Cleanup:
     """Knows when all is freed; a sandbox of its own, which holds next to nothing."""
 
     def __enter__(self) -> Self:
-        self._box = sandbox.launch(_serve)
-        assert self._box.channel is not None
+        self._box = launch(lambda: {"await": _give_one_up})
         self._client = controller.Client(self._box.channel)
         return self
 
@@ -39,10 +39,6 @@ class Cleanup:
         TimeoutError after ten minutes.
         """
         self._client.call("await", {})
-
-
-def _serve(channel: socket.socket | None, listener: socket.socket | None) -> NoReturn:
-    controller.serve({"await": _give_one_up}, channel, listener)
 
 
 def _give_one_up(_: Mapping[str, Any], __: controller.Emit) -> None:

@@ -15,12 +15,13 @@ from xlab.kernel import capabilities
 from xlab.kernel.capabilities import Machine
 from xlab.lab import underlay
 from xlab.lab.conditions import LinkConditions, choose_backend, fallback, from_mininet
-from xlab.lab.lab import Conditioned
+from xlab.lab.lab import Conditioned, Lab
 from xlab.lab.ovs import Datapath
 from xlab.lab.underlay import Underlay
 from xlab.scenario import catalog, scenario
+from xlab.scenario.claims import Checks
 from xlab.scenario.request import Request
-from xlab.scenario.scenario import Scenario, Size
+from xlab.scenario.scenario import Flow, Scenario, Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,22 @@ class Job:
         """What moves packets between hosts: "linux bridge", "ovs userspace" …"""
         asked = self.design
         return f"ovs {self.ovs}" if self.ovs else asked.scenario.datapath(asked.settings)
+
+    def wire(self, **furnishing: Any) -> Lab:
+        """Its hosts and links; in pid 1 of a sandbox, as what is built on them.
+
+        `furnishing` are further arguments of `Lab`.
+        """
+        mtu = self.design.request.mtu
+        return Lab(
+            self.design.underlay, ovs=self.ovs, mtu=mtu, conditions=self.conditions, **furnishing
+        )
+
+    def build(self, lab: Lab, checks: Checks) -> Flow:
+        """Build the scenario; what it raises is a dead daemon's DaemonError if there is one."""
+        asked = self.design
+        with lab.blaming_daemons():
+            return asked.scenario.build(lab, asked.plan, asked.size, asked.settings, checks)
 
 
 def design(request: Request) -> Design:

@@ -8,19 +8,13 @@ printed is what the engine did.  Claims are not checked then; the script does th
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Mapping
-from contextlib import closing
-from typing import Any, NoReturn
-
-from xlab.errors import CapabilityError, UsageError, XlabError
+from xlab.errors import CapabilityError, UsageError
 from xlab.kernel import capabilities
 from xlab.lab import commands
 from xlab.lab.conditions import Backend
-from xlab.lab.lab import Lab
 from xlab.outside.script import one_host, whole
 from xlab.outside.script.claims import WrittenClaims
-from xlab.sandbox import controller, sandbox
+from xlab.sandbox.launching import run_inside
 from xlab.scenario import blueprint
 from xlab.scenario.blueprint import Job
 from xlab.scenario.request import Request
@@ -50,42 +44,19 @@ def write(request: Request, *, host: str | None = None) -> str:
             f"no plain tool here puts a delay or loss on links: {machine.netem.detail}",
             machine.netem.remedy or "leave it out, on the command line and in the topology",
         )
-    with (
-        sandbox.launch(lambda *channels: _serve(ordered, host, *channels)) as box,
-        closing(controller.Client(box.channel)) as client,
-    ):
-        text: str = client.call("write", {})
-    return text
-
-
-def _serve(
-    ordered: Job,
-    host: str | None,
-    channel: socket.socket | None,
-    listener: socket.socket | None,
-) -> NoReturn:
-    def answer(_: Mapping[str, Any], __: controller.Emit) -> str:
-        return _write(ordered, host)
-
-    controller.serve({"write": answer}, channel, listener)
+    return str(run_inside(lambda: _write(ordered, host)).result)
 
 
 def _write(ordered: Job, host: str | None) -> str:
     """Build the lab and write down how; in pid 1."""
-    design = ordered.design
     kept = commands.keep()
-    lab = Lab(
-        design.underlay, ovs=ordered.ovs, mtu=design.request.mtu, conditions=ordered.conditions
-    )
+    lab = ordered.wire()
     claims = WrittenClaims(lab, kept)
-    try:
-        flow = design.scenario.build(lab, design.plan, design.size, design.settings, claims)
+    with lab.blaming_daemons():
+        flow = ordered.build(lab, claims)
         if host is not None:
             return one_host.script(kept.entries, ordered, host)
         claims.prove(flow)
-    except XlabError:
-        lab.require_daemons()  # a dead one is the better explanation
-        raise
     if kept.beyond:
         raise kept.beyond
     return whole.script(
