@@ -17,6 +17,7 @@ from xlab.errors import UsageError
 if TYPE_CHECKING:
     from xlab.cli.screens.run import Screen
     from xlab.experiments.recorder import Recorder
+    from xlab.outside.asking import Status
     from xlab.scenario.request import Request
 
 Lab = Annotated[
@@ -185,7 +186,7 @@ def _say_up(
     screen.said("", f"{COMMAND} down{which}")
 
 
-def _told(told: Recorder) -> dict[str, Any]:
+def _told(told: Recorder | Status) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {
@@ -287,7 +288,6 @@ def _age(seconds: float) -> str:
 def _status(name: str | None, *, prove: bool, log: bool, as_json: bool) -> int:
     from xlab.cli.screens.run import Screen
     from xlab.outside import running_lab
-    from xlab.record import record
 
     with running_lab.find(name) as lab:
         if log:
@@ -297,43 +297,23 @@ def _status(name: str | None, *, prove: bool, log: bool, as_json: bool) -> int:
             return 0
         facts = lab.describe()
         screen = Screen(sys.stderr if as_json else sys.stdout)
-        claims: list[record.Claim] = []
-        path: list[record.PathProof] = []
-
-        def watch(event: Mapping[str, Any]) -> None:
-            _shown_on(screen)(event)
-            fields = {key: value for key, value in event.items() if key != "kind"}
-            if event["kind"] == "claim":
-                claims.append(record.decode(record.Claim, fields, "claim"))
-            elif event["kind"] == "path":
-                path.append(record.decode(record.PathProof, fields, "path"))
-
         with screen.running():
             since = f"{facts['state']} {_age(facts['uptime_s'])}"
             screen.headline(lab.name, since, *_faults(facts))
-            dead = str(lab.status(watch, prove=prove)["dead_daemon"])
-    held = sum(claim.holds for claim in claims)
-    good = held == len(claims) and all(p.proved and p.negative_control for p in path) and not dead
+            found = lab.status(_shown_on(screen), prove=prove)
+    dead = found.dead_daemon
     if as_json:
-        from dataclasses import asdict
-
-        print_json(
-            {
-                "name": lab.name,
-                "holds": good,
-                "dead_daemon": dead or None,
-                "claims": [asdict(claim) for claim in claims],
-                "path": asdict(path[0]) if path else None,
-            }
-        )
-        return 0 if good else 1
+        holds = {"name": lab.name, "holds": found.holds, "dead_daemon": dead or None}
+        print_json({**holds, **_told(found)})
+        return 0 if found.holds else 1
     if dead:
         screen.said("daemon", dead, good=False)
-    if claims or path:
-        screen.said("result", f"{held} of {len(claims)} claims hold", good=good)
+    if found.claims or found.path:
+        held = sum(claim.holds for claim in found.claims)
+        screen.said("result", f"{held} of {len(found.claims)} claims hold", good=found.holds)
     else:
         screen.said("result", "nothing has been built that could be checked again")
-    return 0 if good else 1
+    return 0 if found.holds else 1
 
 
 def _down(labs: Sequence[str], *, everything: bool) -> int:

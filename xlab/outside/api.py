@@ -15,7 +15,6 @@ more than subprocess and a socket: it stays where it is, and so does all it has 
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import difflib
 import json
@@ -40,11 +39,11 @@ from xlab.errors import (
     XlabError,
 )
 from xlab.kernel.processes import Completed
-from xlab.record import record
+from xlab.outside import asking
+from xlab.outside.asking import Status, Told
 from xlab.record.record import Claim, PathProof
 from xlab.sandbox import entering, sandbox
 from xlab.sandbox.controller import Client
-from xlab.sandbox.entering import Doors
 from xlab.sandbox.pulse import Pulse
 from xlab.scenario.request import Request
 
@@ -98,24 +97,6 @@ def lab(
         settings={name: str(value) for name, value in (settings or {}).items()},
     )
     return Lab(request, until=until, empty=empty, check=check, keep=keep)
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What still holds of a lab."""
-
-    #: Those that are to last, and that packets take the method's path.
-    claims: tuple[Claim, ...]
-    #: With `prove`.
-    path: PathProof | None
-    #: What became of one that has died; empty if all live.
-    dead_daemon: str
-
-    @property
-    def holds(self) -> bool:
-        path = self.path
-        proved = path is None or (path.proved and path.negative_control)
-        return proved and not self.dead_daemon and all(claim.holds for claim in self.claims)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +185,8 @@ class Lab:
 
         With `prove` the whole proof of the path, which cuts the method and heals it again.
         """
-        told = _Told()
         with self._standing().one() as client:
-            found = client.call("status", {"prove": prove}, told.hear)
-        return Status(tuple(told.claims), told.path, str(found["dead_daemon"]))
+            return asking.status(client, prove=prove)
 
     def fault(self, order: str = "", *, wait: bool = False) -> Faults:
         """Let something go wrong, or mend it, in the words of `xlab fault`; "" only tells.
@@ -263,9 +242,10 @@ class Lab:
         client = Client(channel, pulse)
         self._connections = _Connections(client, pulse)
         self.datapath = str(facts["datapath"])
-        told = _Told(notes=list(facts["notes"]))
+        told = Told()
         client.call("build", {**self._how, "until": facts["until"]}, told.hear)
-        self.claims, self.path, self.notes = tuple(told.claims), told.path, tuple(told.notes)
+        self.claims, self.path = tuple(told.claims), told.path
+        self.notes = (*facts["notes"], *told.notes)
         for node in client.call("describe", {})["nodes"]:
             address = IPv4Address(node["address"]) if node["address"] else None
             self._nodes[node["name"]] = Node(self, node["name"], node["kind"], address)
@@ -331,16 +311,10 @@ class Node:
             raise UsageError("which program? run() takes its name and its arguments")
         words = [str(word) for word in argv]
         data = stdin.encode() if isinstance(stdin, str) else stdin
-        arguments = {
-            "node": self.name,
-            "argv": words,
-            "timeout_s": timeout_s,
-            "stdin": None if data is None else base64.b64encode(data).decode(),
-            "env": dict(env or {}),
-        }
         with self._lab._standing().one() as client:
-            done = client.call("run", arguments)
-        completed = Completed(**{**done, "argv": tuple(done["argv"])})
+            completed = asking.run(
+                client, self.name, words, timeout_s=timeout_s, stdin=data, env=env
+            )
         if check and completed.returncode != 0:
             raise CommandError(
                 words,
@@ -372,12 +346,7 @@ class Node:
         if not argv:
             raise UsageError("which program? popen() takes its name and its arguments")
         with self._lab._standing().one() as client:
-            facts, descriptors = client.call_for_descriptors(
-                "enter", {"node": self.name, "inhabited": True}
-            )
-        doors = Doors(
-            dict(zip(facts["kinds"], descriptors, strict=True)), facts["sandbox"] == "rootless"
-        )
+            doors = asking.enter(client, self.name)
         words = [str(word) for word in argv]
         orders = {
             "doors": dict(doors.opened),
@@ -397,7 +366,7 @@ class Node:
                 stdout=stdout,
                 stderr=stderr,
                 text=text,
-                pass_fds=[file, theirs, *descriptors],
+                pass_fds=[file, theirs, *doors.opened.values()],
             )
         except BaseException:
             os.close(begun)
@@ -428,24 +397,6 @@ def _refusal(complaint: Mapping[str, Any], argv: Sequence[str], node: str) -> Xl
     if status == entering.NOT_EXECUTABLE:
         return CommandError(argv, node=node, returncode=status, stderr=text)
     return SandboxError(text)
-
-
-class _Told:
-    """What a lab tells of itself while it is asked something."""
-
-    def __init__(self, notes: list[str] | None = None) -> None:
-        self.claims: list[Claim] = []
-        self.path: PathProof | None = None
-        self.notes = notes or []
-
-    def hear(self, event: Mapping[str, Any]) -> None:
-        fields = {name: value for name, value in event.items() if name != "kind"}
-        if event["kind"] == "claim":
-            self.claims.append(record.decode(Claim, fields, "claim"))
-        elif event["kind"] == "path":
-            self.path = record.decode(PathProof, fields, "path")
-        elif event["kind"] == "note":
-            self.notes.append(str(event["text"]))
 
 
 class _Connections:

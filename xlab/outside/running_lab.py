@@ -9,7 +9,6 @@ Nothing is written down anywhere: which labs run, and what they are, is asked of
 
 from __future__ import annotations
 
-import base64
 import math
 import os
 import select
@@ -25,6 +24,8 @@ from xlab.experiments.recorder import Recorder, Watch
 from xlab.experiments.runner import Bench
 from xlab.kernel import capabilities
 from xlab.kernel.processes import Completed
+from xlab.outside import asking
+from xlab.outside.asking import Status
 from xlab.sandbox import registry, sandbox
 from xlab.sandbox.controller import Client
 from xlab.sandbox.entering import Doors
@@ -64,37 +65,17 @@ class Standing:
         """What its pid 1 has printed."""
         return str(self._answering().call("log", {}, idle_s=IDLE_S))
 
-    def status(self, watch: Watch, *, prove: bool = False) -> dict[str, Any]:
-        """See `Verbs.status`."""
-        return dict(self.call("status", {"prove": prove}, watch))
+    def status(self, watch: Watch, *, prove: bool = False) -> Status:
+        """See `asking.status`."""
+        return asking.status(self._answering(), prove=prove, watch=watch)
 
-    def run(
-        self,
-        node: str,
-        argv: Sequence[str],
-        *,
-        timeout_s: float = 10.0,
-        stdin: bytes | None = None,
-        env: Mapping[str, str] | None = None,
-    ) -> Completed:
-        """Run a program in a node to its end, whatever its status."""
-        arguments = {
-            "node": node,
-            "argv": list(argv),
-            "timeout_s": timeout_s,
-            "stdin": None if stdin is None else base64.b64encode(stdin).decode(),
-            "env": dict(env or {}),
-        }
-        done = self.call("run", arguments)
-        return Completed(**{**done, "argv": tuple(done["argv"])})
+    def run(self, node: str, argv: Sequence[str], *, timeout_s: float = 10.0) -> Completed:
+        """See `asking.run`."""
+        return asking.run(self._answering(), node, argv, timeout_s=timeout_s)
 
     def enter(self, node: str, *, inhabited: bool = True) -> Doors:
-        """The way into a node, or with "" into the sandbox itself."""
-        facts, descriptors = self._answering().call_for_descriptors(
-            "enter", {"node": node, "inhabited": inhabited}
-        )
-        opened = dict(zip(facts["kinds"], descriptors, strict=True))
-        return Doors(opened, rootless=facts["sandbox"] == "rootless")
+        """See `asking.enter`."""
+        return asking.enter(self._answering(), node, inhabited=inhabited)
 
     def call(self, verb: str, arguments: Mapping[str, Any], watch: Watch = lambda _: None) -> Any:
         """Any other verb of its controller."""

@@ -1,0 +1,97 @@
+"""What a lab answers to (`inside.verbs`), asked over a connection to its pid 1."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xlab.kernel.processes import Completed
+from xlab.record import record
+from xlab.record.record import Claim, PathProof
+from xlab.sandbox.controller import Client
+from xlab.sandbox.entering import Doors
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What still holds of a lab."""
+
+    #: Those that are to last, and that packets take the method's path.
+    claims: tuple[Claim, ...]
+    #: With `prove`.
+    path: PathProof | None
+    #: What became of one that has died; empty if all live.
+    dead_daemon: str
+
+    @property
+    def holds(self) -> bool:
+        path = self.path
+        proved = path is None or (path.proved and path.negative_control)
+        return proved and not self.dead_daemon and all(claim.holds for claim in self.claims)
+
+
+class Told:
+    """What a lab tells of itself while it is asked something."""
+
+    def __init__(self) -> None:
+        self.claims: list[Claim] = []
+        self.path: PathProof | None = None
+        self.notes: list[str] = []
+
+    def hear(self, event: Mapping[str, Any]) -> None:
+        fields = {name: value for name, value in event.items() if name != "kind"}
+        if event["kind"] == "claim":
+            self.claims.append(record.decode(Claim, fields, "claim"))
+        elif event["kind"] == "path":
+            self.path = record.decode(PathProof, fields, "path")
+        elif event["kind"] == "note":
+            self.notes.append(str(event["text"]))
+
+
+def status(
+    client: Client,
+    *,
+    prove: bool,
+    watch: Callable[[Mapping[str, Any]], object] = lambda _: None,
+) -> Status:
+    """See `Verbs.status`; `watch` is told of each claim, and of the path, as they are checked."""
+    told = Told()
+
+    def hear(event: Mapping[str, Any]) -> None:
+        watch(event)
+        told.hear(event)
+
+    found = client.call("status", {"prove": prove}, hear)
+    return Status(tuple(told.claims), told.path, str(found["dead_daemon"]))
+
+
+def run(
+    client: Client,
+    node: str,
+    argv: Sequence[str],
+    *,
+    timeout_s: float,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Completed:
+    """Run a program in a node to its end, whatever its status; see `Verbs.run`."""
+    arguments = {
+        "node": node,
+        "argv": list(argv),
+        "timeout_s": timeout_s,
+        "stdin": None if stdin is None else base64.b64encode(stdin).decode(),
+        "env": dict(env or {}),
+    }
+    done = client.call("run", arguments)
+    return Completed(**{**done, "argv": tuple(done["argv"])})
+
+
+def enter(client: Client, node: str, *, inhabited: bool = True) -> Doors:
+    """The way into a node, or with "" into the sandbox itself; see `Verbs.enter`."""
+    facts, descriptors = client.call_for_descriptors(
+        "enter", {"node": node, "inhabited": inhabited}
+    )
+    opened = dict(zip(facts["kinds"], descriptors, strict=True))
+    return Doors(opened, rootless=facts["sandbox"] == "rootless")
