@@ -34,8 +34,8 @@ SCENARIO = Scenario("silent", "nobody answers", (), lambda size, settings: None,
 
 
 def measured(scenario: str) -> Measurement:
-    ordered = blueprint.equip(blueprint.design(Request(scenario)), machine())
-    return first_packet.measure(ordered, round=2)
+    equipped = blueprint.equip(blueprint.design(Request(scenario)), machine())
+    return first_packet.measure(equipped, round=2)
 
 
 def test_the_first_packet_comes_when_all_is_built() -> None:

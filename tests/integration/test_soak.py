@@ -161,7 +161,7 @@ def test_a_full_table_is_an_excuse_only_if_others_filled_it() -> None:
 class Soak:
     """Inside: one lab, and what it looked like before anything happened to it."""
 
-    def __init__(self, equipped: blueprint.Job, seed: str) -> None:
+    def __init__(self, equipped: blueprint.Blueprint, seed: str) -> None:
         asked = equipped.design
         self.chance = random.Random(seed)
         self.story = [f"XLAB_SOAK_SEED={seed}"]

@@ -112,8 +112,8 @@ def test_a_size_that_is_refused_is_so_before_anything_is_built(
 def test_a_build_that_fails_is_a_failure_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def one(ordered: Any, number: int, _: float) -> Sample:
-        size = ordered.design.size.hosts
+    def one(equipped: Any, number: int, _: float) -> Sample:
+        size = equipped.design.size.hosts
         if (size, number) == (4, 2):
             raise SandboxError("it broke")
         return sample(size, number)
@@ -132,7 +132,7 @@ def test_a_build_that_fails_is_a_failure_and_the_others_go_on(
 
 
 def test_the_plan_of_addresses_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scale, "_measure_one", lambda job, n, _: sample(job.design.size.hosts, n))
+    monkeypatch.setattr(scale, "_measure_one", lambda it, n, _: sample(it.design.size.hosts, n))
     assert scale.measure(Plan("weave", (2, 4, 8), repeat=1)).capacity.hosts == 252
     assert scale.measure(Plan("bridge", (2, 4, 8), repeat=1)).capacity.hosts == 1000
 

@@ -38,12 +38,12 @@ from xlab.lab.docker import DaemonOptions
 from xlab.outside import script
 from xlab.outside.script import one_host, whole, words
 from xlab.scenario import blueprint
-from xlab.scenario.blueprint import Job
+from xlab.scenario.blueprint import Blueprint
 from xlab.scenario.request import Request
 
 
-def a_job(scenario: str = "bridge") -> Job:
-    return Job(blueprint.design(Request(scenario)), None, {})
+def a_blueprint(scenario: str = "bridge") -> Blueprint:
+    return Blueprint(blueprint.design(Request(scenario)), None, {})
 
 
 def done(node: str, *argv: str, typed: str = "", stdin: str = "") -> Step:
@@ -53,7 +53,7 @@ def done(node: str, *argv: str, typed: str = "", stdin: str = "") -> Step:
 
 def lines_of(*entries: Entry) -> list[str]:
     """What a script consists of beyond its functions and its end."""
-    text = whole.script(entries, a_job())
+    text = whole.script(entries, a_blueprint())
     assert syntax_errors(text) == ""
     behind_functions = text.partition("# finish COMMAND…\n")[2].partition("\n}\n")[2]
     return behind_functions.strip().splitlines()[:-2]
@@ -67,7 +67,7 @@ def syntax_errors(text: str) -> str:
 
 
 def for_host(host: str, *entries: Entry) -> list[str]:
-    text = one_host.script(entries, a_job(), host)
+    text = one_host.script(entries, a_blueprint(), host)
     assert syntax_errors(text) == ""
     return text.partition("set -eux\n")[2].splitlines()
 
@@ -272,14 +272,14 @@ def test_links_of_a_real_machine_are_what_they_are() -> None:
 
 
 def test_what_is_waited_for_goes_by_the_links() -> None:
-    text = whole.script([], a_job(), round_trip_s=1.2, silence_s=2.2, lossy=True)
+    text = whole.script([], a_blueprint(), round_trip_s=1.2, silence_s=2.2, lossy=True)
     assert "\nround_trip=2 silence=2.2 lossy=1\n" in text
     assert not re.search(r"@[A-Z_]+@", text)
 
 
 def test_a_script_says_how_it_was_asked_for() -> None:
     asked = Request("bridge", rate_bits_per_second=2e7, delay_ms=2.5, loss_ratio=0.01)
-    line = words.command_line(Job(blueprint.design(asked), None, {}))
+    line = words.command_line(Blueprint(blueprint.design(asked), None, {}))
     assert "--rate 20000000bit --delay 2.5ms --loss 0.01" in line
 
 
@@ -287,8 +287,8 @@ def test_a_script_says_how_it_was_asked_for() -> None:
 def test_shellcheck_has_no_warning() -> None:
     step = done("h1", "ip", "link", "set", "br0", "up", stdin="x")
     for text in (
-        whole.script([step, Reach("h1", "10.0.0.1", "text")], a_job()),
-        one_host.script([step, Stage("hosts")], a_job(), "h1"),
+        whole.script([step, Reach("h1", "10.0.0.1", "text")], a_blueprint()),
+        one_host.script([step, Stage("hosts")], a_blueprint(), "h1"),
     ):
         argv = ["shellcheck", "--severity=warning", "-"]
         checked = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)

@@ -20,14 +20,14 @@ from xlab.faults.recovery import Train
 from xlab.kernel.processes import wait_until
 from xlab.record.record import Measurement
 from xlab.sandbox.launching import run_inside
-from xlab.scenario.blueprint import Job
+from xlab.scenario.blueprint import Blueprint
 
 #: Routers that dial into the void try again after 1, 3 and 7 s.
 _PATIENCE_S = 60.0
 _INTERVAL_S = 0.005
 
 
-def measure(ordered: Job, *, round: int, build: int = 1) -> Measurement:  # noqa: A002
+def measure(blueprint: Blueprint, *, round: int, build: int = 1) -> Measurement:  # noqa: A002
     """`first_packet_s`; a lab that could not be built, or stayed silent, is a failed sample.
 
     This process is forked, which is sound only while it has one thread.
@@ -36,7 +36,7 @@ def measure(ordered: Job, *, round: int, build: int = 1) -> Measurement:  # noqa
     samples: tuple[float, ...] = ()
     direction = "the whole lab"
     try:
-        done = run_inside(lambda: _build(ordered))
+        done = run_inside(lambda: _build(blueprint))
         found = {"sandbox_s": done.started_s, **done.result}
         direction = found.pop("direction")
         samples = (done.started_s + found["build_s"] + found["first_reply_s"],)
@@ -58,13 +58,13 @@ def measure(ordered: Job, *, round: int, build: int = 1) -> Measurement:  # noqa
     )
 
 
-def _build(ordered: Job) -> Mapping[str, Any]:
+def _build(blueprint: Blueprint) -> Mapping[str, Any]:
     """Build it and send: how long each took, in seconds, and between whom."""
     begun = time.monotonic()
-    lab = ordered.wire()
+    lab = blueprint.wire()
     unchecked: Any = Unchecked()
     with lab.blaming_daemons():
-        flow = ordered.build(lab, unchecked)
+        flow = blueprint.build(lab, unchecked)
         built = time.monotonic()
         train = Train(
             flow.source,

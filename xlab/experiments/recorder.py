@@ -22,7 +22,7 @@ from xlab.record.record import (
 )
 from xlab.record.version import __version__
 from xlab.sandbox import sandbox
-from xlab.scenario.blueprint import Design, Job
+from xlab.scenario.blueprint import Blueprint, Design
 from xlab.scenario.request import Request
 
 Watch = Callable[[Mapping[str, Any]], None]
@@ -34,7 +34,7 @@ class Recorder:
     def __init__(self, design: Design, watch: Watch = lambda _: None) -> None:
         self.design = design
         #: None until it is known that this machine can.
-        self.job: Job | None = None
+        self.blueprint: Blueprint | None = None
         self.started_at = datetime.now(UTC)
         self.claims: list[Claim] = []
         self.measurements: list[Measurement] = []
@@ -84,16 +84,16 @@ class Recorder:
         overflows = capabilities.neighbour_overflows() - self._overflows
         if overflows:
             self.tell({"kind": "note", "text": _OVERFLOWED.format(times=overflows)})
-        job = self.job
+        blueprint = self.blueprint
         return RunRecord(
             scenario=self.design.scenario.name,
             status=status,
             reason=reason,
             started_at=self.started_at.isoformat(timespec="milliseconds"),
             parameters=self.design.parameters(),
-            environment=environment(job.datapath if job else "none"),
+            environment=environment(blueprint.datapath if blueprint else "none"),
             conditions=_conditions(
-                self.design.request, job.conditions if job else {}, self.measured
+                self.design.request, blueprint.conditions if blueprint else {}, self.measured
             ),
             timings_s=Timings(**{name: round(value, 4) for name, value in self.timings.items()}),
             claims=tuple(self.claims),
@@ -125,7 +125,7 @@ def _conditions(
 
 
 def environment(datapath: str) -> Environment:
-    """The machine as it is now; `datapath` is what moves packets between hosts (`Job.datapath`)."""
+    """The machine as it is now; `datapath` is what moves packets between hosts (`Blueprint`)."""
     facts = capabilities.environment_facts()
     version = facts.tools.get("ovs-vswitchd")
     if datapath.startswith("ovs ") and version:

@@ -1,6 +1,6 @@
 """A run, seen from outside the sandbox: decide, launch, listen, write the record.
 
-request ── design, job (refused before anything is built) ── sandbox ── recorder ── record
+request ── design, blueprint (refused before anything is built) ── sandbox ── recorder ── record
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Pa
     status: Status = "failed"
     reason = ""
     try:
-        recorder.job = blueprint.equip(recorder.design, machine)
+        recorder.blueprint = blueprint.equip(recorder.design, machine)
         with Bench(recorder) as bench:
             bench.build()
             bench.measure_rounds()
@@ -75,14 +75,14 @@ class Bench:
     """A lab in a sandbox of its own, attached: it ends with us.  All it tells is chronicled."""
 
     def __init__(self, recorder: Recorder, *, name: str | None = None) -> None:
-        """Launch the sandbox; the job must be known.  CapabilityError, SandboxError.
+        """Launch the sandbox; the blueprint must be known.  CapabilityError, SandboxError.
 
         With a name it may be left standing (`stay`); UsageError if that is taken.
         """
-        ordered = recorder.job
-        assert ordered is not None
+        equipped = recorder.blueprint
+        assert equipped is not None
         self._recorder = recorder
-        self._lab = launch_lab(ordered, name=name)
+        self._lab = launch_lab(equipped, name=name)
         self._stays = False
         self._client = controller.Client(self._lab.channel)
         recorder.timings["sandbox"] = self._lab.started_s
@@ -92,12 +92,12 @@ class Bench:
                 "scenario": recorder.design.scenario.name,
                 "hosts": recorder.design.size.hosts,
                 "containers": recorder.design.size.containers,
-                "datapath": ordered.datapath,
+                "datapath": equipped.datapath,
                 "sandbox": sandbox.kind(),
                 "settings": recorder.design.settings,
             }
         )
-        for note in ordered.notes:
+        for note in equipped.notes:
             recorder.tell({"kind": "note", "text": note})
 
     def build(self, *, until: str | None = None, empty: bool = False) -> None:
@@ -127,13 +127,13 @@ class Bench:
         """How long a lab like this one takes to its first packet, while this one rests."""
         from xlab.experiments import first_packet
 
-        ordered = self._recorder.job
-        assert ordered is not None
+        equipped = self._recorder.blueprint
+        assert equipped is not None
         self._recorder.tell(
             {"kind": "step", "phase": "measure", "text": f"round {round}: first-packet"}
         )
         self._recorder.tell({"kind": "forking"})
-        measured = first_packet.measure(ordered, round=round, build=build)
+        measured = first_packet.measure(equipped, round=round, build=build)
         self._recorder.tell({"kind": "measurement", **dataclasses.asdict(measured)})
 
     def measure(self, **which: Any) -> None:

@@ -36,7 +36,7 @@ from xlab.record.record import Environment
 from xlab.sandbox.cleanup import Cleanup
 from xlab.sandbox.launching import run_inside
 from xlab.scenario import blueprint
-from xlab.scenario.blueprint import Job
+from xlab.scenario.blueprint import Blueprint
 from xlab.scenario.request import Request
 from xlab.scenario.scenario import Flow, Size
 
@@ -255,15 +255,15 @@ def measure(plan: Plan, *, watch: Watch = lambda *_: None) -> ScaleRecord:
     """
     started_at = datetime.now(UTC)
     machine = capabilities.probe()
-    jobs = {
+    equipped = {
         size: blueprint.equip(blueprint.design(plan.request(size)), machine) for size in plan.hosts
     }
-    largest = jobs[plan.hosts[-1]]
+    largest = equipped[plan.hosts[-1]]
     samples, failures = [], []
     for size, number in plan.builds():
         watch(size, number, None)
         try:
-            sample = _measure_one(jobs[size], number, plan.rest_s)
+            sample = _measure_one(equipped[size], number, plan.rest_s)
         except CapabilityError:
             raise
         except XlabError as error:
@@ -287,19 +287,19 @@ def measure(plan: Plan, *, watch: Watch = lambda *_: None) -> ScaleRecord:
         capacity=_capacity(largest),
         samples=tuple(sorted(samples, key=lambda s: (s.hosts, s.repeat))),
         failures=tuple(failures),
-        notes=tuple(dict.fromkeys(note for each in jobs.values() for note in each.notes)),
+        notes=tuple(dict.fromkeys(note for each in equipped.values() for note in each.notes)),
     )
 
 
-def _measure_one(ordered: Job, number: int, rest_s: float) -> Sample:
+def _measure_one(equipped: Blueprint, number: int, rest_s: float) -> Sample:
     with Cleanup() as kernel:
         # What is still being freed from before would slow this one down: the kernel holds the lock
         # that building needs.
         kernel.await_done()
-        done = run_inside(lambda: _build(ordered, rest_s))
+        done = run_inside(lambda: _build(equipped, rest_s))
         kernel.await_done()
         freed_s = time.monotonic() - done.ending_at
-    design = ordered.design
+    design = equipped.design
     return Sample(
         hosts=design.size.hosts,
         repeat=number,
@@ -312,8 +312,8 @@ def _measure_one(ordered: Job, number: int, rest_s: float) -> Sample:
     )
 
 
-def _capacity(ordered: Job) -> Capacity:
-    design = ordered.design
+def _capacity(equipped: Blueprint) -> Capacity:
+    design = equipped.design
     fits, refused = design.size.hosts, HOSTS[1] + 1
     while refused - fits > 1:
         middle = (fits + refused) // 2
@@ -342,13 +342,13 @@ def save(finished: ScaleRecord, results: Path, files: Mapping[str, bytes] | None
 # -- inside ----------------------------------------------------------------------------------------
 
 
-def _build(ordered: Job, rest_s: float) -> dict[str, Any]:
+def _build(equipped: Blueprint, rest_s: float) -> dict[str, Any]:
     """Build it, count, watch it at rest, and ask whether it works; fields of `Sample`."""
     before, processes_before = counters.memory(), counters.processes()
     begun = time.monotonic()
-    lab = ordered.wire()
+    lab = equipped.wire()
     unchecked: Any = Unchecked()
-    flow = ordered.build(lab, unchecked)
+    flow = equipped.build(lab, unchecked)
     build_s = time.monotonic() - begun
     built, after = counters.traffic(lab), counters.memory()
     facts = {

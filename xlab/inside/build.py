@@ -28,7 +28,7 @@ from xlab.probes.whole import Site, measure_lab
 from xlab.record.record import ROUTES, PathProof, Route
 from xlab.sandbox.controller import Emit, Handler
 from xlab.scenario import probe_names
-from xlab.scenario.blueprint import Job
+from xlab.scenario.blueprint import Blueprint
 from xlab.scenario.claims import Checks, StageReached
 from xlab.scenario.scenario import Flow
 
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 class Session:
     """One lab in one sandbox.  Its verbs return {"raw": files for raw/, in base64, …}."""
 
-    def __init__(self, job: Job, *, stays: bool = False) -> None:
+    def __init__(self, blueprint: Blueprint, *, stays: bool = False) -> None:
         """In a lab that stays people work: each host has a disk of its own."""
-        self.job = job
+        self.blueprint = blueprint
         self._stays = stays
         #: Each connection has a thread: who changes the lab, or measures, has it for itself.
         self.turn = threading.Lock()
@@ -73,14 +73,14 @@ class Session:
                 self.stands = True
 
     def _build(self, empty: bool, until: str | None, emit: Emit) -> dict[str, Any]:
-        job = self.job
+        blueprint = self.blueprint
         timings: dict[str, float] = {}
         begun = time.monotonic()
         machines = self._machines() if self._stays else None
         if empty and machines:
             # All that a scenario does before its first stage is to give hosts their addresses.
-            until = next(iter(job.design.scenario.stages), None)
-        lab = self.lab = job.wire(
+            until = next(iter(blueprint.design.scenario.stages), None)
+        lab = self.lab = blueprint.wire(
             own_disks=self._stays,
             furnished=machines.furnished if machines else lambda _: None,
             progress=lambda text: _step(emit, "build", text),
@@ -92,7 +92,7 @@ class Session:
         flow: Flow | None = None
         try:
             if until or not empty:
-                flow = job.build(lab, checks)
+                flow = blueprint.build(lab, checks)
         except StageReached:
             self.stopped_at = "" if empty else str(until)
         if empty and machines:
@@ -122,7 +122,7 @@ class Session:
         # Only a lab that stays pays for what people type: some 10 ms of imports.
         from xlab.inside.machine.machines import Machines
 
-        return Machines(self.turn, userspace=self.job.ovs == "userspace")
+        return Machines(self.turn, userspace=self.blueprint.ovs == "userspace")
 
     def measure(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         """Round `round` of build `build` (1): `probes` (all) over `routes` (all), interleaved."""
@@ -132,7 +132,7 @@ class Session:
     def _measure(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         if self.built is None:
             raise XlabError("the lab is not built")
-        request = self.job.design.request
+        request = self.blueprint.design.request
         number = int(arguments["round"])
         pairs = self.built.pairs(arguments.get("routes") or ROUTES)
         plan = Plan.of(

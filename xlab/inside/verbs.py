@@ -40,17 +40,19 @@ from xlab.sandbox import sandbox
 from xlab.sandbox.controller import Emit, Handler, WithDescriptors
 from xlab.sandbox.launching import launch
 from xlab.sandbox.sandbox import Sandbox
-from xlab.scenario.blueprint import Job
+from xlab.scenario.blueprint import Blueprint
 
 #: How long `run` waits for a program unless told otherwise.
 DEFAULT_TIMEOUT_S = 10.0
 
 
-def launch_lab(job: Job, *, name: str | None = None, keep: Sequence[Path] = ()) -> Sandbox:
+def launch_lab(
+    blueprint: Blueprint, *, name: str | None = None, keep: Sequence[Path] = ()
+) -> Sandbox:
     """A sandbox in which the lab can be built, see `launching.launch`; with a name it may stay."""
 
     def handlers() -> dict[str, Handler]:
-        session = Session(job, stays=bool(name))
+        session = Session(blueprint, stays=bool(name))
         return session.verbs() | Verbs(session, name or "").verbs()
 
     return launch(handlers, name=name, keep=keep)
@@ -92,7 +94,7 @@ class Verbs:
 
     def describe(self, _: Mapping[str, Any], __: Emit) -> dict[str, Any]:
         """The lab as facts, whatever its state."""
-        session, asked = self._session, self._session.job.design
+        session, asked = self._session, self._session.blueprint.design
         lab = session.lab
         return {
             "name": self._name,
@@ -104,7 +106,7 @@ class Verbs:
             "uptime_s": round(time.monotonic() - self._begun, 1),
             "pid": self._pid,
             "sandbox": sandbox.kind(),
-            "datapath": session.job.datapath,
+            "datapath": session.blueprint.datapath,
             "faults": list(map(str, self._faults.in_force)) if self._faults else [],
             "underlay": dataclasses.asdict(asked.underlay),
             "nodes": [_node_facts(node) for node in _nodes(lab)] if lab else [],

@@ -53,9 +53,9 @@ def _launch(asked: Mapping[str, Any]) -> tuple[dict[str, Any], Sandbox]:
     until = asked["until"]
     if until is not None:
         until = design.scenario.stage(until)
-    ordered = blueprint.equip(design, capabilities.probe())
-    lab = launch_lab(ordered, keep=[Path(folder) for folder in asked["keep"]])
-    facts = {"until": until, "datapath": ordered.datapath, "notes": list(ordered.notes)}
+    equipped = blueprint.equip(design, capabilities.probe())
+    lab = launch_lab(equipped, keep=[Path(folder) for folder in asked["keep"]])
+    facts = {"until": until, "datapath": equipped.datapath, "notes": list(equipped.notes)}
     return {**facts, "pid": lab.pid}, lab
 
 

@@ -225,7 +225,7 @@ def up(
     if until is not None:
         until = design.scenario.stage(until)
     recorder = Recorder(design, watch)
-    recorder.job = blueprint.equip(design, capabilities.probe())
+    recorder.blueprint = blueprint.equip(design, capabilities.probe())
     with Bench(recorder, name=name) as bench:
         bench.build(until=until, empty=empty)
         bench.stay()

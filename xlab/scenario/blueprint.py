@@ -1,6 +1,6 @@
 """All that is decided before a sandbox is made.
 
-request ── design (what is asked for makes sense) ── equip (this machine has what it takes) ── job
+request ── design (what is asked for makes sense) ── equip (this machine can) ── blueprint
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Design:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Blueprint:
     """A design and what carries it out on this machine."""
 
     design: Design
@@ -92,7 +92,7 @@ def design(request: Request) -> Design:
     return Design(request, wanted, settings, described, size, wanted.plan(size, settings))
 
 
-def equip(asked: Design, machine: Machine) -> Job:
+def equip(asked: Design, machine: Machine) -> Blueprint:
     """Raises CapabilityError, with the remedy, for what this machine can't."""
     for needed in (machine.namespaces, machine.veth, machine.bridge):
         if not needed.usable:
@@ -103,7 +103,7 @@ def equip(asked: Design, machine: Machine) -> Job:
     wanted = asked.settings.get("datapath", "auto")
     ovs = ovs_datapath(machine, wanted) if asked.scenario.open_vswitch else None
     conditions = _conditions(asked.request, asked.underlay, machine)
-    return Job(asked, ovs, conditions, tuple(_notes(asked, machine, ovs, conditions)))
+    return Blueprint(asked, ovs, conditions, tuple(_notes(asked, machine, ovs, conditions)))
 
 
 def ovs_datapath(machine: Machine, wanted: str) -> Datapath:

@@ -254,7 +254,7 @@ class Labs:
             reason = self._failed_once[method.name]
             recorder.tell({"kind": "note", "text": f"built once more, for it failed: {reason}"})
         try:
-            recorder.job = blueprint.equip(recorder.design, self._machine)
+            recorder.blueprint = blueprint.equip(recorder.design, self._machine)
             self._labs[method.name] = _Lab(method, recorder, Bench(recorder))
         except CapabilityError as error:
             self._record(method, recorder, "skipped", str(error))

@@ -1,6 +1,6 @@
 """`xlab script`: a scenario as a shell script that needs no xlab.
 
-request ── job ── sandbox: build with a transcript (xlab.lab.commands) ── shell text ── you
+request ── blueprint ── sandbox: build with a transcript (xlab.lab.commands) ── shell text ── you
 
 Nothing of a script is written by hand a second time: the scenario is built for real, and what is
 printed is what the engine did.  Claims are not checked then; the script does that when it runs.
@@ -16,7 +16,7 @@ from xlab.outside.script import one_host, whole
 from xlab.outside.script.claims import WrittenClaims
 from xlab.sandbox.launching import run_inside
 from xlab.scenario import blueprint
-from xlab.scenario.blueprint import Job
+from xlab.scenario.blueprint import Blueprint
 from xlab.scenario.request import Request
 
 
@@ -37,31 +37,31 @@ def write(request: Request, *, host: str | None = None) -> str:
             "--host: links of real machines are what they are; leave --rate, --delay and --loss out"
         )
     machine = capabilities.probe()
-    ordered = blueprint.equip(design, machine)
-    backends = {conditioned.backend for conditioned in ordered.conditions.values()}
+    equipped = blueprint.equip(design, machine)
+    backends = {conditioned.backend for conditioned in equipped.conditions.values()}
     if Backend.DELAY_LINE in backends and host is None:
         raise CapabilityError(
             f"no plain tool here puts a delay or loss on links: {machine.netem.detail}",
             machine.netem.remedy or "leave it out, on the command line and in the topology",
         )
-    return str(run_inside(lambda: _write(ordered, host)).result)
+    return str(run_inside(lambda: _write(equipped, host)).result)
 
 
-def _write(ordered: Job, host: str | None) -> str:
+def _write(equipped: Blueprint, host: str | None) -> str:
     """Build the lab and write down how; in pid 1."""
     kept = commands.keep()
-    lab = ordered.wire()
+    lab = equipped.wire()
     claims = WrittenClaims(lab, kept)
     with lab.blaming_daemons():
-        flow = ordered.build(lab, claims)
+        flow = equipped.build(lab, claims)
         if host is not None:
-            return one_host.script(kept.entries, ordered, host)
+            return one_host.script(kept.entries, equipped, host)
         claims.prove(flow)
     if kept.beyond:
         raise kept.beyond
     return whole.script(
         kept.entries,
-        ordered,
+        equipped,
         round_trip_s=lab.round_trip_s,
         silence_s=claims.silence_s,
         lossy=lab.lossy,

@@ -6,21 +6,21 @@ from collections.abc import Iterator, Sequence
 
 from xlab.lab.commands import Entry, Stage, Step
 from xlab.outside.script import words
-from xlab.scenario.blueprint import Job
+from xlab.scenario.blueprint import Blueprint
 
 #: Debian's and Docker's own unit have these; what the tutorial adds stands behind them.
 _DOCKERD = "/usr/bin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock"
 _DROP_IN = "/etc/systemd/system/docker.service.d/xlab.conf"
 
 
-def script(entries: Sequence[Entry], ordered: Job, host: str) -> str:
+def script(entries: Sequence[Entry], blueprint: Blueprint, host: str) -> str:
     """A shell script for the real machine `host`, run by root."""
-    return "\n".join(_lines(entries, ordered, host)) + "\n"
+    return "\n".join(_lines(entries, blueprint, host)) + "\n"
 
 
-def _lines(entries: Sequence[Entry], ordered: Job, host: str) -> Iterator[str]:
+def _lines(entries: Sequence[Entry], blueprint: Blueprint, host: str) -> Iterator[str]:
     yield "#!/bin/sh"
-    yield from words.title(ordered)
+    yield from words.title(blueprint)
     yield "#"
     yield from words.wrapped(
         f"This is the part of {host}, a real machine with Docker: run it as root, and whole. "

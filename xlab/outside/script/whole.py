@@ -33,7 +33,7 @@ from xlab.lab.commands import (
 from xlab.lab.node import SYSCTLS
 from xlab.lab.weave import FASTDP_PORT
 from xlab.outside.script import words
-from xlab.scenario.blueprint import Job
+from xlab.scenario.blueprint import Blueprint
 
 #: What tells an encapsulation on the wire, for tcpdump (pcap-filter(7)).
 _FILTERS = {
@@ -53,7 +53,7 @@ _BY_CHANCE = re.compile(r"\b(vethwe|veth)[0-9a-f]{7,8}\b")
 
 def script(
     entries: Sequence[Entry],
-    ordered: Job,
+    blueprint: Blueprint,
     *,
     round_trip_s: float = 0.0,
     silence_s: float = 0.4,
@@ -73,16 +73,16 @@ def script(
     functions = resources.files("xlab.outside.script").joinpath("functions.sh").read_text()
     for name, value in wanted.items():
         functions = functions.replace(f"@{name}@", value)
-    text = "\n".join(_lines(entries, ordered, functions)) + "\n"
+    text = "\n".join(_lines(entries, blueprint, functions)) + "\n"
     numbered: dict[str, str] = {}
     return _BY_CHANCE.sub(
         lambda found: numbered.setdefault(found[0], f"{found[1]}{len(numbered) + 1}"), text
     )
 
 
-def _lines(entries: Sequence[Entry], ordered: Job, functions: str) -> Iterator[str]:
+def _lines(entries: Sequence[Entry], blueprint: Blueprint, functions: str) -> Iterator[str]:
     yield "#!/bin/bash"
-    yield from words.title(ordered)
+    yield from words.title(blueprint)
     yield functions.rstrip()
     remarks = set[str]()
     for entry, towards in words.with_stages(entries):

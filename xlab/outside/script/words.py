@@ -9,16 +9,16 @@ from collections.abc import Iterator, Sequence
 
 from xlab.lab.commands import Entry, Stage, Step
 from xlab.record.version import __version__
-from xlab.scenario.blueprint import Job
+from xlab.scenario.blueprint import Blueprint
 
 RULE = "# " + "-" * 98
 
 
-def title(ordered: Job) -> Iterator[str]:
+def title(blueprint: Blueprint) -> Iterator[str]:
     """The scenario's own description, picture and all."""
-    yield from comment(_description(ordered))
+    yield from comment(_description(blueprint))
     yield "#"
-    yield from comment(f"Written by xlab {__version__}: {command_line(ordered)}")
+    yield from comment(f"Written by xlab {__version__}: {command_line(blueprint)}")
 
 
 def with_stages(entries: Sequence[Entry]) -> Iterator[tuple[Entry, str]]:
@@ -46,9 +46,9 @@ def wrapped(text: str) -> list[str]:
     return comment("\n".join(textwrap.wrap(text, 97, break_on_hyphens=False)))
 
 
-def command_line(ordered: Job) -> str:
+def command_line(blueprint: Blueprint) -> str:
     """What was asked for, defaults spelled out where they decide something."""
-    design = ordered.design
+    design = blueprint.design
     request = design.request
     words = ["xlab", "script", request.scenario]
     words += ["--topo", request.topo] if request.topo else ["--hosts", str(design.size.hosts)]
@@ -66,7 +66,7 @@ def command_line(ordered: Job) -> str:
     return shlex.join(words)
 
 
-def _description(ordered: Job) -> str:
-    module = inspect.getmodule(ordered.design.scenario.build)
+def _description(blueprint: Blueprint) -> str:
+    module = inspect.getmodule(blueprint.design.scenario.build)
     found = inspect.getdoc(module) if module else None
-    return found or f"{ordered.design.scenario.name}: {ordered.design.scenario.summary}"
+    return found or f"{blueprint.design.scenario.name}: {blueprint.design.scenario.summary}"
