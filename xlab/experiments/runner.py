@@ -137,7 +137,7 @@ class Bench:
         self._recorder.tell({"kind": "measurement", **dataclasses.asdict(measured)})
 
     def measure(self, **which: Any) -> None:
-        """One round; `which` are arguments of `session.Session.measure`."""
+        """One round; `which` are arguments of `inside.build.Testbed.measure`."""
         self._call("measure", which)
 
     def stay(self) -> None:

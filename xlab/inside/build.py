@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from xlab.inside.machine.machines import Machines
 
 
-class Session:
+class Testbed:
     """One lab in one sandbox.  Its verbs return {"raw": files for raw/, in base64, …}."""
 
     def __init__(self, blueprint: Blueprint, *, stays: bool = False) -> None:

@@ -30,7 +30,7 @@ from typing import Any
 
 from xlab.errors import UsageError, XlabError
 from xlab.faults.faults import GRAMMAR, Faults
-from xlab.inside.build import Session, proof_of
+from xlab.inside.build import Testbed, proof_of
 from xlab.kernel import namespaces
 from xlab.lab.docker import Container
 from xlab.lab.lab import Host, Lab
@@ -52,8 +52,8 @@ def launch_lab(
     """A sandbox in which the lab can be built, see `launching.launch`; with a name it may stay."""
 
     def handlers() -> dict[str, Handler]:
-        session = Session(blueprint, stays=bool(name))
-        return session.verbs() | Verbs(session, name or "").verbs()
+        testbed = Testbed(blueprint, stays=bool(name))
+        return testbed.verbs() | Verbs(testbed, name or "").verbs()
 
     return launch(handlers, name=name, keep=keep)
 
@@ -61,8 +61,8 @@ def launch_lab(
 class Verbs:
     """The verbs of a standing lab."""
 
-    def __init__(self, session: Session, name: str) -> None:
-        self._session = session
+    def __init__(self, testbed: Testbed, name: str) -> None:
+        self._testbed = testbed
         self._name = name
         self._since = datetime.now(UTC)
         self._begun = time.monotonic()
@@ -94,19 +94,19 @@ class Verbs:
 
     def describe(self, _: Mapping[str, Any], __: Emit) -> dict[str, Any]:
         """The lab as facts, whatever its state."""
-        session, asked = self._session, self._session.blueprint.design
-        lab = session.lab
+        testbed, asked = self._testbed, self._testbed.blueprint.design
+        lab = testbed.lab
         return {
             "name": self._name,
             "scenario": asked.scenario.name,
             "settings": dict(asked.settings),
-            "state": "up" if session.stands else "building",
-            "until": session.stopped_at,
+            "state": "up" if testbed.stands else "building",
+            "until": testbed.stopped_at,
             "since": self._since.isoformat(timespec="seconds"),
             "uptime_s": round(time.monotonic() - self._begun, 1),
             "pid": self._pid,
             "sandbox": sandbox.kind(),
-            "datapath": session.blueprint.datapath,
+            "datapath": testbed.blueprint.datapath,
             "faults": list(map(str, self._faults.in_force)) if self._faults else [],
             "underlay": dataclasses.asdict(asked.underlay),
             "nodes": [_node_facts(node) for node in _nodes(lab)] if lab else [],
@@ -114,7 +114,7 @@ class Verbs:
 
     def names(self, _: Mapping[str, Any], __: Emit) -> list[str]:
         """The nodes one can enter: hosts, the gateway, running containers."""
-        lab = self._session.lab
+        lab = self._testbed.lab
         return [node.name for node in _nodes(lab)] if lab else []
 
     def network(self, _: Mapping[str, Any], __: Emit) -> list[dict[str, Any]]:
@@ -136,22 +136,22 @@ class Verbs:
         and path are told as events; returns how many claims there are and how many hold, and what
         became of a daemon that has died.
         """
-        session = self._session
+        testbed = self._testbed
         found: list[Claim] = []
 
         def tell(claim: Claim) -> None:
             found.append(claim)
             emit({"kind": "claim", **dataclasses.asdict(claim)})
 
-        with session.turn:
-            lab, checks = self._standing(), session.checks
+        with testbed.turn:
+            lab, checks = self._standing(), testbed.checks
             assert checks is not None
             checks.again(tell)
-            if session.built and arguments.get("prove"):
-                proved = proof_of(session.built.flow, lab).proof
+            if testbed.built and arguments.get("prove"):
+                proved = proof_of(testbed.built.flow, lab).proof
                 emit({"kind": "path", **dataclasses.asdict(proved)})
-            elif session.built:
-                flow = session.built.flow
+            elif testbed.built:
+                flow = testbed.built.flow
                 checks.stage("path", lasts=False)  # asked here, each time
                 how = f"in {flow.encapsulation}" if flow.encapsulation != "none" else "as it is"
                 text = f"what {flow.source} sends to {flow.target} crosses the physical link {how}"
@@ -206,7 +206,7 @@ class Verbs:
         """A ping from `source` to `target`, a node or an address; see `tracing.trace`."""
         from xlab.inside.tracing.trace import trace
 
-        with self._session.turn:
+        with self._testbed.turn:
             source = self._on(str(arguments["source"]))
             name = str(arguments["target"])
             # What is gone, since its host is down, is an address that others still send to.
@@ -221,11 +221,11 @@ class Verbs:
         after how many seconds.  The result names the faults in force and the pairs of nodes that
         cannot reach each other because of them.
         """
-        session = self._session
-        with session.turn:
+        testbed = self._testbed
+        with testbed.turn:
             lab = self._standing()
             if self._faults is None:
-                self._faults = Faults(lab, session.built.flow if session.built else None)
+                self._faults = Faults(lab, testbed.built.flow if testbed.built else None)
             if arguments.get("order"):
                 self._faults.do(str(arguments["order"]))
             waited_s = self._faults.await_expected() if arguments.get("wait") else None
@@ -240,9 +240,9 @@ class Verbs:
     # -- finding -----------------------------------------------------------------------------------
 
     def _standing(self) -> Lab:
-        if self._session.lab is None or not self._session.stands:
+        if self._testbed.lab is None or not self._testbed.stands:
             raise XlabError(f"lab {self._name} is still being built")
-        return self._session.lab
+        return self._testbed.lab
 
     def _target(self, name: str) -> Node | IPv4Address:
         try:
