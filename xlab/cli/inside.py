@@ -16,7 +16,7 @@ from xlab.cli.app import COMMAND, AsJson, Debug, Job, app
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:
-    from xlab.outside.running_lab import Standing
+    from xlab.outside.running_lab import RunningLab
 
 Name = Annotated[
     str | None,
@@ -209,7 +209,7 @@ def _fault(order: str, name: str | None, *, wait: bool, as_json: bool) -> int:
     return 0
 
 
-def _say_if_ended(lab: Standing, node: str, status: int) -> None:
+def _say_if_ended(lab: RunningLab, node: str, status: int) -> None:
     """A program that was killed may have been killed with its lab, or with its host."""
     import signal
 

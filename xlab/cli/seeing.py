@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any, BinaryIO
 
-    from xlab.outside.running_lab import Standing
+    from xlab.outside.running_lab import RunningLab
     from xlab.report.tables import Table
 
 #: Of tcpdump interrupted though it did not catch that; else it ends by itself, with 0.
@@ -198,7 +198,7 @@ def _top(name: str | None, *, once: bool, interval_s: float, as_json: bool) -> i
     return 0
 
 
-def _looks(lab: Standing, interval_s: float) -> Iterator[list[dict[str, Any]]]:
+def _looks(lab: RunningLab, interval_s: float) -> Iterator[list[dict[str, Any]]]:
     """What nodes did during each interval."""
     import time
 
@@ -318,7 +318,7 @@ def _capture(
         return 0 if duration and status == _TIME_IS_OVER else status
 
 
-def _routers(lab: Standing) -> dict[bytes, str]:
+def _routers(lab: RunningLab) -> dict[bytes, str]:
     """The hosts of weave's routers, by the names that these have among each other."""
     if not any("weave" in node.get("daemons", {}) for node in lab.describe()["nodes"]):
         return {}

@@ -59,7 +59,7 @@ def launch_lab(
 
 
 class Verbs:
-    """The verbs of a standing lab."""
+    """What is asked of a lab that has been built."""
 
     def __init__(self, testbed: Testbed, name: str) -> None:
         self._testbed = testbed
@@ -121,13 +121,13 @@ class Verbs:
         """Every node and its devices, see `network.look`."""
         from xlab.lab import network
 
-        return network.look(self._standing())
+        return network.look(self._whole_lab())
 
     def sample(self, _: Mapping[str, Any], __: Emit) -> dict[str, Any]:
         """What nodes have received, sent, dropped and used so far, see `rates.sample`."""
         from xlab.lab import rates
 
-        return rates.sample(self._standing())
+        return rates.sample(self._whole_lab())
 
     def status(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         """Check again every claim that is to last, and that packets take the method's path.
@@ -144,7 +144,7 @@ class Verbs:
             emit({"kind": "claim", **dataclasses.asdict(claim)})
 
         with testbed.turn:
-            lab, checks = self._standing(), testbed.checks
+            lab, checks = self._whole_lab(), testbed.checks
             assert checks is not None
             checks.again(tell)
             if testbed.built and arguments.get("prove"):
@@ -212,7 +212,7 @@ class Verbs:
             # What is gone, since its host is down, is an address that others still send to.
             gone = self._faults.address_of_gone(name) if self._faults else None
             target = gone or self._target(name)
-            return trace(self._standing(), source, target, gone=name if gone else "")
+            return trace(self._whole_lab(), source, target, gone=name if gone else "")
 
     def fault(self, arguments: Mapping[str, Any], _: Emit) -> dict[str, Any]:
         """Do what `order` says, one of `faults.GRAMMAR`; without one only tell.
@@ -223,7 +223,7 @@ class Verbs:
         """
         testbed = self._testbed
         with testbed.turn:
-            lab = self._standing()
+            lab = self._whole_lab()
             if self._faults is None:
                 self._faults = Faults(lab, testbed.built.flow if testbed.built else None)
             if arguments.get("order"):
@@ -239,7 +239,7 @@ class Verbs:
 
     # -- finding -----------------------------------------------------------------------------------
 
-    def _standing(self) -> Lab:
+    def _whole_lab(self) -> Lab:
         if self._testbed.lab is None or not self._testbed.stands:
             raise XlabError(f"lab {self._name} is still being built")
         return self._testbed.lab
@@ -258,7 +258,7 @@ class Verbs:
         return node
 
     def _node(self, name: str) -> Node:
-        lab = self._standing()
+        lab = self._whole_lab()
         host, _, container = name.partition("/")
         if container and any(each.name == host and not each.is_on for each in lab.hosts):
             with_it = "and its containers with it"

@@ -144,7 +144,7 @@ class Lab:
 
     def __getitem__(self, name: str) -> Node:
         """A host ("h1"), a container ("h1/c1") or the gateway ("gw")."""
-        self._standing()
+        self._connected()
         try:
             return self._nodes[name]
         except KeyError:
@@ -175,7 +175,7 @@ class Lab:
     @property
     def wire(self) -> Node:
         """Where the switches of the physical network are: port s1-eth1 leads to the first host."""
-        self._standing()
+        self._connected()
         return Node(self, "wire", "wire", None)
 
     # -- what can be asked of it -------------------------------------------------------------------
@@ -185,7 +185,7 @@ class Lab:
 
         With `prove` the whole proof of the path, which cuts the method and heals it again.
         """
-        with self._standing().one() as client:
+        with self._connected().one() as client:
             return asking.status(client, prove=prove)
 
     def fault(self, order: str = "", *, wait: bool = False) -> Faults:
@@ -197,7 +197,7 @@ class Lab:
         With `wait` it returns when the network does what is then to be expected of it;
         DeadlineError if that takes too long.
         """
-        with self._standing().one() as client:
+        with self._connected().one() as client:
             found = client.call("fault", {"order": order, "wait": wait})
         return Faults(
             tuple(str(each["fault"]) for each in found["in_force"]),
@@ -265,7 +265,7 @@ class Lab:
                 "\n  ".join([f"{self._request.scenario}: {held}", *reasons]), self.claims
             )
 
-    def _standing(self) -> _Connections:
+    def _connected(self) -> _Connections:
         if self._connections is None or self._connections.closed:
             raise UsageError("the lab is not there: it lives within its `with` block")
         return self._connections
@@ -311,7 +311,7 @@ class Node:
             raise UsageError("which program? run() takes its name and its arguments")
         words = [str(word) for word in argv]
         data = stdin.encode() if isinstance(stdin, str) else stdin
-        with self._lab._standing().one() as client:
+        with self._lab._connected().one() as client:
             completed = asking.run(
                 client, self.name, words, timeout_s=timeout_s, stdin=data, env=env
             )
@@ -345,7 +345,7 @@ class Node:
         """
         if not argv:
             raise UsageError("which program? popen() takes its name and its arguments")
-        with self._lab._standing().one() as client:
+        with self._lab._connected().one() as client:
             doors = asking.enter(client, self.name)
         words = [str(word) for word in argv]
         orders = {

@@ -24,14 +24,14 @@ from xlab.lab.node import Node
 from xlab.lab.underlay import GATEWAY, Link, Port, Underlay
 from xlab.mininet import machine as machines
 from xlab.mininet.found import FoundNetwork
-from xlab.outside.running_lab import Standing
+from xlab.outside.running_lab import RunningLab
 from xlab.sandbox import sandbox
 
 #: The node that the switches are in.
 WIRE = "wire"
 
 
-def command_line(standing: Standing, *, ended: Callable[[int], object] = lambda _: None) -> int:
+def command_line(lab: RunningLab, *, ended: Callable[[int], object] = lambda _: None) -> int:
     """Mininet's command line on a lab, until its user leaves it; returns the exit status.
 
     What returns is another process than what called: the caller's waits outside, calls `ended` with
@@ -39,7 +39,7 @@ def command_line(standing: Standing, *, ended: Callable[[int], object] = lambda 
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    opened = standing.enter("", inhabited=False).opened
+    opened = lab.enter("", inhabited=False).opened
     sandbox.go_inside(opened, [sandbox.current_folder()], ended=ended)
     processes.reap_only_own()
     # Each Ctrl-C is for what runs in a node, and no command of ours ends with the first.
@@ -49,7 +49,7 @@ def command_line(standing: Standing, *, ended: Callable[[int], object] = lambda 
     from xlab.mininet.replaced import install
 
     install()
-    net = AttachedNetwork(AttachedLab(standing))
+    net = AttachedNetwork(AttachedLab(lab))
     try:
         CLI(net)
     finally:
@@ -60,8 +60,8 @@ def command_line(standing: Standing, *, ended: Callable[[int], object] = lambda 
 class AttachedNode(Node):
     """A node whose namespaces the controller holds, and hands over."""
 
-    def __init__(self, standing: Standing, name: str, address: str | None = None) -> None:
-        self._standing = standing
+    def __init__(self, lab: RunningLab, name: str, address: str | None = None) -> None:
+        self._lab = lab
         super().__init__(name)
         if address is not None:
             self.prefer_address(IPv4Address(address))
@@ -83,7 +83,7 @@ class AttachedNode(Node):
         return self.namespaces
 
     def _take(self, *, inhabited: bool) -> None:
-        opened = dict(self._standing.enter(self.name, inhabited=inhabited).opened)
+        opened = dict(self._lab.enter(self.name, inhabited=inhabited).opened)
         self.namespaces = Namespaces(**{kind: opened.pop(kind) for kind in _NAMESPACES})
         for descriptor in opened.values():
             os.close(descriptor)
@@ -95,8 +95,8 @@ _NAMESPACES = ("net", "uts", "mnt", "pid")
 class AttachedContainer(AttachedNode):
     """A container while it runs; started again it is another one."""
 
-    def __init__(self, standing: Standing, host: AttachedHost, facts: Mapping[str, Any]) -> None:
-        super().__init__(standing, facts["name"], facts["address"])
+    def __init__(self, lab: RunningLab, host: AttachedHost, facts: Mapping[str, Any]) -> None:
+        super().__init__(lab, facts["name"], facts["address"])
         self.host = host
         self.host_interface = facts["host_interface"]
 
@@ -108,21 +108,21 @@ class AttachedHost(AttachedNode):
 class AttachedLab:
     """What Mininet's objects need of a `Lab`."""
 
-    def __init__(self, standing: Standing) -> None:
-        self._standing = standing
-        facts = standing.describe()
+    def __init__(self, lab: RunningLab) -> None:
+        self._lab = lab
+        facts = lab.describe()
         known = {node["name"]: node["address"] for node in facts["nodes"]}
         self.underlay = _underlay(facts["underlay"])
-        self.wire = AttachedNode(standing, WIRE)
-        self.gateway = AttachedNode(standing, GATEWAY, known[GATEWAY])
-        self.hosts = [AttachedHost(standing, name, known[name]) for name in self.underlay.hosts]
+        self.wire = AttachedNode(lab, WIRE)
+        self.gateway = AttachedNode(lab, GATEWAY, known[GATEWAY])
+        self.hosts = [AttachedHost(lab, name, known[name]) for name in self.underlay.hosts]
         self._containers: dict[str, AttachedContainer] = {}
         self.look()
 
     def look(self) -> None:
         """See which containers run now."""
         found = {}
-        for facts in self._standing.describe()["nodes"]:
+        for facts in self._lab.describe()["nodes"]:
             if facts["kind"] == "container" and facts["up"]:
                 found[facts["host_interface"]] = facts
         for gone in self._containers.keys() - found.keys():
@@ -132,14 +132,14 @@ class AttachedLab:
             if interface not in self._containers:
                 host = owners[facts["name"].partition("/")[0]]
                 self._containers[interface] = machines.inside(
-                    functools.partial(AttachedContainer, self._standing, host, facts)
+                    functools.partial(AttachedContainer, self._lab, host, facts)
                 )
         for host in self.hosts:
             host.containers = [c for c in self._containers.values() if c.host is host]
 
     def fault(self, order: str) -> None:
         """See `Verbs.fault`: it is known to all who ask, and mended from anywhere."""
-        self._standing.call("fault", {"order": order})
+        self._lab.call("fault", {"order": order})
 
 
 class AttachedNetwork(FoundNetwork):

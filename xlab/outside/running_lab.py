@@ -1,6 +1,6 @@
 """A lab that stays, seen from outside: start one, find it, ask it, go into it, end it.
 
-    with standing.find("ovs-gre") as lab:
+    with running_lab.find("ovs-gre") as lab:
         lab.run("h1", ["ip", "address"])
         lab.down()
 
@@ -37,7 +37,7 @@ from xlab.scenario.request import Request
 _ASKING_S = 5.0
 
 
-class Standing:
+class RunningLab:
     """A lab that stays.
 
     Whoever asks it anything gets NoAnswerError when its controller has been stopped; or when that
@@ -153,7 +153,7 @@ class Standing:
         return True
 
 
-def find(name: str | None) -> Standing:
+def find(name: str | None) -> RunningLab:
     """The lab of that name; without one, the only lab that runs.
 
     UsageError if there is none, or if without a name there are several: it lists them.
@@ -161,7 +161,7 @@ def find(name: str | None) -> Standing:
     if name is not None:
         registry.validated(name)
         try:
-            return Standing(name)
+            return RunningLab(name)
         except UsageError as error:
             reason = str(error)
         except SandboxError as error:
@@ -173,7 +173,7 @@ def find(name: str | None) -> Standing:
         raise UsageError("no lab is running; `xlab up SCENARIO` starts one")
     if len(running) > 1:
         raise UsageError(f"which lab? There {_are(running)}")
-    return Standing(running[0])
+    return RunningLab(running[0])
 
 
 def describe_all() -> list[dict[str, Any]]:
@@ -185,7 +185,7 @@ def describe_all() -> list[dict[str, Any]]:
 
     def ask(name: str) -> None:
         try:
-            with Standing(name) as lab:
+            with RunningLab(name) as lab:
                 found[name] = lab.describe()
         except UsageError:
             pass  # it has ended meanwhile
