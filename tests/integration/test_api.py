@@ -31,19 +31,19 @@ from xlab.errors import (
 )
 from xlab.kernel.processes import wait_until
 from xlab.outside import api
-from xlab.outside.api import Lab
+from xlab.outside.api import LabHandle
 
 pytestmark = pytest.mark.sandbox
 
 
 @pytest.fixture(scope="module")
-def bridge() -> Iterator[Lab]:
+def bridge() -> Iterator[LabHandle]:
     with xlab.lab("bridge") as lab:
         yield lab
 
 
 @pytest.fixture(scope="module")
-def bare() -> Iterator[Lab]:
+def bare() -> Iterator[LabHandle]:
     """Hosts on a switch."""
     with xlab.lab("baseline", empty=True) as lab:
         yield lab
@@ -88,7 +88,7 @@ class Program(Marked):
 # -- a lab -----------------------------------------------------------------------------------------
 
 
-def test_a_lab_is_built_and_checked(bridge: Lab) -> None:
+def test_a_lab_is_built_and_checked(bridge: LabHandle) -> None:
     assert list(bridge) == ["h1", "h1/c1", "h1/c2", "h2", "h2/c1", "h2/c2", "gw"]
     assert "h2/c1" in bridge
     assert "h3" not in bridge
@@ -104,7 +104,7 @@ def test_a_lab_is_built_and_checked(bridge: Lab) -> None:
     assert bridge.path.negative_control
 
 
-def test_programs_run_in_its_nodes(bridge: Lab) -> None:
+def test_programs_run_in_its_nodes(bridge: LabHandle) -> None:
     done = bridge["h1/c1"].run("ping", "-n", "-c1", bridge["h2/c1"].address)
     assert "1 received" in done.stdout
     said = bridge["h1"].run("sh", "-c", 'cat; echo "$WHO"', stdin="in ", env={"WHO": "me"})
@@ -112,7 +112,7 @@ def test_programs_run_in_its_nodes(bridge: Lab) -> None:
     assert bridge["h1"].run("sh", "-c", "exit 3", check=False).returncode == 3
 
 
-def test_a_program_that_fails_says_all_of_it(bridge: Lab) -> None:
+def test_a_program_that_fails_says_all_of_it(bridge: LabHandle) -> None:
     with pytest.raises(CommandError, match=r"^h1: `sh -c 'echo no >&2; exit 3'` ended with"):
         bridge["h1"].run("sh", "-c", "echo no >&2; exit 3")
     with pytest.raises(CommandError) as late:
@@ -127,7 +127,7 @@ def test_a_program_that_fails_says_all_of_it(bridge: Lab) -> None:
         bridge["h1"].run()
 
 
-def test_faults_and_what_still_holds(bridge: Lab) -> None:
+def test_faults_and_what_still_holds(bridge: LabHandle) -> None:
     broken = bridge.fault("link h1 down", wait=True)
     assert broken.in_force == ("link h1 down",)
     assert ("h1/c1", "h2/c1") in broken.cut
@@ -209,7 +209,7 @@ def test_a_stopped_lab_is_not_waited_for_and_may_go_on() -> None:
     assert pid not in all_pids()
 
 
-def test_two_labs_at_once_never_meet(bare: Lab, below_tmp: Path) -> None:
+def test_two_labs_at_once_never_meet(bare: LabHandle, below_tmp: Path) -> None:
     (below_tmp / "seen").write_text("outside")
     with xlab.lab("baseline", topo="single,3", empty=True, keep=[below_tmp]) as other:
         assert (len(other.hosts), len(bare.hosts)) == (3, 2)
@@ -227,7 +227,7 @@ def test_two_labs_at_once_never_meet(bare: Lab, below_tmp: Path) -> None:
 # -- processes that go on by themselves ------------------------------------------------------------
 
 
-def test_a_started_program_has_its_own_streams_and_status(bare: Lab, below_tmp: Path) -> None:
+def test_a_started_program_has_its_own_streams_and_status(bare: LabHandle, below_tmp: Path) -> None:
     told = bare["h2"].popen(
         "sh", "-c", 'hostname; cat; pwd; echo "$A" >&2; exit 7',
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -239,7 +239,7 @@ def test_a_started_program_has_its_own_streams_and_status(bare: Lab, below_tmp: 
     assert told.returncode == 7
 
 
-def test_a_program_that_can_not_be_started_is_refused_as_by_run(bare: Lab) -> None:
+def test_a_program_that_can_not_be_started_is_refused_as_by_run(bare: LabHandle) -> None:
     for start in (bare["h2"].popen, bare["h2"].run):
         with pytest.raises(CapabilityError, match=r"^`no-such-program` is not installed"):
             start("no-such-program")
@@ -248,7 +248,7 @@ def test_a_program_that_can_not_be_started_is_refused_as_by_run(bare: Lab) -> No
         assert (met.value.node, met.value.returncode) == ("h2", 126)
 
 
-def test_a_stream_ends_when_the_program_closes_it(bare: Lab) -> None:
+def test_a_stream_ends_when_the_program_closes_it(bare: LabHandle) -> None:
     started = bare["h1"].popen(
         "sh", "-c", "exec >&-; read line; exit 4", stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -262,7 +262,7 @@ def test_a_stream_ends_when_the_program_closes_it(bare: Lab) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL])
-def test_signals_reach_it_and_its_end_is_seen(bare: Lab, number: signal.Signals) -> None:
+def test_signals_reach_it_and_its_end_is_seen(bare: LabHandle, number: signal.Signals) -> None:
     stubborn = "trap '' HUP; echo $$; exec sleep 1000"
     started = bare["h1"].popen("sh", "-c", stubborn, stdout=subprocess.PIPE)
     assert started.stdout is not None
@@ -280,7 +280,7 @@ def test_signals_reach_it_and_its_end_is_seen(bare: Lab, number: signal.Signals)
     )
 
 
-def test_the_wire_shows_what_passes_between_hosts(bridge: Lab) -> None:
+def test_the_wire_shows_what_passes_between_hosts(bridge: LabHandle) -> None:
     seen = bridge.wire.popen(
         "tcpdump", "-c1", "-nl", "-i", "s1-eth1", "icmp[icmptype] == icmp-echo",
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -296,7 +296,7 @@ def test_the_wire_shows_what_passes_between_hosts(bridge: Lab) -> None:
 # -- in programs with threads ----------------------------------------------------------------------
 
 
-def test_what_one_thread_waits_for_holds_no_other_up(bare: Lab) -> None:
+def test_what_one_thread_waits_for_holds_no_other_up(bare: LabHandle) -> None:
     h1, errors = bare["h1"], []
 
     def wait() -> None:
@@ -316,7 +316,7 @@ def test_what_one_thread_waits_for_holds_no_other_up(bare: Lab) -> None:
 
 
 def test_a_lab_outlives_the_thread_that_made_it() -> None:
-    made: list[Lab] = []
+    made: list[LabHandle] = []
     thread = threading.Thread(
         target=lambda: made.append(xlab.lab("baseline", empty=True).__enter__())
     )
@@ -470,6 +470,11 @@ def test_what_the_page_has_one_type_does_what_it_shows(
 def test_the_page_tells_of_every_option_and_attribute() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     options = [*inspect.signature(api.lab).parameters]
-    public = [name for of in (api.Lab, api.Node) for name in vars(of) if not name.startswith("_")]
+    public = [
+        name
+        for of in (api.LabHandle, api.NodeHandle)
+        for name in vars(of)
+        if not name.startswith("_")
+    ]
     words = set(re.findall(r"\w+", text))
     assert {*options, *public} - {"close", "kind"} <= words

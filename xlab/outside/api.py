@@ -67,7 +67,7 @@ def lab(
     empty: bool = False,
     check: bool = True,
     keep: Sequence[str | os.PathLike[str]] = (),
-) -> Lab:
+) -> LabHandle:
     """A scenario's lab, built and checked where its `with` block begins, gone where that ends.
 
     `scenario` is a name (`xlab list`) or a path to a scenario file, `settings` its options; hosts
@@ -96,7 +96,7 @@ def lab(
         loss_ratio=loss_ratio,
         settings={name: str(value) for name, value in (settings or {}).items()},
     )
-    return Lab(request, until=until, empty=empty, check=check, keep=keep)
+    return LabHandle(request, until=until, empty=empty, check=check, keep=keep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Faults:
     waited_s: float | None
 
 
-class Lab:
+class LabHandle:
     """See `lab`.  Its methods may be called from any thread."""
 
     def __init__(
@@ -135,14 +135,14 @@ class Lab:
         self._how = {"until": until, "empty": empty}
         self._check = check
         self._keep = [str(Path(folder).resolve()) for folder in keep]
-        self._nodes: dict[str, Node] = {}
+        self._nodes: dict[str, NodeHandle] = {}
         self._process: _LabProcess | None = None
         self._connections: _Connections | None = None
         self._started: list[subprocess.Popen[Any]] = []
 
     # -- its nodes ---------------------------------------------------------------------------------
 
-    def __getitem__(self, name: str) -> Node:
+    def __getitem__(self, name: str) -> NodeHandle:
         """A host ("h1"), a container ("h1/c1") or the gateway ("gw")."""
         self._connected()
         try:
@@ -164,19 +164,19 @@ class Lab:
         return len(self._nodes)
 
     @property
-    def hosts(self) -> tuple[Node, ...]:
+    def hosts(self) -> tuple[NodeHandle, ...]:
         return tuple(node for node in self._nodes.values() if node.kind == "host")
 
     @property
-    def containers(self) -> tuple[Node, ...]:
+    def containers(self) -> tuple[NodeHandle, ...]:
         """Those of the first host, then those of the second, and so on."""
         return tuple(node for node in self._nodes.values() if node.kind == "container")
 
     @property
-    def wire(self) -> Node:
+    def wire(self) -> NodeHandle:
         """Where the switches of the physical network are: port s1-eth1 leads to the first host."""
         self._connected()
-        return Node(self, "wire", "wire", None)
+        return NodeHandle(self, "wire", "wire", None)
 
     # -- what can be asked of it -------------------------------------------------------------------
 
@@ -248,7 +248,7 @@ class Lab:
         self.notes = (*facts["notes"], *told.notes)
         for node in client.call("describe", {})["nodes"]:
             address = IPv4Address(node["address"]) if node["address"] else None
-            self._nodes[node["name"]] = Node(self, node["name"], node["kind"], address)
+            self._nodes[node["name"]] = NodeHandle(self, node["name"], node["kind"], address)
         if self._check:
             self._require_claims(whole=not (self._how["until"] or self._how["empty"]))
 
@@ -271,12 +271,12 @@ class Lab:
         return self._connections
 
 
-class Node:
+class NodeHandle:
     """A host, a container or the gateway of a lab, or its wire."""
 
     def __init__(
         self,
-        lab: Lab,
+        lab: LabHandle,
         name: str,
         kind: Literal["host", "container", "gateway", "wire"],
         address: IPv4Address | None,

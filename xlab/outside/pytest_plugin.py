@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from xlab.outside.api import Lab
+    from xlab.outside.api import LabHandle
 
 _EXAMPLE = '@pytest.mark.xlab("ovs-gre", hosts=3, routes="underlay")'
 
@@ -33,8 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def lab(
-    request: pytest.FixtureRequest, xlab_lab: Callable[..., AbstractContextManager[Lab]]
-) -> Iterator[Lab]:
+    request: pytest.FixtureRequest, xlab_lab: Callable[..., AbstractContextManager[LabHandle]]
+) -> Iterator[LabHandle]:
     """The lab that the test's marker `xlab` asks for, as `xlab.lab()` gives it; for one test.
 
     Skips where this machine can't, and says why; fails where claims of the lab do not hold.
@@ -47,21 +47,21 @@ def lab(
 @pytest.fixture(scope="session")
 def xlab_lab(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., AbstractContextManager[Lab]]:
+) -> Callable[..., AbstractContextManager[LabHandle]]:
     """`xlab_lab(scenario, **options)` is such a lab for a `with` block: for fixtures of any scope.
 
     The project's folder and those of `tmp_path` are visible in it.
     """
     visible = [pytestconfig.rootpath, tmp_path_factory.getbasetemp()]
 
-    def make(scenario: str, **options: Any) -> AbstractContextManager[Lab]:
+    def make(scenario: str, **options: Any) -> AbstractContextManager[LabHandle]:
         return _made(scenario, options, visible)
 
     return make
 
 
 @contextmanager
-def _made(scenario: str, options: Mapping[str, Any], visible: list[Path]) -> Iterator[Lab]:
+def _made(scenario: str, options: Mapping[str, Any], visible: list[Path]) -> Iterator[LabHandle]:
     from xlab.errors import CapabilityError, ClaimError, UsageError
     from xlab.outside import api
 

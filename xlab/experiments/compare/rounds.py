@@ -125,7 +125,7 @@ class Labs:
         self._machine = machine
         self._onlooker = onlooker
         self._number = journal.history.last_build + 1
-        self._labs: dict[str, _Lab] = {}
+        self._labs: dict[str, _Contestant] = {}
         #: By method, why its first try failed.
         self._failed_once: dict[str, str] = {}
 
@@ -255,7 +255,7 @@ class Labs:
             recorder.tell({"kind": "note", "text": f"built once more, for it failed: {reason}"})
         try:
             recorder.blueprint = blueprint.equip(recorder.design, self._machine)
-            self._labs[method.name] = _Lab(method, recorder, Bench(recorder))
+            self._labs[method.name] = _Contestant(method, recorder, Bench(recorder))
         except CapabilityError as error:
             self._record(method, recorder, "skipped", str(error))
         except XlabError as error:
@@ -267,7 +267,7 @@ class Labs:
         elif event["kind"] == "forking":
             self._onlooker.forking()
 
-    def _note_built(self, lab: _Lab, future: Future[None]) -> None:
+    def _note_built(self, lab: _Contestant, future: Future[None]) -> None:
         try:
             future.result()
             status, reason = lab.recorder.verdict()
@@ -308,7 +308,7 @@ class Labs:
             name = history.opening.methods[0].name
             raise XlabError(f"{name} failed, and nothing can be compared without it: {reason}")
 
-    def _keep_raw(self, lab: _Lab, prefix: str = "") -> None:
+    def _keep_raw(self, lab: _Contestant, prefix: str = "") -> None:
         """Before the round counts: what is in the journal has its raw output on the disk."""
         folder = build_folder(lab.method, self._number)
         raw = lab.recorder.raw
@@ -322,7 +322,7 @@ class Labs:
 
 
 @dataclasses.dataclass(slots=True)
-class _Lab:
+class _Contestant:
     method: Method
     recorder: Recorder
     bench: Bench
