@@ -1,4 +1,4 @@
-"""`xlab script`: how a transcript becomes shell text, and what is quoted on the way."""
+"""`xlab script`: how a log of commands becomes shell text, and what is quoted on the way."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from xlab.kernel.capabilities import State
 from xlab.lab.commands import (
     Broadcast,
     Command,
+    CommandLog,
     Distinct,
     Entry,
     Have,
@@ -31,7 +32,6 @@ from xlab.lab.commands import (
     Stage,
     Step,
     Take,
-    Transcript,
     Transfer,
 )
 from xlab.lab.docker import DaemonOptions
@@ -237,11 +237,11 @@ def test_a_host_that_is_not_there_is_refused() -> None:
         script.write(Request("bridge"), host="h3")
 
 
-# -- the transcript --------------------------------------------------------------------------------
+# -- the log of commands ---------------------------------------------------------------------------
 
 
 def test_steps_within_a_step_belong_to_the_outer_one() -> None:
-    kept = Transcript()
+    kept = CommandLog()
     with kept.step("h1", ["weave run"], ""):
         kept.did(Command("h1", ("one",)))
         with kept.step("h1", ["docker run"], ""):

@@ -25,10 +25,10 @@ def complete_scenario(incomplete: str) -> list[str]:
     from xlab.scenario import catalog
 
     try:
-        registry = ["all", *catalog.names()]
+        known = ["all", *catalog.names()]
     except XlabError:
         return []
-    return [name for name in registry if name.startswith(incomplete)]
+    return [name for name in known if name.startswith(incomplete)]
 
 
 def complete_lab(incomplete: str) -> list[str]:

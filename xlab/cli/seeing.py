@@ -219,7 +219,7 @@ def _watch(name: str, looks: Iterator[list[dict[str, Any]]]) -> None:
     from rich.table import Table as Grid
 
     try:
-        with Live(console=Console(), screen=True, auto_refresh=False) as tcpdump:
+        with Live(console=Console(), screen=True, auto_refresh=False) as live:
             for found in looks:
                 content = _busy(found)
                 grid = Grid(title=f"{name}   Ctrl-C ends", title_justify="left", box=None)
@@ -227,7 +227,7 @@ def _watch(name: str, looks: Iterator[list[dict[str, Any]]]) -> None:
                     grid.add_column(column.title, justify="right" if column.right else "left")
                 for row in content.rows:
                     grid.add_row(*row)
-                tcpdump.update(grid, refresh=True)
+                live.update(grid, refresh=True)
     except KeyboardInterrupt:
         pass  # the way it is meant to end
 

@@ -72,7 +72,7 @@ def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Pa
 
 
 class Bench:
-    """A lab in a sandbox of its own, attached: it ends with us.  All it tells is chronicled."""
+    """A lab in a sandbox of its own, attached: it ends with us.  All it tells is recorded."""
 
     def __init__(self, recorder: Recorder, *, name: str | None = None) -> None:
         """Launch the sandbox; the blueprint must be known.  CapabilityError, SandboxError.

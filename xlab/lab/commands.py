@@ -4,7 +4,7 @@
     commands   what plain tools do for it here            ip link add br0 up type bridge …
 
 Whoever changes a node says so, at the place where it is done: netlink's batches as `ip`, Open
-vSwitch's transactions as `ovs-vsctl`.  While no transcript is kept that costs a look at a variable.
+vSwitch's transactions as `ovs-vsctl`.  While no log is kept that costs a look at a variable.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ Claim = Reach | ReachAll | Distinct | Have | Show | Take | Transfer | Broadcast 
 Entry = Step | Stage | Claim | Remark
 
 
-class Transcript:
+class CommandLog:
     """Everything that was done to the nodes of this process, in its order."""
 
     def __init__(self) -> None:
@@ -206,13 +206,13 @@ class Transcript:
 
 
 #: Pid 1 of a sandbox has one lab.
-_kept: Transcript | None = None
+_kept: CommandLog | None = None
 
 
-def keep() -> Transcript:
+def keep() -> CommandLog:
     """Write down from now on what is done in this process, one thing after the other."""
     global _kept
-    _kept = Transcript()
+    _kept = CommandLog()
     return _kept
 
 

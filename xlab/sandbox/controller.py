@@ -369,8 +369,8 @@ def _too_few_open_files() -> errors.CapabilityError:
 
 
 def _command(error: errors.CommandError) -> dict[str, Any]:
-    registry = ("argv", "node", "returncode", "stderr")
-    return {name: getattr(error, name) for name in registry}
+    fields = ("argv", "node", "returncode", "stderr")
+    return {name: getattr(error, name) for name in fields}
 
 
 def _rebuilt(described: object) -> XlabError:

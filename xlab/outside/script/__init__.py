@@ -1,6 +1,6 @@
 """`xlab script`: a scenario as a shell script that needs no xlab.
 
-request ── blueprint ── sandbox: build with a transcript (xlab.lab.commands) ── shell text ── you
+request ── blueprint ── sandbox: build with a log (xlab.lab.commands) ── shell text ── you
 
 Nothing of a script is written by hand a second time: the scenario is built for real, and what is
 printed is what the engine did.  Claims are not checked then; the script does that when it runs.

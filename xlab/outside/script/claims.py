@@ -10,6 +10,7 @@ from ipaddress import IPv4Address
 
 from xlab.lab.commands import (
     Broadcast,
+    CommandLog,
     Distinct,
     Have,
     Learn,
@@ -19,7 +20,6 @@ from xlab.lab.commands import (
     Show,
     Stage,
     Take,
-    Transcript,
     Transfer,
 )
 from xlab.lab.lab import Host, Lab
@@ -41,7 +41,7 @@ class WrittenClaims(Checks):
     """In the place of `Checks`: what plain tools can show goes into the script as a claim, what
     only a program of ours knows as a comment."""
 
-    def __init__(self, lab: Lab, kept: Transcript) -> None:
+    def __init__(self, lab: Lab, kept: CommandLog) -> None:
         super().__init__(lab, lambda _: None)
         self._kept = kept
 
