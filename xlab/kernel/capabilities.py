@@ -414,8 +414,8 @@ def _use_capabilities() -> Trial:
         syscalls.mount("proc", "/proc", "proc", flags)
 
     def loopback_up() -> None:
-        with closing(Rtnl()) as rtnl, rtnl.batch() as batch:
-            batch.set_up("lo")
+        with closing(Rtnl()) as rtnl:
+            rtnl.now.set_up("lo")
 
     for name, attempt in (
         ("mount", mount_tmpfs),

@@ -92,8 +92,7 @@ def create(hostname: str, *, prepare: Callable[[], None] = lambda: None) -> tupl
         rtnl = Rtnl()
     finally:
         _go(_thread.stack[-1] if _thread.stack else home())
-    with rtnl.batch() as batch:
-        batch.set_up("lo")
+    rtnl.now.set_up("lo")
     return namespaces, rtnl
 
 

@@ -140,6 +140,11 @@ class Rtnl:
         yield batch
         batch.flush()
 
+    @property
+    def now(self) -> Batch:
+        """One operation, run at once: `rtnl.now.set_up("lo")`; NetlinkError if it fails."""
+        return _AtOnce(self)
+
     def exchange(self, messages: list[tuple[int, int, bytes, str]]) -> None:
         """Send (type, flags, body, command) messages at once and wait until all have run."""
         # Threads that build hosts side by side share the socket of the switches' namespace.
@@ -433,6 +438,14 @@ class Batch:
                 raise
         self.flush()
         return self._rtnl.index(name)
+
+
+class _AtOnce(Batch):
+    """Sends what it is given, and waits."""
+
+    def _add(self, kind: int, body: bytes, command: str, *, create: bool = False) -> None:
+        super()._add(kind, body, command, create=create)
+        self.flush()
 
 
 def _ifinfo(*, index: int = 0, up: bool | None = None) -> bytes:

@@ -509,15 +509,14 @@ class Docker:
         container.mac = ipam.random_mac(self._random) if random_macs else ipam.mac_address(address)
         container.interface_address = IPv4Interface((address, pool.prefix_length))
         container.host_interface = f"veth{secrets.token_hex(4)[:7]}"
-        with self.host.rtnl.batch() as batch:
-            batch.add_veth(
-                container.host_interface,
-                "eth0",
-                peer_namespace=container.namespaces.net,
-                mtu=self.options.mtu,
-                peer_mac=container.mac,
-                master=self.bridge,
-            )
+        self.host.rtnl.now.add_veth(
+            container.host_interface,
+            "eth0",
+            peer_namespace=container.namespaces.net,
+            mtu=self.options.mtu,
+            peer_mac=container.mac,
+            master=self.bridge,
+        )
         container.add_address("eth0", container.interface_address, gateway=pool.gateway)
 
     def _unplug(self, container: Container) -> None:
@@ -527,8 +526,7 @@ class Docker:
         be gone by then, or it could still answer for an address that is handed out again.
         """
         if self.host.rtnl.has(container.host_interface):
-            with self.host.rtnl.batch() as batch:
-                batch.delete_link(container.host_interface)
+            self.host.rtnl.now.delete_link(container.host_interface)
         if container.is_on:  # else it could not even be booted
             container.close()
 

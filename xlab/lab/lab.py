@@ -380,14 +380,13 @@ class Lab:
             node = Machine(f"plain{number}", own_disk=self._own_disks)
             switch = self.switch_of(host)
             uplink = f"{switch}-plain{number}"
-            with self.wire.rtnl.batch() as batch:
-                batch.add_veth(
-                    uplink,
-                    "eth0",
-                    peer_namespace=node.namespaces.net,
-                    mtu=self.mtu,
-                    master=switch,
-                )
+            self.wire.rtnl.now.add_veth(
+                uplink,
+                "eth0",
+                peer_namespace=node.namespaces.net,
+                mtu=self.mtu,
+                master=switch,
+            )
             own = self._conditions.get(self.physical_link(host))
             if own:
                 self._condition(uplink, switch, own, node)
@@ -500,8 +499,7 @@ class Lab:
             host.set_up("eth0")
         else:
             if self.wire.rtnl.has(_loose_end(host)):
-                with self.wire.rtnl.batch() as batch:
-                    batch.move(_loose_end(host), host.namespaces.net, new_name="eth0")
+                self.wire.rtnl.now.move(_loose_end(host), host.namespaces.net, new_name="eth0")
             else:
                 self._plug_in_anew(host)
             if self.ovs_datapath:
@@ -533,16 +531,14 @@ class Lab:
         if uplink in self._imposed:
             lift(self.wire, uplink, self._imposed.pop(uplink))
         if self.wire.rtnl.has(uplink):
-            with self.wire.rtnl.batch() as batch:
-                batch.delete_link(uplink)
+            self.wire.rtnl.now.delete_link(uplink)
 
     def _plug_in_anew(self, host: Host) -> None:
         """A new cable from the host to its switch, with the link's conditions."""
         link = self.underlay.uplink_of(host.name)
         uplink, switch = link.a, self._apart.get(host.name, link.a.node)
         self._plug_in([link])
-        with self.wire.rtnl.batch() as batch:
-            batch.set_master(uplink.interface, switch)
+        self.wire.rtnl.now.set_master(uplink.interface, switch)
         own = self._conditions.get(uplink.interface)
         if own:
             self._condition(uplink.interface, switch, own, host)
@@ -554,15 +550,13 @@ class Lab:
         uplink = self.physical_link(host)
         if uplink in self._imposed:
             lift(self.wire, uplink, self._imposed.pop(uplink))
-        with self.wire.rtnl.batch() as batch:
-            batch.move(uplink, host.namespaces.net, new_name=_UPLINK)
+        self.wire.rtnl.now.move(uplink, host.namespaces.net, new_name=_UPLINK)
 
     def _bring_uplink_out(self, host: Host) -> None:
         """Move it to the switch, and put the link's conditions on it."""
         uplink = self.underlay.uplink_of(host.name).a
         switch = self._apart.get(host.name, uplink.node)
-        with host.rtnl.batch() as batch:
-            batch.move(_UPLINK, self.wire.namespaces.net, new_name=uplink.interface)
+        host.rtnl.now.move(_UPLINK, self.wire.namespaces.net, new_name=uplink.interface)
         with self.wire.rtnl.batch() as batch:
             batch.set_mtu(uplink.interface, self.mtu)
             batch.set_master(uplink.interface, switch)
@@ -615,8 +609,7 @@ class Lab:
         note = f"the link at {uplink} has, in each direction, {own.conditions}"
         with commands.step(self.wire.name, note=note):
             imposed = impose(self.wire, uplink, own.conditions, own.backend, mtu=self.mtu)
-            with self.wire.rtnl.batch() as batch:
-                batch.set_master(imposed.port, switch)
+            self.wire.rtnl.now.set_master(imposed.port, switch)
             if far:
                 switch_off(far, "eth0", imposed)
         self._imposed[uplink] = imposed
@@ -641,7 +634,7 @@ def concurrently(function: Callable[[_In], _Out], items: Sequence[_In]) -> list[
     """`function` of every item, several at a time, in order; the first error is raised.
 
     More threads than cores: starting a daemon is mostly waiting for it.  One after the other while
-    a transcript is kept, which shall read as one person's work.
+    a log of commands is kept, which shall read as one person's work.
     """
     if commands.is_kept():
         return [function(item) for item in items]

@@ -153,7 +153,7 @@ class Node:
     ) -> Process:
         """A program that runs until it ends, is stopped, or the node's init dies: for daemons.
 
-        Not `written` into a transcript is what the caller writes there in its own words.
+        Not `written` into the log of commands is what the caller writes there in its own words.
         """
         process = processes.spawn(argv, node=self.name, namespaces=self.inhabited(), env=env)
         if written:
@@ -296,8 +296,7 @@ class Node:
     def delete_address(self, device: str, address: str | IPv4Interface) -> None:
         """`ip addr del ADDRESS dev DEVICE`."""
         interface = IPv4Interface(address)
-        with self.rtnl.batch() as batch:
-            batch.delete_address(device, interface)
+        self.rtnl.now.delete_address(device, interface)
         if self._address == interface.ip:
             self._address = None
 
@@ -310,22 +309,20 @@ class Node:
         onlink: bool = False,
     ) -> None:
         """`ip route add DESTINATION [via VIA] [dev DEV] [onlink]`; "default" is 0.0.0.0/0."""
-        with self.rtnl.batch() as batch:
-            batch.add_route(
-                _network(destination),
-                via=IPv4Address(via) if via is not None else None,
-                device=dev,
-                onlink=onlink,
-            )
+        self.rtnl.now.add_route(
+            _network(destination),
+            via=IPv4Address(via) if via is not None else None,
+            device=dev,
+            onlink=onlink,
+        )
 
     def delete_route(
         self, destination: str | IPv4Network, *, via: str | IPv4Address | None = None
     ) -> None:
         """`ip route del DESTINATION [via VIA]`."""
-        with self.rtnl.batch() as batch:
-            batch.delete_route(
-                _network(destination), via=IPv4Address(via) if via is not None else None
-            )
+        self.rtnl.now.delete_route(
+            _network(destination), via=IPv4Address(via) if via is not None else None
+        )
 
     def add_bridge(self, name: str, *, mac: str | None = None) -> None:
         """`brctl addbr NAME`, up.
@@ -337,27 +334,24 @@ class Node:
         if mac and commands.is_kept():
             typed += self._typed_for_mac(name, mac)
         typed.append(f"ip link set {name} up")
-        with commands.step(self.name, *typed), self.rtnl.batch() as batch:
-            batch.add_bridge(name, mac=mac)
+        with commands.step(self.name, *typed):
+            self.rtnl.now.add_bridge(name, mac=mac)
 
     def add_to_bridge(self, bridge: str, port: str) -> None:
         """`brctl addif BRIDGE PORT`: like it, this does not bring the port up."""
         typed = f"brctl addif {bridge} {port}"
-        with commands.step(self.name, typed), self.rtnl.batch() as batch:
-            batch.set_master(port, bridge)
+        with commands.step(self.name, typed):
+            self.rtnl.now.set_master(port, bridge)
 
     def remove_from_bridge(self, port: str) -> None:
         """`ip link set PORT nomaster`, as `brctl delif BRIDGE PORT` does."""
-        with self.rtnl.batch() as batch:
-            batch.set_master(port, None)
+        self.rtnl.now.set_master(port, None)
 
     def set_up(self, device: str) -> None:
-        with self.rtnl.batch() as batch:
-            batch.set_up(device)
+        self.rtnl.now.set_up(device)
 
     def set_down(self, device: str) -> None:
-        with self.rtnl.batch() as batch:
-            batch.set_down(device)
+        self.rtnl.now.set_down(device)
 
     def mtu(self, device: str) -> int:
         """The largest packet that an interface sends, in bytes."""
@@ -367,8 +361,7 @@ class Node:
         return int.from_bytes(answer[16:20], sys.byteorder)
 
     def set_mtu(self, device: str, mtu: int) -> None:
-        with self.rtnl.batch() as batch:
-            batch.set_mtu(device, mtu)
+        self.rtnl.now.set_mtu(device, mtu)
 
     def mac_address(self, device: str) -> str:
         """The hardware address of an interface, "02:42:0a:d3:37:40"."""

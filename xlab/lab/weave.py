@@ -161,14 +161,13 @@ class Weave:
             self._attach(IPv4Interface(address), container)
 
     def _attach(self, interface: IPv4Interface, container: Container) -> None:
-        with self.host.rtnl.batch() as batch:
-            batch.add_veth(
-                f"vethwe{secrets.token_hex(4)}",
-                "ethwe",
-                peer_namespace=container.namespaces.net,
-                mtu=self.mtu,
-                master=_BRIDGE,
-            )
+        self.host.rtnl.now.add_veth(
+            f"vethwe{secrets.token_hex(4)}",
+            "ethwe",
+            peer_namespace=container.namespaces.net,
+            mtu=self.mtu,
+            master=_BRIDGE,
+        )
         container.add_address("ethwe", interface)
         container.add_route("224.0.0.0/4", dev="ethwe")
         container.prefer_address(interface.ip)

@@ -82,8 +82,7 @@ class Intf(original.Intf):
 
     def setMAC(self, macstr: str) -> str:
         refuse_malformed(self.name, macstr)
-        with self.node.machine.rtnl.batch() as batch:
-            batch.set_mac(self.device, macstr)
+        self.node.machine.rtnl.now.set_mac(self.device, macstr)
         self.mac = macstr
         return ""
 
@@ -165,8 +164,7 @@ class Intf(original.Intf):
             return
         rtnl = self.node.machine.rtnl
         if self.node.alive and rtnl.has(self.device):
-            with rtnl.batch() as batch:
-                batch.delete_link(self.device)
+            rtnl.now.delete_link(self.device)
 
     # -- asking ------------------------------------------------------------------------------------
 

@@ -118,15 +118,13 @@ class Link(original.Link):
             for intf in (one, other) if self._middle else (end,):
                 switch_off(intf.node.machine, intf.device, self.imposed)
         if self._middle is not None:
-            with wire.rtnl.batch() as batch:
-                batch.set_master(self.imposed.port if self.imposed else uplink, switch)
+            wire.rtnl.now.set_master(self.imposed.port if self.imposed else uplink, switch)
         else:
             self.near.node.replug(self.near)
 
     def _enter_group(self, wire: Any) -> None:
         if self.group and self.imposed is not None:
-            with wire.rtnl.batch() as batch:
-                batch.set_group(self.imposed.port, self.group)
+            wire.rtnl.now.set_group(self.imposed.port, self.group)
 
     # -- the rest ----------------------------------------------------------------------------------
 
@@ -159,16 +157,15 @@ def make_pair(
     ]
     # Made from the "root", where the group counts.
     (near, name, mac), (far, peer, peer_mac) = sorted(ends, key=lambda end: end[0] is not root)
-    with near.rtnl.batch() as batch:
-        batch.add_veth(
-            name,
-            peer,
-            peer_namespace=far.namespaces.net,
-            mac=mac,
-            peer_mac=peer_mac,
-            group=group,
-            index=next(_indexes),
-        )
+    near.rtnl.now.add_veth(
+        name,
+        peer,
+        peer_namespace=far.namespaces.net,
+        mac=mac,
+        peer_mac=peer_mac,
+        group=group,
+        index=next(_indexes),
+    )
     far.set_up(peer)
 
 
@@ -235,8 +232,7 @@ class _Middle:
 
     def delete(self) -> None:
         """The pairs have gone with the hosts' ends."""
-        with self.wire.rtnl.batch() as batch:
-            batch.delete_link(self.bridge)
+        self.wire.rtnl.now.delete_link(self.bridge)
 
 
 _middles = itertools.count(1)

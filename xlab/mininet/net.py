@@ -121,8 +121,7 @@ class Mininet(original.Mininet):
         for link in self.links:
             link.gone = True
         try:
-            with machines.root().rtnl.batch() as batch:
-                batch.delete_group(self._group)
+            machines.root().rtnl.now.delete_group(self._group)
         except NetlinkError as error:
             if error.errno != NO_SUCH_DEVICE:
                 raise
@@ -351,8 +350,7 @@ def clean_up() -> None:
     for name in root.interfaces():
         # The other end of a veth may have gone with an earlier one.
         if name != "lo" and root.rtnl.has(name):
-            with root.rtnl.batch() as batch:
-                batch.delete_link(name)
+            root.rtnl.now.delete_link(name)
     if isinstance(failed, XlabError):
         raise failed
 

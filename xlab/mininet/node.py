@@ -332,8 +332,7 @@ def move_interface(intf: Any, node: Any, *_: Any, **__: Any) -> bool:
     """Mininet's moveIntf: from the "root" to the node, if it is not there yet."""
     name, root = str(intf), machines.root()
     if node.machine is not root and not node.machine.rtnl.has(name):
-        with root.rtnl.batch() as batch:
-            batch.move(name, node.machine.namespaces.net)
+        root.rtnl.now.move(name, node.machine.namespaces.net)
     return True
 
 

@@ -51,8 +51,7 @@ class Switch(Node, original.Switch):
             return
         self._bridged = True
         group = next((i.link.group for i in self._data_ports() if i.link is not None), 0)
-        with self.machine.rtnl.batch() as batch:
-            batch.add_bridge(self.name, group=group, up=False)
+        self.machine.rtnl.now.add_bridge(self.name, group=group, up=False)
         if self.stp:
             self._switch_stp_on()
         with self.machine.rtnl.batch() as batch:
@@ -64,8 +63,7 @@ class Switch(Node, original.Switch):
     def stop(self, deleteIntfs: bool = True) -> None:
         """Take the bridge away."""
         if self._bridged and self.machine.rtnl.has(self.name):
-            with self.machine.rtnl.batch() as batch:
-                batch.delete_link(self.name)
+            self.machine.rtnl.now.delete_link(self.name)
         self._bridged = False
         if deleteIntfs:
             self.deleteIntfs()
@@ -88,8 +86,7 @@ class Switch(Node, original.Switch):
         """What is a port is about to be cut: nothing to a bridge of the kernel."""
 
     def _plug(self, intf: Any, bridge: str | None) -> None:
-        with self.machine.rtnl.batch() as batch:
-            batch.set_master(intf.port_name, bridge)
+        self.machine.rtnl.now.set_master(intf.port_name, bridge)
 
     def connected(self) -> bool:
         """Whether it forwards: at once, or with STP when every port has found its role."""
@@ -173,8 +170,7 @@ class OVSSwitch(Switch):
         if not self._bridged or self._real_ports is not None:
             return
         address = machines.address_of(self.machine, self.name)
-        with self.machine.rtnl.batch() as batch:
-            batch.delete_link(self.name)
+        self.machine.rtnl.now.delete_link(self.name)
         self._add_real_bridge()
         with self.machine.rtnl.batch() as batch:
             if address is not None:

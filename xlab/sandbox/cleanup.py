@@ -48,8 +48,7 @@ def _give_one_up(_: Mapping[str, Any], __: controller.Emit) -> None:
         marker, inside = namespaces.create("marker")
         inside.close()
         here = Rtnl()
-        with here.batch() as batch:
-            batch.add_veth("marker", "marker", peer_namespace=marker.net)
+        here.now.add_veth("marker", "marker", peer_namespace=marker.net)
         here.close()
         marker.close()
         while struct.unpack_from("=4xH", links.recv(1 << 16))[0] != _RTM_DELLINK:

@@ -359,8 +359,7 @@ def _first_process(
         socket.sethostname("xlab")
         settle(rootless=rootless)
         rtnl = Rtnl()
-        with rtnl.batch() as batch:
-            batch.set_up("lo")
+        rtnl.now.set_up("lo")
         rtnl.close()
         _send(channel, ready=True)
         serve(channel, listener)
