@@ -23,7 +23,7 @@ from xlab.kernel.processes import Completed, ask, wait_until
 from xlab.lab.docker import Container
 from xlab.lab.node import Node
 
-_ECHO_REQUEST, _ECHO_REPLY = 8, 0
+ECHO_REPLY, _UNREACHABLE, _ECHO_REQUEST = 0, 3, 8
 
 #: Echoes under way at once.  Before the first one between two nodes goes an ARP request to all of
 #: their segment, and all its copies wait in one queue, which is short (`underlay.QUEUE_PACKETS`).
@@ -140,9 +140,7 @@ class _Pinger:
         self.own = str(source.address)
         self.waiting = set(range(len(targets)))
         self.id = int.from_bytes(os.urandom(2), "big")
-        with source.entered():
-            self.socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-        self.socket.setblocking(False)
+        self.socket = echo_socket(source)
 
     def send(self, index: int) -> bool:
         """Ask a target; whether a packet has left."""
@@ -157,19 +155,9 @@ class _Pinger:
     def receive(self) -> bool:
         """Read what there is; whether a target that was waited for has answered."""
         before = len(self.waiting)
-        while True:
-            try:
-                packet = self.socket.recv(2048)
-            except BlockingIOError:
-                return len(self.waiting) < before
-            except OSError:
-                continue
-            header = (packet[0] & 0xF) * 4
-            if len(packet) < header + 8:
-                continue
-            kind, _, _, identifier, sequence = struct.unpack_from("!BBHHH", packet, header)
-            if kind == _ECHO_REPLY and identifier == self.id:
-                self.waiting.discard(sequence)
+        replies = [at for kind, at in echoes_in(self.socket, self.id) if kind == ECHO_REPLY]
+        self.waiting.difference_update(replies)
+        return len(self.waiting) < before
 
 
 def _exchange(
@@ -217,6 +205,41 @@ def _exchange(
 
 def _is_over(pinger: _Pinger, index: int, until: float, now: float) -> bool:
     return index not in pinger.waiting or now >= until
+
+
+def echo_socket(node: Node) -> socket.socket:
+    """One of the node's for ICMP (raw(7)), which does not block."""
+    with node.entered():
+        channel = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    channel.setblocking(False)
+    return channel
+
+
+def echoes_in(channel: socket.socket, identifier: int) -> list[tuple[int, int]]:
+    """(ICMP type, sequence) of what has come in about our echoes: replies, and "unreachable"."""
+    found: list[tuple[int, int]] = []
+    while True:
+        try:
+            packet = channel.recv(2048)
+        except BlockingIOError:
+            return found
+        except OSError:
+            continue  # the kernel's word for an unreachable host, which comes as ICMP as well
+        message = packet[(packet[0] & 0xF) * 4 :]
+        if len(message) < 8:
+            continue
+        kind = message[0]
+        if kind == _UNREACHABLE and len(message) >= 36:
+            # It holds what it is about: an IPv4 header and our echo (RFC 792).
+            echo = message[8:][(message[8] & 0xF) * 4 :]
+        elif kind == ECHO_REPLY:
+            echo = message
+        else:
+            continue
+        if len(echo) >= 8:
+            number, sequence = struct.unpack_from("!HH", echo, 4)
+            if number == identifier:
+                found.append((kind, sequence))
 
 
 def echo_request(identifier: int, sequence: int) -> bytes:
