@@ -539,11 +539,7 @@ class Lab:
         uplink, switch = link.a, self._apart.get(host.name, link.a.node)
         self._plug_in([link])
         self.wire.rtnl.now.set_master(uplink.interface, switch)
-        own = self._conditions.get(uplink.interface)
-        if own:
-            self._condition(uplink.interface, switch, own, host)
-        if uplink.interface in self._unplugged:
-            self.wire.set_down(uplink.interface)
+        self._condition_anew(uplink.interface, switch, host)
 
     def _take_uplink_home(self, host: Host) -> None:
         """Move the userspace datapath's uplink from the switch into the host."""
@@ -561,11 +557,14 @@ class Lab:
             batch.set_mtu(uplink.interface, self.mtu)
             batch.set_master(uplink.interface, switch)
             batch.set_up(uplink.interface)
-        own = self._conditions.get(uplink.interface)
+        self._condition_anew(uplink.interface, switch, host)
+
+    def _condition_anew(self, uplink: str, switch: str, host: Host) -> None:
+        own = self._conditions.get(uplink)
         if own:
-            self._condition(uplink.interface, switch, own, host)
-        if uplink.interface in self._unplugged:
-            self.wire.set_down(uplink.interface)
+            self._condition(uplink, switch, own, host)
+        if uplink in self._unplugged:
+            self.wire.set_down(uplink)
 
     # -- building ----------------------------------------------------------------------------------
 

@@ -32,7 +32,8 @@ from xlab.sandbox import sandbox
 from xlab.sandbox.console import Console
 
 _SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B
-_SIOCGIFMTU, _SIOCGIFHWADDR = 0x8921, 0x8927
+_SIOCGIFMTU, _SIOCGIFHWADDR, _SIOCGIFFLAGS = 0x8921, 0x8927, 0x8913
+_IFF_UP = 0x1
 _DEFAULT = IPv4Network("0.0.0.0/0")
 
 #: Runs as the first process of a node's PID namespace, in the node's mount namespace, and becomes
@@ -266,15 +267,13 @@ class Node:
 
     def device_address(self, device: str) -> IPv4Interface | None:
         """The first IPv4 address on an interface, None without one (SIOCGIFADDR, netdevice(7))."""
-        request = struct.pack("16s24x", os.fsencode(device))
-        with self.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
-            try:
-                address = fcntl.ioctl(query, _SIOCGIFADDR, request)[20:24]
-                netmask = fcntl.ioctl(query, _SIOCGIFNETMASK, request)[20:24]
-            except OSError as error:
-                if error.errno == errno.EADDRNOTAVAIL:
-                    return None
-                raise
+        try:
+            address = self._ask(_SIOCGIFADDR, device)[4:8]
+            netmask = self._ask(_SIOCGIFNETMASK, device)[4:8]
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                return None
+            raise
         return IPv4Interface((address, int.from_bytes(netmask, "big").bit_count()))
 
     def add_address(
@@ -355,19 +354,24 @@ class Node:
 
     def mtu(self, device: str) -> int:
         """The largest packet that an interface sends, in bytes."""
-        request = struct.pack("16s24x", os.fsencode(device))
-        with self.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
-            answer = fcntl.ioctl(query, _SIOCGIFMTU, request)
-        return int.from_bytes(answer[16:20], sys.byteorder)
+        return int.from_bytes(self._ask(_SIOCGIFMTU, device)[:4], sys.byteorder)
 
     def set_mtu(self, device: str, mtu: int) -> None:
         self.rtnl.now.set_mtu(device, mtu)
 
     def mac_address(self, device: str) -> str:
         """The hardware address of an interface, "02:42:0a:d3:37:40"."""
+        return self._ask(_SIOCGIFHWADDR, device)[2:8].hex(":")
+
+    def is_up(self, device: str) -> bool:
+        """Whether an interface is switched on (IFF_UP)."""
+        return bool(int.from_bytes(self._ask(_SIOCGIFFLAGS, device)[:2], sys.byteorder) & _IFF_UP)
+
+    def _ask(self, what: int, device: str) -> bytes:
+        """The union in struct ifreq that an ioctl of netdevice(7) fills in."""
         request = struct.pack("16s24x", os.fsencode(device))
         with self.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
-            return fcntl.ioctl(query, _SIOCGIFHWADDR, request)[18:24].hex(":")
+            return fcntl.ioctl(query, what, request)[16:]
 
     def set_sysctl(self, name: str, value: int | str) -> None:
         """`sysctl -w net.…`: only keys below net belong to a network namespace."""

@@ -14,11 +14,8 @@ Whatever must be done inside is done by one other thread (`inside`).
 from __future__ import annotations
 
 import atexit
-import fcntl
 import functools
 import os
-import socket
-import struct
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
@@ -37,9 +34,6 @@ from xlab.lab.node import Node
 from xlab.sandbox import sandbox
 
 _Result = TypeVar("_Result")
-
-_SIOCGIFFLAGS = 0x8913
-_IFF_UP = 0x1
 
 #: Commands that replace the machine's for what a script starts; there may be none.
 COMMANDS = Path("/run/xlab-bin")
@@ -207,13 +201,7 @@ def mac_of(node: Node, device: str) -> str | None:
 
 def is_up(node: Node, device: str) -> bool:
     """Whether an interface is switched on (IFF_UP); False if there is none of that name."""
-
-    def ask() -> bool:
-        with node.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
-            answer = fcntl.ioctl(query, _SIOCGIFFLAGS, struct.pack("16s24x", os.fsencode(device)))
-        return bool(struct.unpack_from("=16xH", answer)[0] & _IFF_UP)
-
-    return node.rtnl.has(device) and inside(ask)
+    return node.rtnl.has(device) and inside(lambda: node.is_up(device))
 
 
 def configure(node: Node, *argv: str) -> str:
