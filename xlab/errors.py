@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,14 @@ class RecordError(XlabError):
     """A run record that cannot be read; names the file and the place in it."""
 
     exit_status = 2
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """The end of an error about a word that is none of `known`: "; did you mean X?", or nothing."""
+    import difflib
+
+    nearest = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else ""
 
 
 def line_of(path: Path, error: BaseException) -> int:

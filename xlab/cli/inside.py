@@ -141,6 +141,7 @@ def _execute(node: str, command: Sequence[str], name: str | None) -> int:
 
 def _execute_everywhere(command: Sequence[str], name: str | None) -> int:
     from xlab.errors import CapabilityError
+    from xlab.kernel.processes import shell_status
     from xlab.lab.underlay import GATEWAY
     from xlab.outside import running_lab
     from xlab.sandbox import entering
@@ -162,8 +163,7 @@ def _execute_everywhere(command: Sequence[str], name: str | None) -> int:
             sys.stdout.write(done.stdout)
             sys.stdout.flush()
             sys.stderr.write(done.stderr)
-            code = done.returncode
-            statuses.append(code if code >= 0 else 128 - code)
+            statuses.append(shell_status(done.returncode))
     return max(statuses)
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import difflib
 import errno
 import os
 import time
@@ -28,7 +27,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from xlab.errors import UsageError, XlabError
+from xlab.errors import UsageError, XlabError, meant
 from xlab.faults.faults import GRAMMAR, Faults
 from xlab.inside.build import Testbed, proof_of
 from xlab.kernel import namespaces
@@ -269,8 +268,7 @@ class Verbs:
             return lab[name]
         except KeyError:
             known = [node.name for node in _nodes(lab)]
-            nearest = difflib.get_close_matches(name, known, n=1)
-            guess = f"; did you mean {nearest[0]}?" if nearest else ""
+            guess = meant(name, known)
             shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if known[20:] else "")
             raise UsageError(f"no node is called {name!r}: there are {shown}{guess}") from None
 

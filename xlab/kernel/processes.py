@@ -419,6 +419,11 @@ def command_line(argv: Sequence[str]) -> str:
     return shlex.join(argv)
 
 
+def shell_status(returncode: int) -> int:
+    """As a shell has it, and Docker: 137 for what SIGKILL ended."""
+    return returncode if returncode >= 0 else 128 - returncode
+
+
 def search_path(*, rootless: bool = False) -> str:
     """Where programs are looked for here, or in a `rootless` lab that is seen from outside."""
     # An ordinary user's PATH lacks the folders that hold ip, tcpdump and ovs-vswitchd on Debian.

@@ -25,7 +25,7 @@ from xlab.errors import DockerError, XlabError
 from xlab.kernel import syscalls
 from xlab.kernel.clock import steady
 from xlab.kernel.namespaces import Namespaces
-from xlab.kernel.processes import Process
+from xlab.kernel.processes import Process, shell_status
 from xlab.lab import commands, ipam, machine_root
 from xlab.lab.node import Node
 from xlab.sandbox import sandbox
@@ -142,7 +142,7 @@ class Container(Node):
         threading.Thread(target=self._follow, args=(process,), daemon=True).start()
 
     def _follow(self, process: Process) -> None:
-        self.exit_code = _shell_status(process.wait(threading.TIMEOUT_MAX))
+        self.exit_code = shell_status(process.wait(threading.TIMEOUT_MAX))
         if self.program and self.program.process is process:
             self.program.console.ended()
         self.on_exit(self, process)
@@ -217,11 +217,6 @@ _SURNAMES = (
     "postel",
     "shannon",
 )
-
-
-def _shell_status(returncode: int) -> int:
-    """As a shell has it, and Docker: 137 for what SIGKILL ended."""
-    return returncode if returncode >= 0 else 128 - returncode
 
 
 class Docker:

@@ -237,18 +237,13 @@ class FoundIntf(Intf):
     def device(self) -> str:
         return self._device
 
-    def config(
-        self,
-        mac: str | None = None,
-        ip: str | None = None,
-        ifconfig: str | None = None,
-        up: bool | None = None,
-        **params: Any,
-    ) -> dict[str, Any]:
+    def config(self, *settings: Any, **params: Any) -> dict[str, Any]:
         """Addresses may be set; conditions are the lab's."""
         if any(params.get(key) is not None for key in CONDITIONS):
             raise UsageError(f"{self.name}: the conditions of this link belong to the lab")
-        return super().config(mac, ip, ifconfig, up, **params)
+        if len(settings) < 4:  # all of mac, ip, ifconfig and up
+            params.setdefault("up", None)
+        return super().config(*settings, **params)
 
     def IP(self) -> str | None:
         return self.updateIP()

@@ -381,15 +381,8 @@ class NAT(Node):
         self.localIntf = localIntf
         self.flush = flush
 
-    def config(
-        self,
-        mac: str | None = None,
-        ip: str | None = None,
-        defaultRoute: Any = None,
-        lo: str = "up",
-        **params: Any,
-    ) -> dict[str, Any]:
-        results = super().config(mac, ip, defaultRoute, lo, **params)
+    def config(self, *settings: Any, **params: Any) -> dict[str, Any]:
+        results = super().config(*settings, **params)
         inner = str(self.localIntf or self.defaultIntf())
         rules = [
             ("-A", "FORWARD", "-i", inner, "-s", self.subnet, "-j", "ACCEPT"),

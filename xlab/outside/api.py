@@ -16,7 +16,6 @@ more than subprocess and a socket: it stays where it is, and so does all it has 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import os
 import socket
@@ -37,6 +36,7 @@ from xlab.errors import (
     SandboxError,
     UsageError,
     XlabError,
+    meant,
 )
 from xlab.kernel.processes import Completed
 from xlab.outside import asking
@@ -148,8 +148,7 @@ class LabHandle:
         try:
             return self._nodes[name]
         except KeyError:
-            nearest = difflib.get_close_matches(str(name), self._nodes, n=1)
-            guess = f"; did you mean {nearest[0]}?" if nearest else ""
+            guess = meant(str(name), self._nodes)
             known = ", ".join(list(self._nodes)[:20])
             raise UsageError(f"no node is called {name!r}: there are {known}{guess}") from None
 

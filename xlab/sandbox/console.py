@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from xlab.errors import XlabError
-from xlab.kernel.processes import Process
+from xlab.kernel.processes import Process, shell_status
 
 Stream = Literal["out", "err"]
 _STREAMS: tuple[Stream, Stream] = ("out", "err")
@@ -217,7 +217,7 @@ class Attachable:
         """The exit status, as a shell has it, once it has ended and all has been told."""
         status = self.process.wait(threading.TIMEOUT_MAX)
         self.console.ended()
-        return status if status >= 0 else 128 - status
+        return shell_status(status)
 
 
 def _is_crowded() -> bool:

@@ -26,7 +26,7 @@ from types import FrameType
 from typing import NoReturn
 
 from xlab.kernel import signals, syscalls
-from xlab.kernel.processes import search_path
+from xlab.kernel.processes import search_path, shell_status
 from xlab.sandbox import sandbox
 
 #: What a shell says of a program that it does not find, or must not execute.
@@ -243,8 +243,7 @@ def _wait(child: int, told: int, terminal: int | None) -> int:
 
 def as_a_shell_has_it(wait_status: int) -> int:
     """The exit status of a program that has ended: 128 and the number of a signal that ended it."""
-    code = os.waitstatus_to_exitcode(wait_status)
-    return code if code >= 0 else _KILLED - code
+    return shell_status(os.waitstatus_to_exitcode(wait_status))
 
 
 def _take(terminal: int, group: int) -> None:

@@ -29,7 +29,7 @@ from typing import Literal, NoReturn
 from xlab.errors import CapabilityError, SandboxError
 from xlab.kernel import namespaces, signals, sole_user, syscalls
 from xlab.kernel.netlink import Rtnl
-from xlab.kernel.processes import search_path
+from xlab.kernel.processes import search_path, shell_status
 from xlab.sandbox import registry
 
 _NEW_NAMESPACES = (
@@ -250,8 +250,7 @@ def go_inside(
 def _status_of(child: int) -> int:
     """Wait for its end; the exit status, as a shell has it."""
     _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
+    return shell_status(os.waitstatus_to_exitcode(status))
 
 
 def current_folder() -> Path:

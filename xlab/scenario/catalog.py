@@ -7,10 +7,9 @@ scenario: names come from file names, so a broken file spoils neither `xlab list
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
-from xlab.errors import UsageError, XlabError
+from xlab.errors import UsageError, XlabError, meant
 
 #: The order in which the tutorial meets the methods; whatever else is there follows by name.
 TUTORIAL_ORDER = ("baseline", "bridge", "ovs-gre", "weave")
@@ -56,8 +55,7 @@ def find(name_or_path: str) -> Path:
         raise UsageError(f"no such scenario file: {name_or_path}")
     if "/" in name_or_path:
         raise UsageError(f"not a scenario file (its name must end in .py): {name_or_path}")
-    nearest = difflib.get_close_matches(name_or_path.lower().replace("_", "-"), known, n=1)
-    guess = f"; did you mean {nearest[0]}?" if nearest else ""
+    guess = meant(name_or_path.lower().replace("_", "-"), known)
     raise UsageError(f"no scenario is called {name_or_path!r}: there are {', '.join(known)}{guess}")
 
 
