@@ -23,10 +23,11 @@ import os
 import platform
 import random
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from xlab.sandbox.launching import run_inside
 
 HOST, VXLAN, SLEEVE = "host", "vxlan", "sleeve"
 PATHS = (HOST, VXLAN, SLEEVE)
+METRICS = ("tcp_mbit_per_s", "rtt_mean_ms", "rtt_median_ms")
 
 #: Of the original router, unencrypted, over an underlay of MTU 1500: median and range of TCP
 #: throughput when the machine was quiet, and the range of mean round trips.
@@ -184,17 +186,13 @@ def _behind_vxlan(host: Host, other: Host, mtu: int) -> Node:
 
 def summarise(samples: Sequence[Sample]) -> dict[str, dict[str, Figure]]:
     """For each path: its own figures, and those of the ratios to the host's in the same rounds."""
-    metrics: dict[str, Callable[[Sample], float | None]] = {
-        "tcp_mbit_per_s": lambda sample: sample.tcp_mbit_per_s,
-        "rtt_mean_ms": lambda sample: sample.rtt_mean_ms,
-        "rtt_median_ms": lambda sample: sample.rtt_median_ms,
-    }
     hosts = {(s.build, s.round): s for s in samples if s.path == HOST}
     summary: dict[str, dict[str, Figure]] = {}
     for path in PATHS:
         own = [sample for sample in samples if sample.path == path]
         summary[path] = {}
-        for name, value in metrics.items():
+        for name in METRICS:
+            value = attrgetter(name)
             pairs = [(s.build, value(s), value(hosts[s.build, s.round])) for s in own]
             summary[path][name] = _over_builds([(build, figure) for build, figure, _ in pairs])
             summary[path][f"{name}_ratio"] = _over_builds(

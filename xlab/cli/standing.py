@@ -150,8 +150,7 @@ def _up(
     name = name or told.design.scenario.name
     with running_lab.find(name) as lab:
         facts = lab.describe()
-    whole = not (empty or until)
-    reason = told.verdict()[1] if whole else _broken(told)
+    _, reason = told.verdict(whole=not (empty or until))
     if as_json:
         print_json({**facts, **_told(told), "holds": not reason, "reason": reason})
     else:
@@ -193,13 +192,6 @@ def _told(told: Recorder | Status) -> dict[str, Any]:
         "claims": [asdict(claim) for claim in told.claims],
         "path": asdict(told.path) if told.path else None,
     }
-
-
-def _broken(told: Recorder) -> str:
-    broken = [claim.id for claim in told.claims if not claim.holds]
-    if not broken:
-        return ""
-    return f"{len(broken)} of {len(told.claims)} claims do not hold: {broken[0]} …"
 
 
 def _shown_on(screen: Screen, *, empty: bool = False) -> Any:

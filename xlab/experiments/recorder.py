@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from xlab.errors import CapabilityError, XlabError
 from xlab.kernel import capabilities
 from xlab.lab.lab import Conditioned
 from xlab.record import record
@@ -67,13 +68,26 @@ class Recorder:
     def phase_ended(self, phase: str, seconds: float) -> None:
         self.tell({"kind": "phase", "phase": phase, "seconds": round(seconds, 4)})
 
-    def verdict(self) -> tuple[Status, str]:
-        """Whether all that was told so far holds: the status, and the reason where it does not."""
+    def broken_by(self, error: XlabError) -> tuple[Status, str]:
+        """Status and reason; where it arose, as the controller told it, is kept for raw/."""
+        if isinstance(error, CapabilityError):
+            return "skipped", str(error)
+        notes = getattr(error, "__notes__", [])
+        self.raw["error.txt"] = "\n".join([str(error), *notes]).encode()
+        return "failed", str(error)
+
+    def verdict(self, *, whole: bool = True) -> tuple[Status, str]:
+        """Whether all that was told so far holds: the status, and the reason where it does not.
+
+        The path of a lab that is not built to its end (not `whole`) is not proved.
+        """
         broken = [claim.id for claim in self.claims if not claim.holds]
         reasons = []
         if broken:
             reasons.append(f"{len(broken)} of {len(self.claims)} claims do not hold: {broken[0]} …")
-        if self.path is None or not self.path.proved:
+        if not whole:
+            pass
+        elif self.path is None or not self.path.proved:
             reasons.append("the path is not proved")
         elif not self.path.negative_control:
             reasons.append(f"the negative control failed ({self.path.control_detail})")

@@ -13,12 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from xlab.errors import CapabilityError, UsageError, XlabError
+from xlab.errors import UsageError, XlabError
 from xlab.experiments.recorder import Recorder, Watch
 from xlab.inside.verbs import launch_lab
 from xlab.kernel import capabilities, disk
 from xlab.record import record
-from xlab.record.record import RunRecord, Status
+from xlab.record.record import RunRecord
 from xlab.sandbox import controller, sandbox
 from xlab.scenario import blueprint
 from xlab.scenario.request import Request
@@ -46,23 +46,16 @@ def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Pa
     disk.sweep(results)
 
     machine = capabilities.probe()
-    status: Status = "failed"
-    reason = ""
     try:
         recorder.blueprint = blueprint.equip(recorder.design, machine)
         with Bench(recorder) as bench:
             bench.build()
             bench.measure_rounds()
         status, reason = recorder.verdict()
-    except CapabilityError as error:
-        status, reason = "skipped", str(error)
     except UsageError:
         raise
     except XlabError as error:
-        reason = str(error)
-        # Where it arose, as the controller told it.
-        notes = getattr(error, "__notes__", [])
-        recorder.raw["error.txt"] = "\n".join([reason, *notes]).encode()
+        status, reason = recorder.broken_by(error)
     recorder.timings["total"] = time.monotonic() - begun
     finished = recorder.record(status, reason)
     try:

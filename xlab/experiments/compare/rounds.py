@@ -256,10 +256,8 @@ class Labs:
         try:
             recorder.blueprint = blueprint.equip(recorder.design, self._machine)
             self._labs[method.name] = _Contestant(method, recorder, Bench(recorder))
-        except CapabilityError as error:
-            self._record(method, recorder, "skipped", str(error))
         except XlabError as error:
-            self._record(method, recorder, "failed", str(error))
+            self._record(method, recorder, *recorder.broken_by(error))
 
     def _pass_on(self, name: str, event: Mapping[str, Any]) -> None:
         if event["kind"] == "step":
@@ -271,12 +269,8 @@ class Labs:
         try:
             future.result()
             status, reason = lab.recorder.verdict()
-        except CapabilityError as error:
-            status, reason = "skipped", str(error)
         except XlabError as error:
-            status, reason = "failed", str(error)
-            notes = getattr(error, "__notes__", [])
-            lab.recorder.raw["error.txt"] = "\n".join([reason, *notes]).encode()
+            status, reason = lab.recorder.broken_by(error)
         retried = status == "failed" and lab.method.name not in self._failed_once
         self._keep_raw(lab, "first-try-" if retried else "")
         self._record(lab.method, lab.recorder, status, reason)
