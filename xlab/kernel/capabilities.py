@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from xlab.errors import CapabilityError, NetlinkError
-from xlab.kernel import netlink, patience, syscalls
+from xlab.kernel import namespaces, netlink, patience, syscalls
 from xlab.kernel.clock import Deadline
 from xlab.kernel.netlink import Rtnl
 from xlab.kernel.patience import Patience
@@ -320,13 +320,6 @@ def _in_chroot() -> bool:
 
 # -- the trial -------------------------------------------------------------------------------------
 
-_NEW_NAMESPACES = (
-    syscalls.CLONE_NEWNS
-    | syscalls.CLONE_NEWPID
-    | syscalls.CLONE_NEWNET
-    | syscalls.CLONE_NEWUTS
-    | syscalls.CLONE_NEWIPC
-)
 _TRIAL_LIMIT_S = 30.0
 
 
@@ -364,12 +357,13 @@ def _trial(report: int, *, rootless: bool, overlay: bool) -> NoReturn:
         os.closerange(0, report)
         os.closerange(report + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
         uid, gid = os.geteuid(), os.getegid()
+        user = syscalls.CLONE_NEWUSER if rootless else 0
         trial = _step(
             "create",
-            lambda: syscalls.unshare(_NEW_NAMESPACES | (syscalls.CLONE_NEWUSER if rootless else 0)),
+            lambda: syscalls.unshare(syscalls.NEW_NAMESPACES | user),
         )
         if rootless and not trial.errno:
-            trial = _step("map", lambda: _map_to_root(uid, gid))
+            trial = _step("map", lambda: namespaces.map_to_root(uid, gid))
         if not trial.errno:
             # The next child is pid 1 of the new PID namespace: /proc can be mounted only there.
             first = os.fork()
@@ -392,16 +386,6 @@ def _step(name: str, attempt: Callable[[], None]) -> Trial:
     except (OSError, NetlinkError) as error:
         return Trial(name, error.errno or errno.EIO)
     return Trial()
-
-
-def _map_to_root(uid: int, gid: int) -> None:
-    # setgroups must be denied before an ordinary user may map a gid, user_namespaces(7).
-    for file, text in (
-        ("setgroups", "deny"),
-        ("uid_map", f"0 {uid} 1"),
-        ("gid_map", f"0 {gid} 1"),
-    ):
-        Path("/proc/self", file).write_text(text)
 
 
 def _use_capabilities() -> Trial:

@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from xlab.kernel import syscalls
 from xlab.kernel.netlink import Rtnl
@@ -163,3 +164,14 @@ def _make_room_for_descriptors() -> None:
 
 def _open(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def map_to_root(uid: int, gid: int) -> None:
+    """In a user namespace that has just been made, root is the user with these numbers outside."""
+    # setgroups must be denied before an ordinary user may map a gid, user_namespaces(7).
+    for file, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"0 {uid} 1"),
+        ("gid_map", f"0 {gid} 1"),
+    ):
+        Path("/proc/self", file).write_text(text)

@@ -32,14 +32,6 @@ from xlab.kernel.netlink import Rtnl
 from xlab.kernel.processes import search_path, shell_status
 from xlab.sandbox import registry
 
-_NEW_NAMESPACES = (
-    syscalls.CLONE_NEWNS
-    | syscalls.CLONE_NEWPID
-    | syscalls.CLONE_NEWNET
-    | syscalls.CLONE_NEWUTS
-    | syscalls.CLONE_NEWIPC
-)
-
 #: What a lab run by root must not be able to do to the machine, by number in linux/capability.h:
 #: SYS_MODULE, SYS_RAWIO, SYS_BOOT, SYS_TIME, MKNOD, MAC_ADMIN, SYSLOG.  A user namespace rules
 #: these out.
@@ -304,13 +296,10 @@ def _launcher(
         uid, gid = os.geteuid(), os.getegid()
         try:
             if uid == 0:
-                syscalls.unshare(_NEW_NAMESPACES)
+                syscalls.unshare(syscalls.NEW_NAMESPACES)
             else:
-                syscalls.unshare(syscalls.CLONE_NEWUSER | _NEW_NAMESPACES)
-                # An ordinary user may map a gid once setgroups is denied, user_namespaces(7).
-                _write("/proc/self/setgroups", "deny")
-                _write("/proc/self/uid_map", f"0 {uid} 1")
-                _write("/proc/self/gid_map", f"0 {gid} 1")
+                syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.NEW_NAMESPACES)
+                namespaces.map_to_root(uid, gid)
         except OSError as error:
             _send(channel, missing=f"this kernel refuses private namespaces ({error})")
             os._exit(1)
@@ -608,11 +597,3 @@ def _raise(report: dict[str, object]) -> NoReturn:
     if "missing" in report:
         raise CapabilityError(str(report["missing"]), "`xlab doctor` says what to change")
     raise SandboxError(f"the sandbox could not be made: {report.get('error', report)}")
-
-
-def _write(path: str, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
-        os.write(descriptor, text.encode())
-    finally:
-        os.close(descriptor)
