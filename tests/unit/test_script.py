@@ -17,13 +17,13 @@ from xlab.errors import CapabilityError, UsageError
 from xlab.kernel import capabilities
 from xlab.kernel.capabilities import State
 from xlab.lab.commands import (
+    Born,
     Broadcast,
     Command,
     Distinct,
     Entry,
     Have,
     Learn,
-    Node,
     Reach,
     ReachAll,
     Remark,
@@ -105,7 +105,7 @@ def test_what_a_person_types_stands_above_what_differs_from_it() -> None:
 def test_a_namespace_is_named_like_its_node() -> None:
     link = "ip link add veth1 type veth peer name eth0 netns h1/c1"
     assert lines_of(
-        Step("h1/c1", (), [Node("h1/c1")]),
+        Step("h1/c1", (), [Born("h1/c1")]),
         done("h1", *link.split()),
     ) == ["node h1:c1", "ip -n h1 link add veth1 type veth peer name eth0 netns h1:c1"]
 

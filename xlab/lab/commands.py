@@ -36,7 +36,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class Born:
     """A node has come to be: a network namespace, its `lo` up."""
 
     name: str
@@ -47,7 +47,7 @@ class Step:
     node: str
     #: Lines for a shell of the real machine, comments among them; none for the lab's own wiring.
     typed: tuple[str, ...]
-    did: list[Command | Node] = field(default_factory=list)
+    did: list[Command | Born] = field(default_factory=list)
     note: str = ""
 
 
@@ -188,7 +188,7 @@ class Transcript:
     def born(self, name: str, namespace: int, rtnl: Rtnl) -> None:
         self._names[f"/proc/self/fd/{namespace}"] = name
         rtnl.tell = lambda command: self.did(Command(name, tuple(command.split())))
-        self._record(Step(name, ()), Node(name))
+        self._record(Step(name, ()), Born(name))
 
     def did(self, command: Command) -> None:
         """`command` was carried out; outside of any step it is what a person types, too."""
@@ -199,7 +199,7 @@ class Transcript:
         named = dataclasses.replace(command, argv=argv)
         self._record(Step(command.node, (named.line(),)), named)
 
-    def _record(self, own: Step, what: Command | Node) -> None:
+    def _record(self, own: Step, what: Command | Born) -> None:
         if self._step is None:
             self.entries.append(own)
         (self._step or own).did.append(what)

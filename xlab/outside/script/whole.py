@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from importlib import resources
 
 from xlab.lab.commands import (
+    Born,
     Broadcast,
     Claim,
     Command,
@@ -19,7 +20,6 @@ from xlab.lab.commands import (
     Entry,
     Have,
     Learn,
-    Node,
     Reach,
     ReachAll,
     Remark,
@@ -141,7 +141,7 @@ def _step(step: Step) -> Iterator[str]:
             text = line if line.startswith("#") else f"{step.node}$ {line}"
             yield from words.comment(text.removeprefix("# "))
     for what in step.did:
-        yield f"node {_name(what.name)}" if isinstance(what, Node) else _command(what)
+        yield f"node {_name(what.name)}" if isinstance(what, Born) else _command(what)
 
 
 def _command(command: Command) -> str:
