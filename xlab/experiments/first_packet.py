@@ -17,13 +17,13 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from xlab.errors import XlabError
-from xlab.experiments.scale import Unchecked
 from xlab.faults.recovery import Train
 from xlab.kernel.processes import wait_until
 from xlab.lab.lab import Lab
 from xlab.record.record import Measurement
 from xlab.sandbox import controller, sandbox
 from xlab.scenario.blueprint import Job
+from xlab.scenario.claims import Unchecked
 
 #: Routers that dial into the void try again after 1, 3 and 7 s.
 _PATIENCE_S = 60.0
@@ -79,9 +79,8 @@ def _build(ordered: Job) -> Mapping[str, Any]:
     lab = Lab(
         design.underlay, ovs=ordered.ovs, mtu=design.request.mtu, conditions=ordered.conditions
     )
-    unchecked: Any = Unchecked()
     try:
-        flow = design.scenario.build(lab, design.plan, design.size, design.settings, unchecked)
+        flow = design.scenario.build(lab, design.plan, design.size, design.settings, Unchecked(lab))
         built = time.monotonic()
         train = Train(
             flow.source,

@@ -250,6 +250,12 @@ class Lab:
                 return container
         raise KeyError(name)
 
+    def host_of(self, node: Node) -> Host:
+        """The host that it is, or on which it runs."""
+        host = self[node.name.partition("/")[0]]
+        assert isinstance(host, Host)
+        return host
+
     @property
     def containers(self) -> list[Container]:
         """The running containers of all hosts, host by host."""

@@ -24,7 +24,7 @@ def probe_recovery(pair: Pair, plan: Plan, lab: Lab, flow: Flow) -> Iterator[Sam
     """
     faults = Faults(lab, flow)
     broken = ""
-    for metric, fault in faults_of(_host_of(lab, pair)):
+    for metric, fault in faults_of(lab.host_of(pair.target)):
         trial = Trial("recovery", pair, plan)
         detail = {"tool": "ICMP echo every 10 ms", "fault": str(fault), "mended_by": fault.cure}
         try:
@@ -57,9 +57,3 @@ def faults_of(host: Host) -> list[tuple[str, Fault]]:
         *daemons,
         ("host_reboot_recovery_s", HostCrash(name)),
     ]
-
-
-def _host_of(lab: Lab, pair: Pair) -> Host:
-    host = lab[pair.target.name.partition("/")[0]]
-    assert isinstance(host, Host)
-    return host
