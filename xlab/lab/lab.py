@@ -250,10 +250,11 @@ class Lab:
                 return container
         raise KeyError(name)
 
-    def host_of(self, node: Node) -> Host:
-        """The host that it is, or on which it runs."""
-        host = self[node.name.partition("/")[0]]
-        assert isinstance(host, Host)
+    def host_of(self, node: Node | str) -> Host:
+        """The host that it is, or on which it runs; XlabError if there is none."""
+        host = self[str(node).partition("/")[0]]
+        if not isinstance(host, Host):
+            raise XlabError(f"{node} is not a host")
         return host
 
     @property
