@@ -48,7 +48,6 @@ from typing import Any
 
 from benchmarks import floor
 from xlab.errors import CapabilityError, SandboxError, XlabError
-from xlab.experiments.scale import Unchecked
 from xlab.kernel import capabilities, disk, namespaces, processes
 from xlab.lab import counters, underlay
 from xlab.lab.lab import Lab
@@ -60,6 +59,7 @@ from xlab.sandbox import sandbox
 from xlab.sandbox.cleanup import Cleanup
 from xlab.sandbox.launching import run_inside
 from xlab.scenario import catalog
+from xlab.scenario.claims import Unchecked
 from xlab.scenario.scenario import Size, load
 
 SCHEMA_VERSION = 1
@@ -374,7 +374,7 @@ def _bridge_scenario(lab: Lab, containers: int) -> None:
     scenario = load(catalog.find("bridge"))
     settings = scenario.settings({})
     size = Size(hosts=len(lab.hosts), containers=containers)
-    scenario.build(lab, scenario.plan(size, settings), size, settings, Unchecked())  # type: ignore[arg-type]
+    scenario.build(lab, scenario.plan(size, settings), size, settings, Unchecked(lab))
 
 
 def measure_floor(hosts: int) -> Timing:

@@ -10,7 +10,8 @@ import pytest
 
 from tests.support import all_pids, machine, sandboxed
 from xlab.errors import DeadlineError, DockerError, UsageError, XlabError
-from xlab.faults.faults import DaemonKill, Faults, HostCrash, LinkDown, Partition
+from xlab.faults.faults import Faults
+from xlab.faults.kinds import DaemonKill, HostCrash, LinkDown, Partition
 from xlab.faults.recovery import measure_recovery
 from xlab.kernel.processes import Process
 from xlab.lab import snapshot, underlay

@@ -30,7 +30,8 @@ from tests.recoveries import RECOVERIES
 from tests.support import all_pids, link_target, machine, names_in, run_in_sandbox
 from tests.support import why_no_open_vswitch as no_open_vswitch
 from xlab.errors import DeadlineError, XlabError
-from xlab.faults.faults import Fault, Faults, LinkDown
+from xlab.faults.faults import Faults
+from xlab.faults.kinds import Fault, LinkDown
 from xlab.kernel.capabilities import neighbour_overflows
 from xlab.kernel.processes import wait_until
 from xlab.lab import snapshot

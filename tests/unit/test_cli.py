@@ -776,6 +776,8 @@ def test_help_imports_nothing_that_takes_time(arguments: list[str]) -> None:
         "xlab",
         "xlab.cli",
         "xlab.errors",
+        "xlab.faults",
+        "xlab.faults.kinds",
         "xlab.kernel",
         "xlab.kernel.signals",
         "xlab.lab",

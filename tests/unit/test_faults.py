@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.fuzzing import Refusal, attempt
 from xlab.errors import UsageError
 from xlab.faults.expectation import Broken, Pair, Topology, expected
-from xlab.faults.faults import DaemonKill, Fault, HostCrash, LinkDown, Partition, parse
+from xlab.faults.kinds import DaemonKill, Fault, HostCrash, LinkDown, Partition, parse
 from xlab.lab import underlay
 
 

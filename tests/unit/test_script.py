@@ -7,8 +7,9 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
-from typing import Any
+from ipaddress import IPv4Address, IPv4Interface
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -17,22 +18,14 @@ from xlab.errors import CapabilityError, UsageError
 from xlab.kernel import capabilities
 from xlab.kernel.capabilities import State
 from xlab.lab.commands import (
-    Broadcast,
+    Born,
+    Call,
     Command,
     CommandLog,
-    Distinct,
     Entry,
-    Have,
-    Learn,
-    Node,
-    Reach,
-    ReachAll,
     Remark,
-    Show,
     Stage,
     Step,
-    Take,
-    Transfer,
 )
 from xlab.lab.docker import DaemonOptions
 from xlab.outside import script
@@ -40,6 +33,33 @@ from xlab.outside.script import one_host, whole, words
 from xlab.scenario import blueprint
 from xlab.scenario.blueprint import Blueprint
 from xlab.scenario.request import Request
+from xlab.scenario.statements import (
+    AddressesAre,
+    AddressesAreDistinct,
+    AllReachEachOther,
+    BroadcastsReach,
+    DoesNotReach,
+    Reaches,
+    Shows,
+    Statement,
+    SwitchLearns,
+    Takes,
+    Terms,
+    Transfers,
+)
+
+
+class Stands:
+    """In the place of a node or a host: it has a name and an address."""
+
+    def __init__(self, name: str, address: str) -> None:
+        self.name, self.address = name, IPv4Address(address)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def device_address(self, _: str) -> IPv4Interface:
+        return IPv4Interface((self.address, 24))
 
 
 def a_blueprint(scenario: str = "bridge") -> Blueprint:
@@ -105,7 +125,7 @@ def test_what_a_person_types_stands_above_what_differs_from_it() -> None:
 def test_a_namespace_is_named_like_its_node() -> None:
     link = "ip link add veth1 type veth peer name eth0 netns h1/c1"
     assert lines_of(
-        Step("h1/c1", (), [Node("h1/c1")]),
+        Step("h1/c1", (), [Born("h1/c1")]),
         done("h1", *link.split()),
     ) == ["node h1:c1", "ip -n h1 link add veth1 type veth peer name eth0 netns h1:c1"]
 
@@ -136,30 +156,43 @@ def test_input_is_kept_as_it_is_whatever_is_in_it() -> None:
     "text", ['it\'s `reboot` $(reboot) "$HOME" \\', "a\nreboot", "c1 无法ping通"]
 )
 def test_texts_reach_the_shell_as_one_word(text: str) -> None:
-    entries: Sequence[Entry] = [
-        Reach("h1/c1", "10.0.0.2", text),
-        Reach("h1", "10.0.0.3", text, holds=False),
-        ReachAll((("h1", "10.0.0.1"), ("h1/c1", "10.0.0.2")), text),
-        Distinct((("h1", "10.0.0.1"), ("h1/c1", "10.0.0.2")), text),
-        Have((("h1", "10.0.0.1"), ("h1/c1", "10.0.0.2")), text),
-        Show("h1/c1", ("sh", "-c", "ls; ls"), text, text),
-        Take("h1/c1", "10.0.0.2", "s1-eth1", "gre", text),
-        Transfer("h1/c1", "h2/c1", "10.0.0.2", 65536, 10, text),
-        Broadcast("h1/c1", "10.0.0.1", "h2/c1", "10.0.0.254", text),
-        Learn("s1", (("h1/c1", "10.0.0.1"),), text),
-        Stage(text),
+    c1: Any = Stands("h1/c1", "10.0.0.1")
+    far: Any = Stands("h2/c1", "10.0.0.2")
+    h1: Any = Stands("h1", "10.0.0.3")
+    stated: list[Statement] = [
+        Reaches(c1, far, text),
+        DoesNotReach(h1, IPv4Address("10.0.0.9"), text),
+        AllReachEachOther([h1, c1], text),
+        AddressesAreDistinct([h1, c1], text),
+        AddressesAre("id", text, {h1: h1.address, c1: far.address}),
+        Shows("id", text, node=c1, argv=["sh", "-c", "ls; ls"], expected="", holds=text),
+        Takes(c1, far, "gre", text),
+        Transfers(c1, far),
+        BroadcastsReach(c1, far, text),
+        SwitchLearns(h1, [c1, far], text, id="id"),
     ]
+    lab = SimpleNamespace(
+        slowest_bits_per_second=None,
+        gateway=Stands("gw", "10.0.0.254"),
+        host_of=lambda node: h1 if node is c1 else None,
+        physical_link=lambda host: f"{host}-link",
+        switch_of=lambda _: "s1",
+    )
+    terms = Terms(cast("Any", lab), "stage", patience_s=5, silence_s=1)
+    entries = [*(statement.written(terms) for statement in stated), Stage(text)]
+    pairs = ["h1=10.0.0.3", "h1:c1=10.0.0.1"]
     assert shlex.split("\n".join(lines_of(*entries))) == [
         *["reaches", "h1:c1", "10.0.0.2", text],
-        *["does_not_reach", "h1", "10.0.0.3", text],
-        *["all_reach_each_other", text, "h1=10.0.0.1", "h1:c1=10.0.0.2"],
-        *["distinct", text, "h1=10.0.0.1", "h1:c1=10.0.0.2"],
-        *["have", text, "h1=10.0.0.1", "h1:c1=10.0.0.2"],
+        *["does_not_reach", "h1", "10.0.0.9", text],
+        *["all_reach_each_other", f"all {text} reach each other (2 pairs)", *pairs],
+        *["distinct", f"no two of the 2 {text} have the same address", *pairs],
+        *["have", text, "h1=10.0.0.3", "h1:c1=10.0.0.2"],
         *["shows", text, text, "h1:c1", "sh", "-c", "ls; ls"],
-        *["takes", "ip proto 47", "s1-eth1", "h1:c1", "10.0.0.2", text],
-        *["transfers", "h1:c1", "h2:c1", "10.0.0.2", "65536", "10", text],
+        *["takes", "ip proto 47", "h1-link", "h1:c1", "10.0.0.2", text],
+        *["transfers", "h1:c1", "h2:c1", "10.0.0.2", "1048576", "10"],
+        "a full-size TCP transfer from h1/c1 to h2/c1 arrives whole",
         *["broadcasts_reach", "h1:c1", "10.0.0.1", "10.0.0.254", "h2:c1", text],
-        *["switch_learns", text, "s1", "h1:c1=10.0.0.1"],
+        *["switch_learns", text, "s1", "h1:c1=10.0.0.254", "h2:c1=10.0.0.3"],
         *["stage", text],
     ]
 
@@ -287,7 +320,7 @@ def test_a_script_says_how_it_was_asked_for() -> None:
 def test_shellcheck_has_no_warning() -> None:
     step = done("h1", "ip", "link", "set", "br0", "up", stdin="x")
     for text in (
-        whole.script([step, Reach("h1", "10.0.0.1", "text")], a_blueprint()),
+        whole.script([step, Call(("reaches", "h1", "10.0.0.1", "text"))], a_blueprint()),
         one_host.script([step, Stage("hosts")], a_blueprint(), "h1"),
     ):
         argv = ["shellcheck", "--severity=warning", "-"]

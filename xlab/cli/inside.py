@@ -14,6 +14,7 @@ import typer
 from xlab.cli import options
 from xlab.cli.app import COMMAND, AsJson, Debug, Job, app
 from xlab.errors import UsageError
+from xlab.faults.kinds import Fault
 
 if TYPE_CHECKING:
     from xlab.outside.running_lab import RunningLab
@@ -80,14 +81,15 @@ def cli(name: Name = None, _debug: Debug = False) -> Job:
     return partial(_cli, name)
 
 
-@app.command(
-    epilog="link h1 down|up; crash h2, reboot h2; kill h1 ovs-vswitchd, restart h1 ovs-vswitchd; "
-    "partition h1 '|' h2, heal.",
-)
+@app.command(epilog="; ".join(kind.example for kind in Fault.kinds) + ".")
 def fault(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FAULT]...", help="What is to go wrong, or to be mended."),
+        typer.Argument(
+            metavar="[FAULT]...",
+            help="What is to go wrong, or to be mended.",
+            autocompletion=options.complete_fault,
+        ),
     ] = None,
     name: Name = None,
     wait: Annotated[

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from xlab.errors import UsageError, XlabError
+from xlab.faults import kinds
 from xlab.scenario.request import (
     DEFAULT_DURATION_S,
     DEFAULT_ROUNDS,
@@ -49,6 +50,14 @@ def complete_stage(incomplete: str) -> list[str]:
     except XlabError:
         return []
     return [stage for stage in stages if stage.startswith(incomplete)]
+
+
+def complete_fault(context: typer.Context, incomplete: str) -> list[str]:
+    """The word that a fault, or its cure, begins with."""
+    if context.params.get("words"):
+        return []
+    words = [words.split()[0] for words in kinds.grammar()]
+    return [word for word in words if word.startswith(incomplete)]
 
 
 def complete_node(context: typer.Context, incomplete: str) -> list[str]:

@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from xlab.errors import XlabError
-from xlab.experiments.scale import Unchecked
 from xlab.faults.recovery import Train
 from xlab.kernel.processes import wait_until
 from xlab.record.record import Measurement
 from xlab.sandbox.launching import run_inside
 from xlab.scenario.blueprint import Blueprint
+from xlab.scenario.claims import Unchecked
 
 #: Routers that dial into the void try again after 1, 3 and 7 s.
 _PATIENCE_S = 60.0
@@ -62,9 +62,8 @@ def _build(blueprint: Blueprint) -> Mapping[str, Any]:
     """Build it and send: how long each took, in seconds, and between whom."""
     begun = time.monotonic()
     lab = blueprint.wire()
-    unchecked: Any = Unchecked()
     with lab.blaming_daemons():
-        flow = blueprint.build(lab, unchecked)
+        flow = blueprint.build(lab, Unchecked(lab))
         built = time.monotonic()
         train = Train(
             flow.source,

@@ -68,6 +68,11 @@ class Topology:
         return self.underlay.hosts
 
     @property
+    def ends(self) -> tuple[str, ...]:
+        """Whoever hangs at a switch by a cable."""
+        return (*self.hosts, GATEWAY)
+
+    @property
     def trunks(self) -> tuple[str, ...]:
         return tuple(map(self.trunk_name, self.underlay.trunks))
 

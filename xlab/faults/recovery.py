@@ -28,7 +28,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from xlab.errors import NetlinkError
-from xlab.faults.faults import PATIENCE_S, Fault, Faults
+from xlab.faults.faults import PATIENCE_S, Faults
+from xlab.faults.kinds import Fault
 from xlab.kernel.clock import Clock, steady
 from xlab.kernel.processes import wait_until
 from xlab.lab.docker import Container

@@ -28,7 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from xlab.errors import UsageError, XlabError, meant
-from xlab.faults.faults import GRAMMAR, Faults
+from xlab.faults import kinds
+from xlab.faults.faults import Faults
+from xlab.faults.kinds import HostCrash
 from xlab.inside.build import Testbed, proof_of
 from xlab.kernel import namespaces
 from xlab.lab.docker import Container
@@ -214,7 +216,7 @@ class Verbs:
             return trace(self._whole_lab(), source, target, gone=name if gone else "")
 
     def fault(self, arguments: Mapping[str, Any], _: Emit) -> dict[str, Any]:
-        """Do what `order` says, one of `faults.GRAMMAR`; without one only tell.
+        """Do what `order` says, see `faults.kinds`; without one only tell.
 
         With `wait` it returns when the network does what is then to be expected of it, and says
         after how many seconds.  The result names the faults in force and the pairs of nodes that
@@ -233,7 +235,7 @@ class Verbs:
             "in_force": [{"fault": str(f), "cure": f.cure} for f in self._faults.in_force],
             "cut": cut,
             "waited_s": waited_s,
-            "grammar": list(GRAMMAR),
+            "grammar": kinds.grammar(),
         }
 
     # -- finding -----------------------------------------------------------------------------------
@@ -319,7 +321,7 @@ def _addresses(node: Node) -> dict[str, str]:
 
 
 def _remedy(host: str) -> str:
-    return f"`xlab fault reboot {host}` brings it back"
+    return f"`xlab fault {HostCrash(host).cure}` brings it back"
 
 
 def _own(kind: str) -> int:

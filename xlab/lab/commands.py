@@ -36,7 +36,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class Born:
     """A node has come to be: a network namespace, its `lo` up."""
 
     name: str
@@ -47,7 +47,7 @@ class Step:
     node: str
     #: Lines for a shell of the real machine, comments among them; none for the lab's own wiring.
     typed: tuple[str, ...]
-    did: list[Command | Node] = field(default_factory=list)
+    did: list[Command | Born] = field(default_factory=list)
     note: str = ""
 
 
@@ -61,92 +61,10 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
-    """`source` gets an answer from `address`, or must not."""
+class Call:
+    """What is claimed: a function of the script that checks it, and the function's arguments."""
 
-    source: str
-    address: str
-    text: str
-    holds: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class ReachAll:
-    #: Name and address.
-    nodes: tuple[tuple[str, str], ...]
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Distinct:
-    """Each node has its address, and no two have the same."""
-
-    #: Name and address.
-    nodes: tuple[tuple[str, str], ...]
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Have:
-    """Each node has its address."""
-
-    #: Name and address.
-    nodes: tuple[tuple[str, str], ...]
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Show:
-    """What a command prints in `node` matches a regular expression."""
-
-    node: str
-    argv: tuple[str, ...]
-    pattern: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Take:
-    """Packets of `source` to `address` cross `link`, an interface of the wire, in this form."""
-
-    source: str
-    address: str
-    link: str
-    encapsulation: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """What `source` sends over TCP to `target`, at `address`, arrives there as it was."""
-
-    source: str
-    target: str
-    address: str
-    size_bytes: int
-    within_s: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Broadcast:
-    """When `source`, at `address`, asks all for `nobody`, `target` hears it."""
-
-    source: str
-    address: str
-    target: str
-    nobody: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Learn:
-    """`switch`, a bridge of the wire, has the MAC of each node's eth0 in its table."""
-
-    switch: str
-    #: Name, and an address that it reaches through the switch.
-    nodes: tuple[tuple[str, str], ...]
-    text: str
+    words: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +72,7 @@ class Remark:
     text: str
 
 
-Claim = Reach | ReachAll | Distinct | Have | Show | Take | Transfer | Broadcast | Learn
-Entry = Step | Stage | Claim | Remark
+Entry = Step | Stage | Call | Remark
 
 
 class CommandLog:
@@ -188,7 +105,7 @@ class CommandLog:
     def born(self, name: str, namespace: int, rtnl: Rtnl) -> None:
         self._names[f"/proc/self/fd/{namespace}"] = name
         rtnl.tell = lambda command: self.did(Command(name, tuple(command.split())))
-        self._record(Step(name, ()), Node(name))
+        self._record(Step(name, ()), Born(name))
 
     def did(self, command: Command) -> None:
         """`command` was carried out; outside of any step it is what a person types, too."""
@@ -199,7 +116,7 @@ class CommandLog:
         named = dataclasses.replace(command, argv=argv)
         self._record(Step(command.node, (named.line(),)), named)
 
-    def _record(self, own: Step, what: Command | Node) -> None:
+    def _record(self, own: Step, what: Command | Born) -> None:
         if self._step is None:
             self.entries.append(own)
         (self._step or own).did.append(what)
@@ -262,6 +179,15 @@ def is_beyond(missing: str, remedy: str) -> None:
     """What was done just now can be done by no plain tool."""
     if _kept is not None and _kept.beyond is None:
         _kept.beyond = CapabilityError(missing, remedy)
+
+
+def called(function: str, *words: object) -> Call:
+    return Call((function, *map(str, words)))
+
+
+def in_script(node: object) -> str:
+    """What a script calls a node: "h1:c1" is h1/c1, since `ip netns` has each in a file."""
+    return str(node).replace("/", ":")
 
 
 def as_line(argv: Sequence[str], *, stdin: str, daemon: bool = False, log: str = "") -> str:

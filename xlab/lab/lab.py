@@ -251,6 +251,13 @@ class Lab:
                 return container
         raise KeyError(name)
 
+    def host_of(self, node: Node | str) -> Host:
+        """The host that it is, or on which it runs; XlabError if there is none."""
+        host = self[str(node).partition("/")[0]]
+        if not isinstance(host, Host):
+            raise XlabError(f"{node} is not a host")
+        return host
+
     @property
     def containers(self) -> list[Container]:
         """The running containers of all hosts, host by host."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from xlab.errors import XlabError
-from xlab.faults.faults import DaemonKill, Fault, Faults, HostCrash, LinkDown
+from xlab.faults import kinds
+from xlab.faults.faults import Faults
 from xlab.faults.recovery import measure_recovery
-from xlab.lab.lab import Host, Lab
+from xlab.lab.lab import Lab
 from xlab.probes.facts import Pair, Plan, Sampled, Trial
 from xlab.scenario.scenario import Flow
 
@@ -24,7 +25,7 @@ def probe_recovery(pair: Pair, plan: Plan, lab: Lab, flow: Flow) -> Iterator[Sam
     """
     faults = Faults(lab, flow)
     broken = ""
-    for metric, fault in faults_of(_host_of(lab, pair)):
+    for metric, fault in kinds.of_host(lab.host_of(pair.target)).items():
         trial = Trial("recovery", pair, plan)
         detail = {"tool": "ICMP echo every 10 ms", "fault": str(fault), "mended_by": fault.cure}
         try:
@@ -42,24 +43,3 @@ def probe_recovery(pair: Pair, plan: Plan, lab: Lab, flow: Flow) -> Iterator[Sam
             detail={**detail, "stopped": found.stopped, "mend_s": found.mend_s},
         )
         yield Sampled((measurement,), trial.raw)
-
-
-def faults_of(host: Host) -> list[tuple[str, Fault]]:
-    """What can befall a host, each with the name of its metric."""
-    name = host.name
-    daemons = [
-        (f"{daemon.replace('-', '_')}_kill_recovery_s", DaemonKill(name, daemon))
-        for daemon, runs in host.daemons().items()
-        if runs
-    ]
-    return [
-        ("link_flap_recovery_s", LinkDown(name)),
-        *daemons,
-        ("host_reboot_recovery_s", HostCrash(name)),
-    ]
-
-
-def _host_of(lab: Lab, pair: Pair) -> Host:
-    host = lab[pair.target.name.partition("/")[0]]
-    assert isinstance(host, Host)
-    return host

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from xlab.errors import DockerError, XlabError
+from xlab.faults.kinds import HostCrash
 from xlab.inside.machine import docker, weave
 from xlab.inside.machine.client import DESK
 from xlab.inside.machine.systemd import Systemd
@@ -164,8 +165,9 @@ class Desk:
                 self._reboot(host)
                 return 0
             case "poweroff" | "halt" | "shutdown":
+                crash = HostCrash(host.name)
                 raise RefusalError(
-                    f"not emulated in here: `xlab fault crash {host}` outside switches the host off"
+                    f"not emulated in here: `xlab fault {crash}` outside switches the host off"
                 )
         raise RefusalError("not emulated")
 

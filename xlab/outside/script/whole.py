@@ -12,36 +12,19 @@ from collections.abc import Iterator, Sequence
 from importlib import resources
 
 from xlab.lab.commands import (
-    Broadcast,
-    Claim,
+    Born,
+    Call,
     Command,
-    Distinct,
     Entry,
-    Have,
-    Learn,
-    Node,
-    Reach,
-    ReachAll,
     Remark,
-    Show,
     Stage,
     Step,
-    Take,
-    Transfer,
     as_line,
+    in_script,
 )
 from xlab.lab.node import SYSCTLS
-from xlab.lab.weave import FASTDP_PORT
 from xlab.outside.script import words
 from xlab.scenario.blueprint import Blueprint
-
-#: What tells an encapsulation on the wire, for tcpdump (pcap-filter(7)).
-_FILTERS = {
-    "none": "icmp",
-    "gre": "ip proto 47",
-    "vxlan": f"udp dst port {FASTDP_PORT}",
-    "geneve": "udp dst port 6081",
-}
 
 #: These take the node's name by themselves.
 _WITH_NAME = ("ip", "bridge", "tc")
@@ -97,40 +80,9 @@ def _lines(entries: Sequence[Entry], blueprint: Blueprint, functions: str) -> It
                 if text not in remarks:
                     remarks.add(text)
                     yield from words.wrapped(text)
-            case _:
-                yield _claim(entry)
+            case Call(argv):
+                yield shlex.join(argv)
     yield '\nfinish "$@"'
-
-
-def _claim(claim: Claim) -> str:
-    match claim:
-        case Reach():
-            argv = ["reaches" if claim.holds else "does_not_reach", _name(claim.source)]
-            return shlex.join([*argv, claim.address, claim.text])
-        case ReachAll():
-            return shlex.join(["all_reach_each_other", claim.text, *_with_addresses(claim.nodes)])
-        case Distinct():
-            return shlex.join(["distinct", claim.text, *_with_addresses(claim.nodes)])
-        case Have():
-            return shlex.join(["have", claim.text, *_with_addresses(claim.nodes)])
-        case Show():
-            return shlex.join(["shows", claim.text, claim.pattern, _name(claim.node), *claim.argv])
-        case Take():
-            argv = ["takes", _FILTERS[claim.encapsulation], claim.link, _name(claim.source)]
-            return shlex.join([*argv, claim.address, claim.text])
-        case Transfer():
-            argv = ["transfers", _name(claim.source), _name(claim.target), claim.address]
-            return shlex.join([*argv, str(claim.size_bytes), str(claim.within_s), claim.text])
-        case Broadcast():
-            argv = ["broadcasts_reach", _name(claim.source), claim.address, claim.nobody]
-            return shlex.join([*argv, _name(claim.target), claim.text])
-        case Learn():
-            argv = ["switch_learns", claim.text, claim.switch, *_with_addresses(claim.nodes)]
-            return shlex.join(argv)
-
-
-def _with_addresses(nodes: Sequence[tuple[str, str]]) -> list[str]:
-    return [f"{_name(node)}={address}" for node, address in nodes]
 
 
 def _step(step: Step) -> Iterator[str]:
@@ -141,22 +93,18 @@ def _step(step: Step) -> Iterator[str]:
             text = line if line.startswith("#") else f"{step.node}$ {line}"
             yield from words.comment(text.removeprefix("# "))
     for what in step.did:
-        yield f"node {_name(what.name)}" if isinstance(what, Node) else _command(what)
+        yield f"node {in_script(what.name)}" if isinstance(what, Born) else _command(what)
 
 
 def _command(command: Command) -> str:
-    name = _name(command.node)
+    name = in_script(command.node)
     program, *arguments = command.argv
     if "netns" in arguments:
         place = arguments.index("netns") + 1
-        arguments[place] = _name(arguments[place])
+        arguments[place] = in_script(arguments[place])
     argv = [program, "-n", name] if program in _WITH_NAME else ["on", name, program]
     log = f"/run/node/{name}/{program.rpartition('/')[2]}.log" if command.daemon else ""
     line = as_line([*argv, *arguments], stdin=command.stdin, daemon=command.daemon, log=log)
     if command.awaits:
         line += "\n" + shlex.join(["until_there", name, command.awaits])
     return f"{line} >/dev/null" if program in _TALKATIVE else line
-
-
-def _name(node: str) -> str:
-    return node.replace("/", ":")
