@@ -15,6 +15,7 @@ from xlab.record.record import (
     Environment,
     Event,
     Measurement,
+    Node,
     PathProof,
     RunRecord,
     Status,
@@ -44,6 +45,7 @@ class Recorder:
         self.timings: dict[str, float] = {}
         #: What the links' conditions came to.
         self.measured: dict[str, float] = {}
+        self.nodes: tuple[Node, ...] = ()
         #: Files for raw/, by name.
         self.raw: dict[str, bytes] = {}
         self._watch = watch
@@ -100,6 +102,7 @@ class Recorder:
             path=self.path,
             measurements=tuple(self.measurements),
             events=tuple(self.events),
+            nodes=self.nodes,
         )
 
 
