@@ -19,7 +19,7 @@ from xlab.report.drawing import Drawing
 from xlab.report.markup import Child, Html, join, tag
 from xlab.report.prose import Verdict
 from xlab.report.tables import Table
-from xlab.report.topology import topology, way
+from xlab.report.topology import network, proved, way
 
 _APART = (
     "Kernel and userspace datapaths each have a scale of their own: they are not ranked against "
@@ -208,14 +208,14 @@ def _part(part: Part, anchor: str, base: Path | None) -> Html:
 
 
 def _network(record: RunRecord, anchor: str) -> Html:
-    shown = topology(record)
+    mark = "Proved" if proved(record) else "NOT proved"
     return tag(
         "div",
         tag("h3", "The network"),
         tag(
             "figure",
-            picture.draw(shown, anchor),
-            tag("figcaption", f"{'Proved' if shown.proved else 'NOT proved'}: {way(shown)}"),
+            picture.draw(network(record), anchor, width=340),
+            tag("figcaption", f"{mark}: {way(record)}"),
         ),
     )
 
