@@ -46,7 +46,7 @@ PLOT_W = WIDTH - _LEFT - SIDE
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Series:
     """One method's line, or its course: at each x from `lows` to `highs`."""
 
     label: str
@@ -67,7 +67,7 @@ class Line:
 @dataclass(frozen=True, slots=True)
 class Plot:
     title: str
-    lines: tuple[Line, ...]
+    lines: tuple[Series, ...]
     #: From where to where the path was full; of a course.
     load: tuple[float, float] | None = None
     #: When what was sent had no reply; of a course.
@@ -201,7 +201,7 @@ class LineChart:
         axes.tick_params(axis="y", labelsize=SMALL_SIZE, length=0)
 
 
-def _ys(line: Line) -> Iterator[float]:
+def _ys(line: Series) -> Iterator[float]:
     yield from (*line.y, *line.highs, *(y for _, y in line.dots))
     for _, low, high in line.intervals:
         yield from (low, high)
@@ -214,7 +214,7 @@ def _is_course(plot: Plot) -> bool:
 # ---------------------------------------------------------------------------------------- drawing
 
 
-def _say_key(canvas: Canvas, line: Line, top: float) -> None:
+def _say_key(canvas: Canvas, line: Series, top: float) -> None:
     colour, dash = STYLES[line.style]
     sample = canvas.axes(top, _KEY_H, left=SIDE, right=WIDTH - SIDE - 24)
     sample.axis("off")
@@ -234,7 +234,7 @@ def _keep_inside(axes: Axes) -> None:
             label.set_horizontalalignment("right")
 
 
-def _draw_line(axes: Axes, line: Line, aside: float) -> None:
+def _draw_line(axes: Axes, line: Series, aside: float) -> None:
     colour, dash = STYLES[line.style]
     if line.highs:
         _draw_course(axes, line, PALETTE[colour])
@@ -264,7 +264,7 @@ def _draw_line(axes: Axes, line: Line, aside: float) -> None:
         )  # fmt: skip
 
 
-def _draw_course(axes: Axes, line: Line, colour: str) -> None:
+def _draw_course(axes: Axes, line: Series, colour: str) -> None:
     """All columns as one path, which is a tenth of the size of a mark for each."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
