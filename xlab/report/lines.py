@@ -11,7 +11,7 @@ from xlab.record import stats
 from xlab.record.record import Measurement, RunRecord
 from xlab.report import text
 from xlab.report.charts import Subject, grouped, panel_title
-from xlab.report.line_chart import PLOT_W, STYLES, LineChart, Plot, Series
+from xlab.report.line_chart import PLOT_W, SHARE, STYLES, LineChart, Plot, Series
 
 #: Of a method's samples so many are enough to draw their distribution.
 _STEPS = 200
@@ -33,7 +33,7 @@ def distribution(subjects: Sequence[Subject], metric: str, title: str) -> LineCh
         return Series(name, style, values, tuple(shares), f"50 % {p50}, 99 % {p99}")
 
     plots = _by_class(subjects, line)
-    return LineChart(title, "no longer than", plots, metric, "", x_log=True) if plots else None
+    return LineChart(title, "no longer than", plots, metric, SHARE, x_log=True) if plots else None
 
 
 def against_message_size(subjects: Sequence[Subject]) -> LineChart | None:

@@ -37,7 +37,7 @@ _MESSAGES = re.compile(r"tcp_(\d{1,9})_byte_messages_bits_per_second")
 _TIME = ((1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))
 _PACKETS = ((1.0, "pps"), (1e3, "kpps"), (1e6, "Mpps"))
 _EACH_SECOND = ((1.0, "/s"), (1e3, "k/s"), (1e6, "M/s"))
-_MEMORY = ((1.0, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB"))
+_MEMORY = ((1.0, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB"))
 _SPEED = ((1.0, "bit/s"), (1e3, "kbit/s"), (1e6, "Mbit/s"), (1e9, "Gbit/s"), (1e12, "Tbit/s"))
 
 
@@ -78,6 +78,9 @@ def scale(metric: str, unit: str, number: float) -> tuple[float, str]:
         return _step(number, 1.0, _PACKETS)
     if metric.endswith("_bytes_per_host"):
         return _step(number, 1.0, _MEMORY)
+    if metric.endswith("_bytes_per_second"):
+        size, each = _step(number, 1.0, _MEMORY)
+        return size, f"{each}/s"
     if metric.endswith("_connections_per_second"):
         return _step(number, 1.0, _EACH_SECOND)
     if metric.endswith("_ratio"):
