@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Iterator
 
 from xlab.record.figures import Spread
-from xlab.record.record import Claim, PathProof, RunRecord
+from xlab.record.record import Claim, Conditions, PathProof, RunRecord
 
 NOTHING = "–"
 
@@ -188,6 +189,22 @@ def claims(record: RunRecord) -> str:
 
 def broken(record: RunRecord) -> list[Claim]:
     return [claim for claim in record.claims if not claim.holds]
+
+
+def conditions(asked: Conditions) -> str:
+    """What links were told to do to packets: "rate 100 Mbit/s, delay 10.0 ms"; "" if nothing."""
+    return ", ".join(f"{name} {said}" for name, said in each_condition(asked) if said)
+
+
+def each_condition(asked: Conditions) -> Iterator[tuple[str, str]]:
+    """Each by its name, and "" where it was not asked for."""
+    for name, metric, number in (
+        ("rate", "x_bits_per_second", asked.rate_bits_per_second),
+        ("delay", "x_ms", asked.delay_ms),
+        ("jitter", "x_ms", asked.jitter_ms),
+        ("loss", "x_ratio", asked.loss_ratio),
+    ):
+        yield name, value(metric, "", number) if number else ""
 
 
 def count(number: int, noun: str) -> str:

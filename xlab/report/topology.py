@@ -121,19 +121,6 @@ def proved(record: RunRecord) -> bool:
     return record.path is not None and record.path.proved
 
 
-def conditions(record: RunRecord) -> Iterator[str]:
-    """What the links were told to do to packets: "rate 100 Mbit/s", "delay 10.0 ms"."""
-    asked = record.conditions
-    for name, metric, value in (
-        ("rate", "x_bits_per_second", asked.rate_bits_per_second),
-        ("delay", "x_ms", asked.delay_ms),
-        ("jitter", "x_ms", asked.jitter_ms),
-        ("loss", "x_ratio", asked.loss_ratio),
-    ):
-        if value:
-            yield f"{name} {text.value(metric, '', value)}"
-
-
 # --------------------------------------------------------------------------------------- the hosts
 
 
@@ -215,7 +202,7 @@ def _wire(record: RunRecord) -> Box:
     notes = (
         f"{'✓' if proved(record) else '✗'} {packets} of the proof" if packets else "",
         _fabric(record) + (f", MTU {mtu}" if mtu else ""),
-        ", ".join(conditions(record)),
+        text.conditions(record.conditions),
         f"and {text.count(more, 'more host')}" if more > 0 else "",
     )
     proof = record.path
