@@ -38,25 +38,17 @@ def distribution(subjects: Sequence[Subject], metric: str, title: str) -> LineCh
 
 def against_message_size(subjects: Sequence[Subject]) -> LineChart | None:
     """TCP throughput for each size of message; None where it was not measured."""
-    found = _swept(subjects, lambda m: text.message_bytes(m.metric))
-    if not found:
-        return None
-    plots, sizes = found
-    return LineChart(
-        "Throughput against message size", "bytes a message", plots, "", "x_bits_per_second",
-        x_log=True, y_log=True, x_ticks=sizes,
+    return _growing(
+        subjects, "Throughput against message size", "bytes a message",
+        lambda m: text.message_bytes(m.metric), y_log=True,
     )  # fmt: skip
 
 
 def against_flows(subjects: Sequence[Subject]) -> LineChart | None:
     """TCP throughput of all streams together; None where it was not measured."""
-    found = _swept(subjects, lambda m: m.streams if m.metric == "tcp_bits_per_second" else None)
-    if not found:
-        return None
-    plots, flows = found
-    return LineChart(
-        "Throughput against streams", "TCP streams at once", plots, "", "x_bits_per_second",
-        x_log=True, x_ticks=flows,
+    return _growing(
+        subjects, "Throughput against streams", "TCP streams at once",
+        lambda m: m.streams if m.metric == "tcp_bits_per_second" else None, y_log=False,
     )  # fmt: skip
 
 
@@ -126,9 +118,15 @@ def _course(record: RunRecord, name: str, style: int) -> Plot | None:
     return Plot(text.plain(name), (line,), load, tuple(s for s, ms in echoes if ms is None))
 
 
-def _swept(
-    subjects: Sequence[Subject], place: Callable[[Measurement], int | None]
-) -> tuple[tuple[Plot, ...], tuple[float, ...]] | None:
+def _growing(
+    subjects: Sequence[Subject],
+    title: str,
+    axis: str,
+    place: Callable[[Measurement], int | None],
+    *,
+    y_log: bool,
+) -> LineChart | None:
+    """TCP throughput at each `place` on the axis."""
     tried: set[float] = set()
 
     def line(record: RunRecord, name: str, style: int) -> Series | None:
@@ -149,7 +147,12 @@ def _swept(
         return Series(name, style, xs, middles, said, dots)
 
     plots = _by_class(subjects, line)
-    return (plots, tuple(sorted(tried))) if plots else None
+    if not plots:
+        return None
+    return LineChart(
+        title, axis, plots, "", "x_bits_per_second",
+        x_log=True, y_log=y_log, x_ticks=tuple(sorted(tried)),
+    )  # fmt: skip
 
 
 def _by_class(
