@@ -18,7 +18,7 @@ from tests import compare_support
 from xlab.experiments.compare import evaluation, rounds
 from xlab.experiments.compare.journal import RoundDone
 from xlab.record import comparisons, record
-from xlab.record.record import Event, Measurement, RunRecord
+from xlab.record.record import Event, Measurement, Node, RunRecord
 from xlab.report import page
 
 RECORDS = Path(__file__).parent / "data" / "records"
@@ -84,6 +84,9 @@ def hostile() -> RunRecord:
             for m in told.measurements
         ),
         events=(Event(evil, evil, evil),),
+        nodes=tuple(
+            Node(name, "host", evil, {"br0": evil, "eth0": evil}) for name in ("h1", "h1/c1", evil)
+        ),
     )  # fmt: skip
 
 

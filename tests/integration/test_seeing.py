@@ -290,7 +290,7 @@ def test_a_graph_shows_addresses_tunnels_and_mtus(gre: World) -> None:
     words = ["".join(text.itertext()) for text in picture.iter("{http://www.w3.org/2000/svg}text")]
     assert "192.168.1.1/24 MTU 1462" in words
     assert words.count("s1") == 1
-    drawn = picture.findall(".//{http://www.w3.org/2000/svg}path[@class='tunnel']")
+    drawn = picture.findall(".//{http://www.w3.org/2000/svg}path[@class='p-tunnel']")
     assert len(drawn) == 1
 
 

@@ -6,7 +6,8 @@ import re
 import xml.etree.ElementTree as ET
 from typing import Any
 
-from xlab.report import graph
+from xlab.report import graph, picture
+from xlab.report.picture import Network
 
 _HOSTILE = '<b>"#end;&'
 
@@ -25,12 +26,12 @@ def node(name: str, kind: str, *devices: dict[str, Any], **facts: Any) -> dict[s
     }  # fmt: skip
 
 
-def lab() -> graph.Graph:
+def lab() -> Network:
     port = device("s1-eth1", bridge=_HOSTILE, peer="end:eth0")
     wire = node("wire", "wire", device(_HOSTILE, kind="bridge"), port)
     host = node("end", "host", device("eth0", peer="wire:s1-eth1", up=False))
     down = node("h2", "host", up=False)
-    return graph.graph("lab", "bridge", [host, down, wire], [f"cut {_HOSTILE}"])
+    return graph.network("lab", "bridge", [host, down, wire], [f"cut {_HOSTILE}"])
 
 
 def test_mermaid_keeps_text_as_text() -> None:
@@ -45,13 +46,14 @@ def test_mermaid_keeps_text_as_text() -> None:
 
 
 def test_svg_is_well_formed_and_says_what_is_down() -> None:
-    root = ET.fromstring(graph.as_svg(lab()))
+    root = ET.fromstring(picture.document(lab()))
     words = ["".join(text.itertext()) for text in root.iter("{http://www.w3.org/2000/svg}text")]
     assert _HOSTILE in words
     assert f"fault: cut {_HOSTILE}" in words
-    assert "h2 down" in words
+    assert "down" in words
     classes = [element.get("class") for element in root.iter()]
-    assert classes.count("link down") == classes.count("box down") == 1
+    assert classes.count("p-link p-down") == classes.count("p-part p-down") == 1
+    assert classes.count("p-host p-down") == 1
 
 
 def test_text_says_what_is_down() -> None:

@@ -19,12 +19,14 @@ from xlab.experiments import runner
 from xlab.kernel import capabilities
 from xlab.kernel.capabilities import Machine, State
 from xlab.record import record
-from xlab.record.record import RunRecord
+from xlab.record.record import Node, RunRecord
 from xlab.sandbox import controller, sandbox
 from xlab.scenario.request import Request
 
 Event = Mapping[str, Any]
 Story = Callable[[Callable[[Event], None]], None]
+
+NODE = Node("h1", "host", "10.211.55.3", {"eth0": "10.211.55.3/24"})
 
 
 def telling(*events: Event) -> Story:
@@ -69,7 +71,12 @@ class World:
                 return {"raw": {}}
             self.story(watch)
             raw = {"ping.txt": base64.b64encode(b"64 bytes from").decode()}
-            return {"timings": {"build": 0.25, "verify": 0.5}, "conditions": {}, "raw": raw}
+            return {
+                "timings": {"build": 0.25, "verify": 0.5},
+                "conditions": {},
+                "nodes": [dataclasses.asdict(NODE)],
+                "raw": raw,
+            }
 
         return SimpleNamespace(call=call, close=lambda: None)
 
@@ -101,6 +108,7 @@ def test_what_was_told_becomes_the_record(world: World) -> None:
     assert (found.scenario, found.status, found.reason) == ("baseline", "passed", "")
     assert [claim.id for claim in found.claims] == ["h1-reaches-h2"]
     assert found.path == PROOF
+    assert found.nodes == (NODE,)
     timings = found.timings_s
     assert (timings.sandbox, timings.build, timings.teardown) == (0.125, 0.25, 0.0625)
     assert timings.total > 0

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
-import math
 import re
-import struct
 import xml.etree.ElementTree as ET
 from itertools import permutations
 from pathlib import Path
@@ -24,8 +21,7 @@ from xlab.lab.docker import Container
 from xlab.lab.lab import Host
 from xlab.record import record
 from xlab.record.record import Environment
-from xlab.report import growth
-from xlab.report.drawing import PALETTE
+from xlab.report import drawing, growth
 
 ENVIRONMENT = Environment(
     kernel="6.12", cpu_model="a processor", cores=2, load=(0.0, 0.0, 0.0), xlab="1", tools={},
@@ -255,42 +251,34 @@ def test_amounts(unit: str, number: float, said: str) -> None:
 # -- the chart -------------------------------------------------------------------------------------
 
 
-@functools.cache
-def drawn() -> tuple[str, bytes]:
-    found = growth.draw(recorded())
-    assert found is not None
-    return found
-
-
 def test_the_chart_tells_what_is_measured_from_what_is_not() -> None:
-    svg, png = drawn()
-    root = ET.fromstring(svg)
-    texts = [element.text for element in root.iter() if element.tag.endswith("}text")]
-    shown = ["build", "take down, until all is freed", "memory", "ends of tunnels",
-             "control plane, build", "control plane, at rest"]  # fmt: skip
-    assert [text for text in texts if text in shown] == shown
-    assert texts.count("extrapolated,") == texts.count("not measured") == len(shown)
-    assert "hosts^1.00 (1.00–1.00), 8 builds" in texts
-    # The law is a whole line as far as was measured and a dashed one from there on.
-    dashed = [e for e in root.iter() if "stroke-dasharray: " in e.get("style", "")]
-    assert len(dashed) == len(shown)
-    # Every build is there.
-    marks = [
-        e for e in root.iter()
-        if e.tag.endswith("}use") and PALETTE["ink"] in e.get("style", "")
+    shown = growth.chart(recorded())
+    assert shown is not None
+    assert [plot.title for plot in shown.plots] == [
+        "build", "take down, until all is freed", "memory", "ends of tunnels",
+        "control plane, build", "control plane, at rest",
     ]  # fmt: skip
-    assert len(marks) == len(recorded().samples) * len(shown)
-    assert png.startswith(b"\x89PNG")
-    width, height = struct.unpack(">II", png[16:24])
-    assert (width, height) == (2 * 660, math.ceil(2 * (3 * 210 + 46)))
+    for plot in shown.plots:
+        law, beyond = plot.lines
+        assert (law.x, beyond.x) == ((2, 16), (16, 64))
+        assert (law.y[1], beyond.label) == (beyond.y[0], "extrapolated, not measured")
+        # Every build is there.
+        assert (len(law.dots), law.said) == (len(recorded().samples), "8 builds")
+    assert shown.plots[0].lines[0].label == "hosts^1.00 (1.00–1.00)"
+    svg = drawing.pictures(shown, "scale")[".svg"].decode()
+    texts = [element.text for element in ET.fromstring(svg).iter() if element.tag.endswith("}text")]
+    assert {"bridge: cost against hosts", "hosts", "64", "100 ms", "10 MB", "10 kB"} <= set(texts)
 
 
-def test_the_same_record_gives_the_same_chart() -> None:
-    assert growth.draw(recorded()) == drawn()
+def test_noise_does_not_look_like_growth() -> None:
+    shown = growth.chart(recorded(*(sample(n, build_s=1.0 + n / 1000) for n in (2, 4, 8))))
+    assert shown is not None
+    low, high = shown.plots[0].reach or (1, 1)
+    assert high / low == pytest.approx(10)
 
 
 def test_one_size_has_no_chart() -> None:
-    assert growth.draw(recorded(sample(4), sample(4, 2))) is None
+    assert growth.chart(recorded(sample(4), sample(4, 2))) is None
 
 
 def test_a_scale_is_no_record_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,22 +84,23 @@ def _scale(
 ) -> int:
     from xlab.experiments import scale as scaling
     from xlab.kernel import disk
-    from xlab.report import growth
+    from xlab.report import drawing, growth
 
     plan = scaling.Plan(scenario, sizes, containers, settings, repeat, rest_s)
     options.require_writable(results)
     disk.sweep(results)
     out = sys.stderr if as_json else sys.stdout
     finished = scaling.measure(plan, watch=_Progress(plan, out).watch)
-    drawn = growth.draw(finished)
-    files = {"scale.svg": drawn[0].encode(), "scale.png": drawn[1]} if drawn else {}
+    chart = growth.chart(finished)
+    pictures = drawing.pictures(chart, "scale") if chart else {}
+    files = {f"scale{ending}": found for ending, found in pictures.items()}
     refused: OSError | None = None
     folder: Path | None = None
     try:
         folder = scaling.save(finished, results, files)
     except OSError as error:
         refused = error
-    _show(finished, folder, out, chart=bool(drawn))
+    _show(finished, folder, out, chart=bool(files))
     if as_json:
         print_json(finished.to_dict())
     if refused is not None:

@@ -261,6 +261,7 @@ def _graph(name: str | None, form: str, output: Path | None) -> int:
     from xlab.cli.streams import json_text, write
     from xlab.outside import running_lab
     from xlab.report import graph as drawn
+    from xlab.report import picture
 
     with running_lab.find(name) as lab:
         about = lab.describe()
@@ -269,8 +270,8 @@ def _graph(name: str | None, form: str, output: Path | None) -> int:
         facts = {key: about[key] for key in ("name", "scenario", "faults")}
         write(json_text({**facts, "nodes": nodes}), output)
         return 0
-    shown = drawn.graph(lab.name, about["scenario"], nodes, about["faults"])
-    draw = {Form.TEXT: drawn.as_text, Form.MERMAID: drawn.as_mermaid, Form.SVG: drawn.as_svg}
+    shown = drawn.network(lab.name, about["scenario"], nodes, about["faults"])
+    draw = {Form.TEXT: drawn.as_text, Form.MERMAID: drawn.as_mermaid, Form.SVG: picture.document}
     write(draw[Form(form)](shown), output)
     return 0
 

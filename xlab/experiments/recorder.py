@@ -16,6 +16,7 @@ from xlab.record.record import (
     Environment,
     Event,
     Measurement,
+    Node,
     PathProof,
     RunRecord,
     Status,
@@ -45,6 +46,7 @@ class Recorder:
         self.timings: dict[str, float] = {}
         #: What the links' conditions came to.
         self.measured: dict[str, float] = {}
+        self.nodes: tuple[Node, ...] = ()
         #: Files for raw/, by name.
         self.raw: dict[str, bytes] = {}
         self._watch = watch
@@ -114,6 +116,7 @@ class Recorder:
             path=self.path,
             measurements=tuple(self.measurements),
             events=tuple(self.events),
+            nodes=self.nodes,
         )
 
 

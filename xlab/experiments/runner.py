@@ -18,7 +18,7 @@ from xlab.experiments.recorder import Recorder, Watch
 from xlab.inside.verbs import launch_lab
 from xlab.kernel import capabilities, disk
 from xlab.record import record
-from xlab.record.record import RunRecord
+from xlab.record.record import Node, RunRecord
 from xlab.sandbox import controller, sandbox
 from xlab.scenario import blueprint
 from xlab.scenario.request import Request
@@ -101,6 +101,7 @@ class Bench:
         built = self._call("build", {"until": until, "empty": empty})
         self._recorder.timings.update(built["timings"])
         self._recorder.measured = built["conditions"]
+        self._recorder.nodes = record.decode(tuple[Node, ...], built["nodes"], "nodes")
 
     def measure_rounds(self) -> None:
         """As many rounds as the request wants, if the path is proved."""

@@ -12,19 +12,20 @@ import random
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Literal
 
 from xlab.errors import UsageError, XlabError
 from xlab.kernel import processes
 from xlab.kernel.processes import asking_meanwhile
 from xlab.lab import counters
 from xlab.lab.conditions import measure
-from xlab.lab.lab import Lab
+from xlab.lab.lab import Lab, concurrently
 from xlab.lab.node import Node
 from xlab.probes import PROBES, Pair, Plan, Sampled, measure_round
 from xlab.probes.proof import Proved, prove
 from xlab.probes.whole import Site, measure_lab
+from xlab.record import record
 from xlab.record.record import ROUTES, PathProof, Route
 from xlab.sandbox.controller import Emit, Handler
 from xlab.scenario import probe_names
@@ -101,7 +102,7 @@ class Testbed:
         _phase(emit, "build", timings["build"])
         _phase(emit, "verify", checks.spent_s)
         if flow is None:
-            return {"timings": timings, "conditions": {}, "raw": {}}
+            return {"timings": timings, "conditions": {}, "nodes": [], "raw": {}}
         if until is not None:
             listed = ", ".join(dict.fromkeys(checks.stages))
             raise UsageError(f"the build has no stage {until!r}; it went through: {listed}")
@@ -116,7 +117,12 @@ class Testbed:
         lab.require_daemons()
         self.built = Built(lab, flow, proved.proof)
         lab.after_boot = flow.after_boot
-        return {"timings": timings, "conditions": measured, "raw": self._take_raw()}
+        return {
+            "timings": timings,
+            "conditions": measured,
+            "nodes": _nodes(lab),
+            "raw": self._take_raw(),
+        }
 
     def _machines(self) -> Machines:
         # Only a lab that stays pays for what people type: some 10 ms of imports.
@@ -264,6 +270,20 @@ def waiting_told(emit: Emit) -> Iterator[None]:
                 "the network of a large lab"
             )
             emit({"kind": "note", "text": text})
+
+
+def _nodes(lab: Lab) -> list[dict[str, Any]]:
+    """What the record says of each host and container, see `record.Node`."""
+
+    def facts(node: Node) -> dict[str, Any]:
+        kind: Literal["host", "container"] = "container" if "/" in node.name else "host"
+        address = ""
+        with suppress(XlabError):  # a scenario need not give one to each
+            address = str(node.address)
+        return dataclasses.asdict(record.Node(node.name, kind, address, node.device_addresses()))
+
+    nodes = [node for host in lab.hosts for node in (host, *host.containers)]
+    return concurrently(facts, nodes)
 
 
 def _tell(emit: Emit, kind: str, fact: Any) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import errno
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -298,26 +297,11 @@ def _node_facts(node: Node) -> dict[str, Any]:
     with suppress(XlabError):
         facts["address"] = str(node.address)
     try:
-        facts["addresses"] = _addresses(node)
+        facts["addresses"] = node.device_addresses()
     except XlabError:
         # Switched off, or stopped a moment ago.
         return facts | {"up": False, "addresses": {}}
     return facts | {"up": True}
-
-
-def _addresses(node: Node) -> dict[str, str]:
-    """The first IPv4 address of each interface that has one, but of lo."""
-    found = {}
-    for device in node.interfaces():
-        try:
-            address = node.device_address(device) if device != "lo" else None
-        except OSError as error:
-            if error.errno != errno.ENODEV:
-                raise
-            continue  # somebody has just deleted it
-        if address is not None:
-            found[device] = str(address)
-    return found
 
 
 def _remedy(host: str) -> str:

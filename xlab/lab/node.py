@@ -276,6 +276,20 @@ class Node:
             raise
         return IPv4Interface((address, int.from_bytes(netmask, "big").bit_count()))
 
+    def device_addresses(self) -> dict[str, str]:
+        """The first IPv4 address of each interface that has one, but of lo: "10.0.0.1/24"."""
+        found = {}
+        for device in self.interfaces():
+            try:
+                address = self.device_address(device) if device != "lo" else None
+            except OSError as error:
+                if error.errno != errno.ENODEV:
+                    raise
+                continue  # somebody has just deleted it
+            if address is not None:
+                found[device] = str(address)
+        return found
+
     def add_address(
         self, device: str, address: str | IPv4Interface, *, gateway: IPv4Address | None = None
     ) -> None:

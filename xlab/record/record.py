@@ -155,6 +155,19 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True)
+class Node:
+    """A host or a container, as it stood when the path had been proved."""
+
+    #: "h1", "h1/c1".
+    name: str
+    kind: Literal["host", "container"]
+    #: What probes send to; "" if it has none.
+    address: str
+    #: By interface, bridge or end of a tunnel that has one, its first: "192.168.1.1/24".
+    addresses: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Conditions:
     """Link conditions asked for, each a link and a direction; `measured` is what they came to."""
 
@@ -191,6 +204,8 @@ class RunRecord:
     path: PathProof | None
     measurements: tuple[Measurement, ...]
     events: tuple[Event, ...] = ()
+    #: Host by host, each before its containers; none where the lab was not built to its end.
+    nodes: tuple[Node, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def to_dict(self) -> dict[str, Any]:

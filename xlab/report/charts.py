@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from xlab.record import stats
 from xlab.record.figures import Points, Spread, ratio_points, value_points
@@ -357,42 +357,28 @@ def _draw_bar(canvas: Canvas, axes: Axes, chart: Chart, bar: Bar, y: float, righ
             chart.mark, top - 1, top + _BAR_H + 3, color=INK, linewidth=1.2, linestyle=(0, (3, 2)),
             zorder=2,
         )  # fmt: skip
+
+    def block(left: float, width: float, *, over: float = 0, **style: Any) -> None:
+        axes.add_patch(Rectangle((left, top - over), width, _BAR_H + 2 * over, **style))
+
     middle = top + _BAR_H / 2
     spread = bar.points.spread
     if spread:
-        method = bar.route == "method"
-        face = PALETTE["method" if method else "control"]
-        edge = PALETTE["method" if method else "control-edge"]
-        axes.add_patch(
-            Rectangle(
-                (0, top), spread.median, _BAR_H, facecolor=face, edgecolor=edge, linewidth=0.8
-            )
-        )
+        face, edge = ("method", "method") if bar.route == "method" else ("control", "control-edge")
+        block(0, spread.median, facecolor=PALETTE[face], edgecolor=PALETTE[edge], linewidth=0.8)
     if chart.timeline:
-        axes.add_patch(
-            Rectangle(
-                (-_BEFORE * right, top), _BEFORE * right, _BAR_H,
-                facecolor=PALETTE["line-2"], edgecolor="none",
-            )
-        )  # fmt: skip
+        block(-_BEFORE * right, _BEFORE * right, facecolor=PALETTE["line-2"], edgecolor="none")
     if bar.mended is not None and bar.mended <= right:
         axes.vlines(
             bar.mended, top - 2, top + _BAR_H + 2, color=PALETTE["line-3"], linewidth=2.4, zorder=4
         )
     if bar.band:
-        low, high = bar.band
+        low, width = bar.band[0], max(bar.band[1] - bar.band[0], right / 200)
+        block(low, width, over=2, zorder=0.5, facecolor=PALETTE["published"], edgecolor="none")
         # Over the bar but open, so that it hides nothing.
-        axes.add_patch(
-            Rectangle(
-                (low, top - 2), max(high - low, right / 200), _BAR_H + 4, zorder=0.5,
-                facecolor=PALETTE["published"], edgecolor="none",
-            )
-        )  # fmt: skip
-        axes.add_patch(
-            Rectangle(
-                (low, top - 2), max(high - low, right / 200), _BAR_H + 4, zorder=2.5, fill=False,
-                edgecolor=PALETTE["published-edge"], linewidth=1, linestyle=(0, (2, 2)),
-            )
+        block(
+            low, width, over=2, zorder=2.5, fill=False, edgecolor=PALETTE["published-edge"],
+            linewidth=1, linestyle=(0, (2, 2)),
         )  # fmt: skip
     ticks = _distinct(bar.points.samples, right)
     if ticks:

@@ -20,7 +20,7 @@ class Exhibit:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _Recipe:
     name: str
     make: Callable[[Sequence[Subject]], Drawing | None]
     #: What the chart shows, and the probe that measures it; of those that must be asked for.
@@ -36,28 +36,28 @@ def _loaded_distribution(subjects: Sequence[Subject]) -> Drawing | None:
     return lines.distribution(subjects, "loaded_rtt_ms", "Round trips under load, all of them")
 
 
-_PLANS = (
-    _Plan("throughput-ratio", charts.throughput),
-    _Plan("rtt-ratio", charts.delay),
-    _Plan("rtt", charts.latency),
-    _Plan("rtt-distribution", _rtt_distribution),
-    _Plan("rtt-over-time", lines.course, "RTT over time, idle and loaded", "loaded-rtt"),
-    _Plan("loaded-rtt-distribution", _loaded_distribution),
-    _Plan(
+_RECIPES = (
+    _Recipe("throughput-ratio", charts.throughput),
+    _Recipe("rtt-ratio", charts.delay),
+    _Recipe("rtt", charts.latency),
+    _Recipe("rtt-distribution", _rtt_distribution),
+    _Recipe("rtt-over-time", lines.course, "RTT over time, idle and loaded", "loaded-rtt"),
+    _Recipe("loaded-rtt-distribution", _loaded_distribution),
+    _Recipe(
         "message-sizes",
         lines.against_message_size,
         "throughput against message size",
         "message-sizes",
     ),
-    _Plan("streams", lines.against_flows, "throughput against streams", "flows"),
-    _Plan("cpu", charts.cpu_cost),
-    _Plan("recovery", charts.recovery, "recovery from faults", "recovery"),
+    _Recipe("streams", lines.against_flows, "throughput against streams", "flows"),
+    _Recipe("cpu", charts.cpu_cost),
+    _Recipe("recovery", charts.recovery, "recovery from faults", "recovery"),
 )
 
 
 def exhibits(subjects: Sequence[Subject]) -> list[Exhibit]:
     """Those charts for which there is something to show."""
-    made = ((plan.name, plan.make(subjects)) for plan in _PLANS)
+    made = ((recipe.name, recipe.make(subjects)) for recipe in _RECIPES)
     return [Exhibit(name, found) for name, found in made if found]
 
 
@@ -65,9 +65,9 @@ def missing(subjects: Sequence[Subject]) -> list[tuple[str, str]]:
     """(what, the probe that measures it) of what was not asked for; nothing if nothing was."""
     probes = {m.probe for _, record in subjects for m in record.measurements}
     return [
-        (plan.subject, plan.probe)
-        for plan in _PLANS
-        if probes and plan.probe and plan.probe not in probes and plan.make(subjects) is None
+        (recipe.subject, recipe.probe)
+        for recipe in _RECIPES
+        if probes and recipe.probe and recipe.probe not in probes and recipe.make(subjects) is None
     ]
 
 

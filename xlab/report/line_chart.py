@@ -11,6 +11,7 @@ kernel datapath                    a plot a class of datapath, or a method where
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 _TITLE_H, _KEY_H, _PLOT_H, _COURSE_H, _AXIS_H, _LEFT = 20, 15, 150, 66, 42, 60
 #: Between the key and the plot; below a plot whose axis is named further down.
-_GAP_H, _TICKS_H, _NOTE_H = 8, 28, 16
+_GAP_H, _TICKS_H, _NOTE_H, _NOTE_COLUMNS = 8, 28, 16, 56
 #: One a method, in their order: colour and dash, so that neither alone tells them apart.
 STYLES: Sequence[tuple[str, Any]] = (
     ("ink", (0, (1, 1.2))),
@@ -35,6 +36,8 @@ STYLES: Sequence[tuple[str, Any]] = (
     ("line-5", (0, (8, 1.5, 1, 1.5, 1, 1.5))),
     ("line-6", (0, (3, 3))),
 )
+#: A metric of y: parts of a whole.
+SHARE = "share"
 #: What a letter of the usual and of the small size takes, in px.
 _EM, _SMALL_EM = 6.1, 5.3
 #: From this part of the axis on a label in the middle of its mark would leave the chart.
@@ -46,7 +49,7 @@ PLOT_W = WIDTH - _LEFT - SIDE
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Series:
     """One method's line, or its course: at each x from `lows` to `highs`."""
 
     label: str
@@ -67,11 +70,14 @@ class Line:
 @dataclass(frozen=True, slots=True)
 class Plot:
     title: str
-    lines: tuple[Line, ...]
+    lines: tuple[Series, ...]
     #: From where to where the path was full; of a course.
     load: tuple[float, float] | None = None
     #: When what was sent had no reply; of a course.
     lost: tuple[float, ...] = ()
+    #: In place of the chart's, and between which values it has to reach.
+    y_metric: str = ""
+    reach: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,7 @@ class LineChart:
     title: str
     x_axis: str
     plots: tuple[Plot, ...]
-    #: Metrics, which give ticks their units; "" for plain numbers, of y for shares.
+    #: Metrics, which give ticks their units; "" for plain numbers.
     x_metric: str
     y_metric: str
     x_log: bool = False
@@ -97,11 +103,11 @@ class LineChart:
 
     @property
     def height(self) -> float:
-        return self._note_height + sum(map(self._plot_height, self.plots))
+        return _NOTE_H * len(self._notes) + sum(map(self._plot_height, self.plots))
 
     @property
-    def _note_height(self) -> float:
-        return _NOTE_H if self.note else 0
+    def _notes(self) -> list[str]:
+        return textwrap.wrap(self.note, _NOTE_COLUMNS)
 
     def in_words(self) -> str:
         said = []
@@ -127,9 +133,10 @@ class LineChart:
         return entries
 
     def draw(self, canvas: Canvas) -> None:
-        if self.note:
-            canvas.say(self.note, y=11, colour=DIM, size=SMALL_SIZE, room=56)
-        top = self._note_height
+        for number, note in enumerate(self._notes):
+            y = 11 + _NOTE_H * number
+            canvas.say(note, y=y, colour=DIM, size=SMALL_SIZE, room=_NOTE_COLUMNS)
+        top = float(_NOTE_H * len(self._notes))
         for plot in self.plots:
             self._draw_plot(canvas, plot, top)
             top += self._plot_height(plot)
@@ -168,17 +175,18 @@ class LineChart:
 
         xs = [x for line in plot.lines for x in line.x]
         ys = [y for line in plot.lines for y in _ys(line)]
-        ys += [self.mark] if self.mark else []
+        ys += [*([self.mark] if self.mark else []), *(plot.reach or ())]
+        y_metric = plot.y_metric or self.y_metric
         from_zero = not (self.x_log or self.x_ticks)
         _limit(axes.set_xlim, axes.set_xscale, xs, log=self.x_log, from_zero=from_zero)
-        if self.y_metric:
+        if y_metric != SHARE:
             _limit(axes.set_ylim, axes.set_yscale, ys, log=self.y_log, from_zero=not self.y_log)
         else:
             axes.set_ylim(0, 1.02)
         most = 4 if _is_course(plot) else 6
         for axis, metric, log, ticks in (
             (axes.xaxis, self.x_metric, self.x_log, self.x_ticks),
-            (axes.yaxis, self.y_metric, self.y_log, ()),
+            (axes.yaxis, y_metric, self.y_log, ()),
         ):
             low, high = axis.get_view_interval()
             marks = _apart(axes, ticks, partial(_tick, metric)) or (
@@ -201,7 +209,7 @@ class LineChart:
         axes.tick_params(axis="y", labelsize=SMALL_SIZE, length=0)
 
 
-def _ys(line: Line) -> Iterator[float]:
+def _ys(line: Series) -> Iterator[float]:
     yield from (*line.y, *line.highs, *(y for _, y in line.dots))
     for _, low, high in line.intervals:
         yield from (low, high)
@@ -214,7 +222,7 @@ def _is_course(plot: Plot) -> bool:
 # ---------------------------------------------------------------------------------------- drawing
 
 
-def _say_key(canvas: Canvas, line: Line, top: float) -> None:
+def _say_key(canvas: Canvas, line: Series, top: float) -> None:
     colour, dash = STYLES[line.style]
     sample = canvas.axes(top, _KEY_H, left=SIDE, right=WIDTH - SIDE - 24)
     sample.axis("off")
@@ -234,7 +242,7 @@ def _keep_inside(axes: Axes) -> None:
             label.set_horizontalalignment("right")
 
 
-def _draw_line(axes: Axes, line: Line, aside: float) -> None:
+def _draw_line(axes: Axes, line: Series, aside: float) -> None:
     colour, dash = STYLES[line.style]
     if line.highs:
         _draw_course(axes, line, PALETTE[colour])
@@ -264,7 +272,7 @@ def _draw_line(axes: Axes, line: Line, aside: float) -> None:
         )  # fmt: skip
 
 
-def _draw_course(axes: Axes, line: Line, colour: str) -> None:
+def _draw_course(axes: Axes, line: Series, colour: str) -> None:
     """All columns as one path, which is a tenth of the size of a mark for each."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path

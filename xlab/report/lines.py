@@ -11,7 +11,7 @@ from xlab.record import stats
 from xlab.record.record import Measurement, RunRecord
 from xlab.report import text
 from xlab.report.charts import Subject, grouped, panel_title
-from xlab.report.line_chart import PLOT_W, STYLES, Line, LineChart, Plot
+from xlab.report.line_chart import PLOT_W, SHARE, STYLES, LineChart, Plot, Series
 
 #: Of a method's samples so many are enough to draw their distribution.
 _STEPS = 200
@@ -22,7 +22,7 @@ _FEWEST = 3
 def distribution(subjects: Sequence[Subject], metric: str, title: str) -> LineChart | None:
     """The cumulative distribution of all samples of a latency; None where there are none."""
 
-    def line(record: RunRecord, name: str, style: int) -> Line | None:
+    def line(record: RunRecord, name: str, style: int) -> Series | None:
         samples = [s for m in _of(record, metric) for s in m.samples if _fits(s)]
         if len(samples) < 2:
             return None
@@ -30,33 +30,25 @@ def distribution(subjects: Sequence[Subject], metric: str, title: str) -> LineCh
         shares = [i / steps for i in range(steps + 1)]
         values = tuple(stats.percentile(samples, 100 * share) or 0.0 for share in shares)
         p50, p99 = (text.value(metric, "", stats.percentile(samples, p) or 0.0) for p in (50, 99))
-        return Line(name, style, values, tuple(shares), f"50 % {p50}, 99 % {p99}")
+        return Series(name, style, values, tuple(shares), f"50 % {p50}, 99 % {p99}")
 
     plots = _by_class(subjects, line)
-    return LineChart(title, "no longer than", plots, metric, "", x_log=True) if plots else None
+    return LineChart(title, "no longer than", plots, metric, SHARE, x_log=True) if plots else None
 
 
 def against_message_size(subjects: Sequence[Subject]) -> LineChart | None:
     """TCP throughput for each size of message; None where it was not measured."""
-    found = _swept(subjects, lambda m: text.message_bytes(m.metric))
-    if not found:
-        return None
-    plots, sizes = found
-    return LineChart(
-        "Throughput against message size", "bytes a message", plots, "", "x_bits_per_second",
-        x_log=True, y_log=True, x_ticks=sizes,
+    return _growing(
+        subjects, "Throughput against message size", "bytes a message",
+        lambda m: text.message_bytes(m.metric), y_log=True,
     )  # fmt: skip
 
 
 def against_flows(subjects: Sequence[Subject]) -> LineChart | None:
     """TCP throughput of all streams together; None where it was not measured."""
-    found = _swept(subjects, lambda m: m.streams if m.metric == "tcp_bits_per_second" else None)
-    if not found:
-        return None
-    plots, flows = found
-    return LineChart(
-        "Throughput against streams", "TCP streams at once", plots, "", "x_bits_per_second",
-        x_log=True, x_ticks=flows,
+    return _growing(
+        subjects, "Throughput against streams", "TCP streams at once",
+        lambda m: m.streams if m.metric == "tcp_bits_per_second" else None, y_log=False,
     )  # fmt: skip
 
 
@@ -115,7 +107,7 @@ def _course(record: RunRecord, name: str, style: int) -> Plot | None:
         for when, value in (("idle", idle), ("loaded", chosen.median))
         if _is_number(value) and _fits(value)
     ]
-    line = Line(
+    line = Series(
         text.plain(name),
         min(style, 1),
         tuple((column + 0.5) * end / PLOT_W for column in sorted(columns)),
@@ -126,12 +118,18 @@ def _course(record: RunRecord, name: str, style: int) -> Plot | None:
     return Plot(text.plain(name), (line,), load, tuple(s for s, ms in echoes if ms is None))
 
 
-def _swept(
-    subjects: Sequence[Subject], place: Callable[[Measurement], int | None]
-) -> tuple[tuple[Plot, ...], tuple[float, ...]] | None:
+def _growing(
+    subjects: Sequence[Subject],
+    title: str,
+    axis: str,
+    place: Callable[[Measurement], int | None],
+    *,
+    y_log: bool,
+) -> LineChart | None:
+    """TCP throughput at each `place` on the axis."""
     tried: set[float] = set()
 
-    def line(record: RunRecord, name: str, style: int) -> Line | None:
+    def line(record: RunRecord, name: str, style: int) -> Series | None:
         values: dict[float, list[float]] = {}
         for m in record.measurements:
             x = place(m)
@@ -146,14 +144,19 @@ def _swept(
             dict.fromkeys(text.value("x_bits_per_second", "", y) for y in (middles[0], middles[-1]))
         )
         dots = tuple((x, y) for x in xs for y in values[x])
-        return Line(name, style, xs, middles, said, dots)
+        return Series(name, style, xs, middles, said, dots)
 
     plots = _by_class(subjects, line)
-    return (plots, tuple(sorted(tried))) if plots else None
+    if not plots:
+        return None
+    return LineChart(
+        title, axis, plots, "", "x_bits_per_second",
+        x_log=True, y_log=y_log, x_ticks=tuple(sorted(tried)),
+    )  # fmt: skip
 
 
 def _by_class(
-    subjects: Sequence[Subject], line: Callable[[RunRecord, str, int], Line | None]
+    subjects: Sequence[Subject], line: Callable[[RunRecord, str, int], Series | None]
 ) -> tuple[Plot, ...]:
     """A plot a class of datapaths, with those of which there is a line."""
     styles = styles_of(subjects)

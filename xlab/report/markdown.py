@@ -9,7 +9,7 @@ from xlab.record.record import Claim, RunRecord
 from xlab.report import content, links, prose, tables, text
 from xlab.report.content import Content, Part
 from xlab.report.tables import Table
-from xlab.report.topology import topology, way
+from xlab.report.topology import proved, way
 
 
 def render(records: Mapping[Path, RunRecord], *, base: Path) -> str:
@@ -77,9 +77,8 @@ def _part(part: Part, base: Path | None) -> Iterator[str]:
 
 def _proof(part: Part, base: Path | None) -> Iterator[str]:
     record = part.record
-    shown = topology(record)
-    yield f"### The path is {'proved' if shown.proved else 'NOT proved'}"
-    yield escape(way(shown))
+    yield f"### The path is {'proved' if proved(record) else 'NOT proved'}"
+    yield escape(way(record))
     yield _list(_path(next(iter(part.files)), record, base))
     held = sum(claim.holds for claim in record.claims)
     yield f"### Claims: {held} of {len(record.claims)} hold"

@@ -19,7 +19,7 @@ from xlab.report.drawing import Drawing
 from xlab.report.markup import Child, Html, join, tag
 from xlab.report.prose import Verdict
 from xlab.report.tables import Table
-from xlab.report.topology import topology, way
+from xlab.report.topology import network, proved, way
 
 _APART = (
     "Kernel and userspace datapaths each have a scale of their own: they are not ranked against "
@@ -86,13 +86,11 @@ def header(starts: Sequence[str], found: Verdict, navigation: Html | None = None
 
 
 def _summary(told: Content, targets: Mapping[str, str]) -> Html:
-    return tag(
-        "section",
-        tag("h2", "Summary"),
+    return parts.section(
+        "Summary",
+        "summary",
         [parts.table(each, targets=targets, brief=True) for each in told.summary],
-        tag("p", told.legend, class_="small") if told.legend else None,
-        class_="card",
-        id="summary",
+        parts.small(told.legend) if told.legend else None,
     )
 
 
@@ -101,25 +99,21 @@ def _charts(told: Content, shown: Sequence[gallery.Exhibit]) -> Html | None:
     if not shown and not absent:
         return None
     several = len({kind for kind, _ in tables.groups(told.records)}) > 1
-    return tag(
-        "section",
-        tag("h2", "Charts"),
-        tag("p", _APART, class_="small") if several else None,
-        tag(
-            "div",
-            [figure(each.drawing, each.name) for each in shown],
-            class_="columns even",
-        ),
+    return parts.section(
+        "Charts",
+        "figures",
+        parts.small(_APART) if several else None,
+        figures(shown),
         _sources(told.records),
-        tag("p", parts.prose(f"Not measured: {'; '.join(absent)}."), class_="small")
-        if absent
-        else None,
-        class_="card",
-        id="figures",
+        parts.small(parts.prose(f"Not measured: {'; '.join(absent)}.")) if absent else None,
     )
 
 
-def figure(shown: Drawing, name: str) -> Html:
+def figures(shown: Sequence[gallery.Exhibit]) -> Html:
+    return tag("div", [_figure(each.drawing, each.name) for each in shown], class_="columns even")
+
+
+def _figure(shown: Drawing, name: str) -> Html:
     """A chart with its title, and what its signs mean; `name` is unique in its page."""
     entries = [
         tag("li", tag("i", class_=f"k-{kind}", aria_hidden="true"), said)
@@ -135,26 +129,15 @@ def figure(shown: Drawing, name: str) -> Html:
 
 def _crossing(told: Content) -> Html | None:
     table = tables.crossing(told.subjects)
-    if not table.rows:
-        return None
-    return tag(
-        "section", tag("h2", "Overhead and MTU"), parts.table(table), class_="card", id="overhead"
-    )
+    return parts.section("Overhead and MTU", "overhead", parts.table(table)) if table.rows else None
 
 
 def _more(told: Content) -> Html | None:
     if not told.more:
         return None
-    return tag(
-        "section",
-        tag("h2", "All figures"),
-        tag(
-            "details",
-            tag("summary", text.count(len(told.more), "table")),
-            [parts.table(each) for each in told.more],
-        ),
-        class_="card",
-        id="all-figures",
+    number = text.count(len(told.more), "table")
+    return parts.section(
+        "All figures", "all-figures", parts.details(number, map(parts.table, told.more))
     )
 
 
@@ -208,14 +191,14 @@ def _part(part: Part, anchor: str, base: Path | None) -> Html:
 
 
 def _network(record: RunRecord, anchor: str) -> Html:
-    shown = topology(record)
+    mark = "Proved" if proved(record) else "NOT proved"
     return tag(
         "div",
         tag("h3", "The network"),
         tag(
             "figure",
-            picture.draw(shown, anchor),
-            tag("figcaption", f"{'Proved' if shown.proved else 'NOT proved'}: {way(shown)}"),
+            picture.draw(network(record), anchor, width=340),
+            tag("figcaption", f"{mark}: {way(record)}"),
         ),
     )
 
@@ -279,11 +262,10 @@ def _path(part: Part, base: Path | None) -> Html:
 def _figures(part: Part) -> Html:
     content = tables.route_figures(part.record, routes_first=True)
     if not content.rows:
-        return tag("p", "Nothing was measured.", class_="small")
+        return parts.small("Nothing was measured.")
     shown = parts.table(Table(content.columns, content.rows, "", content.notes))
     if part.builds:  # a comparison has said what matters of it above
-        number = text.count(len(content.rows), "figure")
-        shown = tag("details", tag("summary", number), shown)
+        shown = parts.details(text.count(len(content.rows), "figure"), shown)
     return join(tag("h3", "Figures"), shown)
 
 
@@ -310,20 +292,14 @@ def _environment(told: Content) -> Html:
         )
         for fact in told.environment
     ]
-    return tag(
-        "section",
-        tag("h2", "Environment"),
+    return parts.section(
+        "Environment",
+        "environment",
         parts.pairs(pairs),
         [
-            tag(
-                "details",
-                tag("summary", each.title),
-                parts.table(dataclasses.replace(each, title="")),
-            )
+            parts.details(each.title, parts.table(dataclasses.replace(each, title="")))
             for each in told.circumstances
         ],
-        class_="card",
-        id="environment",
     )
 
 
@@ -339,19 +315,12 @@ def _how(told: Content) -> Html | None:
         for name, tool, command in prose.probes(told.records)
         if tool or command
     ]
-    return tag(
-        "section",
-        tag("h2", "How it was measured"),
+    number = f"{text.count(len(probes), 'probe')}, and the commands they ran"
+    return parts.section(
+        "How it was measured",
+        "how",
         tag("ul", [tag("li", each) for each in told.how], class_="plain"),
-        tag(
-            "details",
-            tag("summary", f"{text.count(len(probes), 'probe')}, and the commands they ran"),
-            tag("dl", probes, class_="probes"),
-        )
-        if probes
-        else None,
-        class_="card",
-        id="how",
+        parts.details(number, tag("dl", probes, class_="probes")) if probes else None,
     )
 
 
@@ -364,41 +333,23 @@ def _data(told: Content, base: Path) -> Html:
         said = "Everything above comes from these records; beside each is what every tool printed."
     else:
         said = "All figures come from this file; the records of its runs are not beside it."
-    return tag(
-        "section",
-        tag("h2", "Raw data"),
-        tag("p", said, class_="small"),
+    return parts.section(
+        "Raw data",
+        "data",
+        parts.small(said),
         tag("p", tag("a", outcome.name, href=links.relative(outcome, base))) if outcome else None,
         [_files(file, record, base, beneath=outcome) for file, record in files],
-        class_="card",
-        id="data",
     )
 
 
 def _files(file: Path, record: RunRecord, base: Path, *, beneath: Path | None) -> Html:
     """Of a comparison, the name of a record is told from the comparison's folder."""
     name = file.relative_to(beneath.parent if beneath else file.parent.parent)
-    names = links.raw_files(record)
+    raw = {n: links.relative(file.parent / "raw" / n, base) for n in links.raw_files(record)}
+    link = tag("a", str(name), href=links.relative(file, base))
     return join(
-        tag(
-            "p",
-            tag("a", str(name), href=links.relative(file, base)),
-            f" {record.scenario}, {record.started_at}",
-        ),
-        tag(
-            "details",
-            tag("summary", text.count(len(names), "raw file")),
-            tag(
-                "ul",
-                [
-                    tag("li", tag("a", name, href=links.relative(file.parent / "raw" / name, base)))
-                    for name in names
-                ],
-                class_="files",
-            ),
-        )
-        if names
-        else None,
+        tag("p", link, f" {record.scenario}, {record.started_at}"),
+        parts.details(text.count(len(raw), "raw file"), parts.links(raw)) if raw else None,
     )
 
 

@@ -38,6 +38,26 @@ def document(title: str, header: Html, *sections: Child) -> str:
     return f"<!doctype html>\n{tag('html', head, chr(10), body, lang='en')}\n"
 
 
+def section(title: str, name: str, *children: Child) -> Html:
+    """A card of the page; `name` is what links lead to."""
+    return tag("section", tag("h2", title), *children, class_="card", id=name)
+
+
+def details(said: str, *children: Child) -> Html:
+    """What opens when it is asked for."""
+    return tag("details", tag("summary", said), *children)
+
+
+def links(targets: Mapping[str, str]) -> Html:
+    """Files by their names, each a link."""
+    listed = [tag("li", tag("a", name, href=target)) for name, target in targets.items()]
+    return tag("ul", listed, class_="files")
+
+
+def small(said: Child) -> Html:
+    return tag("p", said, class_="small")
+
+
 def table(content: Table, *, targets: Mapping[str, str] | None = None, brief: bool = False) -> Html:
     """A table whose rows become blocks on a narrow screen; its first column names the row.
 

@@ -9,7 +9,6 @@ from xlab.record.figures import datapath_class, figures, find
 from xlab.record.record import Measurement, RunRecord, Status
 from xlab.report import tables, text
 from xlab.report.published import in_words, published
-from xlab.report.topology import conditions
 
 #: Rounds below which figures are a smoke test, and those of a report.
 SMOKE_ROUNDS, REPORT_ROUNDS = 5, 10
@@ -285,7 +284,7 @@ def _size(record: RunRecord) -> str:
 
 
 def _links(record: RunRecord) -> str:
-    asked = ", ".join(conditions(record))
+    asked = text.conditions(record.conditions)
     if not asked:
         return ""
     came_to = ", ".join(

@@ -20,7 +20,7 @@ from xlab.record import comparisons
 from xlab.record.comparisons import Estimate, Figure, Ratio
 from xlab.report import links, markdown, page, parts, sweeps, text
 from xlab.report.files import MARKDOWN, PAGE
-from xlab.report.markup import Html, tag
+from xlab.report.gallery import Exhibit
 from xlab.report.prose import Verdict
 from xlab.report.rows import cell
 from xlab.report.tables import Column, Table
@@ -61,39 +61,20 @@ def verdict(sweep: Sweep) -> Verdict:
 def as_page(sweep: Sweep, folder: Path, *, base: Path, linked: bool = True) -> str:
     """The page, for a file in the folder `base`; `folder` is the sweep's."""
     found = verdict(sweep)
-    charts = sweeps.charts(sweep)
+    charts = [Exhibit(f"along-{chart.axis}", chart) for chart in sweeps.charts(sweep)]
+    files = {name: links.relative(folder / name, base) for name in _files(sweep)}
     return parts.document(
         f"{found.mark} {found.headline} · xlab",
         page.header([sweep.started_at, sweep.ended_at], found),
-        tag(
-            "section",
-            tag("h2", "Ratios to plain hosts"),
+        parts.section(
+            "Ratios to plain hosts",
+            "summary",
             [parts.table(_headed(each)) for each in sweeps.tables(sweep)],
-            tag("p", _LEGEND, class_="small"),
-            class_="card",
-            id="summary",
+            parts.small(_LEGEND),
         ),
-        tag(
-            "section",
-            tag("h2", "Charts"),
-            tag(
-                "div",
-                [page.figure(chart, f"along-{chart.axis}") for chart in charts],
-                class_="columns even",
-            ),
-            class_="card",
-            id="figures",
-        )
-        if charts
-        else None,
-        tag(
-            "section",
-            tag("h2", "Points"),
-            parts.table(_points(sweep)),
-            class_="card",
-            id="points",
-        ),
-        _data(sweep, folder, base) if linked else None,
+        parts.section("Charts", "figures", page.figures(charts)) if charts else None,
+        parts.section("Points", "points", parts.table(_points(sweep))),
+        parts.section("Raw data", "data", parts.links(files)) if linked else None,
     )
 
 
@@ -122,23 +103,6 @@ def _points(sweep: Sweep) -> Table:
         for point in sweep.points
     )
     return Table(columns, rows)
-
-
-def _data(sweep: Sweep, folder: Path, base: Path) -> Html:
-    return tag(
-        "section",
-        tag("h2", "Raw data"),
-        tag(
-            "ul",
-            [
-                tag("li", tag("a", name, href=links.relative(folder / name, base)))
-                for name in _files(sweep)
-            ],
-            class_="files",
-        ),
-        class_="card",
-        id="data",
-    )
 
 
 def _files(sweep: Sweep) -> Iterator[str]:

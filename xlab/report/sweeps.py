@@ -18,7 +18,7 @@ from xlab.experiments.sweep.outcome import Axis, PointDone, Sweep
 from xlab.record.comparisons import Figure, Ratio
 from xlab.record.record import DatapathClass
 from xlab.report import drawing, text
-from xlab.report.line_chart import STYLES, Line, LineChart, Plot
+from xlab.report.line_chart import STYLES, LineChart, Plot, Series
 from xlab.report.tables import Column, Table
 
 #: What is shown of each point: the metric, and whether it is that of all TCP streams of the point.
@@ -179,11 +179,11 @@ def _plots(along: Sequence[tuple[float, PointDone]], methods: Sequence[str]) -> 
                 yield Plot(f"{kind} datapath: {what}, × plain hosts", tuple(lines))
 
 
-def _line(name: str, style: int, dots: Sequence[tuple[float, Ratio]]) -> Line:
+def _line(name: str, style: int, dots: Sequence[tuple[float, Ratio]]) -> Series:
     xs, ys = tuple(x for x, _ in dots), tuple(ratio.median for _, ratio in dots)
     said = " to ".join(dict.fromkeys(map(text.ratio_digits, (ys[0], ys[-1]))))
     intervals = tuple((x, *ratio.ci95) for x, ratio in dots if ratio.ci95)
-    return Line(text.plain(name), style, xs, ys, said, tuple(zip(xs, ys, strict=True)), intervals)
+    return Series(text.plain(name), style, xs, ys, said, tuple(zip(xs, ys, strict=True)), intervals)
 
 
 def _dots(

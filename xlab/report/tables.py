@@ -341,13 +341,7 @@ def _differences(records: Sequence[RunRecord]) -> dict[str, list[str]]:
 
 
 def _circumstances(record: RunRecord) -> dict[str, str]:
-    environment, conditions, parameters = record.environment, record.conditions, record.parameters
-    asked = {
-        "rate": ("x_bits_per_second", conditions.rate_bits_per_second),
-        "delay": ("x_ms", conditions.delay_ms),
-        "jitter": ("x_ms", conditions.jitter_ms),
-        "loss": ("x_ratio", conditions.loss_ratio),
-    }
+    environment, parameters = record.environment, record.parameters
     return {
         "kernel": text.plain(environment.kernel),
         "CPU": text.plain(f"{environment.cores} × {environment.cpu_model}"),
@@ -357,8 +351,5 @@ def _circumstances(record: RunRecord) -> dict[str, str]:
             for name in ("hosts", "containers", "mtu")
         },
         "topology": text.plain(str(parameters.get("topo") or "default")),
-        **{
-            name: text.value(metric, "", number) if number else "none"
-            for name, (metric, number) in asked.items()
-        },
+        **{name: said or "none" for name, said in text.each_condition(record.conditions)},
     }

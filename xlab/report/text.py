@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Iterator
 
 from xlab.record.figures import Spread
-from xlab.record.record import Claim, PathProof, RunRecord
+from xlab.record.record import Claim, Conditions, PathProof, RunRecord
 
 NOTHING = "–"
 
@@ -37,7 +38,7 @@ _MESSAGES = re.compile(r"tcp_(\d{1,9})_byte_messages_bits_per_second")
 _TIME = ((1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))
 _PACKETS = ((1.0, "pps"), (1e3, "kpps"), (1e6, "Mpps"))
 _EACH_SECOND = ((1.0, "/s"), (1e3, "k/s"), (1e6, "M/s"))
-_MEMORY = ((1.0, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB"))
+_MEMORY = ((1.0, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB"))
 _SPEED = ((1.0, "bit/s"), (1e3, "kbit/s"), (1e6, "Mbit/s"), (1e9, "Gbit/s"), (1e12, "Tbit/s"))
 
 
@@ -78,6 +79,9 @@ def scale(metric: str, unit: str, number: float) -> tuple[float, str]:
         return _step(number, 1.0, _PACKETS)
     if metric.endswith("_bytes_per_host"):
         return _step(number, 1.0, _MEMORY)
+    if metric.endswith("_bytes_per_second"):
+        size, each = _step(number, 1.0, _MEMORY)
+        return size, f"{each}/s"
     if metric.endswith("_connections_per_second"):
         return _step(number, 1.0, _EACH_SECOND)
     if metric.endswith("_ratio"):
@@ -185,6 +189,22 @@ def claims(record: RunRecord) -> str:
 
 def broken(record: RunRecord) -> list[Claim]:
     return [claim for claim in record.claims if not claim.holds]
+
+
+def conditions(asked: Conditions) -> str:
+    """What links were told to do to packets: "rate 100 Mbit/s, delay 10.0 ms"; "" if nothing."""
+    return ", ".join(f"{name} {said}" for name, said in each_condition(asked) if said)
+
+
+def each_condition(asked: Conditions) -> Iterator[tuple[str, str]]:
+    """Each by its name, and "" where it was not asked for."""
+    for name, metric, number in (
+        ("rate", "x_bits_per_second", asked.rate_bits_per_second),
+        ("delay", "x_ms", asked.delay_ms),
+        ("jitter", "x_ms", asked.jitter_ms),
+        ("loss", "x_ratio", asked.loss_ratio),
+    ):
+        yield name, value(metric, "", number) if number else ""
 
 
 def count(number: int, noun: str) -> str:
