@@ -25,6 +25,7 @@ from xlab.errors import RecordError
 from xlab.kernel.packets import Encapsulation
 from xlab.record import record
 from xlab.record.record import DatapathClass, Environment, Route, Status
+from xlab.record.stats import Spread
 
 SCHEMA_VERSION = 1
 FILE = "compare.json"
@@ -172,24 +173,16 @@ class Recovery:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """The median of what the rounds gave, and its 95 % interval, by build."""
+class Estimate(Spread):
+    """A spread whose interval is by build; None: too few builds."""
 
-    median: float
-    #: None: too few builds.
-    ci95: tuple[float, float] | None
-    rounds: int
     builds: int
 
 
 @dataclass(frozen=True, slots=True)
-class Ratio:
-    """The median of the rounds' ratios, and its 95 % interval, by build."""
+class Ratio(Estimate):
+    """An estimate of the rounds' ratios."""
 
-    median: float
-    ci95: tuple[float, float] | None
-    rounds: int
-    builds: int
     #: Of what is above the line against what is below it.
     verdict: Verdict
 

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeGuard
 
 from xlab.record import stats
-from xlab.record.figures import Points, Spread, ratio_points, value_points
+from xlab.record.figures import Points, ratio_points, value_points
 from xlab.record.record import DatapathClass, Measurement, Route, RunRecord
+from xlab.record.stats import Spread
 from xlab.report import tables, text
 from xlab.report.drawing import (
     CARD,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from xlab.record.comparisons import Comparison, Estimate, Figure, Method, Noise, Ratio
-from xlab.record.figures import Spread, order
+from xlab.record.comparisons import Comparison, Figure, Method, Noise, Ratio
+from xlab.record.figures import order
 from xlab.record.record import DatapathClass
 from xlab.report import recoveries, text
 from xlab.report.prose import Verdict
@@ -216,7 +216,7 @@ def _leader(comparison: Comparison, kind: DatapathClass) -> Iterator[str]:
         for method in members:
             ratio = _to_baseline(comparison, method, *_FOREMOST)
             if ratio:
-                share = text.ratio(_spread(ratio))
+                share = text.ratio(ratio)
                 yield f"{text.plain(method.name)} carries {share} × the TCP of plain hosts"
         return
     named, among = " and ".join(first), f"among {kind} datapaths"
@@ -241,9 +241,8 @@ def _found(comparison: Comparison) -> Iterator[str]:
         ):
             ratio = _to_baseline(comparison, method, metric, 1)
             if ratio:
-                spread = _spread(ratio)
-                interval = f" ({text.ratio_interval(spread)})" if ratio.ci95 else ""
-                said.append(f"{text.ratio(spread)} {what}{interval}")
+                interval = f" ({text.ratio_interval(ratio)})" if ratio.ci95 else ""
+                said.append(f"{text.ratio(ratio)} {what}{interval}")
         if said:
             name = text.plain(method.name)
             yield f"{name}: {' and '.join(said)} ({method.datapath_class} datapath)."
@@ -318,13 +317,13 @@ def _row(comparison: Comparison, method: Method, figures: dict[str, Figure]) -> 
     yardstick = method is comparison.baseline
     return (
         name,
-        text.median(figure.metric, figure.unit, _spread(figure.value)),
-        text.median(figure.metric, figure.unit, _spread(figure.control)),
-        text.ratio(_spread(figure.to_baseline)),
-        text.ratio_interval(_spread(figure.to_baseline)),
+        text.median(figure.metric, figure.unit, figure.value),
+        text.median(figure.metric, figure.unit, figure.control),
+        text.ratio(figure.to_baseline),
+        text.ratio_interval(figure.to_baseline),
         "the yardstick" if yardstick else verdict(figure.to_baseline),
-        text.ratio(_spread(figure.to_control)),
-        text.ratio_interval(_spread(figure.to_control)),
+        text.ratio(figure.to_control),
+        text.ratio_interval(figure.to_control),
         _place(comparison, figure),
     )
 
@@ -348,7 +347,3 @@ def _failures(figures: Iterable[Figure]) -> Iterator[str]:
     ]
     if failed:
         yield f"samples that failed, and are in no figure: {', '.join(failed)}"
-
-
-def _spread(found: Estimate | Ratio | None) -> Spread | None:
-    return None if found is None else Spread(found.median, found.ci95, found.rounds)

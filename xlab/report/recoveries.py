@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 
 from xlab.record import stats
 from xlab.record.comparisons import Comparison, Recovery
-from xlab.record.figures import Spread
 from xlab.report import text
 from xlab.report.tables import Column, Table
 
@@ -47,13 +46,12 @@ def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
             if not found:
                 continue
             value = next((f.value for f in comparison.figures if (f.method, f.metric) == key), None)
-            spread = Spread(value.median, value.ci95, value.rounds) if value else None
             mending = stats.median([each.mend_s for each in found if each.mend_s is not None])
             yield (
                 name,
                 text.plain(method),
-                text.median(metric, "s", spread),
-                text.interval(metric, "s", spread),
+                text.median(metric, "s", value),
+                text.interval(metric, "s", value),
                 text.NOTHING if mending is None else text.value("mend_s", "s", mending),
                 _flow(found),
             )

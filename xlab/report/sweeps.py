@@ -80,15 +80,9 @@ def _rows(sweep: Sweep, kind: DatapathClass) -> Iterator[tuple[str, ...]]:
             row = [*(text.plain(value) for value in point.values.values()), text.plain(method.name)]
             for metric, all_streams in _SHOWN:
                 figure = shown(point, method.name, metric, all_streams=all_streams)
-                row += _cells(figure.to_baseline if figure else None)
+                ratio = figure.to_baseline if figure else None
+                row += [text.ratio(ratio), text.ratio_interval(ratio)]
             yield tuple(row)
-
-
-def _cells(ratio: Ratio | None) -> tuple[str, str]:
-    if ratio is None:
-        return text.NOTHING, text.NOTHING
-    interval = "–".join(map(text.ratio_digits, ratio.ci95)) if ratio.ci95 else text.NOTHING
-    return text.ratio_digits(ratio.median), interval
 
 
 def out(sweep: Sweep) -> list[str]:

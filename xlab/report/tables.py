@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from xlab.record.figures import Figure, Spread, datapath_class, figures, find
+from xlab.record.figures import Figure, datapath_class, figures, find
 from xlab.record.record import DatapathClass, Route, RunRecord
+from xlab.record.stats import Spread
 from xlab.report import text
 
 LEGEND = (

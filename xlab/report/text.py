@@ -6,8 +6,8 @@ import math
 import re
 import unicodedata
 
-from xlab.record.figures import Spread
 from xlab.record.record import Claim, PathProof, RunRecord
+from xlab.record.stats import Spread
 
 NOTHING = "–"
 

@@ -129,8 +129,7 @@ class SweepScreen(Screen):
 
 def _ratio(point: PointDone, method: str, metric: str, *, all_streams: bool) -> str:
     figure = sweeps.shown(point, method, metric, all_streams=all_streams)
-    ratio = figure.to_baseline if figure else None
-    return text.ratio_digits(ratio.median) if ratio else text.NOTHING
+    return text.ratio(figure.to_baseline if figure else None)
 
 
 def _duration(seconds: float) -> str:
