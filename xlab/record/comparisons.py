@@ -204,7 +204,7 @@ class Figure:
     #: value / control of the same round.
     to_control: Ratio | None
     #: Samples that failed, by route; they are in no median.
-    failed_samples: dict[str, int]
+    failed_samples: dict[Route, int]
 
 
 @dataclass(frozen=True, slots=True)
