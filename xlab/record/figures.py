@@ -11,7 +11,6 @@ what is lost says how a path takes nearly all that it can carry, not how it comp
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -20,32 +19,6 @@ from xlab.record.comparisons import Point
 from xlab.record.intervals import Key, by_round
 from xlab.record.record import ROUTES, DatapathClass, Measurement, Route, RunRecord
 from xlab.record.stats import Spread
-
-#: The order in which metrics are shown; others follow.
-METRICS = (
-    "icmp_rtt_ms",
-    "tcp_rr_latency_ms",
-    "idle_rtt_ms",
-    "loaded_rtt_ms",
-    "tcp_bits_per_second",
-    "udp_bits_per_second",
-    "udp_loss_ratio",
-    "udp_packets_per_second",
-    "tcp_connections_per_second",
-    "cpu_seconds_per_gigabyte",
-    "path_mtu_bytes",
-    "overhead_bytes",
-    "memory_bytes_per_host",
-    "process_bytes_per_host",
-    "control_plane_packets_per_host_second",
-    "control_plane_bytes_per_host_second",
-    "recovery_s",
-    "first_packet_s",
-    "build_s",
-)
-
-#: Throughput with messages of so many bytes.
-_MESSAGES = re.compile(r"tcp_(\d{1,9})_byte_messages_bits_per_second")
 
 _HIGHEST_RATE = 1e18
 
@@ -86,11 +59,11 @@ class Points:
 
 
 def figures(record: RunRecord) -> tuple[Figure, ...]:
-    """The figures of a record, in the order of METRICS, then by number of streams."""
+    """The figures of a record, in the usual order of metrics, then by number of streams."""
     keys = {(m.metric, m.streams) for m in record.measurements}
     return tuple(
         _figure([m for m in record.measurements if (m.metric, m.streams) == key])
-        for key in sorted(keys, key=order)
+        for key in sorted(keys, key=metrics.order)
     )
 
 
@@ -127,25 +100,9 @@ def datapath_class(record: RunRecord) -> DatapathClass:
     return record.environment.datapath_class
 
 
-def order(key: tuple[str, int]) -> tuple[int, int, str, int]:
-    """Sorts (metric, streams) into the order of METRICS; unknown ones follow.
-
-    Throughput by size of message stands after that of streams, and every recovery in one place.
-    """
-    metric, streams = key
-    messages = _MESSAGES.fullmatch(metric)
-    family = metric
-    if messages:
-        family = "tcp_bits_per_second"
-    elif metric.endswith("_recovery_s"):
-        family = "recovery_s"
-    place = METRICS.index(family) if family in METRICS else len(METRICS)
-    return place, int(messages[1]) if messages else 0, metric, streams
-
-
 def _figure(measurements: Sequence[Measurement]) -> Figure:
     first = measurements[0]
-    proportional = metrics.has_ratios(first.metric)
+    proportional = metrics.of(first.metric).has_ratios
     method, control, baseline = (
         by_round([m for m in measurements if m.route == route]) for route in ROUTES
     )

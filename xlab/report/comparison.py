@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from xlab.record.comparisons import Comparison, Figure, Method, Noise, Ratio
-from xlab.record.figures import order
+from xlab.record.metrics import FOREMOST, is_recovery, of, order
 from xlab.record.record import DatapathClass
 from xlab.report import recoveries, text
 from xlab.report.prose import Verdict
@@ -105,19 +105,17 @@ def closing(comparison: Comparison) -> str:
 def metrics(comparison: Comparison) -> list[tuple[str, int]]:
     """(metric, streams) of what there are figures of, in the usual order.
 
-    The idle round trips before a load are shown by themselves where no others were measured.
+    Without those that others tell better, which were measured.
     """
     found = sorted(
         {
             (figure.metric, figure.streams)
             for figure in comparison.figures
-            if not figure.metric.endswith(recoveries.SUFFIX)
+            if not is_recovery(figure.metric)
         },
         key=order,
     )
-    if ("icmp_rtt_ms", 1) in found:
-        found = [key for key in found if key[0] != "idle_rtt_ms"]
-    return found
+    return [(metric, n) for metric, n in found if (of(metric).better_told, 1) not in found]
 
 
 def how(comparison: Comparison) -> list[str]:
@@ -235,14 +233,11 @@ def _found(comparison: Comparison) -> Iterator[str]:
     """The figures that matter most, a method a sentence."""
     for method in comparison.methods[1:]:
         said = []
-        for metric, what in (
-            ("tcp_bits_per_second", "× the TCP throughput of plain hosts"),
-            ("icmp_rtt_ms", "× their round-trip time"),
-        ):
+        for metric in reversed(FOREMOST):
             ratio = _to_baseline(comparison, method, metric, 1)
             if ratio:
                 interval = f" ({text.ratio_interval(ratio)})" if ratio.ci95 else ""
-                said.append(f"{text.ratio(ratio)} {what}{interval}")
+                said.append(f"{text.ratio(ratio)} {of(metric).headline}{interval}")
         if said:
             name = text.plain(method.name)
             yield f"{name}: {' and '.join(said)} ({method.datapath_class} datapath)."

@@ -19,6 +19,7 @@ from pathlib import Path
 from xlab.errors import RecordError
 from xlab.record import comparisons, record
 from xlab.record.comparisons import Comparison, Method
+from xlab.record.metrics import FOREMOST
 from xlab.record.record import (
     Conditions,
     Measurement,
@@ -34,7 +35,7 @@ from xlab.report.prose import Verdict
 from xlab.report.tables import Table
 
 #: What the first tables of a comparison are about.
-_FOREMOST = (("icmp_rtt_ms", 1), ("tcp_bits_per_second", 1))
+_FOREMOST = tuple((metric, 1) for metric in FOREMOST)
 
 
 @dataclass(frozen=True, slots=True)

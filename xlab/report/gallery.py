@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from xlab.kernel import disk
+from xlab.record import metrics
 from xlab.report import charts, drawing, lines
 from xlab.report.charts import Subject
 from xlab.report.drawing import Drawing
@@ -21,43 +23,40 @@ class Exhibit:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
+    """A chart that shows more than one metric, or one in a way of its own."""
+
     name: str
+    place: int
     make: Callable[[Sequence[Subject]], Drawing | None]
     #: What the chart shows, and the probe that measures it; of those that must be asked for.
     subject: str = ""
     probe: str = ""
 
 
-def _rtt_distribution(subjects: Sequence[Subject]) -> Drawing | None:
-    return lines.distribution(subjects, "icmp_rtt_ms", "Round trips, all of them")
-
-
-def _loaded_distribution(subjects: Sequence[Subject]) -> Drawing | None:
-    return lines.distribution(subjects, "loaded_rtt_ms", "Round trips under load, all of them")
-
-
 _PLANS = (
-    _Plan("throughput-ratio", charts.throughput),
-    _Plan("rtt-ratio", charts.delay),
-    _Plan("rtt", charts.latency),
-    _Plan("rtt-distribution", _rtt_distribution),
-    _Plan("rtt-over-time", lines.course, "RTT over time, idle and loaded", "loaded-rtt"),
-    _Plan("loaded-rtt-distribution", _loaded_distribution),
+    _Plan("rtt-over-time", 5, lines.course, "RTT over time, idle and loaded", "loaded-rtt"),
     _Plan(
         "message-sizes",
+        7,
         lines.against_message_size,
         "throughput against message size",
         "message-sizes",
     ),
-    _Plan("streams", lines.against_flows, "throughput against streams", "flows"),
-    _Plan("cpu", charts.cpu_cost),
-    _Plan("recovery", charts.recovery, "recovery from faults", "recovery"),
+    _Plan("streams", 8, lines.against_flows, "throughput against streams", "flows"),
+    _Plan("recovery", 10, charts.recovery, "recovery from faults", "recovery"),
 )
+_KINDS = {"ratios": charts.ratios, "values": charts.values, "distribution": lines.distribution}
 
 
 def exhibits(subjects: Sequence[Subject]) -> list[Exhibit]:
     """Those charts for which there is something to show."""
-    made = ((plan.name, plan.make(subjects)) for plan in _PLANS)
+    of_one = (
+        _Plan(chart.name, chart.place, partial(_KINDS[chart.kind], metric=row.name, shown=chart))
+        for row in metrics.TABLE
+        for chart in row.charts
+    )
+    plans = sorted([*_PLANS, *of_one], key=lambda plan: plan.place)
+    made = ((plan.name, plan.make(subjects)) for plan in plans)
     return [Exhibit(name, found) for name, found in made if found]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeGuard
 
-from xlab.record import stats
+from xlab.record import metrics, stats
 from xlab.record.record import Measurement, RunRecord
 from xlab.report import text
 from xlab.report.charts import Subject, grouped, panel_title
@@ -19,7 +19,9 @@ _STEPS = 200
 _FEWEST = 3
 
 
-def distribution(subjects: Sequence[Subject], metric: str, title: str) -> LineChart | None:
+def distribution(
+    subjects: Sequence[Subject], metric: str, shown: metrics.Chart
+) -> LineChart | None:
     """The cumulative distribution of all samples of a latency; None where there are none."""
 
     def line(record: RunRecord, name: str, style: int) -> Line | None:
@@ -33,12 +35,14 @@ def distribution(subjects: Sequence[Subject], metric: str, title: str) -> LineCh
         return Line(name, style, values, tuple(shares), f"50 % {p50}, 99 % {p99}")
 
     plots = _by_class(subjects, line)
-    return LineChart(title, "no longer than", plots, metric, "", x_log=True) if plots else None
+    if not plots:
+        return None
+    return LineChart(shown.title, "no longer than", plots, metric, "", x_log=True)
 
 
 def against_message_size(subjects: Sequence[Subject]) -> LineChart | None:
     """TCP throughput for each size of message; None where it was not measured."""
-    found = _swept(subjects, lambda m: text.message_bytes(m.metric))
+    found = _swept(subjects, lambda m: metrics.message_bytes(m.metric))
     if not found:
         return None
     plots, sizes = found

@@ -14,8 +14,6 @@ from xlab.record.comparisons import Comparison, Recovery
 from xlab.report import text
 from xlab.report.tables import Column, Table
 
-SUFFIX = "_recovery_s"
-
 
 def table(comparison: Comparison) -> Table | None:
     """Every fault of every method, over its builds; None if nothing was broken."""
@@ -39,7 +37,7 @@ def table(comparison: Comparison) -> Table | None:
 
 def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
     for metric in sorted({each.metric for each in comparison.recoveries}, key=_severity):
-        name = text.plain(metric.removesuffix(SUFFIX).replace("_", " "))
+        name = text.plain(fault_of(metric))
         for method in comparison.plan.methods:
             key = (method, metric)
             found = [each for each in comparison.recoveries if (each.method, each.metric) == key]
@@ -55,6 +53,11 @@ def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
                 text.NOTHING if mending is None else text.value("mend_s", "s", mending),
                 _flow(found),
             )
+
+
+def fault_of(metric: str) -> str:
+    """ "link flap"."""
+    return metric.removesuffix("_recovery_s").replace("_", " ")
 
 
 def _severity(metric: str) -> tuple[bool, bool, str]:

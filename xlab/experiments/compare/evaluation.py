@@ -29,13 +29,9 @@ from xlab.record.comparisons import (
     Recovery,
     Round,
 )
-from xlab.record.figures import failed_samples, order
+from xlab.record.figures import failed_samples
 from xlab.record.intervals import Values
 from xlab.record.record import Measurement, Route, RunRecord, Status
-
-#: What nobody waits for: the difference of two CPU times is noisier than what it was taken from,
-#: and of first packets there is one a build.
-_NOT_AWAITED = ("cpu_seconds_per_gigabyte", "first_packet_s")
 
 
 def evaluate(history: History, ended: Ended | None = None) -> Comparison:
@@ -118,7 +114,7 @@ def _look(points: ByMetric, live: Sequence[str], rounds: int, builds: int) -> Lo
         baseline = _values(of_method, live[0])
         for name in live[1:]:
             found = _ratio(metric, _values(of_method, name), baseline)
-            if found is None or metric in _NOT_AWAITED:
+            if found is None or not metrics.of(metric).decides:
                 continue  # what never gives a figure is not waited for
             width = intervals.half_width(found)
             if width is None:
@@ -247,7 +243,7 @@ def _by_metric(points: Iterable[Point]) -> ByMetric:
     for point in points:
         of_method = found.setdefault((point.metric, point.streams), {})
         of_method.setdefault(point.method, []).append(point)
-    return {key: found[key] for key in sorted(found, key=order)}
+    return {key: found[key] for key in sorted(found, key=metrics.order)}
 
 
 def _values(
@@ -257,9 +253,10 @@ def _values(
 
 
 def _ratio(metric: str, above: Values, below: Values) -> Ratio | None:
-    if not metrics.has_ratios(metric):
+    row = metrics.of(metric)
+    if not row.has_ratios:
         return None
-    return intervals.ratio(above, below, more_is_better=metrics.higher_is_better(metric))
+    return intervals.ratio(above, below, more_is_better=row.higher_is_better)
 
 
 def _figures(points: ByMetric, methods: Sequence[Method]) -> Iterator[Figure]:
@@ -276,7 +273,7 @@ def _figures(points: ByMetric, methods: Sequence[Method]) -> Iterator[Figure]:
                 metric=metric,
                 streams=streams,
                 unit=own[0].unit,
-                higher_is_better=metrics.higher_is_better(metric),
+                higher_is_better=metrics.of(metric).higher_is_better,
                 value=intervals.estimate(values),
                 control=intervals.estimate(control),
                 to_baseline=_ratio(metric, values, baseline) if number else None,
