@@ -184,7 +184,7 @@ def _only(before: Summary, method: str) -> Summary:
     return dataclasses.replace(before, ratios=kept, facts=())
 
 
-def _verdict(lines: Sequence[gate.Line], method: str) -> str:
+def _verdict(lines: Sequence[gate.Change], method: str) -> str:
     (found,) = (
         line for line in lines if (line.method, line.subject, line.streams) == (method, METRIC, 1)
     )

@@ -1,7 +1,7 @@
 """The regression gate: a result against a baseline, ratio by ratio.
 
     result ── ratios to the plain hosts of the same round ──┐
-                                                            ├── change, interval, tolerance ── Line
+                                                            ├── change, interval, tolerance ─ Change
     baseline file: the same of an earlier result ───────────┘
 
 Bits per second say which machine it was; their ratio to the plain hosts of the same round says what
@@ -146,7 +146,7 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Change:
     """The verdict on one ratio or fact."""
 
     verdict: Verdict
@@ -358,7 +358,7 @@ def update(file: Path, result: Summary) -> None:
 # -- the verdict -----------------------------------------------------------------------------------
 
 
-def check(result: Summary, baseline: Summary) -> list[Line]:
+def check(result: Summary, baseline: Summary) -> list[Change]:
     """A line for each ratio and fact of the baseline, in its order.
 
     Raises UsageError for a result of another experiment than the baseline says it is of.
@@ -458,16 +458,16 @@ def _gating(ratios: Sequence[Ratios]) -> Iterator[Ratios]:
             yield each
 
 
-def _check_ratio(now: Ratios | None, before: Ratios) -> Line:
+def _check_ratio(now: Ratios | None, before: Ratios) -> Change:
     was = f"{before.median:.3g}"
     if now is None:
         remark = "the baseline has it, the result has not"
-        return Line("missing", *before.key, was, "nothing", remark=remark)
+        return Change("missing", *before.key, was, "nothing", remark=remark)
     change = now.median / before.median - 1
     ci90 = _interval(now, before)
     tolerance = _tolerance(before)
     verdict, remark = _judge(change, ci90, tolerance, now, before)
-    return Line(verdict, *before.key, was, f"{now.median:.3g}", change, ci90, tolerance, remark)
+    return Change(verdict, *before.key, was, f"{now.median:.3g}", change, ci90, tolerance, remark)
 
 
 def _tolerance(before: Ratios) -> float:
@@ -581,6 +581,6 @@ def _judge(
     return "improved", "--update takes it for the new baseline"
 
 
-def _check_fact(now: str | None, before: Fact) -> Line:
+def _check_fact(now: str | None, before: Fact) -> Change:
     verdict: Verdict = "missing" if now is None else "ok" if now == before.value else "regressed"
-    return Line(verdict, before.method, before.name, 1, before.value, now or "nothing")
+    return Change(verdict, before.method, before.name, 1, before.value, now or "nothing")
