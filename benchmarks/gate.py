@@ -36,7 +36,7 @@ from xlab.experiments import gate
 from xlab.experiments.gate import Ratios, Summary
 from xlab.kernel import disk
 from xlab.record import comparisons
-from xlab.record.comparisons import Comparison, Plan
+from xlab.record.comparisons import Comparison, ComparisonPlan
 from xlab.scenario import catalog
 
 PLANTED = 0.8
@@ -254,7 +254,11 @@ def print_live(found: Sequence[dict[str, Any]]) -> None:
 
 
 def _one(
-    latest: Comparison, names: Sequence[str], planted: str | None, plan: Plan, results: Path
+    latest: Comparison,
+    names: Sequence[str],
+    planted: str | None,
+    plan: ComparisonPlan,
+    results: Path,
 ) -> tuple[Path, float | None]:
     """A comparison, with `planted` slower than it was in `latest`, and by how many times it was."""
     with tempfile.TemporaryDirectory() as folder:
@@ -318,7 +322,7 @@ def _slowed_scenario(latest: Comparison, method: str, folder: Path) -> Path:
     return file
 
 
-def _compare(methods: Sequence[str], plan: Plan, results: Path) -> Path:
+def _compare(methods: Sequence[str], plan: ComparisonPlan, results: Path) -> Path:
     argv = [
         sys.executable, "-P", "-m", "xlab", "compare", *methods, "--results", str(results),
         "--duration", f"{plan.duration_s:g}", "--repeat", f"{plan.rounds}",

@@ -40,7 +40,7 @@ Ending = Literal["narrow", "planned", "bound", "alone"]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ComparisonPlan:
     """What was asked for."""
 
     #: As given on the command line, "weave:datapath=fastdp" say; the baseline is always the first.
@@ -282,7 +282,7 @@ class Comparison:
     #: "failed" if any method failed, else "skipped" if any was skipped, else "passed".
     status: Status
     reason: str
-    plan: Plan
+    plan: ComparisonPlan
     #: When the baseline was first built; its `datapath` is the baseline's.
     environment: Environment
     #: The baseline first.
