@@ -289,7 +289,7 @@ def _ratios_of(scenario: str, builds: Sequence[RunRecord]) -> Iterator[Ratios]:
 
 def _facts(
     method: str,
-    paths: Sequence[PathProof | comparisons.Method],
+    paths: Sequence[PathProof | comparisons.MethodResult],
     measured: Iterable[Measurement | Point],
 ) -> list[Fact]:
     """What is on record of a method's builds, and what a probe of the path's MTU gave."""

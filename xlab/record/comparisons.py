@@ -85,7 +85,7 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class MethodResult:
     """A scenario with its options: what is compared."""
 
     name: str
@@ -286,7 +286,7 @@ class Comparison:
     #: When the baseline was first built; its `datapath` is the baseline's.
     environment: Environment
     #: The baseline first.
-    methods: tuple[Method, ...]
+    methods: tuple[MethodResult, ...]
     rounds: tuple[Round, ...]
     points: tuple[Point, ...]
     figures: tuple[Figure, ...]
@@ -304,7 +304,7 @@ class Comparison:
     schema_version: int = SCHEMA_VERSION
 
     @property
-    def baseline(self) -> Method:
+    def baseline(self) -> MethodResult:
         return self.methods[0]
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from xlab.record.comparisons import Comparison, Figure, Method, Noise, Ratio
+from xlab.record.comparisons import Comparison, Figure, MethodResult, Noise, Ratio
 from xlab.record.metrics import FOREMOST, is_recovery, of, order
 from xlab.record.record import DatapathClass
 from xlab.report import recoveries, text
@@ -179,7 +179,7 @@ def rounds(comparison: Comparison) -> Table:
     return Table(columns, rows, "How quiet each round was")
 
 
-def builds(method: Method) -> str:
+def builds(method: MethodResult) -> str:
     """How often it was built, and what came of its claims and its path."""
     number = text.count(len(method.builds), "build")
     broken = [build for build in method.builds if build.status != "passed"]
@@ -243,7 +243,9 @@ def _found(comparison: Comparison) -> Iterator[str]:
             yield f"{name}: {' and '.join(said)} ({method.datapath_class} datapath)."
 
 
-def _to_baseline(comparison: Comparison, method: Method, metric: str, streams: int) -> Ratio | None:
+def _to_baseline(
+    comparison: Comparison, method: MethodResult, metric: str, streams: int
+) -> Ratio | None:
     for figure in comparison.figures:
         if (figure.method, figure.metric, figure.streams) == (method.name, metric, streams):
             return figure.to_baseline
@@ -302,7 +304,9 @@ def _rank(figure: Figure | None) -> tuple[bool, float]:
     return False, best_first
 
 
-def _row(comparison: Comparison, method: Method, figures: dict[str, Figure]) -> tuple[str, ...]:
+def _row(
+    comparison: Comparison, method: MethodResult, figures: dict[str, Figure]
+) -> tuple[str, ...]:
     figure = figures.get(method.name)
     name = text.plain(method.name)
     if method.status != "passed":

@@ -21,7 +21,7 @@ from xlab.record.comparisons import (
     Ending,
     Figure,
     Look,
-    Method,
+    MethodResult,
     Pair,
     Place,
     Point,
@@ -127,11 +127,11 @@ def _look(points: ByMetric, live: Sequence[str], rounds: int, builds: int) -> Lo
 # -- methods and rounds ----------------------------------------------------------------------------
 
 
-def _method(history: History, asked: Asked) -> Method:
+def _method(history: History, asked: Asked) -> MethodResult:
     builds = [built for built in history.builds if built.method == asked.name]
     first = _record(history, asked)
     status, reason = history.out().get(asked.name, ("passed", ""))
-    return Method(
+    return MethodResult(
         name=asked.name,
         scenario=first.scenario,
         settings={str(k): str(v) for k, v in (first.parameters.get("settings") or {}).items()},
@@ -191,7 +191,7 @@ def _round(done: RoundDone) -> Round:
     )
 
 
-def _status(methods: Sequence[Method]) -> tuple[Status, str]:
+def _status(methods: Sequence[MethodResult]) -> tuple[Status, str]:
     reasons = [f"{m.name} {m.status}: {m.reason}" for m in methods if m.status != "passed"]
     for status in ("failed", "skipped"):
         if any(method.status == status for method in methods):
@@ -259,7 +259,7 @@ def _ratio(metric: str, above: Values, below: Values) -> Ratio | None:
     return intervals.ratio(above, below, more_is_better=row.higher_is_better)
 
 
-def _figures(points: ByMetric, methods: Sequence[Method]) -> Iterator[Figure]:
+def _figures(points: ByMetric, methods: Sequence[MethodResult]) -> Iterator[Figure]:
     for (metric, streams), of_method in points.items():
         baseline = _values(of_method, methods[0].name)
         for number, method in enumerate(methods):
@@ -282,7 +282,7 @@ def _figures(points: ByMetric, methods: Sequence[Method]) -> Iterator[Figure]:
             )
 
 
-def _pairs(points: ByMetric, methods: Sequence[Method]) -> Iterator[Pair]:
+def _pairs(points: ByMetric, methods: Sequence[MethodResult]) -> Iterator[Pair]:
     """Every two methods of a class that passed, the baseline aside."""
     for kind in sorted({method.datapath_class for method in methods[1:]}):
         members = [m.name for m in methods[1:] if (m.datapath_class, m.status) == (kind, "passed")]
