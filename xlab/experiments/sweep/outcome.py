@@ -47,7 +47,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class MethodAtPoint:
     name: str
     status: Status
     reason: str
@@ -72,7 +72,7 @@ class PointDone:
     #: Where it was measured: kernel and processor.
     machine: str
     #: The baseline first.
-    methods: tuple[Method, ...]
+    methods: tuple[MethodAtPoint, ...]
     figures: tuple[Figure, ...]
 
 
@@ -275,7 +275,7 @@ def _of_comparison(point: Point, comparison: Comparison) -> PointDone:
         noise=comparison.noise.verdict,
         machine=f"Linux {environment.kernel}, {environment.cores} × {environment.cpu_model}",
         methods=tuple(
-            Method(each.name, each.status, each.reason, each.datapath_class)
+            MethodAtPoint(each.name, each.status, each.reason, each.datapath_class)
             for each in comparison.methods
         ),
         figures=comparison.figures,
