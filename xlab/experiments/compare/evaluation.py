@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from xlab.experiments.compare import noise
 from xlab.experiments.compare.journal import Built, Disturbed, Ended, History, RoundDone
-from xlab.experiments.compare.methods import Method as Asked
+from xlab.experiments.compare.methods import Method
 from xlab.record import intervals, metrics
 from xlab.record.comparisons import (
     Build,
@@ -127,7 +127,7 @@ def _look(points: ByMetric, live: Sequence[str], rounds: int, builds: int) -> Lo
 # -- methods and rounds ----------------------------------------------------------------------------
 
 
-def _method(history: History, asked: Asked) -> MethodResult:
+def _method(history: History, asked: Method) -> MethodResult:
     builds = [built for built in history.builds if built.method == asked.name]
     first = _record(history, asked)
     status, reason = history.out().get(asked.name, ("passed", ""))
@@ -148,14 +148,14 @@ def _method(history: History, asked: Asked) -> MethodResult:
     )
 
 
-def _record(history: History, asked: Asked) -> RunRecord:
+def _record(history: History, asked: Method) -> RunRecord:
     """Of the first build that was not void; if every one was, of the first."""
     void = history.void_builds()
     own = [built for built in history.builds if built.method == asked.name]
     return next((b.record for b in own if b.build not in void), own[0].record)
 
 
-def _build(history: History, asked: Asked, built: Built) -> Build:
+def _build(history: History, asked: Method, built: Built) -> Build:
     result = history.record_of(built)
     timings = result.timings_s
     key = (built.method, built.build)
@@ -173,7 +173,7 @@ def _build(history: History, asked: Asked, built: Built) -> Build:
     )
 
 
-def build_folder(asked: Asked, build: int) -> str:
+def build_folder(asked: Method, build: int) -> str:
     """Where the run record of that build is, relative to the comparison's folder."""
     return f"{asked.folder}/b{build}"
 
