@@ -18,7 +18,7 @@ from xlab.experiments.compare.journal import Entry, RoundDone
 from xlab.record import comparisons, metrics, record
 from xlab.record.comparisons import Comparison
 from xlab.record.figures import figures, find
-from xlab.record.metrics import Chart, Metric
+from xlab.record.metrics import ChartOfOne, Metric
 from xlab.record.record import Measurement, RunRecord
 from xlab.report import comparison as wording
 from xlab.report import gallery, tables, text
@@ -28,7 +28,7 @@ HANDSHAKES = Metric(
     "handshakes",
     higher_is_better=True,
     tolerance=0.2,
-    charts=(Chart("values", "handshakes", "TLS handshakes", "handshakes a second"),),
+    charts=(ChartOfOne("values", "handshakes", "TLS handshakes", "handshakes a second"),),
 )
 
 

@@ -18,7 +18,7 @@ _RECOVERY = r"(.*)_recovery_s"
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
+class ChartOfOne:
     """A chart of one metric, beside those that show several."""
 
     #: Bars of ratios to plain hosts or of values, with their controls; or all samples as a curve.
@@ -58,7 +58,7 @@ class Metric:
     #: Whether it is shown of each point of a sweep; and if so, of all streams of the point.
     in_sweeps: bool = False
     of_streams: bool = False
-    charts: tuple[Chart, ...] = ()
+    charts: tuple[ChartOfOne, ...] = ()
 
 
 #: In the order in which they are shown.
@@ -69,10 +69,10 @@ TABLE: tuple[Metric, ...] = (
         headline="× their round-trip time",
         in_sweeps=True,
         charts=(
-            Chart("ratios", "rtt-ratio", "Round trips against plain hosts",
-                  "× the RTT of plain hosts", place=2),
-            Chart("values", "rtt", "Round-trip time", "RTT", place=3),
-            Chart("distribution", "rtt-distribution", "Round trips, all of them", place=4),
+            ChartOfOne("ratios", "rtt-ratio", "Round trips against plain hosts",
+                       "× the RTT of plain hosts", place=2),
+            ChartOfOne("values", "rtt", "Round-trip time", "RTT", place=3),
+            ChartOfOne("distribution", "rtt-distribution", "Round trips, all of them", place=4),
         ),
     ),
     Metric("tcp_rr_latency_ms", "request/reply"),
@@ -83,8 +83,8 @@ TABLE: tuple[Metric, ...] = (
         "RTT, loaded",
         in_sweeps=True,
         charts=(
-            Chart("distribution", "loaded-rtt-distribution", "Round trips under load, all of them",
-                  place=6),
+            ChartOfOne("distribution", "loaded-rtt-distribution",
+                       "Round trips under load, all of them", place=6),
         ),
     ),
     Metric(
@@ -97,8 +97,8 @@ TABLE: tuple[Metric, ...] = (
         in_sweeps=True,
         of_streams=True,
         charts=(
-            Chart("ratios", "throughput-ratio", "TCP throughput",
-                  "× the throughput of plain hosts, one stream", place=1),
+            ChartOfOne("ratios", "throughput-ratio", "TCP throughput",
+                       "× the throughput of plain hosts, one stream", place=1),
         ),
     ),
     Metric(_MESSAGES, "TCP, {} B messages", higher_is_better=True),
@@ -111,7 +111,7 @@ TABLE: tuple[Metric, ...] = (
         "CPU per GB",
         # The difference of two CPU times is noisier than what it was taken from.
         decides=False,
-        charts=(Chart("values", "cpu", "CPU time a gigabyte", "CPU time a GB", place=9),),
+        charts=(ChartOfOne("values", "cpu", "CPU time a gigabyte", "CPU time a GB", place=9),),
     ),
     Metric("path_mtu_bytes", "path MTU", higher_is_better=True, counted=True),
     Metric("overhead_bytes", "overhead", counted=True),

@@ -146,7 +146,7 @@ class Chart:
             top += _panel_height(self, panel)
 
 
-def ratios(subjects: Sequence[Subject], metric: str, shown: metrics.Chart) -> Chart | None:
+def ratios(subjects: Sequence[Subject], metric: str, shown: metrics.ChartOfOne) -> Chart | None:
     """A metric, of one stream, against plain hosts; None where nothing was measured."""
 
     def bars(record: RunRecord) -> tuple[Bar, ...]:
@@ -165,7 +165,7 @@ def ratios(subjects: Sequence[Subject], metric: str, shown: metrics.Chart) -> Ch
     return _chart([each for each in subjects if not _is_yardstick(each[1])], blank, bars)
 
 
-def values(subjects: Sequence[Subject], metric: str, shown: metrics.Chart) -> Chart | None:
+def values(subjects: Sequence[Subject], metric: str, shown: metrics.ChartOfOne) -> Chart | None:
     """A metric as it is; None where nothing was measured."""
 
     def bars(record: RunRecord) -> tuple[Bar, ...]:

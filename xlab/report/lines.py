@@ -20,7 +20,7 @@ _FEWEST = 3
 
 
 def distribution(
-    subjects: Sequence[Subject], metric: str, shown: metrics.Chart
+    subjects: Sequence[Subject], metric: str, shown: metrics.ChartOfOne
 ) -> LineChart | None:
     """The cumulative distribution of all samples of a latency; None where there are none."""
 
