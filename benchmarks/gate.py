@@ -171,7 +171,7 @@ def _with_builds(stored: Summary, numbers: Sequence[int]) -> Summary:
 
 def _slowed(run: Summary, method: str) -> Summary:
     def slow(each: Ratios) -> Ratios:
-        if (each.method, each.metric, each.streams) != (method, METRIC, 1):
+        if each.key != (method, METRIC, 1):
             return each
         builds = tuple(tuple(PLANTED * ratio for ratio in build) for build in each.builds)
         return dataclasses.replace(each, builds=builds)
@@ -180,7 +180,7 @@ def _slowed(run: Summary, method: str) -> Summary:
 
 
 def _only(before: Summary, method: str) -> Summary:
-    kept = tuple(r for r in before.ratios if (r.method, r.metric, r.streams) == (method, METRIC, 1))
+    kept = tuple(each for each in before.ratios if each.key == (method, METRIC, 1))
     return dataclasses.replace(before, ratios=kept, facts=())
 
 
@@ -300,10 +300,8 @@ def _original(name: str) -> str:
 
 
 def _bits_per_second(comparison: Comparison, method: str) -> float | None:
-    for figure in comparison.figures:
-        if (figure.method, figure.metric, figure.streams) == (method, METRIC, 1) and figure.value:
-            return figure.value.median
-    return None
+    figure = comparisons.find(comparison.figures, method, METRIC)
+    return figure.value.median if figure and figure.value else None
 
 
 def _slowed_scenario(latest: Comparison, method: str, folder: Path) -> Path:

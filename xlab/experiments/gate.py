@@ -33,7 +33,7 @@ from xlab.experiments.compare import noise
 from xlab.record import comparisons, metrics, record, result_files, stats
 from xlab.record.comparisons import Comparison, Point
 from xlab.record.figures import figures, ratio_points
-from xlab.record.intervals import LEAST_BUILDS, Key, by_build, widening
+from xlab.record.intervals import LEAST_BUILDS, Key, by_build, paired, widening
 from xlab.record.record import Environment, Measurement, PathProof, RunRecord
 
 if TYPE_CHECKING:
@@ -217,13 +217,11 @@ def _of_comparison(comparison: Comparison, name: str) -> Summary:
         if figure.to_baseline is None or figure.method not in {method.name for method in passed}:
             continue
         what = (figure.metric, figure.streams)
-        plain = values.get((comparison.baseline.name, *what), {})
-        of_kept = {
-            key: value / plain[key]
-            for key, value in values.get((figure.method, *what), {}).items()
-            if plain.get(key) and key[1] in {each.number for each in kept}
-        }
-        ratios += _ratios(figure.method, *what, by_build(of_kept))
+        own, plain = (
+            values.get((name, *what), {}) for name in (figure.method, comparison.baseline.name)
+        )
+        of_kept = {key: own[key] for key in own if key[1] in {each.number for each in kept}}
+        ratios += _ratios(figure.method, *what, by_build(paired(of_kept, plain)))
     return Summary(
         Provenance(
             _now(),

@@ -17,6 +17,7 @@ then summed up over the rounds.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -205,6 +206,12 @@ class Figure:
     to_control: Ratio | None
     #: Samples that failed, by route; they are in no median.
     failed_samples: dict[Route, int]
+
+
+def find(figures: Iterable[Figure], method: str, metric: str, streams: int = 1) -> Figure | None:
+    """The figure of that method and metric with that many streams, if there is one."""
+    key = (method, metric, streams)
+    return next((f for f in figures if (f.method, f.metric, f.streams) == key), None)
 
 
 @dataclass(frozen=True, slots=True)

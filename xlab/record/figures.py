@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from xlab.record import intervals, metrics, stats
 from xlab.record.comparisons import Point
-from xlab.record.intervals import Key, by_round
+from xlab.record.intervals import Key, by_round, paired
 from xlab.record.record import ROUTES, DatapathClass, Measurement, Route, RunRecord
 from xlab.record.stats import Spread
 
@@ -78,8 +78,8 @@ def ratio_points(record: RunRecord, metric: str, route: Route, streams: int = 1)
     values, plain = (
         by_round([m for m in chosen if m.route == each]) for each in (route, "baseline")
     )
-    ratios = tuple(values[r] / plain[r] for r in sorted(values) if plain.get(r))
-    return Points(_ratio(values, plain), ratios)
+    ratios = paired(values, plain)
+    return Points(_spread(ratios, None), tuple(ratios.values()))
 
 
 def value_points(record: RunRecord, metric: str, route: Route, streams: int = 1) -> Points:
@@ -114,8 +114,8 @@ def _figure(measurements: Sequence[Measurement]) -> Figure:
         method=_spread(method, _interval(measurements, "method")),
         control=_spread(control, _interval(measurements, "control")),
         baseline=_spread(baseline, _interval(measurements, "baseline")),
-        to_control=_ratio(method, control) if proportional else None,
-        to_baseline=_ratio(method, baseline) if proportional else None,
+        to_control=_spread(paired(method, control), None) if proportional else None,
+        to_baseline=_spread(paired(method, baseline), None) if proportional else None,
         failed_samples=failed_samples(measurements),
         errors={
             m.route: str(m.detail["error"])
@@ -149,11 +149,6 @@ def failed_samples(measurements: Iterable[Measurement | Point]) -> dict[Route, i
         if m.failed_samples:
             failed[m.route] = failed.get(m.route, 0) + m.failed_samples
     return failed
-
-
-def _ratio(method: dict[Key, float], other: dict[Key, float]) -> Spread | None:
-    """Of the rounds that have both; nothing can be said in proportion to zero."""
-    return _spread({r: method[r] / other[r] for r in sorted(method) if other.get(r)}, None)
 
 
 def _interval(measurements: Iterable[Measurement], route: Route) -> tuple[float, float] | None:

@@ -48,14 +48,16 @@ def ratio(above: Values, below: Values, *, more_is_better: bool) -> Ratio | None
 
     None without any round, or where nothing can be said in proportion to zero.
     """
-    ratios = {
-        key: value / below[key] for key, value in above.items() if below.get(key, 0) and value > 0
-    }
-    found = estimate(ratios)
+    found = estimate(paired({key: value for key, value in above.items() if value > 0}, below))
     if found is None:
         return None
     verdict = _verdict(found.ci95, more_is_better=more_is_better)
     return Ratio(found.median, found.ci95, found.rounds, found.builds, verdict)
+
+
+def paired(above: Values, below: Values) -> dict[Key, float]:
+    """The ratio of each round that has both; nothing can be said in proportion to zero."""
+    return {key: above[key] / below[key] for key in sorted(above) if below.get(key)}
 
 
 def half_width(found: Ratio) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from xlab.record.comparisons import Comparison, Figure, MethodResult, Noise, Ratio
+from xlab.record.comparisons import Comparison, Figure, MethodResult, Noise, Ratio, find
 from xlab.record.metrics import FOREMOST, is_recovery, of, order
 from xlab.record.record import DatapathClass
 from xlab.report import recoveries, text
@@ -207,12 +207,12 @@ def _leader(comparison: Comparison, kind: DatapathClass) -> Iterator[str]:
     first = [
         text.plain(place.method)
         for place in comparison.places
-        if (place.datapath_class, place.metric, place.streams) == (kind, *_FOREMOST)
+        if (place.datapath_class, place.metric, place.streams) == (kind, _FOREMOST, 1)
         and place.place == 1
     ]
     if len(members) < 2:
         for method in members:
-            ratio = _to_baseline(comparison, method, *_FOREMOST)
+            ratio = _to_baseline(comparison, method, _FOREMOST)
             if ratio:
                 share = text.ratio(ratio)
                 yield f"{text.plain(method.name)} carries {share} × the TCP of plain hosts"
@@ -226,7 +226,7 @@ def _leader(comparison: Comparison, kind: DatapathClass) -> Iterator[str]:
         yield f"{among} {named} {'carries' if len(first) == 1 else 'carry'} most TCP"
 
 
-_FOREMOST = ("tcp_bits_per_second", 1)
+_FOREMOST = "tcp_bits_per_second"
 
 
 def _found(comparison: Comparison) -> Iterator[str]:
@@ -234,7 +234,7 @@ def _found(comparison: Comparison) -> Iterator[str]:
     for method in comparison.methods[1:]:
         said = []
         for metric in reversed(FOREMOST):
-            ratio = _to_baseline(comparison, method, metric, 1)
+            ratio = _to_baseline(comparison, method, metric)
             if ratio:
                 interval = f" ({text.ratio_interval(ratio)})" if ratio.ci95 else ""
                 said.append(f"{text.ratio(ratio)} {of(metric).headline}{interval}")
@@ -243,13 +243,9 @@ def _found(comparison: Comparison) -> Iterator[str]:
             yield f"{name}: {' and '.join(said)} ({method.datapath_class} datapath)."
 
 
-def _to_baseline(
-    comparison: Comparison, method: MethodResult, metric: str, streams: int
-) -> Ratio | None:
-    for figure in comparison.figures:
-        if (figure.method, figure.metric, figure.streams) == (method.name, metric, streams):
-            return figure.to_baseline
-    return None
+def _to_baseline(comparison: Comparison, method: MethodResult, metric: str) -> Ratio | None:
+    figure = find(comparison.figures, method.name, metric)
+    return figure.to_baseline if figure else None
 
 
 def _trust(comparison: Comparison) -> str:
@@ -328,14 +324,9 @@ def _row(
 
 
 def _place(comparison: Comparison, figure: Figure) -> str:
-    for place in comparison.places:
-        if (place.method, place.metric, place.streams) == (
-            figure.method,
-            figure.metric,
-            figure.streams,
-        ):
-            return f"{place.place} of {place.of}"
-    return ""
+    key = (figure.method, figure.metric, figure.streams)
+    found = (p for p in comparison.places if (p.method, p.metric, p.streams) == key)
+    return next((f"{place.place} of {place.of}" for place in found), "")
 
 
 def _failures(figures: Iterable[Figure]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from xlab.record import stats
+from xlab.record import comparisons, stats
 from xlab.record.comparisons import Comparison, Recovery
 from xlab.report import text
 from xlab.report.tables import Column, Table
@@ -43,7 +43,8 @@ def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
             found = [each for each in comparison.recoveries if (each.method, each.metric) == key]
             if not found:
                 continue
-            value = next((f.value for f in comparison.figures if (f.method, f.metric) == key), None)
+            figure = comparisons.find(comparison.figures, *key)
+            value = figure.value if figure else None
             mending = stats.median([each.mend_s for each in found if each.mend_s is not None])
             yield (
                 name,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from xlab.experiments.sweep.outcome import Axis, PointDone, Sweep
 from xlab.record import metrics
-from xlab.record.comparisons import Figure, Ratio
+from xlab.record.comparisons import Figure, Ratio, find
 from xlab.record.record import DatapathClass
 from xlab.report import drawing, text
 from xlab.report.line_chart import STYLES, Line, LineChart, Plot
@@ -41,10 +41,7 @@ _UNITS = {"rate": "x_bits_per_second", "delay": "x_ms", "loss": "x_ratio"}
 def shown(point: PointDone, method: str, metric: str) -> Figure | None:
     """A figure of a method at a point; of several streams, where the point has several."""
     streams = int(point.values.get("flows", "1")) if metrics.of(metric).of_streams else 1
-    for figure in point.figures:
-        if (figure.method, figure.metric, figure.streams) == (method, metric, streams):
-            return figure
-    return None
+    return find(point.figures, method, metric, streams)
 
 
 # -- tables ----------------------------------------------------------------------------------------
