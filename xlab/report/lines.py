@@ -80,8 +80,12 @@ def course(subjects: Sequence[Subject]) -> LineChart | None:
 def middle_course(record: RunRecord) -> Measurement | None:
     """The measurement of RTT under load whose median is in the middle of all rounds'."""
     found = [m for m in _of(record, "loaded_rtt_ms") if series(m)]
-    measured = sorted((m for m in found if m.median is not None), key=lambda m: m.median or 0.0)
-    ranked = measured or found
+    return middle([m for m in found if m.median is not None] or found)
+
+
+def middle(found: Sequence[Measurement]) -> Measurement | None:
+    """The one whose median is in the middle; None of none."""
+    ranked = sorted(found, key=lambda m: m.median or 0.0)
     return ranked[(len(ranked) - 1) // 2] if ranked else None
 
 
