@@ -52,8 +52,9 @@ from xlab.kernel import capabilities, disk, namespaces, processes
 from xlab.lab import counters, underlay
 from xlab.lab.lab import Lab
 from xlab.lab.reachability import unreachable
+from xlab.record import stats
 from xlab.record.power_law import power_law
-from xlab.record.stats import Ratio, paired_ratio
+from xlab.record.stats import Spread
 from xlab.record.version import __version__
 from xlab.sandbox import sandbox
 from xlab.sandbox.cleanup import Cleanup
@@ -233,15 +234,14 @@ def table(timings: Mapping[str, Sequence[Timing]], hosts: int) -> str:
     return "\n".join(lines)
 
 
-def ratios(timings: Mapping[str, Sequence[Timing]]) -> dict[str, Ratio]:
+def ratios(timings: Mapping[str, Sequence[Timing]]) -> dict[str, Spread]:
     """Those of `TARGETS` whose contestants were measured, paired by rounds."""
     found = {}
     for text, one, other, figure, _, _ in TARGETS:
         if one in timings and other in timings:
-            ratio = paired_ratio(
-                [getattr(timing, figure) for timing in timings[one]],
-                [getattr(timing, figure) for timing in timings[other]],
-            )
+            rounds = zip(timings[one], timings[other], strict=True)
+            pairs = [(getattr(a, figure), getattr(b, figure)) for a, b in rounds]
+            ratio = stats.spread([a / b for a, b in pairs if b])
             if ratio:
                 found[text] = ratio
     return found

@@ -36,7 +36,7 @@ from xlab.experiments import gate
 from xlab.experiments.gate import Ratios, Summary
 from xlab.kernel import disk
 from xlab.record import comparisons
-from xlab.record.comparisons import Comparison, Plan
+from xlab.record.comparisons import Comparison, ComparisonPlan
 from xlab.scenario import catalog
 
 PLANTED = 0.8
@@ -171,7 +171,7 @@ def _with_builds(stored: Summary, numbers: Sequence[int]) -> Summary:
 
 def _slowed(run: Summary, method: str) -> Summary:
     def slow(each: Ratios) -> Ratios:
-        if (each.method, each.metric, each.streams) != (method, METRIC, 1):
+        if each.key != (method, METRIC, 1):
             return each
         builds = tuple(tuple(PLANTED * ratio for ratio in build) for build in each.builds)
         return dataclasses.replace(each, builds=builds)
@@ -180,11 +180,11 @@ def _slowed(run: Summary, method: str) -> Summary:
 
 
 def _only(before: Summary, method: str) -> Summary:
-    kept = tuple(r for r in before.ratios if (r.method, r.metric, r.streams) == (method, METRIC, 1))
+    kept = tuple(each for each in before.ratios if each.key == (method, METRIC, 1))
     return dataclasses.replace(before, ratios=kept, facts=())
 
 
-def _verdict(lines: Sequence[gate.Line], method: str) -> str:
+def _verdict(lines: Sequence[gate.Change], method: str) -> str:
     (found,) = (
         line for line in lines if (line.method, line.subject, line.streams) == (method, METRIC, 1)
     )
@@ -254,7 +254,11 @@ def print_live(found: Sequence[dict[str, Any]]) -> None:
 
 
 def _one(
-    latest: Comparison, names: Sequence[str], planted: str | None, plan: Plan, results: Path
+    latest: Comparison,
+    names: Sequence[str],
+    planted: str | None,
+    plan: ComparisonPlan,
+    results: Path,
 ) -> tuple[Path, float | None]:
     """A comparison, with `planted` slower than it was in `latest`, and by how many times it was."""
     with tempfile.TemporaryDirectory() as folder:
@@ -296,10 +300,8 @@ def _original(name: str) -> str:
 
 
 def _bits_per_second(comparison: Comparison, method: str) -> float | None:
-    for figure in comparison.figures:
-        if (figure.method, figure.metric, figure.streams) == (method, METRIC, 1) and figure.value:
-            return figure.value.median
-    return None
+    figure = comparisons.find(comparison.figures, method, METRIC)
+    return figure.value.median if figure and figure.value else None
 
 
 def _slowed_scenario(latest: Comparison, method: str, folder: Path) -> Path:
@@ -318,7 +320,7 @@ def _slowed_scenario(latest: Comparison, method: str, folder: Path) -> Path:
     return file
 
 
-def _compare(methods: Sequence[str], plan: Plan, results: Path) -> Path:
+def _compare(methods: Sequence[str], plan: ComparisonPlan, results: Path) -> Path:
     argv = [
         sys.executable, "-P", "-m", "xlab", "compare", *methods, "--results", str(results),
         "--duration", f"{plan.duration_s:g}", "--repeat", f"{plan.rounds}",

@@ -22,6 +22,7 @@ import json
 import os
 import platform
 import random
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -203,13 +204,11 @@ def summarise(samples: Sequence[Sample]) -> dict[str, dict[str, Figure]]:
 
 def _over_builds(figures: Sequence[tuple[int, float | None]]) -> Figure:
     """The median over builds of the medians over their rounds."""
-    builds = sorted({build for build, _ in figures})
-    medians = [
-        median
-        for wanted in builds
-        if (median := stats.median([f for b, f in figures if b == wanted and f is not None]))
-        is not None
-    ]
+    builds: dict[int, list[float]] = {}
+    for build, figure in figures:
+        if figure is not None:
+            builds.setdefault(build, []).append(figure)
+    medians = [statistics.median(builds[build]) for build in sorted(builds)]
     return Figure(stats.median(medians), stats.median_interval(medians))
 
 

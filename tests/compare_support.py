@@ -31,7 +31,7 @@ from xlab.experiments.compare.methods import Method, choose
 from xlab.experiments.recorder import Recorder
 from xlab.kernel import capabilities
 from xlab.record import comparisons, record
-from xlab.record.comparisons import Plan
+from xlab.record.comparisons import ComparisonPlan
 from xlab.record.record import Measurement, Route, RunRecord
 from xlab.scenario.request import Request
 
@@ -50,8 +50,8 @@ _TRUTH: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = {
 START = "2025-01-02T12:00:00.000+00:00"
 
 
-def plan(names: Sequence[str] = tuple(_TRUTH), **changes: object) -> Plan:
-    usual = Plan(
+def plan(names: Sequence[str] = tuple(_TRUTH), **changes: object) -> ComparisonPlan:
+    usual = ComparisonPlan(
         methods=tuple(names),
         probes=("rtt", "tcp"),
         duration_s=3.0,
@@ -66,7 +66,7 @@ def plan(names: Sequence[str] = tuple(_TRUTH), **changes: object) -> Plan:
     return dataclasses.replace(usual, **changes)  # type: ignore[arg-type]
 
 
-def opening(asked: Plan | None = None) -> Opening:
+def opening(asked: ComparisonPlan | None = None) -> Opening:
     asked = asked or plan()
     return Opening(START, asked, tuple(choose(asked.methods, Request("baseline"), {})))
 
@@ -139,7 +139,9 @@ def recoveries(number: int, build: int) -> list[Measurement]:
     ]
 
 
-def entries(asked: Plan | None = None, *, seed: int = 1, noise: float = 0.03) -> list[Entry]:
+def entries(
+    asked: ComparisonPlan | None = None, *, seed: int = 1, noise: float = 0.03
+) -> list[Entry]:
     """A whole comparison, opening and end included; every figure off the truth by chance."""
     first = opening(asked)
     asked = first.plan

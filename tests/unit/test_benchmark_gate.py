@@ -15,7 +15,7 @@ from tests.compare_support import DATA
 from xlab.errors import XlabError
 from xlab.experiments import gate
 from xlab.record import comparisons
-from xlab.record.comparisons import Comparison, Plan
+from xlab.record.comparisons import Comparison, ComparisonPlan
 
 PLAIN = ("bridge", "ovs-gre", "weave")
 
@@ -67,7 +67,7 @@ class Runs:
         self.breaks = False
         monkeypatch.setattr(benchmark, "_compare", self)
 
-    def __call__(self, methods: Sequence[str], plan: Plan, results: Path) -> Path:
+    def __call__(self, methods: Sequence[str], plan: ComparisonPlan, results: Path) -> Path:
         self.asked.append(list(methods))
         assert plan.quick == comparisons.load(DATA / "comparison").plan.quick
         self.scenarios += [Path(name).read_text() for name in methods if name.endswith(".py")]

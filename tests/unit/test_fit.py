@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlab.record.power_law import _T95, power_law
+from xlab.record.power_law import power_law
+from xlab.record.stats import students_t
 
 
 @given(
@@ -64,7 +65,7 @@ def test_students_t(freedom: int) -> None:
     def density(t: float) -> float:
         return float(constant * (1 + t * t / freedom) ** (-(freedom + 1) / 2))
 
-    end, steps = _T95[freedom - 1], 20_000
+    end, steps = students_t(freedom), 20_000
     step = 2 * end / steps
     weights = [1, *(4 if i % 2 else 2 for i in range(1, steps)), 1]
     area = sum(w * density(-end + i * step) for i, w in enumerate(weights)) * step / 3

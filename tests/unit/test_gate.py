@@ -15,7 +15,7 @@ from junitparser import JUnitXml
 from xlab import cli
 from xlab.errors import RecordError, UsageError
 from xlab.experiments import gate
-from xlab.experiments.gate import Experiment, Fact, Line, Provenance, Ratios, Summary
+from xlab.experiments.gate import Change, Experiment, Fact, Provenance, Ratios, Summary
 from xlab.record import comparisons, record, stats
 from xlab.record.record import Environment
 
@@ -69,7 +69,7 @@ def rtt(*builds: tuple[float, ...], tolerance: float = 0.3) -> Ratios:
     return Ratios("bridge", "icmp_rtt_ms", 1, False, builds, tolerance)
 
 
-def only(lines: list[Line]) -> Line:
+def only(lines: list[Change]) -> Change:
     (line,) = lines
     return line
 

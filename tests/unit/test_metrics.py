@@ -21,11 +21,11 @@ from xlab.record import metrics
     ],
 )
 def test_what_is_better(metric: str, better: bool) -> None:
-    assert metrics.higher_is_better(metric) is better
+    assert metrics.of(metric).higher_is_better is better
 
 
 def test_what_is_near_zero_or_offered_has_no_ratios() -> None:
     for metric in ("udp_loss_ratio", "udp_bits_per_second", "host_reboot_recovery_s"):
-        assert not metrics.has_ratios(metric)
-    assert metrics.has_ratios("tcp_bits_per_second")
-    assert metrics.has_ratios("first_packet_s")
+        assert not metrics.of(metric).has_ratios
+    assert metrics.of("tcp_bits_per_second").has_ratios
+    assert metrics.of("first_packet_s").has_ratios

@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 
 from xlab import probes
 from xlab.errors import UsageError
-from xlab.record.figures import METRICS
-from xlab.report import text
 from xlab.scenario import probe_names
 from xlab.scenario.probe_names import (
     ALL,
@@ -50,7 +48,3 @@ def test_every_name_is_a_probe_and_every_probe_has_a_name() -> None:
     assert {"tcp", "udp", *probes._BETWEEN_TWO} == {*USUAL, *BETWEEN_TWO}
     assert tuple(USUAL) == probes.PROBES
     assert all(probe_names.ALL.values())
-
-
-def test_every_metric_has_a_label() -> None:
-    assert [metric for metric in METRICS if text.label(metric) == metric] == []

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from xlab.errors import RecordError
 from xlab.record import record, result_files
 from xlab.record.figures import (
-    Spread,
     datapath_class,
     figures,
     find,
@@ -22,6 +21,7 @@ from xlab.record.figures import (
     value_points,
 )
 from xlab.record.record import Measurement, Route, RunRecord
+from xlab.record.stats import Spread
 from xlab.report import json_data, markdown, prose, tables, text
 
 RECORDS = Path(__file__).parent.parent / "data" / "records"

@@ -7,6 +7,7 @@ import logging
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.report_support import HOSTILE, Page, everything, hostile, sample
+from xlab.record import metrics
 from xlab.record.record import Measurement, Route, RunRecord
 from xlab.report import charts, drawing, tables
 from xlab.report.charts import Chart, Subject
@@ -26,8 +28,18 @@ def named(*records: RunRecord) -> list[Subject]:
     return list(zip(tables.names(records), records, strict=True))
 
 
+def throughput(subjects: Sequence[Subject]) -> Chart | None:
+    row = metrics.of("tcp_bits_per_second")
+    return charts.ratios(subjects, row.name, row.charts[0])
+
+
+def latency(subjects: Sequence[Subject]) -> Chart | None:
+    row = metrics.of("icmp_rtt_ms")
+    return charts.values(subjects, row.name, row.charts[1])
+
+
 def both(*records: RunRecord) -> tuple[Chart, Chart]:
-    ratio, rtt = charts.throughput(named(*records)), charts.latency(named(*records))
+    ratio, rtt = throughput(named(*records)), latency(named(*records))
     assert ratio is not None
     assert rtt is not None
     return ratio, rtt
@@ -103,7 +115,7 @@ def test_samples_far_out_are_counted_so_that_bars_can_be_read() -> None:
             measured("control", 1, (1.0, 1.0, 1.0)),
         ),
     )
-    chart = charts.latency(named(told))
+    chart = latency(named(told))
     assert chart is not None
     found = drawn(chart)
     words = [e.text for e in found.all("text")]
@@ -114,7 +126,7 @@ def test_samples_far_out_are_counted_so_that_bars_can_be_read() -> None:
 
 def test_an_interval_without_end_leaves_the_chart_so_that_bars_can_be_read() -> None:
     rounds = [measured("method", n, (rtt,)) for n, rtt in enumerate((1.0, 1.1, 1.2), 1)]
-    chart = charts.latency(named(replace(sample("bridge"), measurements=tuple(rounds))))
+    chart = latency(named(replace(sample("bridge"), measurements=tuple(rounds))))
     assert chart is not None
     ((group,),) = ((*panel.groups,) for panel in chart.panels)
     bar = group.bars[0]
@@ -172,8 +184,8 @@ def test_what_was_not_measured_says_why_beside_what_was() -> None:
 @pytest.mark.parametrize("names", [["bridge-failed"], ["ovs-gre-skipped"], []])
 def test_nothing_measured_is_no_chart(names: list[str]) -> None:
     records = [sample(name) for name in names]
-    assert charts.throughput(named(*records)) is None
-    assert charts.latency(named(*records)) is None
+    assert throughput(named(*records)) is None
+    assert latency(named(*records)) is None
 
 
 def test_a_single_sample_of_a_single_round_is_a_chart_without_an_interval() -> None:
@@ -209,7 +221,7 @@ def test_any_figures_are_drawn(
     rounds: list[tuple[Route, int, tuple[float, ...], str]],
 ) -> None:
     told = replace(sample("bridge"), measurements=tuple(measured(*each) for each in rounds))
-    for chart in (charts.throughput(named(told)), charts.latency(named(told))):
+    for chart in (throughput(named(told)), latency(named(told))):
         if chart:
             assert drawn(chart).all("svg")
 
@@ -231,7 +243,7 @@ def test_negative_and_enormous_figures_are_left_out_of_the_axis() -> None:
             measured("control", 1, (1e300,)),
         ),
     )
-    chart = charts.latency(named(told))
+    chart = latency(named(told))
     assert chart is not None
     method, control = chart.panels[0].groups[0].bars
     assert method.points.samples == (1.0,)
@@ -305,8 +317,9 @@ def test_a_home_that_cannot_be_written_to_is_not_worth_a_word(
 ) -> None:
     program = (
         "from tests.report_support import sample\n"
-        "from xlab.report import charts, drawing\n"
-        "drawing.embedded(charts.latency([('bridge', sample('bridge'))]), 'x')\n"
+        "from xlab.report import drawing, gallery\n"
+        "shown = gallery.exhibits([('bridge', sample('bridge'))])\n"
+        "drawing.embedded(shown[0].drawing, 'x')\n"
     )
     nowhere = tmp_path / "file"
     nowhere.write_text("")

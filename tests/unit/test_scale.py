@@ -16,7 +16,7 @@ import pytest
 from xlab.cli import main
 from xlab.errors import SandboxError, UsageError
 from xlab.experiments import scale
-from xlab.experiments.scale import Capacity, Failure, Plan, Sample, ScaleRecord
+from xlab.experiments.scale import Capacity, Failure, Sample, ScalePlan, ScaleRecord
 from xlab.lab.docker import Container
 from xlab.lab.lab import Host
 from xlab.record import record
@@ -67,11 +67,11 @@ def recorded(*samples: Sample, failures: tuple[Failure, ...] = ()) -> ScaleRecor
 )
 def test_what_makes_no_sense_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
-        Plan("bridge", **{"hosts": (2, 4, 8), **arguments})
+        ScalePlan("bridge", **{"hosts": (2, 4, 8), **arguments})
 
 
 def test_every_size_comes_once_before_any_comes_again() -> None:
-    plan = Plan("bridge", (2, 4, 8, 16, 32), repeat=3)
+    plan = ScalePlan("bridge", (2, 4, 8, 16, 32), repeat=3)
     builds = plan.builds()
     for number in (1, 2, 3):
         of_round = builds[5 * (number - 1) : 5 * number]
@@ -117,7 +117,7 @@ def test_a_build_that_fails_is_a_failure_and_the_others_go_on(
     monkeypatch.setattr(scale, "_measure_one", one)
     told: list[Any] = []
     found = scale.measure(
-        Plan("bridge", (2, 4, 8), repeat=2), watch=lambda *what: told.append(what)
+        ScalePlan("bridge", (2, 4, 8), repeat=2), watch=lambda *what: told.append(what)
     )
     assert [(s.hosts, s.repeat) for s in found.samples] == [(2, 1), (2, 2), (4, 1), (8, 1), (8, 2)]
     assert found.failures == (Failure(4, 2, "it broke"),)
@@ -129,8 +129,8 @@ def test_a_build_that_fails_is_a_failure_and_the_others_go_on(
 
 def test_the_plan_of_addresses_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scale, "_measure_one", lambda it, n, _: sample(it.design.size.hosts, n))
-    assert scale.measure(Plan("weave", (2, 4, 8), repeat=1)).capacity.hosts == 252
-    assert scale.measure(Plan("bridge", (2, 4, 8), repeat=1)).capacity.hosts == 1000
+    assert scale.measure(ScalePlan("weave", (2, 4, 8), repeat=1)).capacity.hosts == 252
+    assert scale.measure(ScalePlan("bridge", (2, 4, 8), repeat=1)).capacity.hosts == 1000
 
 
 def test_a_lab_in_which_a_pair_is_silent_has_not_passed() -> None:

@@ -19,8 +19,7 @@ def test_nothing_gives_none() -> None:
     assert stats.median([]) is None
     assert stats.percentile([], 50) is None
     assert stats.median_interval([]) is None
-    assert stats.paired_ratio([], []) is None
-    assert stats.paired_ratio([None, 1.0, 1.0], [1.0, None, 0.0]) is None
+    assert stats.spread([]) is None
 
 
 def test_median() -> None:
@@ -86,26 +85,9 @@ def test_the_interval_of_many_samples_is_made_in_pieces() -> None:
     assert interval[1] - interval[0] == pytest.approx(2 * 1.96 * 1.2533 / 2_345**0.5, rel=0.15)
 
 
-def test_ratios_are_taken_round_by_round() -> None:
-    """The yardstick drifts by 4 times and the method with it: the ratio does not notice."""
-    ratio = stats.paired_ratio([5.0, 10.0, 20.0, None], [10.0, 20.0, 40.0, 50.0])
-    assert ratio == stats.Ratio(median=0.5, ci95=(0.5, 0.5), rounds=3)
-    assert not ratio.indistinguishable
-
-
-def test_an_interval_that_spans_1_is_indistinguishable() -> None:
-    spanning = stats.paired_ratio([9.0, 10.0, 11.0], [10.0, 10.0, 10.0])
-    assert spanning is not None
-    assert spanning.ci95 == (0.9, 1.1)
-    assert spanning.indistinguishable
-    single = stats.paired_ratio([5.0], [10.0])
-    assert single == stats.Ratio(0.5, None, 1)
-    assert single.indistinguishable
-
-
-def test_rounds_must_correspond() -> None:
-    with pytest.raises(ValueError, match="shorter"):
-        stats.paired_ratio([1.0, 2.0], [1.0])
+def test_a_spread_is_of_the_rounds_that_there_are() -> None:
+    assert stats.spread([0.9, 1.1, 1.0]) == stats.Spread(1.0, (0.9, 1.1), 3)
+    assert stats.spread([0.5]) == stats.Spread(0.5, None, 1)
 
 
 def test_numpy_is_not_loaded_before_it_is_needed() -> None:

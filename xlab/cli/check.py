@@ -14,7 +14,7 @@ from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
 from xlab.cli.streams import print_error, print_json, write
 
 if TYPE_CHECKING:
-    from xlab.experiments.gate import Line, Summary
+    from xlab.experiments.gate import Change, Summary
 
 
 @app.command(epilog=STATUSES)
@@ -100,7 +100,7 @@ def _print_detectable(baseline: Summary) -> None:
         print(text.plain(f"  {label:{width}}  worse by: {parts}"))
 
 
-def _print(lines: Sequence[Line]) -> None:
+def _print(lines: Sequence[Change]) -> None:
     from xlab.report import text
 
     rows = [_row(line) for line in lines]
@@ -113,7 +113,7 @@ def _print(lines: Sequence[Line]) -> None:
 _SIGNS = {"ok": "✓", "improved": "✓", "unclear": "?", "regressed": "✗", "missing": "✗"}
 
 
-def _row(line: Line) -> list[str]:
+def _row(line: Change) -> list[str]:
     from xlab.report import text
 
     change = interval = tolerance = ""

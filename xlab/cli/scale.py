@@ -15,7 +15,7 @@ from xlab.cli.streams import DisplayError, print_json
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:
-    from xlab.experiments.scale import Failure, Plan, Sample, ScaleRecord
+    from xlab.experiments.scale import Failure, Sample, ScalePlan, ScaleRecord
 
 _DEFAULT_SIZES = "2,4,8,16"
 _DEFAULT_REPEAT = 3
@@ -86,7 +86,7 @@ def _scale(
     from xlab.kernel import disk
     from xlab.report import drawing, growth
 
-    plan = scaling.Plan(scenario, sizes, containers, settings, repeat, rest_s)
+    plan = scaling.ScalePlan(scenario, sizes, containers, settings, repeat, rest_s)
     options.require_writable(results)
     disk.sweep(results)
     out = sys.stderr if as_json else sys.stdout
@@ -129,7 +129,7 @@ def _show(finished: ScaleRecord, folder: Path | None, out: TextIO, *, chart: boo
 class _Progress:
     """A line that is written over on a terminal; elsewhere a line a build."""
 
-    def __init__(self, plan: Plan, out: TextIO) -> None:
+    def __init__(self, plan: ScalePlan, out: TextIO) -> None:
         self._builds = len(plan.builds())
         self._done = 0
         self._out = out

@@ -1,7 +1,7 @@
 """The regression gate: a result against a baseline, ratio by ratio.
 
     result ── ratios to the plain hosts of the same round ──┐
-                                                            ├── change, interval, tolerance ── Line
+                                                            ├── change, interval, tolerance ─ Change
     baseline file: the same of an earlier result ───────────┘
 
 Bits per second say which machine it was; their ratio to the plain hosts of the same round says what
@@ -20,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -30,12 +30,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from xlab.errors import RecordError, UsageError
 from xlab.experiments.compare import noise
-from xlab.record import comparisons, record, result_files, stats
-from xlab.record.comparisons import Comparison
+from xlab.record import comparisons, metrics, record, result_files, stats
+from xlab.record.comparisons import Comparison, Point
 from xlab.record.figures import figures, ratio_points
-from xlab.record.intervals import LEAST_BUILDS, widening
-from xlab.record.metrics import higher_is_better
-from xlab.record.record import Environment, PathProof, RunRecord
+from xlab.record.intervals import LEAST_BUILDS, Key, by_build, paired, widening
+from xlab.record.record import Environment, Measurement, PathProof, RunRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,13 +42,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
-#: How much worse a ratio may be, by metric, where the baseline file says nothing else: half way to
-#: the loss of a fifth that the gate must not miss; times vary more than rates.
-TOLERANCES = {"tcp_bits_per_second": 0.11}
-OTHERWISE = 0.3
-PATH_MTU = "path_mtu_bytes"
-#: Exact to the byte: facts, not ratios with a tolerance.
-COUNTED = (PATH_MTU, "overhead_bytes")
+_PATH_MTU = "path_mtu_bytes"
 #: Of a ratio to the plain hosts, whatever the method.
 PLAUSIBLE = (1e-9, 1e9)
 #: What a run that is held against a baseline is taken to have: so many are advised.
@@ -153,7 +146,7 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Change:
     """The verdict on one ratio or fact."""
 
     verdict: Verdict
@@ -210,58 +203,45 @@ def _require_sound(file: Path, summary: Summary) -> None:
 
 
 def _of_comparison(comparison: Comparison, name: str) -> Summary:
-    plain = comparison.baseline.name
-    values = {
-        (point.method, point.metric, point.streams, point.round): (point.build, point.median)
-        for point in comparison.points
-        if point.route == "method" and point.median is not None
-    }
     cores = comparison.environment.cores
     kept = [each for each in comparison.rounds if not noise.is_disturbed(each, cores=cores)]
-    passed = {method.name for method in comparison.methods if method.status == "passed"}
-    ratios = []
+    passed = [method for method in comparison.methods if method.status == "passed"]
+    # By method, metric and streams: what the last pair of end points gave in each round.
+    values: dict[tuple[str, str, int], dict[Key, float]] = {}
+    for point in comparison.points:
+        if point.route == "method" and point.median is not None:
+            of_one = values.setdefault((point.method, point.metric, point.streams), {})
+            of_one[point.build, point.round] = point.median
+    ratios: list[Ratios] = []
     for figure in comparison.figures:
-        if figure.to_baseline is None or figure.method not in passed or figure.metric in COUNTED:
+        if figure.to_baseline is None or figure.method not in {method.name for method in passed}:
             continue
-        builds: dict[int, list[float]] = {}
-        for each in kept:
-            build, value = values.get(
-                (figure.method, figure.metric, figure.streams, each.number), (0, None)
+        what = (figure.metric, figure.streams)
+        own, plain = (
+            values.get((name, *what), {}) for name in (figure.method, comparison.baseline.name)
+        )
+        of_kept = {key: own[key] for key in own if key[1] in {each.number for each in kept}}
+        ratios += _ratios(figure.method, *what, by_build(paired(of_kept, plain)))
+    return Summary(
+        Provenance(
+            _now(),
+            comparison.started_at,
+            name,
+            len(kept),
+            comparison.environment,
+            comparison.noise.reasons,
+            left_out=len(comparison.rounds) - len(kept),
+        ),
+        tuple(ratios),
+        tuple(
+            fact
+            for method in passed
+            for fact in _facts(
+                method.name, [method], (p for p in comparison.points if p.method == method.name)
             )
-            _, yardstick = values.get(
-                (plain, figure.metric, figure.streams, each.number), (0, None)
-            )
-            if value is not None and yardstick:
-                builds.setdefault(build, []).append(value / yardstick)
-        if builds:
-            ratios.append(
-                _ratios(
-                    figure.method, figure.metric, figure.streams, figure.higher_is_better, builds
-                )
-            )
-    facts: list[Fact] = []
-    for method in comparison.methods:
-        if method.name in passed:
-            mtus = [
-                point.median
-                for point in comparison.points
-                if (point.method, point.route, point.metric) == (method.name, "method", PATH_MTU)
-            ]
-            facts += _facts(method.name, [method], mtus)
-    provenance = _provenance(
-        comparison.started_at,
-        name,
-        len(kept),
-        comparison.environment,
-        comparison.noise.reasons,
-        left_out=len(comparison.rounds) - len(kept),
+        ),
+        tuple(Experiment(each.name, each.parameters, each.datapath) for each in passed),
     )
-    experiments = tuple(
-        Experiment(method.name, method.parameters, method.datapath)
-        for method in comparison.methods
-        if method.name in passed
-    )
-    return Summary(provenance, tuple(ratios), tuple(facts), experiments)
 
 
 def _of_records(records: Sequence[RunRecord], name: str) -> Summary:
@@ -270,7 +250,9 @@ def _of_records(records: Sequence[RunRecord], name: str) -> Summary:
     for each in records:
         if each.status == "passed":
             by_scenario.setdefault(each.scenario, []).append(each)
-    ratios, facts, experiments = [], [], []
+    ratios: list[Ratios] = []
+    facts: list[Fact] = []
+    experiments = []
     for scenario, builds in by_scenario.items():
         if any(build.parameters != builds[0].parameters for build in builds):
             raise UsageError(
@@ -283,49 +265,44 @@ def _of_records(records: Sequence[RunRecord], name: str) -> Summary:
         )
         ratios += _ratios_of(scenario, builds)
         measured = chain.from_iterable(build.measurements for build in builds)
-        mtus = [m.median for m in measured if (m.route, m.metric) == ("method", PATH_MTU)]
-        facts += _facts(scenario, [build.path for build in builds if build.path], mtus)
+        facts += _facts(scenario, [build.path for build in builds if build.path], measured)
     if not by_scenario:
         raise UsageError(f"{name}: no record has passed")
     first = next(iter(by_scenario.values()))[0]
     rounds = max((each.rounds for each in ratios), default=0)
-    return Summary(
-        _provenance(first.started_at, name, rounds, first.environment, ()),
-        tuple(ratios),
-        tuple(facts),
-        tuple(experiments),
-    )
+    provenance = Provenance(_now(), first.started_at, name, rounds, first.environment)
+    return Summary(provenance, tuple(ratios), tuple(facts), tuple(experiments))
 
 
-def _ratios_of(scenario: str, builds: Sequence[RunRecord]) -> list[Ratios]:
-    found: dict[tuple[str, int], dict[int, list[float]]] = {}
-    for number, build in enumerate(builds, 1):
+def _ratios_of(scenario: str, builds: Sequence[RunRecord]) -> Iterator[Ratios]:
+    found: dict[tuple[str, int], list[Sequence[float]]] = {}
+    for build in builds:
         for figure in figures(build):
-            if figure.to_baseline is None or figure.metric in COUNTED:
-                continue
-            points = ratio_points(build, figure.metric, "method", figure.streams)
-            found.setdefault((figure.metric, figure.streams), {})[number] = list(points.rounds)
-    return [
-        _ratios(scenario, metric, streams, higher_is_better(metric), by_build)
-        for (metric, streams), by_build in found.items()
-    ]
+            if figure.to_baseline is not None:
+                points = ratio_points(build, figure.metric, "method", figure.streams)
+                found.setdefault((figure.metric, figure.streams), []).append(points.rounds)
+    for (metric, streams), ratios in found.items():
+        yield from _ratios(scenario, metric, streams, ratios)
 
 
 def _facts(
     method: str,
-    paths: Sequence[PathProof | comparisons.Method],
-    mtus: Iterable[float | None],
+    paths: Sequence[PathProof | comparisons.MethodResult],
+    measured: Iterable[Measurement | Point],
 ) -> list[Fact]:
     """What is on record of a method's builds, and what a probe of the path's MTU gave."""
     found = {
-        "encapsulation": _all_of(path.encapsulation for path in paths),
-        "effective_mtu": _all_of(path.effective_mtu for path in paths),
-        "overhead_bytes": _all_of(path.overhead_bytes for path in paths),
+        name: _all_of(getattr(path, name) for path in paths)
+        for name in ("encapsulation", "effective_mtu", "overhead_bytes")
     }
-    found_mtus = [mtu for mtu in mtus if mtu is not None]
-    if found_mtus:
+    mtus = [
+        m.median
+        for m in measured
+        if (m.route, m.metric) == ("method", _PATH_MTU) and m.median is not None
+    ]
+    if mtus:
         # A probe whose packets are lost finds less than passes, and never more.
-        found[PATH_MTU] = f"{max(found_mtus):.0f}"
+        found[_PATH_MTU] = f"{max(mtus):.0f}"
     return [Fact(method, name, value) for name, value in found.items() if value]
 
 
@@ -335,23 +312,17 @@ def _all_of(values: Iterable[object]) -> str:
 
 
 def _ratios(
-    method: str, metric: str, streams: int, higher: bool, builds: Mapping[int, Sequence[float]]
-) -> Ratios:
-    kept = tuple(tuple(builds[number]) for number in sorted(builds))
-    return Ratios(method, metric, streams, higher, kept, TOLERANCES.get(metric, OTHERWISE))
+    method: str, metric: str, streams: int, builds: Sequence[Sequence[float]]
+) -> Iterator[Ratios]:
+    """What is held against a baseline; nothing of what is a fact."""
+    row = metrics.of(metric)
+    if builds and not row.counted:
+        by_build = tuple(map(tuple, builds))
+        yield Ratios(method, metric, streams, row.higher_is_better, by_build, row.tolerance)
 
 
-def _provenance(
-    started_at: str,
-    name: str,
-    rounds: int,
-    environment: Environment,
-    reasons: Iterable[str],
-    *,
-    left_out: int = 0,
-) -> Provenance:
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Provenance(now, started_at, name, rounds, environment, tuple(reasons), left_out)
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 # -- the baseline file -----------------------------------------------------------------------------
@@ -385,7 +356,7 @@ def update(file: Path, result: Summary) -> None:
 # -- the verdict -----------------------------------------------------------------------------------
 
 
-def check(result: Summary, baseline: Summary) -> list[Line]:
+def check(result: Summary, baseline: Summary) -> list[Change]:
     """A line for each ratio and fact of the baseline, in its order.
 
     Raises UsageError for a result of another experiment than the baseline says it is of.
@@ -474,44 +445,27 @@ _TOOLS = ("ovs-vswitchd", "iperf3")
 
 
 def _gating(ratios: Sequence[Ratios]) -> Iterator[Ratios]:
-    """All but what another tells better: the few echoes before a load, where there was a ping.
+    """All but what another tells better, where there is that other.
 
     What is a fact today was a ratio in older files.
     """
-    pinged = {each.method for each in ratios if each.metric == "icmp_rtt_ms"}
+    there = {(each.method, each.metric) for each in ratios}
     for each in ratios:
-        told_better = each.metric == "idle_rtt_ms" and each.method in pinged
-        if not told_better and each.metric not in COUNTED:
+        row = metrics.of(each.metric)
+        if (each.method, row.better_told) not in there and not row.counted:
             yield each
 
 
-def _check_ratio(now: Ratios | None, before: Ratios) -> Line:
+def _check_ratio(now: Ratios | None, before: Ratios) -> Change:
+    was = f"{before.median:.3g}"
     if now is None:
-        return Line(
-            "missing",
-            before.method,
-            before.metric,
-            before.streams,
-            f"{before.median:.3g}",
-            "nothing",
-            remark="the baseline has it, the result has not",
-        )
+        remark = "the baseline has it, the result has not"
+        return Change("missing", *before.key, was, "nothing", remark=remark)
     change = now.median / before.median - 1
     ci90 = _interval(now, before)
     tolerance = _tolerance(before)
     verdict, remark = _judge(change, ci90, tolerance, now, before)
-    return Line(
-        verdict,
-        before.method,
-        before.metric,
-        before.streams,
-        f"{before.median:.3g}",
-        f"{now.median:.3g}",
-        change,
-        ci90,
-        tolerance,
-        remark,
-    )
+    return Change(verdict, *before.key, was, f"{now.median:.3g}", change, ci90, tolerance, remark)
 
 
 def _tolerance(before: Ratios) -> float:
@@ -618,15 +572,13 @@ def _judge(
     if ci90 is None:
         return "unclear", f"beyond the tolerance, but neither side has {LEAST_BUILDS} builds"
     if ci90[0] <= 0 <= ci90[1]:
-        return (
-            "unclear",
-            "beyond the tolerance, but the interval spans no change: measure more rounds",
-        )
-    return (
-        ("regressed", "") if worse > 0 else ("improved", "--update takes it for the new baseline")
-    )
+        said = "beyond the tolerance, but the interval spans no change: measure more rounds"
+        return "unclear", said
+    if worse > 0:
+        return "regressed", ""
+    return "improved", "--update takes it for the new baseline"
 
 
-def _check_fact(now: str | None, before: Fact) -> Line:
+def _check_fact(now: str | None, before: Fact) -> Change:
     verdict: Verdict = "missing" if now is None else "ok" if now == before.value else "regressed"
-    return Line(verdict, before.method, before.name, 1, before.value, now or "nothing")
+    return Change(verdict, before.method, before.name, 1, before.value, now or "nothing")

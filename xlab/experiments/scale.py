@@ -57,7 +57,7 @@ BEARABLE_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ScalePlan:
     """What is measured.  Raises UsageError for what makes no sense."""
 
     scenario: str
@@ -248,7 +248,7 @@ class ScaleRecord:
 Watch = Callable[[int, int, "Sample | Failure | None"], None]
 
 
-def measure(plan: Plan, *, watch: Watch = lambda *_: None) -> ScaleRecord:
+def measure(plan: ScalePlan, *, watch: Watch = lambda *_: None) -> ScaleRecord:
     """Measure all of it.  A build that fails is recorded as such, and the others go on.
 
     Raises UsageError for a size the scenario refuses, CapabilityError for what this machine can't,

@@ -17,6 +17,7 @@ then summed up over the rounds.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,7 @@ from xlab.errors import RecordError
 from xlab.kernel.packets import Encapsulation
 from xlab.record import record
 from xlab.record.record import DatapathClass, Environment, Route, Status
+from xlab.record.stats import Spread
 
 SCHEMA_VERSION = 1
 FILE = "compare.json"
@@ -39,7 +41,7 @@ Ending = Literal["narrow", "planned", "bound", "alone"]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ComparisonPlan:
     """What was asked for."""
 
     #: As given on the command line, "weave:datapath=fastdp" say; the baseline is always the first.
@@ -84,7 +86,7 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class MethodResult:
     """A scenario with its options: what is compared."""
 
     name: str
@@ -172,24 +174,16 @@ class Recovery:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """The median of what the rounds gave, and its 95 % interval, by build."""
+class Estimate(Spread):
+    """A spread whose interval is by build; None: too few builds."""
 
-    median: float
-    #: None: too few builds.
-    ci95: tuple[float, float] | None
-    rounds: int
     builds: int
 
 
 @dataclass(frozen=True, slots=True)
-class Ratio:
-    """The median of the rounds' ratios, and its 95 % interval, by build."""
+class Ratio(Estimate):
+    """An estimate of the rounds' ratios."""
 
-    median: float
-    ci95: tuple[float, float] | None
-    rounds: int
-    builds: int
     #: Of what is above the line against what is below it.
     verdict: Verdict
 
@@ -211,7 +205,13 @@ class Figure:
     #: value / control of the same round.
     to_control: Ratio | None
     #: Samples that failed, by route; they are in no median.
-    failed_samples: dict[str, int]
+    failed_samples: dict[Route, int]
+
+
+def find(figures: Iterable[Figure], method: str, metric: str, streams: int = 1) -> Figure | None:
+    """The figure of that method and metric with that many streams, if there is one."""
+    key = (method, metric, streams)
+    return next((f for f in figures if (f.method, f.metric, f.streams) == key), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,11 +289,11 @@ class Comparison:
     #: "failed" if any method failed, else "skipped" if any was skipped, else "passed".
     status: Status
     reason: str
-    plan: Plan
+    plan: ComparisonPlan
     #: When the baseline was first built; its `datapath` is the baseline's.
     environment: Environment
     #: The baseline first.
-    methods: tuple[Method, ...]
+    methods: tuple[MethodResult, ...]
     rounds: tuple[Round, ...]
     points: tuple[Point, ...]
     figures: tuple[Figure, ...]
@@ -311,7 +311,7 @@ class Comparison:
     schema_version: int = SCHEMA_VERSION
 
     @property
-    def baseline(self) -> Method:
+    def baseline(self) -> MethodResult:
         return self.methods[0]
 
     def to_dict(self) -> dict[str, Any]:

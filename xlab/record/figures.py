@@ -11,57 +11,16 @@ what is lost says how a path takes nearly all that it can carry, not how it comp
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from xlab.record import intervals, metrics, stats
-from xlab.record.record import DatapathClass, Measurement, Route, RunRecord
+from xlab.record.comparisons import Point
+from xlab.record.intervals import Key, by_round, paired
+from xlab.record.record import ROUTES, DatapathClass, Measurement, Route, RunRecord
+from xlab.record.stats import Spread
 
-#: The order in which metrics are shown; others follow.
-METRICS = (
-    "icmp_rtt_ms",
-    "tcp_rr_latency_ms",
-    "idle_rtt_ms",
-    "loaded_rtt_ms",
-    "tcp_bits_per_second",
-    "udp_bits_per_second",
-    "udp_loss_ratio",
-    "udp_packets_per_second",
-    "tcp_connections_per_second",
-    "cpu_seconds_per_gigabyte",
-    "path_mtu_bytes",
-    "overhead_bytes",
-    "memory_bytes_per_host",
-    "process_bytes_per_host",
-    "control_plane_packets_per_host_second",
-    "control_plane_bytes_per_host_second",
-    "recovery_s",
-    "first_packet_s",
-    "build_s",
-)
-
-#: Throughput with messages of so many bytes.
-_MESSAGES = re.compile(r"tcp_(\d{1,9})_byte_messages_bits_per_second")
-
-ROUTES: tuple[Route, ...] = ("method", "control", "baseline")
 _HIGHEST_RATE = 1e18
-
-#: A round of a build: what was measured in it is comparable.
-_Round = tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """The median of what the rounds gave, and its 95 % interval.
-
-    The interval is that of the rounds, from three rounds on; of a single round it is that of its
-    samples, and a ratio of a single round has none.
-    """
-
-    median: float
-    ci95: tuple[float, float] | None
-    rounds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +59,11 @@ class Points:
 
 
 def figures(record: RunRecord) -> tuple[Figure, ...]:
-    """The figures of a record, in the order of METRICS, then by number of streams."""
+    """The figures of a record, in the usual order of metrics, then by number of streams."""
     keys = {(m.metric, m.streams) for m in record.measurements}
     return tuple(
         _figure([m for m in record.measurements if (m.metric, m.streams) == key])
-        for key in sorted(keys, key=order)
+        for key in sorted(keys, key=metrics.order)
     )
 
 
@@ -117,10 +76,10 @@ def ratio_points(record: RunRecord, metric: str, route: Route, streams: int = 1)
     """A route's ratios to the plain hosts of the same rounds."""
     chosen = [m for m in record.measurements if (m.metric, m.streams) == (metric, streams)]
     values, plain = (
-        _by_round([m for m in chosen if m.route == each]) for each in (route, "baseline")
+        by_round([m for m in chosen if m.route == each]) for each in (route, "baseline")
     )
-    ratios = tuple(values[r] / plain[r] for r in sorted(values) if plain.get(r))
-    return Points(_ratio(values, plain), ratios)
+    ratios = paired(values, plain)
+    return Points(_spread(ratios, None), tuple(ratios.values()))
 
 
 def value_points(record: RunRecord, metric: str, route: Route, streams: int = 1) -> Points:
@@ -128,7 +87,7 @@ def value_points(record: RunRecord, metric: str, route: Route, streams: int = 1)
     chosen = [
         m for m in record.measurements if (m.metric, m.streams, m.route) == (metric, streams, route)
     ]
-    values = _by_round(chosen)
+    values = by_round(chosen)
     return Points(
         _spread(values, _interval(chosen, route)),
         tuple(values[r] for r in sorted(values)),
@@ -141,27 +100,11 @@ def datapath_class(record: RunRecord) -> DatapathClass:
     return record.environment.datapath_class
 
 
-def order(key: tuple[str, int]) -> tuple[int, int, str, int]:
-    """Sorts (metric, streams) into the order of METRICS; unknown ones follow.
-
-    Throughput by size of message stands after that of streams, and every recovery in one place.
-    """
-    metric, streams = key
-    messages = _MESSAGES.fullmatch(metric)
-    family = metric
-    if messages:
-        family = "tcp_bits_per_second"
-    elif metric.endswith("_recovery_s"):
-        family = "recovery_s"
-    place = METRICS.index(family) if family in METRICS else len(METRICS)
-    return place, int(messages[1]) if messages else 0, metric, streams
-
-
 def _figure(measurements: Sequence[Measurement]) -> Figure:
     first = measurements[0]
-    proportional = metrics.has_ratios(first.metric)
+    proportional = metrics.of(first.metric).has_ratios
     method, control, baseline = (
-        _by_round([m for m in measurements if m.route == route]) for route in ROUTES
+        by_round([m for m in measurements if m.route == route]) for route in ROUTES
     )
     rates = measurements if first.metric == "udp_bits_per_second" else ()
     return Figure(
@@ -171,9 +114,9 @@ def _figure(measurements: Sequence[Measurement]) -> Figure:
         method=_spread(method, _interval(measurements, "method")),
         control=_spread(control, _interval(measurements, "control")),
         baseline=_spread(baseline, _interval(measurements, "baseline")),
-        to_control=_ratio(method, control) if proportional else None,
-        to_baseline=_ratio(method, baseline) if proportional else None,
-        failed_samples=_failed_samples(measurements),
+        to_control=_spread(paired(method, control), None) if proportional else None,
+        to_baseline=_spread(paired(method, baseline), None) if proportional else None,
+        failed_samples=failed_samples(measurements),
         errors={
             m.route: str(m.detail["error"])
             for m in reversed(measurements)
@@ -200,26 +143,12 @@ def _rates(measurements: Iterable[Measurement], name: str) -> dict[Route, float]
     return {route: stats.median(given[route]) or 0.0 for route in ROUTES if route in given}
 
 
-def _failed_samples(measurements: Iterable[Measurement]) -> dict[Route, int]:
+def failed_samples(measurements: Iterable[Measurement | Point]) -> dict[Route, int]:
     failed: dict[Route, int] = {}
     for m in measurements:
         if m.failed_samples:
             failed[m.route] = failed.get(m.route, 0) + m.failed_samples
     return failed
-
-
-def _by_round(measurements: Iterable[Measurement]) -> dict[_Round, float]:
-    """The value of each round: the median over the pairs of end points measured in it."""
-    medians: dict[_Round, list[float]] = {}
-    for m in measurements:
-        if m.median is not None:
-            medians.setdefault((m.build, m.round), []).append(m.median)
-    return {key: stats.median(values) or 0.0 for key, values in medians.items()}
-
-
-def _ratio(method: dict[_Round, float], other: dict[_Round, float]) -> Spread | None:
-    """Of the rounds that have both; nothing can be said in proportion to zero."""
-    return _spread({r: method[r] / other[r] for r in sorted(method) if other.get(r)}, None)
 
 
 def _interval(measurements: Iterable[Measurement], route: Route) -> tuple[float, float] | None:
@@ -228,12 +157,11 @@ def _interval(measurements: Iterable[Measurement], route: Route) -> tuple[float,
     return intervals[0] if len(intervals) == 1 else None
 
 
-def _spread(rounds: dict[_Round, float], of_samples: tuple[float, float] | None) -> Spread | None:
-    values = list(rounds.values())
-    median = stats.median(values)
-    if median is None:
-        return None
-    if len({build for build, _ in rounds}) > 1:
-        found = intervals.estimate(rounds)
-        return Spread(median, found.ci95 if found else None, len(values))
-    return Spread(median, stats.median_interval(values) or of_samples, len(values))
+def _spread(rounds: dict[Key, float], of_samples: tuple[float, float] | None) -> Spread | None:
+    """The interval is that of the rounds, from three rounds on; of a single round its samples'.
+
+    Of a method built several times it is by build; a ratio of a single round has none.
+    """
+    several = len({build for build, _ in rounds}) > 1
+    found = intervals.estimate(rounds) if several else stats.spread(list(rounds.values()))
+    return found and Spread(found.median, found.ci95 or of_samples, found.rounds)

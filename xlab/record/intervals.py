@@ -21,7 +21,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from xlab.record import stats
-from xlab.record.comparisons import Estimate, Ratio, Verdict
+from xlab.record.comparisons import Estimate, Point, Ratio, Verdict
+from xlab.record.record import Measurement
 
 RESAMPLES = 2000
 #: A spread of fewer builds says nothing: Student's t would widen it thirteenfold.
@@ -32,19 +33,13 @@ Key = tuple[int, int]
 #: What each round gave.
 Values = Mapping[Key, float]
 
-#: The 97.5 % quantile of Student's t for 2, 3, … degrees of freedom; the last is the normal one's.
-_T = (4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145,
-      2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052,
-      2.048, 2.045, 2.042)  # fmt: skip
-_NORMAL = 1.960
-
 
 def estimate(values: Values) -> Estimate | None:
     """The median of the rounds and its interval; None without any round."""
     middle = stats.median(list(values.values()))
     if middle is None:
         return None
-    builds = _by_build(values)
+    builds = by_build(values)
     return Estimate(middle, interval(builds), len(values), len(builds))
 
 
@@ -53,14 +48,16 @@ def ratio(above: Values, below: Values, *, more_is_better: bool) -> Ratio | None
 
     None without any round, or where nothing can be said in proportion to zero.
     """
-    ratios = {
-        key: value / below[key] for key, value in above.items() if below.get(key, 0) and value > 0
-    }
-    found = estimate(ratios)
+    found = estimate(paired({key: value for key, value in above.items() if value > 0}, below))
     if found is None:
         return None
     verdict = _verdict(found.ci95, more_is_better=more_is_better)
     return Ratio(found.median, found.ci95, found.rounds, found.builds, verdict)
+
+
+def paired(above: Values, below: Values) -> dict[Key, float]:
+    """The ratio of each round that has both; nothing can be said in proportion to zero."""
+    return {key: above[key] / below[key] for key in sorted(above) if below.get(key)}
 
 
 def half_width(found: Ratio) -> float | None:
@@ -100,8 +97,8 @@ def _interval(
 
 def widening(builds: int) -> float:
     """How many times wider than the bootstrap's an interval of so few builds must be."""
-    t = _T[builds - 3] if builds - 3 < len(_T) else _NORMAL
-    return math.sqrt(builds / (builds - 1)) * t / _NORMAL
+    t = stats.students_t(builds - 1)
+    return math.sqrt(builds / (builds - 1)) * t / stats.NORMAL
 
 
 def _verdict(ci95: tuple[float, float] | None, *, more_is_better: bool) -> Verdict:
@@ -113,7 +110,16 @@ def _verdict(ci95: tuple[float, float] | None, *, more_is_better: bool) -> Verdi
     return "faster" if (low > 1) == more_is_better else "slower"
 
 
-def _by_build(values: Values) -> list[list[float]]:
+def by_round(measured: Iterable[Measurement | Point]) -> dict[Key, float]:
+    """What each round gave: the median over the pairs of end points measured in it."""
+    medians: dict[Key, list[float]] = {}
+    for m in measured:
+        if m.median is not None:
+            medians.setdefault((m.build, m.round), []).append(m.median)
+    return {key: stats.median(values) or 0.0 for key, values in medians.items()}
+
+
+def by_build(values: Values) -> list[list[float]]:
     builds: dict[int, list[float]] = {}
     for (build, _), value in sorted(values.items()):
         builds.setdefault(build, []).append(value)

@@ -7,12 +7,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-#: Student's t, two-sided 95 %, for 1 to 30 degrees of freedom; beyond, it is near the normal's.
-_T95 = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
+from xlab.record.stats import NORMAL, students_t
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +49,6 @@ def power_law(points: Iterable[tuple[float, float]]) -> PowerLaw | None:
         left = sum((b - intercept - slope * a) ** 2 for a, b in zip(x, y, strict=True))
         mean = statistics.fmean(x)
         error = math.sqrt(left / freedom / sum((a - mean) ** 2 for a in x))
-        reach = error * (_T95[freedom - 1] if freedom <= len(_T95) else 1.96 + 2.5 / freedom)
+        reach = error * students_t(freedom, beyond=NORMAL + 2.5 / freedom)
         interval = (slope - reach, slope + reach)
     return PowerLaw(math.exp(intercept), slope, interval, len(known))

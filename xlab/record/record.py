@@ -101,12 +101,7 @@ class Measurement:
     """One probe, once, between one pair of end points.  Failed samples are counted, never zero."""
 
     probe: str
-    #: A fixed name: icmp_rtt_ms, tcp_rr_latency_ms, tcp_bits_per_second, udp_bits_per_second,
-    #: udp_loss_ratio, cpu_seconds_per_gigabyte; of probes asked for idle_rtt_ms, loaded_rtt_ms,
-    #: tcp_connections_per_second, udp_packets_per_second, tcp_64_byte_messages_bits_per_second (and
-    #: other sizes), path_mtu_bytes, overhead_bytes, memory_bytes_per_host, process_bytes_per_host,
-    #: control_plane_packets_per_host_second, control_plane_bytes_per_host_second, first_packet_s,
-    #: link_flap_recovery_s (and host_reboot_, ovs_vswitchd_kill_, ovsdb_server_kill_, weave_kill_).
+    #: A fixed name, of xlab.record.metrics.
     metric: str
     unit: str
     #: "h1/c1 > h2/c1": sender > receiver.

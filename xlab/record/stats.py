@@ -24,24 +24,32 @@ RESAMPLES = 2000
 _PIECE = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """How a method compares with its yardstick, from figures of the same rounds."""
+#: Quantiles of 97.5 %: of the normal distribution, and of Student's t for 1, 2, 3 … degrees of
+#: freedom.
+NORMAL = 1.960
+_T = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
 
-    #: Median over the rounds of (method / yardstick).
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The median of what the rounds gave, and its 95 % interval; None where they are too few."""
+
     median: float
-    #: 95 % interval of it; None with fewer than three rounds.
     ci95: tuple[float, float] | None
     rounds: int
-
-    @property
-    def indistinguishable(self) -> bool:
-        """The interval spans 1; also when there are too few rounds for an interval."""
-        return self.ci95 is None or self.ci95[0] <= 1.0 <= self.ci95[1]
 
 
 def median(samples: Sequence[float]) -> float | None:
     return statistics.median(samples) if samples else None
+
+
+def students_t(freedom: int, *, beyond: float = NORMAL) -> float:
+    """Two-sided 95 %; `beyond` the table it is near the normal distribution's."""
+    return _T[freedom - 1] if freedom <= len(_T) else beyond
 
 
 def percentile(samples: Sequence[float], percent: float) -> float | None:
@@ -55,6 +63,12 @@ def percentile(samples: Sequence[float], percent: float) -> float | None:
     below = math.floor(position)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+
+
+def spread(rounds: Sequence[float]) -> Spread | None:
+    """Of rounds that do not hang together, each its own build say; None without any."""
+    middle = median(rounds)
+    return None if middle is None else Spread(middle, median_interval(rounds), len(rounds))
 
 
 def median_interval(
@@ -141,26 +155,3 @@ def clustered_medians(
         picks = generator.integers(len(group), size=(len(places), len(group)))
         rows[places, : len(group)] = np.asarray(group, np.float64)[picks]
     return _medians(rows.reshape(resamples, -1))
-
-
-def paired_ratio(
-    method: Sequence[float | None],
-    yardstick: Sequence[float | None],
-    *,
-    generator: Generator | None = None,
-) -> Ratio | None:
-    """Compare the figures of rounds, `method[i]` with `yardstick[i]` of the same round.
-
-    What disturbs the machine in a round disturbs both, and cancels in their ratio.  A round in
-    which either figure is missing (or the yardstick is zero) is left out; None without any round.
-    Raises ValueError when the two are not equally long.
-    """
-    ratios = [
-        a / b
-        for a, b in zip(method, yardstick, strict=True)
-        if a is not None and b is not None and b
-    ]
-    middle = median(ratios)
-    if middle is None:
-        return None
-    return Ratio(middle, median_interval(ratios, generator=generator), len(ratios))

@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from xlab.record import stats
-from xlab.record.figures import Points, Spread, ratio_points, value_points
+from xlab.record import metrics, stats
+from xlab.record.figures import Points, ratio_points, value_points
 from xlab.record.record import DatapathClass, Measurement, Route, RunRecord
+from xlab.record.stats import Spread
 from xlab.report import tables, text
 from xlab.report.drawing import (
     CARD,
@@ -35,6 +36,7 @@ from xlab.report.drawing import (
     Canvas,
 )
 from xlab.report.published import Range, in_words, published
+from xlab.report.recoveries import fault_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -144,40 +146,40 @@ class Chart:
             top += _panel_height(self, panel)
 
 
-def throughput(subjects: Sequence[Subject]) -> Chart | None:
-    """TCP throughput of one stream against plain hosts; None where nothing was measured."""
-    return _ratios(
-        subjects,
-        Chart("TCP throughput", "× the throughput of plain hosts, one stream", (), "", mark=1.0),
-        "tcp_bits_per_second",
-    )
+def ratios(subjects: Sequence[Subject], metric: str, shown: metrics.ChartOfOne) -> Chart | None:
+    """A metric, of one stream, against plain hosts; None where nothing was measured."""
+
+    def bars(record: RunRecord) -> tuple[Bar, ...]:
+        context = published(record)
+        bands = (
+            {"tcp_bits_per_second": context.throughput, "icmp_rtt_ms": context.latency}
+            if context
+            else {}
+        )
+        return (
+            _bar(record, "method", ratio_points(record, metric, "method"), bands.get(metric)),
+            _bar(record, "control", ratio_points(record, metric, "control")),
+        )
+
+    blank = Chart(shown.title, shown.axis, (), "", mark=1.0)
+    return _chart([each for each in subjects if not _is_yardstick(each[1])], blank, bars)
 
 
-def delay(subjects: Sequence[Subject]) -> Chart | None:
-    """Round-trip times of ICMP echo against those of plain hosts; None without any."""
-    return _ratios(
-        subjects,
-        Chart("Round trips against plain hosts", "× the RTT of plain hosts", (), "", mark=1.0),
-        "icmp_rtt_ms",
-    )
+def values(subjects: Sequence[Subject], metric: str, shown: metrics.ChartOfOne) -> Chart | None:
+    """A metric as it is; None where nothing was measured."""
 
+    def bars(record: RunRecord) -> tuple[Bar, ...]:
+        routes: tuple[Route, ...] = ("method",) if _is_yardstick(record) else ("method", "control")
+        return tuple(_bar(record, route, value_points(record, metric, route)) for route in routes)
 
-def latency(subjects: Sequence[Subject]) -> Chart | None:
-    """Round-trip times of ICMP echo; None where nothing was measured."""
-    return _values(subjects, Chart("Round-trip time", "RTT", (), "icmp_rtt_ms"))
-
-
-def cpu_cost(subjects: Sequence[Subject]) -> Chart | None:
-    """CPU time of the whole machine a gigabyte carried by TCP; None where nothing was measured."""
-    blank = Chart("CPU time a gigabyte", "CPU time a GB", (), "cpu_seconds_per_gigabyte")
-    return _values(subjects, blank)
+    return _chart(subjects, Chart(shown.title, shown.axis, (), metric), bars)
 
 
 def recovery(subjects: Sequence[Subject]) -> Chart | None:
     """How long the flow was gone after each fault, from when mending began; None without any."""
 
     def bars(record: RunRecord) -> tuple[Bar, ...]:
-        found = [m for m in record.measurements if m.metric.endswith("_recovery_s")]
+        found = [m for m in record.measurements if metrics.is_recovery(m.metric)]
         return tuple(
             _lane(record, metric, [m for m in found if m.metric == metric])
             for metric in dict.fromkeys(m.metric for m in found)
@@ -202,39 +204,13 @@ def _is_duration(value: object) -> TypeGuard[float]:
 
 
 def _fault(metric: str, measured: Sequence[Measurement]) -> str:
-    name = metric.removesuffix("_recovery_s").replace("_", " ")
+    name = fault_of(metric)
     if measured and all(m.detail.get("stopped") is False for m in measured):
         return f"{name}: went on"
     return name
 
 
 # ------------------------------------------------------------------------------- what is in a chart
-
-
-def _ratios(subjects: Sequence[Subject], blank: Chart, metric: str) -> Chart | None:
-    def bars(record: RunRecord) -> tuple[Bar, ...]:
-        context = published(record)
-        bands = (
-            {"tcp_bits_per_second": context.throughput, "icmp_rtt_ms": context.latency}
-            if context
-            else {}
-        )
-        return (
-            _bar(record, "method", ratio_points(record, metric, "method"), bands.get(metric)),
-            _bar(record, "control", ratio_points(record, metric, "control")),
-        )
-
-    return _chart([each for each in subjects if not _is_yardstick(each[1])], blank, bars)
-
-
-def _values(subjects: Sequence[Subject], blank: Chart) -> Chart | None:
-    def bars(record: RunRecord) -> tuple[Bar, ...]:
-        routes: tuple[Route, ...] = ("method",) if _is_yardstick(record) else ("method", "control")
-        return tuple(
-            _bar(record, route, value_points(record, blank.metric, route)) for route in routes
-        )
-
-    return _chart(subjects, blank, bars)
 
 
 def _is_yardstick(record: RunRecord) -> bool:

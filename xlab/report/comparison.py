@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from xlab.record.comparisons import Comparison, Estimate, Figure, Method, Noise, Ratio
-from xlab.record.figures import Spread, order
+from xlab.record.comparisons import Comparison, Figure, MethodResult, Noise, Ratio, find
+from xlab.record.metrics import FOREMOST, is_recovery, of, order
 from xlab.record.record import DatapathClass
 from xlab.report import recoveries, text
 from xlab.report.prose import Verdict
@@ -105,19 +105,17 @@ def closing(comparison: Comparison) -> str:
 def metrics(comparison: Comparison) -> list[tuple[str, int]]:
     """(metric, streams) of what there are figures of, in the usual order.
 
-    The idle round trips before a load are shown by themselves where no others were measured.
+    Without those that others tell better, which were measured.
     """
     found = sorted(
         {
             (figure.metric, figure.streams)
             for figure in comparison.figures
-            if not figure.metric.endswith(recoveries.SUFFIX)
+            if not is_recovery(figure.metric)
         },
         key=order,
     )
-    if ("icmp_rtt_ms", 1) in found:
-        found = [key for key in found if key[0] != "idle_rtt_ms"]
-    return found
+    return [(metric, n) for metric, n in found if (of(metric).better_told, 1) not in found]
 
 
 def how(comparison: Comparison) -> list[str]:
@@ -181,7 +179,7 @@ def rounds(comparison: Comparison) -> Table:
     return Table(columns, rows, "How quiet each round was")
 
 
-def builds(method: Method) -> str:
+def builds(method: MethodResult) -> str:
     """How often it was built, and what came of its claims and its path."""
     number = text.count(len(method.builds), "build")
     broken = [build for build in method.builds if build.status != "passed"]
@@ -209,14 +207,14 @@ def _leader(comparison: Comparison, kind: DatapathClass) -> Iterator[str]:
     first = [
         text.plain(place.method)
         for place in comparison.places
-        if (place.datapath_class, place.metric, place.streams) == (kind, *_FOREMOST)
+        if (place.datapath_class, place.metric, place.streams) == (kind, _FOREMOST, 1)
         and place.place == 1
     ]
     if len(members) < 2:
         for method in members:
-            ratio = _to_baseline(comparison, method, *_FOREMOST)
+            ratio = _to_baseline(comparison, method, _FOREMOST)
             if ratio:
-                share = text.ratio(_spread(ratio))
+                share = text.ratio(ratio)
                 yield f"{text.plain(method.name)} carries {share} × the TCP of plain hosts"
         return
     named, among = " and ".join(first), f"among {kind} datapaths"
@@ -228,32 +226,26 @@ def _leader(comparison: Comparison, kind: DatapathClass) -> Iterator[str]:
         yield f"{among} {named} {'carries' if len(first) == 1 else 'carry'} most TCP"
 
 
-_FOREMOST = ("tcp_bits_per_second", 1)
+_FOREMOST = "tcp_bits_per_second"
 
 
 def _found(comparison: Comparison) -> Iterator[str]:
     """The figures that matter most, a method a sentence."""
     for method in comparison.methods[1:]:
         said = []
-        for metric, what in (
-            ("tcp_bits_per_second", "× the TCP throughput of plain hosts"),
-            ("icmp_rtt_ms", "× their round-trip time"),
-        ):
-            ratio = _to_baseline(comparison, method, metric, 1)
+        for metric in reversed(FOREMOST):
+            ratio = _to_baseline(comparison, method, metric)
             if ratio:
-                spread = _spread(ratio)
-                interval = f" ({text.ratio_interval(spread)})" if ratio.ci95 else ""
-                said.append(f"{text.ratio(spread)} {what}{interval}")
+                interval = f" ({text.ratio_interval(ratio)})" if ratio.ci95 else ""
+                said.append(f"{text.ratio(ratio)} {of(metric).headline}{interval}")
         if said:
             name = text.plain(method.name)
             yield f"{name}: {' and '.join(said)} ({method.datapath_class} datapath)."
 
 
-def _to_baseline(comparison: Comparison, method: Method, metric: str, streams: int) -> Ratio | None:
-    for figure in comparison.figures:
-        if (figure.method, figure.metric, figure.streams) == (method.name, metric, streams):
-            return figure.to_baseline
-    return None
+def _to_baseline(comparison: Comparison, method: MethodResult, metric: str) -> Ratio | None:
+    figure = find(comparison.figures, method.name, metric)
+    return figure.to_baseline if figure else None
 
 
 def _trust(comparison: Comparison) -> str:
@@ -308,7 +300,9 @@ def _rank(figure: Figure | None) -> tuple[bool, float]:
     return False, best_first
 
 
-def _row(comparison: Comparison, method: Method, figures: dict[str, Figure]) -> tuple[str, ...]:
+def _row(
+    comparison: Comparison, method: MethodResult, figures: dict[str, Figure]
+) -> tuple[str, ...]:
     figure = figures.get(method.name)
     name = text.plain(method.name)
     if method.status != "passed":
@@ -318,26 +312,21 @@ def _row(comparison: Comparison, method: Method, figures: dict[str, Figure]) -> 
     yardstick = method is comparison.baseline
     return (
         name,
-        text.median(figure.metric, figure.unit, _spread(figure.value)),
-        text.median(figure.metric, figure.unit, _spread(figure.control)),
-        text.ratio(_spread(figure.to_baseline)),
-        text.ratio_interval(_spread(figure.to_baseline)),
+        text.median(figure.metric, figure.unit, figure.value),
+        text.median(figure.metric, figure.unit, figure.control),
+        text.ratio(figure.to_baseline),
+        text.ratio_interval(figure.to_baseline),
         "the yardstick" if yardstick else verdict(figure.to_baseline),
-        text.ratio(_spread(figure.to_control)),
-        text.ratio_interval(_spread(figure.to_control)),
+        text.ratio(figure.to_control),
+        text.ratio_interval(figure.to_control),
         _place(comparison, figure),
     )
 
 
 def _place(comparison: Comparison, figure: Figure) -> str:
-    for place in comparison.places:
-        if (place.method, place.metric, place.streams) == (
-            figure.method,
-            figure.metric,
-            figure.streams,
-        ):
-            return f"{place.place} of {place.of}"
-    return ""
+    key = (figure.method, figure.metric, figure.streams)
+    found = (p for p in comparison.places if (p.method, p.metric, p.streams) == key)
+    return next((f"{place.place} of {place.of}" for place in found), "")
 
 
 def _failures(figures: Iterable[Figure]) -> Iterator[str]:
@@ -348,7 +337,3 @@ def _failures(figures: Iterable[Figure]) -> Iterator[str]:
     ]
     if failed:
         yield f"samples that failed, and are in no figure: {', '.join(failed)}"
-
-
-def _spread(found: Estimate | Ratio | None) -> Spread | None:
-    return None if found is None else Spread(found.median, found.ci95, found.rounds)

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from xlab.errors import RecordError
 from xlab.record import comparisons, record
-from xlab.record.comparisons import Comparison, Method
+from xlab.record.comparisons import Comparison, MethodResult
+from xlab.record.metrics import FOREMOST
 from xlab.record.record import (
     Conditions,
     Measurement,
@@ -34,7 +35,7 @@ from xlab.report.prose import Verdict
 from xlab.report.tables import Table
 
 #: What the first tables of a comparison are about.
-_FOREMOST = (("icmp_rtt_ms", 1), ("tcp_bits_per_second", 1))
+_FOREMOST = tuple((metric, 1) for metric in FOREMOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ def _record_file(folder: Path, build: str) -> Path | None:
 
 def _merged(
     found: Comparison,
-    method: Method,
+    method: MethodResult,
     files: Mapping[Path, RunRecord],
     plain: Sequence[Measurement],
 ) -> RunRecord:
@@ -182,7 +183,7 @@ def _merged(
 
 
 def _measured(
-    found: Comparison, method: Method, files: Mapping[Path, RunRecord]
+    found: Comparison, method: MethodResult, files: Mapping[Path, RunRecord]
 ) -> list[Measurement]:
     """From its records; where those are not there, what compare.json has of each round."""
     if files:
@@ -190,7 +191,7 @@ def _measured(
     return list(_from_points(found, method))
 
 
-def _from_points(found: Comparison, method: Method) -> Iterator[Measurement]:
+def _from_points(found: Comparison, method: MethodResult) -> Iterator[Measurement]:
     recoveries = {(told.method, told.build, told.metric): told for told in found.recoveries}
     for point in found.points:
         if point.method == method.name:
@@ -213,7 +214,7 @@ def _from_points(found: Comparison, method: Method) -> Iterator[Measurement]:
             )
 
 
-def _outline(found: Comparison, method: Method) -> RunRecord:
+def _outline(found: Comparison, method: MethodResult) -> RunRecord:
     """As much of a run record as compare.json tells."""
     proved = bool(method.builds) and all(build.path_proved for build in method.builds)
     path = None

@@ -104,8 +104,7 @@ def _middle(record: RunRecord) -> Measurement | None:
         and m.samples
         and m.median is not None
     ]
-    found.sort(key=lambda m: m.median or 0.0)
-    return found[(len(found) - 1) // 2] if found else None
+    return lines.middle(found)
 
 
 def _intervals(m: Measurement) -> _Course:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from xlab.kernel import disk
+from xlab.record import metrics
 from xlab.report import charts, drawing, lines
 from xlab.report.charts import Subject
 from xlab.report.drawing import Drawing
@@ -21,43 +23,40 @@ class Exhibit:
 
 @dataclass(frozen=True, slots=True)
 class _Recipe:
+    """A chart that shows more than one metric, or one in a way of its own."""
+
     name: str
+    place: int
     make: Callable[[Sequence[Subject]], Drawing | None]
     #: What the chart shows, and the probe that measures it; of those that must be asked for.
     subject: str = ""
     probe: str = ""
 
 
-def _rtt_distribution(subjects: Sequence[Subject]) -> Drawing | None:
-    return lines.distribution(subjects, "icmp_rtt_ms", "Round trips, all of them")
-
-
-def _loaded_distribution(subjects: Sequence[Subject]) -> Drawing | None:
-    return lines.distribution(subjects, "loaded_rtt_ms", "Round trips under load, all of them")
-
-
 _RECIPES = (
-    _Recipe("throughput-ratio", charts.throughput),
-    _Recipe("rtt-ratio", charts.delay),
-    _Recipe("rtt", charts.latency),
-    _Recipe("rtt-distribution", _rtt_distribution),
-    _Recipe("rtt-over-time", lines.course, "RTT over time, idle and loaded", "loaded-rtt"),
-    _Recipe("loaded-rtt-distribution", _loaded_distribution),
+    _Recipe("rtt-over-time", 5, lines.course, "RTT over time, idle and loaded", "loaded-rtt"),
     _Recipe(
         "message-sizes",
+        7,
         lines.against_message_size,
         "throughput against message size",
         "message-sizes",
     ),
-    _Recipe("streams", lines.against_flows, "throughput against streams", "flows"),
-    _Recipe("cpu", charts.cpu_cost),
-    _Recipe("recovery", charts.recovery, "recovery from faults", "recovery"),
+    _Recipe("streams", 8, lines.against_flows, "throughput against streams", "flows"),
+    _Recipe("recovery", 10, charts.recovery, "recovery from faults", "recovery"),
 )
+_KINDS = {"ratios": charts.ratios, "values": charts.values, "distribution": lines.distribution}
 
 
 def exhibits(subjects: Sequence[Subject]) -> list[Exhibit]:
     """Those charts for which there is something to show."""
-    made = ((recipe.name, recipe.make(subjects)) for recipe in _RECIPES)
+    of_one = (
+        _Recipe(chart.name, chart.place, partial(_KINDS[chart.kind], metric=row.name, shown=chart))
+        for row in metrics.TABLE
+        for chart in row.charts
+    )
+    recipes = sorted([*_RECIPES, *of_one], key=lambda recipe: recipe.place)
+    made = ((recipe.name, recipe.make(subjects)) for recipe in recipes)
     return [Exhibit(name, found) for name, found in made if found]
 
 

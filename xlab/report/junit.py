@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from xlab.experiments.gate import Line
+from xlab.experiments.gate import Change
 from xlab.record.record import Claim, PathProof, RunRecord
 from xlab.report.content import Content
 from xlab.report.text import label, plain
@@ -45,7 +45,7 @@ def of_records(named: Iterable[tuple[str, RunRecord]]) -> str:
     return _text(document)
 
 
-def of_lines(lines: Iterable[Line], name: str) -> str:
+def of_lines(lines: Iterable[Change], name: str) -> str:
     """One suite, with a case for each line of the gate."""
     suite = TestSuite(plain(name))
     for line in lines:
@@ -86,7 +86,7 @@ def _case(where: str, name: str, outcome: Failure | Error | Skipped | None) -> T
     return case
 
 
-def _told(line: Line) -> str:
+def _told(line: Change) -> str:
     change = "" if line.change is None else f" ({line.change:+.1%})"
     remark = f": {line.remark}" if line.remark else ""
     return f"{line.verdict}: {line.before} before, {line.now} now{change}{remark}"

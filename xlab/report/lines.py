@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeGuard
 
-from xlab.record import stats
+from xlab.record import metrics, stats
 from xlab.record.record import Measurement, RunRecord
 from xlab.report import text
 from xlab.report.charts import Subject, grouped, panel_title
@@ -19,7 +19,9 @@ _STEPS = 200
 _FEWEST = 3
 
 
-def distribution(subjects: Sequence[Subject], metric: str, title: str) -> LineChart | None:
+def distribution(
+    subjects: Sequence[Subject], metric: str, shown: metrics.ChartOfOne
+) -> LineChart | None:
     """The cumulative distribution of all samples of a latency; None where there are none."""
 
     def line(record: RunRecord, name: str, style: int) -> Series | None:
@@ -33,14 +35,18 @@ def distribution(subjects: Sequence[Subject], metric: str, title: str) -> LineCh
         return Series(name, style, values, tuple(shares), f"50 % {p50}, 99 % {p99}")
 
     plots = _by_class(subjects, line)
-    return LineChart(title, "no longer than", plots, metric, SHARE, x_log=True) if plots else None
+    return (
+        LineChart(shown.title, "no longer than", plots, metric, SHARE, x_log=True)
+        if plots
+        else None
+    )
 
 
 def against_message_size(subjects: Sequence[Subject]) -> LineChart | None:
     """TCP throughput for each size of message; None where it was not measured."""
     return _growing(
         subjects, "Throughput against message size", "bytes a message",
-        lambda m: text.message_bytes(m.metric), y_log=True,
+        lambda m: metrics.message_bytes(m.metric), y_log=True,
     )  # fmt: skip
 
 
@@ -68,8 +74,12 @@ def course(subjects: Sequence[Subject]) -> LineChart | None:
 def middle_course(record: RunRecord) -> Measurement | None:
     """The measurement of RTT under load whose median is in the middle of all rounds'."""
     found = [m for m in _of(record, "loaded_rtt_ms") if series(m)]
-    measured = sorted((m for m in found if m.median is not None), key=lambda m: m.median or 0.0)
-    ranked = measured or found
+    return middle([m for m in found if m.median is not None] or found)
+
+
+def middle(found: Sequence[Measurement]) -> Measurement | None:
+    """The one whose median is in the middle; None of none."""
+    ranked = sorted(found, key=lambda m: m.median or 0.0)
     return ranked[(len(ranked) - 1) // 2] if ranked else None
 
 

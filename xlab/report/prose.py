@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from xlab.record import metrics
 from xlab.record.figures import datapath_class, figures, find
 from xlab.record.record import Measurement, RunRecord, Status
 from xlab.report import tables, text
@@ -203,12 +204,11 @@ def _found(records: Sequence[RunRecord]) -> Iterator[str]:
     """The figures that matter most, a method a sentence."""
     for record, name in zip(records, tables.names(records), strict=True):
         found = figures(record)
-        tcp, rtt = (find(found, metric) for metric in ("tcp_bits_per_second", "icmp_rtt_ms"))
-        said = []
-        if tcp and tcp.to_baseline:
-            said.append(f"{text.ratio(tcp.to_baseline)} × the TCP throughput of plain hosts")
-        if rtt and rtt.to_baseline:
-            said.append(f"{text.ratio(rtt.to_baseline)} × their round-trip time")
+        said = [
+            f"{text.ratio(figure.to_baseline)} {metrics.of(metric).headline}"
+            for metric in reversed(metrics.FOREMOST)
+            if (figure := find(found, metric)) and figure.to_baseline
+        ]
         if said and record.scenario != "baseline":
             yield f"{name}: {' and '.join(said)} ({datapath_class(record)} datapath)."
 

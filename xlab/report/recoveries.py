@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from xlab.record import stats
+from xlab.record import comparisons, stats
 from xlab.record.comparisons import Comparison, Recovery
-from xlab.record.figures import Spread
 from xlab.report import text
 from xlab.report.tables import Column, Table
-
-SUFFIX = "_recovery_s"
 
 
 def table(comparison: Comparison) -> Table | None:
@@ -40,23 +37,28 @@ def table(comparison: Comparison) -> Table | None:
 
 def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
     for metric in sorted({each.metric for each in comparison.recoveries}, key=_severity):
-        name = text.plain(metric.removesuffix(SUFFIX).replace("_", " "))
+        name = text.plain(fault_of(metric))
         for method in comparison.plan.methods:
             key = (method, metric)
             found = [each for each in comparison.recoveries if (each.method, each.metric) == key]
             if not found:
                 continue
-            value = next((f.value for f in comparison.figures if (f.method, f.metric) == key), None)
-            spread = Spread(value.median, value.ci95, value.rounds) if value else None
+            figure = comparisons.find(comparison.figures, *key)
+            value = figure.value if figure else None
             mending = stats.median([each.mend_s for each in found if each.mend_s is not None])
             yield (
                 name,
                 text.plain(method),
-                text.median(metric, "s", spread),
-                text.interval(metric, "s", spread),
+                text.median(metric, "s", value),
+                text.interval(metric, "s", value),
                 text.NOTHING if mending is None else text.value("mend_s", "s", mending),
                 _flow(found),
             )
+
+
+def fault_of(metric: str) -> str:
+    """ "link flap"."""
+    return metric.removesuffix("_recovery_s").replace("_", " ")
 
 
 def _severity(metric: str) -> tuple[bool, bool, str]:

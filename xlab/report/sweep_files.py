@@ -17,7 +17,7 @@ from pathlib import Path
 from xlab.experiments.sweep.outcome import FILE, POINTS, SPEC_FILE, PointDone, Sweep
 from xlab.kernel import disk
 from xlab.record import comparisons
-from xlab.record.comparisons import Estimate, Figure, Ratio
+from xlab.record.comparisons import Estimate, Figure
 from xlab.report import links, markdown, page, parts, sweeps, text
 from xlab.report.files import MARKDOWN, PAGE
 from xlab.report.gallery import Exhibit
@@ -187,7 +187,7 @@ def _lines(point: PointDone) -> Iterator[list[object]]:
 
 def _figure(figure: Figure) -> Iterator[object]:
     for name in _ESTIMATES:
-        found: Estimate | Ratio | None = getattr(figure, name)
+        found: Estimate | None = getattr(figure, name)
         yield found.median if found else None
         yield from (found.ci95 if found and found.ci95 else (None, None))
     yield figure.to_baseline.verdict if figure.to_baseline else None

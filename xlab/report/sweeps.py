@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xlab.experiments.sweep.outcome import Axis, PointDone, Sweep
-from xlab.record.comparisons import Figure, Ratio
+from xlab.record import metrics
+from xlab.record.comparisons import Figure, Ratio, find
 from xlab.record.record import DatapathClass
 from xlab.report import drawing, text
 from xlab.report.line_chart import STYLES, LineChart, Plot, Series
 from xlab.report.tables import Column, Table
 
-#: What is shown of each point: the metric, and whether it is that of all TCP streams of the point.
-_SHOWN = (("icmp_rtt_ms", False), ("loaded_rtt_ms", False), ("tcp_bits_per_second", True))
+_SHOWN = tuple(row for row in metrics.TABLE if row.in_sweeps)
 #: In the order of the classes of datapaths.
 _KINDS: tuple[DatapathClass, ...] = ("kernel", "userspace")
 
@@ -38,13 +38,10 @@ _AXIS_NAMES = {
 _UNITS = {"rate": "x_bits_per_second", "delay": "x_ms", "loss": "x_ratio"}
 
 
-def shown(point: PointDone, method: str, metric: str, *, all_streams: bool) -> Figure | None:
+def shown(point: PointDone, method: str, metric: str) -> Figure | None:
     """A figure of a method at a point; of several streams, where the point has several."""
-    streams = int(point.values.get("flows", "1")) if all_streams else 1
-    for figure in point.figures:
-        if (figure.method, figure.metric, figure.streams) == (method, metric, streams):
-            return figure
-    return None
+    streams = int(point.values.get("flows", "1")) if metrics.of(metric).of_streams else 1
+    return find(point.figures, method, metric, streams)
 
 
 # -- tables ----------------------------------------------------------------------------------------
@@ -63,10 +60,9 @@ def tables(sweep: Sweep) -> list[Table]:
 def _columns(sweep: Sweep) -> tuple[Column, ...]:
     columns = [Column(axis.name, right=True) for axis in sweep.axes]
     columns.append(Column("method"))
-    for number, (metric, all_streams) in enumerate(_SHOWN):
-        name = "TCP" if all_streams else text.label(metric)
+    for number, row in enumerate(_SHOWN):
         columns += [
-            Column(name, right=True),
+            Column(row.label, right=True),
             Column("95 % interval", short="interval", right=True, expendable=1 + number % 2),
         ]
     return tuple(columns)
@@ -78,17 +74,11 @@ def _rows(sweep: Sweep, kind: DatapathClass) -> Iterator[tuple[str, ...]]:
             if method.datapath_class != kind:
                 continue
             row = [*(text.plain(value) for value in point.values.values()), text.plain(method.name)]
-            for metric, all_streams in _SHOWN:
-                figure = shown(point, method.name, metric, all_streams=all_streams)
-                row += _cells(figure.to_baseline if figure else None)
+            for metric in _SHOWN:
+                figure = shown(point, method.name, metric.name)
+                ratio = figure.to_baseline if figure else None
+                row += [text.ratio(ratio), text.ratio_interval(ratio)]
             yield tuple(row)
-
-
-def _cells(ratio: Ratio | None) -> tuple[str, str]:
-    if ratio is None:
-        return text.NOTHING, text.NOTHING
-    interval = "–".join(map(text.ratio_digits, ratio.ci95)) if ratio.ci95 else text.NOTHING
-    return text.ratio_digits(ratio.median), interval
 
 
 def out(sweep: Sweep) -> list[str]:
@@ -168,15 +158,14 @@ def _chart(sweep: Sweep, axis: Axis) -> AxisChart | None:
 
 def _plots(along: Sequence[tuple[float, PointDone]], methods: Sequence[str]) -> Iterator[Plot]:
     for kind in _KINDS:
-        for metric, all_streams in _SHOWN:
+        for row in _SHOWN:
             lines = [
                 _line(name, _STYLES[number % len(_STYLES)], dots)
                 for number, name in enumerate(methods)
-                if len(dots := list(_dots(along, name, kind, metric, all_streams=all_streams))) > 1
+                if len(dots := list(_dots(along, name, kind, row.name))) > 1
             ]
             if lines:
-                what = "TCP" if all_streams else text.label(metric)
-                yield Plot(f"{kind} datapath: {what}, × plain hosts", tuple(lines))
+                yield Plot(f"{kind} datapath: {row.label}, × plain hosts", tuple(lines))
 
 
 def _line(name: str, style: int, dots: Sequence[tuple[float, Ratio]]) -> Series:
@@ -187,16 +176,11 @@ def _line(name: str, style: int, dots: Sequence[tuple[float, Ratio]]) -> Series:
 
 
 def _dots(
-    along: Sequence[tuple[float, PointDone]],
-    name: str,
-    kind: DatapathClass,
-    metric: str,
-    *,
-    all_streams: bool,
+    along: Sequence[tuple[float, PointDone]], name: str, kind: DatapathClass, metric: str
 ) -> Iterator[tuple[float, Ratio]]:
     for x, point in along:
         if any((m.name, m.datapath_class) == (name, kind) for m in point.methods):
-            figure = shown(point, name, metric, all_streams=all_streams)
+            figure = shown(point, name, metric)
             ratio = figure.to_baseline if figure else None
             if ratio and all(1e-9 < y < 1e9 for y in (ratio.median, *(ratio.ci95 or ()))):
                 yield x, ratio

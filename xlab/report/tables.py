@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
-from xlab.record.figures import Figure, Spread, datapath_class, figures, find
+from xlab.record import metrics
+from xlab.record.figures import Figure, datapath_class, figures, find
+from xlab.record.metrics import FOREMOST
 from xlab.record.record import DatapathClass, Route, RunRecord
+from xlab.record.stats import Spread
 from xlab.report import text
 
 LEGEND = (
@@ -198,12 +202,14 @@ def _overview(records: Sequence[RunRecord], title: str) -> Table:
     columns: tuple[Column, ...] = (
         Column("scenario"),
         Column("claims"),
-        Column("RTT", right=True),
-        Column("× control", short="× ctrl", right=True),
-        Column("× baseline", short="× base", right=True),
-        Column("TCP", right=True),
-        Column("× control", short="× ctrl", right=True),
-        Column("× baseline", short="× base", right=True),
+        *chain.from_iterable(
+            (
+                Column(metrics.of(metric).label, right=True),
+                Column("× control", short="× ctrl", right=True),
+                Column("× baseline", short="× base", right=True),
+            )
+            for metric in FOREMOST
+        ),
         Column("path", below=True),
         Column("datapath", below=True),
         Column("run", below=True),
@@ -237,7 +243,7 @@ def heading(record: RunRecord) -> str:
 def _overview_row(record: RunRecord) -> tuple[str, ...]:
     found = figures(record)
     cells: list[str] = []
-    for metric in ("icmp_rtt_ms", "tcp_bits_per_second"):
+    for metric in FOREMOST:
         figure = find(found, metric)
         if figure is None:
             cells += [text.NOTHING] * 3

@@ -3,62 +3,22 @@
 from __future__ import annotations
 
 import math
-import re
 import unicodedata
 from collections.abc import Iterator
 
-from xlab.record.figures import Spread
+from xlab.record import metrics
 from xlab.record.record import Claim, Conditions, PathProof, RunRecord
+from xlab.record.stats import Spread
 
 NOTHING = "–"
-
-_LABELS = {
-    "icmp_rtt_ms": "RTT",
-    "tcp_rr_latency_ms": "request/reply",
-    "idle_rtt_ms": "RTT, idle",
-    "loaded_rtt_ms": "RTT, loaded",
-    "tcp_bits_per_second": "TCP",
-    "udp_bits_per_second": "UDP",
-    "udp_loss_ratio": "UDP loss",
-    "udp_packets_per_second": "small packets",
-    "tcp_connections_per_second": "connections",
-    "cpu_seconds_per_gigabyte": "CPU per GB",
-    "path_mtu_bytes": "path MTU",
-    "overhead_bytes": "overhead",
-    "memory_bytes_per_host": "memory a host",
-    "process_bytes_per_host": "its processes'",
-    "control_plane_packets_per_host_second": "control packets a host",
-    "control_plane_bytes_per_host_second": "control bytes a host",
-    "recovery_s": "recovery",
-    "first_packet_s": "first packet",
-    "build_s": "build",
-}
-_MESSAGES = re.compile(r"tcp_(\d{1,9})_byte_messages_bits_per_second")
-#: By the metric's suffix: the size of its unit in the smallest unit shown, and the units shown.
-_TIME = ((1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))
-_PACKETS = ((1.0, "pps"), (1e3, "kpps"), (1e6, "Mpps"))
-_EACH_SECOND = ((1.0, "/s"), (1e3, "k/s"), (1e6, "M/s"))
-_MEMORY = ((1.0, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB"))
-_SPEED = ((1.0, "bit/s"), (1e3, "kbit/s"), (1e6, "Mbit/s"), (1e9, "Gbit/s"), (1e12, "Tbit/s"))
 
 
 def label(metric: str, streams: int = 1) -> str:
     """What a metric is called in a table: "TCP 1 stream", "RTT"."""
-    name = _LABELS.get(metric, metric)
-    size = message_bytes(metric)
-    if metric.endswith("_recovery_s"):
-        name = f"recovery, {metric.removesuffix('_recovery_s').replace('_', ' ')}"
-    elif size is not None:
-        name = f"TCP, {size} B messages"
-    if metric != "tcp_bits_per_second":
-        return name if streams == 1 else f"{name} ×{streams}"
-    return f"{name} {streams} stream{'s' if streams > 1 else ''}"
-
-
-def message_bytes(metric: str) -> int | None:
-    """The size of the messages that a throughput is about; None if it is about none."""
-    found = _MESSAGES.fullmatch(metric)
-    return int(found[1]) if found else None
+    row = metrics.of(metric)
+    if row.of_streams:
+        return f"{row.label} {count(streams, 'stream')}"
+    return row.label if streams == 1 else f"{row.label} ×{streams}"
 
 
 def value(metric: str, unit: str, number: float) -> str:
@@ -71,26 +31,7 @@ def value(metric: str, unit: str, number: float) -> str:
 
 def scale(metric: str, unit: str, number: float) -> tuple[float, str]:
     """The divisor and the unit in which a figure is shown; the metric's name fixes its own unit."""
-    if metric.endswith("_ms"):
-        return _step(number, 1e-3, _TIME)
-    if metric.endswith("_bits_per_second"):
-        return _step(number, 1.0, _SPEED)
-    if metric.endswith("_packets_per_second"):
-        return _step(number, 1.0, _PACKETS)
-    if metric.endswith("_bytes_per_host"):
-        return _step(number, 1.0, _MEMORY)
-    if metric.endswith("_bytes_per_second"):
-        size, each = _step(number, 1.0, _MEMORY)
-        return size, f"{each}/s"
-    if metric.endswith("_connections_per_second"):
-        return _step(number, 1.0, _EACH_SECOND)
-    if metric.endswith("_ratio"):
-        return 0.01, "%"
-    if metric == "cpu_seconds_per_gigabyte":
-        return 1.0, "s"
-    if metric.endswith("_s"):
-        return _step(number, 1.0, _TIME)
-    return 1.0, plain(unit)
+    return metrics.shown_in(metric, number) or (1.0, plain(unit))
 
 
 def median(metric: str, unit: str, spread: Spread | None) -> str:
@@ -245,13 +186,6 @@ def cut(content: str, room: int) -> str:
 def columns(content: str) -> int:
     """How wide text is: Chinese takes two columns a character."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in content)
-
-
-def _step(number: float, size: float, steps: tuple[tuple[float, str], ...]) -> tuple[float, str]:
-    """The largest of `steps` in which `number` (in units of `size`) is at least 1 when rounded."""
-    fitting = [step for step in steps if abs(number) * size >= step[0] * 0.9995]
-    scale, unit = fitting[-1] if fitting else steps[0]
-    return scale / size, unit
 
 
 def ratio_digits(number: float) -> str:

@@ -19,12 +19,11 @@ from xlab.experiments.compare.journal import Disturbed, History, RoundDone
 from xlab.experiments.compare.rounds import Onlooker
 from xlab.record import stats
 from xlab.record.comparisons import Comparison, Look
+from xlab.record.metrics import FOREMOST
 from xlab.record.record import Measurement, RunRecord
 from xlab.report import comparison as wording
 from xlab.report import text
 
-#: What a line a round shows: enough to see that it goes on, and how.
-_SHOWN = ("icmp_rtt_ms", "tcp_bits_per_second")
 _MARKS = {"passed": "✓", "failed": "✗", "skipped": "skipped"}
 
 
@@ -257,7 +256,8 @@ def _medians(measurements: Sequence[Measurement]) -> tuple[float | None, ...]:
     found: Mapping[str, float | None] = {
         m.metric: m.median for m in measurements if m.route == "method" and m.streams == 1
     }
-    return tuple(found.get(metric) for metric in _SHOWN)
+    # Enough to see that it goes on, and how.
+    return tuple(found.get(metric) for metric in FOREMOST)
 
 
 def _duration(seconds: float) -> str:

@@ -28,7 +28,7 @@ from rich.live import Live
 from rich.text import Text
 
 from xlab.record import record
-from xlab.record.figures import order
+from xlab.record.metrics import order
 from xlab.record.record import Claim, Measurement, PathProof, RunRecord
 from xlab.report import tables, text
 from xlab.report.tables import Table

@@ -18,6 +18,7 @@ from xlab.experiments.sweep.outcome import PointDone, Sweep, left_s, seconds_of
 from xlab.experiments.sweep.spec import Spec
 from xlab.record import stats
 from xlab.record.comparisons import Comparison
+from xlab.record.metrics import FOREMOST
 from xlab.report import sweeps, text
 
 _MARKS = {"passed": Text("✓ ", "bold green"), "failed": Text("✗ ", "bold red")}
@@ -64,8 +65,8 @@ class SweepScreen(Screen):
         self._done, self._workers, self._since = self._done + 1, workers, now
         said = [sweeps.named(point)]
         for method in point.methods[1:]:
-            ratios = [_ratio(point, method.name, "icmp_rtt_ms", all_streams=False)]
-            ratios.append(_ratio(point, method.name, "tcp_bits_per_second", all_streams=True))
+            shown = [sweeps.shown(point, method.name, metric) for metric in FOREMOST]
+            ratios = [text.ratio(each.to_baseline if each else None) for each in shown]
             said.append(f"{text.plain(method.name)} {', '.join(ratios)}")
         if point.status != "passed":
             said.append(f"{point.status}: {text.plain(point.reason)}")
@@ -125,12 +126,6 @@ class SweepScreen(Screen):
         line.append(f"  this one for {time.monotonic() - self._since:.0f} s", "dim")
         line.truncate(max(width - len(left) - 2, 1), overflow="ellipsis", pad=True)
         return line.append(f"  {left}", "dim")
-
-
-def _ratio(point: PointDone, method: str, metric: str, *, all_streams: bool) -> str:
-    figure = sweeps.shown(point, method, metric, all_streams=all_streams)
-    ratio = figure.to_baseline if figure else None
-    return text.ratio_digits(ratio.median) if ratio else text.NOTHING
 
 
 def _duration(seconds: float) -> str:

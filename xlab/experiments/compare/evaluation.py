@@ -8,20 +8,20 @@ an interval is, never on which side of 1 it lies; and the number of rounds is bo
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from xlab.experiments.compare import noise
-from xlab.experiments.compare.journal import Built, Ended, History, RoundDone
-from xlab.experiments.compare.methods import Method as Asked
-from xlab.record import intervals, metrics, stats
+from xlab.experiments.compare.journal import Built, Disturbed, Ended, History, RoundDone
+from xlab.experiments.compare.methods import Method
+from xlab.record import intervals, metrics
 from xlab.record.comparisons import (
     Build,
     Comparison,
     Ending,
     Figure,
     Look,
-    Method,
-    Noise,
+    MethodResult,
     Pair,
     Place,
     Point,
@@ -29,13 +29,9 @@ from xlab.record.comparisons import (
     Recovery,
     Round,
 )
-from xlab.record.figures import order
-from xlab.record.intervals import Key, Values
-from xlab.record.record import DatapathClass, Measurement, Route, RunRecord, Status
-
-#: What nobody waits for: the difference of two CPU times is noisier than what it was taken from,
-#: and of first packets there is one a build.
-_NOT_AWAITED = ("cpu_seconds_per_gigabyte", "first_packet_s")
+from xlab.record.figures import failed_samples
+from xlab.record.intervals import Values
+from xlab.record.record import Measurement, Route, RunRecord, Status
 
 
 def evaluate(history: History, ended: Ended | None = None) -> Comparison:
@@ -45,11 +41,14 @@ def evaluate(history: History, ended: Ended | None = None) -> Comparison:
     methods = tuple(_method(history, asked) for asked in history.opening.methods)
     rounds = tuple(_round(done) for done in history.rounds)
     points = tuple(_points(history))
-    figures = tuple(_figures(points, methods))
-    pairs = tuple(_pairs(points, methods))
+    by_metric = _by_metric(points)
+    pairs = tuple(_pairs(by_metric, methods))
     status, reason = _status(methods)
     first = _record(history, history.opening.methods[0])
-    judged = _noise(history, points, rounds, cores=first.environment.cores)
+    plain = {
+        key: list(_values(of_method, methods[0].name).values())
+        for key, of_method in by_metric.items()
+    }
     return Comparison(
         started_at=history.opening.started_at,
         ended_at=ended.at,
@@ -60,10 +59,10 @@ def evaluate(history: History, ended: Ended | None = None) -> Comparison:
         methods=methods,
         rounds=rounds,
         points=points,
-        figures=figures,
+        figures=tuple(_figures(by_metric, methods)),
         pairs=pairs,
         places=tuple(_places(pairs)),
-        noise=judged,
+        noise=noise.judge(rounds, plain, cores=first.environment.cores),
         looks=tuple(history.looks),
         ending=ended.ending,
         sessions=len(history.sessions),
@@ -87,8 +86,7 @@ def look(history: History) -> Look | None:
     seen = history.looks[-1].rounds if history.looks else 0
     if settled or builds < plan.least_builds or seen == done:
         return None
-    points = list(_points(history))
-    return _look(points, _live(history), done, builds)
+    return _look(_by_metric(_points(history)), _live(history), done, builds)
 
 
 def ending(history: History) -> Ending | None:
@@ -110,14 +108,13 @@ def _live(history: History) -> list[str]:
     return [method.name for method in history.opening.methods if method.name not in out]
 
 
-def _look(points: Sequence[Point], live: Sequence[str], rounds: int, builds: int) -> Look:
+def _look(points: ByMetric, live: Sequence[str], rounds: int, builds: int) -> Look:
     widest, whose = 0.0, ""
-    for metric, streams in _metrics(points):
-        baseline = _values(points, live[0], "method", metric, streams)
+    for (metric, _), of_method in points.items():
+        baseline = _values(of_method, live[0])
         for name in live[1:]:
-            values = _values(points, name, "method", metric, streams)
-            found = _ratio(metric, values, baseline)
-            if found is None or metric in _NOT_AWAITED:
+            found = _ratio(metric, _values(of_method, name), baseline)
+            if found is None or not metrics.of(metric).decides:
                 continue  # what never gives a figure is not waited for
             width = intervals.half_width(found)
             if width is None:
@@ -130,11 +127,11 @@ def _look(points: Sequence[Point], live: Sequence[str], rounds: int, builds: int
 # -- methods and rounds ----------------------------------------------------------------------------
 
 
-def _method(history: History, asked: Asked) -> Method:
+def _method(history: History, asked: Method) -> MethodResult:
     builds = [built for built in history.builds if built.method == asked.name]
     first = _record(history, asked)
     status, reason = history.out().get(asked.name, ("passed", ""))
-    return Method(
+    return MethodResult(
         name=asked.name,
         scenario=first.scenario,
         settings={str(k): str(v) for k, v in (first.parameters.get("settings") or {}).items()},
@@ -151,14 +148,14 @@ def _method(history: History, asked: Asked) -> Method:
     )
 
 
-def _record(history: History, asked: Asked) -> RunRecord:
+def _record(history: History, asked: Method) -> RunRecord:
     """Of the first build that was not void; if every one was, of the first."""
     void = history.void_builds()
     own = [built for built in history.builds if built.method == asked.name]
     return next((b.record for b in own if b.build not in void), own[0].record)
 
 
-def _build(history: History, asked: Asked, built: Built) -> Build:
+def _build(history: History, asked: Method, built: Built) -> Build:
     result = history.record_of(built)
     timings = result.timings_s
     key = (built.method, built.build)
@@ -176,7 +173,7 @@ def _build(history: History, asked: Asked, built: Built) -> Build:
     )
 
 
-def build_folder(asked: Asked, build: int) -> str:
+def build_folder(asked: Method, build: int) -> str:
     """Where the run record of that build is, relative to the comparison's folder."""
     return f"{asked.folder}/b{build}"
 
@@ -194,7 +191,7 @@ def _round(done: RoundDone) -> Round:
     )
 
 
-def _status(methods: Sequence[Method]) -> tuple[Status, str]:
+def _status(methods: Sequence[MethodResult]) -> tuple[Status, str]:
     reasons = [f"{m.name} {m.status}: {m.reason}" for m in methods if m.status != "passed"]
     for status in ("failed", "skipped"):
         if any(method.status == status for method in methods):
@@ -205,16 +202,24 @@ def _status(methods: Sequence[Method]) -> tuple[Status, str]:
 # -- figures ---------------------------------------------------------------------------------------
 
 
+#: What there are points of, in the usual order, and by method the points of it.
+ByMetric = Mapping[tuple[str, int], Mapping[str, Sequence[Point]]]
+
+
 def _points(history: History) -> Iterator[Point]:
     """Of the rounds, then of what disturbs: that is in the last round before."""
     for done in history.rounds:
-        for method in done.order:
-            for measured in done.measurements.get(method, ()):
-                yield _point(method, done.number, done.build, measured)
+        for method, measured in _measured(done):
+            yield _point(method, done.number, done.build, measured)
     for after in history.disturbed:
-        for method in after.order:
-            for measured in after.measurements.get(method, ()):
-                yield _point(method, after.round, after.build, measured)
+        for method, measured in _measured(after):
+            yield _point(method, after.round, after.build, measured)
+
+
+def _measured(done: RoundDone | Disturbed) -> Iterator[tuple[str, Measurement]]:
+    for method in done.order:
+        for measured in done.measurements.get(method, ()):
+            yield method, measured
 
 
 def _point(method: str, number: int, build: int, measured: Measurement) -> Point:
@@ -233,79 +238,60 @@ def _point(method: str, number: int, build: int, measured: Measurement) -> Point
     )
 
 
-def _metrics(points: Iterable[Point]) -> list[tuple[str, int]]:
-    return sorted({(point.metric, point.streams) for point in points}, key=order)
+def _by_metric(points: Iterable[Point]) -> ByMetric:
+    found: dict[tuple[str, int], dict[str, list[Point]]] = {}
+    for point in points:
+        of_method = found.setdefault((point.metric, point.streams), {})
+        of_method.setdefault(point.method, []).append(point)
+    return {key: found[key] for key in sorted(found, key=metrics.order)}
 
 
 def _values(
-    points: Iterable[Point], method: str, route: Route, metric: str, streams: int
-) -> dict[Key, float]:
-    """What each round gave; one with several pairs of end points, the median over them."""
-    found: dict[Key, list[float]] = {}
-    for point in points:
-        asked = (method, route, metric, streams)
-        if (point.method, point.route, point.metric, point.streams) == asked:
-            if point.median is not None:
-                found.setdefault((point.build, point.round), []).append(point.median)
-    return {key: stats.median(values) or 0.0 for key, values in found.items()}
+    of_method: Mapping[str, Sequence[Point]], method: str, route: Route = "method"
+) -> Values:
+    return intervals.by_round(each for each in of_method.get(method, ()) if each.route == route)
 
 
 def _ratio(metric: str, above: Values, below: Values) -> Ratio | None:
-    if not metrics.has_ratios(metric):
+    row = metrics.of(metric)
+    if not row.has_ratios:
         return None
-    return intervals.ratio(above, below, more_is_better=metrics.higher_is_better(metric))
+    return intervals.ratio(above, below, more_is_better=row.higher_is_better)
 
 
-def _figures(points: Sequence[Point], methods: Sequence[Method]) -> Iterator[Figure]:
-    for metric, streams in _metrics(points):
-        baseline = _values(points, methods[0].name, "method", metric, streams)
+def _figures(points: ByMetric, methods: Sequence[MethodResult]) -> Iterator[Figure]:
+    for (metric, streams), of_method in points.items():
+        baseline = _values(of_method, methods[0].name)
         for number, method in enumerate(methods):
-            own = [
-                point
-                for point in points
-                if (point.method, point.metric, point.streams) == (method.name, metric, streams)
-            ]
+            own = of_method.get(method.name)
             if not own:
                 continue
-            values = _values(own, method.name, "method", metric, streams)
-            control = _values(own, method.name, "control", metric, streams)
-            failed: dict[str, int] = {}
-            for point in own:
-                if point.failed_samples:
-                    failed[point.route] = failed.get(point.route, 0) + point.failed_samples
+            values = _values(of_method, method.name)
+            control = _values(of_method, method.name, "control")
             yield Figure(
                 method=method.name,
                 metric=metric,
                 streams=streams,
                 unit=own[0].unit,
-                higher_is_better=metrics.higher_is_better(metric),
+                higher_is_better=metrics.of(metric).higher_is_better,
                 value=intervals.estimate(values),
                 control=intervals.estimate(control),
                 to_baseline=_ratio(metric, values, baseline) if number else None,
                 to_control=_ratio(metric, values, control),
-                failed_samples=failed,
+                failed_samples=failed_samples(own),
             )
 
 
-def _pairs(points: Sequence[Point], methods: Sequence[Method]) -> Iterator[Pair]:
+def _pairs(points: ByMetric, methods: Sequence[MethodResult]) -> Iterator[Pair]:
     """Every two methods of a class that passed, the baseline aside."""
-    for kind, metric, streams in _contests(points, methods):
+    for kind in sorted({method.datapath_class for method in methods[1:]}):
         members = [m.name for m in methods[1:] if (m.datapath_class, m.status) == (kind, "passed")]
-        values = {name: _values(points, name, "method", metric, streams) for name in members}
-        for number, name in enumerate(members):
-            for other in members[number + 1 :]:
+        for (metric, streams), of_method in points.items():
+            values = {name: _values(of_method, name) for name in members}
+            for name, other in itertools.combinations(members, 2):
                 ratio = _ratio(metric, values[name], values[other])
                 if ratio:
                     yield Pair(kind, metric, streams, name, other, ratio)
-
-
-def _contests(
-    points: Sequence[Point], methods: Sequence[Method]
-) -> Iterator[tuple[DatapathClass, str, int]]:
-    kinds = sorted({method.datapath_class for method in methods[1:]})
-    for kind in kinds:
-        for metric, streams in _metrics(points):
-            yield kind, metric, streams
 
 
 def _places(pairs: Sequence[Pair]) -> Iterator[Place]:
@@ -325,38 +311,26 @@ def _places(pairs: Sequence[Pair]) -> Iterator[Place]:
 
 def _recoveries(history: History) -> Iterator[Recovery]:
     for after in history.disturbed:
-        for method in after.order:
-            for measured in after.measurements.get(method, ()):
-                if measured.probe != "recovery":
-                    continue
-                told = measured.detail
-                stopped, mend_s = told.get("stopped"), told.get("mend_s")
-                yield Recovery(
-                    method=method,
-                    build=after.build,
-                    metric=measured.metric,
-                    fault=str(told.get("fault") or ""),
-                    mended_by=str(told.get("mended_by") or ""),
-                    started_at=measured.started_at,
-                    recovery_s=measured.median,
-                    stopped=stopped if isinstance(stopped, bool) else None,
-                    mend_s=mend_s if isinstance(mend_s, float) else None,
-                    error=str(told.get("error") or ""),
-                )
+        for method, measured in _measured(after):
+            if measured.probe != "recovery":
+                continue
+            told = measured.detail
+            stopped, mend_s = told.get("stopped"), told.get("mend_s")
+            yield Recovery(
+                method=method,
+                build=after.build,
+                metric=measured.metric,
+                fault=str(told.get("fault") or ""),
+                mended_by=str(told.get("mended_by") or ""),
+                started_at=measured.started_at,
+                recovery_s=measured.median,
+                stopped=stopped if isinstance(stopped, bool) else None,
+                mend_s=mend_s if isinstance(mend_s, float) else None,
+                error=str(told.get("error") or ""),
+            )
 
 
 # -- in words --------------------------------------------------------------------------------------
-
-
-def _noise(
-    history: History, points: Sequence[Point], rounds: Sequence[Round], *, cores: int
-) -> Noise:
-    name = history.opening.methods[0].name
-    series: Mapping[tuple[str, int], Sequence[float]] = {
-        (metric, streams): list(_values(points, name, "method", metric, streams).values())
-        for metric, streams in _metrics(points)
-    }
-    return noise.judge(rounds, series, cores=cores)
 
 
 def _notes(history: History, pairs: Sequence[Pair]) -> Iterator[str]:

@@ -32,7 +32,7 @@ from xlab.errors import RecordError, UsageError
 from xlab.experiments.compare.methods import Method
 from xlab.kernel import disk
 from xlab.record import record
-from xlab.record.comparisons import SCHEMA_VERSION, Ending, Look, Plan
+from xlab.record.comparisons import SCHEMA_VERSION, ComparisonPlan, Ending, Look
 from xlab.record.record import Measurement, RunRecord
 
 FILE = "journal.jsonl"
@@ -41,7 +41,7 @@ FILE = "journal.jsonl"
 @dataclass(frozen=True, slots=True)
 class Opening:
     started_at: str
-    plan: Plan
+    plan: ComparisonPlan
     #: The baseline first.
     methods: tuple[Method, ...]
     schema_version: int = SCHEMA_VERSION

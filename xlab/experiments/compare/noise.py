@@ -115,7 +115,7 @@ def judge(
     drifts = tuple(
         _drift(metric, streams, series)
         for (metric, streams), series in baseline.items()
-        if metrics.has_ratios(metric) and series
+        if metrics.of(metric).has_ratios and series
     )
     reasons = []
     if steal > STEAL_SHARE:
@@ -145,9 +145,7 @@ def _drift(metric: str, streams: int, series: Sequence[float]) -> Drift:
 
 def _unsteady(drifts: Iterable[Drift]) -> Iterable[str]:
     for drift in drifts:
-        # What a CPU cost comes to is the difference of two noisy figures, and decides nothing; of
-        # first packets there is one a build, and most of it is building.
-        if drift.metric in ("cpu_seconds_per_gigabyte", "first_packet_s"):
+        if not metrics.of(drift.metric).decides:
             continue
         what = drift.metric + (f", {drift.streams} streams" if drift.streams > 1 else "")
         if abs(drift.change) > DRIFT_SHARE and drift.p_value < DRIFT_P_VALUE:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from xlab.errors import UsageError
 from xlab.experiments.compare.methods import Method
 from xlab.lab.limits import within
-from xlab.record.comparisons import Plan
+from xlab.record.comparisons import ComparisonPlan
 from xlab.record.intervals import LEAST_BUILDS
 from xlab.scenario.probe_names import ALL, ONCE_A_BUILD, beyond_usual
 
@@ -36,7 +36,7 @@ def make(
     rounds: int | None = None,
     most_rounds: int | None = None,
     precision: float = PRECISION,
-) -> Plan:
+) -> ComparisonPlan:
     """What is usual, where nothing else is said; raises UsageError for what makes no sense.
 
     A quick comparison has a build for each of its rounds, which makes the most of so few, and ends
@@ -50,7 +50,7 @@ def make(
     within("--precision", precision, (0.001, 10.0), "of a ratio")
     beyond_usual(probes)  # raises UsageError for a name that is none
     chosen = dict.fromkeys([*USUAL_PROBES, *(ALL if "all" in probes else probes)])
-    return Plan(
+    return ComparisonPlan(
         methods=tuple(method.name for method in methods),
         probes=tuple(probe for probe in chosen if probe not in ONCE_A_BUILD),
         duration_s=first.duration_s,

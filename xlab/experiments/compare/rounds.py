@@ -45,7 +45,7 @@ from xlab.kernel import capabilities, disk
 from xlab.kernel.capabilities import Machine
 from xlab.record import record
 from xlab.record.comparisons import Look
-from xlab.record.record import Route, RunRecord, Status
+from xlab.record.record import Measurement, Route, RunRecord, Status
 from xlab.scenario import blueprint
 from xlab.scenario.probe_names import DISTURBING
 
@@ -160,43 +160,31 @@ class Labs:
         """One round of all methods: in the journal when it is over."""
         history = self._journal.history
         number = len(history.rounds) + 1
-        order = list(self._labs)
-        random.Random(f"{history.opening.plan.seed} {number}").shuffle(order)
+        order = self._shuffled(f"{number}")
         self._onlooker.round_begins(number, order)
         started_at = _now()
         watch = noise.Watch.begin()
         seconds: dict[str, float] = {}
-        for position, name in enumerate(order, 1):
-            lab = self._labs[name]
-            self._onlooker.measuring(position, name)
-            begun = time.monotonic()
+        for name, lab in self._one_by_one(order, seconds):
             try:
                 lab.measure(number, self._number, history.opening.plan.probes)
             except CapabilityError:
                 raise  # it is no fault of the method that this machine can't measure
             except XlabError as error:
                 self._drop(name, str(error))
-            else:
-                seconds[name] = round(time.monotonic() - begun, 4)
-            self._keep_raw(lab)
+        measured = tuple(name for name in order if name in self._labs)
         done = RoundDone(
             number=number,
             build=self._number,
             started_at=started_at,
-            order=tuple(name for name in order if name in seconds),
-            seconds=seconds,
-            measurements={
-                name: tuple(self._labs[name].recorder.measurements)
-                for name in order
-                if name in seconds
-            },
+            order=measured,
+            seconds={name: seconds[name] for name in measured},
+            measurements=self._taken(measured),
             load=watch.load,
             steal_share=watch.steal_share(),
             foreign_busy_cores=watch.foreign_busy_cores,
         )
         self._journal.add(done)
-        for lab in self._labs.values():
-            lab.recorder.measurements.clear()
         self._onlooker.round_done(done)
 
     def disturb(self) -> None:
@@ -205,31 +193,46 @@ class Labs:
         A lab that does not get over being broken has spoilt nothing that is still to be measured.
         """
         history = self._journal.history
-        plan = history.opening.plan
         number = len(history.rounds)
-        order = list(self._labs)
-        random.Random(f"{plan.seed} after build {self._number}").shuffle(order)
+        order = self._shuffled(f"after build {self._number}")
         self._onlooker.disturbing(self._number, order)
         seconds: dict[str, float] = {}
         errors: dict[str, str] = {}
-        for position, name in enumerate(order, 1):
-            lab = self._labs[name]
-            self._onlooker.measuring(position, name)
-            begun = time.monotonic()
+        for name, lab in self._one_by_one(order, seconds):
             try:
-                lab.disturb(number, self._number, plan.disturbing)
+                lab.disturb(number, self._number, history.opening.plan.disturbing)
             except CapabilityError:
                 raise
             except XlabError as error:
                 errors[name] = str(error)
+        done = Disturbed(self._number, number, tuple(order), seconds, self._taken(order), errors)
+        self._journal.add(done)
+        self._onlooker.disturbed(done)
+
+    def _shuffled(self, which: str) -> list[str]:
+        """All that are alive, in the order of the plan's seed and `which` time this is."""
+        order = list(self._labs)
+        random.Random(f"{self._journal.history.opening.plan.seed} {which}").shuffle(order)
+        return order
+
+    def _one_by_one(
+        self, order: Sequence[str], seconds: dict[str, float]
+    ) -> Iterator[tuple[str, _Contestant]]:
+        """Each lab in its turn; puts in `seconds` how long that was, and keeps its raw output."""
+        for position, name in enumerate(order, 1):
+            lab = self._labs[name]
+            self._onlooker.measuring(position, name)
+            begun = time.monotonic()
+            yield name, lab
             seconds[name] = round(time.monotonic() - begun, 4)
             self._keep_raw(lab)
-        measurements = {name: tuple(self._labs[name].recorder.measurements) for name in order}
-        done = Disturbed(self._number, number, tuple(order), seconds, measurements, errors)
-        self._journal.add(done)
+
+    def _taken(self, order: Sequence[str]) -> dict[str, tuple[Measurement, ...]]:
+        """What was measured in each lab; it is gone from there."""
+        found = {name: tuple(self._labs[name].recorder.measurements) for name in order}
         for lab in self._labs.values():
             lab.recorder.measurements.clear()
-        self._onlooker.disturbed(done)
+        return found
 
     # ----------------------------------------------------------------------------------- building
 

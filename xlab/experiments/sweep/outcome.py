@@ -47,7 +47,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class MethodAtPoint:
     name: str
     status: Status
     reason: str
@@ -72,7 +72,7 @@ class PointDone:
     #: Where it was measured: kernel and processor.
     machine: str
     #: The baseline first.
-    methods: tuple[Method, ...]
+    methods: tuple[MethodAtPoint, ...]
     figures: tuple[Figure, ...]
 
 
@@ -260,50 +260,33 @@ def seconds_of(comparison: Comparison) -> float | None:
 
 def point_done(point: Point, told: Comparison | Failure) -> PointDone:
     """A point in short, whatever became of it."""
-    return _of_failure(point, told) if isinstance(told, Failure) else _of_comparison(point, told)
-
-
-def _of_comparison(point: Point, comparison: Comparison) -> PointDone:
-    environment = comparison.environment
-    return PointDone(
-        slug=point.slug,
-        values=point.values,
-        status=comparison.status,
-        reason=comparison.reason,
-        started_at=comparison.started_at,
-        seconds=seconds_of(comparison),
-        noise=comparison.noise.verdict,
+    nothing = PointDone(
+        point.slug, point.values, told.status, told.reason, None, None, None, "", (), ()
+    )
+    if isinstance(told, Failure):
+        return nothing
+    environment = told.environment
+    return dataclasses.replace(
+        nothing,
+        started_at=told.started_at,
+        seconds=seconds_of(told),
+        noise=told.noise.verdict,
         machine=f"Linux {environment.kernel}, {environment.cores} × {environment.cpu_model}",
         methods=tuple(
-            Method(each.name, each.status, each.reason, each.datapath_class)
-            for each in comparison.methods
+            MethodAtPoint(each.name, each.status, each.reason, each.datapath_class)
+            for each in told.methods
         ),
-        figures=comparison.figures,
-    )
-
-
-def _of_failure(point: Point, failure: Failure) -> PointDone:
-    return PointDone(
-        slug=point.slug,
-        values=point.values,
-        status=failure.status,
-        reason=failure.reason,
-        started_at=None,
-        seconds=None,
-        noise=None,
-        machine="",
-        methods=(),
-        figures=(),
+        figures=told.figures,
     )
 
 
 def _status(points: Sequence[PointDone]) -> tuple[Status, str]:
-    statuses: tuple[Status, ...] = ("failed", "skipped")
-    for status in statuses:
-        out = [point for point in points if point.status == status]
-        if out:
-            return status, f"{len(out)} of {len(points)} points {status}: {out[0].reason}"
-    return "passed", ""
+    out = [point for point in points if point.status == "failed"]
+    out = out or [point for point in points if point.status == "skipped"]
+    if not out:
+        return "passed", ""
+    status = out[0].status
+    return status, f"{len(out)} of {len(points)} points {status}: {out[0].reason}"
 
 
 def _notes(points: Sequence[PointDone]) -> Iterator[str]:

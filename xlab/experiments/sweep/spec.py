@@ -27,7 +27,7 @@ from xlab.experiments.compare import plan as planning
 from xlab.experiments.compare.methods import Method, whole
 from xlab.lab.conditions import parse_delay, parse_loss, parse_rate
 from xlab.record import record
-from xlab.record.comparisons import Plan
+from xlab.record.comparisons import ComparisonPlan
 from xlab.scenario import blueprint, catalog
 from xlab.scenario.request import DEFAULT_DURATION_S, QUICK_DURATION_S, Request
 
@@ -77,7 +77,7 @@ class Point:
         named = ",".join(f"{axis}={value}" for axis, value in self.values.items())
         return re.sub(r"[^A-Za-z0-9_.=,%-]+", "", named) or "only"
 
-    def comparison(self) -> tuple[list[Method], Plan]:
+    def comparison(self) -> tuple[list[Method], ComparisonPlan]:
         """What is compared, and how much is measured; raises UsageError for what makes no sense."""
         chosen = naming.choose(self.methods, self.request, self.settings)
         wanted = planning.make(
