@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from tests.fuzzing import attempt
 from xlab.cli import app
-from xlab.cli.app import Settings
-from xlab.cli.entry import _ClickError
+from xlab.cli._app import Settings
+from xlab.cli._main import _ClickError
 from xlab.errors import UsageError
 
 PROGRAM: Any = typer.main.get_command(app)

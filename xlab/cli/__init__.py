@@ -18,7 +18,7 @@ import xlab.cli.script
 import xlab.cli.facts  # noqa: F401 - they join `app`
 
 # isort: on
-from xlab.cli.app import app
-from xlab.cli.entry import main
+from xlab.cli._app import app
+from xlab.cli._main import main
 
 __all__ = ["app", "main"]

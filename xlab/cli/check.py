@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
-from xlab.cli.streams import print_error, print_json, write
+from xlab.cli._app import STATUSES, AsJson, Debug, Job, app
+from xlab.cli._streams import print_error, print_json, write
 
 if TYPE_CHECKING:
     from xlab.experiments.gate import Line, Summary

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xlab.cli import options
-from xlab.cli.app import COMMAND, STATUSES, AsJson, Debug, Job, app
-from xlab.cli.streams import print_error, print_json
+from xlab.cli import _options as options
+from xlab.cli._app import COMMAND, STATUSES, AsJson, Debug, Job, app
+from xlab.cli._streams import print_error, print_json
 from xlab.errors import UsageError
 from xlab.scenario.probe_names import ALL
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from xlab.cli.app import COMMAND, STATUSES, AsJson, Debug, Job, app
-from xlab.cli.streams import print_json
+from xlab.cli._app import COMMAND, STATUSES, AsJson, Debug, Job, app
+from xlab.cli._streams import print_json
 from xlab.errors import XlabError
 
 
@@ -90,7 +90,7 @@ def _print_probes() -> None:
 def _doctor(*, as_json: bool) -> int:
     from dataclasses import asdict
 
-    from xlab.cli import doctor as examination
+    from xlab.cli import _findings as examination
 
     found = examination.findings()
     if as_json:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xlab.cli import options
-from xlab.cli.app import COMMAND, AsJson, Debug, Job, app
+from xlab.cli import _options as options
+from xlab.cli._app import COMMAND, AsJson, Debug, Job, app
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -179,8 +179,8 @@ def _cli(name: str | None) -> int:
 
 
 def _fault(order: str, name: str | None, *, wait: bool, as_json: bool) -> int:
+    from xlab.cli._streams import print_json
     from xlab.cli.screens.run import Screen
-    from xlab.cli.streams import print_json
     from xlab.outside import running_lab
     from xlab.report import text
     from xlab.sandbox import registry
@@ -213,7 +213,7 @@ def _say_if_ended(lab: Standing, node: str, status: int) -> None:
     """A program that was killed may have been killed with its lab, or with its host."""
     import signal
 
-    from xlab.cli.streams import print_error
+    from xlab.cli._streams import print_error
 
     if status != 128 + signal.SIGKILL:
         return

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from xlab.cli import options
-from xlab.cli.app import Debug, Job, app
-from xlab.cli.streams import json_text, print_error, write
+from xlab.cli import _options as options
+from xlab.cli._app import Debug, Job, app
+from xlab.cli._streams import json_text, print_error, write
 from xlab.errors import RecordError, UsageError
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xlab.cli import options
-from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
-from xlab.cli.streams import DisplayError, print_error, print_json
+from xlab.cli import _options as options
+from xlab.cli._app import STATUSES, AsJson, Debug, Job, app
+from xlab.cli._streams import DisplayError, print_error, print_json
 from xlab.errors import XlabError
 from xlab.scenario.probe_names import ALL, USUAL
 from xlab.scenario.request import DEFAULT_ROUNDS, QUICK_ROUNDS, Request, shared_out

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from xlab.cli import options
-from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
-from xlab.cli.streams import DisplayError, print_json
+from xlab.cli import _options as options
+from xlab.cli._app import STATUSES, AsJson, Debug, Job, app
+from xlab.cli._streams import DisplayError, print_json
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:

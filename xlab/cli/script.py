@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from xlab.cli import options
-from xlab.cli.app import STATUSES, Debug, Job, app
-from xlab.cli.streams import write
+from xlab.cli import _options as options
+from xlab.cli._app import STATUSES, Debug, Job, app
+from xlab.cli._streams import write
 from xlab.scenario.request import Request
 
 

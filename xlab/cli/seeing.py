@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from xlab.cli import options
-from xlab.cli.app import AsJson, Debug, Job, app
+from xlab.cli import _options as options
+from xlab.cli._app import AsJson, Debug, Job, app
 from xlab.cli.inside import Name
 from xlab.errors import UsageError
 
@@ -82,8 +82,8 @@ def trace(
 
 
 def _trace(source: str, target: str, name: str | None, *, as_json: bool) -> int:
+    from xlab.cli._streams import print_json
     from xlab.cli.screens.run import Screen
-    from xlab.cli.streams import print_json
     from xlab.outside import running_lab
 
     with running_lab.find(name) as lab:
@@ -186,7 +186,7 @@ def _top(name: str | None, *, once: bool, interval_s: float, as_json: bool) -> i
     with running_lab.find(name) as lab:
         looks = _looks(lab, interval_s)
         if as_json:
-            from xlab.cli.streams import print_json
+            from xlab.cli._streams import print_json
 
             print_json({"name": lab.name, "interval_s": interval_s, "nodes": next(looks)})
         elif once or not sys.stdout.isatty():
@@ -258,7 +258,7 @@ def _busy(found: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _graph(name: str | None, form: str, output: Path | None) -> int:
-    from xlab.cli.streams import json_text, write
+    from xlab.cli._streams import json_text, write
     from xlab.outside import running_lab
     from xlab.report import graph as drawn
 
@@ -363,7 +363,7 @@ def _become_writer(
     name: str,
     convert: Callable[[BinaryIO, BinaryIO], object],
 ) -> NoReturn:
-    from xlab.cli.streams import print_error
+    from xlab.cli._streams import print_error
     from xlab.record.record import Whole
 
     status = 1

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xlab.cli import options
-from xlab.cli.app import COMMAND, STATUSES, AsJson, Debug, Job, app
-from xlab.cli.streams import json_text, print_error, print_json, write
+from xlab.cli import _options as options
+from xlab.cli._app import COMMAND, STATUSES, AsJson, Debug, Job, app
+from xlab.cli._streams import json_text, print_error, print_json, write
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:

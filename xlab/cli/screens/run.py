@@ -34,7 +34,7 @@ from xlab.report import tables, text
 from xlab.report.tables import Table
 
 if TYPE_CHECKING:
-    from xlab.cli.doctor import Finding
+    from xlab.cli._findings import Finding
 
 #: What is set flush right stays near its line on a very wide terminal.
 LINE_WIDTH = 100

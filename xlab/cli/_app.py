@@ -1,6 +1,6 @@
 """The application that commands join, and what all of them share.
 
-typer parses and nothing else: each command returns the job it was asked for, and `entry.main` does
+typer parses and nothing else: each command returns the job it was asked for, and `_main.main` does
 the job outside of typer, so that errors, interrupts and broken pipes are met in one place.
 """
 
