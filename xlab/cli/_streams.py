@@ -6,11 +6,14 @@ import errno
 import io
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from xlab.cli._app import COMMAND
 
 
 class DisplayError(Exception):
@@ -93,6 +96,13 @@ def print_error(message: str) -> None:
         print(plain(message), file=sys.stderr, flush=True)
     except OSError:
         pass  # nobody is left to tell
+
+
+def print_how_to_go_on(command: str, folder: Path, done: int, unit: str) -> None:
+    """To stderr, of what was broken off and keeps what is done: so many of `unit`."""
+    kept = f"1 {unit} is" if done == 1 else f"{done} {unit}s are"
+    again = f"{COMMAND} {command} --resume {shlex.quote(str(folder))}"
+    print_error(f"{kept} kept; to go on: {again}")
 
 
 def discard_stdout() -> None:

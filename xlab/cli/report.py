@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from xlab.cli import _options as options
-from xlab.cli._app import Debug, Job, app
+from xlab.cli._app import command
+from xlab.cli._options import form_of
 from xlab.cli._streams import json_text, print_error, write
 from xlab.errors import RecordError, UsageError
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from xlab.report.content import Content
 
 
-@app.command()
+@command()
 def report(
+    *,
     result: Annotated[
         list[Path],
         typer.Argument(
@@ -49,11 +50,10 @@ def report(
         bool,
         typer.Option("--alone", help="No links to the records: a page to be handed on by itself."),
     ] = False,
-    _debug: Debug = False,
-) -> Job:
+) -> int:
     """Redo tables, charts and the page from records, and compare several."""
     form = _report_form(markdown=markdown, as_json=as_json, output=output)
-    return partial(_report, result, form=form, output=output, charts=charts, alone=alone)
+    return _report(result, form=form, output=output, charts=charts, alone=alone)
 
 
 _FORMS = {
@@ -73,7 +73,7 @@ def _report_form(*, markdown: bool, as_json: bool, output: Path | None) -> str:
     if markdown and as_json:
         raise UsageError("--markdown and --json exclude each other")
     asked = "markdown" if markdown else "json" if as_json else None
-    return options.form_of(output, _FORMS, f"--{asked}", asked)
+    return form_of(output, _FORMS, f"--{asked}", asked)
 
 
 def _report(

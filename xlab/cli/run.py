@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xlab.cli import _options as options
-from xlab.cli._app import STATUSES, AsJson, Debug, Job, app
-from xlab.cli._streams import DisplayError, print_error, print_json
+from xlab.cli._app import STATUS_OF, STATUSES, AsJson, command, no_threads
+from xlab.cli._streams import print_error, print_json
 from xlab.errors import XlabError
 from xlab.scenario.probe_names import ALL, USUAL
 from xlab.scenario.request import DEFAULT_ROUNDS, QUICK_ROUNDS, Request, shared_out
@@ -31,8 +29,9 @@ def _complete_probe(incomplete: str) -> list[str]:
     return [name for name in (*ALL, "all") if name not in USUAL and name.startswith(incomplete)]
 
 
-@app.command(epilog=STATUSES)
-def run(  # noqa: PLR0917 - typer calls it by keyword
+@command(epilog=STATUSES)
+def run(
+    *,
     scenario: Annotated[
         str,
         typer.Argument(
@@ -41,14 +40,7 @@ def run(  # noqa: PLR0917 - typer calls it by keyword
             autocompletion=options.complete_scenario,
         ),
     ],
-    hosts: options.Hosts = None,
-    containers: options.Containers = 2,
-    topo: options.Topo = None,
-    mtu: options.Mtu = 1500,
-    rate: options.Rate = None,
-    delay: options.Delay = None,
-    jitter: options.Jitter = None,
-    loss: options.Loss = None,
+    network: options.Network,
     duration: options.Duration = None,
     repeat: options.Repeat = None,
     streams: options.Streams = None,
@@ -64,20 +56,11 @@ def run(  # noqa: PLR0917 - typer calls it by keyword
     settings: options.Settings = None,
     results: options.Results = options.DEFAULT_RESULTS,
     as_json: AsJson = False,
-    _debug: Debug = False,
-) -> Job:
+) -> int:
     """Build, prove and measure a scenario, and write its record."""
     usual_rounds = QUICK_ROUNDS if quick else DEFAULT_ROUNDS
-    request = options.request(
+    request = network.request(
         scenario,
-        hosts=hosts,
-        containers=containers,
-        topo=topo,
-        mtu=mtu,
-        rate=rate,
-        delay=delay,
-        jitter=jitter,
-        loss=loss,
         streams=streams,
         settings=settings,
         duration_s=options.duration_s(duration, quick=quick),
@@ -85,12 +68,11 @@ def run(  # noqa: PLR0917 - typer calls it by keyword
         quick=quick,
         probes=tuple(probe or ()),
     )
-    return partial(_run, request, results=results, as_json=as_json)
+    return _run(request, results=results, as_json=as_json)
 
 
 def _run(request: Request, *, results: Path, as_json: bool) -> int:
-    # numpy's BLAS would start threads when intervals are computed, and the next sandbox is forked.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    no_threads()
     from xlab.cli.screens.run import Screen
     from xlab.experiments import runner
     from xlab.scenario import catalog
@@ -120,7 +102,7 @@ def _run(request: Request, *, results: Path, as_json: bool) -> int:
         else:
             found[folder / "run.json"] = record
             told.append(record)
-            statuses.append({"passed": 0, "failed": 1, "skipped": 3}[record.status])
+            statuses.append(STATUS_OF[record.status])
     if several:
         screen.closing(told)
     if as_json:
@@ -150,15 +132,9 @@ def _write_page(
 def _run_one(request: Request, results: Path, screen: Screen) -> tuple[RunRecord, Path]:
     from xlab.experiments import runner
 
-    def watch(event: Mapping[str, Any]) -> None:
-        try:
-            screen.watch(event)
-        except OSError as error:
-            raise DisplayError(error) from error
-
     with screen.running():
         try:
-            record, folder = runner.run(request, results=results, watch=watch)
+            record, folder = runner.run(request, results=results, watch=screen.watch)
         except runner.UnwrittenError as error:
             screen.finished(error.finished, None)
             raise

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from xlab.cli._streams import DisplayError
 from xlab.record import record
 from xlab.record.figures import order
 from xlab.record.record import Claim, Measurement, PathProof, RunRecord
@@ -87,7 +88,13 @@ class Screen:
             self._stop_live()
 
     def watch(self, event: Mapping[str, Any]) -> None:
-        """Show one event of the runner."""
+        """Show one event of the runner; DisplayError where nothing can be shown any more."""
+        try:
+            self._show(event)
+        except OSError as error:
+            raise DisplayError(error) from error
+
+    def _show(self, event: Mapping[str, Any]) -> None:
         match event["kind"]:
             case "started":
                 self._started(event)
