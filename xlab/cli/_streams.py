@@ -9,9 +9,10 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from xlab.cli._app import COMMAND
 
@@ -137,3 +138,13 @@ def write(content: str | bytes, output: Path | None) -> None:
     if isinstance(content, str):
         content = content.encode(errors="backslashreplace")
     disk.write_whole(output, content)
+
+
+def write_text(show: Callable[[TextIO], None], output: Path | None) -> None:
+    """What `show` prints, as `write` does it."""
+    if output is None:
+        show(sys.stdout)
+        return
+    text = io.StringIO()
+    show(text)
+    write(text.getvalue(), output)

@@ -124,12 +124,13 @@ def _go_on(folder: Path, *, as_json: bool) -> int:
 
 def _compare(journal: Journal, *, resumed: bool, as_json: bool) -> int:
     from xlab.cli.screens.compare import CompareScreen
+    from xlab.cli.screens.screen import Screen
     from xlab.experiments.compare import evaluation, rounds
     from xlab.record import comparisons
     from xlab.report import files
 
-    screen = CompareScreen(sys.stderr if as_json else sys.stdout)
-    with screen.running():
+    screen = CompareScreen(Screen(sys.stderr if as_json else sys.stdout))
+    with screen.screen.running():
         screen.begins(journal.folder, journal.history, resumed=resumed)
         try:
             if journal.history.ended is None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from xlab.cli._app import STATUSES, AsJson, command
 from xlab.cli._streams import print_json
+
+if TYPE_CHECKING:
+    from xlab.cli._findings import Finding
 
 
 @command(epilog=STATUSES)
@@ -19,7 +24,36 @@ def doctor(*, as_json: AsJson = False) -> int:
     if as_json:
         print_json([asdict(finding) for finding in found])
     else:
-        from xlab.cli.screens.run import Screen
-
-        Screen(sys.stdout).diagnosis(found)
+        _show(found)
     return _findings.exit_status(found)
+
+
+def _show(found: Sequence[Finding]) -> None:
+    """What this machine can do; a remedy stands on a line of its own, to be pasted."""
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    from xlab.cli.screens.screen import GOOD, Screen
+    from xlab.report import text
+
+    width = 4 + max(cell_len(finding.name) for finding in found)
+    marks = {True: GOOD, None: Text("! ", "yellow"), False: Text("✗ ", "red")}
+    screen = Screen(sys.stdout)
+    for finding in found:
+        name = f"{text.plain(finding.name):<{width - 2}}"
+        body = Text(text.plain(finding.detail))
+        if finding.ok is not True and finding.needed_for:
+            body.append(f"\nfor {text.plain(finding.needed_for)}", "dim")
+        head = marks[finding.ok] + Text(name, "" if finding.ok is True else "bold")
+        screen.block("", body, mark=head, indent=0, label_width=0)
+        for line in text.plain(finding.remedy).splitlines():
+            screen.line(Text(" " * (width + 2) + line, "yellow"))
+    impossible = [finding.needed_for for finding in found if finding.ok is False]
+    screen.blank()
+    if impossible:
+        what = ", ".join(dict.fromkeys(impossible))
+        screen.wrapped(f"Not possible here: {text.plain(what)}", "bold red")
+    elif any(finding.ok is None for finding in found):
+        screen.wrapped("Every scenario runs here; ! marks what runs with a limit.", "bold")
+    else:
+        screen.wrapped("Every scenario runs here.", "bold green")

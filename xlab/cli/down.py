@@ -29,7 +29,7 @@ def down(
     """End a lab; returns when nothing of it is left."""
     import time
 
-    from xlab.cli.screens.run import Screen
+    from xlab.cli.screens.screen import Screen
     from xlab.outside import running_lab
     from xlab.report import text
     from xlab.sandbox import registry

@@ -29,7 +29,7 @@ def fault(
     as_json: AsJson = False,
 ) -> int:
     """Let something go wrong, or mend it; alone: what is wrong now."""
-    from xlab.cli.screens.run import Screen
+    from xlab.cli.screens.screen import Screen
     from xlab.outside import running_lab
     from xlab.report import text
     from xlab.sandbox import registry

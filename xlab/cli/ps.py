@@ -10,13 +10,13 @@ from xlab.cli._app import COMMAND, AsJson, command
 from xlab.cli._streams import print_json
 
 if TYPE_CHECKING:
-    from xlab.cli.screens.run import Screen
+    from xlab.cli.screens.screen import Screen
 
 
 @command()
 def ps(*, as_json: AsJson = False) -> int:
     """Show the labs that run: hosts, containers, addresses, daemons, since when."""
-    from xlab.cli.screens.run import Screen
+    from xlab.cli.screens.screen import Screen
     from xlab.outside import running_lab
 
     labs = running_lab.describe_all()

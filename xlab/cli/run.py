@@ -18,7 +18,7 @@ from xlab.scenario.probe_names import ALL, USUAL
 from xlab.scenario.request import DEFAULT_ROUNDS, QUICK_ROUNDS, Request, shared_out
 
 if TYPE_CHECKING:
-    from xlab.cli.screens.run import Screen
+    from xlab.cli.screens.run import RunScreen
     from xlab.record.record import RunRecord
 
 #: With several scenarios the first of these that occurred is the exit status.
@@ -73,7 +73,8 @@ def run(
 
 def _run(request: Request, *, results: Path, as_json: bool) -> int:
     no_threads()
-    from xlab.cli.screens.run import Screen
+    from xlab.cli.screens.run import RunScreen
+    from xlab.cli.screens.screen import Screen
     from xlab.experiments import runner
     from xlab.scenario import catalog
 
@@ -82,7 +83,7 @@ def _run(request: Request, *, results: Path, as_json: bool) -> int:
     requests = _requests(request, names) if several else [request]
     catalog.find(names[0])
     options.require_writable(results)
-    screen = Screen(sys.stderr if as_json else sys.stdout)
+    screen = RunScreen(Screen(sys.stderr if as_json else sys.stdout))
     started_at = datetime.now(UTC)
     found: dict[Path, RunRecord] = {}
     told: list[RunRecord] = []
@@ -115,21 +116,21 @@ def _run(request: Request, *, results: Path, as_json: bool) -> int:
 
 
 def _write_page(
-    found: Mapping[Path, RunRecord], screen: Screen, *, together: tuple[Path, datetime] | None
+    found: Mapping[Path, RunRecord], screen: RunScreen, *, together: tuple[Path, datetime] | None
 ) -> None:
     """The report at the end: in a folder of its own, or beside the only record if that ran."""
     from xlab.report import files
 
     if together and found:
         results, started_at = together
-        screen.written(files.together(results, found, started_at))
+        screen.screen.written(files.together(results, found, started_at))
     elif not together:
         for file, record in found.items():
             if record.status != "skipped":
-                screen.written(files.beside(file, record))
+                screen.screen.written(files.beside(file, record))
 
 
-def _run_one(request: Request, results: Path, screen: Screen) -> tuple[RunRecord, Path]:
+def _run_one(request: Request, results: Path, screen: RunScreen) -> tuple[RunRecord, Path]:
     from xlab.experiments import runner
 
     with screen.running():

@@ -39,7 +39,8 @@ def status(
     """Check a lab's claims again: those that must hold at the end, and the path of its packets."""
     from dataclasses import asdict
 
-    from xlab.cli.screens.run import Screen
+    from xlab.cli.screens.run import RunScreen
+    from xlab.cli.screens.screen import Screen
     from xlab.outside import running_lab
     from xlab.record import record
 
@@ -51,18 +52,19 @@ def status(
             return 0
         facts = lab.describe()
         screen = Screen(sys.stderr if as_json else sys.stdout)
+        run = RunScreen(screen)
         claims: list[record.Claim] = []
         path: list[record.PathProof] = []
 
         def watch(event: Mapping[str, Any]) -> None:
-            screen.watch(event)
+            run.watch(event)
             fields = {key: value for key, value in event.items() if key != "kind"}
             if event["kind"] == "claim":
                 claims.append(record.decode(record.Claim, fields, "claim"))
             elif event["kind"] == "path":
                 path.append(record.decode(record.PathProof, fields, "path"))
 
-        with screen.running():
+        with run.running():
             since = f"{facts['state']} {age(facts['uptime_s'])}"
             screen.headline(lab.name, since, *faults(facts))
             dead = str(lab.status(watch, prove=prove)["dead_daemon"])

@@ -11,7 +11,7 @@ import typer
 
 from xlab.cli import _options as options
 from xlab.cli._app import STATUS_OF, STATUSES, AsJson, command
-from xlab.cli._streams import json_text, print_how_to_go_on, print_json, write
+from xlab.cli._streams import json_text, print_how_to_go_on, print_json, write, write_text
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,12 +80,13 @@ def _go_on(path: Path, scheduler: str | None, *, as_json: bool) -> int:
 
 
 def _sweep(folder: Folder, scheduler: str | None, *, as_json: bool) -> int:
+    from xlab.cli.screens.screen import Screen
     from xlab.cli.screens.sweep import SweepScreen
     from xlab.report import sweep_files, sweeps
 
     found = folder.read()
-    screen = SweepScreen(sys.stderr if as_json else sys.stdout)
-    with screen.running():
+    screen = SweepScreen(Screen(sys.stderr if as_json else sys.stdout))
+    with screen.screen.running():
         try:
             outcome = _carry_out(folder, found, scheduler, screen)
             folder.finish(outcome)
@@ -94,9 +95,9 @@ def _sweep(folder: Folder, scheduler: str | None, *, as_json: bool) -> int:
         except BaseException as error:
             # What a disk refuses has a name; what the terminal does has none.
             if isinstance(error, OSError) and error.filename is not None and found:
-                screen.stop()
+                screen.screen.stop()
                 screen.outcome(_so_far(folder, found))
-            screen.stop()
+            screen.screen.stop()
             kept = len(list((folder.path / "points").glob("*/compare.json")))
             print_how_to_go_on("sweep", folder.path, kept, "point")
             raise
@@ -110,6 +111,8 @@ def report_on(
     folder: Path, *, form: str, output: Path | None, charts: Path | None, alone: bool
 ) -> int:
     """`xlab report` of a sweep, in whatever form."""
+    from xlab.cli.screens.screen import Screen
+    from xlab.cli.screens.sweep import SweepScreen
     from xlab.experiments.sweep import outcome
     from xlab.kernel import disk
     from xlab.report import sweep_files, sweeps
@@ -134,21 +137,8 @@ def report_on(
         case "markdown":
             write(sweep_files.as_markdown(told, folder, base=base, linked=not alone), output)
         case _:
-            _show(told, output)
+            write_text(lambda out: SweepScreen(Screen(out)).outcome(told), output)
     return 0
-
-
-def _show(told: Sweep, output: Path | None) -> None:
-    import io
-
-    from xlab.cli.screens.sweep import SweepScreen
-
-    if output is None:
-        SweepScreen(sys.stdout).outcome(told)
-        return
-    text = io.StringIO()
-    SweepScreen(text).outcome(told)
-    write(text.getvalue(), output)
 
 
 def _carry_out(

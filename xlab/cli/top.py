@@ -37,7 +37,7 @@ def top(
         if as_json:
             print_json({"name": lab.name, "interval_s": interval, "nodes": next(looks)})
         elif once or not sys.stdout.isatty():
-            from xlab.cli.screens.run import Screen
+            from xlab.cli.screens.screen import Screen
 
             Screen(sys.stdout).table(_busy(next(looks)))
         else:

@@ -33,7 +33,7 @@ def trace(
     as_json: AsJson = False,
 ) -> int:
     """Follow one ping hop by hop: encapsulation, table entries, and where and why it stops."""
-    from xlab.cli.screens.run import Screen
+    from xlab.cli.screens.screen import Screen
     from xlab.outside import running_lab
 
     with running_lab.find(name) as lab:

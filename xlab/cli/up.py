@@ -14,7 +14,7 @@ from xlab.cli._streams import print_json
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:
-    from xlab.cli.screens.run import Screen
+    from xlab.cli.screens.screen import Screen
     from xlab.experiments.recorder import Recorder
     from xlab.scenario.request import Request
 
@@ -57,11 +57,12 @@ def _up(
     import time
     from dataclasses import asdict
 
-    from xlab.cli.screens.run import Screen
+    from xlab.cli.screens.run import RunScreen
+    from xlab.cli.screens.screen import Screen
     from xlab.outside import running_lab
 
     begun = time.monotonic()
-    screen = Screen(sys.stderr if as_json else sys.stdout)
+    screen = RunScreen(Screen(sys.stderr if as_json else sys.stdout))
 
     def watch(event: Mapping[str, Any]) -> None:
         if empty and event["kind"] == "started":
@@ -82,7 +83,7 @@ def _up(
         found = {"claims": claims, "path": path, "holds": not reason, "reason": reason}
         print_json({**facts, **found})
     else:
-        _say_up(screen, facts, told, reason, time.monotonic() - begun)
+        _say_up(screen.screen, facts, told, reason, time.monotonic() - begun)
     return 1 if reason else 0
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Iterator
 
 from xlab.record.figures import Spread
-from xlab.record.record import Claim, PathProof, RunRecord
+from xlab.record.record import Claim, Conditions, PathProof, RunRecord
 
 NOTHING = "–"
 
@@ -181,6 +182,18 @@ def claims(record: RunRecord) -> str:
     held = sum(claim.holds for claim in record.claims)
     mark = "✓" if record.status == "passed" else "✗"
     return f"{mark} {held}/{len(record.claims)}"
+
+
+def conditions(asked: Conditions) -> Iterator[str]:
+    """What links were told to do to packets: "rate 100 Mbit/s", "delay 10.0 ms"."""
+    for name, metric, number in (
+        ("rate", "x_bits_per_second", asked.rate_bits_per_second),
+        ("delay", "x_ms", asked.delay_ms),
+        ("jitter", "x_ms", asked.jitter_ms),
+        ("loss", "x_ratio", asked.loss_ratio),
+    ):
+        if number:
+            yield f"{name} {value(metric, '', number)}"
 
 
 def broken(record: RunRecord) -> list[Claim]:

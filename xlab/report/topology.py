@@ -167,15 +167,7 @@ def wire_kind(encapsulation: Encapsulation) -> str:
 
 def conditions(record: RunRecord) -> Iterator[str]:
     """What the links were told to do to packets: "rate 100 Mbit/s", "delay 10.0 ms"."""
-    asked = record.conditions
-    for name, metric, value in (
-        ("rate", "x_bits_per_second", asked.rate_bits_per_second),
-        ("delay", "x_ms", asked.delay_ms),
-        ("jitter", "x_ms", asked.jitter_ms),
-        ("loss", "x_ratio", asked.loss_ratio),
-    ):
-        if value:
-            yield f"{name} {text.value(metric, '', value)}"
+    return text.conditions(record.conditions)
 
 
 # --------------------------------------------------------------------------------------- the hosts
