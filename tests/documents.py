@@ -20,10 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import typer
 
 from xlab import cli
+from xlab.cli.run import run
 from xlab.scenario import catalog, scenario
 from xlab.scenario.request import Request
 from xlab.scenario.scenario import Size
@@ -203,8 +205,12 @@ def asked(command: Command) -> Request | None:
     assert program == "bin/xlab", command.place
     job = _parser().main(arguments, prog_name="xlab", standalone_mode=False)
     assert isinstance(job, functools.partial), f"{command.place}: {job}"
-    request = job.args[0] if job.args else None
-    return request if isinstance(request, Request) else None
+    if job.func is not run:
+        return None
+    with mock.patch("xlab.cli.run._run", lambda request, **_: request):
+        request = job()
+    assert isinstance(request, Request)
+    return request
 
 
 @functools.cache

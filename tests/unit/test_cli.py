@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from xlab import cli
-from xlab.cli.doctor import Finding
+from xlab.cli._findings import Finding
 from xlab.errors import CapabilityError, DeadlineError, UsageError
 from xlab.experiments.runner import UnwrittenError
 from xlab.record import record
@@ -707,7 +707,7 @@ def test_doctor_says_what_is_possible_and_gives_lines_to_paste(
     status: int,
     last: str,
 ) -> None:
-    monkeypatch.setattr("xlab.cli.doctor.findings", lambda: found)
+    monkeypatch.setattr("xlab.cli._findings.findings", lambda: found)
     assert cli.main(["doctor"]) == status
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert lines[-1] == last

@@ -15,6 +15,7 @@ import pytest
 from tests.compare_support import DATA, World, entries, history, opening, plan
 from xlab import cli
 from xlab.cli.screens.compare import CompareScreen
+from xlab.cli.screens.screen import Screen
 from xlab.errors import CapabilityError, XlabError
 from xlab.experiments.compare import journal, rounds
 from xlab.experiments.compare.evaluation import evaluate
@@ -38,7 +39,7 @@ def shown(comparison: Comparison, width: int = 120) -> str:
     stream = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", str(width))
-        screen = CompareScreen(stream)
+        screen = CompareScreen(Screen(stream))
         screen.begins(FOLDER, history(entries()), resumed=False)
         screen.ends(comparison, FOLDER)
     return stream.getvalue()
@@ -133,7 +134,7 @@ def test_it_fits_the_width_there_is(width: int, comparison: Comparison) -> None:
 
 def test_a_round_is_a_line_with_its_ratios() -> None:
     stream = io.StringIO()
-    screen = CompareScreen(stream)
+    screen = CompareScreen(Screen(stream))
     told = entries(plan(["baseline", "bridge"], rounds=3))
     screen.begins(FOLDER, history([opening(plan(["baseline", "bridge"]))]), resumed=False)
     done = next(entry for entry in told if isinstance(entry, RoundDone))
@@ -151,7 +152,7 @@ def test_a_round_is_a_line_with_its_ratios() -> None:
 
 
 def test_the_time_left_counts_rounds_and_builds() -> None:
-    screen = CompareScreen(io.StringIO())
+    screen = CompareScreen(Screen(io.StringIO()))
     screen.begins(FOLDER, history([opening(plan(["baseline", "bridge"]))]), resumed=False)
     screen.building(1, ["baseline", "bridge"])
     assert screen.left().endswith(" s")

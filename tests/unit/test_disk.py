@@ -18,7 +18,7 @@ from tests.documents import ROOT
 from tests.ordinary import ORDINARY
 from tests.support import PATIENCE_S
 from xlab import cli
-from xlab.cli import seeing
+from xlab.cli import capture
 from xlab.kernel import disk
 from xlab.record import record
 
@@ -118,7 +118,7 @@ def test_links_in_a_circle(tmp_path: Path) -> None:
 def test_another_name_of_the_same_file_keeps_what_it_had(shared: Path, victim: Path) -> None:
     """A capture truncated what had its name."""
     (shared / "f.pcap").hardlink_to(victim)
-    child = seeing._keep(shared / "f.pcap", "wire")
+    child = capture._keep(shared / "f.pcap", "wire")
     os.kill(child, 9)
     os.waitpid(child, 0)
     assert victim.read_text() == "as it was"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from xlab.cli import doctor
-from xlab.cli.doctor import Finding
+from xlab.cli import _findings as doctor
+from xlab.cli._findings import Finding
 from xlab.errors import CapabilityError
 from xlab.kernel.capabilities import TOOLS, TYPED, Capability, Machine, State
 from xlab.scenario import blueprint

@@ -24,7 +24,8 @@ from markdown_it.token import Token
 from tests.fuzzing import Refusal, attempt, one_in
 from tests.report_support import HOSTILE, RECORDS, Page
 from xlab.cli.screens.compare import CompareScreen
-from xlab.cli.screens.run import Screen
+from xlab.cli.screens.run import RunScreen
+from xlab.cli.screens.screen import Screen
 from xlab.errors import RecordError
 from xlab.record import comparisons, record
 from xlab.record.record import RunRecord
@@ -105,7 +106,7 @@ def inline(tokens: list[Token]) -> Iterator[Token]:
 def test_tables_and_data_of_any_record(changed: tuple[str, list[Change]]) -> None:
     told = made(*changed)
     screen = io.StringIO()
-    Screen(screen).report([told, told])
+    RunScreen(Screen(screen)).report([told, told])
     assert acts(screen.getvalue()) == set()
     data = json_data.to_data(Path("x/run.json"), told)
     json.loads(json.dumps(data, allow_nan=False))
@@ -192,7 +193,7 @@ def test_reports_on_any_comparison_are_written_and_nothing_in_them_acts(
         t.startswith("#") or t in ("data:,", "compare.json") for t in found.attributes("href")
     )
     screen = io.StringIO()
-    CompareScreen(screen).outcome(read)
+    CompareScreen(Screen(screen)).outcome(read)
     for written in (
         found.source, markdown.compose(told, base=Path()), rows.render(told), screen.getvalue(),
         junit.of_content(told),
@@ -211,7 +212,7 @@ def test_long_texts_take_no_longer_than_they_are_long(length: int) -> None:
     data["reason"] = "z" * length
     read = record.from_dict(data)
     begun = time.process_time()
-    Screen(io.StringIO()).report([read])
+    RunScreen(Screen(io.StringIO())).report([read])
     markdown.render({Path("x/run.json"): read}, base=Path())
     page.render({Path("x/run.json"): read}, base=Path())
     assert time.process_time() - begun < 20

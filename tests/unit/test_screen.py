@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from xlab.cli.screens.run import Screen
+from xlab.cli.screens.run import RunScreen
+from xlab.cli.screens.screen import Screen
 from xlab.record.record import Claim, RunRecord
 
 
@@ -42,7 +43,7 @@ def width(monkeypatch: pytest.MonkeyPatch) -> None:
 def shown(*records: RunRecord, stream: Any = None) -> str:
     """All that a pipe receives when these records are run one after the other."""
     stream = stream or io.StringIO()
-    screen = Screen(stream)
+    screen = RunScreen(Screen(stream))
     for told in records:
         with screen.running():
             for event in fake.events(told):
@@ -203,7 +204,7 @@ def test_several_scenarios_end_in_one_table_for_each_class_of_datapath() -> None
 
 def test_many_steps_of_a_build_are_counted_and_not_listed() -> None:
     stream = io.StringIO()
-    screen = Screen(stream)
+    screen = RunScreen(Screen(stream))
     with screen.running():
         for number in range(200):
             screen.watch({"kind": "step", "phase": "build", "text": f"h{number}"})
@@ -268,7 +269,7 @@ def test_no_thread_is_left_between_scenarios_nor_started_before_the_first_event(
 ) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     before = threading.active_count()
-    screen = Screen(terminal.stream)
+    screen = RunScreen(Screen(terminal.stream))
     told = fake.sample("bridge")
     for _ in range(2):
         with screen.running():
@@ -286,7 +287,7 @@ def test_the_terminal_is_restored_when_a_run_breaks_off(
     monkeypatch: pytest.MonkeyPatch, terminal: Terminal
 ) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
-    screen = Screen(terminal.stream)
+    screen = RunScreen(Screen(terminal.stream))
 
     def run() -> None:
         with screen.running():

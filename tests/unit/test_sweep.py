@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from tests.fuzzing import Refusal, attempt
 from tests.report_support import HOSTILE, Page
 from xlab import cli
+from xlab.cli.screens.screen import Screen
 from xlab.cli.screens.sweep import SweepScreen
 from xlab.errors import RecordError, UsageError
 from xlab.experiments.sweep import engine, outcome, spec
@@ -531,7 +532,7 @@ def test_the_estimate_says_when_a_point_takes_longer_than_others(
 ) -> None:
     asked = spec.parse(FOUR)
     done = [compared(point) for point in asked.points[:points]]
-    screen = SweepScreen(io.StringIO())
+    screen = SweepScreen(Screen(io.StringIO()))
     screen.begins(asked, tmp_path, done, 1)
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + after_s)

@@ -1,24 +1,28 @@
-"""The command line, one module a command; `app` is the application, `main` runs it.
+"""The command line: `app` is the application, `main` runs it.
 
-Start-up is a promise (`xlab --help` under 0.15 s), so the modules that do the work are imported by
-the jobs, not here.  Commands appear in the help in the order of these imports.
+Each module here is the command of its name, but for those that begin with an underscore: to add a
+command is to add its file.  Start-up is a promise (`xlab --help` under 0.15 s), so commands import
+what does the work when they are to do it.
 """
 
-# isort: off
-import xlab.cli.run
-import xlab.cli.standing
-import xlab.cli.inside
-import xlab.cli.seeing
-import xlab.cli.compare
-import xlab.cli.check
-import xlab.cli.scale
-import xlab.cli.sweep
-import xlab.cli.report
-import xlab.cli.script
-import xlab.cli.facts  # noqa: F401 - they join `app`
+from importlib import import_module
+from pkgutil import iter_modules
 
-# isort: on
-from xlab.cli.app import app
-from xlab.cli.entry import main
+from xlab.cli._app import app
+from xlab.cli._main import main
+
+#: As the help has them; what is not named here comes last.
+_ORDER = (
+    "run",
+    *("up", "ps", "status", "down"),
+    *("shell", "exec", "cli", "fault"),
+    *("capture", "trace", "graph", "top"),
+    *("compare", "check", "scale", "sweep"),
+    *("report", "script"),
+    *("list", "doctor"),
+)
+_found = [each.name for each in iter_modules(__path__) if not (each.ispkg or each.name[0] == "_")]
+for _name in sorted(_found, key=lambda name: [*_ORDER, name].index(name)):
+    import_module(f"{__name__}.{_name}")
 
 __all__ = ["app", "main"]

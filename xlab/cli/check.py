@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
-from xlab.cli.streams import print_error, print_json, write
+from xlab.cli._app import STATUSES, AsJson, command
+from xlab.cli._streams import print_error, print_json, write
 
 if TYPE_CHECKING:
     from xlab.experiments.gate import Change, Summary
 
 
-@app.command(epilog=STATUSES)
+@command(epilog=STATUSES)
 def check(
+    *,
     result: Annotated[
         Path,
         typer.Argument(
@@ -39,12 +39,11 @@ def check(
         Path | None, typer.Option(metavar="FILE", help="Write the lines as JUnit XML, too.")
     ] = None,
     as_json: AsJson = False,
-    _debug: Debug = False,
-) -> Job:
+) -> int:
     """Hold a result against a baseline: has a method become slower than it was?"""
     if update:
-        return partial(_update, result, baseline)
-    return partial(_check, result, baseline, junit=junit, as_json=as_json)
+        return _update(result, baseline)
+    return _check(result, baseline, junit=junit, as_json=as_json)
 
 
 def _update(result: Path, baseline: Path) -> int:

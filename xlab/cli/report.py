@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from xlab.cli import options
-from xlab.cli.app import Debug, Job, app
-from xlab.cli.streams import json_text, print_error, write
+from xlab.cli._app import command
+from xlab.cli._options import form_of
+from xlab.cli._streams import json_text, print_error, write, write_text
 from xlab.errors import RecordError, UsageError
 
 if TYPE_CHECKING:
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from xlab.report.content import Content
 
 
-@app.command()
+@command()
 def report(
+    *,
     result: Annotated[
         list[Path],
         typer.Argument(
@@ -49,11 +50,10 @@ def report(
         bool,
         typer.Option("--alone", help="No links to the records: a page to be handed on by itself."),
     ] = False,
-    _debug: Debug = False,
-) -> Job:
+) -> int:
     """Redo tables, charts and the page from records, and compare several."""
     form = _report_form(markdown=markdown, as_json=as_json, output=output)
-    return partial(_report, result, form=form, output=output, charts=charts, alone=alone)
+    return _report(result, form=form, output=output, charts=charts, alone=alone)
 
 
 _FORMS = {
@@ -73,7 +73,7 @@ def _report_form(*, markdown: bool, as_json: bool, output: Path | None) -> str:
     if markdown and as_json:
         raise UsageError("--markdown and --json exclude each other")
     asked = "markdown" if markdown else "json" if as_json else None
-    return options.form_of(output, _FORMS, f"--{asked}", asked)
+    return form_of(output, _FORMS, f"--{asked}", asked)
 
 
 def _report(
@@ -114,7 +114,7 @@ def _report(
             sys.stdout.writelines(f"{file}\n" for file in written)
             return errors[0].exit_status if errors else 0
     if form == "text":
-        _write_text(show, output)
+        write_text(show, output)
     else:
         write(_formed(told, form, data, output), output)
     return errors[0].exit_status if errors else 0
@@ -144,24 +144,15 @@ def _formed(told: Content, form: str, data: object, output: Path | None) -> str 
     return json_text(data)
 
 
-def _write_text(show: Callable[[TextIO], None], output: Path | None) -> None:
-    import io
-
-    if output is None:
-        show(sys.stdout)
-        return
-    text = io.StringIO()
-    show(text)
-    write(text.getvalue(), output)
-
-
 def _show_records(records: Sequence[RunRecord], stream: TextIO) -> None:
-    from xlab.cli.screens.run import Screen
+    from xlab.cli.screens.run import RunScreen
+    from xlab.cli.screens.screen import Screen
 
-    Screen(stream).report(records)
+    RunScreen(Screen(stream)).report(records)
 
 
 def _show_comparison(comparison: Comparison, stream: TextIO) -> None:
     from xlab.cli.screens.compare import CompareScreen
+    from xlab.cli.screens.screen import Screen
 
-    CompareScreen(stream).outcome(comparison)
+    CompareScreen(Screen(stream)).outcome(comparison)

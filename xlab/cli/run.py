@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xlab.cli import options
-from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
-from xlab.cli.streams import DisplayError, print_error, print_json
+from xlab.cli import _options as options
+from xlab.cli._app import STATUS_OF, STATUSES, AsJson, command, no_threads
+from xlab.cli._streams import print_error, print_json
 from xlab.errors import XlabError
 from xlab.scenario.probe_names import ALL, USUAL
 from xlab.scenario.request import DEFAULT_ROUNDS, QUICK_ROUNDS, Request, shared_out
 
 if TYPE_CHECKING:
-    from xlab.cli.screens.run import Screen
+    from xlab.cli.screens.run import RunScreen
     from xlab.record.record import RunRecord
 
 #: With several scenarios the first of these that occurred is the exit status.
@@ -31,8 +29,9 @@ def _complete_probe(incomplete: str) -> list[str]:
     return [name for name in (*ALL, "all") if name not in USUAL and name.startswith(incomplete)]
 
 
-@app.command(epilog=STATUSES)
-def run(  # noqa: PLR0917 - typer calls it by keyword
+@command(epilog=STATUSES)
+def run(
+    *,
     scenario: Annotated[
         str,
         typer.Argument(
@@ -41,14 +40,7 @@ def run(  # noqa: PLR0917 - typer calls it by keyword
             autocompletion=options.complete_scenario,
         ),
     ],
-    hosts: options.Hosts = None,
-    containers: options.Containers = 2,
-    topo: options.Topo = None,
-    mtu: options.Mtu = 1500,
-    rate: options.Rate = None,
-    delay: options.Delay = None,
-    jitter: options.Jitter = None,
-    loss: options.Loss = None,
+    network: options.Network,
     duration: options.Duration = None,
     repeat: options.Repeat = None,
     streams: options.Streams = None,
@@ -64,20 +56,11 @@ def run(  # noqa: PLR0917 - typer calls it by keyword
     settings: options.Settings = None,
     results: options.Results = options.DEFAULT_RESULTS,
     as_json: AsJson = False,
-    _debug: Debug = False,
-) -> Job:
+) -> int:
     """Build, prove and measure a scenario, and write its record."""
     usual_rounds = QUICK_ROUNDS if quick else DEFAULT_ROUNDS
-    request = options.request(
+    request = network.request(
         scenario,
-        hosts=hosts,
-        containers=containers,
-        topo=topo,
-        mtu=mtu,
-        rate=rate,
-        delay=delay,
-        jitter=jitter,
-        loss=loss,
         streams=streams,
         settings=settings,
         duration_s=options.duration_s(duration, quick=quick),
@@ -85,13 +68,13 @@ def run(  # noqa: PLR0917 - typer calls it by keyword
         quick=quick,
         probes=tuple(probe or ()),
     )
-    return partial(_run, request, results=results, as_json=as_json)
+    return _run(request, results=results, as_json=as_json)
 
 
 def _run(request: Request, *, results: Path, as_json: bool) -> int:
-    # numpy's BLAS would start threads when intervals are computed, and the next sandbox is forked.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from xlab.cli.screens.run import Screen
+    no_threads()
+    from xlab.cli.screens.run import RunScreen
+    from xlab.cli.screens.screen import Screen
     from xlab.experiments import runner
     from xlab.scenario import catalog
 
@@ -100,7 +83,7 @@ def _run(request: Request, *, results: Path, as_json: bool) -> int:
     requests = _requests(request, names) if several else [request]
     catalog.find(names[0])
     options.require_writable(results)
-    screen = Screen(sys.stderr if as_json else sys.stdout)
+    screen = RunScreen(Screen(sys.stderr if as_json else sys.stdout))
     started_at = datetime.now(UTC)
     found: dict[Path, RunRecord] = {}
     told: list[RunRecord] = []
@@ -120,7 +103,7 @@ def _run(request: Request, *, results: Path, as_json: bool) -> int:
         else:
             found[folder / "run.json"] = record
             told.append(record)
-            statuses.append({"passed": 0, "failed": 1, "skipped": 3}[record.status])
+            statuses.append(STATUS_OF[record.status])
     if several:
         screen.closing(told)
     if as_json:
@@ -133,32 +116,26 @@ def _run(request: Request, *, results: Path, as_json: bool) -> int:
 
 
 def _write_page(
-    found: Mapping[Path, RunRecord], screen: Screen, *, together: tuple[Path, datetime] | None
+    found: Mapping[Path, RunRecord], screen: RunScreen, *, together: tuple[Path, datetime] | None
 ) -> None:
     """The report at the end: in a folder of its own, or beside the only record if that ran."""
     from xlab.report import files
 
     if together and found:
         results, started_at = together
-        screen.written(files.together(results, found, started_at))
+        screen.screen.written(files.together(results, found, started_at))
     elif not together:
         for file, record in found.items():
             if record.status != "skipped":
-                screen.written(files.beside(file, record))
+                screen.screen.written(files.beside(file, record))
 
 
-def _run_one(request: Request, results: Path, screen: Screen) -> tuple[RunRecord, Path]:
+def _run_one(request: Request, results: Path, screen: RunScreen) -> tuple[RunRecord, Path]:
     from xlab.experiments import runner
-
-    def watch(event: Mapping[str, Any]) -> None:
-        try:
-            screen.watch(event)
-        except OSError as error:
-            raise DisplayError(error) from error
 
     with screen.running():
         try:
-            record, folder = runner.run(request, results=results, watch=watch)
+            record, folder = runner.run(request, results=results, watch=screen.watch)
         except runner.UnwrittenError as error:
             screen.finished(error.finished, None)
             raise

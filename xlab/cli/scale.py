@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from xlab.cli import options
-from xlab.cli.app import STATUSES, AsJson, Debug, Job, app
-from xlab.cli.streams import DisplayError, print_json
+from xlab.cli import _options as options
+from xlab.cli._app import STATUSES, AsJson, command
+from xlab.cli._streams import DisplayError, print_json
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,16 +21,10 @@ _DEFAULT_REPEAT = 3
 _DEFAULT_REST_S = 10.0
 
 
-@app.command(epilog=STATUSES)
+@command(epilog=STATUSES)
 def scale(
-    scenario: Annotated[
-        str,
-        typer.Argument(
-            metavar="SCENARIO",
-            help="A name (see xlab list), or a path to a scenario file.",
-            autocompletion=options.complete_scenario,
-        ),
-    ],
+    *,
+    scenario: options.Scenario,
     hosts: Annotated[
         str, typer.Option(metavar="N,N,N,...", help="Sizes to build, three or more.")
     ] = _DEFAULT_SIZES,
@@ -47,48 +40,15 @@ def scale(
     ] = _DEFAULT_REST_S,
     results: options.Results = options.DEFAULT_RESULTS,
     as_json: AsJson = False,
-    _debug: Debug = False,
-) -> Job:
-    """Measure what a scenario costs at several sizes, and fit how that grows."""
-    return partial(
-        _scale,
-        scenario,
-        sizes=_sizes(hosts),
-        containers=containers,
-        settings=options.parse_settings(settings),
-        repeat=repeat,
-        rest_s=rest,
-        results=results,
-        as_json=as_json,
-    )
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(sorted({int(part) for part in text.split(",")}))
-    except ValueError:
-        wanted = f"it takes numbers, such as {_DEFAULT_SIZES}"
-        raise UsageError(f"--hosts {text[:60]}: {wanted}") from None
-
-
-def _scale(
-    scenario: str,
-    *,
-    sizes: tuple[int, ...],
-    containers: int,
-    settings: dict[str, str],
-    repeat: int,
-    rest_s: float,
-    results: Path,
-    as_json: bool,
 ) -> int:
+    """Measure what a scenario costs at several sizes, and fit how that grows."""
     from xlab.experiments import scale as scaling
-    from xlab.kernel import disk
     from xlab.report import drawing, growth
 
-    plan = scaling.ScalePlan(scenario, sizes, containers, settings, repeat, rest_s)
+    plan = scaling.ScalePlan(
+        scenario, _sizes(hosts), containers, options.parse_settings(settings), repeat, rest
+    )
     options.require_writable(results)
-    disk.sweep(results)
     out = sys.stderr if as_json else sys.stdout
     finished = scaling.measure(plan, watch=_Progress(plan, out).watch)
     chart = growth.chart(finished)
@@ -106,6 +66,14 @@ def _scale(
     if refused is not None:
         raise refused
     return 0 if finished.passed else 1
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        wanted = f"it takes numbers, such as {_DEFAULT_SIZES}"
+        raise UsageError(f"--hosts {text[:60]}: {wanted}") from None
 
 
 def _show(finished: ScaleRecord, folder: Path | None, out: TextIO, *, chart: bool) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xlab.cli import options
-from xlab.cli.app import COMMAND, STATUSES, AsJson, Debug, Job, app
-from xlab.cli.streams import json_text, print_error, print_json, write
+from xlab.cli import _options as options
+from xlab.cli._app import STATUS_OF, STATUSES, AsJson, command
+from xlab.cli._streams import json_text, print_how_to_go_on, print_json, write, write_text
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,11 +21,10 @@ if TYPE_CHECKING:
     from xlab.experiments.sweep.outcome import Failure, Folder, Sweep
     from xlab.record.comparisons import Comparison
 
-_STATUS = {"passed": 0, "failed": 1, "skipped": 3}
 
-
-@app.command(epilog=STATUSES)
+@command(epilog=STATUSES)
 def sweep(
+    *,
     file: Annotated[
         Path | None,
         typer.Argument(
@@ -50,8 +47,7 @@ def sweep(
         typer.Option(metavar="FOLDER", help="Go on with a sweep that was interrupted."),
     ] = None,
     as_json: AsJson = False,
-    _debug: Debug = False,
-) -> Job:
+) -> int:
     """Compare methods at every point of a matrix: hosts × MTU × rate × delay × loss × flows.
 
     At each point all methods and the baseline are measured on one machine, in interleaved rounds
@@ -60,20 +56,18 @@ def sweep(
     if (file is None) == (resume is None):
         raise UsageError("a sweep has either FILE.yaml or --resume FOLDER")
     if resume is not None:
-        return partial(_go_on, resume, scheduler, as_json=as_json)
+        return _go_on(resume, scheduler, as_json=as_json)
     assert file is not None
-    return partial(_begin, file, scheduler, results=results, as_json=as_json)
+    return _begin(file, scheduler, results=results, as_json=as_json)
 
 
 def _begin(file: Path, scheduler: str | None, *, results: Path, as_json: bool) -> int:
     from xlab.experiments.sweep import spec
     from xlab.experiments.sweep.outcome import Folder
-    from xlab.kernel import disk
     from xlab.record import record
 
     asked = spec.load(file)
     options.require_writable(results)
-    disk.sweep(results)
     with Folder.begin(results, record.read_bytes(file), asked) as folder:
         return _sweep(folder, scheduler, as_json=as_json)
 
@@ -86,12 +80,13 @@ def _go_on(path: Path, scheduler: str | None, *, as_json: bool) -> int:
 
 
 def _sweep(folder: Folder, scheduler: str | None, *, as_json: bool) -> int:
+    from xlab.cli.screens.screen import Screen
     from xlab.cli.screens.sweep import SweepScreen
     from xlab.report import sweep_files, sweeps
 
     found = folder.read()
-    screen = SweepScreen(sys.stderr if as_json else sys.stdout)
-    with screen.running():
+    screen = SweepScreen(Screen(sys.stderr if as_json else sys.stdout))
+    with screen.screen.running():
         try:
             outcome = _carry_out(folder, found, scheduler, screen)
             folder.finish(outcome)
@@ -100,20 +95,24 @@ def _sweep(folder: Folder, scheduler: str | None, *, as_json: bool) -> int:
         except BaseException as error:
             # What a disk refuses has a name; what the terminal does has none.
             if isinstance(error, OSError) and error.filename is not None and found:
-                screen.stop()
+                screen.screen.stop()
                 screen.outcome(_so_far(folder, found))
-            _tell_how_to_go_on(folder, screen)
+            screen.screen.stop()
+            kept = len(list((folder.path / "points").glob("*/compare.json")))
+            print_how_to_go_on("sweep", folder.path, kept, "point")
             raise
         screen.ends(outcome, folder.path, charts, reports)
     if as_json:
         print_json(outcome.to_dict())
-    return _STATUS[outcome.status]
+    return STATUS_OF[outcome.status]
 
 
 def report_on(
     folder: Path, *, form: str, output: Path | None, charts: Path | None, alone: bool
 ) -> int:
     """`xlab report` of a sweep, in whatever form."""
+    from xlab.cli.screens.screen import Screen
+    from xlab.cli.screens.sweep import SweepScreen
     from xlab.experiments.sweep import outcome
     from xlab.kernel import disk
     from xlab.report import sweep_files, sweeps
@@ -138,21 +137,8 @@ def report_on(
         case "markdown":
             write(sweep_files.as_markdown(told, folder, base=base, linked=not alone), output)
         case _:
-            _show(told, output)
+            write_text(lambda out: SweepScreen(Screen(out)).outcome(told), output)
     return 0
-
-
-def _show(told: Sweep, output: Path | None) -> None:
-    import io
-
-    from xlab.cli.screens.sweep import SweepScreen
-
-    if output is None:
-        SweepScreen(sys.stdout).outcome(told)
-        return
-    text = io.StringIO()
-    SweepScreen(text).outcome(told)
-    write(text.getvalue(), output)
 
 
 def _carry_out(
@@ -203,10 +189,3 @@ def _cluster(folder: Folder, scheduler: str | None) -> AbstractContextManager[Cl
     from xlab.experiments.sweep import engine
 
     return engine.embedded(folder.path) if scheduler is None else engine.connect(scheduler)
-
-
-def _tell_how_to_go_on(folder: Folder, screen: SweepScreen) -> None:
-    screen.stop()
-    kept = len(list((folder.path / "points").glob("*/compare.json")))
-    again = f"{COMMAND} sweep --resume {shlex.quote(str(folder.path))}"
-    print_error(f"{'1 point is' if kept == 1 else f'{kept} points are'} kept; to go on: {again}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from xlab.cli.screens.run import Screen, side_by_side
+from xlab.cli.screens.screen import BAD, DOUBTFUL, Screen, roughly, side_by_side
 from xlab.experiments.compare.journal import Disturbed, History, RoundDone
 from xlab.experiments.compare.rounds import Onlooker
 from xlab.record import stats
@@ -27,8 +27,11 @@ from xlab.report import text
 _MARKS = {"passed": "✓", "failed": "✗", "skipped": "skipped"}
 
 
-class CompareScreen(Screen, Onlooker):
+class CompareScreen(Onlooker):
     """The display of one comparison: `begins`, what an onlooker is told, then `ends`."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.screen = screen
 
     def begins(self, folder: Path, history: History, *, resumed: bool) -> None:
         plan = history.opening.plan
@@ -44,22 +47,22 @@ class CompareScreen(Screen, Onlooker):
         self._marks: dict[str, str] = {}
         builds = -(-plan.rounds // plan.rounds_per_build)
         more = f", at most {plan.most_rounds}" if plan.most_rounds > plan.rounds else ""
-        self._headline(
+        self.screen.headline(
             "compare",
             f"{text.count(len(plan.methods), 'method')}, "
             f"{text.count(plan.rounds, 'round')}{more} in {text.count(builds, 'build')}",
             ", ".join((*plan.probes, *plan.disturbing)),
         )
-        self._block("folder", Text(str(folder)))
+        self.screen.block("folder", str(folder))
         if resumed:
             done = len(history.rounds)
-            self._block("goes on", Text(f"{text.count(done, 'round')} are in the journal"))
-        self._block("", Text("each round: RTT and TCP as ratios to the baseline", "dim"))
+            self.screen.block("goes on", f"{text.count(done, 'round')} are in the journal")
+        self.screen.block("", "each round: RTT and TCP as ratios to the baseline", style="dim")
 
     # ------------------------------------------------------------------------------- as it happens
 
     def forking(self) -> None:
-        self._stop_live()
+        self.screen.stop()
 
     def building(self, build: int, methods: Sequence[str]) -> None:
         self._phase, self._phase_since = f"build {build}", time.monotonic()
@@ -72,42 +75,37 @@ class CompareScreen(Screen, Onlooker):
         self._doing = f"{text.plain(method)}: {what}"
 
     def retried(self, method: str, result: RunRecord) -> None:
-        said = f"{text.plain(method)} failed, and is built once more: {text.plain(result.reason)}"
-        self._block("", Text(said), mark=Text("! ", "bold yellow"))
-        self._refresh()
+        said = f"{method} failed, and is built once more: {result.reason}"
+        self.screen.block("", said, mark=DOUBTFUL)
+        self.screen.refresh(self._line)
 
     def built(self, method: str, result: RunRecord) -> None:
         self._marks[method] = _MARKS[result.status]
         if result.status != "passed":
-            self._block(
-                "",
-                Text(f"{text.plain(method)} {result.status}: {text.plain(result.reason)}"),
-                mark=Text("✗ ", "bold red"),
-            )
-        self._refresh()
+            self.screen.block("", f"{method} {result.status}: {result.reason}", mark=BAD)
+        self.screen.refresh(self._line)
 
     def all_built(self, build: int, seconds: float) -> None:
         self._build_seconds.append(seconds)
         names = [f"{text.plain(name)} {self._marks.get(name, '')}" for name in self._wanted]
         line = Text(self._side_by_side(names))
         line.highlight_regex("✓", "green")
-        self._block(f"build {build}", line, text.seconds(seconds))
+        self.screen.block(f"build {build}", line, text.seconds(seconds))
         self._doing = ""
 
     def round_begins(self, number: int, order: Sequence[str]) -> None:
         self._phase, self._phase_since = f"round {number}", time.monotonic()
         self._asked, self._position = len(order), 0
         self._doing = "the machine is left alone"
-        self._refresh()
+        self.screen.refresh(self._line)
 
     def measuring(self, position: int, method: str) -> None:
         self._position = position
         self._doing = text.plain(method)
-        self._refresh()
+        self.screen.refresh(self._line)
 
     def failed(self, method: str, reason: str) -> None:
-        said = Text(f"{text.plain(method)} failed: {text.plain(reason)}", "bold red")
-        self._block("", said, mark=Text("✗ ", "bold red"))
+        self.screen.block("", f"{method} failed: {reason}", style="bold red", mark=BAD)
 
     def round_done(self, done: RoundDone) -> None:
         seconds = time.monotonic() - self._phase_since
@@ -124,12 +122,13 @@ class CompareScreen(Screen, Onlooker):
             ]
             if ratios:
                 said.append(f"{text.plain(name)} {', '.join(ratios)}")
-        self._block(f"round {done.number}", Text(self._side_by_side(said)), text.seconds(seconds))
+        label, right = f"round {done.number}", text.seconds(seconds)
+        self.screen.block(label, self._side_by_side(said), right)
 
     def disturbing(self, build: int, order: Sequence[str]) -> None:
         self._phase, self._phase_since = f"after build {build}", time.monotonic()
         self._asked, self._position = len(order), 0
-        self._refresh()
+        self.screen.refresh(self._line)
 
     def disturbed(self, done: Disturbed) -> None:
         seconds = time.monotonic() - self._phase_since
@@ -144,9 +143,9 @@ class CompareScreen(Screen, Onlooker):
             if told:
                 said.append(f"{text.plain(name)} {', '.join(told)}")
         label = "recovery" if "recovery" in self._plan.disturbing else "after"
-        self._block(label, Text(self._side_by_side(said)), text.seconds(seconds))
+        self.screen.block(label, self._side_by_side(said), text.seconds(seconds))
         for name, reason in done.errors.items():
-            self._block("", Text(f"{text.plain(name)}: {text.plain(reason)}", "yellow"))
+            self.screen.block("", f"{name}: {reason}", style="yellow")
 
     def round_lasted(self, seconds: float) -> None:
         self._round_seconds.append(seconds)
@@ -155,81 +154,64 @@ class CompareScreen(Screen, Onlooker):
         if look.widest is None:
             return
         wanted = self._plan.precision
-        said = f"the widest interval is ±{look.widest:.0%} ({text.plain(look.whose)})"
+        said = f"the widest interval is ±{look.widest:.0%} ({look.whose})"
         verdict = "narrow enough" if look.widest <= wanted else f"wanted: ±{wanted:.0%}"
-        self._block("look", Text(f"{said}; {verdict}", "dim"))
+        self.screen.block("look", f"{said}; {verdict}", style="dim")
 
     # ------------------------------------------------------------------------------------- the end
 
     def ends(self, outcome: Comparison, folder: Path | None, page: Path | None = None) -> None:
         """The tables, what to think of them, and where the files are, if there are any."""
-        self._stop_live()
+        self.screen.stop()
         self.outcome(outcome, text.seconds(time.monotonic() - self._begun))
         if folder is not None:
-            self._block("files", Text(f"{folder}/compare.json"))
+            self.screen.block("files", f"{folder}/compare.json")
         if page is not None:
-            self.written(page)
+            self.screen.written(page)
 
     def broken_off(self, outcome: Comparison) -> None:
         """The tables of what there is."""
-        self._stop_live()
+        self.screen.stop()
         self._tables(outcome, after_all=True)
         done = text.count(len(outcome.rounds), "round")
-        self._block("rounds", Text(f"{done}: broken off", "bold red"))
+        self.screen.block("rounds", f"{done}: broken off", style="bold red")
 
     def outcome(self, outcome: Comparison, took: str = "") -> None:
         """The tables, and what to think of them."""
         self._tables(outcome, after_all=bool(took))
-        for line in wording.out(outcome):
-            self._block("✗", Text(line, "bold red"), style="bold red", indent=0, label_width=2)
-        for note in outcome.notes:
-            self._block("-", Text(note, "dim"), indent=0, label_width=2)
-        self._console.print()
+        self.screen.remarks(wording.out(outcome), outcome.notes)
+        self.screen.blank()
         quiet = outcome.noise.verdict == "quiet"
         said = Text(outcome.noise.verdict, "bold green" if quiet else "bold yellow")
         if outcome.noise.reasons:
             said.append(f"   {'; '.join(map(text.plain, outcome.noise.reasons))}", "")
-        self._block("machine", said)
-        self._block("rounds", Text(wording.closing(outcome)))
-        colour = "bold green" if outcome.status == "passed" else "bold red"
-        self._block("result", Text(outcome.status, colour), took)
+        self.screen.block("machine", said)
+        self.screen.block("rounds", wording.closing(outcome))
+        self.screen.result(outcome.status, took)
 
     def _tables(self, outcome: Comparison, *, after_all: bool) -> None:
         """With an empty line between two, and before the first where rounds were shown."""
         for number, table in enumerate(wording.tables(outcome)):
             if after_all or number:
-                self._console.print()
-            self.table(table)
-        self._console.print()
+                self.screen.blank()
+            self.screen.table(table)
+        self.screen.blank()
 
     # ------------------------------------------------------------------------- the line that moves
 
-    def _status(self) -> Text:
-        now = time.monotonic()
-        frame = self._frames[int(now * 10) % len(self._frames)]
-        left = self.left()
-        width = min(self._line_width, self._console.width - 3)
-        line = Text(f"{frame} {self._phase}", "cyan")
+    def _line(self) -> Text:
+        line = Text(f"{self.screen.frame()} {self._phase}", "cyan")
         if self._phase.startswith("round"):
-            line.append(f" of {max(self._plan.rounds, len(self._history.rounds) + 1)}  ", "cyan")
-            line.append(self._bar())
+            done = len(self._history.rounds)
+            rounds = max(self._plan.rounds, done + 1)
+            part = max(self._position - 1, 0) / max(self._asked, 1)
+            line.append(f" of {rounds}  ", "cyan").append(self.screen.bar(done + part, rounds))
             line.append(f"  {self._position}/{self._asked} ", "dim")
         elif self._phase.startswith("after"):
             line.append(f"  {self._position}/{self._asked} ", "dim")
         else:
-            done = len(self._marks)
-            line.append(f"  {done} of {len(self._wanted)} stand  ", "dim")
-        line.append(f" {self._doing}")
-        line.truncate(max(width - len(left) - 2, 1), overflow="ellipsis", pad=True)
-        return line.append(f"  {left}", "dim")
-
-    def _bar(self, cells: int = 10) -> str:
-        """How far all rounds are that are meant to be."""
-        rounds = max(self._plan.rounds, len(self._history.rounds) + 1)
-        part = max(self._position - 1, 0) / max(self._asked, 1)
-        filled = int(cells * (len(self._history.rounds) + part) / rounds)
-        full, empty = ("▰", "▱") if self._console.encoding.startswith("utf") else ("#", ".")
-        return full * filled + empty * (cells - filled)
+            line.append(f"  {len(self._marks)} of {len(self._wanted)} stand  ", "dim")
+        return self.screen.moving(line.append(f" {self._doing}"), self.left())
 
     def left(self) -> str:
         """How long the rounds still take that are meant to be."""
@@ -246,10 +228,10 @@ class CompareScreen(Screen, Onlooker):
             total -= build_s + min(elapsed, round_s)
         else:
             total -= min(elapsed, after_s if self._phase.startswith("after") else build_s)
-        return f"about {_duration(total)} left"
+        return f"about {roughly(total)} left"
 
     def _side_by_side(self, items: Sequence[str]) -> str:
-        return side_by_side(items, self._line_width - 20)
+        return side_by_side(items, self.screen.width - 20)
 
 
 def _medians(measurements: Sequence[Measurement]) -> tuple[float | None, ...]:
@@ -258,9 +240,3 @@ def _medians(measurements: Sequence[Measurement]) -> tuple[float | None, ...]:
     }
     # Enough to see that it goes on, and how.
     return tuple(found.get(metric) for metric in FOREMOST)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(round(seconds, -1), 10):.0f} s"
-    return f"{seconds / 60:.0f} min"

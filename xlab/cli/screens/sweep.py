@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from xlab.cli.screens.run import Screen, side_by_side
+from xlab.cli.screens.screen import BAD, DOUBTFUL, Screen, roughly, side_by_side
 from xlab.experiments.sweep.outcome import PointDone, Sweep, left_s, seconds_of
 from xlab.experiments.sweep.spec import Spec
 from xlab.record import stats
@@ -21,11 +21,14 @@ from xlab.record.comparisons import Comparison
 from xlab.record.metrics import FOREMOST
 from xlab.report import sweeps, text
 
-_MARKS = {"passed": Text("✓ ", "bold green"), "failed": Text("✗ ", "bold red")}
+_MARKS = {"passed": Text("✓ ", "bold green"), "failed": BAD}
 
 
-class SweepScreen(Screen):
+class SweepScreen:
     """The display of one sweep: `begins`, `arrived` for each point, then `ends`."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.screen = screen
 
     def begins(self, spec: Spec, folder: Path, done: Sequence[Comparison], workers: int) -> None:
         """`workers`: how many points are measured at once; `done`: those found in the folder."""
@@ -34,17 +37,17 @@ class SweepScreen(Screen):
         self._workers = workers
         self._took = [seconds for each in done if (seconds := seconds_of(each)) is not None]
         self._since = self._begun = time.monotonic()
-        self._headline(
+        self.screen.headline(
             "sweep",
             text.count(self._points, "point"),
             " × ".join(f"{len(values)} {axis}" for axis, values in spec.axes.items()),
             self._who(workers),
         )
-        self._block("folder", Text(str(folder)))
+        self.screen.block("folder", str(folder))
         if done:
-            self._block("goes on", Text(f"{text.count(len(done), 'point')} are in the folder"))
-        self._block("", Text("each point: RTT and TCP as ratios to the baseline", "dim"))
-        self._refresh()
+            self.screen.block("goes on", f"{text.count(len(done), 'point')} are in the folder")
+        self.screen.block("", "each point: RTT and TCP as ratios to the baseline", style="dim")
+        self.screen.refresh(self._line)
 
     def _who(self, workers: int) -> str:
         if self._done == self._points:
@@ -53,8 +56,8 @@ class SweepScreen(Screen):
 
     def waits(self, reason: str) -> None:
         """A point can't be begun yet; may come from another thread."""
-        self._block("waits", Text(text.plain(reason)))
-        self._refresh()
+        self.screen.block("waits", reason)
+        self.screen.refresh(self._line)
 
     def arrived(self, point: PointDone, workers: int) -> None:
         """One more point has ended, whatever became of it."""
@@ -71,39 +74,31 @@ class SweepScreen(Screen):
         if point.status != "passed":
             said.append(f"{point.status}: {text.plain(point.reason)}")
         # Off a terminal there is no line that moves.
-        left = "" if self._live_wanted or self._done == self._points else f", {self.left()}"
-        mark = _MARKS.get(point.status, Text("! ", "bold yellow"))
-        line = Text(side_by_side(said, self._line_width - 34))
+        left = "" if self.screen.moves or self._done == self._points else f", {self.left()}"
+        mark = _MARKS.get(point.status, DOUBTFUL)
+        line = side_by_side(said, self.screen.width - 34)
         count = f"{self._done}/{self._points}"
-        self._block(count, line, f"{text.seconds(took)}{left}", mark=mark)
-        self._refresh()
+        self.screen.block(count, line, f"{text.seconds(took)}{left}", mark=mark)
+        self.screen.refresh(self._line)
 
     def ends(self, outcome: Sweep, folder: Path, charts: Sequence[Path], page: Path) -> None:
         """The tables, what to think of them, and where the files are."""
-        self._stop_live()
-        self._console.print()
+        self.screen.stop()
+        self.screen.blank()
         self.outcome(outcome, text.seconds(time.monotonic() - self._begun))
-        self._block("files", Text(f"{folder}/sweep.json"))
+        self.screen.block("files", f"{folder}/sweep.json")
         for chart in charts:
             if chart.suffix == ".svg":
-                self._block("chart", Text(str(chart)))
-        self.written(page)
+                self.screen.block("chart", str(chart))
+        self.screen.written(page)
 
     def outcome(self, outcome: Sweep, took: str = "") -> None:
         """The tables, and what to think of them."""
         for table in sweeps.tables(outcome):
-            self.table(table)
-            self._console.print()
-        for line in sweeps.out(outcome):
-            self._block("✗", Text(line, "bold red"), style="bold red", indent=0, label_width=2)
-        for note in outcome.notes:
-            self._block("-", Text(text.plain(note), "dim"), indent=0, label_width=2)
-        colour = "bold green" if outcome.status == "passed" else "bold red"
-        self._block("result", Text(outcome.status, colour), took)
-
-    def stop(self) -> None:
-        """Leave the terminal as it was found; what is printed next is another's."""
-        self._stop_live()
+            self.screen.table(table)
+            self.screen.blank()
+        self.screen.remarks(sweeps.out(outcome), outcome.notes)
+        self.screen.result(outcome.status, took)
 
     def left(self) -> str:
         """How long the points that are left still take, from those that have ended."""
@@ -115,22 +110,12 @@ class SweepScreen(Screen):
             return f"about {_duration(left)} left"
         return f"at least {_duration(left)} left" if left else "longer than the others"
 
-    def _status(self) -> Text:
-        frame = self._frames[int(time.monotonic() * 10) % len(self._frames)]
-        left = self.left()
-        width = min(self._line_width, self._console.width - 3)
-        line = Text(f"{frame} {self._done} of {self._points} points  ", "cyan")
-        filled = 10 * self._done // self._points
-        full, empty = ("▰", "▱") if self._console.encoding.startswith("utf") else ("#", ".")
-        line.append(full * filled + empty * (10 - filled), "cyan")
+    def _line(self) -> Text:
+        line = Text(f"{self.screen.frame()} {self._done} of {self._points} points  ", "cyan")
+        line.append(self.screen.bar(self._done, self._points), "cyan")
         line.append(f"  this one for {time.monotonic() - self._since:.0f} s", "dim")
-        line.truncate(max(width - len(left) - 2, 1), overflow="ellipsis", pad=True)
-        return line.append(f"  {left}", "dim")
+        return self.screen.moving(line, self.left())
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(round(seconds, -1), 10):.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+    return roughly(seconds) if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

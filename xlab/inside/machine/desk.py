@@ -151,7 +151,7 @@ class Desk:
             case "docker":
                 return docker.perform(host.docker, typist)
             case "weave":
-                return weave.perform(host.weave, host.docker, typist)
+                return weave.perform(host, typist)
             case "systemctl":
                 return self._systemd.systemctl(typist)
             case "service":

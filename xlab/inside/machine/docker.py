@@ -14,7 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from xlab.errors import CapabilityError, CommandError, DockerError
-from xlab.inside.machine.typist import Attached, Options, Outcome, RefusalError, Typist
+from xlab.inside.machine.typist import (
+    Attached,
+    Options,
+    Outcome,
+    RefusalError,
+    Subcommands,
+    Typist,
+)
 from xlab.kernel.processes import search_path
 from xlab.lab.docker import Container, Docker, Moment, SystemContainer
 from xlab.sandbox.console import Attachable, Console
@@ -39,15 +46,7 @@ _LONGEST_HOSTNAME = 64
 #: they are in the memory of pid 1, and who types may be a program that does nothing else.
 _MOST_CONTAINERS, _MOST_TYPED, _LONGEST_NAME = 1000, 8 << 20, 255
 
-_RUN_SHORT = "itde:h:p:"
-_RUN_LONG = (
-    "interactive", "tty", "detach", "env=", "hostname=", "name=", "rm", "net=", "network=",
-    "privileged", "cap-add=", "publish=",
-)  # fmt: skip
-_RUN_SAME = {
-    "-i": "--interactive", "-t": "--tty", "-d": "--detach", "-e": "--env", "-h": "--hostname",
-    "-p": "--publish", "--net": "--network",
-}  # fmt: skip
+_SUBCOMMANDS: Subcommands[Callable[[Docker, Typist], Outcome]] = Subcommands()
 
 
 def perform(docker: Docker, typist: Typist) -> Outcome:
@@ -58,22 +57,22 @@ def perform(docker: Docker, typist: Typist) -> Outcome:
     verb, *rest = words or [""]
     typist = typist.having_typed(rest)
     if verb in ("", "help", "-h", "--help"):
-        typist.out(f"Usage:  docker COMMAND\n\nEmulated here: {', '.join(_VERBS)}\n")
+        typist.out(f"Usage:  docker COMMAND\n\nEmulated here: {_SUBCOMMANDS}\n")
         return 0
     if verb in ("--version", "-v"):
         return _version(docker, typist)
     system = [e.short_name for e in docker.in_host_network() if e.short_name in rest]
     if system and verb not in ("run", "create"):
         raise RefusalError(f"{system[0]} is the router's: its own command is all there is to it")
-    if verb not in _VERBS:
-        raise RefusalError(f"{verb!r} is not emulated here: there are {', '.join(_VERBS)}")
+    if verb not in _SUBCOMMANDS:
+        raise RefusalError(f"{verb!r} is not emulated here: there are {_SUBCOMMANDS}")
     # The status is Docker's for what went wrong before a container's own program ran.
     failed = 125 if verb in ("run", "create") else 1
     if not docker.is_running and verb != "version":
         typist.err(f"docker: {_NO_DAEMON}.\n" if failed == 125 else f"{_NO_DAEMON}\n")
         return failed
     try:
-        return _VERBS[verb](docker, typist)
+        return _SUBCOMMANDS[verb](docker, typist)
     except DockerError as error:
         typist.err(f"{error}\n")
         return error.exit_code
@@ -82,19 +81,21 @@ def perform(docker: Docker, typist: Typist) -> Outcome:
         return failed
 
 
-# -- run, start, attach, exec ----------------------------------------------------------------------
+# -- run, create, start ----------------------------------------------------------------------------
 
 
+@_SUBCOMMANDS.named("run")
 def _run(docker: Docker, typist: Typist) -> Outcome:
     options = options_of_run(typist)
     container = create(docker, options)
-    if "--detach" in options:
+    if "detach" in options:
         start_new(docker, container)
         typist.out(f"{container.id}\n")
         return 0
     return _attended(container, lambda: start_new(docker, container), once=True)
 
 
+@_SUBCOMMANDS.named("create")
 def _create(docker: Docker, typist: Typist) -> Outcome:
     typist.out(f"{create(docker, options_of_run(typist)).id}\n")
     return 0
@@ -102,18 +103,21 @@ def _create(docker: Docker, typist: Typist) -> Outcome:
 
 def options_of_run(typist: Typist) -> Options:
     """What follows `docker run`; RefusalError where it asks for what is not emulated."""
-    options = Options(typist.words, _RUN_SHORT, _RUN_LONG, same=_RUN_SAME, anywhere=False)
+    options = Options(
+        typist.words, "i interactive", "t tty", "d detach", "e env=", "h hostname=", "p publish=",
+        "name=", "rm", "net network=", "privileged", "cap-add=", anywhere=False,
+    )  # fmt: skip
     if not options.rest:
         raise RefusalError('"docker run" requires at least 1 argument.')
-    network = options.value("--network", "bridge")
+    network = options.value("network", "bridge")
     if network not in ("bridge", "default"):
         raise RefusalError(f"--network {network} is not emulated; there is the network bridge")
-    if len(os.fsencode(options.value("--hostname") or "")) > _LONGEST_HOSTNAME:
+    if len(os.fsencode(options.value("hostname") or "")) > _LONGEST_HOSTNAME:
         raise RefusalError(f"a host name has at most {_LONGEST_HOSTNAME} bytes")
-    if "--publish" in options:
+    if "publish" in options:
         raise RefusalError("published ports are not emulated; a container's address answers")
-    if "--tty" in options and "--detach" not in options and not typist.terminal:
-        if "--interactive" in options:
+    if "tty" in options and "detach" not in options and not typist.terminal:
+        if "interactive" in options:
             raise RefusalError("the input device is not a TTY", 1)
     return options
 
@@ -125,20 +129,20 @@ def create(docker: Docker, options: Options) -> Container:
         raise RefusalError("invalid reference format", 125)
     _require_room(docker, options)
     command = command or [_SHELLS.get(re.split("[:@]", image)[0].split("/")[-1], "sh")]
-    container = docker.create(options.value("--name"), image=image, command=command)
-    container.tty = "--tty" in options
-    container.interactive = "--interactive" in options
-    container.auto_remove = "--rm" in options
-    container.env = dict(each.partition("=")[::2] for each in options.values("--env"))
-    container.hostname = options.value("--hostname") or container.hostname
+    container = docker.create(options.value("name"), image=image, command=command)
+    container.tty = "tty" in options
+    container.interactive = "interactive" in options
+    container.auto_remove = "rm" in options
+    container.env = dict(each.partition("=")[::2] for each in options.values("env"))
+    container.hostname = options.value("hostname") or container.hostname
     return container
 
 
 def _require_room(docker: Docker, options: Options) -> None:
-    if len(options.value("--name") or "") > _LONGEST_NAME:
+    if len(options.value("name") or "") > _LONGEST_NAME:
         raise RefusalError(f"a name has at most {_LONGEST_NAME} characters", 125)
     kept = docker.all_containers
-    typed = sum(map(len, [*options.rest, *options.values("--env")]))
+    typed = sum(map(len, [*options.rest, *options.values("env")]))
     typed += sum(map(_typed_for, kept))
     if len(kept) >= _MOST_CONTAINERS or typed > _MOST_TYPED:
         raise RefusalError("no room for another container in this host: remove some", 125)
@@ -206,10 +210,11 @@ def _close_all(descriptors: Sequence[int]) -> None:
         os.close(descriptor)
 
 
+@_SUBCOMMANDS.named("start")
 def _start_again(docker: Docker, typist: Typist) -> Outcome:
-    options = Options(typist.words, "ai", same={"-a": "attach", "-i": "attach"})
+    options = Options(typist.words, "a", "i")
     _require(options.rest, "start")
-    if "attach" in options:
+    if "a" in options or "i" in options:
         container = docker.container(options.rest[0])
         return _attended(container, lambda: _start(docker, container))
     for name in options.rest:
@@ -218,66 +223,16 @@ def _start_again(docker: Docker, typist: Typist) -> Outcome:
     return 0
 
 
-def _attach(docker: Docker, typist: Typist) -> Outcome:
-    options = Options(typist.words, "", ["no-stdin", "sig-proxy="])
-    _require(options.rest, "attach")
-    container = docker.container(options.rest[0])
-    if container.state != "running":
-        raise DockerError("You cannot attach to a stopped container, start it first")
-    if container.program is None:
-        raise DockerError(
-            f"docker: {container.short_name} was started without a program and a terminal; "
-            f"go in by: docker exec -it {container.short_name} sh"
-        )
-    found = container.program.console.attach()
-    interactive = container.interactive and "--no-stdin" not in options
-    return Attached(container.program, found, interactive=interactive)
-
-
-def _exec(docker: Docker, typist: Typist) -> Outcome:
-    short, long = "itde:w:", ["interactive", "tty", "detach", "env=", "workdir=", "privileged"]
-    same = {**_RUN_SAME, "-w": "--workdir"}
-    options = Options(typist.words, short, long, same=same, anywhere=False)
-    if len(options.rest) < 2:
-        raise RefusalError('"docker exec" requires at least 2 arguments.')
-    name, *argv = options.rest
-    container = docker.container(name)
-    if container.state != "running":
-        raise DockerError(f"Error response from daemon: container {container.id} is not running")
-    tty, interactive = "--tty" in options, "--interactive" in options
-    if tty and interactive and not typist.terminal:
-        raise RefusalError("the input device is not a TTY")
-    console = Console(tty=tty, stdin=interactive)
-    descriptors = [] if "--detach" in options else console.attach(once=True)
-    env = dict(each.partition("=")[::2] for each in options.values("--env"))
-    folder = options.value("--workdir", "/") or "/"
-    try:
-        process = container.open_program(argv, console, env=env, folder=folder)
-    except (CapabilityError, CommandError) as error:
-        _close_all(descriptors)
-        missing = isinstance(error, CapabilityError)
-        raise DockerError(
-            "OCI runtime exec failed: exec failed: unable to start container process: exec: "
-            f'"{argv[0]}": '
-            + ("executable file not found in $PATH: unknown" if missing else "permission denied"),
-            exit_code=127 if missing else 126,
-        ) from error
-    if "--detach" in options:
-        return 0
-    return Attached(Attachable(process, console), descriptors, interactive=interactive)
-
-
 # -- stop, rm --------------------------------------------------------------------------------------
 
 
-def _each(docker: Docker, typist: Typist, verb: str, do: Callable[[Container], None]) -> int:
+def _each(options: Options, typist: Typist, verb: str, do: Callable[[str], None]) -> int:
     """`do` it to every container named; as Docker does, the rest too when one fails."""
     status = 0
-    options = Options(typist.words, "t:s:f", ["time=", "signal=", "force"])
     _require(options.rest, verb)
     for name in options.rest:
         try:
-            do(docker.container(name))
+            do(name)
             typist.out(f"{name}\n")
         except DockerError as error:
             typist.err(f"{error}\n")
@@ -285,37 +240,43 @@ def _each(docker: Docker, typist: Typist, verb: str, do: Callable[[Container], N
     return status
 
 
+@_SUBCOMMANDS.named("stop", "kill")
 def _stop(docker: Docker, typist: Typist) -> Outcome:
-    return _each(docker, typist, "stop", docker.stop)
+    options = Options(typist.words, "t time=", "s signal=", "f force")
+    return _each(options, typist, "stop", lambda name: docker.stop(docker.container(name)))
 
 
+@_SUBCOMMANDS.named("restart")
 def _restart(docker: Docker, typist: Typist) -> Outcome:
-    return _each(docker, typist, "restart", docker.restart)
+    options = Options(typist.words, "t time=", "s signal=", "f force")
+    return _each(options, typist, "restart", lambda name: docker.restart(docker.container(name)))
 
 
+@_SUBCOMMANDS.named("rm")
 def _remove(docker: Docker, typist: Typist) -> Outcome:
-    force = "--force" in Options(typist.words, "fv", ["force"], same={"-f": "--force"})
-    return _each(docker, typist, "rm", lambda container: docker.remove(container, force=force))
-
-
-# -- looking ---------------------------------------------------------------------------------------
-
-
-def _ps(docker: Docker, typist: Typist) -> Outcome:
-    options = Options(
-        typist.words, "aql", ["all", "quiet", "latest", "no-trunc"],
-        same={"-a": "--all", "-q": "--quiet", "-l": "--latest"},
+    options = Options(typist.words, "f force")
+    return _each(
+        options, typist, "rm",
+        lambda name: docker.remove(docker.container(name), force="force" in options),
     )  # fmt: skip
+
+
+# -- ps, exec, attach ------------------------------------------------------------------------------
+
+
+@_SUBCOMMANDS.named("ps")
+def _ps(docker: Docker, typist: Typist) -> Outcome:
+    options = Options(typist.words, "a all", "q quiet", "l latest", "no-trunc")
     if options.rest:
         raise RefusalError('"docker ps" accepts no arguments.')
     listed: list[Container | SystemContainer] = [
-        each for each in docker.all_containers if "--all" in options or each.state == "running"
+        each for each in docker.all_containers if "all" in options or each.state == "running"
     ]
     listed = sorted([*listed, *docker.in_host_network()], key=lambda each: -each.created.at_s)
-    if "--latest" in options:
+    if "latest" in options:
         listed = list(docker.all_containers[-1:])
-    rows = [_row(each, whole="--no-trunc" in options) for each in listed]
-    if "--quiet" in options:
+    rows = [_row(each, whole="no-trunc" in options) for each in listed]
+    if "quiet" in options:
         typist.out("".join(f"{row[0]}\n" for row in rows))
         return 0
     heads = ("CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES")
@@ -381,6 +342,62 @@ def _age(then: Moment) -> str:
     return "1 second" if seconds == 1 else f"{seconds} seconds"
 
 
+@_SUBCOMMANDS.named("exec")
+def _exec(docker: Docker, typist: Typist) -> Outcome:
+    options = Options(
+        typist.words, "i interactive", "t tty", "d detach", "e env=", "w workdir=", "privileged",
+        anywhere=False,
+    )  # fmt: skip
+    if len(options.rest) < 2:
+        raise RefusalError('"docker exec" requires at least 2 arguments.')
+    name, *argv = options.rest
+    container = docker.container(name)
+    if container.state != "running":
+        raise DockerError(f"Error response from daemon: container {container.id} is not running")
+    tty, interactive = "tty" in options, "interactive" in options
+    if tty and interactive and not typist.terminal:
+        raise RefusalError("the input device is not a TTY")
+    console = Console(tty=tty, stdin=interactive)
+    descriptors = [] if "detach" in options else console.attach(once=True)
+    env = dict(each.partition("=")[::2] for each in options.values("env"))
+    folder = options.value("workdir", "/") or "/"
+    try:
+        process = container.open_program(argv, console, env=env, folder=folder)
+    except (CapabilityError, CommandError) as error:
+        _close_all(descriptors)
+        missing = isinstance(error, CapabilityError)
+        raise DockerError(
+            "OCI runtime exec failed: exec failed: unable to start container process: exec: "
+            f'"{argv[0]}": '
+            + ("executable file not found in $PATH: unknown" if missing else "permission denied"),
+            exit_code=127 if missing else 126,
+        ) from error
+    if "detach" in options:
+        return 0
+    return Attached(Attachable(process, console), descriptors, interactive=interactive)
+
+
+@_SUBCOMMANDS.named("attach")
+def _attach(docker: Docker, typist: Typist) -> Outcome:
+    options = Options(typist.words, "no-stdin", "sig-proxy=")
+    _require(options.rest, "attach")
+    container = docker.container(options.rest[0])
+    if container.state != "running":
+        raise DockerError("You cannot attach to a stopped container, start it first")
+    if container.program is None:
+        raise DockerError(
+            f"docker: {container.short_name} was started without a program and a terminal; "
+            f"go in by: docker exec -it {container.short_name} sh"
+        )
+    found = container.program.console.attach()
+    interactive = container.interactive and "no-stdin" not in options
+    return Attached(container.program, found, interactive=interactive)
+
+
+# -- looking ---------------------------------------------------------------------------------------
+
+
+@_SUBCOMMANDS.named("logs")
 def _logs(docker: Docker, typist: Typist) -> Outcome:
     options = Options(typist.words)
     _require(options.rest, "logs")
@@ -392,8 +409,9 @@ def _logs(docker: Docker, typist: Typist) -> Outcome:
     return 0
 
 
+@_SUBCOMMANDS.named("inspect")
 def _inspect(docker: Docker, typist: Typist) -> Outcome:
-    options = Options(typist.words, "f:", ["format=", "type="], same={"-f": "--format"})
+    options = Options(typist.words, "f format=", "type=")
     _require(options.rest, "inspect")
     found, status = [], 0
     for name in options.rest:
@@ -405,7 +423,7 @@ def _inspect(docker: Docker, typist: Typist) -> Outcome:
                 continue
             typist.err(f"Error: No such object: {name}\n")
             status = 1
-    _print_objects(typist, found, options.value("--format"))
+    _print_objects(typist, found, options.value("format"))
     return status
 
 
@@ -526,6 +544,7 @@ def describe_network(docker: Docker) -> dict[str, Any]:
     }
 
 
+@_SUBCOMMANDS.named("network")
 def _network(docker: Docker, typist: Typist) -> Outcome:
     match list(typist.words):
         case ["ls", *_]:
@@ -536,17 +555,18 @@ def _network(docker: Docker, typist: Typist) -> Outcome:
             typist.out(table(rows))
             return 0
         case ["inspect", *words]:
-            options = Options(words, "f:", ["format="], same={"-f": "--format"})
+            options = Options(words, "f format=")
             _require(options.rest, "network inspect")
             for name in options.rest:
                 if name not in ("bridge", docker.network_id, docker.network_id[:12]):
                     raise DockerError(f"[]\nError response from daemon: network {name} not found")
             found = [describe_network(docker)]
-            _print_objects(typist, found, options.value("--format"))
+            _print_objects(typist, found, options.value("format"))
             return 0
     raise RefusalError("network: ls and inspect are emulated, and there is one, bridge")
 
 
+@_SUBCOMMANDS.named("images")
 def _images(docker: Docker, typist: Typist) -> Outcome:
     names = dict.fromkeys(each.image for each in docker.all_containers)
     parts = [name.partition(":") for name in names]
@@ -555,13 +575,14 @@ def _images(docker: Docker, typist: Typist) -> Outcome:
     return 0
 
 
-def _pull(docker: Docker, typist: Typist) -> Outcome:
-    del docker
+@_SUBCOMMANDS.named("pull")
+def _pull(_: Docker, typist: Typist) -> Outcome:
     _require(list(typist.words), "pull")
     typist.out(f"{typist.words[-1]}: nothing to pull, containers run this machine's own programs\n")
     return 0
 
 
+@_SUBCOMMANDS.named("version")
 def _version(docker: Docker, typist: Typist) -> Outcome:
     typist.out(f"Docker version {docker.options.version}, emulated by xlab\n")
     return 0
@@ -570,23 +591,3 @@ def _version(docker: Docker, typist: Typist) -> Outcome:
 def _require(names: Sequence[str], verb: str) -> None:
     if not names:
         raise RefusalError(f'"docker {verb}" requires at least 1 argument.')
-
-
-_VERBS: dict[str, Callable[[Docker, Typist], Outcome]] = {
-    "run": _run,
-    "create": _create,
-    "start": _start_again,
-    "stop": _stop,
-    "kill": _stop,
-    "restart": _restart,
-    "rm": _remove,
-    "ps": _ps,
-    "exec": _exec,
-    "attach": _attach,
-    "logs": _logs,
-    "inspect": _inspect,
-    "network": _network,
-    "images": _images,
-    "pull": _pull,
-    "version": _version,
-}

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,7 +22,14 @@ from typing import Protocol
 
 from xlab.errors import DockerError, XlabError
 from xlab.inside.machine import dockerd, units
-from xlab.inside.machine.typist import Attached, Options, Outcome, RefusalError, Typist
+from xlab.inside.machine.typist import (
+    Attached,
+    Options,
+    Outcome,
+    RefusalError,
+    Subcommands,
+    Typist,
+)
 from xlab.inside.machine.units import Unit
 from xlab.kernel import foreign
 from xlab.kernel.processes import search_path
@@ -55,6 +62,19 @@ class _State:
     failed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What was typed: `systemctl VERB [NAME…]`."""
+
+    verb: str
+    names: Sequence[str]
+    options: Options
+    typist: Typist
+
+
+_SUBCOMMANDS: Subcommands[Callable[[Systemd, _Asked], Outcome]] = Subcommands()
+
+
 class Systemd:
     """Of one host."""
 
@@ -81,33 +101,12 @@ class Systemd:
     def systemctl(self, typist: Typist) -> Outcome:
         """`systemctl VERB [UNIT…]`; the exit status, or an editor to attend to."""
         options = Options(
-            typist.words, "lqn:", ["no-pager", "full", "now", "quiet", "lines=", "system"],
-            same={"-q": "--quiet"},
-        )  # fmt: skip
+            typist.words, "l", "q quiet", "n lines=", "no-pager", "full", "now", "system"
+        )
         verb, *names = options.rest or ["list-units"]
-        match verb:
-            case "daemon-reload" | "daemon-reexec":
-                for name, state in list(self._states.items()):
-                    state.unit = self._read(name)
-                return 0
-            case "start" | "stop" | "restart" | "try-restart" | "reload-or-restart":
-                return self._change(verb, names, typist)
-            case "status" | "cat" | "is-active" | "is-failed" | "is-enabled":
-                return self._show(verb, names, typist, quiet="--quiet" in options)
-            case "edit":
-                return self._edit(names, typist, full="--full" in options)
-            case "enable" | "disable":
-                for name in map(self._known, names):
-                    if verb == "disable":
-                        raise RefusalError(f"{name} stays enabled: disabling is not emulated")
-                return 0
-            case "list-units" | "list-unit-files":
-                for name, service in self._services.items():
-                    shown = "running" if service.is_active() else "dead"
-                    typist.out(f"{name}.service  {shown}\n")
-                return 0
-        raise RefusalError(f"{verb!r} is not emulated: start, stop, restart, status, cat, edit, "
-                           "is-active, is-enabled, daemon-reload, list-units are")  # fmt: skip
+        if verb not in _SUBCOMMANDS:
+            raise RefusalError(f"{verb!r} is not emulated: {_SUBCOMMANDS} are")
+        return _SUBCOMMANDS[verb](self, _Asked(verb, names, options, typist))
 
     def service(self, typist: Typist) -> Outcome:
         """`service NAME VERB`, which asks systemctl."""
@@ -121,33 +120,70 @@ class Systemd:
     def journalctl(self, typist: Typist) -> int:
         """`journalctl [-u UNIT] [-n LINES]`."""
         options = Options(
-            typist.words, "u:n:xefbr", ["unit=", "lines=", "no-pager", "catalog", "pager-end",
-                                        "follow", "reverse", "boot"],
-            same={"-u": "--unit", "-n": "--lines", "-f": "--follow", "-r": "--reverse"},
+            typist.words, "u unit=", "n lines=", "x catalog", "e pager-end", "f follow", "b boot",
+            "r reverse", "no-pager",
         )  # fmt: skip
-        if "--follow" in options:
+        if "follow" in options:
             raise RefusalError("--follow is not emulated")
-        names = {self._known(name) for name in options.values("--unit")}
+        names = {self._known(name) for name in options.values("unit")}
         lines = self._told(names)
-        count = options.value("--lines")
+        count = options.value("lines")
         if count is not None:
             if not count.isdecimal():
                 raise RefusalError(f"--lines {count}: a number is wanted")
             # However many digits: there are no more lines than that.
             wanted = int(count) if len(count) <= _DIGITS else _LINES_KEPT
             lines = lines[-wanted:] if wanted else []
-        if "--reverse" in options:
+        if "reverse" in options:
             lines.reverse()
         typist.out("".join(f"{line}\n" for line in lines) or "-- No entries --\n")
         return 0
 
-    # -- plumbing ----------------------------------------------------------------------------------
+    # -- what may be typed after systemctl ---------------------------------------------------------
 
-    def _edit(self, names: Sequence[str], typist: Typist, *, full: bool) -> Attached:
-        """An editor on a drop-in, or on a copy of the `full` file, and then a daemon-reload."""
-        if len(names) != 1 or not typist.terminal:
+    @_SUBCOMMANDS.named("start", "stop", "restart", unlisted=["try-restart", "reload-or-restart"])
+    def _change(self, asked: _Asked) -> int:
+        if not asked.names:
+            raise RefusalError("Too few arguments.")
+        status = 0
+        for name in map(self._known, asked.names):
+            self._warn_if_changed(name, asked.typist)
+            try:
+                with self._jobs[name]:
+                    self._do(asked.verb, name)
+            except _FailedError:
+                asked.typist.err(
+                    f"Job for {name}.service failed because the control process exited with error "
+                    f'code.\nSee "systemctl status {name}.service" and "journalctl -xeu '
+                    f'{name}.service" for details.\n'
+                )
+                status = 1
+        return status
+
+    @_SUBCOMMANDS.named("status")
+    def _show(self, asked: _Asked) -> int:
+        status = 0
+        for name in self._named(asked):
+            word = self._word(name)
+            self._warn_if_changed(name, asked.typist)
+            asked.typist.out(self._status_text(name, word))
+            status = status or (0 if word == "active" else 3)
+        return status
+
+    @_SUBCOMMANDS.named("cat")
+    def _print_files(self, asked: _Asked) -> int:
+        for name in self._named(asked):
+            unit = self._state(name).unit
+            files = unit.files if unit else {}
+            asked.typist.out("\n".join(f"# {path}\n{text}" for path, text in files.items()))
+        return 0
+
+    @_SUBCOMMANDS.named("edit")
+    def _edit(self, asked: _Asked) -> Attached:
+        """An editor on a drop-in, or on a copy of the whole file, and then a daemon-reload."""
+        if len(asked.names) != 1 or not asked.typist.terminal:
             raise RefusalError("edit takes one unit, and a terminal")
-        name = self._known(names[0])
+        name, full = self._known(asked.names[0]), "full" in asked.options
         own = units.PLACES[0] / f"{name}.service"
         console = Console(tty=True)
         descriptors = console.attach()
@@ -163,23 +199,51 @@ class Systemd:
             raise
         return Attached(Attachable(process, console), descriptors, interactive=True)
 
-    def _change(self, verb: str, names: Sequence[str], typist: Typist) -> int:
-        if not names:
-            raise RefusalError("Too few arguments.")
+    @_SUBCOMMANDS.named("is-active", unlisted=["is-failed"])
+    def _is(self, asked: _Asked) -> int:
         status = 0
-        for name in map(self._known, names):
-            self._warn_if_changed(name, typist)
-            try:
-                with self._jobs[name]:
-                    self._do(verb, name)
-            except _FailedError:
-                typist.err(
-                    f"Job for {name}.service failed because the control process exited with error "
-                    f'code.\nSee "systemctl status {name}.service" and "journalctl -xeu '
-                    f'{name}.service" for details.\n'
-                )
-                status = 1
+        for name in self._named(asked):
+            word = self._word(name)
+            if "quiet" not in asked.options:
+                asked.typist.out(f"{word}\n")
+            status = status or (0 if word == asked.verb.removeprefix("is-") else 3)
         return status
+
+    @_SUBCOMMANDS.named("is-enabled")
+    def _is_enabled(self, asked: _Asked) -> int:
+        for _ in self._named(asked):
+            asked.typist.out("enabled\n")
+        return 0
+
+    @_SUBCOMMANDS.named(unlisted=["enable", "disable"])
+    def _enable(self, asked: _Asked) -> int:
+        for name in map(self._known, asked.names):
+            if asked.verb == "disable":
+                raise RefusalError(f"{name} stays enabled: disabling is not emulated")
+        return 0
+
+    @_SUBCOMMANDS.named("daemon-reload", unlisted=["daemon-reexec"])
+    def _reload(self, _: _Asked) -> int:
+        for name, state in list(self._states.items()):
+            state.unit = self._read(name)
+        return 0
+
+    @_SUBCOMMANDS.named("list-units", unlisted=["list-unit-files"])
+    def _list(self, asked: _Asked) -> int:
+        for name, service in self._services.items():
+            shown = "running" if service.is_active() else "dead"
+            asked.typist.out(f"{name}.service  {shown}\n")
+        return 0
+
+    # -- plumbing ----------------------------------------------------------------------------------
+
+    def _named(self, asked: _Asked) -> Iterator[str]:
+        """The units asked for, or all."""
+        return map(self._known, asked.names or list(self._services))
+
+    def _word(self, name: str) -> str:
+        state, active = self._state(name), self._services[name].is_active()
+        return "active" if active else "failed" if state.failed else "inactive"
 
     def _do(self, verb: str, name: str) -> None:
         active = self._services[name].is_active()
@@ -213,27 +277,8 @@ class Systemd:
         state.since, state.failed = datetime.now(UTC), False
         self.note("systemd", f"Stopped {name}.service.")
 
-    def _show(self, verb: str, names: Sequence[str], typist: Typist, *, quiet: bool) -> int:
-        status = 0
-        for name in map(self._known, names or list(self._services)):
-            state, active = self._state(name), self._services[name].is_active()
-            word = "active" if active else "failed" if state.failed else "inactive"
-            if verb == "cat":
-                files = state.unit.files if state.unit else {}
-                typist.out("\n".join(f"# {path}\n{text}" for path, text in files.items()))
-            elif verb == "is-enabled":
-                typist.out("enabled\n")
-            elif verb in ("is-active", "is-failed"):
-                if not quiet:
-                    typist.out(f"{word}\n")
-                status = status or (0 if (word == verb.removeprefix("is-")) else 3)
-            else:
-                self._warn_if_changed(name, typist)
-                typist.out(self._status_text(name, state, word))
-                status = status or (0 if active else 3)
-        return status
-
-    def _status_text(self, name: str, state: _State, word: str) -> str:
+    def _status_text(self, name: str, word: str) -> str:
+        state = self._state(name)
         unit = state.unit
         paths = list(unit.files) if unit else []
         where = f"loaded ({paths[0]}; enabled)" if paths else "loaded (of the lab; enabled)"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import getopt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from xlab.sandbox.console import Attachable
 
@@ -46,27 +47,28 @@ class RefusalError(Exception):
 class Options:
     """The options at the beginning of a command line, or anywhere in it, and the words left over.
 
-    `short` and `long` are getopt(3)'s, with one name for each meaning: `same` maps the others.
+    Each of `known` is all names of one, the last of which is what it is called here, and "=" if it
+    takes a value: "e env=".
     """
 
-    def __init__(
-        self,
-        words: Sequence[str],
-        short: str = "",
-        long: Sequence[str] = (),
-        *,
-        same: Mapping[str, str] | None = None,
-        anywhere: bool = True,
-    ) -> None:
+    def __init__(self, words: Sequence[str], *known: str, anywhere: bool = True) -> None:
+        short, long, same = "", [], {}
+        for each in known:
+            names = each.removesuffix("=").split()
+            for name in names:
+                same[name] = names[-1]
+                if len(name) == 1:
+                    short += f"{name}:" if each.endswith("=") else name
+                else:
+                    long.append(f"{name}=" if each.endswith("=") else name)
         parse = getopt.gnu_getopt if anywhere else getopt.getopt
         try:
-            found, self.rest = parse(list(words), short, list(long))
+            found, self.rest = parse(list(words), short, long)
         except getopt.GetoptError as error:
             raise RefusalError(_told(error)) from error
-        same = same or {}
         self._given: dict[str, list[str]] = {}
         for name, value in found:
-            self._given.setdefault(same.get(name, name), []).append(value)
+            self._given.setdefault(same[name.lstrip("-")], []).append(value)
 
     def __contains__(self, name: str) -> bool:
         return name in self._given
@@ -84,3 +86,28 @@ def _told(error: getopt.GetoptError) -> str:
     if "requires argument" in error.msg:
         return f"flag needs an argument: {dashes}{error.opt}"
     return f"unknown flag, or one that is not emulated: {dashes}{error.opt}"
+
+
+_Do = TypeVar("_Do", bound=Callable[..., Outcome])
+
+
+class Subcommands(dict[str, _Do]):
+    """What may be typed after a command: the function for each name, which `named` adds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: Those that help and refusals tell of.
+        self.listed: list[str] = []
+
+    def named(self, *names: str, unlisted: Sequence[str] = ()) -> Callable[[_Do], _Do]:
+        """The function that follows is typed by any of these."""
+
+        def add(do: _Do) -> _Do:
+            self.update(dict.fromkeys((*names, *unlisted), do))
+            self.listed += names
+            return do
+
+        return add
+
+    def __str__(self) -> str:
+        return ", ".join(self.listed)

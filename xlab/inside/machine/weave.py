@@ -6,28 +6,32 @@ from collections.abc import Callable
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, NetmaskValueError
 
 from xlab.inside.machine import docker as docker_command
-from xlab.inside.machine.typist import Outcome, RefusalError, Typist
-from xlab.lab.docker import Docker
+from xlab.inside.machine.typist import Outcome, RefusalError, Subcommands, Typist
+from xlab.lab.lab import Host
 from xlab.lab.weave import ROUTER, Weave
 
 NOTICE = "weave: the router is xlab's own, and speaks Weave Net's protocol\n"
 
 
-def perform(weave: Weave, docker: Docker, typist: Typist) -> Outcome:
+_SUBCOMMANDS: Subcommands[Callable[[Host, Typist], Outcome]] = Subcommands()
+
+
+def perform(host: Host, typist: Typist) -> Outcome:
     """Do what was typed after `weave`; the exit status."""
     verb, *rest = list(typist.words) or ["help"]
     if verb in ("help", "--help", "-h"):
-        typist.out(f"Usage: weave COMMAND\n\nEmulated here: {', '.join(_VERBS)}\n")
+        typist.out(f"Usage: weave COMMAND\n\nEmulated here: {_SUBCOMMANDS}\n")
         return 0
-    if verb not in _VERBS:
-        raise RefusalError(f"{verb!r} is not emulated here: there are {', '.join(_VERBS)}")
-    if not docker.is_running:
+    if verb not in _SUBCOMMANDS:
+        raise RefusalError(f"{verb!r} is not emulated here: there are {_SUBCOMMANDS}")
+    if not host.docker.is_running:
         raise RefusalError("Cannot connect to the Docker daemon. Is the docker daemon running?")
-    return _VERBS[verb](weave, docker, typist.having_typed(rest))
+    return _SUBCOMMANDS[verb](host, typist.having_typed(rest))
 
 
-def _launch(weave: Weave, docker: Docker, typist: Typist) -> Outcome:
-    if weave.alive().get(ROUTER):
+@_SUBCOMMANDS.named("launch")
+def _launch(host: Host, typist: Typist) -> Outcome:
+    if host.weave.alive().get(ROUTER):
         raise RefusalError("weave is already running; you can stop it with 'weave stop'.")
     peers = []
     for word in typist.words:
@@ -37,13 +41,14 @@ def _launch(weave: Weave, docker: Docker, typist: Typist) -> Outcome:
             peers.append(IPv4Address(word))
         except AddressValueError as error:
             raise RefusalError(f"{word}: the address of a peer is wanted") from error
-    weave.launch(*peers)
-    for each in docker.in_host_network():
+    host.weave.launch(*peers)
+    for each in host.docker.in_host_network():
         typist.out(f"{each.id}\n")
     return 0
 
 
-def _run(weave: Weave, docker: Docker, typist: Typist) -> Outcome:
+@_SUBCOMMANDS.named("run")
+def _run(host: Host, typist: Typist) -> Outcome:
     words = list(typist.words)
     if not words or words[0].startswith("-") or "/" not in words[0]:
         raise RefusalError(
@@ -51,29 +56,32 @@ def _run(weave: Weave, docker: Docker, typist: Typist) -> Outcome:
             "handing out addresses is not emulated"
         )
     address = _interface(words[0])
-    _require_router(weave)
+    _require_router(host.weave)
     parsed = docker_command.options_of_run(typist.having_typed(["-d", *words[1:]]))
-    container = docker_command.create(docker, parsed)
+    container = docker_command.create(host.docker, parsed)
     # Weave's own entry point waits for ethwe before the program is started.
-    docker_command.start_new(docker, container, prepare=lambda: weave.attach(address, container))
+    docker_command.start_new(
+        host.docker, container, prepare=lambda: host.weave.attach(address, container)
+    )
     typist.out(f"{container.id}\n")
     return 0
 
 
-def _attach(weave: Weave, docker: Docker, typist: Typist) -> Outcome:
+@_SUBCOMMANDS.named("attach")
+def _attach(host: Host, typist: Typist) -> Outcome:
     if len(typist.words) != 2:
         raise RefusalError("usage: weave attach ADDRESS/PREFIX CONTAINER")
-    _require_router(weave)
-    address, container = _interface(typist.words[0]), docker.container(typist.words[1])
-    weave.attach(address, container)
+    _require_router(host.weave)
+    address, container = _interface(typist.words[0]), host.docker.container(typist.words[1])
+    host.weave.attach(address, container)
     typist.out(f"{address.ip}\n")
     return 0
 
 
-def _status(weave: Weave, docker: Docker, typist: Typist) -> Outcome:
-    del docker
-    _require_router(weave)
-    page = weave.status(*typist.words[:1])
+@_SUBCOMMANDS.named("status")
+def _status(host: Host, typist: Typist) -> Outcome:
+    _require_router(host.weave)
+    page = host.weave.status(*typist.words[:1])
     if page is None:
         raise RefusalError(f"status {typist.words[0]} is not emulated; there are connections, "
                             "peers and targets")  # fmt: skip
@@ -81,9 +89,10 @@ def _status(weave: Weave, docker: Docker, typist: Typist) -> Outcome:
     return 0
 
 
-def _ps(weave: Weave, docker: Docker, typist: Typist) -> Outcome:
-    _require_router(weave)
-    for container in docker.containers:
+@_SUBCOMMANDS.named("ps")
+def _ps(host: Host, typist: Typist) -> Outcome:
+    _require_router(host.weave)
+    for container in host.docker.containers:
         address = container.device_address("ethwe") if "ethwe" in container.interfaces() else None
         if address:
             mac = container.mac_address("ethwe")
@@ -91,15 +100,15 @@ def _ps(weave: Weave, docker: Docker, typist: Typist) -> Outcome:
     return 0
 
 
-def _stop(weave: Weave, docker: Docker, typist: Typist) -> Outcome:
-    del docker, typist
-    _require_router(weave)
-    weave.kill()
+@_SUBCOMMANDS.named("stop")
+def _stop(host: Host, _: Typist) -> Outcome:
+    _require_router(host.weave)
+    host.weave.kill()
     return 0
 
 
-def _version(weave: Weave, docker: Docker, typist: Typist) -> Outcome:
-    del weave, docker
+@_SUBCOMMANDS.named("version")
+def _version(_: Host, typist: Typist) -> Outcome:
     typist.out("weave 1, emulated by xlab\n")
     return 0
 
@@ -114,14 +123,3 @@ def _interface(text: str) -> IPv4Interface:
 def _require_router(weave: Weave) -> None:
     if not weave.alive().get(ROUTER):
         raise RefusalError("weave container is not present. Have you launched it?")
-
-
-_VERBS: dict[str, Callable[[Weave, Docker, Typist], Outcome]] = {
-    "launch": _launch,
-    "run": _run,
-    "attach": _attach,
-    "status": _status,
-    "ps": _ps,
-    "stop": _stop,
-    "version": _version,
-}

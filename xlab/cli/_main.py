@@ -11,8 +11,8 @@ from typing import Any
 
 import typer
 
-from xlab.cli.app import Job, Settings, app
-from xlab.cli.streams import DisplayError, discard_stdout, prepare_streams, print_error
+from xlab.cli._app import Job, Settings, app
+from xlab.cli._streams import DisplayError, discard_stdout, prepare_streams, print_error
 from xlab.errors import XlabError
 from xlab.kernel import signals
 

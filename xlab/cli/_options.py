@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,25 +75,97 @@ def complete_node(context: typer.Context, incomplete: str) -> list[str]:
     return [name for name in known if name.startswith(incomplete)]
 
 
-Hosts = Annotated[int | None, typer.Option(help="Docker hosts; 2 unless --topo says.")]
-Containers = Annotated[int, typer.Option(help="Containers on each host.")]
-Topo = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SPEC",
-        help="Mininet topology of the physical network: single,3 | linear,4 | "
-        "tree,depth=2,fanout=2 | file.py:Class",
+Scenario = Annotated[
+    str,
+    typer.Argument(
+        metavar="SCENARIO",
+        help="A name (see xlab list), or a path to a scenario file.",
+        autocompletion=complete_scenario,
     ),
 ]
-Mtu = Annotated[int, typer.Option(help="MTU of the physical network, in bytes.")]
-Rate = Annotated[
-    str | None, typer.Option(metavar="RATE", help="Rate of each link: 100mbit, 1gbit.")
+Name = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Which lab; may be left out while there is one.",
+        autocompletion=complete_lab,
+    ),
 ]
-Delay = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Delay of each link, each way: 10ms.")
+Node = Annotated[
+    str,
+    typer.Argument(
+        metavar="NODE",
+        help="A host (h1), a container (h1/c1), or the gateway (gw).",
+        autocompletion=complete_node,
+    ),
 ]
-Jitter = Annotated[str | None, typer.Option(metavar="TIME", help="How far the delay varies: 2ms.")]
-Loss = Annotated[str | None, typer.Option(metavar="SHARE", help="Loss of each link, each way: 1%.")]
+Containers = Annotated[int, typer.Option(help="Containers on each host.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """The options for the shape of a lab, and for its links."""
+
+    hosts: Annotated[int | None, typer.Option(help="Docker hosts; 2 unless --topo says.")] = None
+    containers: Containers = 2
+    topo: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="Mininet topology of the physical network: single,3 | linear,4 | "
+            "tree,depth=2,fanout=2 | file.py:Class",
+        ),
+    ] = None
+    mtu: Annotated[int, typer.Option(help="MTU of the physical network, in bytes.")] = 1500
+    rate: Annotated[
+        str | None, typer.Option(metavar="RATE", help="Rate of each link: 100mbit, 1gbit.")
+    ] = None
+    delay: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Delay of each link, each way: 10ms.")
+    ] = None
+    jitter: Annotated[
+        str | None, typer.Option(metavar="TIME", help="How far the delay varies: 2ms.")
+    ] = None
+    loss: Annotated[
+        str | None, typer.Option(metavar="SHARE", help="Loss of each link, each way: 1%.")
+    ] = None
+
+    def request(
+        self,
+        scenario: str,
+        *,
+        streams: int | None = None,
+        settings: Sequence[str] | None = None,
+        **more: Any,
+    ) -> Request:
+        """What is asked for; UsageError for what makes no sense.  None is not given."""
+        if self.topo is not None and self.hosts is not None:
+            raise UsageError("--topo says how many hosts there are: leave --hosts out")
+        return Request(
+            scenario=scenario,
+            hosts=2 if self.hosts is None else self.hosts,
+            containers=self.containers,
+            topo=self.topo,
+            mtu=self.mtu,
+            **self._link_conditions(),
+            streams=DEFAULT_STREAMS if streams is None else streams,
+            settings=parse_settings(settings),
+            **more,
+        )
+
+    def _link_conditions(self) -> dict[str, Any]:
+        if self.rate is self.delay is self.jitter is self.loss is None:
+            return {}
+        from xlab.lab.conditions import parse_delay, parse_loss, parse_rate
+
+        return {
+            "rate_bits_per_second": None if self.rate is None else parse_rate(self.rate),
+            "delay_ms": None if self.delay is None else parse_delay(self.delay),
+            "jitter_ms": None if self.jitter is None else parse_delay(self.jitter),
+            "loss_ratio": None if self.loss is None else parse_loss(self.loss),
+        }
+
+
 Duration = Annotated[
     float | None,
     typer.Option(
@@ -115,60 +188,17 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="An option of the scenario; repeatable."),
 ]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there.")
+]
 Results = Annotated[Path, typer.Option(metavar="DIR", help="Where records are written.")]
 DEFAULT_RESULTS = Path("results")
-
-
-def request(
-    scenario: str,
-    *,
-    hosts: int | None,
-    containers: int,
-    topo: str | None,
-    mtu: int,
-    rate: str | None = None,
-    delay: str | None = None,
-    jitter: str | None = None,
-    loss: str | None = None,
-    streams: int | None = None,
-    settings: Sequence[str] | None = None,
-    **more: Any,
-) -> Request:
-    """What the options above ask for; UsageError for what makes no sense.  None is not given."""
-    if topo is not None and hosts is not None:
-        raise UsageError("--topo says how many hosts there are: leave --hosts out")
-    return Request(
-        scenario=scenario,
-        hosts=2 if hosts is None else hosts,
-        containers=containers,
-        topo=topo,
-        mtu=mtu,
-        **_link_conditions(rate, delay, jitter, loss),
-        streams=DEFAULT_STREAMS if streams is None else streams,
-        settings=parse_settings(settings),
-        **more,
-    )
 
 
 def duration_s(duration: float | None, *, quick: bool) -> float:
     """--duration, or what is usual."""
     usual = QUICK_DURATION_S if quick else DEFAULT_DURATION_S
     return usual if duration is None else duration
-
-
-def _link_conditions(
-    rate: str | None, delay: str | None, jitter: str | None, loss: str | None
-) -> dict[str, Any]:
-    if rate is delay is jitter is loss is None:
-        return {}
-    from xlab.lab.conditions import parse_delay, parse_loss, parse_rate
-
-    return {
-        "rate_bits_per_second": None if rate is None else parse_rate(rate),
-        "delay_ms": None if delay is None else parse_delay(delay),
-        "jitter_ms": None if jitter is None else parse_delay(jitter),
-        "loss_ratio": None if loss is None else parse_loss(loss),
-    }
 
 
 def parse_settings(settings: Sequence[str] | None) -> dict[str, str]:
@@ -193,7 +223,7 @@ def form_of(output: Path | None, forms: Mapping[str, str], option: str, asked: s
 
 
 def require_writable(results: Path) -> None:
-    """Find out before a run whether its record can be kept."""
+    """Find out before a run whether its record can be kept; what others left half-written goes."""
     from xlab.kernel import disk
 
     try:
@@ -202,3 +232,4 @@ def require_writable(results: Path) -> None:
         raise UsageError(f"--results {results}: {error.strerror}") from error
     if not os.access(results, os.W_OK | os.X_OK):
         raise UsageError(f"--results {results}: cannot be written to")
+    disk.sweep(results)

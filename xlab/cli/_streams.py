@@ -6,11 +6,15 @@ import errno
 import io
 import json
 import os
+import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
+
+from xlab.cli._app import COMMAND
 
 
 class DisplayError(Exception):
@@ -95,6 +99,13 @@ def print_error(message: str) -> None:
         pass  # nobody is left to tell
 
 
+def print_how_to_go_on(command: str, folder: Path, done: int, unit: str) -> None:
+    """To stderr, of what was broken off and keeps what is done: so many of `unit`."""
+    kept = f"1 {unit} is" if done == 1 else f"{done} {unit}s are"
+    again = f"{COMMAND} {command} --resume {shlex.quote(str(folder))}"
+    print_error(f"{kept} kept; to go on: {again}")
+
+
 def discard_stdout() -> None:
     """Let what is still buffered go nowhere, or the interpreter would complain while it ends."""
     try:
@@ -127,3 +138,13 @@ def write(content: str | bytes, output: Path | None) -> None:
     if isinstance(content, str):
         content = content.encode(errors="backslashreplace")
     disk.write_whole(output, content)
+
+
+def write_text(show: Callable[[TextIO], None], output: Path | None) -> None:
+    """What `show` prints, as `write` does it."""
+    if output is None:
+        show(sys.stdout)
+        return
+    text = io.StringIO()
+    show(text)
+    write(text.getvalue(), output)

@@ -1,30 +1,18 @@
-"""`xlab list` and `xlab doctor`: what there is, and what this machine can do."""
+"""`xlab list`: the scenarios and probes there are."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
-from xlab.cli.app import COMMAND, STATUSES, AsJson, Debug, Job, app
-from xlab.cli.streams import print_json
+from xlab.cli._app import COMMAND, AsJson, command
+from xlab.cli._streams import print_json
 from xlab.errors import XlabError
 
 
-@app.command("list")
-def list_scenarios(as_json: AsJson = False, _debug: Debug = False) -> Job:
+@command()
+def list_scenarios(*, as_json: AsJson = False) -> int:
     """Show the scenarios and their options, and what can be measured."""
-    return partial(_list, as_json=as_json)
-
-
-@app.command(epilog=STATUSES)
-def doctor(as_json: AsJson = False, _debug: Debug = False) -> Job:
-    """Show what this machine can do, and the remedy if it can't."""
-    return partial(_doctor, as_json=as_json)
-
-
-def _list(*, as_json: bool) -> int:
     from xlab.scenario import catalog, scenario
 
     entries: list[dict[str, Any]] = []
@@ -85,18 +73,3 @@ def _print_probes() -> None:
     print(f"and if asked for: {COMMAND} run SCENARIO --probe NAME, or --probe all")
     for name in (name for name in ALL if name not in USUAL):
         print(f"    {name:<15} {ALL[name]}")
-
-
-def _doctor(*, as_json: bool) -> int:
-    from dataclasses import asdict
-
-    from xlab.cli import doctor as examination
-
-    found = examination.findings()
-    if as_json:
-        print_json([asdict(finding) for finding in found])
-    else:
-        from xlab.cli.screens.run import Screen
-
-        Screen(sys.stdout).diagnosis(found)
-    return examination.exit_status(found)

@@ -1,0 +1,143 @@
+"""The application that commands join, and what all of them share.
+
+typer parses and nothing else: what it calls returns the job that was asked for, the command with
+its arguments, and `_main.main` does the job outside of typer, so that errors, interrupts and broken
+pipes are met in one place.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import typer
+from typer.core import TyperGroup
+
+STATUSES = (
+    "Exit status: 0 all claims hold; 1 a claim or a check failed; 2 wrong usage; 3 this machine "
+    "can't (the message names the remedy); 130 interrupted."
+)
+#: The exit status of what was measured, by the status that its record has.
+STATUS_OF = {"passed": 0, "failed": 1, "skipped": 3}
+
+#: How this command was typed, as bin/xlab has it: what xlab offers to be pasted begins with it.
+COMMAND = shlex.quote(os.environ.pop("XLAB_COMMAND", "xlab"))
+
+Job = Callable[[], int]
+_Command = TypeVar("_Command", bound=Callable[..., int])
+
+
+@dataclass(slots=True)
+class Settings:
+    """What `--debug` said, wherever it stood."""
+
+    debug: bool = False
+
+
+class _Commands(TyperGroup):
+    def get_params(self, ctx: Any) -> list[Any]:
+        """typer's own flags default to None, and None is coerced by pydantic: 50 ms of imports."""
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
+            if parameter.default is None and getattr(parameter, "is_bool_flag", False):
+                parameter.default = False
+        return parameters
+
+
+app = typer.Typer(
+    name="xlab",
+    cls=_Commands,
+    help="Build cross-host container networks on one Linux machine, prove which way their packets "
+    "go, and measure them.",
+    epilog=STATUSES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _remember_debug(context: typer.Context, value: bool) -> None:
+    if value and isinstance(context.obj, Settings):
+        context.obj.debug = True
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from xlab.record.version import __version__
+
+        print(f"xlab {__version__}")
+        raise typer.Exit
+
+
+# An option that its callback deals with is a parameter nobody reads, named with an underscore.
+_Debug = Annotated[
+    bool,
+    typer.Option("--debug", callback=_remember_debug, help="Show the traceback of an error."),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="JSON alone on stdout; everything else goes to stderr.")
+]
+
+
+def no_threads() -> None:
+    """Of numpy's: BLAS would start them for intervals, and the next sandbox is forked."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+@app.callback()
+def _before_any_command(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+    _debug: _Debug = False,
+) -> None:
+    pass
+
+
+def command(**more: Any) -> Callable[[_Command], _Command]:
+    """Make a function a command, with the name of its module; it returns the exit status.
+
+    Its parameters are what may be typed; one that is a dataclass stands for the options that its
+    fields are.  All commands have --debug.  `more` is for `typer.Typer.command`.
+    """
+
+    def join(do: _Command) -> _Command:
+        typed: list[inspect.Parameter] = []
+        groups: dict[str, Any] = {}
+        for each in inspect.signature(do, eval_str=True).parameters.values():
+            if is_dataclass(each.annotation):
+                groups[each.name] = each.annotation
+                hints = get_type_hints(each.annotation, include_extras=True)
+                typed += [
+                    _option(f.name, hints[f.name], f.default) for f in fields(each.annotation)
+                ]
+            else:
+                typed.append(_option(each.name, each.annotation, each.default))
+        typed.append(_option("_debug", _Debug, False))
+
+        def asked(**values: Any) -> Job:
+            del values["_debug"]
+            for name, group in groups.items():
+                values[name] = group(**{f.name: values.pop(f.name) for f in fields(group)})
+            return partial(do, **values)
+
+        asked.__doc__ = do.__doc__
+        asked.__signature__ = inspect.Signature(typed)  # type: ignore[attr-defined]
+        asked.__annotations__ = {}
+        app.command(do.__module__.rpartition(".")[2], **more)(asked)
+        return do
+
+    return join
+
+
+def _option(name: str, annotation: Any, default: object) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default
+    )

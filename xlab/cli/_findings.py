@@ -1,0 +1,224 @@
+"""What this machine can do, and the line to paste for what it can't: the facts of `xlab doctor`.
+
+Looks and asks, by the rules of xlab/kernel/capabilities.py: no module is loaded, nothing of the
+machine is touched.  `findings` gathers, `diagnose` draws the conclusions and is pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from xlab.errors import CapabilityError
+from xlab.kernel import capabilities
+from xlab.kernel.capabilities import TOOLS, TYPED, Capability, Machine, Tool
+from xlab.lab.conditions import Backend, LinkConditions, choose_backend
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at.
+
+    `ok` is True if it is as it should be; None if labs run, but with a fallback or a limit that
+    `detail` names; False if what is in `needed_for` cannot run.
+    """
+
+    name: str
+    ok: bool | None
+    detail: str
+    #: A line to paste; empty where there is none, or no need.
+    remedy: str = ""
+    needed_for: str = ""
+
+
+def findings() -> list[Finding]:
+    """Everything about this machine, in some 50 ms."""
+    versions = capabilities.tool_versions((*TOOLS, *TYPED))
+    return diagnose(capabilities.probe(), versions)
+
+
+def exit_status(found: Sequence[Finding]) -> int:
+    """0 if every scenario is possible here, 3 if one is not."""
+    return 3 if any(finding.ok is False for finding in found) else 0
+
+
+def diagnose(machine: Machine, versions: Mapping[str, str]) -> list[Finding]:
+    """The findings, most important first; `versions` are those of the tools that are installed."""
+    found = [
+        _labs(machine),
+        _links(machine),
+        _masquerading(machine),
+        _open_vswitch(machine, versions),
+        _conditions(machine),
+        _overlayfs(machine),
+        _open_files(machine.open_files),
+    ]
+    if machine.neighbours is not None:
+        found.append(_neighbours(machine.neighbours))
+    return found + [_tool(tool, versions) for tool in TOOLS] + [_typed(versions)]
+
+
+# -- the kernel ------------------------------------------------------------------------------------
+
+_EVERY_SCENARIO = "every scenario"
+_OVS = "ovs-gre"
+
+
+def _labs(machine: Machine) -> Finding:
+    found = machine.namespaces
+    if not found.usable:
+        return Finding("labs", False, found.detail, found.remedy, _EVERY_SCENARIO)
+    how = {
+        "rootless": "run rootless, each in a user namespace of its own",
+        "root": "run as root, in namespaces of their own",
+    }[machine.sandbox]
+    return Finding("labs", True, how, needed_for=_EVERY_SCENARIO)
+
+
+def _links(machine: Machine) -> Finding:
+    """veth and bridge: what is not live the kernel loads when the first lab asks for it."""
+    return _all_usable("links and switches", [machine.veth, machine.bridge], _EVERY_SCENARIO)
+
+
+def _masquerading(machine: Machine) -> Finding:
+    return _all_usable("masquerading", [machine.masquerading], f"bridge, {_OVS}")
+
+
+def _all_usable(name: str, parts: Sequence[Capability], needed_for: str) -> Finding:
+    missing = [part for part in parts if not part.usable]
+    if missing:
+        detail = "; ".join(part.detail for part in missing)
+        return Finding(name, False, detail, missing[0].remedy, needed_for)
+    unloaded = [part for part in parts if not part.live]
+    details = [f"{part.detail}: the kernel loads it for the first lab" for part in unloaded]
+    return Finding(
+        name, True, "; ".join(details or [part.detail for part in parts]), needed_for=needed_for
+    )
+
+
+def _open_vswitch(machine: Machine, versions: Mapping[str, str]) -> Finding:
+    """Which datapath a lab would get: the kernel's if it is live, else the one in user space."""
+    name = "Open vSwitch"
+    missing = [tool for tool in TOOLS if tool.name.startswith("ovs") and tool.name not in versions]
+    if missing:
+        programs = ", ".join(tool.name for tool in missing)
+        return Finding(
+            name, False, f"{programs}: not installed", capabilities.remedy(missing[0].name), _OVS
+        )
+    kernel, tun = machine.ovs_datapath, machine.tun
+    if kernel.live and machine.ovs_gre.usable:
+        return Finding(name, True, f"datapath in the kernel ({kernel.detail})", needed_for=_OVS)
+    lacking, remedy = kernel.detail, kernel.remedy
+    if kernel.live:
+        lacking = f"{kernel.detail}, but {machine.ovs_gre.detail}"
+    if tun.usable:
+        first_use = "" if tun.live else "; the kernel loads tun for the first lab"
+        return Finding(
+            name, None, f"datapath in user space, far slower: {lacking}{first_use}", remedy, _OVS
+        )
+    return Finding(name, False, f"{lacking}, and {tun.detail}", tun.remedy or remedy, _OVS)
+
+
+def _conditions(machine: Machine) -> Finding:
+    """Not a scenario's need: without any backend, runs that ask for a condition are skipped."""
+    name, needed_for = "link conditions", "--rate, --delay, --jitter, --loss"
+    try:
+        backend = choose_backend(LinkConditions(delay_ms=1.0), machine)
+    except CapabilityError as error:
+        return Finding(name, None, f"not possible: {error.missing}", error.remedy, needed_for)
+    if backend is Backend.NETEM:
+        return Finding(name, True, f"netem ({machine.netem.detail})", needed_for=needed_for)
+    rates = "rates by tbf, " if machine.tbf.live else ""
+    return Finding(
+        name,
+        None,
+        f"{rates}all else by a delay line in user space: {machine.netem.detail}",
+        machine.netem.remedy,
+        needed_for,
+    )
+
+
+def _overlayfs(machine: Machine) -> Finding:
+    found = machine.overlayfs
+    return Finding(
+        "overlay file system", True if found.live else None, found.detail, found.remedy,
+        found.used_for,
+    )  # fmt: skip
+
+
+# -- limits ----------------------------------------------------------------------------------------
+
+#: The lab that a scenario makes unless told otherwise: 2 hosts with 2 containers each.
+_USUAL_LAB_NODES = 6
+#: The largest lab that is to work anywhere: 1,000 hosts with two containers each.
+_LARGE_LAB_NODES = 3000
+
+
+def _open_files(limit: int) -> Finding:
+    nodes = capabilities.nodes_within(limit)
+    name, remedy = "open files", capabilities.MORE_OPEN_FILES
+    if nodes < _USUAL_LAB_NODES:
+        lab = f"the {_USUAL_LAB_NODES} hosts and containers of a lab"
+        too_few = f"at most {limit:,}: too few for {lab}"
+        return Finding(name, False, too_few, remedy, _EVERY_SCENARIO)
+    enough = nodes >= _LARGE_LAB_NODES
+    up_to = f"at most {limit:,}: labs of up to {nodes:,} hosts and containers"
+    return Finding(name, True if enough else None, up_to, "" if enough else remedy, "large labs")
+
+
+#: What Linux comes with (gc_thresh3 of net/ipv4/arp.c).
+_DEFAULT_NEIGHBOURS = 1024
+
+
+def _neighbours(limit: int) -> Finding:
+    # Of n that all talk to each other, each keeps an entry for every other one.
+    everyone = math.floor((1 + math.sqrt(1 + 4 * limit)) / 2)
+    enough = limit >= _DEFAULT_NEIGHBOURS
+    return Finding(
+        "neighbour table",
+        True if enough else None,
+        f"{limit:,} dynamic ARP entries, shared by all labs and the machine: up to {everyone} "
+        "that all talk to each other; larger labs use permanent entries, which do not count",
+        "" if enough else f"sudo sysctl -w net.ipv4.neigh.default.gc_thresh3={_DEFAULT_NEIGHBOURS}",
+        "large labs",
+    )
+
+
+# -- tools -----------------------------------------------------------------------------------------
+
+#: What xlab gets along without, and how.
+_OPTIONAL = {
+    "netperf": "not installed: xlab's own meter of request/response latency is used",
+    "tcpdump": "not installed: only needed to read captures by hand",
+    "tc": "not installed: link conditions are not possible",
+    "ethtool": "not installed: link conditions are not possible",
+}
+_NEEDED_BY = {
+    "ovs-vswitchd": _OVS,
+    "ovsdb-server": _OVS,
+    "iptables": f"bridge, {_OVS}",
+}
+
+
+def _typed(versions: Mapping[str, str]) -> Finding:
+    """Real programs that the tutorial types in a host; those that are emulated are always there."""
+    name, needed_for = "what is typed", "the tutorial's commands in xlab shell"
+    missing = [tool for tool in TYPED if tool.name not in versions]
+    if not missing:
+        return Finding(name, True, ", ".join(tool.name for tool in TYPED), needed_for=needed_for)
+    programs = ", ".join(tool.name for tool in missing)
+    packages = " ".join(dict.fromkeys(tool.package for tool in missing))
+    remedy = f"sudo apt-get install {packages}"
+    return Finding(name, None, f"{programs}: not installed", remedy, needed_for)
+
+
+def _tool(tool: Tool, versions: Mapping[str, str]) -> Finding:
+    if tool.name in versions:
+        return Finding(tool.name, True, versions[tool.name], needed_for=tool.used_for)
+    if tool.name in _OPTIONAL:
+        return Finding(
+            tool.name, None, _OPTIONAL[tool.name], capabilities.remedy(tool.name), tool.used_for
+        )
+    needed_for = _NEEDED_BY.get(tool.name, _EVERY_SCENARIO)
+    return Finding(tool.name, False, "not installed", capabilities.remedy(tool.name), needed_for)
