@@ -49,7 +49,6 @@ from typing import Any, NoReturn
 
 from benchmarks import floor
 from xlab.errors import CapabilityError, SandboxError, XlabError
-from xlab.experiments.scale import Unchecked
 from xlab.kernel import capabilities, disk, namespaces, processes
 from xlab.lab import counters, underlay
 from xlab.lab.lab import Lab
@@ -60,6 +59,7 @@ from xlab.record.version import __version__
 from xlab.sandbox import controller, sandbox
 from xlab.sandbox.cleanup import Cleanup
 from xlab.scenario import catalog
+from xlab.scenario.claims import Unchecked
 from xlab.scenario.scenario import Size, load
 
 SCHEMA_VERSION = 1

@@ -17,7 +17,6 @@ from xlab.cli import options
 from xlab.cli.app import COMMAND, STATUSES, AsJson, Debug, Job, app
 from xlab.cli.streams import print_error, print_json
 from xlab.errors import UsageError
-from xlab.scenario.probe_names import ALL
 
 if TYPE_CHECKING:
     from xlab.cli.screens.compare import CompareScreen
@@ -31,6 +30,8 @@ _OF_ANY = ("resume", "as_json", "_debug")
 
 
 def _complete_probe(incomplete: str) -> list[str]:
+    from xlab.probes.catalog import ALL
+
     return [name for name in (*ALL, "all") if name.startswith(incomplete)]
 
 

@@ -38,6 +38,7 @@ from xlab.sandbox.cleanup import Cleanup
 from xlab.sandbox.controller import Handler
 from xlab.scenario import blueprint
 from xlab.scenario.blueprint import Job
+from xlab.scenario.claims import Unchecked
 from xlab.scenario.request import Request
 from xlab.scenario.scenario import Flow, Size
 
@@ -405,10 +406,3 @@ def _sample(lab: Lab, flow: Flow) -> Sequence[tuple[Node, Node]]:
     if len(pairs) <= _PAIRS:
         return pairs
     return random.Random(len(pairs)).sample(pairs, _PAIRS)
-
-
-class Unchecked:
-    """In the place of `Checks`: claims are not what is measured."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_, **__: None

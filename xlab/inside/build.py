@@ -22,12 +22,13 @@ from xlab.lab import counters
 from xlab.lab.conditions import measure
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
-from xlab.probes import PROBES, Pair, Plan, Sampled, measure_round
+from xlab.probes.catalog import DISTURBING, USUAL
+from xlab.probes.facts import Pair, Plan, Sampled
+from xlab.probes.kinds import Site
 from xlab.probes.proof import Proved, prove
-from xlab.probes.whole import Site, measure_lab
+from xlab.probes.rounds import measure_lab, measure_round
 from xlab.record.record import ROUTES, PathProof, Route
 from xlab.sandbox.controller import Emit, Handler
-from xlab.scenario import probe_names
 from xlab.scenario.blueprint import Job
 from xlab.scenario.claims import Checks, StageReached
 from xlab.scenario.scenario import Flow
@@ -162,9 +163,7 @@ class Session:
         _step(emit, "measure", f"{where}: the machine left alone")
         last = number == request.repeat
         probes = arguments.get("probes") or [
-            probe
-            for probe in (*PROBES, *request.probes)
-            if last or probe not in probe_names.DISTURBING
+            probe for probe in (*USUAL, *request.probes) if last or probe not in DISTURBING
         ]
         found = measure_round(pairs, plan, generator, probes, starting=announce)
         of_lab = measure_lab(

@@ -17,20 +17,26 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from xlab.errors import XlabError
-from xlab.experiments.scale import Unchecked
 from xlab.faults.recovery import Train
 from xlab.kernel.processes import wait_until
 from xlab.lab.lab import Lab
+from xlab.probes.kinds import Kind, probe
 from xlab.record.record import Measurement
 from xlab.sandbox import controller, sandbox
 from xlab.scenario.blueprint import Job
+from xlab.scenario.claims import Unchecked
 
 #: Routers that dial into the void try again after 1, 3 and 7 s.
 _PATIENCE_S = 60.0
 _INTERVAL_S = 0.005
 
 
-def measure(ordered: Job, *, round: int, build: int = 1) -> Measurement:  # noqa: A002
+@probe(
+    Kind.OF_ANOTHER_LAB,
+    "first-packet",
+    "seconds from nothing until the first packet across, with nothing checked",
+)
+def probe_first_packet(ordered: Job, round: int, build: int) -> Measurement:  # noqa: A002
     """`first_packet_s`; a lab that could not be built, or stayed silent, is a failed sample.
 
     This process is forked, which is sound only while it has one thread.
