@@ -24,6 +24,7 @@ from xlab.kernel.processes import wait_until
 from xlab.lab import conditions
 from xlab.lab.conditions import Backend, Imposed, LinkConditions
 from xlab.lab.node import Node
+from xlab.probes.link_conditions import Measured, measure
 
 DELAY = LinkConditions(delay_ms=5.0)
 RATE = LinkConditions(rate_bits_per_second=20e6)
@@ -56,14 +57,14 @@ class Wires:
             imposed.require_alive()
 
 
-def measured(asked: LinkConditions, backend: Backend) -> conditions.Measured:
+def measured(asked: LinkConditions, backend: Backend) -> Measured:
     def story() -> Any:
         wires = Wires(asked, backend)
-        result = conditions.measure(*wires.hosts, [asked, asked])
+        result = measure(*wires.hosts, [asked, asked])
         wires.require_alive()
         return dataclasses.asdict(result)
 
-    return conditions.Measured(**run_in_sandbox(story))
+    return Measured(**run_in_sandbox(story))
 
 
 def require(name: str) -> None:
@@ -369,7 +370,7 @@ def test_a_path_that_answers_nothing_is_doubted_and_not_measured_as_zero() -> No
     def story() -> Any:
         wires = Wires(DELAY, Backend.DELAY_LINE)
         wires.wire.set_down("s1-eth2")
-        return dataclasses.asdict(conditions.measure(*wires.hosts, [DELAY, DELAY]))
+        return dataclasses.asdict(measure(*wires.hosts, [DELAY, DELAY]))
 
     found = run_in_sandbox(story)
     assert found["values"] == {}

@@ -1,9 +1,8 @@
-"""Link conditions: what is written, what it comes to, which backend, what a measurement shows."""
+"""Link conditions: what is written, which backend, what the tools are given."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -17,7 +16,7 @@ from tests.fuzzing import Refusal, attempt
 from xlab.errors import CapabilityError, UsageError
 from xlab.kernel.capabilities import Capability, Machine, State
 from xlab.lab import conditions
-from xlab.lab.conditions import Backend, Expected, LinkConditions
+from xlab.lab.conditions import Backend, LinkConditions
 
 # -- text ------------------------------------------------------------------------------------------
 
@@ -299,88 +298,6 @@ def test_long_names_get_short_ones_that_differ() -> None:
     assert all(len(name) <= 15 for name in interfaces)
 
 
-# -- what it comes to ------------------------------------------------------------------------------
-
-
-def test_links_in_a_row_add_their_delays_and_compound_their_losses() -> None:
-    expected = conditions.expect([ALL, LinkConditions(delay_ms=5.0), LinkConditions(1e6)])
-    assert expected.rtt_ms[0] == pytest.approx(2 * (15 - 2))
-    assert expected.rtt_ms[1] == pytest.approx(2 * (15 + 2 + 0.784 + 0.00784))
-    assert expected.loss_ratio == pytest.approx(0.01)
-    assert expected.rate_bits_per_second == 1e6
-    assert conditions.expect([LOSS, LOSS]).loss_ratio == pytest.approx(0.0199)
-
-
-#: iputils 20240905, `ping -n -q -c 100 -i 0.004`, through two links with a loss of 1 % each.
-PING = """PING 10.0.0.2 (10.0.0.2) 56(84) bytes of data.
-
---- 10.0.0.2 ping statistics ---
-100 packets transmitted, 96 received, 4% packet loss, time 1475ms
-rtt min/avg/max/mdev = 17.056/20.250/23.973/1.719 ms, pipe 3
-"""
-
-
-def test_reading_ping() -> None:
-    assert conditions.parse_ping(PING) == conditions.PingSummary(100, 96, 20.250)
-
-
-def test_reading_a_ping_that_got_no_answer() -> None:
-    silent = "3 packets transmitted, 0 received, +3 errors, 100% packet loss, time 2031ms\n"
-    assert conditions.parse_ping(silent) == conditions.PingSummary(3, 0, None)
-    assert conditions.parse_ping("ping: connect: Network is unreachable") == (
-        conditions.PingSummary(0, 0, None)
-    )
-
-
-def iperf3(**end: object) -> str:
-    return json.dumps({"start": {}, "intervals": [], "end": end})
-
-
-def test_a_link_rate_counts_headers() -> None:
-    udp = iperf3(sum={"bits_per_second": 1.2e7}, sum_received={"bits_per_second": 9.7e6})
-    rate = conditions.iperf3_link_rate(udp, udp=True, mtu=1500, payload=1472)
-    assert rate == pytest.approx(9.7e6 * 1514 / 1472)
-    tcp = iperf3(sum_received={"bits_per_second": 9.5e8})
-    rate = conditions.iperf3_link_rate(tcp, udp=False, mtu=1500, payload=1472)
-    assert rate == pytest.approx(9.5e8 * 1514 / 1448)
-
-
-def test_an_older_iperf3_tells_udps_receiver_as_a_loss() -> None:
-    old = iperf3(sum={"bits_per_second": 1.2e7, "lost_percent": 20.0})
-    rate = conditions.iperf3_link_rate(old, udp=True, mtu=1500, payload=1472)
-    assert rate == pytest.approx(9.6e6 * 1514 / 1472)
-
-
-def test_an_iperf3_that_failed_says_why() -> None:
-    failed = json.dumps({"error": "unable to connect to server"})
-    with pytest.raises(ValueError, match="unable to connect"):
-        conditions.iperf3_link_rate(failed, udp=True, mtu=1500, payload=1472)
-
-
-EXPECTED = Expected(rtt_ms=(36.0, 44.0), loss_ratio=0.0199, rate_bits_per_second=1e8)
-
-
-def test_plausible_values_raise_no_doubt() -> None:
-    values = {"rtt_ms": 40.6, "loss_ratio": 0.025, "rate_bits_per_second": 9.8e7}
-    assert conditions.doubts(values, EXPECTED, pings=250) == ()
-
-
-@pytest.mark.parametrize(
-    ("value", "word"),
-    [
-        ({"rtt_ms": 0.05}, "round trip takes 0.05 ms"),
-        ({"rtt_ms": 90.0}, "round trip takes 90.00 ms"),
-        ({"loss_ratio": 0.0}, "0.00% of packets are lost one way, not 1.99%"),
-        ({"loss_ratio": 0.2}, "20.00% of packets"),
-        ({"rate_bits_per_second": 9.4e8}, "above 100"),
-        ({"rate_bits_per_second": 3e7}, "reaches 30 of 100 Mbit/s"),
-    ],
-)
-def test_values_that_do_not_fit_are_doubted(value: dict[str, float], word: str) -> None:
-    (doubt,) = conditions.doubts(value, EXPECTED, pings=2500)
-    assert word in doubt
-
-
 # -- whatever is written ---------------------------------------------------------------------------
 
 
@@ -457,34 +374,3 @@ def test_any_options_of_a_mininet_link_are_conditions_or_refused_with_its_name(
         return
     for value in dataclasses.astuple(found):
         assert value is None or 0 <= value <= 1e12
-
-
-@given(st.text(max_size=80) | st.integers(0, len(PING)).map(lambda cut: PING[cut:]))
-@example("9" * 5000 + " packets transmitted, 1 received")
-@example("rtt = 1.1.1/1.1.1/1/1 ms")
-def test_any_output_of_ping_is_read(output: str) -> None:
-    found = conditions.parse_ping(output)
-    assert found.sent >= 0
-    assert found.received >= 0
-    assert found.rtt_ms is None or math.isfinite(found.rtt_ms)
-
-
-JSON = st.recursive(
-    ODD.filter(lambda value: not isinstance(value, bytes)),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=4,
-)
-TOTALS = st.dictionaries(st.sampled_from(["bits_per_second", "lost_percent"]), JSON) | JSON
-ENDS = st.dictionaries(st.sampled_from(["sum", "sum_received"]), TOTALS) | JSON
-
-
-@given(st.dictionaries(st.sampled_from(["end", "start"]), ENDS) | JSON)
-@example([])
-@example({"end": {"sum_received": {"bits_per_second": 10**400}}})
-@example({"end": {"sum_received": {"bits_per_second": -1}}})
-def test_any_report_of_iperf3_gives_a_rate_or_a_value_error(report: Any) -> None:
-    rate = attempt(
-        lambda: conditions.iperf3_link_rate(json.dumps(report), udp=True, mtu=1500, payload=1472),
-        ValueError,
-    )
-    assert isinstance(rate, Refusal) or 0 <= rate < math.inf

@@ -19,9 +19,9 @@ from xlab.errors import UsageError, XlabError
 from xlab.kernel import processes
 from xlab.kernel.processes import asking_meanwhile
 from xlab.lab import counters
-from xlab.lab.conditions import measure
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
+from xlab.probes import link_conditions
 from xlab.probes.catalog import DISTURBING, USUAL
 from xlab.probes.facts import Pair, Plan, Sampled
 from xlab.probes.kinds import Site
@@ -196,7 +196,7 @@ class Session:
         if not path:
             return {}
         _step(emit, "verify", "link conditions")
-        measured = measure(first, last, path, mtu=lab.mtu)
+        measured = link_conditions.measure(first, last, path, mtu=lab.mtu)
         for doubt in measured.doubts:
             emit({"kind": "note", "text": f"link conditions: {doubt}"})
         self._raw.update({name: text.encode() for name, text in measured.raw.items()})

@@ -325,16 +325,17 @@ def parse_process_s(stat: str) -> tuple[str, float]:
 
 def listens(tcp_table: str, port: int) -> bool:
     """Whether /proc/PID/net/tcp shows a socket in state LISTEN (0A) on `port`."""
-    suffix = f":{port:04X}"
-    rows = (line.split() for line in tcp_table.splitlines()[1:])
-    return any(len(row) > 3 and row[3] == "0A" and row[1].endswith(suffix) for row in rows)
+    return _sockets(tcp_table, port, "0A") > 0
 
 
 def connections(tcp_table: str, port: int) -> int:
     """How many connections /proc/PID/net/tcp shows in state ESTABLISHED (01) at local `port`."""
-    suffix = f":{port:04X}"
+    return _sockets(tcp_table, port, "01")
+
+
+def _sockets(tcp_table: str, port: int, state: str) -> int:
     rows = (line.split() for line in tcp_table.splitlines()[1:])
-    return sum(len(row) > 3 and row[3] == "01" and row[1].endswith(suffix) for row in rows)
+    return sum(len(r) > 3 and r[3] == state and r[1].endswith(f":{port:04X}") for r in rows)
 
 
 # -- access to what may not be there ---------------------------------------------------------------
