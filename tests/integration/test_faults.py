@@ -15,8 +15,9 @@ from xlab.faults.recovery import measure_recovery
 from xlab.kernel.processes import Process
 from xlab.lab import snapshot, underlay
 from xlab.lab.capture import Capture
-from xlab.lab.conditions import LinkConditions, choose_backend
+from xlab.lab.conditions import LinkConditions
 from xlab.lab.docker import Container, DaemonOptions
+from xlab.lab.imposers.chooser import choose
 from xlab.lab.lab import Conditioned, Host, Lab
 from xlab.lab.ovs import Datapath
 from xlab.probes.parse import parse_ping
@@ -36,7 +37,7 @@ class Story:
         conditions = {}
         if delay_ms:
             wanted = LinkConditions(delay_ms=delay_ms)
-            own = Conditioned(wanted, choose_backend(wanted, machine()))
+            own = Conditioned(wanted, choose(wanted, machine()))
             conditions = {described.uplink_of("h1").a.interface: own}
         self.lab = Lab(described, ovs=ovs, conditions=conditions)
         self.lab.give_addresses(IPv4Network("10.0.0.0/24"), first=1, gateway=254)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from xlab.errors import CapabilityError
 from xlab.kernel import capabilities
 from xlab.kernel.capabilities import TOOLS, TYPED, Capability, Machine, Tool
-from xlab.lab.conditions import Backend, LinkConditions, choose_backend
+from xlab.lab.conditions import LinkConditions
+from xlab.lab.imposers.chooser import IMPOSERS, choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,22 +122,17 @@ def _open_vswitch(machine: Machine, versions: Mapping[str, str]) -> Finding:
 
 
 def _conditions(machine: Machine) -> Finding:
-    """Not a scenario's need: without any backend, runs that ask for a condition are skipped."""
+    """Not a scenario's need: without any imposer, runs that ask for a condition are skipped."""
     name, needed_for = "link conditions", "--rate, --delay, --jitter, --loss"
     try:
-        backend = choose_backend(LinkConditions(delay_ms=1.0), machine)
+        chosen = choose(LinkConditions(delay_ms=1.0), machine)
     except CapabilityError as error:
         return Finding(name, None, f"not possible: {error.missing}", error.remedy, needed_for)
-    if backend is Backend.NETEM:
-        return Finding(name, True, f"netem ({machine.netem.detail})", needed_for=needed_for)
-    rates = "rates by tbf, " if machine.tbf.live else ""
-    return Finding(
-        name,
-        None,
-        f"{rates}all else by a delay line in user space: {machine.netem.detail}",
-        machine.netem.remedy,
-        needed_for,
-    )
+    best = IMPOSERS[0].needs(machine)
+    if chosen is IMPOSERS[0]:
+        return Finding(name, True, f"{chosen} ({best.detail})", needed_for=needed_for)
+    there = ", ".join(imposer.words for imposer in IMPOSERS if imposer.is_on(machine))
+    return Finding(name, None, f"{there}: {best.detail}", best.remedy, needed_for)
 
 
 def _overlayfs(machine: Machine) -> Finding:

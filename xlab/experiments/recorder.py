@@ -113,7 +113,7 @@ _OVERFLOWED = (
 def _conditions(
     request: Request, conditions: Mapping[str, Conditioned], measured: dict[str, float]
 ) -> Conditions:
-    backends = sorted({str(c.backend) for c in conditions.values()})
+    backends = sorted({c.imposer.name for c in conditions.values()})
     return Conditions(
         rate_bits_per_second=request.rate_bits_per_second,
         delay_ms=request.delay_ms,

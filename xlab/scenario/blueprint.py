@@ -14,7 +14,8 @@ from xlab.errors import CapabilityError
 from xlab.kernel import capabilities
 from xlab.kernel.capabilities import Machine
 from xlab.lab import underlay
-from xlab.lab.conditions import LinkConditions, choose_backend, fallback, from_mininet
+from xlab.lab.conditions import LinkConditions, from_mininet
+from xlab.lab.imposers.chooser import choose
 from xlab.lab.lab import Conditioned
 from xlab.lab.ovs import Datapath
 from xlab.lab.underlay import Underlay
@@ -131,7 +132,7 @@ def _conditions(request: Request, described: Underlay, machine: Machine) -> dict
         if link.b.node != underlay.GATEWAY:
             own = own.overridden_by(asked)
         if own:
-            found[link.a.interface] = Conditioned(own, choose_backend(own, machine))
+            found[link.a.interface] = Conditioned(own, choose(own, machine))
     return found
 
 
@@ -146,11 +147,8 @@ def _notes(
         )
     if ovs == "userspace" and asked.settings.get("datapath") != "userspace":
         notes.append(f"Open vSwitch runs in user space: {machine.ovs_datapath.detail}")
-    for backend in {c.backend for c in conditions.values()}:
-        text = fallback(backend, machine)
-        if text:
-            notes.append(text)
-    return notes
+    fallbacks = {c.imposer.fallback(machine) for c in conditions.values()}
+    return notes + sorted(fallbacks - {""})
 
 
 def _notes_on_broadcasts(asked: Design) -> list[str]:

@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 from xlab.errors import CapabilityError, UsageError, XlabError
 from xlab.kernel import capabilities
 from xlab.lab import commands
-from xlab.lab.conditions import Backend
 from xlab.lab.lab import Lab
 from xlab.outside.script import one_host, whole
 from xlab.outside.script.claims import WrittenClaims
@@ -44,8 +43,8 @@ def write(request: Request, *, host: str | None = None) -> str:
         )
     machine = capabilities.probe()
     ordered = blueprint.equip(design, machine)
-    backends = {conditioned.backend for conditioned in ordered.conditions.values()}
-    if Backend.DELAY_LINE in backends and host is None:
+    plain = all(conditioned.imposer.plain for conditioned in ordered.conditions.values())
+    if not plain and host is None:
         raise CapabilityError(
             f"no plain tool here puts a delay or loss on links: {machine.netem.detail}",
             machine.netem.remedy or "leave it out, on the command line and in the topology",
