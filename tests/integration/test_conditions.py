@@ -19,7 +19,7 @@ import pytest
 
 from tests.support import machine, run_in_sandbox
 from xlab.errors import DaemonError
-from xlab.kernel.capabilities import DRIVERS, Driver, Kernel, State
+from xlab.kernel.drivers import DRIVERS, Driver, Kernel, State
 from xlab.kernel.processes import wait_until
 from xlab.lab.conditions import LinkConditions
 from xlab.lab.imposers import delay_line, tbf

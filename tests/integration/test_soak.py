@@ -31,7 +31,7 @@ from tests.support import all_pids, link_target, machine, names_in, run_in_sandb
 from tests.support import why_no_open_vswitch as no_open_vswitch
 from xlab.errors import DeadlineError, XlabError
 from xlab.faults.faults import Fault, Faults, LinkDown
-from xlab.kernel.capabilities import neighbour_overflows
+from xlab.kernel.limits import neighbour_overflows
 from xlab.kernel.processes import wait_until
 from xlab.lab import snapshot
 from xlab.lab.lab import Lab

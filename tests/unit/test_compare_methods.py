@@ -13,8 +13,8 @@ from tests.fuzzing import attempt
 from xlab.errors import CapabilityError, UsageError
 from xlab.experiments.compare import plan
 from xlab.experiments.compare.methods import VARIANTS, Method, choose
-from xlab.kernel import capabilities
-from xlab.kernel.capabilities import State
+from xlab.kernel import programs
+from xlab.kernel.drivers import State
 from xlab.probes.catalog import ALL
 from xlab.scenario import blueprint
 from xlab.scenario.request import Request
@@ -179,7 +179,7 @@ def test_amounts_that_make_no_sense(amount: dict[str, object], said: str) -> Non
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capabilities, "locate", lambda tool: f"/usr/sbin/{tool}")
+    monkeypatch.setattr(programs, "locate", lambda tool: f"/usr/sbin/{tool}")
 
 
 def datapath(name: str, **states: State) -> str:

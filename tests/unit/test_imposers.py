@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlab.errors import CapabilityError
-from xlab.kernel.capabilities import Capability, Machine, State
+from xlab.kernel.capabilities import Capability, Machine
+from xlab.kernel.drivers import State
 from xlab.lab.conditions import LinkConditions
 from xlab.lab.imposers import delay_line, netem, tbf
 from xlab.lab.imposers.chooser import choose

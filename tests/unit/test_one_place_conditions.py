@@ -37,7 +37,7 @@ ASK = """
 from tests.fake_machine import machine_with
 from xlab.cli.doctor import diagnose
 from xlab.experiments.recorder import _conditions
-from xlab.kernel.capabilities import State
+from xlab.kernel.drivers import State
 from xlab.lab.conditions import LinkConditions
 from xlab.lab.imposers.chooser import choose
 from xlab.scenario import blueprint

@@ -1,6 +1,6 @@
 """What this machine can do, and the line to paste for what it can't: the facts of `xlab doctor`.
 
-Looks and asks, by the rules of xlab/kernel/capabilities.py: no module is loaded, nothing of the
+Looks and asks, by the rules of xlab/kernel/drivers.py: no module is loaded, nothing of the
 machine is touched.  `findings` gathers, `diagnose` draws the conclusions and is pure.
 """
 
@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from xlab.errors import CapabilityError
-from xlab.kernel import capabilities
-from xlab.kernel.capabilities import TOOLS, TYPED, Capability, Machine, Tool
+from xlab.kernel import capabilities, limits, programs
+from xlab.kernel.capabilities import Capability, Machine
+from xlab.kernel.programs import TOOLS, TYPED, Tool
 from xlab.lab.conditions import LinkConditions
 from xlab.lab.imposers.chooser import IMPOSERS, choose
 
@@ -35,7 +36,7 @@ class Finding:
 
 def findings() -> list[Finding]:
     """Everything about this machine, in some 50 ms."""
-    versions = capabilities.tool_versions((*TOOLS, *TYPED))
+    versions = programs.tool_versions((*TOOLS, *TYPED))
     return diagnose(capabilities.probe(), versions)
 
 
@@ -103,9 +104,9 @@ def _open_vswitch(machine: Machine, versions: Mapping[str, str]) -> Finding:
     name = "Open vSwitch"
     missing = [tool for tool in TOOLS if tool.name.startswith("ovs") and tool.name not in versions]
     if missing:
-        programs = ", ".join(tool.name for tool in missing)
+        absent = ", ".join(tool.name for tool in missing)
         return Finding(
-            name, False, f"{programs}: not installed", capabilities.remedy(missing[0].name), _OVS
+            name, False, f"{absent}: not installed", programs.remedy(missing[0].name), _OVS
         )
     kernel, tun = machine.ovs_datapath, machine.tun
     if kernel.live and machine.ovs_gre.usable:
@@ -152,8 +153,8 @@ _LARGE_LAB_NODES = 3000
 
 
 def _open_files(limit: int) -> Finding:
-    nodes = capabilities.nodes_within(limit)
-    name, remedy = "open files", capabilities.MORE_OPEN_FILES
+    nodes = limits.nodes_within(limit)
+    name, remedy = "open files", limits.MORE_OPEN_FILES
     if nodes < _USUAL_LAB_NODES:
         lab = f"the {_USUAL_LAB_NODES} hosts and containers of a lab"
         too_few = f"at most {limit:,}: too few for {lab}"
@@ -214,7 +215,7 @@ def _tool(tool: Tool, versions: Mapping[str, str]) -> Finding:
         return Finding(tool.name, True, versions[tool.name], needed_for=tool.used_for)
     if tool.name in _OPTIONAL:
         return Finding(
-            tool.name, None, _OPTIONAL[tool.name], capabilities.remedy(tool.name), tool.used_for
+            tool.name, None, _OPTIONAL[tool.name], programs.remedy(tool.name), tool.used_for
         )
     needed_for = _NEEDED_BY.get(tool.name, _EVERY_SCENARIO)
-    return Finding(tool.name, False, "not installed", capabilities.remedy(tool.name), needed_for)
+    return Finding(tool.name, False, "not installed", programs.remedy(tool.name), needed_for)

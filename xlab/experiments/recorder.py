@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from xlab.kernel import capabilities
+from xlab.kernel import limits
+from xlab.kernel.environment import environment_facts
 from xlab.lab.lab import Conditioned
 from xlab.record import record
 from xlab.record.record import (
@@ -47,7 +48,7 @@ class Recorder:
         #: Files for raw/, by name.
         self.raw: dict[str, bytes] = {}
         self._watch = watch
-        self._overflows = capabilities.neighbour_overflows()
+        self._overflows = limits.neighbour_overflows()
 
     def tell(self, event: Mapping[str, Any]) -> None:
         """One event, the controller's or of what was done from outside."""
@@ -81,7 +82,7 @@ class Recorder:
 
     def record(self, status: Status, reason: str) -> RunRecord:
         """The record of it all."""
-        overflows = capabilities.neighbour_overflows() - self._overflows
+        overflows = limits.neighbour_overflows() - self._overflows
         if overflows:
             self.tell({"kind": "note", "text": _OVERFLOWED.format(times=overflows)})
         job = self.job
@@ -126,7 +127,7 @@ def _conditions(
 
 def environment(datapath: str) -> Environment:
     """The machine as it is now; `datapath` is what moves packets between hosts (`Job.datapath`)."""
-    facts = capabilities.environment_facts()
+    facts = environment_facts()
     version = facts.tools.get("ovs-vswitchd")
     if datapath.startswith("ovs ") and version:
         kind = datapath.removeprefix("ovs ")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xlab.errors import CapabilityError
-from xlab.kernel import capabilities
+from xlab.kernel import limits, programs
 from xlab.kernel.capabilities import Machine
 from xlab.lab import underlay
 from xlab.lab.conditions import LinkConditions, from_mininet
@@ -81,9 +81,7 @@ def equip(asked: Design, machine: Machine) -> Job:
     for needed in (machine.namespaces, machine.veth, machine.bridge):
         if not needed.usable:
             raise CapabilityError(f"{needed.name}: {needed.detail}", needed.remedy)
-    capabilities.require_open_files(
-        machine.open_files, asked.size.hosts * (1 + asked.size.containers)
-    )
+    limits.require_open_files(machine.open_files, asked.size.hosts * (1 + asked.size.containers))
     wanted = asked.settings.get("datapath", "auto")
     ovs = ovs_datapath(machine, wanted) if asked.scenario.open_vswitch else None
     conditions = _conditions(asked.request, asked.underlay, machine)
@@ -97,8 +95,8 @@ def ovs_datapath(machine: Machine, wanted: str) -> Datapath:
     CapabilityError for a datapath that can't be.
     """
     for tool in ("ovs-vswitchd", "ovsdb-server"):
-        if capabilities.locate(tool) is None:
-            raise CapabilityError(f"`{tool}` is not installed", capabilities.remedy(tool))
+        if programs.locate(tool) is None:
+            raise CapabilityError(f"`{tool}` is not installed", programs.remedy(tool))
     if wanted != "userspace" and machine.ovs_datapath.live and machine.ovs_gre.usable:
         return "kernel"
     if wanted == "kernel":
