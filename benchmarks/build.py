@@ -48,7 +48,7 @@ from typing import Any
 
 from benchmarks import floor
 from xlab.errors import CapabilityError, SandboxError, XlabError
-from xlab.kernel import capabilities, disk, namespaces, processes
+from xlab.kernel import disk, environment, namespaces, processes, programs
 from xlab.lab import counters, underlay
 from xlab.lab.lab import Lab
 from xlab.lab.reachability import unreachable
@@ -110,7 +110,7 @@ NAMES = {"up_s": "up", "down_s": "down", "freed_s": "freed", "cpu_s": "processor
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
-    facts = capabilities.environment_facts()
+    facts = environment.environment_facts()
     result: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "method": __doc__,
@@ -462,7 +462,7 @@ def why_no_mininet() -> str:
     if found.returncode:
         return "Debian's package is not installed (--install)"
     for tool in ("mnexec", "brctl", "ifconfig"):
-        if capabilities.locate(tool) is None:
+        if programs.locate(tool) is None:
             return f"{tool} is not installed (--install)"
     return ""
 

@@ -37,7 +37,8 @@ from xlab.kernel import disk
 from xlab.lab import underlay
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
-from xlab.probes import Pair, Plan, measure_round
+from xlab.probes.facts import Pair, Plan
+from xlab.probes.rounds import measure_round
 from xlab.record import stats
 from xlab.record.record import Measurement
 from xlab.sandbox.launching import run_inside

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from xlab.kernel.capabilities import Capability, Machine, State
+from xlab.kernel.capabilities import Capability, Machine
+from xlab.kernel.drivers import State
 from xlab.record.record import PathProof, UnderlayPackets
 
 CLAIM = {"kind": "claim", "id": "h1-reaches-h2", "stage": "hosts", "text": "h1 reaches h2",

@@ -30,7 +30,7 @@ from typing import Any, ParamSpec
 import pytest
 
 from xlab.errors import SandboxError
-from xlab.kernel import capabilities
+from xlab.kernel import capabilities, programs
 from xlab.sandbox import controller
 from xlab.sandbox.launching import launch
 from xlab.scenario.request import Request
@@ -62,7 +62,7 @@ def why_no_sandbox() -> str:
 def why_no_open_vswitch() -> str:
     """What an Open vSwitch scenario lacks here; empty if nothing."""
     for tool in ("ovs-vswitchd", "ovsdb-server"):
-        if capabilities.locate(tool) is None:
+        if programs.locate(tool) is None:
             return f"{tool} is not installed"
     if not (machine().ovs_datapath.live or machine().tun.usable):
         return f"{machine().ovs_datapath.detail}, and {machine().tun.detail}"

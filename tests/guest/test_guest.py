@@ -1,7 +1,7 @@
 """What the full-kernel guest is for: the kernel has the parts that the tests go there for.
 
 Elsewhere each test runs if that part of the kernel is live, and is skipped with its name if not;
-asking loads nothing (xlab/kernel/capabilities.py).
+asking loads nothing (xlab/kernel/drivers.py).
 """
 
 from __future__ import annotations
@@ -15,13 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from xlab.kernel.capabilities import (
-    DRIVERS,
-    Driver,
-    Kernel,
-    State,
-    generic_netlink_families,
-)
+from xlab.kernel.drivers import DRIVERS, Driver, Kernel, State, generic_netlink_families
 
 pytestmark = pytest.mark.kernel
 

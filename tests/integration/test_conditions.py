@@ -19,11 +19,14 @@ import pytest
 
 from tests.support import machine, run_in_sandbox
 from xlab.errors import DaemonError
-from xlab.kernel.capabilities import DRIVERS, Driver, Kernel, State
+from xlab.kernel.drivers import DRIVERS, Driver, Kernel, State
 from xlab.kernel.processes import wait_until
-from xlab.lab import conditions
-from xlab.lab.conditions import Backend, Imposed, LinkConditions
+from xlab.lab.conditions import LinkConditions
+from xlab.lab.imposers import delay_line, tbf
+from xlab.lab.imposers.chooser import IMPOSERS
+from xlab.lab.imposers.joint import Imposed, Imposer
 from xlab.lab.node import Node
+from xlab.probes.link_conditions import Measured, measure
 
 DELAY = LinkConditions(delay_ms=5.0)
 RATE = LinkConditions(rate_bits_per_second=20e6)
@@ -36,7 +39,7 @@ IN_GUEST = "XLAB_GUEST" in os.environ
 class Wires:
     """Two hosts at one switch, both links with the same conditions."""
 
-    def __init__(self, asked: LinkConditions, backend: Backend, *, mtu: int = 1500) -> None:
+    def __init__(self, asked: LinkConditions, imposer: Imposer, *, mtu: int = 1500) -> None:
         self.wire = Node("wire")
         self.wire.add_bridge("s1")
         self.hosts = (Node("h1"), Node("h2"))
@@ -45,10 +48,10 @@ class Wires:
             uplink = f"s1-eth{number}"
             with self.wire.rtnl.batch() as batch:
                 batch.add_veth(uplink, "eth0", peer_namespace=host.namespaces.net, mtu=mtu)
-            imposed = conditions.impose(self.wire, uplink, asked, backend, mtu=mtu)
+            imposed = imposer.impose(self.wire, uplink, asked, mtu=mtu)
             self.wire.add_to_bridge("s1", imposed.port)
             host.add_address("eth0", f"10.0.0.{number}/24")
-            conditions.switch_off(host, "eth0", imposed)
+            imposed.switch_off(host, "eth0")
             self.imposed.append(imposed)
 
     def require_alive(self) -> None:
@@ -56,14 +59,14 @@ class Wires:
             imposed.require_alive()
 
 
-def measured(asked: LinkConditions, backend: Backend) -> conditions.Measured:
+def measured(asked: LinkConditions, imposer: Imposer) -> Measured:
     def story() -> Any:
-        wires = Wires(asked, backend)
-        result = conditions.measure(*wires.hosts, [asked, asked])
+        wires = Wires(asked, imposer)
+        result = measure(*wires.hosts, [asked, asked])
         wires.require_alive()
         return dataclasses.asdict(result)
 
-    return conditions.Measured(**run_in_sandbox(story))
+    return Measured(**run_in_sandbox(story))
 
 
 def require(name: str) -> None:
@@ -74,7 +77,7 @@ def require(name: str) -> None:
         pytest.skip(capability.detail)
 
 
-BACKENDS = [
+EACH = [
     pytest.param("netem", marks=[pytest.mark.sandbox, pytest.mark.kernel]),
     pytest.param(
         "delay-line", marks=[pytest.mark.sandbox, pytest.mark.kernel, pytest.mark.long_in_guest]
@@ -83,9 +86,9 @@ BACKENDS = [
 
 
 @pytest.fixture
-def backend(request: pytest.FixtureRequest) -> Backend:
-    chosen = Backend(request.param)
-    if chosen is Backend.NETEM:
+def imposer(request: pytest.FixtureRequest) -> Imposer:
+    (chosen,) = (imposer for imposer in IMPOSERS if imposer.name == request.param)
+    if chosen.name == "netem":
         require("netem")
     return chosen
 
@@ -93,40 +96,40 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 # -- what conditions come to -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
-def test_two_links_delay_a_round_trip_four_times(backend: Backend) -> None:
-    found = measured(DELAY, backend)
+@pytest.mark.parametrize("imposer", EACH, indirect=True)
+def test_two_links_delay_a_round_trip_four_times(imposer: Imposer) -> None:
+    found = measured(DELAY, imposer)
     assert set(found.values) == {"rtt_ms"}
     assert 19.9 <= found.values["rtt_ms"] <= 60
     # A busy machine adds to it, and that is said.
     assert bool(found.doubts) == (found.values["rtt_ms"] > 26)
 
 
-@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
-def test_loss_is_lost_on_every_link_in_each_direction(backend: Backend) -> None:
-    found = measured(LOSS, backend)
+@pytest.mark.parametrize("imposer", EACH, indirect=True)
+def test_loss_is_lost_on_every_link_in_each_direction(imposer: Imposer) -> None:
+    found = measured(LOSS, imposer)
     assert set(found.values) == {"loss_ratio"}
     # Two links one way: 9.75 %; a hundred round trips show it within four standard deviations.
     assert 0.02 <= found.values["loss_ratio"] <= 0.19
 
 
 @pytest.mark.parametrize(
-    "backend", [*BACKENDS, pytest.param("tbf", marks=pytest.mark.sandbox)], indirect=True
+    "imposer", [*EACH, pytest.param("tbf", marks=pytest.mark.sandbox)], indirect=True
 )
-def test_a_rate_is_the_rate_of_the_path(backend: Backend) -> None:
-    if backend is Backend.TBF:
+def test_a_rate_is_the_rate_of_the_path(imposer: Imposer) -> None:
+    if imposer is tbf.IMPOSER:
         require("tbf")
-    found = measured(RATE, backend)
+    found = measured(RATE, imposer)
     assert set(found.values) == {"rate_bits_per_second"}
     assert 20e6 * (0.25 if IN_GUEST else 0.4) <= found.values["rate_bits_per_second"] <= 20e6 * 1.1
 
 
-@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
-def test_jitter_keeps_packets_in_order(backend: Backend) -> None:
+@pytest.mark.parametrize("imposer", EACH, indirect=True)
+def test_jitter_keeps_packets_in_order(imposer: Imposer) -> None:
     asked = LinkConditions(delay_ms=10.0, jitter_ms=8.0)
 
     def story() -> Any:
-        wires = Wires(asked, backend)
+        wires = Wires(asked, imposer)
         h1, h2 = wires.hosts
         h1.run(["ping", "-c", "1", "-w", "5", "10.0.0.2"])
         with h2.entered():
@@ -176,7 +179,7 @@ def test_large_segments_pass_the_delay_line_whole(mtu: int) -> None:
     """TCP leaves 64 KB to the interface to cut and to sum up; all of it must arrive, and right."""
 
     def story() -> Any:
-        wires = Wires(LinkConditions(delay_ms=1.0), Backend.DELAY_LINE, mtu=mtu)
+        wires = Wires(LinkConditions(delay_ms=1.0), delay_line.IMPOSER, mtu=mtu)
         h1, h2 = wires.hosts
         with h2.entered():
             listener = socket.create_server(("10.0.0.2", 4000))
@@ -214,7 +217,7 @@ def test_tcp_inside_a_tunnel_passes_the_delay_line(driver: Driver, kind: str) ->
         pytest.skip(Kernel().driver(driver).detail)
 
     def story() -> Any:
-        wires = Wires(LinkConditions(delay_ms=1.0), Backend.DELAY_LINE)
+        wires = Wires(LinkConditions(delay_ms=1.0), delay_line.IMPOSER)
         for number, host in enumerate(wires.hosts, 1):
             link = f"link add tunnel type {kind} remote 10.0.0.{3 - number} local 10.0.0.{number}"
             host.run(["ip", *link.split()])
@@ -238,7 +241,7 @@ def test_vlan_tags_pass_the_delay_line() -> None:
     frame = destination + source + struct.pack("!HHH", 0x8100, tag, 0x88B5) + payload
 
     def story() -> Any:
-        wires = Wires(LinkConditions(delay_ms=1.0), Backend.DELAY_LINE)
+        wires = Wires(LinkConditions(delay_ms=1.0), delay_line.IMPOSER)
         h1, h2 = wires.hosts
         with h2.entered():
             receiver = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
@@ -266,7 +269,7 @@ def test_vlan_tags_pass_the_delay_line() -> None:
 @pytest.mark.sandbox
 def test_loss_takes_packets_one_by_one_because_offloads_are_off() -> None:
     def story() -> Any:
-        wires = Wires(LOSS, Backend.DELAY_LINE)
+        wires = Wires(LOSS, delay_line.IMPOSER)
         shown = wires.hosts[0].run(["ethtool", "-k", "eth0"]).stdout
         port = wires.wire.run(["ethtool", "-k", wires.imposed[0].port]).stdout
         return [shown, port]
@@ -284,7 +287,7 @@ def test_a_joint_of_bridges_learns_nothing() -> None:
     require("tbf")
 
     def story() -> Any:
-        wires = Wires(RATE, Backend.TBF)
+        wires = Wires(RATE, tbf.IMPOSER)
         wires.hosts[0].run(["ping", "-c", "1", "-w", "5", "10.0.0.2"])
         shown = wires.wire.run(["bridge", "-json", "fdb", "show", "br", "s1-eth1j"]).stdout
         learnt = [entry for entry in json.loads(shown) if entry.get("state") != "permanent"]
@@ -303,7 +306,7 @@ def test_a_joint_of_bridges_learns_nothing() -> None:
 @pytest.mark.sandbox
 def test_a_delay_line_that_dies_is_reported() -> None:
     def story() -> Any:
-        wires = Wires(DELAY, Backend.DELAY_LINE)
+        wires = Wires(DELAY, delay_line.IMPOSER)
         imposed = wires.imposed[1]
         assert imposed.line is not None
         wires.require_alive()
@@ -322,9 +325,7 @@ def test_a_delay_line_that_cannot_start_says_why() -> None:
     def story() -> Any:
         wire = Node("wire")
         try:
-            conditions._start_line(
-                wire, conditions.delay_line_argv("none0", "none1", DELAY, mtu=1500)
-            )
+            delay_line.start(wire, delay_line.argv_of("none0", "none1", DELAY, mtu=1500))
         except DaemonError as error:
             return str(error)
         return "not noticed"
@@ -337,7 +338,7 @@ def test_a_delay_line_that_cannot_start_says_why() -> None:
 @pytest.mark.sandbox
 def test_an_interface_that_goes_down_and_up_again_does_not_end_the_line() -> None:
     def story() -> Any:
-        wires = Wires(DELAY, Backend.DELAY_LINE)
+        wires = Wires(DELAY, delay_line.IMPOSER)
         h1, _ = wires.hosts
         wires.wire.set_down("s1-eth1")
         lost = h1.run(["ping", "-c", "1", "-W", "1", "10.0.0.2"], check=False).returncode
@@ -367,9 +368,9 @@ def _cpu_seconds(pid: int) -> float:
 @pytest.mark.sandbox
 def test_a_path_that_answers_nothing_is_doubted_and_not_measured_as_zero() -> None:
     def story() -> Any:
-        wires = Wires(DELAY, Backend.DELAY_LINE)
+        wires = Wires(DELAY, delay_line.IMPOSER)
         wires.wire.set_down("s1-eth2")
-        return dataclasses.asdict(conditions.measure(*wires.hosts, [DELAY, DELAY]))
+        return dataclasses.asdict(measure(*wires.hosts, [DELAY, DELAY]))
 
     found = run_in_sandbox(story)
     assert found["values"] == {}

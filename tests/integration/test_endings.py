@@ -19,8 +19,8 @@ import pytest
 
 from tests.commands import Command, Ended, whole_records
 from tests.support import PATIENCE_S, comm_of, kill, machine
-from xlab.kernel.capabilities import remedy
 from xlab.kernel.processes import wait_until
+from xlab.kernel.programs import remedy
 from xlab.record import comparisons, result_files
 
 pytestmark = pytest.mark.sandbox

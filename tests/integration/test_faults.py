@@ -16,10 +16,12 @@ from xlab.faults.recovery import measure_recovery
 from xlab.kernel.processes import Process
 from xlab.lab import snapshot, underlay
 from xlab.lab.capture import Capture
-from xlab.lab.conditions import LinkConditions, choose_backend, parse_ping
+from xlab.lab.conditions import LinkConditions
 from xlab.lab.docker import Container, DaemonOptions
+from xlab.lab.imposers.chooser import choose
 from xlab.lab.lab import Conditioned, Host, Lab
 from xlab.lab.ovs import Datapath
+from xlab.probes.parse import parse_ping
 from xlab.record.record import Event
 from xlab.scenario.scenario import Flow
 
@@ -36,7 +38,7 @@ class Story:
         conditions = {}
         if delay_ms:
             wanted = LinkConditions(delay_ms=delay_ms)
-            own = Conditioned(wanted, choose_backend(wanted, machine()))
+            own = Conditioned(wanted, choose(wanted, machine()))
             conditions = {described.uplink_of("h1").a.interface: own}
         self.lab = Lab(described, ovs=ovs, conditions=conditions)
         self.lab.give_addresses(IPv4Network("10.0.0.0/24"), first=1, gateway=254)
@@ -132,7 +134,7 @@ def require_slow_through_faults(story: Story, *faults: str) -> None:
     def assert_slow() -> None:
         story.faults.await_expected()
         ping = story.h1.run(["ping", "-n", "-c3", "-i0.01", str(story.h2.address)], check=False)
-        assert (parse_ping(ping.stdout).rtt_ms or 0) >= 40, ping.stdout
+        assert (parse_ping(ping.stdout).mean_ms or 0) >= 40, ping.stdout
 
     assert_slow()
     for fault in faults:

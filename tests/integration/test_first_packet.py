@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import machine, why_no_sandbox
-from xlab.experiments import first_packet
+from xlab.probes import first_packet
 from xlab.record.record import Measurement
 from xlab.scenario import blueprint
 from xlab.scenario.request import Request
@@ -35,7 +35,7 @@ SCENARIO = Scenario("silent", "nobody answers", (), lambda size, settings: None,
 
 def measured(scenario: str) -> Measurement:
     equipped = blueprint.equip(blueprint.design(Request(scenario)), machine())
-    return first_packet.measure(equipped, round=2)
+    return first_packet.probe_first_packet(equipped, 2, 1)
 
 
 def test_the_first_packet_comes_when_all_is_built() -> None:

@@ -20,8 +20,8 @@ from tests import documents
 from tests.documents import ROOT
 from tests.support import PATIENCE_S, all_pids, kill, names_in, why_no_open_vswitch
 from tests.terminal import Terminal
-from xlab.kernel.capabilities import locate
 from xlab.kernel.processes import wait_until
+from xlab.kernel.programs import locate
 
 #: Before it has said so, Ctrl-C could still meet the shell that starts it.
 FOREGROUND = """sh -c 'echo rea""dy; exec sleep 1000'"""

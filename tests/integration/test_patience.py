@@ -14,7 +14,7 @@ from tests.commands import Command
 from tests.support import sandboxed
 from xlab.errors import CommandError
 from xlab.inside import build
-from xlab.kernel import capabilities, patience, processes, syscalls
+from xlab.kernel import capabilities, patience, processes, syscalls, trial
 from xlab.kernel.netlink import Rtnl
 from xlab.kernel.patience import announcing, is_held_up
 from xlab.kernel.processes import wait_until
@@ -87,7 +87,7 @@ def test_namespaces_that_the_kernel_makes_late_are_no_missing_capability(
         unshare(flags)
 
     monkeypatch.setattr(syscalls, "unshare", late)
-    monkeypatch.setattr(capabilities, "_TRIAL_LIMIT_S", TIMEOUT_S)
+    monkeypatch.setattr(trial, "LIMIT_S", TIMEOUT_S)
     said: list[str] = []
     with announcing(said.append):
         machine = capabilities.probe()
@@ -100,10 +100,10 @@ def test_namespaces_that_are_not_made_in_time_are_said_to_be(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(patience, "is_held_up", lambda _: False)
-    monkeypatch.setattr(capabilities, "_TRIAL_LIMIT_S", 0.0)
+    monkeypatch.setattr(trial, "LIMIT_S", 0.0)
     machine = capabilities.probe()
     assert machine.namespaces.detail == "making namespaces did not end within 0 s"
-    assert capabilities.try_sandbox(rootless=False, overlay=False).errno == errno.ETIMEDOUT
+    assert trial.try_sandbox(rootless=False, overlay=False).errno == errno.ETIMEDOUT
 
 
 @pytest.mark.slow

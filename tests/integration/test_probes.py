@@ -19,14 +19,15 @@ from xlab.errors import CapabilityError, XlabError
 from xlab.lab import counters, underlay
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
-from xlab.probes import MORE_PROBES, PROBES, Pair, Plan, Sampled, measure_round
-from xlab.probes import connections as connection_probes
-from xlab.probes import latency as latency_probes
+from xlab.probes import transactions
 from xlab.probes import varied as varied_probes
+from xlab.probes.catalog import BETWEEN_TWO, USUAL
 from xlab.probes.connections import probe_connections
+from xlab.probes.facts import Pair, Plan, Sampled, Trial
+from xlab.probes.kinds import Site
 from xlab.probes.latency import probe_rr
+from xlab.probes.rounds import measure_lab, measure_round
 from xlab.probes.throughput import probe_udp
-from xlab.probes.whole import Site, measure_lab
 from xlab.sandbox import controller
 from xlab.sandbox.launching import launch
 from xlab.scenario.scenario import Flow
@@ -61,7 +62,7 @@ def by_probe(sampled: list[Sampled]) -> Measured:
     return found
 
 
-def measure(pair: Pair, plan: Plan = QUICK, probes: Sequence[str] = PROBES) -> Measured:
+def measure(pair: Pair, plan: Plan = QUICK, probes: Sequence[str] = USUAL) -> Measured:
     return by_probe(list(measure_round([pair], plan, random.Random(1), probes)))
 
 
@@ -93,7 +94,7 @@ def more_of_all_well() -> Measured:
         mock.patch.object(varied_probes, "MESSAGE_BYTES", (64, 65536)),
         mock.patch.object(varied_probes, "FLOWS", (1, 2)),
     ):
-        return measure(pair, probes=[p for p in MORE_PROBES if p != "loaded-rtt"])
+        return measure(pair, probes=[p for p in BETWEEN_TWO if p not in (*USUAL, "loaded-rtt")])
 
 
 def lab_at_rest() -> Measured:
@@ -140,7 +141,7 @@ def nobody_there() -> Measured:
     pair, _ = two_hosts()
     pair.source.delete_address("eth0", "10.0.0.1/24")
     more = ("loaded-rtt", "connections", "small-packets", "path-mtu")
-    return measure(pair, probes=[*PROBES, *more])
+    return measure(pair, probes=[*USUAL, *more])
 
 
 def slow_link() -> Measured:
@@ -149,7 +150,10 @@ def slow_link() -> Measured:
     shape(wire, "s2")
     plan = dataclasses.replace(QUICK, udp_s=1.0)
     found = measure(pair, plan)
-    found |= by_probe([probe_udp(pair, plan, 40e6 / 0.9)])
+    trial = Trial("tcp", pair, plan)
+    tcp = trial.measurement("tcp_bits_per_second", "bit/s", [40e6 / 0.9], detail={})
+    earlier = {"tcp": Sampled((tcp,), {})}
+    found |= by_probe([probe_udp(pair, dataclasses.replace(plan, earlier=earlier))])
     return found
 
 
@@ -172,10 +176,7 @@ def shape(wire: Node, port: str) -> None:
 def without_netperf() -> Measured:
     pair, _ = two_hosts()
     missing = CapabilityError("`netperf` is not installed")
-    with (
-        mock.patch.object(latency_probes, "find_program", side_effect=missing),
-        mock.patch.object(connection_probes, "find_program", side_effect=missing),
-    ):
+    with mock.patch.object(transactions, "find_program", side_effect=missing):
         return by_probe([probe_rr(pair, QUICK), probe_connections(pair, QUICK)])
 
 

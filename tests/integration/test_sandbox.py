@@ -195,7 +195,7 @@ def test_a_story_may_fail(in_sandbox: InSandbox) -> None:
 #: Makes a sandbox, or tries to; Ctrl-C is pressed while it forks.
 _FORKS = """
 import os, signal
-from xlab.kernel import capabilities
+from xlab.kernel import trial
 from xlab.sandbox import sandbox
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -211,7 +211,7 @@ except KeyboardInterrupt:
     "made",
     [
         "sandbox.launch(lambda *_: os._exit(0))",
-        "capabilities.try_sandbox(rootless=os.geteuid() != 0, overlay=False)",
+        "trial.try_sandbox(rootless=os.geteuid() != 0, overlay=False)",
     ],
 )
 def test_ctrl_c_at_the_moment_of_a_fork_interrupts_the_caller_alone(made: str) -> None:

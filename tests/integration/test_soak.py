@@ -32,7 +32,7 @@ from tests.support import why_no_open_vswitch as no_open_vswitch
 from xlab.errors import DeadlineError, XlabError
 from xlab.faults.faults import Faults
 from xlab.faults.kinds import Fault, LinkDown
-from xlab.kernel.capabilities import neighbour_overflows
+from xlab.kernel.limits import neighbour_overflows
 from xlab.kernel.processes import wait_until
 from xlab.lab import snapshot
 from xlab.lab.lab import Lab

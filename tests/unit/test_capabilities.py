@@ -15,8 +15,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from xlab.kernel import capabilities
-from xlab.kernel.capabilities import DRIVERS, DriverState, Kernel, Observation, State, Trial
+from xlab.kernel import capabilities, drivers, environment, limits, programs
+from xlab.kernel.capabilities import Observation
+from xlab.kernel.drivers import DRIVERS, DriverState, Kernel, State
+from xlab.kernel.trial import Trial
 
 RELEASE = "6.12.48+deb13-amd64"
 NETEM = DRIVERS["netem"]
@@ -236,7 +238,7 @@ def test_an_overlay_counts_only_if_a_lab_may_mount_it() -> None:
     ],
 )
 def test_versions_out_of_what_tools_print(output: str, version: str) -> None:
-    assert capabilities.parse_version(output) == version
+    assert programs.parse_version(output) == version
 
 
 def test_tool_versions_asks_what_is_installed_and_omits_what_is_not(
@@ -247,11 +249,11 @@ def test_tool_versions_asks_what_is_installed_and_omits_what_is_not(
         tool.write_text(f"#!/bin/sh\n{body}\n")
         tool.chmod(0o755)
     monkeypatch.setattr(
-        capabilities,
+        programs,
         "locate",
         lambda name: str(tmp_path / name) if (tmp_path / name).exists() else None,
     )
-    assert capabilities.tool_versions() == {"ping": "20240905", "iperf3": "unknown"}
+    assert programs.tool_versions() == {"ping": "20240905", "iperf3": "unknown"}
 
 
 def test_a_tool_is_asked_once_unless_it_is_exchanged(
@@ -259,7 +261,7 @@ def test_a_tool_is_asked_once_unless_it_is_exchanged(
 ) -> None:
     """A comparison writes a record each build of each method, with all versions in it."""
     tool, asked = tmp_path / "ping", tmp_path / "asked"
-    monkeypatch.setattr(capabilities, "locate", lambda name: str(tool) if name == "ping" else None)
+    monkeypatch.setattr(programs, "locate", lambda name: str(tool) if name == "ping" else None)
 
     def install(version: str) -> None:
         fresh = tmp_path / "fresh"
@@ -270,7 +272,7 @@ def test_a_tool_is_asked_once_unless_it_is_exchanged(
     for version, times in (("20240905", 1), ("20250605", 2)):
         install(version)
         for _ in range(2):
-            assert capabilities.tool_versions() == {"ping": version}
+            assert programs.tool_versions() == {"ping": version}
         assert asked.read_text().split() == ["x"] * times
 
 
@@ -285,20 +287,20 @@ def test_a_tool_is_asked_once_unless_it_is_exchanged(
 def test_the_nf_tables_variant_of_iptables_is_not_asked_if_that_loads_a_module(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, legacy: bool, live: bool, version: str
 ) -> None:
-    programs = {"xtables-nft-multi": "nf_tables"} | (
+    variants = {"xtables-nft-multi": "nf_tables"} | (
         {"iptables-legacy": "legacy"} if legacy else {}
     )
-    for name, variant in programs.items():
+    for name, variant in variants.items():
         (tmp_path / name).write_text(f"#!/bin/sh\necho 'iptables v1.8.11 ({variant})'\n")
         (tmp_path / name).chmod(0o755)
     (tmp_path / "iptables").symlink_to("xtables-nft-multi")
-    monkeypatch.setattr(capabilities, "_nfnetlink_is_live", lambda: live)
+    monkeypatch.setattr(programs, "_nfnetlink_is_live", lambda: live)
     monkeypatch.setattr(
-        capabilities,
+        programs,
         "locate",
         lambda name: str(tmp_path / name) if (tmp_path / name).exists() else None,
     )
-    assert capabilities.tool_versions() == {"iptables": version}
+    assert programs.tool_versions() == {"iptables": version}
 
 
 @pytest.mark.parametrize(
@@ -317,13 +319,13 @@ def test_the_nf_tables_variant_of_iptables_is_not_asked_if_that_loads_a_module(
     ],
 )
 def test_the_processor_has_a_name_on_several_architectures(cpuinfo: str, model: str) -> None:
-    assert capabilities.cpu_model(cpuinfo) == model
+    assert environment.cpu_model(cpuinfo) == model
 
 
 def test_stolen_time_is_the_eighth_counter() -> None:
-    assert capabilities.stolen_ratio("cpu  60 0 20 10 0 0 0 10 5 0\ncpu0 1 1\n") == 0.1
-    assert capabilities.stolen_ratio("") is None
-    assert capabilities.stolen_ratio("cpu 0 0 0 0 0 0 0 0 0 0\n") is None
+    assert environment.stolen_ratio("cpu  60 0 20 10 0 0 0 10 5 0\ncpu0 1 1\n") == 0.1
+    assert environment.stolen_ratio("") is None
+    assert environment.stolen_ratio("cpu 0 0 0 0 0 0 0 0 0 0\n") is None
 
 
 @given(st.text(max_size=60) | st.lists(st.integers(-1, 2**65), max_size=12).map(
@@ -332,7 +334,7 @@ def test_stolen_time_is_the_eighth_counter() -> None:
 @example("cpu a b c d e f g h")
 @example("cpu " + "9" * 5000 + " 1" * 8)
 def test_any_counters_give_a_share_or_none(stat: str) -> None:
-    share = capabilities.stolen_ratio(stat)
+    share = environment.stolen_ratio(stat)
     assert share is None or 0 <= share <= 1
 
 
@@ -350,7 +352,7 @@ def test_any_bytes_for_a_configuration_are_no_evidence(packed: bytes) -> None:
 
 
 def test_this_kernel_answers_with_its_families() -> None:
-    assert "nlctrl" in capabilities.generic_netlink_families()
+    assert "nlctrl" in drivers.generic_netlink_families()
 
 
 def test_probe_leaves_no_child_and_no_descriptor() -> None:
@@ -364,7 +366,7 @@ def test_probe_leaves_no_child_and_no_descriptor() -> None:
 
 
 def test_environment_facts_describe_this_machine() -> None:
-    facts = capabilities.environment_facts()
+    facts = environment.environment_facts()
     assert facts.kernel == os.uname().release
     assert facts.cores >= 1
     assert facts.cpu_model
@@ -379,8 +381,8 @@ def test_a_kernel_that_forbids_namespaces_is_found_out(rootless: bool) -> None:
         pytest.skip(capabilities.probe().namespaces.detail)
     limit = "user" if rootless else "net"
     program = (
-        "from xlab.kernel import capabilities; "
-        f"print(capabilities.try_sandbox(rootless={rootless}, overlay=False))"
+        "from xlab.kernel import drivers, environment, limits, programs, trial; "
+        f"print(trial.try_sandbox(rootless={rootless}, overlay=False))"
     )
     script = f'echo 0 > /proc/sys/user/max_{limit}_namespaces && exec "$@"'
     unshare = ["unshare", "--user", "--map-root-user", "sh", "-c", script, "sh"]
@@ -403,8 +405,8 @@ def test_a_refused_mount_is_found_out() -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root to make a child that lacks CAP_SYS_ADMIN")
     program = (
-        "from xlab.kernel import capabilities; "
-        "print(capabilities.try_sandbox(rootless=False, overlay=False))"
+        "from xlab.kernel import drivers, environment, limits, programs, trial; "
+        "print(trial.try_sandbox(rootless=False, overlay=False))"
     )
     done = subprocess.run(
         ["setpriv", "--bounding-set", "-sys_admin", sys.executable, "-c", program],
@@ -425,8 +427,8 @@ def test_how_often_the_table_of_neighbours_was_full(tmp_path: Path) -> None:
         "00000440 00007f2b 0000bbf0       00000000            0000ba86\n"
         "00000440 000052b3 0000aaf2       00000000            00000010\n"
     )
-    assert capabilities.neighbour_overflows(statistics) == 0xBA86 + 0x10
+    assert limits.neighbour_overflows(statistics) == 0xBA86 + 0x10
     statistics.write_text("entries allocs\n1 2\n")
-    assert capabilities.neighbour_overflows(statistics) == 0
-    assert capabilities.neighbour_overflows(tmp_path / "nowhere") == 0
-    assert capabilities.neighbour_overflows() >= 0
+    assert limits.neighbour_overflows(statistics) == 0
+    assert limits.neighbour_overflows(tmp_path / "nowhere") == 0
+    assert limits.neighbour_overflows() >= 0

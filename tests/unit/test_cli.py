@@ -25,9 +25,9 @@ from xlab import cli
 from xlab.cli._findings import Finding
 from xlab.errors import CapabilityError, DeadlineError, UsageError
 from xlab.experiments.runner import UnwrittenError
+from xlab.probes.catalog import ALL as PROBES
 from xlab.record import record
 from xlab.record.record import RunRecord
-from xlab.scenario import probe_names
 from xlab.scenario.request import Request
 
 pytestmark = pytest.mark.usefixtures("same_charts_drawn_once")
@@ -520,8 +520,8 @@ def test_list_shows_every_scenario_with_its_options(capsys: Capture) -> None:
         assert entry["name"] in human
         assert entry["summary"].split()[0] in human
     assert "    --set routes=tunnel|underlay\n" in human
-    for name, about in probe_names.ALL.items():
-        assert f"    {name:<15} {about}\n" in human
+    for name, probe in PROBES.items():
+        assert f"    {name:<15} {probe.about}\n" in human
 
 
 def test_a_probe_that_is_none_is_wrong_usage(capsys: Capture) -> None:
@@ -785,7 +785,6 @@ def test_help_imports_nothing_that_takes_time(arguments: list[str]) -> None:
         "xlab.record",
         "xlab.record.version",
         "xlab.scenario",
-        "xlab.scenario.probe_names",
         "xlab.scenario.request",
     }
 

@@ -13,9 +13,10 @@ from tests.fuzzing import attempt
 from xlab.errors import CapabilityError, UsageError
 from xlab.experiments.compare import plan
 from xlab.experiments.compare.methods import VARIANTS, Method, choose
-from xlab.kernel import capabilities
-from xlab.kernel.capabilities import State
-from xlab.scenario import blueprint, probe_names
+from xlab.kernel import programs
+from xlab.kernel.drivers import State
+from xlab.probes.catalog import ALL
+from xlab.scenario import blueprint
 from xlab.scenario.request import Request
 
 COMMON = Request("baseline")
@@ -150,7 +151,7 @@ def test_what_is_usual() -> None:
 def test_all_probes_are_measured_each_round_or_once_a_build() -> None:
     everything = plan.make(chosen("weave"), probes=["all"])
     assert everything.disturbing == ("first-packet", "recovery")
-    assert {*everything.probes, *everything.disturbing} == set(probe_names.ALL)
+    assert {*everything.probes, *everything.disturbing} == set(ALL)
     assert plan.make(chosen("weave"), probes=["first-packet"]).disturbing == ("first-packet",)
 
 
@@ -178,7 +179,7 @@ def test_amounts_that_make_no_sense(amount: dict[str, object], said: str) -> Non
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capabilities, "locate", lambda tool: f"/usr/sbin/{tool}")
+    monkeypatch.setattr(programs, "locate", lambda tool: f"/usr/sbin/{tool}")
 
 
 def datapath(name: str, **states: State) -> str:

@@ -17,8 +17,8 @@ from xlab.experiments.compare.evaluation import evaluate
 from xlab.experiments.compare.journal import Entry, History, Journal, Opening, RoundDone
 from xlab.experiments.compare.methods import choose
 from xlab.experiments.compare.rounds import Onlooker, carry_out
-from xlab.kernel import capabilities
-from xlab.kernel.capabilities import State
+from xlab.kernel import capabilities, programs
+from xlab.kernel.drivers import State
 from xlab.record import record, result_files
 from xlab.record.comparisons import Comparison
 from xlab.scenario.request import Request
@@ -198,7 +198,7 @@ def test_a_method_this_machine_cannot_is_skipped(
     assert carried_out(tmp_path / "launched").methods[2].status == "skipped"
     # Or it is known before.
     monkeypatch.setattr(capabilities, "probe", lambda: machine_with(tun=State.NO))
-    monkeypatch.setattr(capabilities, "locate", lambda _: "/bin/true")
+    monkeypatch.setattr(programs, "locate", lambda _: "/bin/true")
     names = ["baseline", "bridge", "ovs-gre:datapath=userspace"]
     comparison = carried_out(tmp_path / "known", names)
     assert [method.status for method in comparison.methods] == ["passed", "passed", "skipped"]

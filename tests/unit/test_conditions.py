@@ -1,23 +1,20 @@
-"""Link conditions: what is written, what it comes to, which backend, what a measurement shows."""
+"""Link conditions: what is written, and what makes no sense."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fuzzing import Refusal, attempt
-from xlab.errors import CapabilityError, UsageError
-from xlab.kernel.capabilities import Capability, Machine, State
+from xlab.errors import UsageError
 from xlab.lab import conditions
-from xlab.lab.conditions import Backend, Expected, LinkConditions
+from xlab.lab.conditions import LinkConditions
 
 # -- text ------------------------------------------------------------------------------------------
 
@@ -159,228 +156,6 @@ def test_a_delay_of_the_command_line_comes_with_its_own_jitter() -> None:
     assert topo.overridden_by(given_both) == given_both
 
 
-# -- backends --------------------------------------------------------------------------------------
-
-
-def machine(*, netem: State, tbf: State = State.YES, packets: State = State.YES) -> Machine:
-    """As much of a Machine as the choice looks at."""
-
-    def capability(name: str, state: State, remedy: str = "") -> Capability:
-        detail = "is live" if state is State.YES else "is not loaded"
-        return Capability(name, state, f"module {name} {detail}", "", remedy)
-
-    parts = SimpleNamespace(
-        netem=capability(
-            "sch_netem", netem, "sudo modprobe sch_netem" if netem is State.LOADABLE else ""
-        ),
-        tbf=capability("sch_tbf", tbf),
-        packet_sockets=capability("af_packet", packets),
-    )
-    return cast(Machine, parts)
-
-
-RATE = LinkConditions(rate_bits_per_second=1e8)
-DELAY = LinkConditions(delay_ms=10.0)
-LOSS = LinkConditions(loss_ratio=0.01)
-ALL = LinkConditions(1e8, 10.0, 2.0, 0.01)
-
-
-@pytest.mark.parametrize(
-    ("netem", "tbf", "asked", "backend"),
-    [
-        (State.YES, State.YES, ALL, Backend.NETEM),
-        (State.YES, State.YES, RATE, Backend.NETEM),
-        (State.LOADABLE, State.YES, RATE, Backend.TBF),
-        (State.NO, State.YES, RATE, Backend.TBF),
-        (State.NO, State.LOADABLE, RATE, Backend.DELAY_LINE),
-        (State.LOADABLE, State.YES, DELAY, Backend.DELAY_LINE),
-        (State.NO, State.YES, LOSS, Backend.DELAY_LINE),
-        (State.NO, State.YES, ALL, Backend.DELAY_LINE),
-        (State.YES, State.YES, LinkConditions(), Backend.NONE),
-        (State.NO, State.NO, LinkConditions(max_queue_packets=5), Backend.NONE),
-    ],
-)
-def test_which_backend_imposes_what(
-    netem: State, tbf: State, asked: LinkConditions, backend: Backend
-) -> None:
-    assert conditions.choose_backend(asked, machine(netem=netem, tbf=tbf)) is backend
-
-
-def test_conditions_that_nothing_can_impose_are_never_ignored() -> None:
-    bare = machine(netem=State.LOADABLE, packets=State.NO)
-    with pytest.raises(CapabilityError) as caught:
-        conditions.choose_backend(DELAY, bare)
-    assert caught.value.exit_status == 3
-    assert caught.value.remedy == "sudo modprobe sch_netem"
-    assert "sch_netem is not loaded" in str(caught.value)
-
-
-def test_a_fallback_is_told_with_the_way_out_of_it() -> None:
-    loadable = machine(netem=State.LOADABLE)
-    told = conditions.fallback(Backend.DELAY_LINE, loadable)
-    assert "delay line" in told
-    assert "`sudo modprobe sch_netem`" in told
-    assert conditions.fallback(Backend.NETEM, machine(netem=State.YES)) == ""
-    assert conditions.fallback(Backend.NONE, loadable) == ""
-
-
-# -- what the tools are given ----------------------------------------------------------------------
-
-
-def test_netem_takes_all_conditions_at_once() -> None:
-    # Under way: 12 ms of 100 Mbit/s, 150,000 bytes.  Waiting: 50 ms, 625,000.  A frame: 1,518.
-    assert conditions.netem_arguments(ALL, mtu=1500) == (
-        "netem limit 511 delay 10000us 2000us loss random 1% rate 100000000bit"
-    )
-
-
-def test_netem_gets_a_rate_beside_jitter_because_that_keeps_the_order() -> None:
-    jittery = LinkConditions(delay_ms=0.5, jitter_ms=0.1)
-    assert conditions.netem_arguments(jittery, mtu=1500).endswith(
-        "delay 500us 100us rate 1000000000000bit"
-    )
-    assert "rate" not in conditions.netem_arguments(DELAY, mtu=1500)
-
-
-def test_small_losses_are_not_rounded_away() -> None:
-    rare = LinkConditions(loss_ratio=0.000015)
-    assert "loss random 0.0015%" in conditions.netem_arguments(rare, mtu=1500)
-
-
-def test_the_token_bucket_at_both_ends_of_its_range() -> None:
-    slow = conditions.tbf_arguments(LinkConditions(rate_bits_per_second=1e6), mtu=1500)
-    fast = conditions.tbf_arguments(LinkConditions(rate_bits_per_second=1e10), mtu=1500)
-    # Two frames; 100 frames of queue.  Then a millisecond; 50 ms of queue.
-    assert slow == "tbf rate 1000000bit burst 3036b limit 154836b"
-    assert fast == "tbf rate 10000000000bit burst 1250000b limit 63750000b"
-
-
-@given(rate=st.floats(1e6, 1e10), mtu=st.integers(576, 65535))
-def test_a_token_bucket_never_drops_for_size_what_the_link_carries(rate: float, mtu: int) -> None:
-    words = conditions.tbf_arguments(LinkConditions(rate_bits_per_second=rate), mtu=mtu).split()
-    burst = int(words[words.index("burst") + 1].removesuffix("b"))
-    limit = int(words[words.index("limit") + 1].removesuffix("b"))
-    assert burst >= mtu + 18
-    assert limit >= burst + 100 * (mtu + 18)
-
-
-def test_the_queue_for_a_rate() -> None:
-    slow = LinkConditions(rate_bits_per_second=1e6)
-    assert conditions.queue_bytes(slow, mtu=1500) == 100 * 1518
-    long = LinkConditions(rate_bits_per_second=1e9, delay_ms=100.0)
-    assert conditions.queue_bytes(long, mtu=1500) == pytest.approx(1e9 / 8 * 0.4)
-    told = dataclasses.replace(long, max_queue_packets=10)
-    assert conditions.queue_bytes(told, mtu=1500) == 10 * 1518
-
-
-def test_the_delay_line_is_given_what_was_asked_for_and_nothing_else() -> None:
-    def options(asked: LinkConditions) -> list[str]:
-        argv = conditions.delay_line_argv("a", "b", asked, mtu=1500)
-        assert argv[1:3] == ["-I", "-S"]
-        assert argv[4:8] == ["a", "b", "--frame-bytes", "1518"]
-        return argv[8:]
-
-    assert options(DELAY) == ["--delay-ms", "10"]
-    assert options(RATE) == ["--rate-bits-per-second", "100000000", "--queue-bytes", "625000"]
-    assert options(LOSS) == ["--loss-ratio", "0.01"]
-
-
-@pytest.mark.parametrize(
-    ("uplink", "port"), [("s1-eth1", "s1-eth1p"), ("s10000-eth1023", "s10000-eth1023p")]
-)
-def test_a_joint_is_named_after_its_uplink(uplink: str, port: str) -> None:
-    assert conditions._Names(uplink).port == port
-
-
-def test_long_names_get_short_ones_that_differ() -> None:
-    names = [conditions._Names(f"switch-eth{number}") for number in (1000, 1001, 10000)]
-    interfaces = {n for joint in names for n in (joint.port, joint.inner, joint.joint)}
-    assert len(interfaces) == 9
-    assert all(len(name) <= 15 for name in interfaces)
-
-
-# -- what it comes to ------------------------------------------------------------------------------
-
-
-def test_links_in_a_row_add_their_delays_and_compound_their_losses() -> None:
-    expected = conditions.expect([ALL, LinkConditions(delay_ms=5.0), LinkConditions(1e6)])
-    assert expected.rtt_ms[0] == pytest.approx(2 * (15 - 2))
-    assert expected.rtt_ms[1] == pytest.approx(2 * (15 + 2 + 0.784 + 0.00784))
-    assert expected.loss_ratio == pytest.approx(0.01)
-    assert expected.rate_bits_per_second == 1e6
-    assert conditions.expect([LOSS, LOSS]).loss_ratio == pytest.approx(0.0199)
-
-
-#: iputils 20240905, `ping -n -q -c 100 -i 0.004`, through two links with a loss of 1 % each.
-PING = """PING 10.0.0.2 (10.0.0.2) 56(84) bytes of data.
-
---- 10.0.0.2 ping statistics ---
-100 packets transmitted, 96 received, 4% packet loss, time 1475ms
-rtt min/avg/max/mdev = 17.056/20.250/23.973/1.719 ms, pipe 3
-"""
-
-
-def test_reading_ping() -> None:
-    assert conditions.parse_ping(PING) == conditions.PingSummary(100, 96, 20.250)
-
-
-def test_reading_a_ping_that_got_no_answer() -> None:
-    silent = "3 packets transmitted, 0 received, +3 errors, 100% packet loss, time 2031ms\n"
-    assert conditions.parse_ping(silent) == conditions.PingSummary(3, 0, None)
-    assert conditions.parse_ping("ping: connect: Network is unreachable") == (
-        conditions.PingSummary(0, 0, None)
-    )
-
-
-def iperf3(**end: object) -> str:
-    return json.dumps({"start": {}, "intervals": [], "end": end})
-
-
-def test_a_link_rate_counts_headers() -> None:
-    udp = iperf3(sum={"bits_per_second": 1.2e7}, sum_received={"bits_per_second": 9.7e6})
-    rate = conditions.iperf3_link_rate(udp, udp=True, mtu=1500, payload=1472)
-    assert rate == pytest.approx(9.7e6 * 1514 / 1472)
-    tcp = iperf3(sum_received={"bits_per_second": 9.5e8})
-    rate = conditions.iperf3_link_rate(tcp, udp=False, mtu=1500, payload=1472)
-    assert rate == pytest.approx(9.5e8 * 1514 / 1448)
-
-
-def test_an_older_iperf3_tells_udps_receiver_as_a_loss() -> None:
-    old = iperf3(sum={"bits_per_second": 1.2e7, "lost_percent": 20.0})
-    rate = conditions.iperf3_link_rate(old, udp=True, mtu=1500, payload=1472)
-    assert rate == pytest.approx(9.6e6 * 1514 / 1472)
-
-
-def test_an_iperf3_that_failed_says_why() -> None:
-    failed = json.dumps({"error": "unable to connect to server"})
-    with pytest.raises(ValueError, match="unable to connect"):
-        conditions.iperf3_link_rate(failed, udp=True, mtu=1500, payload=1472)
-
-
-EXPECTED = Expected(rtt_ms=(36.0, 44.0), loss_ratio=0.0199, rate_bits_per_second=1e8)
-
-
-def test_plausible_values_raise_no_doubt() -> None:
-    values = {"rtt_ms": 40.6, "loss_ratio": 0.025, "rate_bits_per_second": 9.8e7}
-    assert conditions.doubts(values, EXPECTED, pings=250) == ()
-
-
-@pytest.mark.parametrize(
-    ("value", "word"),
-    [
-        ({"rtt_ms": 0.05}, "round trip takes 0.05 ms"),
-        ({"rtt_ms": 90.0}, "round trip takes 90.00 ms"),
-        ({"loss_ratio": 0.0}, "0.00% of packets are lost one way, not 1.99%"),
-        ({"loss_ratio": 0.2}, "20.00% of packets"),
-        ({"rate_bits_per_second": 9.4e8}, "above 100"),
-        ({"rate_bits_per_second": 3e7}, "reaches 30 of 100 Mbit/s"),
-    ],
-)
-def test_values_that_do_not_fit_are_doubted(value: dict[str, float], word: str) -> None:
-    (doubt,) = conditions.doubts(value, EXPECTED, pings=2500)
-    assert word in doubt
-
-
 # -- whatever is written ---------------------------------------------------------------------------
 
 
@@ -457,34 +232,3 @@ def test_any_options_of_a_mininet_link_are_conditions_or_refused_with_its_name(
         return
     for value in dataclasses.astuple(found):
         assert value is None or 0 <= value <= 1e12
-
-
-@given(st.text(max_size=80) | st.integers(0, len(PING)).map(lambda cut: PING[cut:]))
-@example("9" * 5000 + " packets transmitted, 1 received")
-@example("rtt = 1.1.1/1.1.1/1/1 ms")
-def test_any_output_of_ping_is_read(output: str) -> None:
-    found = conditions.parse_ping(output)
-    assert found.sent >= 0
-    assert found.received >= 0
-    assert found.rtt_ms is None or math.isfinite(found.rtt_ms)
-
-
-JSON = st.recursive(
-    ODD.filter(lambda value: not isinstance(value, bytes)),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=4,
-)
-TOTALS = st.dictionaries(st.sampled_from(["bits_per_second", "lost_percent"]), JSON) | JSON
-ENDS = st.dictionaries(st.sampled_from(["sum", "sum_received"]), TOTALS) | JSON
-
-
-@given(st.dictionaries(st.sampled_from(["end", "start"]), ENDS) | JSON)
-@example([])
-@example({"end": {"sum_received": {"bits_per_second": 10**400}}})
-@example({"end": {"sum_received": {"bits_per_second": -1}}})
-def test_any_report_of_iperf3_gives_a_rate_or_a_value_error(report: Any) -> None:
-    rate = attempt(
-        lambda: conditions.iperf3_link_rate(json.dumps(report), udp=True, mtu=1500, payload=1472),
-        ValueError,
-    )
-    assert isinstance(rate, Refusal) or 0 <= rate < math.inf

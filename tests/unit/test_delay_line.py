@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlab.lab import delay_line
-from xlab.lab.conditions import LinkConditions, delay_line_argv
+from xlab.lab.conditions import LinkConditions
 from xlab.lab.delay_line import Direction, bytes_on_wire, with_vlan_tag
+from xlab.lab.imposers.delay_line import argv_of
 
 NO_OFFLOAD = bytes(10)
 
@@ -269,7 +270,7 @@ CONDITIONS = st.builds(
 def test_what_is_asked_for_is_what_the_program_understands(
     asked: LinkConditions, back: LinkConditions | None, mtu: int
 ) -> None:
-    argv = delay_line_argv("s1-eth1", "s1-eth1q", asked, back=back, mtu=mtu)[4:]
+    argv = argv_of("s1-eth1", "s1-eth1q", asked, back=back, mtu=mtu)[4:]
     there, separator, rest = delay_line._split(argv)
     understood = [(delay_line._parser().parse_args(there), asked)]
     assert separator == (back is not None)

@@ -12,7 +12,9 @@ import pytest
 from xlab.cli import _findings as doctor
 from xlab.cli._findings import Finding
 from xlab.errors import CapabilityError
-from xlab.kernel.capabilities import TOOLS, TYPED, Capability, Machine, State
+from xlab.kernel.capabilities import Capability, Machine
+from xlab.kernel.drivers import State
+from xlab.kernel.programs import TOOLS, TYPED
 from xlab.scenario import blueprint
 from xlab.scenario.request import Request
 

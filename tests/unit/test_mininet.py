@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlab.errors import CapabilityError, UsageError
-from xlab.lab import conditions, delay_line
+from xlab.lab import delay_line
 from xlab.lab.conditions import LinkConditions
+from xlab.lab.imposers.delay_line import argv_of
 from xlab.mininet import __main__ as program
 from xlab.mininet import echo, openvswitch
 from xlab.mininet.link import _either
@@ -66,14 +67,12 @@ def test_a_backend_must_manage_both_directions() -> None:
 
 def test_a_delay_line_is_told_of_the_way_back_only_where_it_differs() -> None:
     there, back = LinkConditions(delay_ms=5), LinkConditions(loss_ratio=0.25)
-    same = conditions.delay_line_argv("a", "b", there, mtu=1500)
+    same = argv_of("a", "b", there, mtu=1500)
     assert "--back" not in same
-    differing = conditions.delay_line_argv("a", "b", there, back=back, mtu=1500)
+    differing = argv_of("a", "b", there, back=back, mtu=1500)
     assert differing[: len(same)] == same
     assert differing[len(same) :] == ["--back", "--loss-ratio", "0.25"]
-    assert conditions.delay_line_argv("a", "b", there, back=LinkConditions(), mtu=1500)[-1] == (
-        "--back"
-    )
+    assert argv_of("a", "b", there, back=LinkConditions(), mtu=1500)[-1] == ("--back")
 
 
 def test_options_before_and_behind_back() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import time
@@ -13,19 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlab.errors import CapabilityError, XlabError
-from xlab.probes import PROBES, Pair, Plan, shuffled
+from xlab.probes.catalog import USUAL
 from xlab.probes.connections import number_of_connections
 from xlab.probes.cpu import Usage, measure_idle, start_measuring
-from xlab.probes.facts import Trial
-from xlab.probes.latency import (
-    netperf_length,
-    netperf_patience_s,
-    raise_if_incapable,
-    summarise,
-)
+from xlab.probes.facts import Pair, Plan, Sampled, Trial
+from xlab.probes.latency import netperf_length
 from xlab.probes.loaded import course
 from xlab.probes.parse import Interval, Iperf, Ping
-from xlab.probes.throughput import Transfer, cpu_cost, omitted_s
+from xlab.probes.rounds import shuffled
+from xlab.probes.throughput import Transfer, cpu_cost, omitted_s, probe_udp
+from xlab.probes.transactions import netperf_patience_s, summarise
 
 if TYPE_CHECKING:
     from xlab.lab.node import Node
@@ -47,16 +45,16 @@ QUICK = Plan.of(1.0, quick=True)
 
 @given(st.integers(0, 5), st.integers())
 def test_each_probe_of_each_pair_once_and_tcp_before_udp(pairs: int, seed: int) -> None:
-    order = shuffled(pairs, PROBES, random.Random(seed))
-    assert Counter(order) == Counter((n, probe) for n in range(pairs) for probe in PROBES)
+    order = shuffled(pairs, USUAL, random.Random(seed))
+    assert Counter(order) == Counter((n, probe) for n in range(pairs) for probe in USUAL)
     for number in range(pairs):
         assert order.index((number, "tcp")) < order.index((number, "udp"))
 
 
 def test_the_order_is_random_and_can_be_told_again() -> None:
-    orders = [tuple(shuffled(3, PROBES, random.Random(seed))) for seed in range(20)]
+    orders = [tuple(shuffled(3, USUAL, random.Random(seed))) for seed in range(20)]
     assert len(set(orders)) == 20
-    assert orders[7] == tuple(shuffled(3, PROBES, random.Random(7)))
+    assert orders[7] == tuple(shuffled(3, USUAL, random.Random(7)))
     # Neither a pair nor a probe is always first.
     assert len({number for (number, _), *_ in orders}) == 3
     assert len({probe for (_, probe), *_ in orders}) >= 4
@@ -125,11 +123,15 @@ def transfer(received_bytes: int, usage: Usage) -> Transfer:
     )
 
 
+def trial_beside(idle: Usage) -> Trial:
+    return Trial("tcp", PAIR, dataclasses.replace(QUICK, idle=idle))
+
+
 def test_cpu_cost_is_busy_time_beyond_idle_load_for_each_gigabyte() -> None:
     """Idle at 0.2 busy seconds a second; 2 GB in 2 s that cost 3.4 s: 3.0 s, 1.5 a gigabyte."""
     idle = Usage(elapsed_s=0.5, busy_s=0.1, daemons_s={})
     usage = Usage(elapsed_s=2.0, busy_s=3.4, daemons_s={"ovs-vswitchd[7]": 1.0})
-    measured = cpu_cost(Trial("tcp", PAIR, QUICK), transfer(2_000_000_000, usage), idle)
+    measured = cpu_cost(trial_beside(idle), transfer(2_000_000_000, usage))
     assert measured.metric == "cpu_seconds_per_gigabyte"
     assert list(measured.samples) == [pytest.approx(1.5)]
     assert measured.detail["daemon_cpu_seconds_per_gigabyte"] == {"ovs-vswitchd[7]": 0.5}
@@ -138,7 +140,7 @@ def test_cpu_cost_is_busy_time_beyond_idle_load_for_each_gigabyte() -> None:
 def test_cpu_cost_below_the_idle_load_is_a_failed_sample() -> None:
     idle = Usage(elapsed_s=1.0, busy_s=1.9, daemons_s={})
     usage = Usage(elapsed_s=1.0, busy_s=1.8, daemons_s={})
-    measured = cpu_cost(Trial("tcp", PAIR, QUICK), transfer(1000, usage), idle)
+    measured = cpu_cost(trial_beside(idle), transfer(1000, usage))
     assert (measured.samples, measured.median, measured.failed_samples) == ((), None, 1)
     assert "no busier" in measured.detail["error"]
 
@@ -206,13 +208,24 @@ def test_a_measurement_says_where_its_raw_output_is() -> None:
 
 def test_a_failure_has_no_figure_but_a_reason() -> None:
     trial = Trial("rtt", PAIR, QUICK)
-    (measured,) = trial.failed("icmp_rtt_ms", "ms", XlabError("no route"), tool="ping").measurements
+    (measured,) = trial.failed(
+        XlabError("no route"), {"icmp_rtt_ms": "ms"}, tool="ping"
+    ).measurements
     assert (measured.samples, measured.median, measured.ci95) == ((), None, None)
     assert measured.failed_samples == 1
     assert measured.detail == {"tool": "ping", "error": "no route", "raw": []}
 
 
 def test_a_missing_tool_is_no_failed_sample() -> None:
-    raise_if_incapable(XlabError("the path is dead"))
     with pytest.raises(CapabilityError):
-        raise_if_incapable(CapabilityError("`iperf3` is not installed"))
+        Trial("tcp", PAIR, QUICK).failed(CapabilityError("`iperf3` is not installed"), {})
+
+
+def test_udp_without_a_figure_of_tcp_has_nothing_to_offer() -> None:
+    failed = Trial("tcp", PAIR, QUICK).failed(XlabError("no"), {"tcp_bits_per_second": "bit/s"})
+    for earlier in ({}, {"tcp": failed}):
+        found: Sampled = probe_udp(PAIR, dataclasses.replace(QUICK, earlier=earlier))
+        assert [measured.metric for measured in found.measurements] == [
+            "udp_bits_per_second", "udp_loss_ratio",
+        ]  # fmt: skip
+        assert "nothing to offer 90 % of" in found.measurements[0].detail["error"]

@@ -78,6 +78,23 @@ def test_ping_of_slow_paths_prints_fewer_digits() -> None:
     assert parse.parse_ping(f"{line}\n1 packets transmitted, 1 received,").replies_ms == {1: 201.0}
 
 
+#: iputils 20240905, `ping -n -q -c 100 -i 0.004`, through two links with a loss of 1 % each.
+QUIET = """PING 10.0.0.2 (10.0.0.2) 56(84) bytes of data.
+
+--- 10.0.0.2 ping statistics ---
+100 packets transmitted, 96 received, 4% packet loss, time 1475ms
+rtt min/avg/max/mdev = 17.056/20.250/23.973/1.719 ms, pipe 3
+"""
+
+
+def test_a_quiet_ping_tells_what_its_summary_does() -> None:
+    ping = parse.parse_ping(QUIET)
+    assert (ping.transmitted, ping.received, ping.mean_ms) == (100, 96, 20.25)
+    silent = "3 packets transmitted, 0 received, +3 errors, 100% packet loss, time 2031ms\n"
+    ping = parse.parse_ping(silent)
+    assert (ping.transmitted, ping.received, ping.mean_ms) == (3, 0, None)
+
+
 # ----------------------------------------------------------------------------------------- iperf3
 
 

@@ -16,8 +16,9 @@ import pytest
 from tests.fake_machine import CLAIM, PATH, PROOF, machine_with
 from xlab.errors import CapabilityError, DaemonError, SandboxError, UsageError, XlabError
 from xlab.experiments import runner
-from xlab.kernel import capabilities
-from xlab.kernel.capabilities import Machine, State
+from xlab.kernel import capabilities, programs
+from xlab.kernel.capabilities import Machine
+from xlab.kernel.drivers import State
 from xlab.record import record
 from xlab.record.record import Node, RunRecord
 from xlab.sandbox import controller, sandbox
@@ -261,7 +262,7 @@ def test_a_capability_that_turns_out_missing_inside(world: World) -> None:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tool is there; asked for their versions, all say the same."""
-    monkeypatch.setattr(capabilities, "locate", lambda _: shutil.which("true"))
+    monkeypatch.setattr(programs, "locate", lambda _: shutil.which("true"))
 
 
 @pytest.mark.parametrize(
@@ -298,7 +299,7 @@ def test_without_any_datapath_it_is_skipped_with_the_remedy(world: World, instal
 
 
 def test_without_the_daemons_it_is_skipped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capabilities, "locate", lambda _: None)
+    monkeypatch.setattr(programs, "locate", lambda _: None)
     found = world.run("ovs-gre")
     assert (found.status, world.launched) == ("skipped", 0)
     needed = "sudo apt-get install openvswitch-switch"
@@ -350,7 +351,7 @@ def test_a_table_of_neighbours_that_was_full_meanwhile_is_on_record(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = iter([5, 12])
-    monkeypatch.setattr("xlab.kernel.capabilities.neighbour_overflows", lambda: next(counted))
+    monkeypatch.setattr("xlab.kernel.limits.neighbour_overflows", lambda: next(counted))
     found = world.run("bridge")
     (noted,) = [event.detail for event in found.events if "neighbours (ARP)" in event.detail]
     assert "was full 7 times meanwhile" in noted

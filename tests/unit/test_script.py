@@ -16,7 +16,7 @@ import pytest
 from tests.support import machine
 from xlab.errors import CapabilityError, UsageError
 from xlab.kernel import capabilities
-from xlab.kernel.capabilities import State
+from xlab.kernel.drivers import State
 from xlab.lab.commands import (
     Born,
     Call,

@@ -1,6 +1,6 @@
 """What this machine can do, and the line to paste for what it can't: the facts of `xlab doctor`.
 
-Looks and asks, by the rules of xlab/kernel/capabilities.py: no module is loaded, nothing of the
+Looks and asks, by the rules of xlab/kernel/drivers.py: no module is loaded, nothing of the
 machine is touched.  `findings` gathers, `diagnose` draws the conclusions and is pure.
 """
 
@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from xlab.errors import CapabilityError
-from xlab.kernel import capabilities
-from xlab.kernel.capabilities import TOOLS, TYPED, Capability, Machine, Tool
-from xlab.lab.conditions import Backend, LinkConditions, choose_backend
+from xlab.kernel import capabilities, limits, programs
+from xlab.kernel.capabilities import Capability, Machine
+from xlab.kernel.programs import TOOLS, TYPED, Tool
+from xlab.lab.conditions import LinkConditions
+from xlab.lab.imposers.chooser import IMPOSERS, choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Finding:
 
 def findings() -> list[Finding]:
     """Everything about this machine, in some 50 ms."""
-    versions = capabilities.tool_versions((*TOOLS, *TYPED))
+    versions = programs.tool_versions((*TOOLS, *TYPED))
     return diagnose(capabilities.probe(), versions)
 
 
@@ -102,9 +104,9 @@ def _open_vswitch(machine: Machine, versions: Mapping[str, str]) -> Finding:
     name = "Open vSwitch"
     missing = [tool for tool in TOOLS if tool.name.startswith("ovs") and tool.name not in versions]
     if missing:
-        programs = ", ".join(tool.name for tool in missing)
+        absent = ", ".join(tool.name for tool in missing)
         return Finding(
-            name, False, f"{programs}: not installed", capabilities.remedy(missing[0].name), _OVS
+            name, False, f"{absent}: not installed", programs.remedy(missing[0].name), _OVS
         )
     kernel, tun = machine.ovs_datapath, machine.tun
     if kernel.live and machine.ovs_gre.usable:
@@ -121,22 +123,17 @@ def _open_vswitch(machine: Machine, versions: Mapping[str, str]) -> Finding:
 
 
 def _conditions(machine: Machine) -> Finding:
-    """Not a scenario's need: without any backend, runs that ask for a condition are skipped."""
+    """Not a scenario's need: without any imposer, runs that ask for a condition are skipped."""
     name, needed_for = "link conditions", "--rate, --delay, --jitter, --loss"
     try:
-        backend = choose_backend(LinkConditions(delay_ms=1.0), machine)
+        chosen = choose(LinkConditions(delay_ms=1.0), machine)
     except CapabilityError as error:
         return Finding(name, None, f"not possible: {error.missing}", error.remedy, needed_for)
-    if backend is Backend.NETEM:
-        return Finding(name, True, f"netem ({machine.netem.detail})", needed_for=needed_for)
-    rates = "rates by tbf, " if machine.tbf.live else ""
-    return Finding(
-        name,
-        None,
-        f"{rates}all else by a delay line in user space: {machine.netem.detail}",
-        machine.netem.remedy,
-        needed_for,
-    )
+    best = IMPOSERS[0].needs(machine)
+    if chosen is IMPOSERS[0]:
+        return Finding(name, True, f"{chosen} ({best.detail})", needed_for=needed_for)
+    there = ", ".join(imposer.words for imposer in IMPOSERS if imposer.is_on(machine))
+    return Finding(name, None, f"{there}: {best.detail}", best.remedy, needed_for)
 
 
 def _overlayfs(machine: Machine) -> Finding:
@@ -156,8 +153,8 @@ _LARGE_LAB_NODES = 3000
 
 
 def _open_files(limit: int) -> Finding:
-    nodes = capabilities.nodes_within(limit)
-    name, remedy = "open files", capabilities.MORE_OPEN_FILES
+    nodes = limits.nodes_within(limit)
+    name, remedy = "open files", limits.MORE_OPEN_FILES
     if nodes < _USUAL_LAB_NODES:
         lab = f"the {_USUAL_LAB_NODES} hosts and containers of a lab"
         too_few = f"at most {limit:,}: too few for {lab}"
@@ -218,7 +215,7 @@ def _tool(tool: Tool, versions: Mapping[str, str]) -> Finding:
         return Finding(tool.name, True, versions[tool.name], needed_for=tool.used_for)
     if tool.name in _OPTIONAL:
         return Finding(
-            tool.name, None, _OPTIONAL[tool.name], capabilities.remedy(tool.name), tool.used_for
+            tool.name, None, _OPTIONAL[tool.name], programs.remedy(tool.name), tool.used_for
         )
     needed_for = _NEEDED_BY.get(tool.name, _EVERY_SCENARIO)
-    return Finding(tool.name, False, "not installed", capabilities.remedy(tool.name), needed_for)
+    return Finding(tool.name, False, "not installed", programs.remedy(tool.name), needed_for)

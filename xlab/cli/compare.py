@@ -13,7 +13,6 @@ from xlab.cli import _options as options
 from xlab.cli._app import STATUS_OF, STATUSES, AsJson, command, no_threads
 from xlab.cli._streams import print_how_to_go_on, print_json
 from xlab.errors import UsageError
-from xlab.scenario.probe_names import ALL
 
 if TYPE_CHECKING:
     from xlab.cli.screens.compare import CompareScreen
@@ -25,6 +24,8 @@ _OF_ANY = ("resume", "as_json", "_debug")
 
 
 def _complete_probe(incomplete: str) -> list[str]:
+    from xlab.probes.catalog import ALL
+
     return [name for name in (*ALL, "all") if name.startswith(incomplete)]
 
 

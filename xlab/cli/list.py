@@ -65,11 +65,11 @@ def _print_scenario(entry: Mapping[str, Any]) -> None:
 
 
 def _print_probes() -> None:
-    from xlab.scenario.probe_names import ALL, USUAL
+    from xlab.probes.catalog import ALL, USUAL
 
     print("\nmeasured in every run")
-    for name, about in USUAL.items():
-        print(f"    {name:<15} {about}")
+    for name in USUAL:
+        print(f"    {name:<15} {ALL[name].about}")
     print(f"and if asked for: {COMMAND} run SCENARIO --probe NAME, or --probe all")
     for name in (name for name in ALL if name not in USUAL):
-        print(f"    {name:<15} {ALL[name]}")
+        print(f"    {name:<15} {ALL[name].about}")

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from xlab.errors import CapabilityError, XlabError
-from xlab.kernel import capabilities
+from xlab.kernel import limits
+from xlab.kernel.environment import environment_facts
 from xlab.lab.lab import Conditioned
 from xlab.record import record
 from xlab.record.record import (
@@ -50,7 +51,7 @@ class Recorder:
         #: Files for raw/, by name.
         self.raw: dict[str, bytes] = {}
         self._watch = watch
-        self._overflows = capabilities.neighbour_overflows()
+        self._overflows = limits.neighbour_overflows()
 
     def tell(self, event: Mapping[str, Any]) -> None:
         """One event, the controller's or of what was done from outside."""
@@ -97,7 +98,7 @@ class Recorder:
 
     def record(self, status: Status, reason: str) -> RunRecord:
         """The record of it all."""
-        overflows = capabilities.neighbour_overflows() - self._overflows
+        overflows = limits.neighbour_overflows() - self._overflows
         if overflows:
             self.tell({"kind": "note", "text": _OVERFLOWED.format(times=overflows)})
         blueprint = self.blueprint
@@ -130,7 +131,7 @@ _OVERFLOWED = (
 def _conditions(
     request: Request, conditions: Mapping[str, Conditioned], measured: dict[str, float]
 ) -> Conditions:
-    backends = sorted({str(c.backend) for c in conditions.values()})
+    backends = sorted({c.imposer.name for c in conditions.values()})
     return Conditions(
         rate_bits_per_second=request.rate_bits_per_second,
         delay_ms=request.delay_ms,
@@ -143,7 +144,7 @@ def _conditions(
 
 def environment(datapath: str) -> Environment:
     """The machine as it is now; `datapath` is what moves packets between hosts (`Blueprint`)."""
-    facts = capabilities.environment_facts()
+    facts = environment_facts()
     version = facts.tools.get("ovs-vswitchd")
     if datapath.startswith("ovs ") and version:
         kind = datapath.removeprefix("ovs ")

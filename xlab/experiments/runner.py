@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +17,7 @@ from xlab.errors import UsageError, XlabError
 from xlab.experiments.recorder import Recorder, Watch
 from xlab.inside.verbs import launch_lab
 from xlab.kernel import capabilities, disk
+from xlab.probes.catalog import OF_ANOTHER_LAB
 from xlab.record import record
 from xlab.record.record import Node, RunRecord
 from xlab.sandbox import controller, sandbox
@@ -111,24 +112,22 @@ class Bench:
             return
         begun = time.monotonic()
         for number in range(1, recorder.design.request.repeat + 1):
-            if "first-packet" in recorder.design.request.probes:
-                self.measure_another(round=number)
+            self.measure_others(recorder.design.request.probes, round=number)
             self.measure(round=number)
         recorder.timings["measure"] = time.monotonic() - begun
         recorder.phase_ended("measure", recorder.timings["measure"])
 
-    def measure_another(self, *, round: int, build: int = 1) -> None:  # noqa: A002
-        """How long a lab like this one takes to its first packet, while this one rests."""
-        from xlab.experiments import first_packet
-
-        equipped = self._recorder.blueprint
-        assert equipped is not None
-        self._recorder.tell(
-            {"kind": "step", "phase": "measure", "text": f"round {round}: first-packet"}
-        )
-        self._recorder.tell({"kind": "forking"})
-        measured = first_packet.measure(equipped, round=round, build=build)
-        self._recorder.tell({"kind": "measurement", **dataclasses.asdict(measured)})
+    def measure_others(self, probes: Collection[str], *, round: int, build: int = 1) -> None:  # noqa: A002
+        """Those of `probes` that build a lab like this one, while this one rests."""
+        for probe in OF_ANOTHER_LAB.values():
+            if probe.name not in probes:
+                continue
+            equipped, text = self._recorder.blueprint, f"round {round}: {probe.name}"
+            assert equipped is not None
+            self._recorder.tell({"kind": "step", "phase": "measure", "text": text})
+            self._recorder.tell({"kind": "forking"})
+            measured = probe.measure(equipped, round, build)
+            self._recorder.tell({"kind": "measurement", **dataclasses.asdict(measured)})
 
     def measure(self, **which: Any) -> None:
         """One round; `which` are arguments of `inside.build.Testbed.measure`."""

@@ -19,16 +19,17 @@ from xlab.errors import UsageError, XlabError
 from xlab.kernel import processes
 from xlab.kernel.processes import asking_meanwhile
 from xlab.lab import counters
-from xlab.lab.conditions import measure
 from xlab.lab.lab import Lab, concurrently
 from xlab.lab.node import Node
-from xlab.probes import PROBES, Pair, Plan, Sampled, measure_round
+from xlab.probes import link_conditions
+from xlab.probes.catalog import DISTURBING, USUAL
+from xlab.probes.facts import Pair, Plan, Sampled
+from xlab.probes.kinds import Site
 from xlab.probes.proof import Proved, prove
-from xlab.probes.whole import Site, measure_lab
+from xlab.probes.rounds import measure_lab, measure_round
 from xlab.record import record
 from xlab.record.record import ROUTES, PathProof, Route
 from xlab.sandbox.controller import Emit, Handler
-from xlab.scenario import probe_names
 from xlab.scenario.blueprint import Blueprint
 from xlab.scenario.claims import Checks, StageReached
 from xlab.scenario.scenario import Flow
@@ -159,9 +160,7 @@ class Testbed:
         _step(emit, "measure", f"{where}: the machine left alone")
         last = number == request.repeat
         probes = arguments.get("probes") or [
-            probe
-            for probe in (*PROBES, *request.probes)
-            if last or probe not in probe_names.DISTURBING
+            probe for probe in (*USUAL, *request.probes) if last or probe not in DISTURBING
         ]
         found = measure_round(pairs, plan, generator, probes, starting=announce)
         of_lab = measure_lab(
@@ -194,7 +193,7 @@ class Testbed:
         if not path:
             return {}
         _step(emit, "verify", "link conditions")
-        measured = measure(first, last, path, mtu=lab.mtu)
+        measured = link_conditions.measure(first, last, path, mtu=lab.mtu)
         for doubt in measured.doubts:
             emit({"kind": "note", "text": f"link conditions: {doubt}"})
         self._raw.update({name: text.encode() for name, text in measured.raw.items()})

@@ -28,6 +28,7 @@ from xlab.kernel import sole_user, syscalls
 from xlab.kernel.clock import Clock, Deadline, steady
 from xlab.kernel.namespaces import Namespaces, entered
 from xlab.kernel.patience import Patience
+from xlab.kernel.programs import remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,8 +405,6 @@ def find_program(name: str) -> str:
 
 
 def _not_installed(program: str) -> CapabilityError:
-    from xlab.kernel.capabilities import remedy
-
     return CapabilityError(f"`{program}` is not installed", remedy(program))
 
 

@@ -18,8 +18,9 @@ from typing import TypeVar
 from xlab.errors import XlabError
 from xlab.kernel import foreign
 from xlab.lab import commands, machine_root, weave
-from xlab.lab.conditions import Backend, Imposed, LinkConditions, impose, lift, switch_off
+from xlab.lab.conditions import LinkConditions
 from xlab.lab.docker import Container, Docker
+from xlab.lab.imposers.joint import Imposed, Imposer
 from xlab.lab.node import Node
 from xlab.lab.ovs import Datapath, OpenVSwitch
 from xlab.lab.underlay import GATEWAY, Link, Underlay
@@ -172,7 +173,7 @@ class Conditioned:
     """What a link does to packets, and what makes it do so here."""
 
     conditions: LinkConditions
-    backend: Backend
+    imposer: Imposer
 
 
 class Lab:
@@ -536,7 +537,7 @@ class Lab:
     def _throw_away_cable(self, uplink: str) -> None:
         """What is left of one whose other end somebody in the host has deleted or renamed."""
         if uplink in self._imposed:
-            lift(self.wire, uplink, self._imposed.pop(uplink))
+            self._imposed.pop(uplink).lift()
         if self.wire.rtnl.has(uplink):
             self.wire.rtnl.now.delete_link(uplink)
 
@@ -552,7 +553,7 @@ class Lab:
         """Move the userspace datapath's uplink from the switch into the host."""
         uplink = self.physical_link(host)
         if uplink in self._imposed:
-            lift(self.wire, uplink, self._imposed.pop(uplink))
+            self._imposed.pop(uplink).lift()
         self.wire.rtnl.now.move(uplink, host.namespaces.net, new_name=_UPLINK)
 
     def _bring_uplink_out(self, host: Host) -> None:
@@ -614,10 +615,10 @@ class Lab:
         """Put conditions on the link at `uplink` and join it to its switch again."""
         note = f"the link at {uplink} has, in each direction, {own.conditions}"
         with commands.step(self.wire.name, note=note):
-            imposed = impose(self.wire, uplink, own.conditions, own.backend, mtu=self.mtu)
+            imposed = own.imposer.impose(self.wire, uplink, own.conditions, mtu=self.mtu)
             self.wire.rtnl.now.set_master(imposed.port, switch)
             if far:
-                switch_off(far, "eth0", imposed)
+                imposed.switch_off(far, "eth0")
         self._imposed[uplink] = imposed
 
     def _start_ovs(self, host: Host, progress: Callable[[str], None]) -> None:

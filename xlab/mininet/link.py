@@ -1,7 +1,7 @@
 """Mininet's links on the lab's engine.
 
 h1-eth0 ──── s1-eth1 (port of s1)                          a veth pair
-h1-eth0 ──── s1-eth1 [joint] s1-eth1p (port of s1)         with conditions (xlab/lab/conditions)
+h1-eth0 ──── s1-eth1 [joint] s1-eth1p (port of s1)         with conditions (xlab/lab/imposers)
 h1-eth0 ──── w9.1a [joint] w9.1ap ── bridge w9.1 ── w9.1b ──── h2-eth0     between two hosts
 """
 
@@ -16,14 +16,9 @@ from typing import Any
 
 from xlab.errors import UsageError
 from xlab.kernel.capabilities import Machine, probe
-from xlab.lab.conditions import (
-    Imposed,
-    LinkConditions,
-    choose_backend,
-    impose,
-    lift,
-    switch_off,
-)
+from xlab.lab.conditions import LinkConditions
+from xlab.lab.imposers.chooser import choose
+from xlab.lab.imposers.joint import Imposed
 from xlab.lab.lab import concurrently
 from xlab.mininet import machine as machines
 from xlab.mininet.intf import CONDITIONS, MTU, FoundIntf, Intf, TCIntf, refuse_malformed
@@ -107,16 +102,16 @@ class Link(original.Link):
             inward, outward = end.conditions, near.conditions
             near.node.release(near)
         if self.imposed is not None:
-            lift(wire, uplink, self.imposed)
+            self.imposed.lift()
             self.imposed = None
         if inward or outward:
             both = _either(inward, outward)
-            backend = choose_backend(both, _this_machine())
+            imposer = choose(both, _this_machine())
             back = outward if outward != inward else None
-            self.imposed = impose(wire, uplink, inward, backend, back=back, mtu=MTU)
+            self.imposed = imposer.impose(wire, uplink, inward, back=back, mtu=MTU)
             self._enter_group(wire)
             for intf in (one, other) if self._middle else (end,):
-                switch_off(intf.node.machine, intf.device, self.imposed)
+                self.imposed.switch_off(intf.node.machine, intf.device)
         if self._middle is not None:
             wire.rtnl.now.set_master(self.imposed.port if self.imposed else uplink, switch)
         else:
@@ -275,7 +270,7 @@ def together(group: int) -> Iterator[None]:
 
 
 def _either(one: LinkConditions, other: LinkConditions) -> LinkConditions:
-    """Whatever is asked for in any direction: what the backend must be able to do."""
+    """Whatever is asked for in any direction: what the imposer must be able to do."""
     return LinkConditions(
         rate_bits_per_second=one.rate_bits_per_second or other.rate_bits_per_second,
         delay_ms=max(one.delay_ms or 0.0, other.delay_ms or 0.0),

@@ -19,9 +19,9 @@ from typing import Any
 
 from xlab.errors import CapabilityError, NetlinkError, UsageError, XlabError
 from xlab.kernel import processes
-from xlab.kernel.capabilities import locate
 from xlab.kernel.clock import Deadline
 from xlab.kernel.netlink import NO_SUCH_DEVICE
+from xlab.kernel.programs import locate
 from xlab.lab import node as engine
 from xlab.lab.docker import Container
 from xlab.mininet import echo, openvswitch

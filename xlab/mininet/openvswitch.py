@@ -20,7 +20,8 @@ from typing import Any, Protocol
 from xlab.errors import CapabilityError
 from xlab.inside.machine import tools
 from xlab.kernel import processes
-from xlab.kernel.capabilities import locate, probe, remedy
+from xlab.kernel.capabilities import probe
+from xlab.kernel.programs import locate, remedy
 from xlab.lab.ovs import OpenVSwitch
 from xlab.mininet import machine as machines
 from xlab.scenario import blueprint

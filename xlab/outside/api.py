@@ -390,7 +390,7 @@ def _refusal(complaint: Mapping[str, Any], argv: Sequence[str], node: str) -> Xl
     """Why there is no program, as `run` has it."""
     status, text = int(complaint["status"]), str(complaint["text"])
     if status == entering.NOT_FOUND:
-        from xlab.kernel.capabilities import remedy
+        from xlab.kernel.programs import remedy
 
         return CapabilityError(f"`{argv[0]}` is not installed", remedy(argv[0]))
     if status == entering.NOT_EXECUTABLE:

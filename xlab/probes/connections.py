@@ -6,25 +6,17 @@ bridge, tunnel and translator on the way makes for a flow it has not seen before
 
 from __future__ import annotations
 
-import json
 import socket
 import time
+from collections.abc import Mapping
 from math import ceil
 
-from xlab.errors import CapabilityError, XlabError
-from xlab.kernel.processes import command_line, find_program
-from xlab.probes.facts import Pair, Plan, Sampled, Trial, two_cores
-from xlab.probes.latency import (
-    NETPERF_PORT,
-    PATIENCE_S,
-    RR_INTERVAL_S,
-    first_contact,
-    netperf_patience_s,
-    raise_if_incapable,
-    summarise,
-    until_listening,
-)
-from xlab.probes.parse import NETPERF_KEYS, RequestResponse, parse_netperf
+from xlab.probes import transactions
+from xlab.probes.facts import Pair, Plan, Sampled, Trial
+from xlab.probes.kinds import Kind, probe
+from xlab.probes.latency import PATIENCE_S, first_contact
+from xlab.probes.parse import RequestResponse
+from xlab.record.record import Measurement
 
 _METRIC, _UNIT = "tcp_connections_per_second", "1/s"
 #: A connection takes no less than this even where an echo takes 10 us.
@@ -33,18 +25,26 @@ _FASTEST_S = 150e-6
 _MOST = 10_000
 
 
+@probe(Kind.BETWEEN_TWO, "connections", "TCP connections opened and closed a second", place=2)
 def probe_connections(pair: Pair, plan: Plan) -> Sampled:
     """netperf's TCP_CRR, or our own where it is not installed.
 
     Samples are the rates of intervals of 50 ms without the first.
     """
     trial = Trial("connections", pair, plan)
-    try:
-        find_program("netperf")
-        find_program("netserver")
-    except CapabilityError:
+    if not transactions.has_netperf():
         return connect_ourselves(trial)
-    return _netperf(trial)
+    round_trip_s = first_contact(pair)
+    number = number_of_connections(plan.connections_s, round_trip_s)
+    usual_s = number * max(_FASTEST_S, 3 * (round_trip_s or 0.0))
+    return transactions.by_netperf(
+        trial,
+        "TCP_CRR",
+        length=-number,
+        timeout_s=usual_s + transactions.netperf_patience_s(round_trip_s),
+        failing={_METRIC: _UNIT},
+        summing=_rate,
+    )
 
 
 def number_of_connections(seconds: float, round_trip_s: float | None) -> int:
@@ -56,41 +56,16 @@ def number_of_connections(seconds: float, round_trip_s: float | None) -> int:
     return min(_MOST, max(20, ceil(seconds / each_s)))
 
 
-def _netperf(trial: Trial) -> Sampled:
-    pair, cores = trial.pair, two_cores()
-    round_trip_s = first_contact(pair)
-    number = number_of_connections(trial.plan.connections_s, round_trip_s)
-    argv = [
-        "netperf", "-4", "-P", "0", *(("-T", cores) if cores else ()),
-        "-t", "TCP_CRR", "-H", str(pair.target.address),
-        "-l", str(-number), "-D", f"-{RR_INTERVAL_S:g}",
-        "--", "-r", "1,1", "-k", ",".join(NETPERF_KEYS),
-    ]  # fmt: skip
-    detail = {"tool": "netperf", "command": command_line(argv), "cores": cores or "not pinned"}
-    usual_s = number * max(_FASTEST_S, 3 * (round_trip_s or 0.0))
-    try:
-        with pair.target.start(["netserver", "-D", "-4"]) as server:
-            until_listening(server, NETPERF_PORT)
-            result = pair.source.run(argv, timeout_s=usual_s + netperf_patience_s(round_trip_s))
-        trial.keep("netperf.txt", result.stdout)
-        return _sampled(trial, parse_netperf(result.stdout), detail)
-    except XlabError as error:
-        raise_if_incapable(error)
-        return trial.failed(_METRIC, _UNIT, error, **detail)
-
-
-# -- our own ---------------------------------------------------------------------------------------
-
-
 def connect_ourselves(trial: Trial) -> Sampled:
-    """The same over sockets of ours, both ends driven by one thread: not to be compared with it."""
-    detail = {"tool": "xlab", "command": "connect, one byte each way, close; one thread"}
-    try:
-        durations_s = _connections(trial.pair, trial.plan.connections_s)
-        trial.keep("connections.json", json.dumps([round(s * 1e6, 2) for s in durations_s]))
-        return _sampled(trial, summarise(durations_s), detail)
-    except (XlabError, OSError) as error:
-        return trial.failed(_METRIC, _UNIT, error, **detail)
+    """The same over sockets of ours."""
+    return transactions.by_ourselves(
+        trial,
+        lambda: _connections(trial.pair, trial.plan.connections_s),
+        command="connect, one byte each way, close; one thread",
+        kept_as="connections.json",
+        failing={_METRIC: _UNIT},
+        summing=_rate,
+    )
 
 
 def _connections(pair: Pair, seconds: float) -> list[float]:
@@ -122,25 +97,13 @@ def _connect_once(listener: socket.socket) -> None:
         # The target's end closes first and keeps TIME_WAIT, RFC 9293; it would bind our ports.
 
 
-# -- in common -------------------------------------------------------------------------------------
-
-
-def _sampled(trial: Trial, result: RequestResponse, detail: dict[str, str]) -> Sampled:
-    means_ms = result.interval_means_ms[1:]
+def _rate(trial: Trial, found: RequestResponse, detail: Mapping[str, str]) -> Measurement:
     # A run too short for two intervals has no samples but its mean.
-    samples = [1000 / ms for ms in means_ms] or [result.transactions_per_second]
-    measurement = trial.measurement(
-        _METRIC,
-        _UNIT,
-        samples,
-        detail={
-            **detail,
-            "samples_are": f"rates of {1000 * RR_INTERVAL_S:g} ms, the first left out",
-            "mean_per_second": result.transactions_per_second,
-            "mean_ms": result.mean_ms,
-            "p50_ms": result.p50_ms,
-            "p90_ms": result.p90_ms,
-            "p99_ms": result.p99_ms,
-        },
-    )
-    return Sampled((measurement,), trial.raw)
+    samples = [1000 / ms for ms in found.interval_means_ms[1:]] or [found.transactions_per_second]
+    said = {
+        **detail,
+        "samples_are": f"rates of {1000 * transactions.INTERVAL_S:g} ms, the first left out",
+        "mean_per_second": found.transactions_per_second,
+        **transactions.percentiles(found),
+    }
+    return trial.measurement(_METRIC, _UNIT, samples, detail=said)

@@ -10,22 +10,24 @@ from typing import Any
 
 from xlab.lab import counters
 from xlab.lab.lab import Lab
-from xlab.probes.facts import Pair, Plan, Sampled, Trial
+from xlab.probes.facts import Plan, Sampled, Trial
+from xlab.probes.kinds import Kind, Site, probe
 from xlab.record.record import Measurement
 
 #: Direction of what is measured between no two ends.
 WHOLE_LAB = "the whole lab"
 
 
-def probe_memory(pair: Pair, plan: Plan, lab: Lab, before: counters.Memory) -> Sampled:
+@probe(Kind.OF_LAB, "memory", "memory a host: its processes' and the kernel's", place=1)
+def probe_memory(site: Site, plan: Plan) -> list[Sampled]:
     """`memory_bytes_per_host`, and `process_bytes_per_host`: what of it the processes have.
 
-    It is what the machine uses more than `before`, when nothing stood: of processes the share (PSS)
+    It is what the machine uses more than before, when nothing stood: of processes the share (PSS)
     of all in the sandbox, its first one included; of the kernel the growth of its own memory,
     whoever caused that, which is rough while other things go on.  The share of the daemons alone
     is in the detail.
     """
-    trial = Trial("memory", pair, plan)
+    trial, lab, before = Trial("memory", site.pair, plan), site.lab, site.memory_before
     now, hosts = counters.memory(), len(lab.hosts)
     processes, kernel = now.processes - before.processes, now.kernel - before.kernel
     detail = {
@@ -51,12 +53,18 @@ def _per_host(
     return trial.measurement(metric, "B", [sum(parts) / hosts], detail=detail)
 
 
-def probe_control_plane(pair: Pair, plan: Plan, lab: Lab) -> Sampled:
+@probe(
+    Kind.OF_LAB,
+    "control-plane",
+    "packets and bytes on the physical links while nobody sends anything",
+    place=2,
+)
+def probe_control_plane(site: Site, plan: Plan) -> list[Sampled]:
     """What crosses the hosts' physical links, a host and second, while nobody sends anything.
 
     ARP, gossip, heartbeats: a tunnel that has none counts zero, and that is a figure.  Both ways.
     """
-    trial = Trial("control-plane", pair, plan)
+    trial, lab = Trial("control-plane", site.pair, plan), site.lab
     before, begun = counters.traffic(lab), time.monotonic()
     time.sleep(plan.at_rest_s)  # this is the measurement
     seconds, crossed = time.monotonic() - begun, counters.traffic(lab).since(before)
@@ -95,6 +103,6 @@ def _share(pid: int) -> int:
     return counters.kibibytes(text).get("Pss", 0) * 1024
 
 
-def _sampled(trial: Trial, *measurements: Measurement) -> Sampled:
+def _sampled(trial: Trial, *measurements: Measurement) -> list[Sampled]:
     found = (dataclasses.replace(m, direction=WHOLE_LAB) for m in measurements)
-    return Sampled(tuple(found), trial.raw)
+    return [Sampled(tuple(found), trial.raw)]

@@ -26,6 +26,9 @@ class Usage:
         return self.busy_s / self.elapsed_s if self.elapsed_s > 0 else 0.0
 
 
+NO_USAGE = Usage(elapsed_s=0.0, busy_s=0.0, daemons_s={})
+
+
 def start_measuring(daemon_pids: Sequence[int] = ()) -> Callable[[], Usage]:
     """Begin a window; the function returned ends it."""
     begun, busy, daemons = time.monotonic(), _busy_s(), _daemons_s(daemon_pids)

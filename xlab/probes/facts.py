@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from xlab.errors import CapabilityError
+from xlab.probes.cpu import NO_USAGE, Usage
 from xlab.record import stats
 from xlab.record.record import Measurement, Route
 
@@ -58,6 +60,10 @@ class Plan:
     at_rest_s: float = 10.0
     #: Daemons that move packets in user space: their own CPU time is told apart.
     daemon_pids: Sequence[int] = ()
+    #: What the machine did when left alone, before the round.
+    idle: Usage = NO_USAGE
+    #: What other probes have found in this round between the same two, by their names.
+    earlier: Mapping[str, Sampled] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -152,9 +158,16 @@ class Trial:
             detail={**detail, "raw": sorted(self.raw)},
         )
 
-    def failed(self, metric: str, unit: str, error: Exception, **detail: Any) -> Sampled:
-        """The only measurement of a probe did not come about."""
-        return Sampled((self.failure(metric, unit, str(error), **detail),), self.raw)
+    def failed(self, error: Exception, metrics: Mapping[str, str], **detail: Any) -> Sampled:
+        """No measurement of a probe came about: `metrics` are all of them, with their units.
+
+        Raises CapabilityError as it is: a tool that is not installed is not a failed sample, this
+        machine can't measure that.
+        """
+        if isinstance(error, CapabilityError):
+            raise error
+        found = (self.failure(name, unit, str(error), **detail) for name, unit in metrics.items())
+        return Sampled(tuple(found), self.raw)
 
     def failure(self, metric: str, unit: str, reason: str, **detail: Any) -> Measurement:
         """A measurement that did not come about: one failed sample, and why."""

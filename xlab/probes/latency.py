@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from math import ceil
-from pathlib import Path
 
 from xlab.errors import CapabilityError, XlabError
-from xlab.kernel.processes import Process, command_line, find_program, wait_until
-from xlab.probes.facts import Pair, Plan, Sampled, Trial, two_cores
-from xlab.probes.parse import (
-    NETPERF_KEYS,
-    RequestResponse,
-    listens,
-    parse_netperf,
-    parse_ping,
-)
+from xlab.kernel.processes import command_line
+from xlab.probes import transactions
+from xlab.probes.facts import Pair, Plan, Sampled, Trial
+from xlab.probes.kinds import Kind, probe
+from xlab.probes.parse import RequestResponse, parse_ping
 from xlab.record import stats
+from xlab.record.record import Measurement
 
 #: ping is let wait no longer for a first reply.
 PATIENCE_S = 2.0
 RTT_INTERVAL_S = 0.01
 _MOST_RTT_SAMPLES = 5000
-NETPERF_PORT = 12865
-#: Latencies of transactions are averaged over so long: a run has tens of thousands of them.
-RR_INTERVAL_S = 0.05
 
 
+@probe(Kind.USUAL, "rtt", "round trips of ping", place=1, compared=True)
 def probe_rtt(pair: Pair, plan: Plan) -> Sampled:
     """`ping` every 10 ms, after `first_contact`; the first round trip is left out all the same."""
     trial = Trial("rtt", pair, plan)
@@ -43,8 +36,7 @@ def probe_rtt(pair: Pair, plan: Plan) -> Sampled:
         trial.keep("ping.txt", result.stdout)
         ping = parse_ping(result.stdout or result.stderr)
     except XlabError as error:
-        raise_if_incapable(error)
-        return trial.failed("icmp_rtt_ms", "ms", error, **detail)
+        return trial.failed(error, {"icmp_rtt_ms": "ms"}, **detail)
     samples = [ms for sequence, ms in sorted(ping.replies_ms.items()) if sequence > 1]
     measurement = trial.measurement(
         "icmp_rtt_ms",
@@ -72,40 +64,11 @@ def first_contact(pair: Pair) -> float | None:
     try:
         result = pair.source.run(argv, check=False, timeout_s=PATIENCE_S + 15)
         replies_ms = parse_ping(result.stdout).replies_ms.values()
-    except XlabError as error:
-        raise_if_incapable(error)
+    except CapabilityError:
+        raise
+    except XlabError:
         return None
     return min(replies_ms) / 1000 if replies_ms else None
-
-
-def probe_rr(pair: Pair, plan: Plan) -> Sampled:
-    """One-byte transactions for a while: netperf's TCP_RR, or our own where it is not installed.
-
-    The samples are the mean latencies of intervals of 50 ms without the first; percentiles of all
-    single transactions are in the detail.
-    """
-    trial = Trial("rr", pair, plan)
-    try:
-        find_program("netperf")
-        find_program("netserver")
-    except CapabilityError:
-        return request_response(trial)
-    return _netperf(trial)
-
-
-def until_listening(server: Process, port: int) -> None:
-    """Wait for a server to listen, by looking and not by connecting, which it would count.
-
-    /proc/PID/net is the network namespace of that process, whoever reads it.
-    """
-    table = Path(f"/proc/{server.pid}/net/tcp")
-
-    def ready() -> bool:
-        if server.poll() is not None:
-            raise XlabError(f"{server.argv[0]} ended: {server.stderr_tail() or server.stdout()}")
-        return listens(table.read_text(encoding="ascii"), port)
-
-    wait_until(ready, timeout_s=15.0, awaited=f"{server.argv[0]} to listen on port {port}")
 
 
 def _ping_argv(pair: Pair, count: int, interval_s: float) -> list[str]:
@@ -115,29 +78,31 @@ def _ping_argv(pair: Pair, count: int, interval_s: float) -> list[str]:
     ]  # fmt: skip
 
 
-# -- netperf ---------------------------------------------------------------------------------------
+# -- transactions ----------------------------------------------------------------------------------
+
+_RR = {"tcp_rr_latency_ms": "ms"}
 
 
-def _netperf(trial: Trial) -> Sampled:
-    pair, rr_s, cores = trial.pair, trial.plan.rr_s, two_cores()
+@probe(Kind.USUAL, "rr", "one-byte requests and replies over one TCP connection", place=2)
+def probe_rr(pair: Pair, plan: Plan) -> Sampled:
+    """One-byte transactions for a while: netperf's TCP_RR, or our own where it is not installed.
+
+    The samples are the mean latencies of intervals of 50 ms without the first; percentiles of all
+    single transactions are in the detail.
+    """
+    trial = Trial("rr", pair, plan)
+    if not transactions.has_netperf():
+        return request_response(trial)
     round_trip_s = first_contact(pair)
-    argv = [
-        "netperf", "-4", "-P", "0", *(("-T", cores) if cores else ()),
-        "-t", "TCP_RR", "-H", str(pair.target.address),
-        "-l", str(netperf_length(rr_s, round_trip_s)), "-D", f"-{RR_INTERVAL_S:g}",
-        # -D of the test: TCP_NODELAY at both ends.
-        "--", "-D", "-r", "1,1", "-k", ",".join(NETPERF_KEYS),
-    ]  # fmt: skip
-    detail = {"tool": "netperf", "command": command_line(argv), "cores": cores or "not pinned"}
-    try:
-        with pair.target.start(["netserver", "-D", "-4"]) as server:
-            until_listening(server, NETPERF_PORT)
-            result = pair.source.run(argv, timeout_s=4 * rr_s + netperf_patience_s(round_trip_s))
-        trial.keep("netperf.txt", result.stdout)
-        return _rr_sampled(trial, parse_netperf(result.stdout), detail)
-    except XlabError as error:
-        raise_if_incapable(error)
-        return trial.failed("tcp_rr_latency_ms", "ms", error, **detail)
+    return transactions.by_netperf(
+        trial,
+        "TCP_RR",
+        "-D",  # TCP_NODELAY at both ends
+        length=netperf_length(plan.rr_s, round_trip_s),
+        timeout_s=4 * plan.rr_s + transactions.netperf_patience_s(round_trip_s),
+        failing=_RR,
+        summing=_latency,
+    )
 
 
 def netperf_length(rr_s: float, round_trip_s: float | None) -> int:
@@ -151,53 +116,15 @@ def netperf_length(rr_s: float, round_trip_s: float | None) -> int:
     return -max(20, ceil(rr_s / max(round_trip_s or 0, 40e-6)))
 
 
-def netperf_patience_s(round_trip_s: float | None) -> float:
-    """How long netperf may take beyond what it was told to.
-
-    It counts transactions, each of which a busy machine makes last 100 times as long.  Where not
-    even an echo came back there is nothing to wait for.
-    """
-    return 15.0 if round_trip_s is None else 12 * round_trip_s + 60
-
-
-# -- our own ---------------------------------------------------------------------------------------
-
-
 def request_response(trial: Trial) -> Sampled:
-    """The same over two sockets of ours.
-
-    One thread drives both, one after the other: unlike netperf's, these latencies hold no waking up
-    of a process, and the two are not to be compared.
-    """
-    detail = {"tool": "xlab", "command": "one byte each way over TCP, TCP_NODELAY, one thread"}
-    try:
-        latencies_s = _transactions(trial.pair, trial.plan.rr_s)
-        trial.keep("rr.json", json.dumps([round(s * 1e6, 2) for s in latencies_s]))
-        return _rr_sampled(trial, summarise(latencies_s), detail)
-    except (XlabError, OSError) as error:
-        return trial.failed("tcp_rr_latency_ms", "ms", error, **detail)
-
-
-def summarise(latencies_s: Sequence[float]) -> RequestResponse:
-    """What netperf would report of these transactions; XlabError if there are none."""
-    if not latencies_s:
-        raise XlabError("no transaction was completed")
-    means: list[float] = []
-    since, sum_s = 0, 0.0
-    for position, latency_s in enumerate(latencies_s, 1):
-        sum_s += latency_s
-        if sum_s >= RR_INTERVAL_S:
-            means.append(1000 * sum_s / (position - since))
-            since, sum_s = position, 0.0
-    milliseconds = [1000 * s for s in latencies_s]
-    p50, p90, p99 = (stats.percentile(milliseconds, percent) or 0.0 for percent in (50, 90, 99))
-    return RequestResponse(
-        interval_means_ms=tuple(means),
-        mean_ms=sum(milliseconds) / len(milliseconds),
-        p50_ms=p50,
-        p90_ms=p90,
-        p99_ms=p99,
-        transactions_per_second=len(latencies_s) / sum(latencies_s),
+    """The same over two sockets of ours."""
+    return transactions.by_ourselves(
+        trial,
+        lambda: _transactions(trial.pair, trial.plan.rr_s),
+        command="one byte each way over TCP, TCP_NODELAY, one thread",
+        kept_as="rr.json",
+        failing=_RR,
+        summing=_latency,
     )
 
 
@@ -233,30 +160,13 @@ def _exchange(requester: socket.socket, responder: socket.socket, seconds: float
     return latencies
 
 
-# -- in common -------------------------------------------------------------------------------------
-
-
-def _rr_sampled(trial: Trial, result: RequestResponse, detail: dict[str, str]) -> Sampled:
+def _latency(trial: Trial, found: RequestResponse, detail: Mapping[str, str]) -> Measurement:
     # A run too short for two intervals has no samples but its mean.
-    samples = result.interval_means_ms[1:] or (result.mean_ms,)
-    measurement = trial.measurement(
-        "tcp_rr_latency_ms",
-        "ms",
-        samples,
-        detail={
-            **detail,
-            "samples_are": f"means of {1000 * RR_INTERVAL_S:g} ms, the first left out",
-            "mean_ms": result.mean_ms,
-            "p50_ms": result.p50_ms,
-            "p90_ms": result.p90_ms,
-            "p99_ms": result.p99_ms,
-            "transactions_per_second": result.transactions_per_second,
-        },
-    )
-    return Sampled((measurement,), trial.raw)
-
-
-def raise_if_incapable(error: XlabError) -> None:
-    """A tool that is not installed is not a failed sample: this machine can't measure that."""
-    if isinstance(error, CapabilityError):
-        raise error
+    samples = found.interval_means_ms[1:] or (found.mean_ms,)
+    said = {
+        **detail,
+        "samples_are": f"means of {1000 * transactions.INTERVAL_S:g} ms, the first left out",
+        **transactions.percentiles(found),
+        "transactions_per_second": found.transactions_per_second,
+    }
+    return trial.measurement("tcp_rr_latency_ms", "ms", samples, detail=said)

@@ -16,30 +16,17 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil
 from typing import Any
 
-from xlab.errors import DeadlineError, XlabError
+from xlab.errors import CapabilityError, DeadlineError, XlabError
 from xlab.kernel.clock import steady
 from xlab.kernel.processes import Process, command_line, wait_until
+from xlab.probes import iperf
 from xlab.probes.facts import Pair, Plan, Sampled, Trial
-from xlab.probes.latency import (
-    PATIENCE_S,
-    RTT_INTERVAL_S,
-    first_contact,
-    raise_if_incapable,
-    until_listening,
-)
+from xlab.probes.kinds import Kind, probe
+from xlab.probes.latency import PATIENCE_S, RTT_INTERVAL_S, first_contact
 from xlab.probes.parse import Ping, parse_bidirectional, parse_ping
-from xlab.probes.throughput import (
-    INTERVAL_S,
-    IPERF_PORT,
-    SET_UP_ROUND_TRIPS,
-    TARDINESS_S,
-    await_connections,
-    let_end,
-    omitted_s,
-)
+from xlab.probes.throughput import omitted_s
 from xlab.record import stats
 from xlab.record.record import Measurement
 
@@ -68,6 +55,13 @@ class Echo:
     ms: float | None
 
 
+@probe(
+    Kind.BETWEEN_TWO,
+    "loaded-rtt",
+    "round trips while TCP streams fill the path both ways, and just before",
+    place=1,
+    compared=True,
+)
 def probe_loaded_rtt(pair: Pair, plan: Plan) -> Sampled:
     """`idle_rtt_ms` and `loaded_rtt_ms`, of one ping that runs all the time."""
     trial = Trial("loaded-rtt", pair, plan)
@@ -85,8 +79,9 @@ def probe_loaded_rtt(pair: Pair, plan: Plan) -> Sampled:
             idle_until = time.time()
             try:
                 load = _load(trial, round_trip_s)
+            except CapabilityError:
+                raise
             except XlabError as error:
-                raise_if_incapable(error)
                 load = error
             _await_late_replies(ping)
             ping.signal(signal.SIGINT)
@@ -99,12 +94,7 @@ def probe_loaded_rtt(pair: Pair, plan: Plan) -> Sampled:
         if not echoes:
             raise XlabError(f"none of {replies.transmitted} echoes was answered")
     except XlabError as error:
-        raise_if_incapable(error)
-        failures = (
-            trial.failure(metric, "ms", str(error), **detail)
-            for metric in ("idle_rtt_ms", "loaded_rtt_ms")
-        )
-        return Sampled(tuple(failures), trial.raw)
+        return trial.failed(error, {"idle_rtt_ms": "ms", "loaded_rtt_ms": "ms"}, **detail)
     idle = _measurement(trial, "idle_rtt_ms", _sent_between(echoes, 0.0, idle_until), detail)
     return Sampled((idle, _loaded(trial, echoes, load, idle, detail)), trial.raw)
 
@@ -194,37 +184,28 @@ def _loaded(
 def _load(trial: Trial, round_trip_s: float) -> Load:
     """Fill the path both ways for a while; XlabError if in either direction nothing arrives."""
     pair, seconds, streams = trial.pair, trial.plan.loaded_s, trial.plan.parallel_streams
-    set_up_s = SET_UP_ROUND_TRIPS * round_trip_s
-    argv = [
-        "iperf3", "-4", "-c", str(pair.target.address), "--bidir", "-P", str(streams), "--json",
-        "-i", f"{INTERVAL_S:g}", "-t", str(ceil(seconds)),
-        "--connect-timeout", str(round(1000 * (PATIENCE_S + set_up_s))),
-    ]  # fmt: skip
-    with pair.target.start(
-        ["iperf3", "-4", "-s", "-1", "--json", "-i", f"{INTERVAL_S:g}"]
-    ) as server:
-        until_listening(server, IPERF_PORT)
-        with pair.source.start(argv) as client:
-            await_connections(client, server, 2 * streams + 1, set_up_s)
-            omit_s = omitted_s(seconds, round_trip_s)
-            since = time.time() + omit_s
-            let_end(client, after_s=ceil(seconds) + set_up_s + TARDINESS_S)
-            until = min(time.time(), since - omit_s + seconds)
-        let_end(server, after_s=set_up_s + (0.5 if client.poll() else TARDINESS_S))
-        trial.keep("load-client.json", client.stdout())
-        trial.keep("load-server.json", server.stdout())
-        if not client.stdout().strip():
-            raise XlabError(f"iperf3 client: {client.stderr_tail().strip() or 'no output'}")
-    forward, backward = parse_bidirectional(client.stdout(), server.stdout())
+    run = iperf.run(
+        pair.source,
+        pair.target,
+        "--bidir",
+        "-P",
+        str(streams),
+        seconds=seconds,
+        set_up_s=iperf.SET_UP_ROUND_TRIPS * round_trip_s,
+        connected=1 + 2 * streams,
+        keep=lambda what, content: trial.keep(f"load-{what}", content),
+        whole=True,
+    )
+    forward, backward = parse_bidirectional(run.client, run.server)
     for direction, rate in ((pair.direction, forward), ("the way back", backward)):
         if not rate:
             raise XlabError(f"no load: streams were set up, but no data arrived ({direction})")
     return Load(
-        since,
-        until,
-        forward,
-        backward,
-        {"load_command": command_line(argv), "load_streams_each_way": streams},
+        since=run.connected_at + omitted_s(seconds, round_trip_s),
+        until=min(run.ended_at, run.connected_at + seconds),
+        forward_bits_per_second=forward,
+        backward_bits_per_second=backward,
+        detail={"load_command": run.command, "load_streams_each_way": streams},
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -26,6 +26,7 @@ _REPLY = re.compile(
 )
 _ASSIGNMENT = re.compile(r"^([A-Z0-9_]+(?:\[\d+\])?)=(.*)$", re.MULTILINE)
 _SUMMARY = re.compile(r"^(\d+) packets transmitted, (\d+) received,", re.MULTILINE)
+_MEAN = re.compile(r"^rtt min/avg/max/mdev = [\d.]+/([\d.]+)/", re.MULTILINE)
 
 
 # -- ping ------------------------------------------------------------------------------------------
@@ -39,10 +40,13 @@ class Ping:
     duplicates: int
     #: When each first reply came, in seconds of the epoch; empty without `-D`.
     received_at: dict[int, float] = field(default_factory=dict)
+    #: Of the summary, which is all that `-q` prints: replies, and their mean round-trip time.
+    received: int = 0
+    mean_ms: float | None = None
 
 
 def parse_ping(text: str) -> Ping:
-    """The output of iputils' `ping -n`, with or without `-D`."""
+    """The output of iputils' `ping -n`, with or without `-D` and `-q`."""
     summary = _SUMMARY.search(text)
     if summary is None:
         raise XlabError(f"ping: no summary in its output{_beginning(text)}")
@@ -55,7 +59,15 @@ def parse_ping(text: str) -> Ping:
             replies[sequence] = _float("ping", ms)
             if time_of_day:
                 received_at[sequence] = _float("ping", time_of_day)
-    return Ping(_whole("ping", summary[1]), replies, len(found) - len(replies), received_at)
+    mean = _MEAN.search(text)
+    return Ping(
+        transmitted=_whole("ping", summary[1]),
+        replies_ms=replies,
+        duplicates=len(found) - len(replies),
+        received_at=received_at,
+        received=_whole("ping", summary[2]),
+        mean_ms=_float("ping", mean[1]) if mean else None,
+    )
 
 
 # -- iperf3 ----------------------------------------------------------------------------------------
@@ -135,10 +147,14 @@ def parse_bidirectional(client: str, server: str) -> tuple[float, float]:
             for total in (_object(entry, "sum"), _object(entry, "sum_bidir_reverse"))
             if total.get("sender") is False
         ]
-        intervals = _intervals(received)
-        seconds = sum(interval.seconds for interval in intervals)
-        rates.append(sum(i.bytes for i in intervals) * 8 / seconds if intervals else 0.0)
+        rates.append(mean_bits_per_second(_intervals(received)))
     return rates[0], rates[1]
+
+
+def mean_bits_per_second(intervals: Sequence[Interval]) -> float:
+    """0.0 without any."""
+    seconds = sum(interval.seconds for interval in intervals)
+    return sum(interval.bytes for interval in intervals) * 8 / seconds if intervals else 0.0
 
 
 def without_start(
@@ -309,16 +325,17 @@ def parse_process_s(stat: str) -> tuple[str, float]:
 
 def listens(tcp_table: str, port: int) -> bool:
     """Whether /proc/PID/net/tcp shows a socket in state LISTEN (0A) on `port`."""
-    suffix = f":{port:04X}"
-    rows = (line.split() for line in tcp_table.splitlines()[1:])
-    return any(len(row) > 3 and row[3] == "0A" and row[1].endswith(suffix) for row in rows)
+    return _sockets(tcp_table, port, "0A") > 0
 
 
 def connections(tcp_table: str, port: int) -> int:
     """How many connections /proc/PID/net/tcp shows in state ESTABLISHED (01) at local `port`."""
-    suffix = f":{port:04X}"
+    return _sockets(tcp_table, port, "01")
+
+
+def _sockets(tcp_table: str, port: int, state: str) -> int:
     rows = (line.split() for line in tcp_table.splitlines()[1:])
-    return sum(len(row) > 3 and row[3] == "01" and row[1].endswith(suffix) for row in rows)
+    return sum(len(r) > 3 and r[3] == state and r[1].endswith(f":{port:04X}") for r in rows)
 
 
 # -- access to what may not be there ---------------------------------------------------------------

@@ -5,9 +5,16 @@ from __future__ import annotations
 from xlab.errors import XlabError
 from xlab.lab.path_mtu import SMALLEST_MTU, largest_packet
 from xlab.probes.facts import Pair, Plan, Sampled, Trial
+from xlab.probes.kinds import Kind, probe
 from xlab.probes.latency import first_contact
 
 
+@probe(
+    Kind.BETWEEN_TWO,
+    "path-mtu",
+    "the largest packet that passes, and what the method adds to each",
+    place=6,
+)
 def probe_path_mtu(pair: Pair, plan: Plan) -> Sampled:
     """`path_mtu_bytes`, by echoes with DF set; `overhead_bytes` where the proof has seen it."""
     trial = Trial("path-mtu", pair, plan)

@@ -13,19 +13,23 @@ from xlab.errors import XlabError
 from xlab.faults import kinds
 from xlab.faults.faults import Faults
 from xlab.faults.recovery import measure_recovery
-from xlab.lab.lab import Lab
-from xlab.probes.facts import Pair, Plan, Sampled, Trial
-from xlab.scenario.scenario import Flow
+from xlab.probes.facts import Plan, Sampled, Trial
+from xlab.probes.kinds import Kind, Site, probe
 
 
-def probe_recovery(pair: Pair, plan: Plan, lab: Lab, flow: Flow) -> Iterator[Sampled]:
+@probe(
+    Kind.DISTURBING,
+    "recovery",
+    "seconds until the flow is back after a link flap, killed daemons, a host's reboot",
+)
+def probe_recovery(site: Site, plan: Plan) -> Iterator[Sampled]:
     """One measurement a fault, `link_flap_recovery_s` and so on, from when mending began.
 
     A flow that did not stop at all was back after 0 s; `stopped` in the detail tells.
     """
-    faults = Faults(lab, flow)
+    faults, pair = Faults(site.lab, site.flow), site.pair
     broken = ""
-    for metric, fault in kinds.of_host(lab.host_of(pair.target)).items():
+    for metric, fault in kinds.of_host(site.lab.host_of(pair.target)).items():
         trial = Trial("recovery", pair, plan)
         detail = {"tool": "ICMP echo every 10 ms", "fault": str(fault), "mended_by": fault.cure}
         try:
@@ -34,7 +38,7 @@ def probe_recovery(pair: Pair, plan: Plan, lab: Lab, flow: Flow) -> Iterator[Sam
             found = measure_recovery(faults, fault, pair.source, pair.target)
         except XlabError as error:
             broken = broken or str(fault)
-            yield trial.failed(metric, "s", error, **detail)
+            yield Sampled((trial.failure(metric, "s", str(error), **detail),), trial.raw)
             continue
         measurement = trial.measurement(
             metric,

@@ -10,8 +10,8 @@ import dataclasses
 
 from xlab.errors import XlabError
 from xlab.probes.facts import Pair, Plan, Sampled, Trial
-from xlab.probes.latency import raise_if_incapable
-from xlab.probes.throughput import run_iperf, tcp_rate
+from xlab.probes.kinds import Kind, probe
+from xlab.probes.throughput import run_iperf, streams_together, tcp_rate
 from xlab.record.record import Measurement
 
 MESSAGE_BYTES = (64, 512, 1400, 8192, 65536)
@@ -28,14 +28,19 @@ def message_metric(size: int) -> str:
     return f"tcp_{size}_byte_messages_bits_per_second"
 
 
+@probe(
+    Kind.BETWEEN_TWO,
+    "message-sizes",
+    "throughput against the size of messages, 64 bytes to 64 KiB",
+    place=4,
+)
 def probe_message_sizes(pair: Pair, plan: Plan) -> Sampled:
     """One TCP stream for each size, TCP_NODELAY: a message is written, and sent, by itself.
 
     Still not one packet each: what does not fit is cut, and while the link is busy the kernel joins
     small ones (tcp_autocorking).
     """
-    found = [_messages(pair, plan, size) for size in MESSAGE_BYTES]
-    return _together(found)
+    return _together([_messages(pair, plan, size) for size in MESSAGE_BYTES])
 
 
 def _messages(pair: Pair, plan: Plan, size: int) -> Sampled:
@@ -44,29 +49,22 @@ def _messages(pair: Pair, plan: Plan, size: int) -> Sampled:
     try:
         transfer = run_iperf(trial, plan.varied_s, "-N", "-l", str(size))
     except XlabError as error:
-        raise_if_incapable(error)
-        return trial.failed(metric, "bit/s", error, message_bytes=size)
+        return trial.failed(error, {metric: "bit/s"}, message_bytes=size)
     rate = tcp_rate(trial, transfer)
     detail = {**rate.detail, "message_bytes": size}
     return Sampled((dataclasses.replace(rate, metric=metric, detail=detail),), trial.raw)
 
 
+@probe(Kind.BETWEEN_TWO, "flows", "throughput against the number of TCP streams, 1 to 8", place=5)
 def probe_flows(pair: Pair, plan: Plan) -> Sampled:
     """1, 2, 4 and 8 TCP streams at once; each rate is that of all together."""
-    found = [_flows(pair, plan, streams) for streams in FLOWS]
-    return _together(found)
+    trials = (Trial("flows", pair, plan, streams=number, variant=f"{number}") for number in FLOWS)
+    return _together([streams_together(trial, plan.varied_s) for trial in trials])
 
 
-def _flows(pair: Pair, plan: Plan, streams: int) -> Sampled:
-    trial = Trial("flows", pair, plan, streams=streams, variant=f"{streams}")
-    try:
-        transfer = run_iperf(trial, plan.varied_s, "-P", str(streams))
-    except XlabError as error:
-        raise_if_incapable(error)
-        return trial.failed("tcp_bits_per_second", "bit/s", error)
-    return Sampled((tcp_rate(trial, transfer),), trial.raw)
-
-
+@probe(
+    Kind.BETWEEN_TWO, "small-packets", "the smallest UDP packets that arrive in a second", place=3
+)
 def probe_small_packets(pair: Pair, plan: Plan) -> Sampled:
     """The least UDP datagrams that fill an Ethernet frame, as many as one process can send.
 
@@ -78,8 +76,7 @@ def probe_small_packets(pair: Pair, plan: Plan) -> Sampled:
         # -b 0: as fast as it can.
         transfer = run_iperf(trial, plan.varied_s, "-u", "-b", "0", "-l", str(SMALL_PAYLOAD_BYTES))
     except XlabError as error:
-        raise_if_incapable(error)
-        return trial.failed("udp_packets_per_second", "packet/s", error)
+        return trial.failed(error, {"udp_packets_per_second": "packet/s"})
     intervals = transfer.intervals
     lost, packets = sum(i.lost for i in intervals), sum(i.packets for i in intervals)
     loss_ratio = lost / packets if packets else None
@@ -90,7 +87,7 @@ def probe_small_packets(pair: Pair, plan: Plan) -> Sampled:
         detail={
             **transfer.detail,
             "payload_bytes": SMALL_PAYLOAD_BYTES,
-            "sent_packets_per_second": transfer.iperf.sent_bits_per_second
+            "sent_packets_per_second": transfer.report.sent_bits_per_second
             / 8
             / SMALL_PAYLOAD_BYTES,
             "loss_ratio": loss_ratio,

@@ -32,7 +32,7 @@ from typing import Any, NoReturn
 
 from xlab import errors
 from xlab.errors import SandboxError, XlabError
-from xlab.kernel import processes
+from xlab.kernel import limits, processes
 from xlab.sandbox import registry
 from xlab.sandbox.pulse import Pulse
 
@@ -362,10 +362,8 @@ def described(error: Exception) -> dict[str, Any]:
 
 def _too_few_open_files() -> errors.CapabilityError:
     # How many it takes in the end hangs on what is measured; none of that is broken.
-    from xlab.kernel import capabilities
-
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return capabilities.too_few_open_files(limit, "this lab needs more")
+    return limits.too_few_open_files(limit, "this lab needs more")
 
 
 def _command(error: errors.CommandError) -> dict[str, Any]:

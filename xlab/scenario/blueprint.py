@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from xlab.errors import CapabilityError
-from xlab.kernel import capabilities
+from xlab.kernel import limits, programs
 from xlab.kernel.capabilities import Machine
 from xlab.lab import underlay
-from xlab.lab.conditions import LinkConditions, choose_backend, fallback, from_mininet
+from xlab.lab.conditions import LinkConditions, from_mininet
+from xlab.lab.imposers.chooser import choose
 from xlab.lab.lab import Conditioned, Lab
 from xlab.lab.ovs import Datapath
 from xlab.lab.underlay import Underlay
@@ -97,9 +98,7 @@ def equip(asked: Design, machine: Machine) -> Blueprint:
     for needed in (machine.namespaces, machine.veth, machine.bridge):
         if not needed.usable:
             raise CapabilityError(f"{needed.name}: {needed.detail}", needed.remedy)
-    capabilities.require_open_files(
-        machine.open_files, asked.size.hosts * (1 + asked.size.containers)
-    )
+    limits.require_open_files(machine.open_files, asked.size.hosts * (1 + asked.size.containers))
     wanted = asked.settings.get("datapath", "auto")
     ovs = ovs_datapath(machine, wanted) if asked.scenario.open_vswitch else None
     conditions = _conditions(asked.request, asked.underlay, machine)
@@ -113,8 +112,8 @@ def ovs_datapath(machine: Machine, wanted: str) -> Datapath:
     CapabilityError for a datapath that can't be.
     """
     for tool in ("ovs-vswitchd", "ovsdb-server"):
-        if capabilities.locate(tool) is None:
-            raise CapabilityError(f"`{tool}` is not installed", capabilities.remedy(tool))
+        if programs.locate(tool) is None:
+            raise CapabilityError(f"`{tool}` is not installed", programs.remedy(tool))
     if wanted != "userspace" and machine.ovs_datapath.live and machine.ovs_gre.usable:
         return "kernel"
     if wanted == "kernel":
@@ -148,7 +147,7 @@ def _conditions(request: Request, described: Underlay, machine: Machine) -> dict
         if link.b.node != underlay.GATEWAY:
             own = own.overridden_by(asked)
         if own:
-            found[link.a.interface] = Conditioned(own, choose_backend(own, machine))
+            found[link.a.interface] = Conditioned(own, choose(own, machine))
     return found
 
 
@@ -163,11 +162,8 @@ def _notes(
         )
     if ovs == "userspace" and asked.settings.get("datapath") != "userspace":
         notes.append(f"Open vSwitch runs in user space: {machine.ovs_datapath.detail}")
-    for backend in {c.backend for c in conditions.values()}:
-        text = fallback(backend, machine)
-        if text:
-            notes.append(text)
-    return notes
+    fallbacks = {c.imposer.fallback(machine) for c in conditions.values()}
+    return notes + sorted(fallbacks - {""})
 
 
 def _notes_on_broadcasts(asked: Design) -> list[str]:

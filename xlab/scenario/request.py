@@ -21,7 +21,6 @@ from xlab.lab.limits import (
     shown,
     within,
 )
-from xlab.scenario.probe_names import beyond_usual
 
 DEFAULT_DURATION_S = 3.0
 DEFAULT_ROUNDS = 3
@@ -65,7 +64,7 @@ class Request:
     quick: bool = False
     #: TCP streams at once, where a probe has several: its load, too.
     streams: int = DEFAULT_STREAMS
-    #: Beyond the usual ones, by the names of `probe_names`.
+    #: Beyond the usual ones, by name and in order, as `probes.catalog.beyond_usual` has them.
     probes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -92,8 +91,6 @@ class Request:
         within("--streams", self.streams, STREAMS, "TCP streams")
         if "" in self.settings:
             raise UsageError("--set takes NAME=VALUE; the name is missing")
-        # Frozen, and still each has one way to be written.
-        object.__setattr__(self, "probes", beyond_usual(self.probes))
 
     def for_scenario(self, scenario: str, settings: Mapping[str, str]) -> Request:
         """The same run of another scenario, with the settings that one understands."""

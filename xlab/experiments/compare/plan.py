@@ -9,16 +9,15 @@ from collections.abc import Sequence
 from xlab.errors import UsageError
 from xlab.experiments.compare.methods import Method
 from xlab.lab.limits import within
+from xlab.probes.catalog import ALL, COMPARED, ONCE_A_BUILD, beyond_usual
 from xlab.record.comparisons import ComparisonPlan
 from xlab.record.intervals import LEAST_BUILDS
-from xlab.scenario.probe_names import ALL, ONCE_A_BUILD, beyond_usual
 
 ROUNDS, QUICK_ROUNDS = 10, 5
 MOST_ROUNDS = 1000
 #: A longer comparison has not more rounds of a build but more builds.
 ROUNDS_PER_BUILD = 2
 PRECISION = 0.1
-USUAL_PROBES = ("rtt", "tcp", "loaded-rtt")
 
 
 def share(text: str) -> float:
@@ -49,7 +48,7 @@ def make(
     within("--most", most, (wanted, 10 * MOST_ROUNDS), "rounds, from those of --repeat on")
     within("--precision", precision, (0.001, 10.0), "of a ratio")
     beyond_usual(probes)  # raises UsageError for a name that is none
-    chosen = dict.fromkeys([*USUAL_PROBES, *(ALL if "all" in probes else probes)])
+    chosen = dict.fromkeys([*COMPARED, *(ALL if "all" in probes else probes)])
     return ComparisonPlan(
         methods=tuple(method.name for method in methods),
         probes=tuple(probe for probe in chosen if probe not in ONCE_A_BUILD),

@@ -43,11 +43,11 @@ from xlab.experiments.recorder import Recorder
 from xlab.experiments.runner import Bench
 from xlab.kernel import capabilities, disk
 from xlab.kernel.capabilities import Machine
+from xlab.probes.catalog import DISTURBING
 from xlab.record import record
 from xlab.record.comparisons import Look
 from xlab.record.record import Measurement, Route, RunRecord, Status
 from xlab.scenario import blueprint
-from xlab.scenario.probe_names import DISTURBING
 
 
 class Onlooker:
@@ -334,8 +334,7 @@ class _Contestant:
         self.bench.measure(round=number, build=build, probes=list(probes), routes=list(routes))
 
     def disturb(self, number: int, build: int, probes: Sequence[str]) -> None:
-        if "first-packet" in probes:
-            self.bench.measure_another(round=number, build=build)
+        self.bench.measure_others(probes, round=number, build=build)
         breaking = [probe for probe in probes if probe in DISTURBING]
         if breaking:
             self.bench.measure(round=number, build=build, probes=breaking, routes=["method"])

@@ -11,7 +11,6 @@ from __future__ import annotations
 from xlab.errors import CapabilityError, UsageError
 from xlab.kernel import capabilities
 from xlab.lab import commands
-from xlab.lab.conditions import Backend
 from xlab.outside.script import one_host, whole
 from xlab.outside.script.claims import WrittenClaims
 from xlab.sandbox.launching import run_inside
@@ -38,8 +37,8 @@ def write(request: Request, *, host: str | None = None) -> str:
         )
     machine = capabilities.probe()
     equipped = blueprint.equip(design, machine)
-    backends = {conditioned.backend for conditioned in equipped.conditions.values()}
-    if Backend.DELAY_LINE in backends and host is None:
+    plain = all(conditioned.imposer.plain for conditioned in equipped.conditions.values())
+    if not plain and host is None:
         raise CapabilityError(
             f"no plain tool here puts a delay or loss on links: {machine.netem.detail}",
             machine.netem.remedy or "leave it out, on the command line and in the topology",

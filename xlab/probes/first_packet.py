@@ -17,6 +17,7 @@ from typing import Any
 from xlab.errors import XlabError
 from xlab.faults.recovery import Train
 from xlab.kernel.processes import wait_until
+from xlab.probes.kinds import Kind, probe
 from xlab.record.record import Measurement
 from xlab.sandbox.launching import run_inside
 from xlab.scenario.blueprint import Blueprint
@@ -27,7 +28,12 @@ _PATIENCE_S = 60.0
 _INTERVAL_S = 0.005
 
 
-def measure(blueprint: Blueprint, *, round: int, build: int = 1) -> Measurement:  # noqa: A002
+@probe(
+    Kind.OF_ANOTHER_LAB,
+    "first-packet",
+    "seconds from nothing until the first packet across, with nothing checked",
+)
+def probe_first_packet(blueprint: Blueprint, round: int, build: int) -> Measurement:  # noqa: A002
     """`first_packet_s`; a lab that could not be built, or stayed silent, is a failed sample.
 
     This process is forked, which is sound only while it has one thread.

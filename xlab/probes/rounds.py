@@ -1,0 +1,81 @@
+"""A round of measurement.
+
+    measure_round(pairs, plan, generator)
+       idle window ─ h1/c1 > h2/c1: tcp ─ h1 > h2: rr ─ h1/c1 > h2/c1: udp ─ ...
+
+Every probe between every pair once, in random order: what disturbs the machine for a while then
+meets all pairs alike (Abedi & Brecht, ICPE 2017).  A path that lets nothing through gives failed
+samples in bounded time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+from xlab.probes.catalog import BETWEEN_TWO, OF_LAB, USUAL
+from xlab.probes.cpu import measure_idle
+from xlab.probes.facts import Pair, Plan, Sampled
+from xlab.probes.kinds import Kind, Site
+
+
+def measure_round(
+    pairs: Sequence[Pair],
+    plan: Plan,
+    generator: random.Random,
+    probes: Sequence[str] = USUAL,
+    *,
+    starting: Callable[[str, Pair], None] | None = None,
+) -> Iterator[Sampled]:
+    """One round: yields what each probe found as soon as it has ended; `starting` hears of each.
+
+    Only probes between two ends: see `measure_lab` for those of the lab.
+
+    Raises CapabilityError if a tool is missing; whatever else goes wrong is a failed sample.
+    """
+    probes = [probe for probe in probes if probe in BETWEEN_TWO]
+    if not probes:
+        return
+    idle = measure_idle(plan.idle_s)
+    earlier: list[dict[str, Sampled]] = [{} for _ in pairs]
+    for number, probe in shuffled(len(pairs), probes, generator):
+        if starting:
+            starting(probe, pairs[number])
+        known = dataclasses.replace(plan, idle=idle, earlier=earlier[number])
+        earlier[number][probe] = BETWEEN_TWO[probe].measure(pairs[number], known)
+        yield earlier[number][probe]
+
+
+def shuffled(pairs: int, probes: Sequence[str], generator: random.Random) -> list[tuple[int, str]]:
+    """Every probe of every pair (by number) in random order, but after the one it draws on."""
+    order = [(number, probe) for number in range(pairs) for probe in probes]
+    generator.shuffle(order)
+    for number in range(pairs):
+        for probe in probes:
+            first, then = (number, BETWEEN_TWO[probe].after), (number, probe)
+            if first in order and order.index(then) < order.index(first):
+                i, j = order.index(then), order.index(first)
+                order[i], order[j] = first, then
+    return order
+
+
+def measure_lab(
+    site: Site,
+    plan: Plan,
+    probes: Collection[str],
+    *,
+    disturbing: Iterable[int] = (1,),
+    starting: Callable[[str], None] = lambda _: None,
+) -> Iterator[Sampled]:
+    """Those of `probes` that are of the lab as a whole, one after the other; as `measure_round`.
+
+    Those that break something are done last, once for each of the rounds `disturbing`.
+    """
+    for probe in OF_LAB.values():
+        if probe.name not in probes:
+            continue
+        rounds = disturbing if probe.kind is Kind.DISTURBING else (plan.round,)
+        for number in rounds:
+            starting(probe.name)
+            yield from probe.measure(site, dataclasses.replace(plan, round=number))
