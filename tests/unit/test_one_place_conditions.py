@@ -35,7 +35,7 @@ IMPOSER = Snail()
 """
 ASK = """
 from tests.fake_machine import machine_with
-from xlab.cli.doctor import diagnose
+from xlab.cli._findings import diagnose
 from xlab.experiments.recorder import _conditions
 from xlab.kernel.drivers import State
 from xlab.lab.conditions import LinkConditions
