@@ -27,6 +27,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from ipaddress import IPv4Network
 from operator import attrgetter
 from pathlib import Path
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
                 "build": build, "rounds": options.rounds, "seconds": options.seconds,
                 "mtu": options.mtu,
             }  # fmt: skip
-            samples += [Sample(**found) for found in in_sandbox(asked)]
+            samples += [Sample(**found) for found in run_inside(partial(_measure, asked)).result]
             print(f"build {build} of {options.builds} measured", file=sys.stderr)
     except XlabError as error:
         print(error, file=sys.stderr)
@@ -102,13 +103,8 @@ def main(arguments: Sequence[str]) -> int:
 # -- measuring, inside -----------------------------------------------------------------------------
 
 
-def in_sandbox(asked: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Build once and measure some rounds, in a sandbox of its own."""
-    found: list[dict[str, Any]] = run_inside(lambda: _measure(asked)).result
-    return found
-
-
 def _measure(asked: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Build once and measure some rounds, in a sandbox of its own."""
     pairs, daemons = build(asked["mtu"])
     by_direction = {pair.direction: path for path, pair in pairs.items()}
     generator = random.Random()

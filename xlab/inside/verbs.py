@@ -19,7 +19,7 @@ import base64
 import dataclasses
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
@@ -109,13 +109,13 @@ class Verbs:
             "datapath": testbed.blueprint.datapath,
             "faults": list(map(str, self._faults.in_force)) if self._faults else [],
             "underlay": dataclasses.asdict(asked.underlay),
-            "nodes": [_node_facts(node) for node in _nodes(lab)] if lab else [],
+            "nodes": [_node_facts(node) for node in lab.nodes] if lab else [],
         }
 
     def names(self, _: Mapping[str, Any], __: Emit) -> list[str]:
         """The nodes one can enter: hosts, the gateway, running containers."""
         lab = self._testbed.lab
-        return [node.name for node in _nodes(lab)] if lab else []
+        return [node.name for node in lab.nodes] if lab else []
 
     def network(self, _: Mapping[str, Any], __: Emit) -> list[dict[str, Any]]:
         """Every node and its devices, see `network.look`."""
@@ -268,18 +268,10 @@ class Verbs:
         try:
             return lab[name]
         except KeyError:
-            known = [node.name for node in _nodes(lab)]
+            known = [node.name for node in lab.nodes]
             guess = meant(name, known)
             shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if known[20:] else "")
             raise UsageError(f"no node is called {name!r}: there are {shown}{guess}") from None
-
-
-def _nodes(lab: Lab) -> Iterator[Node]:
-    """Each host and its containers, then the gateway."""
-    for host in lab.hosts:
-        yield host
-        yield from host.containers
-    yield lab.gateway
 
 
 def _node_facts(node: Node) -> dict[str, Any]:

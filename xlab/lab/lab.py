@@ -265,6 +265,11 @@ class Lab:
         return [container for host in self.hosts for container in host.containers]
 
     @property
+    def nodes(self) -> list[Node]:
+        """Each host and its running containers, then the gateway."""
+        return [node for host in self.hosts for node in (host, *host.containers)] + [self.gateway]
+
+    @property
     def datapath(self) -> str:
         """What moves packets between hosts, for the record and the screen."""
         return f"ovs {self.ovs_datapath}" if self.ovs_datapath else "linux bridge"

@@ -27,10 +27,7 @@ _ANSWER_S = 5
 
 def look(lab: Lab) -> list[dict[str, Any]]:
     """Every node, the switches' namespace last.  A node that is down has no devices."""
-    nodes: list[Node] = []
-    for host in lab.hosts:
-        nodes += [host, *host.containers]
-    found = concurrently(_node, [*nodes, lab.gateway, lab.wire])
+    found = concurrently(_node, [*lab.nodes, lab.wire])
     _find_peers(found, lab)
     return found
 

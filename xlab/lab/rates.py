@@ -38,14 +38,10 @@ def sample(lab: Lab) -> dict[str, Any]:
             port = wire[queue["dev"]]
             dropped = port.out_dropped + queue["drops"]
             wire[queue["dev"]] = dataclasses.replace(port, out_dropped=dropped)
-    nodes: list[Node] = []
-    for host in lab.hosts:
-        nodes += [host, *host.containers]
-    nodes.append(lab.gateway)
     ports = {link.b.node: link.a.interface for link in lab.underlay.uplinks}
     return {
         "time_s": time.monotonic(),
-        "nodes": [_node(node, used, wire.get(ports.get(node.name, ""))) for node in nodes],
+        "nodes": [_node(node, used, wire.get(ports.get(node.name, ""))) for node in lab.nodes],
     }
 
 
