@@ -46,7 +46,7 @@ DOING = {
     "up": ["xlab.cli.up._up"],
     "script": ["xlab.cli.script._script"],
     "compare": ["xlab.cli.compare._go_on", "xlab.experiments.compare.methods.choose"],
-    "scale": ["xlab.experiments.scale.Plan"],
+    "scale": ["xlab.experiments.scale.ScalePlan"],
     "sweep": ["xlab.cli.sweep._begin", "xlab.cli.sweep._go_on"],
     "report": ["xlab.cli.report._report"],
     "graph": ["xlab.cli.graph._graph"],
