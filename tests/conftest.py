@@ -11,9 +11,9 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests import recoveries
-from tests.ordinary import ordinary_user
-from tests.support import run_in_sandbox, why_no_open_vswitch, why_no_sandbox
+from tests.support import recoveries
+from tests.support.labs import run_in_sandbox, why_no_open_vswitch, why_no_sandbox
+from tests.support.ordinary import ordinary_user
 
 # How long an example takes says more about the machine than about the code; and a checkout may be
 # somebody else's, with no place for a database.  What passed once passes again: the same examples
@@ -79,3 +79,17 @@ def ordinary(tmp_path: Path) -> Iterator[tuple[list[str], Path]]:
     """What to start Python with so that an ordinary user runs it, and a folder that is theirs."""
     with ordinary_user(tmp_path) as user:
         yield user
+
+
+@pytest.fixture(scope="module")
+def same_charts_drawn_once() -> Iterator[None]:
+    """For tests of what is around charts: one that was drawn before is taken as it was.
+
+    Most of the time of making a page is matplotlib's, and the same chart is drawn the same
+    (tests/report/test_charts.py).
+    """
+    from tests.support import drawn
+
+    with pytest.MonkeyPatch.context() as patch:
+        drawn.once(patch)
+        yield

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks import gate as benchmark
-from tests.compare_support import DATA
+from tests.support.comparisons import DATA
 from xlab.errors import XlabError
 from xlab.experiments import gate
 from xlab.record import comparisons

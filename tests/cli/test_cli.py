@@ -45,7 +45,7 @@ def _load(path: Path) -> ModuleType:
     return module
 
 
-fake = _load(ROOT / "tests" / "fake_run.py")
+fake = _load(ROOT / "tests" / "support" / "fake_run.py")
 
 
 class FakeRunner:
@@ -792,7 +792,7 @@ def test_help_imports_nothing_that_takes_time(arguments: list[str]) -> None:
 def test_intervals_are_computed_without_starting_threads(tmp_path: Path) -> None:
     """The next sandbox is forked from this process; numpy's BLAS starts threads unless told."""
     program = (
-        "import sys; from pathlib import Path; import fake_run; fake_run.main()\n"
+        "import sys; from pathlib import Path; from tests.support import fake_run; fake_run.main()\n"
         "assert 'numpy' in sys.modules\n"
         "print(Path('/proc/self/status').read_text().split('Threads:')[1].split()[0])"
     )
@@ -800,7 +800,7 @@ def test_intervals_are_computed_without_starting_threads(tmp_path: Path) -> None
     done = subprocess.run(
         [sys.executable, "-c", program, "--fast", "run", "bridge"],
         cwd=tmp_path,
-        env={**environment, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,

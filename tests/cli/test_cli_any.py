@@ -18,7 +18,7 @@ import typer
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.fuzzing import attempt
+from tests.support.fuzzing import attempt
 from xlab.cli import app
 from xlab.cli._app import Settings
 from xlab.cli._main import _ClickError

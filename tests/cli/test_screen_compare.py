@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.compare_support import DATA, World, entries, history, opening, plan
+from tests.support.comparisons import DATA, World, entries, history, opening, plan
 from xlab import cli
 from xlab.cli.screens.compare import CompareScreen
 from xlab.cli.screens.screen import Screen

@@ -30,7 +30,7 @@ def _load(path: Path) -> ModuleType:
     return module
 
 
-fake = _load(Path(__file__).parent.parent / "fake_run.py")
+fake = _load(Path(__file__).parents[1] / "support" / "fake_run.py")
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_standing import World, ordinary_world, usual_signals, world
-from tests.support import PATIENCE_S, machine, why_no_open_vswitch
+from tests.support.labs import PATIENCE_S, machine, why_no_open_vswitch
+from tests.support.world import World, ordinary_world, usual_signals, world
 from xlab.kernel.packets import decode
 from xlab.kernel.processes import wait_until
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests import documents
-from tests.documents import ROOT, Link, asked, require_known
-from tests.support import Run, why_no_open_vswitch
+from tests.support import documents
+from tests.support.documents import ROOT, Link, asked, require_known
+from tests.support.labs import Run, why_no_open_vswitch
 from xlab.scenario import catalog, scenario
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from tests import documents
-from tests.documents import ROOT, Command, Outcome, asked, require_known
-from tests.support import why_no_open_vswitch
+from tests.support import documents
+from tests.support.documents import ROOT, Command, Outcome, asked, require_known
+from tests.support.labs import why_no_open_vswitch
 from xlab.errors import UsageError
 from xlab.scenario import catalog, scenario
 

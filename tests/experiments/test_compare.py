@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import PATIENCE_S, all_pids, environment_of, kill
+from tests.support.labs import PATIENCE_S, all_pids, environment_of, kill
 from xlab.errors import RecordError
 from xlab.experiments.compare import journal
 from xlab.kernel.processes import wait_until

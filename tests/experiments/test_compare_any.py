@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzzing import Refusal, attempt
+from tests.support.fuzzing import Refusal, attempt
 from xlab.errors import RecordError, UsageError
 from xlab.experiments import gate
 from xlab.experiments.compare import journal

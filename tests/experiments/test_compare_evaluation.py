@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.compare_support import DATA, START, entries, history, measured, opening, plan, sample
+from tests.support.comparisons import DATA, START, entries, history, measured, opening, plan, sample
 from xlab.errors import RecordError
 from xlab.experiments.compare import noise
 from xlab.experiments.compare.evaluation import ending, evaluate, look
@@ -49,7 +49,7 @@ def figure(comparison: Comparison, method: str, key: tuple[str, int] = TCP) -> F
 
 
 def test_the_sample_is_what_its_journal_comes_to() -> None:
-    """`python tests/compare_support.py` writes it anew; an old one must stay readable."""
+    """`python tests/support/comparisons.py` writes it anew; an old one must stay readable."""
     assert comparisons.load(DATA / "comparison") == evaluate(history(entries()))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.compare_support import START, entries, history, opening, plan, sample
+from tests.support.comparisons import START, entries, history, opening, plan, sample
 from xlab.errors import RecordError, UsageError
 from xlab.experiments.compare import journal
 from xlab.experiments.compare.journal import (

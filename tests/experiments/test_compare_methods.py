@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fake_machine import machine_with
-from tests.fuzzing import attempt
+from tests.support.fake_machine import machine_with
+from tests.support.fuzzing import attempt
 from xlab.errors import CapabilityError, UsageError
 from xlab.experiments.compare import plan
 from xlab.experiments.compare.methods import VARIANTS, Method, choose

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.compare_support import World, plan
-from tests.fake_machine import machine_with
+from tests.support.comparisons import World, plan
+from tests.support.fake_machine import machine_with
 from xlab.errors import CapabilityError, DaemonError, XlabError
 from xlab.experiments.compare import journal
 from xlab.experiments.compare.evaluation import evaluate

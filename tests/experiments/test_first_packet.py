@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import machine, why_no_sandbox
+from tests.support.labs import machine, why_no_sandbox
 from xlab.probes import first_packet
 from xlab.record.record import Measurement
 from xlab.scenario import blueprint

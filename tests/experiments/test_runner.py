@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import pytest
 
-from tests.fake_machine import CLAIM, PATH, PROOF, machine_with
+from tests.support.fake_machine import CLAIM, PATH, PROOF, machine_with
 from xlab.errors import CapabilityError, DaemonError, SandboxError, UsageError, XlabError
 from xlab.experiments import runner
 from xlab.kernel import capabilities, programs

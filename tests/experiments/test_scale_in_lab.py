@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.commands import Command
-from tests.support import Run, sandboxed, why_no_open_vswitch
+from tests.support.commands import Command
+from tests.support.labs import Run, sandboxed, why_no_open_vswitch
 from xlab.errors import DaemonError, XlabError
 from xlab.kernel.processes import asking_meanwhile
 from xlab.lab import underlay

@@ -21,8 +21,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzzing import Refusal, attempt
-from tests.report_support import HOSTILE, Page
+from tests.support.fuzzing import Refusal, attempt
+from tests.support.reports import HOSTILE, Page
 from xlab import cli
 from xlab.cli.screens.screen import Screen
 from xlab.cli.screens.sweep import SweepScreen

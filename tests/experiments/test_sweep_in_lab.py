@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.ordinary import ORDINARY
-from tests.support import PATIENCE_S, ROOT, Marked, kill
+from tests.support.labs import PATIENCE_S, ROOT, Marked, kill
+from tests.support.ordinary import ORDINARY
 from xlab.errors import UsageError
 from xlab.experiments.sweep import engine, outcome, spec, task
 from xlab.experiments.sweep.outcome import Failure

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.fuzzing import Refusal, attempt
+from tests.support.fuzzing import Refusal, attempt
 from xlab.errors import UsageError
 from xlab.faults.expectation import Broken, Pair, Topology, expected
 from xlab.faults.kinds import DaemonKill, Fault, HostCrash, LinkDown, Partition, parse

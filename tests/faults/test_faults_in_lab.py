@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import all_pids, machine, sandboxed
+from tests.support.labs import all_pids, machine, sandboxed
 from xlab.errors import DeadlineError, DockerError, UsageError, XlabError
 from xlab.faults.faults import Faults
 from xlab.faults.kinds import DaemonKill, HostCrash, LinkDown, Partition

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import ROOT
+from tests.support.documents import ROOT
 
 _ROW = re.compile(r"^\| `([a-z]+)(?:/|\.py)` \|", re.MULTILINE)
 #: What a user of the package or of `python -m xlab` meets; no room may import either.
@@ -112,3 +112,15 @@ def test_every_room_says_what_it_is() -> None:
         path = ROOT / "xlab" / name
         if path.is_dir():
             assert ast.get_docstring(ast.parse((path / "__init__.py").read_text())), name
+
+
+def test_tests_are_laid_out_like_the_house_and_import_no_other_test() -> None:
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    found = {
+        file: set(_imported(file, {_dotted(other): other for other in files})) for file in files
+    }
+    assert {file: others for file, others in found.items() if others} == {}
+    beside = {"benchmarks", "clean_root", "docs", "guest", "house", "scenarios", "whole"}
+    assert {file.relative_to(ROOT / "tests").parts[0] for file in files} == beside | {
+        name for name in rooms() if name not in _DOORS | {"errors"}
+    }

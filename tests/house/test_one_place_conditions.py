@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import ROOT
+from tests.support.documents import ROOT
 
 MODULE = """
 from xlab.kernel.capabilities import Capability, Machine
@@ -34,7 +34,7 @@ class Snail(Discipline):
 IMPOSER = Snail()
 """
 ASK = """
-from tests.fake_machine import machine_with
+from tests.support.fake_machine import machine_with
 from xlab.cli._findings import diagnose
 from xlab.experiments.recorder import _conditions
 from xlab.kernel.drivers import State

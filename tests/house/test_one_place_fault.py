@@ -131,7 +131,7 @@ def test_a_new_fault_is_read_told_of_and_timed(mute: type[Fault]) -> None:
 )
 def test_a_new_fault_is_in_help_and_completion(arguments: list[str], typed: str, said: str) -> None:
     program = (
-        "import sys; from tests.unit.test_one_place_fault import new_kind; new_kind();"
+        "import sys; from tests.house.test_one_place_fault import new_kind; new_kind();"
         "from xlab.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     completing = {

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.compare_support import entries, history
-from tests.report_support import sample
+from tests.support.comparisons import entries, history
+from tests.support.records import sample
 from xlab import cli
 from xlab.experiments import gate
 from xlab.experiments.compare import evaluation

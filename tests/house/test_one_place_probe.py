@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import ROOT
+from tests.support.documents import ROOT
 
 MODULE = """
 from xlab.probes.facts import Pair, Plan, Sampled, Trial

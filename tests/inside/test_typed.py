@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_standing import World, ordinary_world, usual_signals, world
-from tests.support import PATIENCE_S, why_no_open_vswitch
-from tests.terminal import Terminal
+from tests.support.labs import PATIENCE_S, why_no_open_vswitch
+from tests.support.terminal import Terminal
+from tests.support.world import World, ordinary_world, usual_signals, world
 from xlab.kernel.processes import search_path, wait_until
 
 pytestmark = pytest.mark.sandbox

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.support import PATIENCE_S, sandboxed
+from tests.support.labs import PATIENCE_S, sandboxed
 from xlab.inside.machine import docker, systemd, units
 from xlab.inside.machine.client import DESK
 from xlab.inside.machine.desk import MOST_CLIENTS, Desk

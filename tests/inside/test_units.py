@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.fuzzing import Refusal, attempt
+from tests.support.fuzzing import Refusal, attempt
 from xlab.errors import DockerError, UsageError
 from xlab.inside.machine import dockerd, systemd, tools, units
 from xlab.inside.machine.docker import filled

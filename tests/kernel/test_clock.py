@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fake_clock import FakeClock
-from tests.weave_world import World
+from tests.support.fake_clock import FakeClock
+from tests.support.weave_world import World
 from xlab.errors import DeadlineError
 from xlab.kernel.clock import Deadline
 from xlab.kernel.processes import wait_until

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.documents import ROOT
-from tests.ordinary import ORDINARY
-from tests.support import PATIENCE_S
+from tests.support.documents import ROOT
+from tests.support.labs import PATIENCE_S
+from tests.support.ordinary import ORDINARY
 from xlab import cli
 from xlab.cli import capture
 from xlab.kernel import disk

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzzing import Refusal, attempt, memory_below
+from tests.support.fuzzing import Refusal, attempt, memory_below
 from xlab.errors import XlabError
 from xlab.kernel import foreign
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import sandboxed
+from tests.support.labs import sandboxed
 from xlab.errors import NetlinkError
 from xlab.kernel.netlink import Batch
 from xlab.lab.node import Node

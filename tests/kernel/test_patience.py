@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fake_clock import FakeClock
+from tests.support.fake_clock import FakeClock
 from xlab.kernel import patience
 from xlab.kernel.patience import Patience, frees_namespaces, is_held_up
 from xlab.kernel.processes import wait_until

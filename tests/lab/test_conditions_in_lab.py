@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import machine, run_in_sandbox
+from tests.support.labs import machine, run_in_sandbox
 from xlab.errors import DaemonError
 from xlab.kernel.drivers import DRIVERS, Driver, Kernel, State
 from xlab.kernel.processes import wait_until

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import names_in, sandboxed
+from tests.support.labs import names_in, sandboxed
 from xlab.errors import DockerError
 from xlab.kernel.packets import decode
 from xlab.kernel.processes import wait_until

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.support import PATIENCE_S, ROOT, run_in_sandbox, sandboxed
+from tests.support.labs import PATIENCE_S, ROOT, run_in_sandbox, sandboxed
 from xlab.lab import counters, underlay
 from xlab.lab.lab import Lab
 
@@ -204,7 +204,7 @@ def test_a_lab_that_is_only_run_has_none_of_it() -> None:
 
 _BY_AN_ORDINARY_USER = """
 import json, sys
-from tests.integration.test_machine_root import _CHANGES, build, look
+from tests.lab.test_machine_root import _CHANGES, build, look
 from xlab.sandbox import sandbox
 from xlab.sandbox.launching import run_inside
 

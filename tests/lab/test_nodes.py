@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import PATIENCE_S, names_in, sandboxed
+from tests.support.labs import PATIENCE_S, names_in, sandboxed
 from xlab.errors import CapabilityError, CommandError, DeadlineError, XlabError
 from xlab.kernel import namespaces, processes
 from xlab.lab import node as node_module

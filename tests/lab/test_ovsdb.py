@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzzing import Refusal, attempt, memory_below
+from tests.support.fuzzing import Refusal, attempt, memory_below
 from xlab.lab import ovsdb
 from xlab.lab.ovsdb import Database, OvsdbError
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.fuzzing import Refusal, attempt, memory_below, one_in
-from tests.support import machine
+from tests.support.fuzzing import Refusal, attempt, memory_below, one_in
+from tests.support.labs import machine
 from xlab.errors import CapabilityError, UsageError
 from xlab.lab import underlay
 from xlab.lab.underlay import Link, Underlay

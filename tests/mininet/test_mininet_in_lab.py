@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import xlab.mininet
-from tests.support import all_pids, sandboxed, why_no_open_vswitch
+from tests.support.labs import all_pids, sandboxed, why_no_open_vswitch
 from xlab.errors import CapabilityError, NetlinkError, UsageError, XlabError
 from xlab.kernel.netlink import NO_SUCH_DEVICE
 from xlab.lab import underlay

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import documents
-from tests.documents import ROOT
-from tests.support import PATIENCE_S, all_pids, kill, names_in, why_no_open_vswitch
-from tests.terminal import Terminal
+from tests.support import documents
+from tests.support.documents import ROOT
+from tests.support.labs import PATIENCE_S, all_pids, kill, names_in, why_no_open_vswitch
+from tests.support.terminal import Terminal
 from xlab.kernel.processes import wait_until
 from xlab.kernel.programs import locate
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 import xlab
-from tests import documents
-from tests.support import PATIENCE_S, Marked, all_pids, kill
+from tests.support import documents
+from tests.support.labs import PATIENCE_S, Marked, all_pids, kill
 from xlab.errors import (
     CapabilityError,
     ClaimError,

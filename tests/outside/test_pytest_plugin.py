@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import PATIENCE_S, ROOT
+from tests.support.labs import PATIENCE_S, ROOT
 
 pytest_plugins = ["pytester"]
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.support import machine
+from tests.support.labs import machine
 from xlab.errors import CapabilityError, UsageError
 from xlab.kernel import capabilities
 from xlab.kernel.drivers import State

@@ -20,8 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ordinary import ORDINARY, ordinary_user
-from tests.support import (
+from tests.support.labs import (
     PATIENCE_S,
     ROOT,
     Marked,
@@ -31,6 +30,7 @@ from tests.support import (
     why_no_open_vswitch,
     why_no_sandbox,
 )
+from tests.support.ordinary import ORDINARY, ordinary_user
 from xlab.kernel.packets import decode, find_echoes
 from xlab.kernel.processes import wait_until
 from xlab.outside import script

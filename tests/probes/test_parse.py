@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.fuzzing import attempt
+from tests.support.fuzzing import attempt
 from xlab.errors import XlabError
 from xlab.probes import parse
 from xlab.probes.parse import Interval, Iperf, RequestResponse

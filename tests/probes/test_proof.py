@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.support import sandboxed
+from tests.support.labs import sandboxed
 from xlab.errors import XlabError
 from xlab.kernel.packets import decode
 from xlab.kernel.processes import wait_until

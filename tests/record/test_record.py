@@ -17,19 +17,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzzing import Refusal, attempt, memory_below
+from tests.support.fuzzing import Refusal, attempt, memory_below
+from tests.support.records import RECORDS, sample
 from xlab.errors import RecordError
 from xlab.kernel import disk
 from xlab.record import record
 from xlab.record.record import RunRecord
 
-RECORDS = Path(__file__).parent.parent / "data" / "records"
 FOLDERS = sorted(path.parent for path in RECORDS.glob("*/run.json"))
-
-
-def sample(name: str) -> RunRecord:
-    (folder,) = [folder for folder in FOLDERS if folder.name.endswith(f"Z-{name}")]
-    return record.load(folder)
 
 
 def names(folder: Path) -> list[str]:

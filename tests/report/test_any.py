@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from tests.fuzzing import Refusal, attempt, one_in
-from tests.report_support import HOSTILE, RECORDS, Page
+from tests.support.fuzzing import Refusal, attempt, one_in
+from tests.support.records import RECORDS
+from tests.support.reports import HOSTILE, Page
 from xlab.cli.screens.compare import CompareScreen
 from xlab.cli.screens.run import RunScreen
 from xlab.cli.screens.screen import Screen

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests import browser
-from tests.browser import Chromium
-from tests.report_support import compared, everything, hostile
+from tests.support import browser
+from tests.support.browser import Chromium
+from tests.support.reports import compared, everything, hostile
 from xlab.record.record import RunRecord
 from xlab.report import files, page
 

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.report_support import HOSTILE, Page, everything, hostile, sample
+from tests.support.records import sample
+from tests.support.reports import HOSTILE, Page, everything, hostile
 from xlab.record import metrics
 from xlab.record.record import Measurement, Route, RunRecord
 from xlab.report import charts, drawing, tables
@@ -316,7 +317,7 @@ def test_a_home_that_cannot_be_written_to_is_not_worth_a_word(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     program = (
-        "from tests.report_support import sample\n"
+        "from tests.support.records import sample\n"
         "from xlab.report import drawing, gallery\n"
         "shown = gallery.exhibits([('bridge', sample('bridge'))])\n"
         "drawing.embedded(shown[0].drawing, 'x')\n"

@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from junitparser import JUnitXml
 
-from tests.compare_support import DATA
-from tests.report_support import HOSTILE, Page, compared, everything
+from tests.support.comparisons import DATA
+from tests.support.reports import HOSTILE, Page, compared, everything
 from xlab import cli
 from xlab.errors import RecordError
 from xlab.record import comparisons

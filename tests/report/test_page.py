@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.report_support import HOSTILE, Page, everything, hostile, render, rendered, sample
+from tests.support.records import sample
+from tests.support.reports import HOSTILE, Page, everything, hostile, render, rendered
 from xlab.record.figures import figures, find
 from xlab.record.record import RunRecord
 from xlab.report import page, text

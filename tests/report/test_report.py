@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.records import sample
 from xlab.errors import RecordError
 from xlab.record import record, result_files
 from xlab.record.figures import (
@@ -23,13 +24,6 @@ from xlab.record.figures import (
 from xlab.record.record import Measurement, Route, RunRecord
 from xlab.record.stats import Spread
 from xlab.report import json_data, markdown, prose, tables, text
-
-RECORDS = Path(__file__).parent.parent / "data" / "records"
-
-
-def sample(name: str) -> RunRecord:
-    (folder,) = RECORDS.glob(f"*Z-{name}")
-    return record.load(folder)
 
 
 def measured(

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.report_support import Page, hostile, sample
+from tests.support.records import sample
+from tests.support.reports import Page, hostile
 from xlab.kernel.packets import Encapsulation
 from xlab.record.record import Node, PathProof, RunRecord
 from xlab.report import picture

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.support import PATIENCE_S
+from tests.support.labs import PATIENCE_S
 from xlab.sandbox.console import Console, Stream
 
 

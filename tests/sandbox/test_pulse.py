@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from tests.support import PATIENCE_S
+from tests.support.labs import PATIENCE_S
 from xlab.errors import NoAnswerError
 from xlab.kernel.processes import wait_until
 from xlab.sandbox.pulse import LOOK_S, Pulse

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.fuzzing import Refusal, attempt
+from tests.support.fuzzing import Refusal, attempt
 from xlab.errors import UsageError
 from xlab.sandbox import registry
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests.support import (
+from tests.support.labs import (
     PATIENCE_S,
     ROOT,
     all_pids,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import sandboxed
+from tests.support.labs import sandboxed
 from xlab.errors import XlabError
 from xlab.kernel.processes import Completed
 from xlab.lab import underlay

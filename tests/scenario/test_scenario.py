@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzzing import Refusal, attempt
+from tests.support.fuzzing import Refusal, attempt
 from xlab.errors import UsageError
 from xlab.scenario import catalog
 from xlab.scenario.scenario import Option, Scenario, Size, load

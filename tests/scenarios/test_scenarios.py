@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import Run, sandboxed, why_no_open_vswitch
+from tests.support.labs import Run, sandboxed, why_no_open_vswitch
 from xlab.lab import underlay
 from xlab.lab.lab import Host, Lab
 from xlab.lab.reachability import unreachable

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import Run, machine
+from tests.support.labs import Run, machine
 from xlab.scenario.request import Request
 
 pytestmark = [

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support import PATIENCE_S, ROOT, Marked, all_pids, but_for_waiting, comm_of
+from tests.support.labs import PATIENCE_S, ROOT, Marked, all_pids, but_for_waiting, comm_of
 from xlab.kernel.processes import wait_until
 from xlab.record import record
 

@@ -1,6 +1,6 @@
 """Comparisons made up: what labs would have told, without labs.
 
-python tests/compare_support.py        writes tests/data/comparison anew
+python tests/support/comparisons.py        writes tests/data/comparison anew
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.fake_machine import CLAIM, PATH, machine_with
+from tests.support.fake_machine import CLAIM, PATH, machine_with
 from xlab.errors import XlabError
 from xlab.experiments.compare import evaluation, noise, rounds
 from xlab.experiments.compare.journal import (
@@ -35,7 +35,7 @@ from xlab.record.comparisons import ComparisonPlan
 from xlab.record.record import Measurement, Route, RunRecord
 from xlab.scenario.request import Request
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 #: Which sample record a scenario's is made of.
 _SAMPLES = {"baseline": "baseline", "bridge": "bridge", "ovs-gre": "ovs-gre", "weave": "weave"}
 #: RTT in ms, TCP in bit/s, of each method and of the control it has.

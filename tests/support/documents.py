@@ -30,7 +30,7 @@ from xlab.scenario import catalog, scenario
 from xlab.scenario.request import Request
 from xlab.scenario.scenario import Size
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 _FENCE = re.compile(r"\s*```(\w*)")
 #: Brackets within code do not end the text of a link.

@@ -1,7 +1,7 @@
 """The command line with a runner that measures nothing: sample records told as events.
 
-    python tests/fake_run.py run all              to look at, at a pace one can follow
-    python tests/fake_run.py --fast run ovs-gre --json
+    python tests/support/fake_run.py run all              to look at, at a pace one can follow
+    python tests/support/fake_run.py --fast run ovs-gre --json
 
 Tests use `events` and `run`; the script is for whoever works on how things look.
 """
@@ -9,7 +9,6 @@ Tests use `events` and `run`; the script is for whoever works on how things look
 from __future__ import annotations
 
 import dataclasses
-import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,22 +16,16 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from tests.support.records import sample
 from xlab import cli
 from xlab.record import record
 from xlab.record.record import RunRecord
 from xlab.scenario.request import Request
 
-RECORDS = Path(__file__).parent / "data" / "records"
 #: Which sample a scenario of the catalog is told as; any other scenario is told as "bridge".
 SAMPLES = {"baseline": "baseline", "ovs-gre": "ovs-gre", "weave": "ovs-gre-skipped"}
 
 Watch = Callable[[Mapping[str, Any]], None]
-
-
-@functools.cache
-def sample(name: str) -> RunRecord:
-    (folder,) = RECORDS.glob(f"*Z-{name}")
-    return record.load(folder)
 
 
 def run(

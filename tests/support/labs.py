@@ -40,7 +40,7 @@ Parameters = ParamSpec("Parameters")
 #: Within this any story or run has an end; a guest without KVM is some ten times slower.
 PATIENCE_S = 600 if "XLAB_GUEST" in os.environ else 60
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 # -- what this machine can do ----------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Mininet's own tests, unchanged, on xlab.mininet: which pass, and what the others say.
 
-    python tests/mininets_tests.py SOURCE [PATTERN...]
+    python tests/support/mininets_tests.py SOURCE [PATTERN...]
 
 SOURCE is Mininet's source tree: the package that pip installs has the examples, but no tests.
 PATTERN picks tests whose name contains it.  They need pexpect; what else one of them needs
@@ -78,7 +78,7 @@ class Runner:
             program.write_text(text.format(python=sys.executable))
             program.chmod(0o755)
         (folder / "list.py").write_text(_LIST)
-        repository = Path(__file__).resolve().parents[1]
+        repository = Path(__file__).resolve().parents[2]
         self._environment = {
             **os.environ,
             "PATH": f"{folder}:{os.environ['PATH']}",

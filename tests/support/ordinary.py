@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import PATIENCE_S, ROOT
+from tests.support.labs import PATIENCE_S, ROOT
 
 #: nobody: an ordinary user as far as the kernel is concerned.
 ORDINARY = 65534

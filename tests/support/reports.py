@@ -14,14 +14,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from tests import compare_support
+from tests.support import comparisons as compare_support
+from tests.support.records import RECORDS, sample
 from xlab.experiments.compare import evaluation, rounds
 from xlab.experiments.compare.journal import RoundDone
-from xlab.record import comparisons, record
+from xlab.record import comparisons
 from xlab.record.record import Event, Measurement, Node, RunRecord
 from xlab.report import page
-
-RECORDS = Path(__file__).parent / "data" / "records"
 
 #: Would be markup, script, a formula, Markdown or a control sequence if it were let.
 HOSTILE = (
@@ -32,11 +31,6 @@ _VOID = {"br", "link", "meta"}
 
 
 @functools.cache
-def sample(name: str) -> RunRecord:
-    (folder,) = RECORDS.glob(f"*Z-{name}")
-    return record.load(folder)
-
-
 def everything() -> dict[Path, RunRecord]:
     """All sample records, by file."""
     files = sorted(RECORDS.glob("*/run.json"))

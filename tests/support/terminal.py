@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from tests.support import PATIENCE_S
+from tests.support.labs import PATIENCE_S
 from xlab.kernel.clock import Deadline
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.weave_packets import ipv4, naive_checksum
+from tests.support.weave_packets import ipv4, naive_checksum
 from xlab.weave.forward import (
     Decision,
     MacCache,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.fuzzing import attempt, memory_below
+from tests.support.fuzzing import attempt, memory_below
 from xlab.weave import gob
 from xlab.weave.gob import Basic, Decoder, Encoder, Map, ProtocolError, Slice, Struct
 

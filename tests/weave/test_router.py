@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.weave_world import HEARD, Member, Wire, World, accept_stranger
+from tests.support.weave_world import HEARD, Member, Wire, World, accept_stranger
 from xlab.weave import gob, messages, names, status, topology
 from xlab.weave.connection import DEAD_AFTER_S, HANDSHAKE_S, HEARTBEAT_S, Connection
 from xlab.weave.messages import Features, GossipMessage, Tag

@@ -21,8 +21,8 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from tests.integration.test_weave_control import complaints, report, routers, spawn, wait_for_mesh
-from tests.support import machine, sandboxed
+from tests.support.labs import machine, sandboxed
+from tests.support.routers import complaints, report, routers, spawn, wait_for_mesh
 from xlab.kernel.packets import decode as decode_packet
 from xlab.kernel.processes import wait_until
 from xlab.lab import underlay

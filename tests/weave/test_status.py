@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.weave_world import Member, World
+from tests.support.weave_world import Member, World
 from xlab.lab import weave
 from xlab.lab.weave import Weave
 from xlab.weave import status, web

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from tests.weave_packets import (
+from tests.support.weave_packets import (
     ACK,
     CWR,
     ECE,

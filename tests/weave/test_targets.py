@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.fake_clock import FakeClock
-from tests.fuzzing import Refusal, attempt
+from tests.support.fake_clock import FakeClock
+from tests.support.fuzzing import Refusal, attempt
 from xlab.weave import names
 from xlab.weave.targets import Address, Targets, parse_address
 from xlab.weave.topology import Link, Peer

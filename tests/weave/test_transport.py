@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.weave_world import Member, World
+from tests.support.weave_world import Member, World
 from xlab.errors import XlabError
 from xlab.weave import transport
 from xlab.weave.__main__ import Log, parse_options

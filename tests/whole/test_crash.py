@@ -2,7 +2,7 @@
 
 What is told to run, what is killed and when are up to chance; the seed in a failure tells it again:
 
-    XLAB_SEED="3f2a 17" bin/test tests/integration/test_crash.py
+    XLAB_SEED="3f2a 17" bin/test tests/whole/test_crash.py
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import Command, Ended, started_at, still_there, whole_records
-from tests.support import (
+from tests.support.commands import Command, Ended, started_at, still_there, whole_records
+from tests.support.labs import (
     PATIENCE_S,
     ROOT,
     Run,

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import Command, Ended, whole_records
-from tests.support import PATIENCE_S, comm_of, kill, machine
+from tests.support.commands import Command, Ended, whole_records
+from tests.support.labs import PATIENCE_S, comm_of, kill, machine
 from xlab.kernel.processes import wait_until
 from xlab.kernel.programs import remedy
 from xlab.record import comparisons, result_files

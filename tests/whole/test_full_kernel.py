@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import PATIENCE_S, Run, machine, sandboxed
+from tests.support.labs import PATIENCE_S, Run, machine, sandboxed
 from xlab.errors import DaemonError
 from xlab.lab import underlay
 from xlab.lab.lab import Lab

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.commands import Command
-from tests.support import sandboxed
+from tests.support.commands import Command
+from tests.support.labs import sandboxed
 from xlab.errors import CommandError
 from xlab.inside import build
 from xlab.kernel import capabilities, patience, processes, syscalls, trial

@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.ordinary import ORDINARY
-from tests.support import (
+from tests.support.labs import (
     PATIENCE_S,
     Run,
     link_target,
@@ -27,6 +26,7 @@ from tests.support import (
     namespaces_of,
     why_no_open_vswitch,
 )
+from tests.support.ordinary import ORDINARY
 from xlab.record import record
 from xlab.scenario.request import Request
 

@@ -26,9 +26,9 @@ from typing import Any
 
 import pytest
 
-from tests.recoveries import RECOVERIES
-from tests.support import all_pids, link_target, machine, names_in, run_in_sandbox
-from tests.support import why_no_open_vswitch as no_open_vswitch
+from tests.support.labs import all_pids, link_target, machine, names_in, run_in_sandbox
+from tests.support.labs import why_no_open_vswitch as no_open_vswitch
+from tests.support.recoveries import RECOVERIES
 from xlab.errors import DeadlineError, XlabError
 from xlab.faults.faults import Faults
 from xlab.faults.kinds import Fault, LinkDown

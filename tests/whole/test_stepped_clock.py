@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Run
+from tests.support.labs import Run
 from xlab.record import record
 from xlab.scenario.request import Request
 

@@ -12,7 +12,15 @@ from typing import Any
 
 import pytest
 
-from tests.support import PATIENCE_S, Run, all_pids, link_target, machine, names_in, run_in_sandbox
+from tests.support.labs import (
+    PATIENCE_S,
+    Run,
+    all_pids,
+    link_target,
+    machine,
+    names_in,
+    run_in_sandbox,
+)
 from xlab.kernel.processes import wait_until
 from xlab.lab import underlay
 from xlab.lab.capture import Capture

@@ -9,7 +9,7 @@ With few builds such an interval is too narrow, because the spread of k draws is
 one and because k are few to know a spread from: with three builds that differ in nothing but
 chance it holds the truth in three cases of four.  It is widened by sqrt(k/(k-1)) and by Student's t
 over the normal distribution's quantile (Hesterberg, "What teachers should know about the
-bootstrap", 2015).  Simulated (tests/unit/test_compare_statistics.py), it then holds the truth in 91
+bootstrap", 2015).  Simulated (tests/record/test_intervals.py), it then holds the truth in 91
 to 99 of 100 cases with three builds, in 97 to 99 with five.
 """
 

@@ -2,7 +2,7 @@
 
 The shape is that of real runs, made through xlab.record; **every figure is made up** (a fixed
 pseudo-random sequence around the values of the tables below), and each record says so in
-`environment.notes`.  tests/unit/test_record.py checks that the files are what this script writes.
+`environment.notes`.  tests/record/test_record.py checks that the files are what this script writes.
 """
 
 from __future__ import annotations
