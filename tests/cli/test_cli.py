@@ -792,7 +792,8 @@ def test_help_imports_nothing_that_takes_time(arguments: list[str]) -> None:
 def test_intervals_are_computed_without_starting_threads(tmp_path: Path) -> None:
     """The next sandbox is forked from this process; numpy's BLAS starts threads unless told."""
     program = (
-        "import sys; from pathlib import Path; from tests.support import fake_run; fake_run.main()\n"
+        "import sys; from pathlib import Path\n"
+        "from tests.support import fake_run; fake_run.main()\n"
         "assert 'numpy' in sys.modules\n"
         "print(Path('/proc/self/status').read_text().split('Threads:')[1].split()[0])"
     )
