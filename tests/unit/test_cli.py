@@ -632,7 +632,7 @@ def test_a_page_that_cannot_be_written_leaves_the_record_and_nothing_half_writte
     def full(*_: Any, **__: Any) -> str:
         raise OSError(errno.ENOSPC, "No space left on device", "report.html")
 
-    monkeypatch.setattr("xlab.report.page.compose", full)
+    monkeypatch.setattr("xlab.report.forms.html.compose", full)
     for scenario in ("bridge", "all"):
         assert cli.main(["run", scenario]) == 1
         assert "report.html: No space left on device" in capsys.readouterr().err

@@ -22,7 +22,9 @@ from xlab.record.figures import (
 )
 from xlab.record.record import Measurement, Route, RunRecord
 from xlab.record.stats import Spread
-from xlab.report import json_data, markdown, prose, tables, text
+from xlab.report import prose, tables, text
+from xlab.report.forms import json as json_data
+from xlab.report.forms import markdown
 
 RECORDS = Path(__file__).parent.parent / "data" / "records"
 

@@ -29,7 +29,9 @@ from xlab.cli.screens.screen import Screen
 from xlab.errors import RecordError
 from xlab.record import comparisons, record
 from xlab.record.record import RunRecord
-from xlab.report import content, flent_file, json_data, junit, markdown, page, rows
+from xlab.report import content
+from xlab.report.forms import csv, flent, html, junit, markdown
+from xlab.report.forms import json as json_data
 
 pytestmark = pytest.mark.usefixtures("same_charts_drawn_once")
 
@@ -140,7 +142,7 @@ def test_a_page_of_any_records_holds_no_markup_of_theirs(
     changed: list[tuple[str, list[Change]]],
 ) -> None:
     named = {Path(f"{number}/run.json"): made(*each) for number, each in enumerate(changed)}
-    found = Page(page.render(named, base=Path()))
+    found = Page(html.render(named, base=Path()))
     assert acts(found.source) == set()
     assert {element.name for element in found.elements} & {"script", "img", "x"} == set()
     assert not [name for e in found.elements for name in e.attributes if name.startswith("on")]
@@ -187,7 +189,7 @@ def test_reports_on_any_comparison_are_written_and_nothing_in_them_acts(
     if isinstance(read, Refusal):
         return
     told, _ = content.of_comparison(read, Path("nowhere"))
-    found = Page(page.compose(told, base=Path("nowhere")))
+    found = Page(html.compose(told, base=Path("nowhere")))
     assert {element.name for element in found.elements} & {"script", "img", "x"} == set()
     assert all(
         t.startswith("#") or t in ("data:,", "compare.json") for t in found.attributes("href")
@@ -195,11 +197,11 @@ def test_reports_on_any_comparison_are_written_and_nothing_in_them_acts(
     screen = io.StringIO()
     CompareScreen(Screen(screen)).outcome(read)
     for written in (
-        found.source, markdown.compose(told, base=Path()), rows.render(told), screen.getvalue(),
+        found.source, markdown.compose(told, base=Path()), csv.render(told), screen.getvalue(),
         junit.of_content(told),
     ):  # fmt: skip
         assert acts(written) == set()
-    attempt(lambda: flent_file.render(told), RecordError)
+    attempt(lambda: flent.render(told), RecordError)
 
 
 @pytest.mark.parametrize("length", [1 << 18])
@@ -214,5 +216,5 @@ def test_long_texts_take_no_longer_than_they_are_long(length: int) -> None:
     begun = time.process_time()
     RunScreen(Screen(io.StringIO())).report([read])
     markdown.render({Path("x/run.json"): read}, base=Path())
-    page.render({Path("x/run.json"): read}, base=Path())
+    html.render({Path("x/run.json"): read}, base=Path())
     assert time.process_time() - begun < 20

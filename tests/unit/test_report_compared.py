@@ -28,18 +28,10 @@ from xlab.record import comparisons
 from xlab.record.comparisons import Comparison
 from xlab.record.figures import figures, find
 from xlab.report import comparison as wording
-from xlab.report import (
-    content,
-    drawing,
-    flent_file,
-    gallery,
-    junit,
-    lines,
-    markdown,
-    page,
-    rows,
-)
+from xlab.report import content, drawing, gallery, lines
 from xlab.report.content import Content
+from xlab.report.forms import csv as rows
+from xlab.report.forms import flent, html, junit, markdown
 
 pytestmark = pytest.mark.usefixtures("same_charts_drawn_once")
 
@@ -74,7 +66,7 @@ def told(folder: Path) -> Content:
 
 @pytest.fixture(scope="module")
 def shown(told: Content, folder: Path) -> Page:
-    return Page(page.compose(told, base=folder))
+    return Page(html.compose(told, base=folder))
 
 
 # --------------------------------------------------------------------------------------- figures
@@ -153,12 +145,12 @@ def test_the_page_has_every_section_and_chart(shown: Page, folder: Path) -> None
 def test_what_was_not_measured_is_named_with_the_probe_that_measures_it(tmp_path: Path) -> None:
     compared(tmp_path, probes=False)
     told, _ = content.of_comparison(comparisons.load(tmp_path), tmp_path)
-    found = Page(page.compose(told, base=tmp_path))
+    found = Page(html.compose(told, base=tmp_path))
     for probe in ("loaded-rtt", "message-sizes", "flows"):
         assert f"xlab compare … --probe {probe}" in found.text
     assert "xlab compare … --probe recovery" in found.text
     assert gallery.missing(told.subjects)
-    measured = Page(page.render(everything(), base=tmp_path)).text
+    measured = Page(html.render(everything(), base=tmp_path)).text
     assert "xlab run … --probe loaded-rtt" in measured
 
 
@@ -166,7 +158,7 @@ def test_without_its_records_the_outcome_alone_makes_a_page(tmp_path: Path) -> N
     shutil.copy(DATA / "comparison" / "compare.json", tmp_path)
     told, errors = content.of_comparison(comparisons.load(tmp_path), tmp_path)
     assert errors == []
-    found = Page(page.compose(told, base=tmp_path))
+    found = Page(html.compose(told, base=tmp_path))
     assert [e.name for e in gallery.exhibits(told.subjects)] == [
         "throughput-ratio",
         "rtt-ratio",
@@ -258,7 +250,7 @@ def test_hostile_text_stays_text(folder: Path, tmp_path: Path) -> None:
         noise=dataclasses.replace(outcome.noise, reasons=(HOSTILE,)),
     )
     told, _ = content.of_comparison(evil, tmp_path)
-    found = Page(page.compose(told, base=tmp_path))
+    found = Page(html.compose(told, base=tmp_path))
     assert not {e.name for e in found.elements} & {"script", "img"}
     assert "\x1b" not in found.source
     assert "\x1b" not in markdown.compose(told, base=tmp_path)
@@ -358,7 +350,7 @@ def test_a_real_flent_opens_its_file(told: Content, folder: Path, tmp_path: Path
     "odd", ["", "x", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2025-01-02"]
 )
 def test_flent_opens_its_file_whenever_that_was(told: Content, odd: str) -> None:
-    written = flent_file.render(dataclasses.replace(told, started_at=(odd,)))
+    written = flent.render(dataclasses.replace(told, started_at=(odd,)))
     opened = ResultSet.loads(gzip.decompress(written).decode())
     assert opened.meta("TIME").year in (1, 1970, 2025, 9999)
 
@@ -411,7 +403,7 @@ def test_without_a_course_over_time_there_is_nothing_for_flent(tmp_path: Path) -
     shutil.copy(DATA / "comparison" / "compare.json", tmp_path)
     told, _ = content.of_comparison(comparisons.load(tmp_path), tmp_path)
     with pytest.raises(RecordError, match="--probe loaded-rtt"):
-        flent_file.render(told)
+        flent.render(told)
 
 
 # --------------------------------------------------------------------------------- command line

@@ -82,7 +82,8 @@ def _report(
     import dataclasses
 
     from xlab.record import comparisons, result_files
-    from xlab.report import content, gallery, json_data
+    from xlab.report import content, gallery
+    from xlab.report.forms import json
 
     results, passed_over = result_files.results_among(results)
     for path in passed_over:
@@ -103,7 +104,7 @@ def _report(
         if not records:
             return _complain(errors)
         told = content.of_records(records)
-        several = [json_data.to_data(file, record) for file, record in records.items()]
+        several = [json.to_data(file, record) for file, record in records.items()]
         data = several if len(several) > 1 else several[0]
         show = partial(_show_records, list(records.values()))
     told = dataclasses.replace(told, linked=not alone)
@@ -127,20 +128,20 @@ def _complain(errors: Sequence[RecordError]) -> int:
 
 
 def _formed(told: Content, form: str, data: object, output: Path | None) -> str | bytes:
-    from xlab.report import flent_file, junit, markdown, page, rows
+    from xlab.report.forms import csv, flent, html, junit, markdown
 
     base = output.parent if output else Path()
     match form:
         case "html":
-            return page.compose(told, base=base)
+            return html.compose(told, base=base)
         case "markdown":
             return markdown.compose(told, base=base)
         case "csv":
-            return rows.render(told)
+            return csv.render(told)
         case "junit":
             return junit.of_content(told)
         case "flent":
-            return flent_file.render(told)
+            return flent.render(told)
     return json_text(data)
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from xlab.kernel import disk
 from xlab.record.comparisons import Comparison
 from xlab.record.record import RunRecord, under_free_name
-from xlab.report import content, markdown, page
+from xlab.report import content
 from xlab.report.content import Content
+from xlab.report.forms import html, markdown
 
 PAGE, MARKDOWN = "report.html", "report.md"
 
@@ -50,5 +51,5 @@ def _into(folder: Path, told: Content) -> Path:
 
 def _composed(told: Content, *, base: Path) -> dict[str, bytes]:
     """The files of a report; links in them begin at `base`."""
-    composers = {MARKDOWN: markdown.compose, PAGE: page.compose}
+    composers = {MARKDOWN: markdown.compose, PAGE: html.compose}
     return {name: compose(told, base=base).encode() for name, compose in composers.items()}

@@ -18,11 +18,12 @@ from xlab.experiments.sweep.outcome import FILE, POINTS, SPEC_FILE, PointDone, S
 from xlab.kernel import disk
 from xlab.record import comparisons
 from xlab.record.comparisons import Estimate, Figure
-from xlab.report import links, markdown, page, parts, sweeps, text
+from xlab.report import links, parts, sweeps, text
 from xlab.report.files import MARKDOWN, PAGE
+from xlab.report.forms import html, markdown
+from xlab.report.forms.csv import cell
 from xlab.report.gallery import Exhibit
 from xlab.report.prose import Verdict
-from xlab.report.rows import cell
 from xlab.report.tables import Column, Table
 
 _LEGEND = (
@@ -65,14 +66,14 @@ def as_page(sweep: Sweep, folder: Path, *, base: Path, linked: bool = True) -> s
     files = {name: links.relative(folder / name, base) for name in _files(sweep)}
     return parts.document(
         f"{found.mark} {found.headline} · xlab",
-        page.header([sweep.started_at, sweep.ended_at], found),
+        html.header([sweep.started_at, sweep.ended_at], found),
         parts.section(
             "Ratios to plain hosts",
             "summary",
             [parts.table(_headed(each)) for each in sweeps.tables(sweep)],
             parts.small(_LEGEND),
         ),
-        parts.section("Charts", "figures", page.figures(charts)) if charts else None,
+        parts.section("Charts", "figures", html.figures(charts)) if charts else None,
         parts.section("Points", "points", parts.table(_points(sweep))),
         parts.section("Raw data", "data", parts.links(files)) if linked else None,
     )
