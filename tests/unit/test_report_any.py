@@ -137,6 +137,7 @@ def test_markdown_of_any_record_holds_no_markup_of_its_own(
 
 @given(st.lists(changes(), min_size=1, max_size=2))
 @example([(BRIDGE, FAILED)])
+@example([(BRIDGE, [(("path", "effective_mtu"), 0)])])
 @one_in(4)
 def test_a_page_of_any_records_holds_no_markup_of_theirs(
     changed: list[tuple[str, list[Change]]],
