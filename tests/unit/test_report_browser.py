@@ -13,7 +13,7 @@ from tests import browser
 from tests.browser import Chromium
 from tests.report_support import compared, everything, hostile
 from xlab.record.record import RunRecord
-from xlab.report import files
+from xlab.report import content, files
 from xlab.report.forms import html
 
 pytestmark = [
@@ -150,5 +150,5 @@ def test_what_a_browser_would_complain_of_is_heard(chromium: Chromium, tmp_path:
 
 def written(folder: Path, records: dict[Path, RunRecord]) -> Path:
     file = folder / "report.html"
-    file.write_text(html.render(records, base=folder), encoding="utf-8")
+    file.write_text(html.of_results(content.of_records(records), folder), encoding="utf-8")
     return file

@@ -13,7 +13,7 @@ import pytest
 from tests.report_support import HOSTILE, Page, everything, hostile, render, rendered, sample
 from xlab.record.figures import figures, find
 from xlab.record.record import RunRecord
-from xlab.report import text
+from xlab.report import content, text
 from xlab.report.forms import html
 from xlab.report.markup import Html, join, tag
 
@@ -37,7 +37,7 @@ _ADDRESSES = ("href", "src", "srcset", "data", "action", "poster", "xlink:href",
 
 @functools.cache
 def all_pages() -> list[Page]:
-    whole = Page(html.render(everything(), base=Path()))
+    whole = Page(html.of_results(content.of_records(everything()), Path()))
     return [whole, *map(rendered, NAMES), render(hostile())]
 
 
@@ -281,5 +281,5 @@ def test_a_large_lab_is_shown_by_its_first_and_last_host(hosts: int) -> None:
 
 def test_links_to_records_hold_for_odd_names() -> None:
     file = Path("/tmp/of some one/a#b?c%/run.json")
-    found = Page(html.render({file: sample("bridge")}, base=Path("/tmp/out")))
+    found = Page(html.of_results(content.of_records({file: sample("bridge")}), Path("/tmp/out")))
     assert "../of%20some%20one/a%23b%3Fc%25/run.json" in found.attributes("href")
