@@ -88,7 +88,6 @@ def runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeRunn
     found = {number: signal.signal(number, handler) for number, handler in usual.items()}
     monkeypatch.setattr("xlab.experiments.runner.run", made.run)
     monkeypatch.setattr("xlab.scenario.catalog.names", lambda: ["baseline", "bridge", "ovs-gre"])
-    monkeypatch.setattr("xlab.scenario.catalog.TUTORIAL_ORDER", ("baseline", "bridge", "ovs-gre"))
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(tmp_path)
     yield made
