@@ -21,7 +21,7 @@ from ipaddress import IPv4Network
 from xlab.errors import UsageError
 from xlab.lab.lab import Host, Lab
 from xlab.scenario.claims import Checks
-from xlab.scenario.scenario import Flow, Scenario, Settings, Size
+from xlab.scenario.scenario import Flow, Part, Portrait, Scenario, Settings, Size
 
 UNDERLAY = IPv4Network("10.211.55.0/24")
 LARGE_UNDERLAY = IPv4Network("10.211.0.0/16")
@@ -85,8 +85,12 @@ def after_boot(host: Host) -> None:
 SCENARIO = Scenario(
     name="baseline",
     summary="no overlay: plain hosts on one switch, the yardstick for ratios",
+    order=1,
     options=(),
     plan=plan,
     build=build,
     stages=("hosts", "Docker as it comes"),
+    portraits=(
+        Portrait("none", Part("docker0", "masquerades", on_path=False), of_containers=False),
+    ),
 )

@@ -23,7 +23,7 @@ from xlab.lab.docker import DaemonOptions
 from xlab.lab.lab import Host, Lab
 from xlab.lab.reachability import sample_pairs
 from xlab.scenario.claims import Checks
-from xlab.scenario.scenario import Flow, Option, Scenario, Settings, Size
+from xlab.scenario.scenario import Flow, Option, Part, Portrait, Published, Scenario, Settings, Size
 
 SUBNET = IPv4Network("10.211.55.0/24")
 GATEWAY, FIRST_HOST = 1, 3
@@ -239,6 +239,8 @@ def show_drawbacks(lab: Lab, check: Checks) -> None:
 SCENARIO = Scenario(
     name="bridge",
     summary="the host's NIC is a port of br0; dockerd -b br0 --fixed-cidr; one flat subnet",
+    order=2,
+    needs=("masquerading",),
     options=(
         Option(
             "fixed-cidr",
@@ -254,4 +256,17 @@ SCENARIO = Scenario(
     plan=plan,
     build=build,
     stages=("hosts", "br0 has taken over eth0", "Docker on br0", "drawbacks"),
+    portraits=(
+        Portrait(
+            "none",
+            Part("br0"),
+            eth0="a port of br0",
+            published=Published(
+                "Docker bridge",
+                throughput=(0.87, 0.98),
+                latency=(1.0, 1.2),
+                source="moby #33115; container network benchmarks; qperf",
+            ),
+        ),
+    ),
 )

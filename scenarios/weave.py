@@ -28,7 +28,7 @@ from xlab.errors import UsageError
 from xlab.lab.lab import Host, Lab, concurrently
 from xlab.lab.weave import Datapath
 from xlab.scenario.claims import Checks
-from xlab.scenario.scenario import Flow, Option, Scenario, Settings, Size
+from xlab.scenario.scenario import Flow, Option, Part, Portrait, Published, Scenario, Settings, Size
 
 UNDERLAY = IPv4Network("10.211.55.0/24")
 GATEWAY, FIRST_HOST = 1, 3
@@ -146,6 +146,8 @@ def after_boot(host: Host, plan: Plan) -> None:
 SCENARIO = Scenario(
     name="weave",
     summary="a weave router on each host; weave run ADDRESS; containers in one subnet",
+    order=4,
+    variants=("datapath=fastdp",),
     options=(
         Option(
             "datapath",
@@ -161,5 +163,31 @@ SCENARIO = Scenario(
         "weave sleeve userspace"
         if settings["datapath"] == "sleeve"
         else "weave fastdp equivalent (kernel vxlan)"
+    ),
+    portraits=(
+        Portrait(
+            "sleeve",
+            Part("weave", "bridge"),
+            (Part("weave router", "UDP port 6783"),),
+            container_interface="ethwe",
+            published=Published(
+                "Weave sleeve",
+                throughput=(0.06, 0.2),
+                latency=(4.05, 4.05),
+                source="a benchmark of 2015; a later user report",
+            ),
+        ),
+        Portrait(
+            "vxlan",
+            Part("weave", "bridge"),
+            (Part("vxlan-6784", "UDP port 6784"),),
+            container_interface="ethwe",
+            published=Published(
+                "Weave fast datapath, MTU 1376 to 8916",
+                throughput=(0.49, 0.98),
+                latency=(1.85, 1.85),
+                source="Slim, NSDI 2019; infraBuilder 2020",
+            ),
+        ),
     ),
 )

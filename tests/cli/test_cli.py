@@ -88,7 +88,6 @@ def runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeRunn
     found = {number: signal.signal(number, handler) for number, handler in usual.items()}
     monkeypatch.setattr("xlab.experiments.runner.run", made.run)
     monkeypatch.setattr("xlab.scenario.catalog.names", lambda: ["baseline", "bridge", "ovs-gre"])
-    monkeypatch.setattr("xlab.scenario.catalog.TUTORIAL_ORDER", ("baseline", "bridge", "ovs-gre"))
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(tmp_path)
     yield made
@@ -146,7 +145,7 @@ def xlab(
         (["report", "nowhere"], "nowhere: No such file or directory"),
         (["report", ".", "--markdown", "--json"], "exclude each other"),
         (["report", ".", "--json", "--output", "x.html"], "the name says html"),
-        (["report", ".", "--output", "r.pdf"], "written as .pdf; known are .html, .htm, .md, "),
+        (["report", ".", "--output", "r.pdf"], "written as .pdf; known are .csv, .flent.gz, "),
         (
             ["graph", "-o", "lab.pdf"],
             "written as .pdf; known are .svg, .mmd, .mermaid, .json, .txt",
@@ -632,7 +631,7 @@ def test_a_page_that_cannot_be_written_leaves_the_record_and_nothing_half_writte
     def full(*_: Any, **__: Any) -> str:
         raise OSError(errno.ENOSPC, "No space left on device", "report.html")
 
-    monkeypatch.setattr("xlab.report.page.compose", full)
+    monkeypatch.setattr("xlab.report.forms.html.of_results", full)
     for scenario in ("bridge", "all"):
         assert cli.main(["run", scenario]) == 1
         assert "report.html: No space left on device" in capsys.readouterr().err
@@ -784,6 +783,8 @@ def test_help_imports_nothing_that_takes_time(arguments: list[str]) -> None:
         "xlab.lab.limits",
         "xlab.record",
         "xlab.record.version",
+        "xlab.report",
+        "xlab.report.forms",
         "xlab.scenario",
         "xlab.scenario.request",
     }

@@ -19,6 +19,8 @@ from xlab.scenario import blueprint
 from xlab.scenario.request import Request
 
 VERSIONS = {tool.name: "1.0" for tool in (*TOOLS, *TYPED)}
+#: As the scenarios of this checkout declare it.
+NEEDING = {"Open vSwitch": "ovs-gre", "masquerading": "bridge, ovs-gre"}
 
 
 def yes(name: str) -> Capability:
@@ -58,16 +60,18 @@ def machine(**changes: object) -> Machine:
 
 
 def find(name: str, **changes: object) -> Finding:
-    (finding,) = (f for f in doctor.diagnose(machine(**changes), VERSIONS) if f.name == name)
+    (finding,) = (
+        f for f in doctor.diagnose(machine(**changes), VERSIONS, NEEDING) if f.name == name
+    )
     return finding
 
 
 def status(**changes: object) -> int:
-    return doctor.exit_status(doctor.diagnose(machine(**changes), VERSIONS))
+    return doctor.exit_status(doctor.diagnose(machine(**changes), VERSIONS, NEEDING))
 
 
 def test_a_machine_that_has_everything_needs_nothing() -> None:
-    found = doctor.diagnose(machine(), VERSIONS)
+    found = doctor.diagnose(machine(), VERSIONS, NEEDING)
     assert [finding.name for finding in found if finding.ok is not True] == []
     assert [finding.remedy for finding in found if finding.remedy] == []
     assert doctor.exit_status(found) == 0
@@ -140,7 +144,7 @@ def test_neither_datapath() -> None:
 
 def test_open_vswitch_is_not_installed() -> None:
     versions = {name: v for name, v in VERSIONS.items() if name != "ovsdb-server"}
-    found = {finding.name: finding for finding in doctor.diagnose(machine(), versions)}
+    found = {finding.name: finding for finding in doctor.diagnose(machine(), versions, NEEDING)}
     for name in ("Open vSwitch", "ovsdb-server"):
         assert found[name].ok is False
         assert found[name].remedy == "sudo apt-get install openvswitch-switch"
@@ -202,7 +206,7 @@ def test_the_neighbour_table(limit: int, ok: bool | None, everyone: int) -> None
 
 
 def test_a_sandbox_does_not_show_the_neighbour_table() -> None:
-    found = doctor.diagnose(machine(neighbours=None), VERSIONS)
+    found = doctor.diagnose(machine(neighbours=None), VERSIONS, NEEDING)
     assert "neighbour table" not in [finding.name for finding in found]
 
 
@@ -210,7 +214,7 @@ def test_a_sandbox_does_not_show_the_neighbour_table() -> None:
 
 
 def test_tools_that_are_missing() -> None:
-    found = {finding.name: finding for finding in doctor.diagnose(machine(), {})}
+    found = {finding.name: finding for finding in doctor.diagnose(machine(), {}, NEEDING)}
     assert (found["ping"].ok, found["ping"].needed_for) == (False, "every scenario")
     assert found["ping"].remedy == "sudo apt-get install iputils-ping"
     assert (found["iptables"].ok, found["iptables"].needed_for) == (False, "bridge, ovs-gre")
@@ -258,6 +262,8 @@ def test_what_the_tutorial_types_is_worth_having() -> None:
     versions = {
         name: v for name, v in VERSIONS.items() if name not in ("ifconfig", "route", "ifup")
     }
-    (finding,) = (f for f in doctor.diagnose(machine(), versions) if f.name == "what is typed")
+    (finding,) = (
+        f for f in doctor.diagnose(machine(), versions, NEEDING) if f.name == "what is typed"
+    )
     assert (finding.ok, finding.detail) == (None, "ifup, ifconfig, route: not installed")
     assert finding.remedy == "sudo apt-get install ifupdown net-tools"

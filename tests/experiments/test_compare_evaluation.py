@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.comparisons import DATA, START, entries, history, measured, opening, plan, sample
+from tests.support.comparisons import (
+    DATA,
+    START,
+    entries,
+    history,
+    measured,
+    opening,
+    plan,
+    sample,
+)
 from xlab.errors import RecordError
 from xlab.experiments.compare import noise
 from xlab.experiments.compare.evaluation import ending, evaluate, look

@@ -32,7 +32,10 @@ from xlab.experiments.sweep.outcome import Failure
 from xlab.experiments.sweep.spec import Point, Spec
 from xlab.record import comparisons, record
 from xlab.record.comparisons import Comparison, Estimate, Figure, Ratio
-from xlab.report import sweep_files, sweeps
+from xlab.report import sweeps
+from xlab.report.forms import csv as rows
+from xlab.report.forms import html, markdown
+from xlab.report.sweeps import Swept
 
 pytestmark = pytest.mark.usefixtures("same_charts_drawn_once")
 
@@ -575,7 +578,8 @@ def test_a_report_tells_a_sweep_again(
     assert cli.main(["report", folder, "--output", "again.csv"]) == 0
     assert len(Path("again.csv").read_text().splitlines()) > 4
     assert cli.main(["report", folder, "--output", "again.xml"]) == 2
-    assert "of a sweep there is no junit: a page, Markdown, CSV" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said == "xlab: of a sweep there is no junit: there are text, csv, html, json, markdown\n"
 
 
 # -- a page, Markdown, CSV -------------------------------------------------------------------------
@@ -594,7 +598,7 @@ def hostile(sweep: outcome.Sweep) -> outcome.Sweep:
 
 def test_the_page_has_every_point_chart_and_file(tmp_path: Path) -> None:
     _, sweep = swept(b"methods: bridge\naxes: {mtu: [1500, 9000], delay: [none, 5ms]}\nrepeat: 3")
-    page = Page(sweep_files.as_page(sweep, tmp_path, base=tmp_path))
+    page = Page(html.of_sweep(Swept(sweep, tmp_path), tmp_path))
     (heading,) = page.all("h1")
     assert heading.text == "4 points (mtu × delay): bridge beside plain hosts."
     assert len([e for e in page.all("svg") if e.attributes.get("class") == "chart"]) == 2
@@ -605,26 +609,26 @@ def test_the_page_has_every_point_chart_and_file(tmp_path: Path) -> None:
         *(f"points/{quote(point.slug)}/compare.json" for point in sweep.points),
     ]
     assert page.text.count("mtu=9000 delay=5ms") == 1
-    alone = sweep_files.as_page(sweep, tmp_path, base=tmp_path, linked=False)
+    alone = html.of_sweep(Swept(sweep, tmp_path, linked=False), tmp_path)
     assert not [href for href in Page(alone).attributes("href") if href.endswith(".json")]
 
 
 def test_nothing_in_a_sweep_becomes_markup_or_leads_out_of_its_folder(tmp_path: Path) -> None:
     _, sweep = swept(b"methods: bridge\naxes: {mtu: [1500, 9000], flows: [1, 8]}\nrepeat: 3")
-    source = sweep_files.as_page(hostile(sweep), tmp_path, base=tmp_path)
+    source = html.of_sweep(Swept(hostile(sweep), tmp_path), tmp_path)
     page = Page(source)
     assert not {"script", "img", "iframe"} & {element.name for element in page.elements}
     assert not [href for href in page.attributes("href") if ".." in href]
     assert "1 of 4 points failed" in page.text or "3 of 4 points passed" in page.text
-    said = sweep_files.as_markdown(hostile(sweep), tmp_path, base=tmp_path)
+    said = markdown.of_sweep(Swept(hostile(sweep), tmp_path), tmp_path)
     assert not re.search(r"(?<!\\)<", said)
     assert "..](" not in said
 
 
 def test_csv_has_a_line_a_figure_and_one_for_what_has_none() -> None:
     _, sweep = swept(b"methods: bridge\naxes: {mtu: [1500, 9000], rate: [none, 1gbit]}\nrepeat: 3")
-    rows = list(csv.DictReader(io.StringIO(sweep_files.as_csv(sweep))))
-    told = [row for row in rows if row["method"] == "bridge"]
+    found = list(csv.DictReader(io.StringIO(rows.of_sweep(Swept(sweep, Path()), Path()))))
+    told = [row for row in found if row["method"] == "bridge"]
     assert [
         (row["mtu_number"], row["rate"], row["rate_number"], row["streams"]) for row in told
     ] == [
@@ -641,7 +645,8 @@ def test_csv_has_a_line_a_figure_and_one_for_what_has_none() -> None:
     )
     assert {row["verdict"] for row in told} == {"slower"}
     # The baseline has no figures in this one, and says so once a point.
-    assert len([row for row in rows if row["method"] == "baseline" and not row["metric"]]) == 4
-    broken = list(csv.DictReader(io.StringIO(sweep_files.as_csv(hostile(sweep)))))
+    assert len([row for row in found if row["method"] == "baseline" and not row["metric"]]) == 4
+    told_badly = Swept(hostile(sweep), Path())
+    broken = list(csv.DictReader(io.StringIO(rows.of_sweep(told_badly, Path()))))
     assert [row["status"] for row in broken if not row["method"]] == ["failed"]
     assert not any(cell.startswith(("=", "+", "@")) for row in broken for cell in row.values())

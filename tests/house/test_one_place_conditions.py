@@ -49,7 +49,7 @@ for asked in (LinkConditions(delay_ms=1.0), LinkConditions(loss_ratio=0.1)):
 request = Request("baseline", delay_ms=5.0)
 job = blueprint.equip(blueprint.design(request), machine)
 print(_conditions(request, job.conditions, {}).backend, job.notes)
-(found,) = (each for each in diagnose(machine, {}) if each.name == "link conditions")
+(found,) = (each for each in diagnose(machine, {}, {}) if each.name == "link conditions")
 print(found.ok, found.detail)
 """
 

@@ -30,7 +30,9 @@ from xlab.cli.screens.screen import Screen
 from xlab.errors import RecordError
 from xlab.record import comparisons, record
 from xlab.record.record import RunRecord
-from xlab.report import content, flent_file, json_data, junit, markdown, page, rows
+from xlab.report import content
+from xlab.report.forms import csv, flent, html, junit, markdown
+from xlab.report.forms import json as json_data
 
 pytestmark = pytest.mark.usefixtures("same_charts_drawn_once")
 
@@ -121,7 +123,7 @@ def test_markdown_of_any_record_holds_no_markup_of_its_own(
 ) -> None:
     """As a reader of GitHub's dialect takes it: links lead to files, and nothing is HTML."""
     told = made(*changed)
-    written = markdown.render({Path("x/run.json"): told}, base=Path())
+    written = markdown.of_results(content.of_records({Path("x/run.json"): told}), Path())
     assert acts(written) == set()
     tokens = list(inline(MarkdownIt("commonmark").enable("table").parse(written)))
     assert {token.type for token in tokens} & {"html_inline", "html_block", "image"} == set()
@@ -136,12 +138,13 @@ def test_markdown_of_any_record_holds_no_markup_of_its_own(
 
 @given(st.lists(changes(), min_size=1, max_size=2))
 @example([(BRIDGE, FAILED)])
+@example([(BRIDGE, [(("path", "effective_mtu"), 0)])])
 @one_in(4)
 def test_a_page_of_any_records_holds_no_markup_of_theirs(
     changed: list[tuple[str, list[Change]]],
 ) -> None:
     named = {Path(f"{number}/run.json"): made(*each) for number, each in enumerate(changed)}
-    found = Page(page.render(named, base=Path()))
+    found = Page(html.of_results(content.of_records(named), Path()))
     assert acts(found.source) == set()
     assert {element.name for element in found.elements} & {"script", "img", "x"} == set()
     assert not [name for e in found.elements for name in e.attributes if name.startswith("on")]
@@ -188,7 +191,7 @@ def test_reports_on_any_comparison_are_written_and_nothing_in_them_acts(
     if isinstance(read, Refusal):
         return
     told, _ = content.of_comparison(read, Path("nowhere"))
-    found = Page(page.compose(told, base=Path("nowhere")))
+    found = Page(html.of_results(told, Path("nowhere")))
     assert {element.name for element in found.elements} & {"script", "img", "x"} == set()
     assert all(
         t.startswith("#") or t in ("data:,", "compare.json") for t in found.attributes("href")
@@ -196,11 +199,11 @@ def test_reports_on_any_comparison_are_written_and_nothing_in_them_acts(
     screen = io.StringIO()
     CompareScreen(Screen(screen)).outcome(read)
     for written in (
-        found.source, markdown.compose(told, base=Path()), rows.render(told), screen.getvalue(),
-        junit.of_content(told),
+        found.source, screen.getvalue(),
+        *(form.of_results(told, Path()) for form in (csv, junit, markdown)),
     ):  # fmt: skip
         assert acts(written) == set()
-    attempt(lambda: flent_file.render(told), RecordError)
+    attempt(lambda: flent.of_results(told, Path()), RecordError)
 
 
 @pytest.mark.parametrize("length", [1 << 18])
@@ -214,6 +217,6 @@ def test_long_texts_take_no_longer_than_they_are_long(length: int) -> None:
     read = record.from_dict(data)
     begun = time.process_time()
     RunScreen(Screen(io.StringIO())).report([read])
-    markdown.render({Path("x/run.json"): read}, base=Path())
-    page.render({Path("x/run.json"): read}, base=Path())
+    markdown.of_results(content.of_records({Path("x/run.json"): read}), Path())
+    html.of_results(content.of_records({Path("x/run.json"): read}), Path())
     assert time.process_time() - begun < 20

@@ -13,7 +13,8 @@ from tests.support import browser
 from tests.support.browser import Chromium
 from tests.support.reports import compared, everything, hostile
 from xlab.record.record import RunRecord
-from xlab.report import files, page
+from xlab.report import content, files
+from xlab.report.forms import html
 
 pytestmark = [
     pytest.mark.usefixtures("same_charts_drawn_once"),
@@ -149,5 +150,5 @@ def test_what_a_browser_would_complain_of_is_heard(chromium: Chromium, tmp_path:
 
 def written(folder: Path, records: dict[Path, RunRecord]) -> Path:
     file = folder / "report.html"
-    file.write_text(page.render(records, base=folder), encoding="utf-8")
+    file.write_text(html.of_results(content.of_records(records), folder), encoding="utf-8")
     return file

@@ -307,7 +307,7 @@ def test_a_chart_is_as_narrow_as_a_phone_and_its_text_is_large_enough() -> None:
 def test_matplotlib_is_imported_only_to_draw() -> None:
     program = (
         "import sys\n"
-        "from xlab.report import charts, files, markdown, page, picture\n"
+        "from xlab.report import charts, files, picture\n"
         "assert 'matplotlib' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)

@@ -28,18 +28,10 @@ from xlab.record import comparisons
 from xlab.record.comparisons import Comparison
 from xlab.record.figures import figures, find
 from xlab.report import comparison as wording
-from xlab.report import (
-    content,
-    drawing,
-    flent_file,
-    gallery,
-    junit,
-    lines,
-    markdown,
-    page,
-    rows,
-)
+from xlab.report import content, drawing, gallery, lines
 from xlab.report.content import Content
+from xlab.report.forms import csv as rows
+from xlab.report.forms import flent, html, junit, markdown
 
 pytestmark = pytest.mark.usefixtures("same_charts_drawn_once")
 
@@ -74,7 +66,7 @@ def told(folder: Path) -> Content:
 
 @pytest.fixture(scope="module")
 def shown(told: Content, folder: Path) -> Page:
-    return Page(page.compose(told, base=folder))
+    return Page(html.of_results(told, folder))
 
 
 # --------------------------------------------------------------------------------------- figures
@@ -153,12 +145,12 @@ def test_the_page_has_every_section_and_chart(shown: Page, folder: Path) -> None
 def test_what_was_not_measured_is_named_with_the_probe_that_measures_it(tmp_path: Path) -> None:
     compared(tmp_path, probes=False)
     told, _ = content.of_comparison(comparisons.load(tmp_path), tmp_path)
-    found = Page(page.compose(told, base=tmp_path))
+    found = Page(html.of_results(told, tmp_path))
     for probe in ("loaded-rtt", "message-sizes", "flows"):
         assert f"xlab compare … --probe {probe}" in found.text
     assert "xlab compare … --probe recovery" in found.text
     assert gallery.missing(told.subjects)
-    measured = Page(page.render(everything(), base=tmp_path)).text
+    measured = Page(html.of_results(content.of_records(everything()), tmp_path)).text
     assert "xlab run … --probe loaded-rtt" in measured
 
 
@@ -166,7 +158,7 @@ def test_without_its_records_the_outcome_alone_makes_a_page(tmp_path: Path) -> N
     shutil.copy(DATA / "comparison" / "compare.json", tmp_path)
     told, errors = content.of_comparison(comparisons.load(tmp_path), tmp_path)
     assert errors == []
-    found = Page(page.compose(told, base=tmp_path))
+    found = Page(html.of_results(told, tmp_path))
     assert [e.name for e in gallery.exhibits(told.subjects)] == [
         "throughput-ratio",
         "rtt-ratio",
@@ -181,7 +173,7 @@ def test_without_its_records_the_outcome_alone_makes_a_page(tmp_path: Path) -> N
     assert "the commands they ran" not in found.text
     assert "Nothing was proved of it" not in found.text
     assert "published 0.06–0.2" in found.text
-    assert markdown.compose(told, base=tmp_path).startswith("# ✓ Among kernel datapaths")
+    assert markdown.of_results(told, tmp_path).startswith("# ✓ Among kernel datapaths")
 
 
 def test_without_its_records_recoveries_are_told_as_with_them(tmp_path: Path) -> None:
@@ -258,11 +250,11 @@ def test_hostile_text_stays_text(folder: Path, tmp_path: Path) -> None:
         noise=dataclasses.replace(outcome.noise, reasons=(HOSTILE,)),
     )
     told, _ = content.of_comparison(evil, tmp_path)
-    found = Page(page.compose(told, base=tmp_path))
+    found = Page(html.of_results(told, tmp_path))
     assert not {e.name for e in found.elements} & {"script", "img"}
     assert "\x1b" not in found.source
-    assert "\x1b" not in markdown.compose(told, base=tmp_path)
-    assert "\x1b" not in rows.render(told)
+    assert "\x1b" not in markdown.of_results(told, tmp_path)
+    assert "\x1b" not in rows.of_results(told, Path())
 
 
 # ------------------------------------------------------------------------------------------ words
@@ -297,7 +289,7 @@ def test_a_tie_too_few_builds_and_a_failure_are_said_as_such(folder: Path) -> No
 
 
 def test_csv_has_a_line_a_measurement_each_once(told: Content, folder: Path) -> None:
-    found = list(csv.DictReader(io.StringIO(rows.render(told))))
+    found = list(csv.DictReader(io.StringIO(rows.of_results(told, Path()))))
     points = comparisons.load(folder).points
     assert len(found) == len(points)
     expected = sorted((p.method, p.route, p.metric, p.streams, p.round, p.median) for p in points)
@@ -316,14 +308,16 @@ def test_csv_makes_no_formula_of_what_a_record_says(told: Content) -> None:
     evil = dataclasses.replace(
         part, record=dataclasses.replace(part.record, measurements=(first,), scenario="@x")
     )
-    (line,) = csv.DictReader(io.StringIO(rows.render(dataclasses.replace(told, parts=(evil,)))))
+    (line,) = csv.DictReader(
+        io.StringIO(rows.of_results(dataclasses.replace(told, parts=(evil,)), Path()))
+    )
     assert line["error"] == "'=cmd|' /C calc'!A0 x"
     assert line["scenario"] == "'@x"
     assert line["median"] == ""
 
 
 def test_junit_has_a_suite_a_method_and_build(told: Content, folder: Path) -> None:
-    document = JUnitXml.fromstring(junit.of_content(told))
+    document = JUnitXml.fromstring(junit.of_results(told, Path()))
     names = [suite.name for suite in document]
     assert len(names) == 5 * len(comparisons.load(folder).methods)
     assert {"baseline b1", "weave:datapath=fastdp b5"} <= set(names)
@@ -358,7 +352,7 @@ def test_a_real_flent_opens_its_file(told: Content, folder: Path, tmp_path: Path
     "odd", ["", "x", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2025-01-02"]
 )
 def test_flent_opens_its_file_whenever_that_was(told: Content, odd: str) -> None:
-    written = flent_file.render(dataclasses.replace(told, started_at=(odd,)))
+    written = flent.of_results(dataclasses.replace(told, started_at=(odd,)), Path())
     opened = ResultSet.loads(gzip.decompress(written).decode())
     assert opened.meta("TIME").year in (1, 1970, 2025, 9999)
 
@@ -411,7 +405,7 @@ def test_without_a_course_over_time_there_is_nothing_for_flent(tmp_path: Path) -
     shutil.copy(DATA / "comparison" / "compare.json", tmp_path)
     told, _ = content.of_comparison(comparisons.load(tmp_path), tmp_path)
     with pytest.raises(RecordError, match="--probe loaded-rtt"):
-        flent_file.render(told)
+        flent.of_results(told, Path())
 
 
 # --------------------------------------------------------------------------------- command line

@@ -14,7 +14,8 @@ from tests.support.records import sample
 from tests.support.reports import HOSTILE, Page, everything, hostile, render, rendered
 from xlab.record.figures import figures, find
 from xlab.record.record import RunRecord
-from xlab.report import page, text
+from xlab.report import content, text
+from xlab.report.forms import html
 from xlab.report.markup import Html, join, tag
 
 NAMES = [
@@ -37,7 +38,7 @@ _ADDRESSES = ("href", "src", "srcset", "data", "action", "poster", "xlink:href",
 
 @functools.cache
 def all_pages() -> list[Page]:
-    whole = Page(page.render(everything(), base=Path()))
+    whole = Page(html.of_results(content.of_records(everything()), Path()))
     return [whole, *map(rendered, NAMES), render(hostile())]
 
 
@@ -281,5 +282,5 @@ def test_a_large_lab_is_shown_by_its_first_and_last_host(hosts: int) -> None:
 
 def test_links_to_records_hold_for_odd_names() -> None:
     file = Path("/tmp/of some one/a#b?c%/run.json")
-    found = Page(page.render({file: sample("bridge")}, base=Path("/tmp/out")))
+    found = Page(html.of_results(content.of_records({file: sample("bridge")}), Path("/tmp/out")))
     assert "../of%20some%20one/a%23b%3Fc%25/run.json" in found.attributes("href")

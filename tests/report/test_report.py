@@ -23,7 +23,9 @@ from xlab.record.figures import (
 )
 from xlab.record.record import Measurement, Route, RunRecord
 from xlab.record.stats import Spread
-from xlab.report import json_data, markdown, prose, tables, text
+from xlab.report import content, prose, tables, text
+from xlab.report.forms import json as json_data
+from xlab.report.forms import markdown
 
 
 def measured(
@@ -52,7 +54,7 @@ def with_measurements(*measurements: Measurement) -> RunRecord:
 
 def as_markdown(*records: RunRecord) -> str:
     named = {Path(f"results/{i}/run.json"): each for i, each in enumerate(records, 1)}
-    return markdown.render(named, base=Path("results/all"))
+    return markdown.of_results(content.of_records(named), Path("results/all"))
 
 
 # ---------------------------------------------------------------------------------------- figures

@@ -31,10 +31,13 @@ def make(folder: Path, *files: str) -> None:
         (folder / file).touch()
 
 
-def test_the_tutorial_comes_first_in_its_own_order_and_private_files_are_left_out(
+def test_the_order_is_that_which_the_files_declare_and_private_ones_are_left_out(
     installed: Path,
 ) -> None:
     make(installed / "scenarios", "weave.py", "ovs_gre.py", "_help.py", "vxlan.py", "baseline.py")
+    for number, name in enumerate(("baseline", "ovs_gre", "weave")):
+        declared = f"raise SystemExit\nSCENARIO = Scenario(order={number}, plan=plan)\n"
+        (installed / "scenarios" / f"{name}.py").write_text(declared)
     assert catalog.names() == ["baseline", "ovs-gre", "weave", "vxlan"]
     assert catalog.find("ovs-gre") == installed / "scenarios" / "ovs_gre.py"
 

@@ -20,7 +20,8 @@ from xlab.experiments.compare import evaluation, rounds
 from xlab.experiments.compare.journal import RoundDone
 from xlab.record import comparisons
 from xlab.record.record import Event, Measurement, Node, RunRecord
-from xlab.report import page
+from xlab.report import content
+from xlab.report.forms import html
 
 #: Would be markup, script, a formula, Markdown or a control sequence if it were let.
 HOSTILE = (
@@ -87,7 +88,7 @@ def hostile() -> RunRecord:
 def render(*records: RunRecord) -> Page:
     """The page on these records, each in a folder of its own beside the report's."""
     named = {Path(f"results/{i}/run.json"): each for i, each in enumerate(records, 1)}
-    return Page(page.render(named, base=Path("results/all")))
+    return Page(html.of_results(content.of_records(named), Path("results/all")))
 
 
 @functools.cache

@@ -21,7 +21,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.fake_clock import FakeClock
-from tests.support.weave_packets import ACK, C1, C2, ETHERNET, PSH, TIMESTAMP, Packet, as_read, ipv4
+from tests.support.weave_packets import (
+    ACK,
+    C1,
+    C2,
+    ETHERNET,
+    PSH,
+    TIMESTAMP,
+    Packet,
+    as_read,
+    ipv4,
+)
 from xlab.errors import XlabError
 from xlab.weave import overlay as overlay_module
 from xlab.weave import sleeve

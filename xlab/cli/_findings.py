@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from xlab.errors import CapabilityError
 from xlab.kernel import capabilities, limits, programs
@@ -16,6 +17,7 @@ from xlab.kernel.capabilities import Capability, Machine
 from xlab.kernel.programs import TOOLS, TYPED, Tool
 from xlab.lab.conditions import LinkConditions
 from xlab.lab.imposers.chooser import IMPOSERS, choose
+from xlab.scenario import catalog
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Finding:
 def findings() -> list[Finding]:
     """Everything about this machine, in some 50 ms."""
     versions = programs.tool_versions((*TOOLS, *TYPED))
-    return diagnose(capabilities.probe(), versions)
+    return diagnose(capabilities.probe(), versions, _needing())
 
 
 def exit_status(found: Sequence[Finding]) -> int:
@@ -45,26 +47,43 @@ def exit_status(found: Sequence[Finding]) -> int:
     return 3 if any(finding.ok is False for finding in found) else 0
 
 
-def diagnose(machine: Machine, versions: Mapping[str, str]) -> list[Finding]:
-    """The findings, most important first; `versions` are those of the tools that are installed."""
+def _needing() -> dict[str, str]:
+    """Which scenarios declare that they need something: {"Open vSwitch": "ovs-gre"}."""
+    needs = {name: catalog.declared(name).get("needs") for name in catalog.names()}
+    return {
+        need: ", ".join(name for name, said in needs.items() if said and need in said)
+        for need in ("Open vSwitch", "masquerading")
+    }
+
+
+def diagnose(
+    machine: Machine, versions: Mapping[str, str], needing: Mapping[str, str]
+) -> list[Finding]:
+    """The findings, most important first.
+
+    `versions` are those of the tools that are installed, `needing` the scenarios that need what
+    not all do.
+    """
+    ovs, masquerading = needing.get("Open vSwitch", ""), needing.get("masquerading", "")
     found = [
         _labs(machine),
         _links(machine),
-        _masquerading(machine),
-        _open_vswitch(machine, versions),
+        _all_usable("masquerading", [machine.masquerading], masquerading),
+        _open_vswitch(machine, versions, ovs),
         _conditions(machine),
         _overlayfs(machine),
         _open_files(machine.open_files),
     ]
     if machine.neighbours is not None:
         found.append(_neighbours(machine.neighbours))
-    return found + [_tool(tool, versions) for tool in TOOLS] + [_typed(versions)]
+    needed_by = {"ovs-vswitchd": ovs, "ovsdb-server": ovs, "iptables": masquerading}
+    found += [_tool(each, versions, needed_by.get(each.name, _EVERY_SCENARIO)) for each in TOOLS]
+    return [*found, _typed(versions)]
 
 
 # -- the kernel ------------------------------------------------------------------------------------
 
 _EVERY_SCENARIO = "every scenario"
-_OVS = "ovs-gre"
 
 
 def _labs(machine: Machine) -> Finding:
@@ -83,10 +102,6 @@ def _links(machine: Machine) -> Finding:
     return _all_usable("links and switches", [machine.veth, machine.bridge], _EVERY_SCENARIO)
 
 
-def _masquerading(machine: Machine) -> Finding:
-    return _all_usable("masquerading", [machine.masquerading], f"bridge, {_OVS}")
-
-
 def _all_usable(name: str, parts: Sequence[Capability], needed_for: str) -> Finding:
     missing = [part for part in parts if not part.usable]
     if missing:
@@ -99,27 +114,23 @@ def _all_usable(name: str, parts: Sequence[Capability], needed_for: str) -> Find
     )
 
 
-def _open_vswitch(machine: Machine, versions: Mapping[str, str]) -> Finding:
+def _open_vswitch(machine: Machine, versions: Mapping[str, str], needed_for: str) -> Finding:
     """Which datapath a lab would get: the kernel's if it is live, else the one in user space."""
-    name = "Open vSwitch"
+    finding = partial(Finding, "Open vSwitch", needed_for=needed_for)
     missing = [tool for tool in TOOLS if tool.name.startswith("ovs") and tool.name not in versions]
     if missing:
         absent = ", ".join(tool.name for tool in missing)
-        return Finding(
-            name, False, f"{absent}: not installed", programs.remedy(missing[0].name), _OVS
-        )
+        return finding(False, f"{absent}: not installed", programs.remedy(missing[0].name))
     kernel, tun = machine.ovs_datapath, machine.tun
     if kernel.live and machine.ovs_gre.usable:
-        return Finding(name, True, f"datapath in the kernel ({kernel.detail})", needed_for=_OVS)
+        return finding(True, f"datapath in the kernel ({kernel.detail})")
     lacking, remedy = kernel.detail, kernel.remedy
     if kernel.live:
         lacking = f"{kernel.detail}, but {machine.ovs_gre.detail}"
     if tun.usable:
         first_use = "" if tun.live else "; the kernel loads tun for the first lab"
-        return Finding(
-            name, None, f"datapath in user space, far slower: {lacking}{first_use}", remedy, _OVS
-        )
-    return Finding(name, False, f"{lacking}, and {tun.detail}", tun.remedy or remedy, _OVS)
+        return finding(None, f"datapath in user space, far slower: {lacking}{first_use}", remedy)
+    return finding(False, f"{lacking}, and {tun.detail}", tun.remedy or remedy)
 
 
 def _conditions(machine: Machine) -> Finding:
@@ -191,11 +202,6 @@ _OPTIONAL = {
     "tc": "not installed: link conditions are not possible",
     "ethtool": "not installed: link conditions are not possible",
 }
-_NEEDED_BY = {
-    "ovs-vswitchd": _OVS,
-    "ovsdb-server": _OVS,
-    "iptables": f"bridge, {_OVS}",
-}
 
 
 def _typed(versions: Mapping[str, str]) -> Finding:
@@ -210,12 +216,11 @@ def _typed(versions: Mapping[str, str]) -> Finding:
     return Finding(name, None, f"{programs}: not installed", remedy, needed_for)
 
 
-def _tool(tool: Tool, versions: Mapping[str, str]) -> Finding:
+def _tool(tool: Tool, versions: Mapping[str, str], needed_for: str) -> Finding:
     if tool.name in versions:
         return Finding(tool.name, True, versions[tool.name], needed_for=tool.used_for)
     if tool.name in _OPTIONAL:
         return Finding(
             tool.name, None, _OPTIONAL[tool.name], programs.remedy(tool.name), tool.used_for
         )
-    needed_for = _NEEDED_BY.get(tool.name, _EVERY_SCENARIO)
     return Finding(tool.name, False, "not installed", programs.remedy(tool.name), needed_for)

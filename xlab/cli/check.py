@@ -66,7 +66,7 @@ def _check(result: Path, baseline: Path, *, junit: Path | None, as_json: bool) -
     lines = gate.check(now, before)
     differences = gate.differences(now, before)
     if junit:
-        from xlab.report import junit as xml
+        from xlab.report.forms import junit as xml
 
         write(xml.of_lines(lines, f"xlab check {result.name}"), junit)
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -14,11 +14,14 @@ from xlab.cli._app import command
 from xlab.cli._options import form_of
 from xlab.cli._streams import json_text, print_error, write, write_text
 from xlab.errors import RecordError, UsageError
+from xlab.report import forms
 
 if TYPE_CHECKING:
+    from xlab.experiments.sweep.outcome import Sweep
     from xlab.record.comparisons import Comparison
     from xlab.record.record import RunRecord
     from xlab.report.content import Content
+    from xlab.report.sweeps import Swept
 
 
 @command()
@@ -37,9 +40,9 @@ def report(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write there instead of to stdout: FILE.html is a page with charts, FILE.md "
-            "Markdown, FILE.json JSON, FILE.csv all measurements, FILE.xml JUnit's claims, "
-            "FILE.flent.gz courses over time for flent, FILE.txt or FILE tables.",
+            help="Write there instead of to stdout: "
+            + "".join(f"FILE{form.endings[0]} {form.about}, " for form in forms.known())
+            + "FILE.txt or FILE tables.",
         ),
     ] = None,
     charts: Annotated[
@@ -56,24 +59,13 @@ def report(
     return _report(result, form=form, output=output, charts=charts, alone=alone)
 
 
-_FORMS = {
-    ".html": "html",
-    ".htm": "html",
-    ".md": "markdown",
-    ".json": "json",
-    ".csv": "csv",
-    ".xml": "junit",
-    ".flent": "flent",
-    ".flent.gz": "flent",
-}
-
-
 def _report_form(*, markdown: bool, as_json: bool, output: Path | None) -> str:
     """What a report is written as: what an option says, or the name of its file."""
     if markdown and as_json:
         raise UsageError("--markdown and --json exclude each other")
     asked = "markdown" if markdown else "json" if as_json else None
-    return form_of(output, _FORMS, f"--{asked}", asked)
+    named = {ending: form.name for form in forms.known() for ending in form.endings}
+    return form_of(output, named, f"--{asked}", asked)
 
 
 def _report(
@@ -82,66 +74,52 @@ def _report(
     import dataclasses
 
     from xlab.record import comparisons, result_files
-    from xlab.report import content, gallery, json_data
+    from xlab.report import content, gallery, sweeps
 
     results, passed_over = result_files.results_among(results)
     for path in passed_over:
         print_error(f"xlab: {path}: no result, passed over")
+    kind: forms.Kind = "results"
+    told: Content | Swept
+    draw: Callable[[Path], Iterable[Path]]
+    errors: list[RecordError] = []
     if len(results) == 1 and (results[0] / "sweep.json").is_file():
-        from xlab.cli.sweep import report_on
+        from xlab.experiments.sweep import outcome
 
-        return report_on(results[0], form=form, output=output, charts=charts, alone=alone)
-    folder = result_files.comparison_in(results)
-    data: object
-    if folder is not None:
+        sweep = outcome.load(results[0])
+        kind, told = "sweep", sweeps.Swept(sweep, results[0])
+        show, draw = partial(_show_sweep, sweep), partial(sweeps.save, sweep)
+    elif folder := result_files.comparison_in(results):
         comparison = comparisons.load(folder)
         told, errors = content.of_comparison(comparison, folder)
-        data = comparison.to_dict()
-        show = partial(_show_comparison, comparison)
+        show, draw = partial(_show_comparison, comparison), partial(gallery.save, told.subjects)
     else:
         records, errors = result_files.load(result_files.find(results))
         if not records:
             return _complain(errors)
         told = content.of_records(records)
-        several = [json_data.to_data(file, record) for file, record in records.items()]
-        data = several if len(several) > 1 else several[0]
         show = partial(_show_records, list(records.values()))
-    told = dataclasses.replace(told, linked=not alone)
-    _complain(errors)
+        draw = partial(gallery.save, told.subjects)
+    compose = None if form == "text" else forms.composer(form, kind)
+    status = _complain(errors)
     if charts is not None:
-        written = list(gallery.save(told.subjects, charts))
+        written = list(draw(charts))
         if output is None:
             sys.stdout.writelines(f"{file}\n" for file in written)
-            return errors[0].exit_status if errors else 0
-    if form == "text":
+            return status
+    if compose is None:
         write_text(show, output)
     else:
-        write(_formed(told, form, data, output), output)
-    return errors[0].exit_status if errors else 0
+        base = output.parent if output else Path()
+        found = compose(dataclasses.replace(told, linked=not alone), base)
+        write(found if isinstance(found, str | bytes) else json_text(found), output)
+    return status
 
 
 def _complain(errors: Sequence[RecordError]) -> int:
     for error in errors:
         print_error(f"xlab: {error}")
     return errors[0].exit_status if errors else 0
-
-
-def _formed(told: Content, form: str, data: object, output: Path | None) -> str | bytes:
-    from xlab.report import flent_file, junit, markdown, page, rows
-
-    base = output.parent if output else Path()
-    match form:
-        case "html":
-            return page.compose(told, base=base)
-        case "markdown":
-            return markdown.compose(told, base=base)
-        case "csv":
-            return rows.render(told)
-        case "junit":
-            return junit.of_content(told)
-        case "flent":
-            return flent_file.render(told)
-    return json_text(data)
 
 
 def _show_records(records: Sequence[RunRecord], stream: TextIO) -> None:
@@ -156,3 +134,10 @@ def _show_comparison(comparison: Comparison, stream: TextIO) -> None:
     from xlab.cli.screens.screen import Screen
 
     CompareScreen(Screen(stream)).outcome(comparison)
+
+
+def _show_sweep(sweep: Sweep, stream: TextIO) -> None:
+    from xlab.cli.screens.screen import Screen
+    from xlab.cli.screens.sweep import SweepScreen
+
+    SweepScreen(Screen(stream)).outcome(sweep)

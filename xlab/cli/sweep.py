@@ -11,7 +11,7 @@ import typer
 
 from xlab.cli import _options as options
 from xlab.cli._app import STATUS_OF, STATUSES, AsJson, command
-from xlab.cli._streams import json_text, print_how_to_go_on, print_json, write, write_text
+from xlab.cli._streams import print_how_to_go_on, print_json
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _go_on(path: Path, scheduler: str | None, *, as_json: bool) -> int:
 def _sweep(folder: Folder, scheduler: str | None, *, as_json: bool) -> int:
     from xlab.cli.screens.screen import Screen
     from xlab.cli.screens.sweep import SweepScreen
-    from xlab.report import sweep_files, sweeps
+    from xlab.report import files, sweeps
 
     found = folder.read()
     screen = SweepScreen(Screen(sys.stderr if as_json else sys.stdout))
@@ -91,7 +91,7 @@ def _sweep(folder: Folder, scheduler: str | None, *, as_json: bool) -> int:
             outcome = _carry_out(folder, found, scheduler, screen)
             folder.finish(outcome)
             charts = sweeps.save(outcome, folder.path)
-            reports = sweep_files.save(outcome, folder.path)
+            reports = files.of_sweep(folder.path, outcome)
         except BaseException as error:
             # What a disk refuses has a name; what the terminal does has none.
             if isinstance(error, OSError) and error.filename is not None and found:
@@ -105,40 +105,6 @@ def _sweep(folder: Folder, scheduler: str | None, *, as_json: bool) -> int:
     if as_json:
         print_json(outcome.to_dict())
     return STATUS_OF[outcome.status]
-
-
-def report_on(
-    folder: Path, *, form: str, output: Path | None, charts: Path | None, alone: bool
-) -> int:
-    """`xlab report` of a sweep, in whatever form."""
-    from xlab.cli.screens.screen import Screen
-    from xlab.cli.screens.sweep import SweepScreen
-    from xlab.experiments.sweep import outcome
-    from xlab.kernel import disk
-    from xlab.report import sweep_files, sweeps
-
-    told = outcome.load(folder)
-    if form in ("junit", "flent"):
-        raise UsageError(f"of a sweep there is no {form}: a page, Markdown, CSV, JSON or tables")
-    if charts is not None:
-        disk.make_folder(charts)
-        written = sweeps.save(told, charts)
-        if output is None:
-            sys.stdout.writelines(f"{file}\n" for file in written)
-            return 0
-    base = output.parent if output else Path()
-    match form:
-        case "json":
-            write(json_text(told.to_dict()), output)
-        case "csv":
-            write(sweep_files.as_csv(told), output)
-        case "html":
-            write(sweep_files.as_page(told, folder, base=base, linked=not alone), output)
-        case "markdown":
-            write(sweep_files.as_markdown(told, folder, base=base, linked=not alone), output)
-        case _:
-            write_text(lambda out: SweepScreen(Screen(out)).outcome(told), output)
-    return 0
 
 
 def _carry_out(

@@ -118,6 +118,7 @@ class Recorder:
             measurements=tuple(self.measurements),
             events=tuple(self.events),
             nodes=self.nodes,
+            portrait=self.design.scenario.portrait(self.path.encapsulation if self.path else None),
         )
 
 

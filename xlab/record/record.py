@@ -27,6 +27,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 from xlab.errors import RecordError
 from xlab.kernel import disk
 from xlab.kernel.packets import Encapsulation
+from xlab.record.portrait import Portrait
 
 SCHEMA_VERSION = 1
 FILE = "run.json"
@@ -201,6 +202,8 @@ class RunRecord:
     events: tuple[Event, ...] = ()
     #: Host by host, each before its containers; none where the lab was not built to its end.
     nodes: tuple[Node, ...] = ()
+    #: What its scenario has of the path's encapsulation, or of what it promises without a path.
+    portrait: Portrait | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_dict(self) -> dict[str, Any]:

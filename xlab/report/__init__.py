@@ -6,10 +6,8 @@
                 text.py       how a figure or a path is worded
                 prose.py      the verdict, how it was measured
                 topology.py   hosts, addresses, the way of a packet
-                published.py  what others measured
-                content.py    all that a report is about              ──> markdown.py, page.py,
-                                                                          rows.py (CSV), junit.py,
-                                                                          flent_file.py
+                portraits.py  what a method builds, what others measured
+                content.py    all that a report is about              ──> forms/: a module each
     picture.py (SVG)   charts.py, lines.py, line_chart.py ──> gallery.py, drawing.py (matplotlib)
 
 Nothing here measures, builds or draws on a terminal, and nothing is read but records.

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from xlab.record import metrics, stats
 from xlab.record.figures import Points, ratio_points, value_points
+from xlab.record.portrait import Range
 from xlab.record.record import DatapathClass, Measurement, Route, RunRecord
 from xlab.record.stats import Spread
 from xlab.report import tables, text
@@ -35,7 +36,7 @@ from xlab.report.drawing import (
     WIDTH,
     Canvas,
 )
-from xlab.report.published import Range, in_words, published
+from xlab.report.portraits import in_words, published
 from xlab.report.recoveries import fault_of
 
 if TYPE_CHECKING:

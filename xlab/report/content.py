@@ -1,7 +1,7 @@
 """What a report is about, whatever form it takes: run records, or the outcome of a comparison.
 
     run records ───────────────────────────┐
-                                           ├──> Content ──> page.py, markdown.py, gallery.py …
+                                           ├──> Content ──> forms/, gallery.py …
     compare.json, METHOD/bN/run.json ──────┘
 
 All builds of a method in a comparison become one record, with the baseline's figures of the same
@@ -62,8 +62,9 @@ class Content:
     more: tuple[Table, ...] = ()
     #: Tables for whoever doubts the circumstances.
     circumstances: tuple[Table, ...] = ()
-    #: The outcome of the comparison, if it is one.
-    comparison: Path | None = None
+    #: The outcome of the comparison, if it is one, and the file that has it.
+    comparison: Comparison | None = None
+    file: Path | None = None
     environment: tuple[prose.Fact, ...] = field(default=())
     #: Whether the records will be found where they are now, by whoever reads this.
     linked: bool = True
@@ -131,7 +132,8 @@ def of_comparison(found: Comparison, folder: Path) -> tuple[Content, list[Record
         how=(*wording.how(found), *prose.MEASURED_BESIDE),
         more=tuple(wording.tables(found, [key for key in asked if key not in _FOREMOST])),
         circumstances=(wording.rounds(found),),
-        comparison=folder / comparisons.FILE,
+        comparison=found,
+        file=folder / comparisons.FILE,
         environment=tuple(
             prose.environment([part.record for part in parts], [part.name for part in parts])
         ),

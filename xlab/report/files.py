@@ -12,12 +12,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xlab.kernel import disk
 from xlab.record.comparisons import Comparison
 from xlab.record.record import RunRecord, under_free_name
-from xlab.report import content, markdown, page
+from xlab.report import content
 from xlab.report.content import Content
+from xlab.report.forms import html, markdown
+from xlab.report.sweeps import Swept
+
+if TYPE_CHECKING:
+    from xlab.experiments.sweep.outcome import Sweep
 
 PAGE, MARKDOWN = "report.html", "report.md"
 
@@ -26,6 +32,14 @@ def of_comparison(folder: Path, comparison: Comparison) -> Path:
     """Write the report on a comparison into its folder; returns the page."""
     told, _ = content.of_comparison(comparison, folder)
     return _into(folder, told)
+
+
+def of_sweep(folder: Path, sweep: Sweep) -> Path:
+    """Write the report on a sweep into its folder; returns the page."""
+    told = Swept(sweep, folder)
+    said = {MARKDOWN: markdown.of_sweep(told, folder), PAGE: html.of_sweep(told, folder)}
+    disk.write(folder, {name: text.encode() for name, text in said.items()})
+    return folder / PAGE
 
 
 def beside(file: Path, record: RunRecord) -> Path:
@@ -50,5 +64,5 @@ def _into(folder: Path, told: Content) -> Path:
 
 def _composed(told: Content, *, base: Path) -> dict[str, bytes]:
     """The files of a report; links in them begin at `base`."""
-    composers = {MARKDOWN: markdown.compose, PAGE: page.compose}
-    return {name: compose(told, base=base).encode() for name, compose in composers.items()}
+    said = {MARKDOWN: markdown.of_results(told, base), PAGE: html.of_results(told, base)}
+    return {name: text.encode() for name, text in said.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from xlab.report import text
@@ -50,8 +50,11 @@ def details(said: str, *children: Child) -> Html:
 
 def links(targets: Mapping[str, str]) -> Html:
     """Files by their names, each a link."""
-    listed = [tag("li", tag("a", name, href=target)) for name, target in targets.items()]
-    return tag("ul", listed, class_="files")
+    return listed([tag("a", name, href=target) for name, target in targets.items()], "files")
+
+
+def listed(items: Iterable[Child], kind: str | None = None) -> Html:
+    return tag("ul", [tag("li", item) for item in items], class_=kind)
 
 
 def small(said: Child) -> Html:

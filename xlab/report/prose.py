@@ -9,7 +9,7 @@ from xlab.record import metrics
 from xlab.record.figures import datapath_class, figures, find
 from xlab.record.record import Measurement, RunRecord, Status
 from xlab.report import tables, text
-from xlab.report.published import in_words, published
+from xlab.report.portraits import in_words, published
 
 #: Rounds below which figures are a smoke test, and those of a report.
 SMOKE_ROUNDS, REPORT_ROUNDS = 5, 10

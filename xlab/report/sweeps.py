@@ -13,14 +13,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from xlab.experiments.sweep.outcome import Axis, PointDone, Sweep
+from xlab.kernel import disk
 from xlab.record import metrics
 from xlab.record.comparisons import Figure, Ratio, find
 from xlab.record.record import DatapathClass
 from xlab.report import drawing, text
 from xlab.report.line_chart import STYLES, LineChart, Plot, Series
+from xlab.report.prose import Verdict
 from xlab.report.tables import Column, Table
+
+if TYPE_CHECKING:
+    # Every report imports this module, and few are of a sweep.
+    from xlab.experiments.sweep.outcome import Axis, PointDone, Sweep
 
 _SHOWN = tuple(row for row in metrics.TABLE if row.in_sweeps)
 #: In the order of the classes of datapaths.
@@ -36,6 +42,35 @@ _AXIS_NAMES = {
 }
 #: By axis: the metric whose units its values are shown in.
 _UNITS = {"rate": "x_bits_per_second", "delay": "x_ms", "loss": "x_ratio"}
+
+LEGEND = (
+    "Every ratio is to two plain hosts in a lab of their own, under the conditions of the same "
+    "point and in the same round; shown is the median over the rounds, and its 95 % interval by "
+    "build. TCP is that of as many streams as the point has."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """A sweep, and the folder it is in."""
+
+    sweep: Sweep
+    folder: Path
+    #: Whether its files will be found where they are now, by whoever reads this.
+    linked: bool = True
+
+    @property
+    def verdict(self) -> Verdict:
+        """How many points there are, what came of them, and what a reader must know of them."""
+        sweep = self.sweep
+        methods = dict.fromkeys(m.name for point in sweep.points for m in point.methods[1:])
+        done = sum(point.status == "passed" for point in sweep.points)
+        total = len(sweep.points)
+        many = text.count(total, "point") if done == total else f"{done} of {total} points passed"
+        axes = " × ".join(axis.name for axis in sweep.axes)
+        named = ", ".join(map(text.plain, methods))
+        headline = f"{many}{f' ({axes})' if axes else ''}: {named or 'nothing'} beside plain hosts"
+        return Verdict(sweep.status, headline, (*out(sweep), *sweep.notes))
 
 
 def shown(point: PointDone, method: str, metric: str) -> Figure | None:
@@ -81,6 +116,28 @@ def _rows(sweep: Sweep, kind: DatapathClass) -> Iterator[tuple[str, ...]]:
             yield tuple(row)
 
 
+def points(sweep: Sweep) -> Table:
+    """What came of each point, and where it was measured."""
+    columns = (
+        Column("point"),
+        Column("result"),
+        Column("lasted", right=True),
+        Column("machine"),
+        Column("measured on"),
+    )
+    rows = tuple(
+        (
+            named(point),
+            point.status,
+            text.NOTHING if point.seconds is None else text.seconds(point.seconds),
+            point.noise or text.NOTHING,
+            text.plain(point.machine) or text.NOTHING,
+        )
+        for point in sweep.points
+    )
+    return Table(columns, rows)
+
+
 def out(sweep: Sweep) -> list[str]:
     """Why a point, or a method at it, has no figures."""
     said = []
@@ -122,6 +179,7 @@ def charts(sweep: Sweep) -> list[AxisChart]:
 
 def save(sweep: Sweep, folder: Path) -> list[Path]:
     """Write each chart as AXIS.svg and AXIS.png; returns the files.  Raises OSError."""
+    disk.make_folder(folder)
     return [file for chart in charts(sweep) for file in drawing.saved(chart, chart.axis, folder)]
 
 

@@ -180,7 +180,10 @@ def crossing(subjects: Sequence[tuple[str, RunRecord]]) -> Table:
             proof.effective_mtu,
             record.parameters.get("mtu"),
         )
-        share = max(largest - _HEADERS_BYTES, 0) / (largest + added) if added is not None else None
+        share = None
+        # A record of a stranger may say 0 of both.
+        if added is not None and largest + added > 0:
+            share = max(largest - _HEADERS_BYTES, 0) / (largest + added)
         rows.append(
             (
                 text.plain(name),

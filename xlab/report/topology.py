@@ -14,61 +14,18 @@ Addresses are those of the record's nodes; in a record without nodes nobody know
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 from xlab.kernel.packets import Encapsulation
+from xlab.record.portrait import Part
 from xlab.record.record import RunRecord
 from xlab.report import text
 from xlab.report.picture import Box, Cable, Network, Site
+from xlab.report.portraits import portrait
 
 CONTAINERS_SHOWN = 3
 
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A container, a bridge, a port or an interface."""
-
-    name: str
-    #: What it is, where it has no address.
-    note: str = ""
-    #: Whether the packets of the proof pass it.
-    on_path: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Datapath:
-    """What a scenario builds on each host for packets to pass."""
-
-    bridge: Part
-    between: tuple[Part, ...] = ()
-    eth0: str = ""
-    #: What the method adds to a container.
-    container_interface: str = ""
-    #: Whether the proof is of containers; otherwise of the hosts themselves.
-    of_containers: bool = True
-
-
-_METHODS: dict[tuple[str, Encapsulation], Datapath] = {
-    ("baseline", "none"): Datapath(
-        Part("docker0", "masquerades", on_path=False), of_containers=False
-    ),
-    ("bridge", "none"): Datapath(Part("br0"), eth0="a port of br0"),
-    ("ovs-gre", "gre"): Datapath(Part("br0"), (Part("obr0", "OVS"), Part("gre", "GRE port"))),
-    ("ovs-gre", "none"): Datapath(
-        Part("br0"), (Part("obr0", "OVS", on_path=False), Part("gre", "bypassed", on_path=False))
-    ),
-    ("weave", "sleeve"): Datapath(
-        Part("weave", "bridge"),
-        (Part("weave router", "UDP port 6783"),),
-        container_interface="ethwe",
-    ),
-    ("weave", "vxlan"): Datapath(
-        Part("weave", "bridge"),
-        (Part("vxlan-6784", "UDP port 6784"),),
-        container_interface="ethwe",
-    ),
-}
 
 #: What is on the wire, spelt out.
 _WIRE: dict[Encapsulation, str] = {
@@ -127,23 +84,21 @@ def proved(record: RunRecord) -> bool:
 def _rows(record: RunRecord) -> list[list[Part]]:
     """What there is on each host, from its containers down to its interface."""
     containers, peers = _number(record, "containers"), _number(record, "hosts") - 1
-    datapath = _METHODS.get((record.scenario, _encapsulation(record)))
-    of_containers = datapath is None or datapath.of_containers
+    built = portrait(record)
+    of_containers = built is None or built.of_containers
     shown = containers if containers <= CONTAINERS_SHOWN else CONTAINERS_SHOWN - 1
     inside = [Part(f"c{i}", on_path=of_containers and i == 1) for i in range(1, shown + 1)]
     if containers > shown:
         inside.append(Part("", f"+ {containers - shown:,} more", on_path=False))
-    if datapath is None:
+    if built is None:
         return [inside, [], [], [Part("eth0")]]
-    between = [_numbered(part, peers) for part in datapath.between]
-    return [inside, [datapath.bridge], between, [Part("eth0", datapath.eth0)]]
+    between = [_numbered(part, peers) for part in built.between]
+    return [inside, [built.bridge], between, [Part("eth0", built.eth0)]]
 
 
 def _numbered(part: Part, peers: int) -> Part:
-    """A host has a GRE port for each peer."""
-    if part.name != "gre":
-        return part
-    return replace(part, name="gre0" if peers <= 1 else f"gre0 … {peers - 1}")
+    """A part that a host has of each peer, as all of them."""
+    return replace(part, name=part.name.replace("*", "0" if peers <= 1 else f"0 … {peers - 1}"))
 
 
 def _way(record: RunRecord, host: str) -> list[str]:
@@ -158,15 +113,15 @@ def _way(record: RunRecord, host: str) -> list[str]:
 def _site(record: RunRecord, host: str) -> Site:
     nodes = {node.name: node for node in record.nodes}
     own = nodes.get(host)
-    datapath = _METHODS.get((record.scenario, _encapsulation(record)))
+    built = portrait(record)
     boxes = []
     for row, parts in enumerate(_rows(record)):
         for part in parts:
             name, note = part.name, own.addresses.get(part.name) if own and row else None
             if row == 0 and f"{host}/{name}" in nodes:
                 note = nodes[f"{host}/{name}"].address
-            if row == 0 and name and datapath and datapath.container_interface:
-                name = f"{name} · {datapath.container_interface}"
+            if row == 0 and name and built and built.container_interface:
+                name = f"{name} · {built.container_interface}"
             notes = tuple(filter(None, [note or part.note]))
             boxes.append(Box(f"{host}:{part.name}", name, notes, row, on_path=part.on_path))
     return Site(host, tuple(boxes), note=own.address if own else "")
@@ -221,8 +176,8 @@ def _wire(record: RunRecord) -> Box:
 def _encapsulation(record: RunRecord) -> Encapsulation:
     if record.path:
         return record.path.encapsulation
-    promised = [kind for name, kind in _METHODS if name == record.scenario]
-    return promised[0] if promised else "none"
+    promised = portrait(record)
+    return promised.encapsulation if promised else "none"
 
 
 def _headers(record: RunRecord) -> tuple[tuple[str, int], ...]:

@@ -1,19 +1,22 @@
 """Where scenarios and labs are, and what they are called.
 
 A checkout keeps `scenarios/` and `labs/` at its top, beside the package; a wheel carries both
-inside it (pyproject.toml).  Whichever is there is used, the wheel's first.  Nothing here imports a
-scenario: names come from file names, so a broken file spoils neither `xlab list` nor completion.
+inside it (pyproject.toml).  Whichever is there is used, the wheel's first.  Nothing here runs a
+scenario: names come from file names, and what is declared is read, so a broken file spoils neither
+`xlab list` nor completion.
 """
 
 from __future__ import annotations
 
+import ast
+import math
+import re
 from pathlib import Path
+from typing import Any
 
 from xlab.errors import UsageError, XlabError, meant
 
-#: The order in which the tutorial meets the methods; whatever else is there follows by name.
-TUTORIAL_ORDER = ("baseline", "bridge", "ovs-gre", "weave")
-
+_DECLARATION = re.compile(r"^SCENARIO\b.*?= ", re.MULTILINE)
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -29,10 +32,34 @@ def folders() -> tuple[Path, Path]:
 
 
 def names() -> list[str]:
-    """The scenarios by name (`ovs_gre.py` is "ovs-gre"): the tutorial's first, in its order."""
+    """The scenarios by name (`ovs_gre.py` is "ovs-gre"), in the order they declare."""
+
+    def place(name: str) -> tuple[float, str]:
+        order = declared(name).get("order")
+        return order if isinstance(order, int) else math.inf, name
+
     scenarios, _ = folders()
-    found = {_name(file) for file in scenarios.glob("*.py") if not file.name.startswith("_")}
-    return [name for name in TUTORIAL_ORDER if name in found] + sorted(found - {*TUTORIAL_ORDER})
+    return sorted(map(_name, scenarios.glob("[!_]*.py")), key=place)
+
+
+def declared(name: str) -> dict[str, Any]:
+    """What the SCENARIO of a file of the catalog says in plain literals, its `order` say.
+
+    The file is not run; one that says nothing so, or is no Python, declares nothing.
+    """
+    try:
+        said = _DECLARATION.split(_file(name).read_text(), maxsplit=1)[-1]
+        call = ast.parse(said).body[0]
+    except (OSError, ValueError, SyntaxError, IndexError, RecursionError):
+        return {}
+    found = {}
+    if isinstance(call, ast.Expr) and isinstance(call.value, ast.Call):
+        for given in call.value.keywords:
+            try:
+                found[given.arg or ""] = ast.literal_eval(given.value)
+            except ValueError:
+                pass  # no literal
+    return found
 
 
 def find(name_or_path: str) -> Path:
@@ -43,7 +70,7 @@ def find(name_or_path: str) -> Path:
     """
     known = names()
     if name_or_path in known:
-        return folders()[0] / f"{name_or_path.replace('-', '_')}.py"
+        return _file(name_or_path)
     # What ends in .py or holds a slash can only have been meant as a path.
     path = Path(name_or_path)
     if path.suffix == ".py":
@@ -57,6 +84,10 @@ def find(name_or_path: str) -> Path:
         raise UsageError(f"not a scenario file (its name must end in .py): {name_or_path}")
     guess = meant(name_or_path.lower().replace("_", "-"), known)
     raise UsageError(f"no scenario is called {name_or_path!r}: there are {', '.join(known)}{guess}")
+
+
+def _file(name: str) -> Path:
+    return folders()[0] / f"{name.replace('-', '_')}.py"
 
 
 def _name(file: Path) -> str:

@@ -12,15 +12,23 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from xlab.errors import UsageError, line_of
 from xlab.kernel.packets import Encapsulation
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
+from xlab.record.portrait import Part, Portrait, Published
 from xlab.scenario.claims import Checks
 
+#: All that a scenario's file needs.
+__all__ = [
+    "Flow", "Option", "Part", "Portrait", "Published", "Scenario", "Settings", "Size", "load",
+]  # fmt: skip
+
 Settings = Mapping[str, str]
+#: Beside namespaces, links and switches; as `xlab doctor` calls it.
+Need = Literal["Open vSwitch", "masquerading"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +78,28 @@ class Scenario:
     options: tuple[Option, ...]
     plan: Callable[[Size, Settings], Any]
     build: Callable[[Lab, Any, Size, Settings, Checks], Flow]
-    #: Whether hosts run Open vSwitch.
-    open_vswitch: bool = False
+    #: Its place among the others, last without one; and what it does not work without.  Both are
+    #: read out of the file, which is not run for that: plain literals.
+    order: int | None = None
+    needs: tuple[Need, ...] = ()
+    #: What `xlab compare all` sets beside it, its packets taking another path: "routes=underlay".
+    variants: tuple[str, ...] = ()
     #: The stages of its build, in their order, as it calls them (`Checks.stage`).
     stages: tuple[str, ...] = ()
     #: What carries packets between hosts, where it is not Open vSwitch; "userspace" in it if that.
     datapath: Callable[[Settings], str] = lambda _: "linux bridge"
+    #: For reports: one an encapsulation, the usual first.
+    portraits: tuple[Portrait, ...] = ()
+
+    @property
+    def open_vswitch(self) -> bool:
+        """Whether hosts run it."""
+        return "Open vSwitch" in self.needs
+
+    def portrait(self, encapsulation: Encapsulation | None) -> Portrait | None:
+        """That of an encapsulation, if it has one; of None the usual."""
+        found = (each for each in self.portraits if encapsulation in (each.encapsulation, None))
+        return next(found, None)
 
     def stage(self, text: str) -> str:
         """The stage meant: its name or a part of it that no other has; UsageError lists them.

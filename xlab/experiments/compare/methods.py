@@ -21,12 +21,9 @@ from xlab.errors import UsageError
 from xlab.lab.conditions import parse_delay, parse_loss, parse_rate
 from xlab.scenario import catalog, scenario
 from xlab.scenario.request import Request, named_values, shared_out
+from xlab.scenario.scenario import Scenario
 
 BASELINE = "baseline"
-
-#: What "all" compares, beside any further scenario of the catalog: what differs in the path of its
-#: packets.
-VARIANTS = {"ovs-gre": ("ovs-gre:routes=underlay",), "weave": ("weave:datapath=fastdp",)}
 
 #: More labs at once would measure each other.
 MOST_METHODS = 32
@@ -72,13 +69,18 @@ def _expanded(names: Sequence[str]) -> Iterator[str]:
     for name in names:
         if name == "all":
             for found in catalog.names():
-                yield from (found, *VARIANTS.get(found, ()))
+                yield found
+                yield from (f"{found}:{variant}" for variant in _scenario(found).variants)
         else:
             yield name
 
 
 def _options(name: str) -> list[str]:
-    return [option.name for option in scenario.load(catalog.find(name.partition(":")[0])).options]
+    return [option.name for option in _scenario(name).options]
+
+
+def _scenario(name: str) -> Scenario:
+    return scenario.load(catalog.find(name.partition(":")[0]))
 
 
 def _request(

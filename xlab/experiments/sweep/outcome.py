@@ -105,6 +105,13 @@ class Sweep:
     def to_dict(self) -> dict[str, Any]:
         return record.to_document(self)
 
+    def files(self) -> Iterator[str]:
+        """All that its folder has; a slug is a name, whatever its sweep.json says."""
+        yield from (FILE, SPEC_FILE)
+        for point in self.points:
+            if point.methods and not {"/", "\0"} & {*point.slug} and point.slug not in (".", ".."):
+                yield f"{POINTS}/{point.slug}/{comparisons.FILE}"
+
 
 def load(path: Path) -> Sweep:
     """Read `sweep.json`, given the file or its folder; RecordError names the file and place."""

@@ -1,4 +1,6 @@
-"""Courses over time as a data file of flent, which plots and compares such files (flent.org).
+"""FILE.flent.gz, FILE.flent: courses over time for flent.
+
+flent plots and compares such files (flent.org).
 
     metadata    NAME is flent's own test "tcp_1up": its plots find the series of one method
     x_values    0, 0.1, 0.2 … s
@@ -18,6 +20,7 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from math import floor
+from pathlib import Path
 from typing import Any
 
 from xlab.errors import RecordError
@@ -39,7 +42,7 @@ _LONGEST_S = 3600.0
 _Course = list[tuple[float, float | None]]
 
 
-def render(told: Content) -> bytes:
+def of_results(told: Content, _base: Path) -> bytes:
     """The file, gzipped; RecordError where no record has a course over time."""
     courses = dict(_courses(told))
     if not courses:

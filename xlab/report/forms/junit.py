@@ -1,4 +1,6 @@
-"""JUnit XML, the format in which test results are handed on: claims of records, lines of the gate.
+"""FILE.xml: JUnit's claims.
+
+The format in which test results are handed on: claims of records, lines of the gate.
 
 Written with junitparser, in the form that CI servers read: a suite a scenario, a case a claim.
 """
@@ -6,6 +8,7 @@ Written with junitparser, in the form that CI servers read: a suite a scenario, 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
@@ -15,7 +18,7 @@ from xlab.report.content import Content
 from xlab.report.text import label, plain
 
 
-def of_content(told: Content) -> str:
+def of_results(told: Content, _base: Path) -> str:
     """A suite a record; in a comparison that is one a method and build."""
     named = [
         (f"{part.name} b{number}" if part.builds else record.scenario, record)

@@ -1,4 +1,4 @@
-"""What a report says about a record, as JSON."""
+"""FILE.json: JSON."""
 
 from __future__ import annotations
 
@@ -8,6 +8,20 @@ from typing import Any
 
 from xlab.record.figures import datapath_class, figures
 from xlab.record.record import RunRecord
+from xlab.report.content import Content
+from xlab.report.sweeps import Swept
+
+
+def of_results(told: Content, _base: Path) -> Any:
+    """A comparison as its file has it; else the record, or a list of them."""
+    if told.comparison:
+        return told.comparison.to_dict()
+    several = [to_data(file, record) for part in told.parts for file, record in part.files.items()]
+    return several if len(several) > 1 else several[0]
+
+
+def of_sweep(told: Swept, _base: Path) -> dict[str, Any]:
+    return told.sweep.to_dict()
 
 
 def to_data(file: Path, source: RunRecord) -> dict[str, Any]:

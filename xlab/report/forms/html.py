@@ -1,4 +1,6 @@
-"""A report as one HTML page that needs nothing else: no network, no script, no font of its own.
+"""FILE.html, FILE.htm: a page with charts.
+
+One file that needs nothing else: no network, no script, no font of its own.
 
 The verdict comes first, then the figures of all, then each method with its picture, its claims and
 the proof of its path; last, what a doubting reader wants to know.  Charts and pictures are SVG in
@@ -13,11 +15,13 @@ from itertools import groupby
 from pathlib import Path
 
 from xlab.record.record import Claim, RunRecord
-from xlab.report import content, drawing, gallery, links, parts, picture, prose, tables, text
+from xlab.report import drawing, gallery, links, parts, picture, prose, sweeps, tables, text
 from xlab.report.content import Content, Part
 from xlab.report.drawing import Drawing
+from xlab.report.gallery import Exhibit
 from xlab.report.markup import Child, Html, join, tag
 from xlab.report.prose import Verdict
+from xlab.report.sweeps import Swept
 from xlab.report.tables import Table
 from xlab.report.topology import network, proved, way
 
@@ -27,19 +31,14 @@ _APART = (
 )
 
 
-def render(records: Mapping[Path, RunRecord], *, base: Path) -> str:
-    """The page on run records; see `compose`."""
-    return compose(content.of_records(records), base=base)
-
-
-def compose(told: Content, *, base: Path) -> str:
+def of_results(told: Content, base: Path) -> str:
     """The page, for a file in the folder `base`: links to records are relative to it."""
     anchors = [f"run-{number}" for number in range(1, len(told.parts) + 1)]
     named = [(part, anchor) for part, anchor in zip(told.parts, anchors, strict=True)]
     shown = gallery.exhibits(told.subjects)
     return parts.document(
         f"{told.verdict.mark} {told.verdict.headline} · xlab",
-        header(told.started_at, told.verdict, _navigation(named, charts=bool(shown))),
+        _header(told.started_at, told.verdict, _navigation(named, charts=bool(shown))),
         _summary(told, {part.name: f"#{anchor}" for part, anchor in named}),
         _charts(told, shown),
         _crossing(told),
@@ -62,12 +61,12 @@ def _navigation(named: Sequence[tuple[Part, str]], *, charts: bool) -> Html:
     targets += [("#environment", "Environment"), ("#data", "Raw data")]
     return tag(
         "nav",
-        tag("ul", [tag("li", tag("a", said, href=target)) for target, said in targets]),
+        parts.listed(tag("a", said, href=target) for target, said in targets),
         aria_label="Sections",
     )
 
 
-def header(starts: Sequence[str], found: Verdict, navigation: Html | None = None) -> Html:
+def _header(starts: Sequence[str], found: Verdict, navigation: Html | None = None) -> Html:
     """What a page begins with: when it was, what came of it, and what must be known of that."""
     return tag(
         "header",
@@ -78,9 +77,7 @@ def header(starts: Sequence[str], found: Verdict, navigation: Html | None = None
             tag("h1", tag("span", f"{found.headline}.")),
             class_=f"verdict {found.status}",
         ),
-        tag("ul", [tag("li", parts.prose(said)) for said in found.findings], class_="findings")
-        if found.findings
-        else None,
+        parts.listed(map(parts.prose, found.findings), "findings") if found.findings else None,
         navigation,
     )
 
@@ -94,7 +91,7 @@ def _summary(told: Content, targets: Mapping[str, str]) -> Html:
     )
 
 
-def _charts(told: Content, shown: Sequence[gallery.Exhibit]) -> Html | None:
+def _charts(told: Content, shown: Sequence[Exhibit]) -> Html | None:
     absent = [f"{what} (`{told.command(probe)}`)" for what, probe in gallery.missing(told.subjects)]
     if not shown and not absent:
         return None
@@ -103,13 +100,13 @@ def _charts(told: Content, shown: Sequence[gallery.Exhibit]) -> Html | None:
         "Charts",
         "figures",
         parts.small(_APART) if several else None,
-        figures(shown),
+        _drawn(shown),
         _sources(told.records),
         parts.small(parts.prose(f"Not measured: {'; '.join(absent)}.")) if absent else None,
     )
 
 
-def figures(shown: Sequence[gallery.Exhibit]) -> Html:
+def _drawn(shown: Sequence[Exhibit]) -> Html:
     return tag("div", [_figure(each.drawing, each.name) for each in shown], class_="columns even")
 
 
@@ -275,8 +272,37 @@ def _notes(record: RunRecord) -> Html | None:
         return None
     return join(
         tag("h3", "Notes and fallbacks"),
-        tag("ul", [tag("li", parts.prose(each)) for each in said], class_="plain"),
+        parts.listed(map(parts.prose, said), "plain"),
     )
+
+
+# ---------------------------------------------------------------------------------------- a sweep
+
+
+def of_sweep(told: Swept, base: Path) -> str:
+    """A table a class of datapaths, a chart an axis, and what came of each point."""
+    sweep = told.sweep
+    charts = [Exhibit(f"along-{chart.axis}", chart) for chart in sweeps.charts(sweep)]
+    files = {name: links.relative(told.folder / name, base) for name in sweep.files()}
+    return parts.document(
+        f"{told.verdict.mark} {told.verdict.headline} · xlab",
+        _header([sweep.started_at, sweep.ended_at], told.verdict),
+        parts.section(
+            "Ratios to plain hosts",
+            "summary",
+            [parts.table(_headed(each)) for each in sweeps.tables(sweep)],
+            parts.small(sweeps.LEGEND),
+        ),
+        parts.section("Charts", "figures", _drawn(charts)) if charts else None,
+        parts.section("Points", "points", parts.table(sweeps.points(sweep))),
+        parts.section("Raw data", "data", parts.links(files)) if told.linked else None,
+    )
+
+
+def _headed(table: Table) -> Table:
+    """What names a row is flush left in a page, whatever it is."""
+    first, *others = table.columns
+    return dataclasses.replace(table, columns=(dataclasses.replace(first, right=False), *others))
 
 
 # ------------------------------------------------------------------------- what a doubter asks for
@@ -319,13 +345,13 @@ def _how(told: Content) -> Html | None:
     return parts.section(
         "How it was measured",
         "how",
-        tag("ul", [tag("li", each) for each in told.how], class_="plain"),
+        parts.listed(told.how, "plain"),
         parts.details(number, tag("dl", probes, class_="probes")) if probes else None,
     )
 
 
 def _data(told: Content, base: Path) -> Html:
-    outcome = told.comparison
+    outcome = told.file
     files = [(file, record) for part in told.parts for file, record in part.files.items()]
     if not told.linked:
         said, files, outcome = prose.UNLINKED, [], None

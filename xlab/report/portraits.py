@@ -1,0 +1,75 @@
+"""The portrait of a record's method: the record's own, or else what the scenario says today."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+
+from xlab.errors import XlabError
+from xlab.record.figures import datapath_class
+from xlab.record.portrait import Part, Portrait, Published, Range
+from xlab.record.record import RunRecord
+
+#: What a picture has room for: parts side by side, letters of what a part is called.
+_MOST_PARTS, _LONGEST = 4, 24
+#: A ratio to plain hosts outside of these was never published, and no axis has room for it.
+_LEAST, _MOST = 1e-4, 1e4
+
+
+def portrait(record: RunRecord) -> Portrait | None:
+    """Fit to be shown; None where nobody knows what the scenario builds."""
+    if record.portrait:
+        return _clean(record.portrait)
+    from xlab.scenario import catalog
+
+    # Whatever a record says, only a file of the catalog is run for it.
+    if record.scenario not in catalog.names():
+        return None
+    found = _declared(catalog.find(record.scenario))
+    wanted = record.path.encapsulation if record.path else None
+    return next((each for each in found if wanted in (each.encapsulation, None)), None)
+
+
+def _clean(shown: Portrait) -> Portrait:
+    """What can be drawn of it, whosever record it is out of."""
+
+    def short(part: Part) -> Part:
+        return dataclasses.replace(part, name=part.name[:_LONGEST], note=part.note[:_LONGEST])
+
+    told = shown.published
+    ranges = [told.throughput, told.latency or told.throughput] if told else []
+    return dataclasses.replace(
+        shown,
+        bridge=short(shown.bridge),
+        between=tuple(map(short, shown.between[:_MOST_PARTS])),
+        eth0=shown.eth0[:_LONGEST],
+        container_interface=shown.container_interface[:_LONGEST],
+        published=told if all(_LEAST <= low <= high <= _MOST for low, high in ranges) else None,
+    )
+
+
+@functools.cache
+def _declared(file: Path) -> tuple[Portrait, ...]:
+    from xlab.scenario import scenario
+
+    try:
+        return scenario.load(file).portraits
+    except XlabError:
+        return ()
+
+
+def published(record: RunRecord) -> Published | None:
+    """What there is on the method of a record whose path is proved."""
+    if record.path is None or not record.path.proved:
+        return None
+    shown = portrait(record)
+    found = shown.published if shown else None
+    if found and found.kernel_only and datapath_class(record) == "userspace":
+        return None
+    return found
+
+
+def in_words(range_: Range) -> str:
+    """A range as it was published: "0.87–0.98", or one figure."""
+    return "–".join(dict.fromkeys(f"{end:g}" for end in range_))
