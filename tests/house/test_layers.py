@@ -13,6 +13,7 @@ import pytest
 from tests.support.documents import ROOT
 
 _ROW = re.compile(r"^\| `([a-z]+)(?:/|\.py)` \|", re.MULTILINE)
+_ARROWS = re.compile(r"^ +(\w+) --> ([\w &]+)$", re.MULTILINE)
 #: What a user of the package or of `python -m xlab` meets; no room may import either.
 _DOORS = {"__init__", "__main__"}
 _MOST_FLOORS = 12
@@ -50,6 +51,24 @@ def _imported(file: Path, known: Mapping[str, Path]) -> Iterator[str]:
                     if name in known:
                         yield name
                         break
+
+
+@functools.cache
+def picture() -> Mapping[str, Set[str]]:
+    """The arrows of the picture, from each room to those below it."""
+    found = _ARROWS.findall((ROOT / "docs/architecture.md").read_text())
+    return {name: set(targets.split(" & ")) for name, targets in found}
+
+
+def reached(arrows: Mapping[str, Set[str]], start: str) -> set[str]:
+    """Where one gets along arrows."""
+    found: set[str] = set()
+    waiting = [start]
+    while waiting:
+        new = arrows.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
+    return found
 
 
 def room(module: str) -> str:
@@ -95,6 +114,20 @@ def test_imports_go_down() -> None:
         or (room(module) in place and place[room(target)] < place[room(module)])
     }
     assert upwards == set()
+
+
+def test_the_picture_has_every_arrow_and_none_too_many() -> None:
+    """It is the transitive reduction of the imports."""
+    imports = {name: targets for name, targets in rooms().items() if name != "__init__"}
+    needed = {
+        name: {
+            target
+            for target in targets
+            if not any(target in reached(imports, other) for other in targets - {target})
+        }
+        for name, targets in imports.items()
+    }
+    assert picture() == {name: targets for name, targets in needed.items() if targets}
 
 
 def test_there_are_few_floors_and_no_circle() -> None:
