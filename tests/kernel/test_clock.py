@@ -110,6 +110,7 @@ def test_routers_find_each_other_again_after_an_hour_of_standstill() -> None:
 #: Where it is asked for in seconds, and what for.
 SECONDS_OF_THE_DAY = {
     "lab/capture.py": "when a frame was captured",
+    "probes/iperf.py": "when transfers ran, for loaded.py",
     "probes/loaded.py": "ping says when a reply came in these; a step of the clock is told",
 }
 _SECONDS = {"time.time", "time.time_ns", "time.localtime", "time.gmtime", "time.CLOCK_REALTIME"}
