@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xlab.errors import XlabError
 from xlab.record.figures import datapath_class
 from xlab.record.portrait import Part, Portrait, Published, Range
 from xlab.record.record import RunRecord
+
+if TYPE_CHECKING:
+    from xlab.scenario.scenario import Scenario
 
 #: What a picture has room for: parts side by side, letters of what a part is called.
 _MOST_PARTS, _LONGEST = 4, 24
@@ -23,12 +27,19 @@ def portrait(record: RunRecord) -> Portrait | None:
         return _clean(record.portrait)
     from xlab.scenario import catalog
 
-    # Whatever a record says, only a file of the catalog is run for it.
-    if record.scenario not in catalog.names():
+    try:
+        # Whatever a record says, only a file of the catalog is run for it.
+        known = record.scenario in catalog.names() and _loaded(catalog.find(record.scenario))
+    except XlabError:
         return None
-    found = _declared(catalog.find(record.scenario))
-    wanted = record.path.encapsulation if record.path else None
-    return next((each for each in found if wanted in (each.encapsulation, None)), None)
+    return known.portrait(record.path.encapsulation if record.path else None) if known else None
+
+
+@functools.cache
+def _loaded(file: Path) -> Scenario:
+    from xlab.scenario import scenario
+
+    return scenario.load(file)
 
 
 def _clean(shown: Portrait) -> Portrait:
@@ -47,16 +58,6 @@ def _clean(shown: Portrait) -> Portrait:
         container_interface=shown.container_interface[:_LONGEST],
         published=told if all(_LEAST <= low <= high <= _MOST for low, high in ranges) else None,
     )
-
-
-@functools.cache
-def _declared(file: Path) -> tuple[Portrait, ...]:
-    from xlab.scenario import scenario
-
-    try:
-        return scenario.load(file).portraits
-    except XlabError:
-        return ()
 
 
 def published(record: RunRecord) -> Published | None:
