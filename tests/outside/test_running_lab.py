@@ -29,10 +29,12 @@ from tests.support.labs import (
     link_target,
     names_in,
 )
-from tests.support.world import Said, World
+from tests.support.world import Said, World, ordinary_world, usual_signals, world
 from xlab.kernel.processes import wait_until
 
 pytestmark = pytest.mark.sandbox
+
+_FIXTURES = (world, ordinary_world, usual_signals)
 
 
 @pytest.fixture
