@@ -21,7 +21,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from tests.support.labs import machine, sandboxed
+from tests.support.labs import PATIENCE_S, machine, sandboxed
 from tests.support.routers import complaints, report, routers, spawn, wait_for_mesh
 from xlab.kernel.packets import decode as decode_packet
 from xlab.kernel.processes import wait_until
@@ -67,7 +67,19 @@ def attach(host: Host, tap: str, *, mtu: int) -> Node:
         )
     host.add_to_bridge("weave", tap)
     container.add_address("ethwe", f"10.32.0.{host.number}/24")
+    # Either end drops what is sent until linkwatch_event, a work item of the kernel, has activated
+    # it: on a busy machine that takes longer than the broadcasts that are told of here.
+    wait_until(
+        lambda: is_up(host, "vethwe") and is_up(container, "ethwe"),
+        timeout_s=PATIENCE_S,
+        awaited=f"the container's link on {host}",
+    )
     return container
+
+
+def is_up(node: Node, interface: str) -> bool:
+    (link,) = node.listed(["ip", "-json", "link", "show", "dev", interface])
+    return bool(link["operstate"] == "UP")
 
 
 def racked(hosts: int, mtu: int, device: str) -> Lab:
