@@ -119,6 +119,10 @@ def xlab(
 # ---------------------------------------------------------------------------------- wrong usage
 
 
+def test_help_has_the_commands_in_their_order() -> None:
+    assert [each.name for each in cli.app.registered_commands] == list(cli._ORDER)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xlab.cli._app import COMMAND, AsJson, command
+from xlab.cli._lab_facts import age, faults
 from xlab.cli._streams import print_json
 
 if TYPE_CHECKING:
@@ -65,15 +66,3 @@ def _runs(node: Mapping[str, Any]) -> Sequence[str]:
         return [" ".join([node["image"], *node["command"]])]
     daemons = node.get("daemons", {})
     return [daemon if alive else f"{daemon} (dead)" for daemon, alive in daemons.items()]
-
-
-def faults(facts: Mapping[str, Any]) -> list[str]:
-    return [f"fault: {fault}" for fault in facts["faults"]]
-
-
-def age(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from xlab.cli._app import STATUSES, AsJson, command
+from xlab.cli._lab_facts import age, claims_and_path, faults
 from xlab.cli._options import complete_lab
 from xlab.cli._streams import print_json
-from xlab.cli.ps import age, faults
-
-if TYPE_CHECKING:
-    from xlab.experiments.recorder import Recorder
-    from xlab.outside.asking import Status
 
 
 @command(epilog=STATUSES)
@@ -70,13 +66,3 @@ def status(
     else:
         screen.said("result", "nothing has been built that could be checked again")
     return 0 if found.holds else 1
-
-
-def claims_and_path(told: Recorder | Status) -> dict[str, Any]:
-    """As `--json` has them."""
-    from dataclasses import asdict
-
-    return {
-        "claims": [asdict(claim) for claim in told.claims],
-        "path": asdict(told.path) if told.path else None,
-    }

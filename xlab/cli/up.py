@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xlab.cli._app import COMMAND, STATUSES, AsJson, command
+from xlab.cli._lab_facts import claims_and_path
 from xlab.cli._options import Network, Scenario, Settings, complete_stage
 from xlab.cli._streams import print_json
-from xlab.cli.status import claims_and_path
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:
