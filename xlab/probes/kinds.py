@@ -21,7 +21,7 @@ class Kind(IntEnum):
     USUAL = 0
     #: The same, if asked for.
     BETWEEN_TWO = 1
-    #: (job, round, build) -> Measurement: of a lab built for that alone, beside the one measured.
+    #: (blueprint, round, build) -> Measurement: of a lab built for that alone, beside the measured.
     OF_ANOTHER_LAB = 2
     #: (site, plan) -> Iterable[Sampled]: of the lab as a whole, after all others.
     OF_LAB = 3

@@ -80,7 +80,7 @@ class RoundDone:
     #: By method.
     seconds: Mapping[str, float]
     measurements: Mapping[str, tuple[Measurement, ...]]
-    #: As in `result.Round`.
+    #: As in `comparisons.Round`.
     load: float
     steal_share: float
     foreign_busy_cores: float
