@@ -253,7 +253,7 @@ class Lab:
         raise KeyError(name)
 
     def host_of(self, node: Node | str) -> Host:
-        """The host that it is, or on which it runs; XlabError if there is none."""
+        """The host that it is, or on which it runs; XlabError if it is the gateway."""
         host = self[str(node).partition("/")[0]]
         if not isinstance(host, Host):
             raise XlabError(f"{node} is not a host")
