@@ -276,10 +276,12 @@ def _nodes(lab: Lab) -> list[dict[str, Any]]:
 
     def facts(node: Node) -> dict[str, Any]:
         kind: Literal["host", "container"] = "container" if "/" in node.name else "host"
-        address = ""
-        with suppress(XlabError):  # a scenario need not give one to each
-            address = str(node.address)
-        return dataclasses.asdict(record.Node(node.name, kind, address, node.device_addresses()))
+        address, addresses = "", {}
+        with suppress(
+            XlabError
+        ):  # a scenario need not give one to each, and it may just have ended
+            address, addresses = str(node.address), node.device_addresses()
+        return dataclasses.asdict(record.Node(node.name, kind, address, addresses))
 
     nodes = [node for host in lab.hosts for node in (host, *host.containers)]
     return concurrently(facts, nodes)

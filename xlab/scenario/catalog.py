@@ -57,8 +57,8 @@ def declared(name: str) -> dict[str, Any]:
         for given in call.value.keywords:
             try:
                 found[given.arg or ""] = ast.literal_eval(given.value)
-            except ValueError:
-                pass  # no literal
+            except (ValueError, TypeError):
+                pass  # no literal, or one of what cannot be: a list as a key
     return found
 
 
