@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from xlab.errors import CapabilityError
 from xlab.lab.conditions import LinkConditions
-from xlab.probes.link_conditions import Expected, doubts, expect
+from xlab.probes.link_conditions import Expected, doubts, expect, measure
 
 LOSS = LinkConditions(loss_ratio=0.01)
 ALL = LinkConditions(1e8, 10.0, 2.0, 0.01)
@@ -42,3 +46,12 @@ def test_plausible_values_raise_no_doubt() -> None:
 def test_values_that_do_not_fit_are_doubted(value: dict[str, float], word: str) -> None:
     (doubt,) = doubts(value, EXPECTED, pings=2500)
     assert word in doubt
+
+
+def test_a_tool_that_is_not_installed_is_no_doubt() -> None:
+    def start(*_: object) -> None:
+        raise CapabilityError("`iperf3` is not installed")
+
+    node: Any = SimpleNamespace(name="h1", address="10.0.0.1", start=start)
+    with pytest.raises(CapabilityError, match="iperf3"):
+        measure(node, node, [LinkConditions(rate_bits_per_second=1e7)])

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from xlab.errors import XlabError
+from xlab.errors import CapabilityError, XlabError
 from xlab.lab.conditions import LinkConditions
 from xlab.lab.node import Node
 from xlab.probes import iperf
@@ -40,6 +40,7 @@ def measure(a: Node, b: Node, path: Sequence[LinkConditions], *, mtu: int = 1500
 
     Only what was asked for is measured.  The path must be otherwise idle.  Values that are not
     plausible come with a doubt, in words; a value that could not be had is missing and doubted.
+    Raises CapabilityError if a tool is not installed.
     """
     expected = expect(path)
     raw: dict[str, str] = {}
@@ -70,6 +71,8 @@ def measure(a: Node, b: Node, path: Sequence[LinkConditions], *, mtu: int = 1500
         try:
             found, raw["conditions-iperf3.json"] = _measure_rate(a, b, path, expected, mtu=mtu)
             values["rate_bits_per_second"] = found
+        except CapabilityError:
+            raise
         except XlabError as error:
             missing.append(f"the rate could not be measured: {error}")
     return Measured(values, (*missing, *doubts(values, expected, pings=pings)), raw)
