@@ -2,7 +2,7 @@
 
 Every range is checked here, once, so that the runner and the scenarios meet only values that make
 sense; what depends on the scenario or on the machine (does the subnet hold that many containers, is
-there a backend for a delay) is checked where it is known.
+there an imposer of a delay) is checked where it is known.
 """
 
 from __future__ import annotations
