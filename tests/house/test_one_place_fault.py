@@ -146,3 +146,10 @@ def test_a_new_fault_is_in_help_and_completion(arguments: list[str], typed: str,
     )  # fmt: skip
     shown = " ".join(done.stdout.split())
     assert shown == said if typed else said in shown
+
+
+def test_what_refines_a_kind_is_not_another(mute: type[Fault]) -> None:
+    """Both would bear the same words, and be in force side by side."""
+    before = list(Fault.kinds)
+    type("Muter", (mute,), {})
+    assert Fault.kinds == before

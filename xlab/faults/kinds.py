@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class Fault(ABC):
     """Something that goes wrong; its kinds are dataclasses of what the words of an order name."""
 
-    #: Every class below, in the order of help texts.
+    #: Every class directly below, in the order of help texts.
     kinds: ClassVar[list[type[Fault]]] = []
     #: How it is ordered, and what mends it: "crash {host}".
     order: ClassVar[str]
@@ -50,7 +50,9 @@ class Fault(ABC):
     shakes: ClassVar[int] = 0
 
     def __init_subclass__(cls) -> None:
-        Fault.kinds.append(cls)
+        # What refines a kind has its words, and is no other kind: it would be in force beside it.
+        if Fault in cls.__bases__:
+            Fault.kinds.append(cls)
 
     def __str__(self) -> str:
         return self.order.format(**vars(self))
