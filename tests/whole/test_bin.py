@@ -170,6 +170,22 @@ def test_an_interrupted_set_up_is_not_taken_for_a_finished_one(
     assert setup(checkout).stderr == ""
 
 
+def test_whose_an_environment_is_that_is_being_made_is_not_asked_before_it_is_made(
+    checkout: Path,
+) -> None:
+    folder = os.open(checkout, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    (checkout / ".venv").mkdir()
+    with subprocess.Popen(
+        [checkout / "bin/setup"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as second:
+        assert second.stderr is not None
+        assert second.stderr.readline().startswith("xlab: waiting: another process has locked")
+        (checkout / ".venv/checkout").write_text(f"{checkout}\n")
+        os.close(folder)
+        assert second.communicate()[0] == f"{checkout}/.venv/bin/python\n"
+
+
 def test_two_first_runs_at_once_make_one_environment(checkout: Path) -> None:
     runs = [
         subprocess.Popen(
