@@ -8,15 +8,12 @@ Stands alone and imports little, so that it starts like the small programs it st
 
 from __future__ import annotations
 
-import array
 import errno
-import fcntl
 import json
 import os
 import select
 import signal
 import socket
-import struct
 import sys
 import termios
 import tty
@@ -31,7 +28,7 @@ DESK = "/run/xlab/desk"
 #: Ctrl-P Ctrl-Q: leave, and let the program go on; Docker's own.
 _DETACH = b"\x10\x11"
 _CHUNK_BYTES = 1 << 16
-_DESCRIPTORS_BYTES = socket.CMSG_SPACE(4 * 16)
+_MOST_DESCRIPTORS = 16
 _ENOUGH_SIGNALS = 3
 
 
@@ -44,11 +41,7 @@ def main(command: str, words: Sequence[str]) -> int:
     except OSError as error:
         sys.stderr.write(f"{command}: the lab does not answer ({error.strerror})\n")
         return 1
-    asked = {
-        "command": command,
-        "words": words,
-        "terminal": os.isatty(0),
-    }
+    asked = {"command": command, "words": words, "terminal": os.isatty(0)}
     try:
         result, descriptors = desk.ask("typed", asked)
         if "attached" in result:
@@ -101,14 +94,10 @@ class Desk:
     def _line(self, descriptors: list[int]) -> bytes:
         while b"\n" not in self._received:
             try:
-                data, ancillary, _, _ = self._socket.recvmsg(_CHUNK_BYTES, _DESCRIPTORS_BYTES)
+                data, files, _, _ = socket.recv_fds(self._socket, _CHUNK_BYTES, _MOST_DESCRIPTORS)
             except ConnectionResetError:
-                data, ancillary = b"", []
-            for level, kind, content in ancillary:
-                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                    numbers = array.array("i")
-                    numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
-                    descriptors += numbers
+                data, files = b"", []
+            descriptors += files
             if not data:
                 raise RefusalError("the lab has ended", 1)
             self._received += data
@@ -178,11 +167,9 @@ def _relay(typing: int | None, outputs: dict[int, int], *, may_leave: bool) -> b
 def _follow_size(terminal: int) -> None:
     def copy(*_: object, more: int = 0) -> None:
         try:
-            size = fcntl.ioctl(0, termios.TIOCGWINSZ, b"\0" * 8)
-            lines, columns = struct.unpack("HHHH", size)[:2]
-            size = struct.pack("HHHH", lines + more, columns + more, 0, 0)
-            fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
-        except OSError:
+            lines, columns = termios.tcgetwinsize(0)
+            termios.tcsetwinsize(terminal, (lines + more, columns + more))
+        except termios.error:
             pass  # no terminal here, or the program has ended
 
     signal.signal(signal.SIGWINCH, copy)
