@@ -33,7 +33,8 @@ class Machines:
     def __init__(self, turn: threading.Lock, *, userspace: bool) -> None:
         """`turn` is held by whoever changes the lab; `userspace` is about Open vSwitch."""
         self._turn = turn
-        self._lab: Lab | None = None
+        #: Once it has been wired.
+        self._lab: Lab
         self._desks: dict[Host, Desk] = {}
         self._dockers: dict[Host, DockerService] = {}
         self._systemds: dict[Host, Systemd] = {}
@@ -116,16 +117,12 @@ class Machines:
         return found | {"docker": self._dockers[host]}
 
     def _restart_daemons(self, host: Host) -> None:
-        lab = self._lab
-        assert lab is not None
-        lab.restart_daemon(host, "ovs-vswitchd")
+        self._lab.restart_daemon(host, "ovs-vswitchd")
 
     def _reboot(self, host: Host) -> None:
-        lab = self._lab
-        assert lab is not None
         with self._turn:
-            lab.crash(host)
-            lab.boot(host)
+            self._lab.crash(host)
+            self._lab.boot(host)
 
     def _docker_started(self, host: Host) -> None:
         """By whom it was, its unit file says how: as if the scenario had edited it."""
@@ -141,8 +138,8 @@ class Machines:
 
 def more_than_loopback(text: str) -> bool:
     """Whether interfaces(5) brings up something beside lo at boot."""
-    for line in text.splitlines():
-        word, *named = line.split() or [""]
-        if (word == "auto" or word.startswith("allow-")) and set(named) - {"lo"}:
-            return True
-    return False
+    lines = (line.split() or [""] for line in text.splitlines())
+    return any(
+        (word == "auto" or word.startswith("allow-")) and set(named) - {"lo"}
+        for word, *named in lines
+    )
