@@ -131,7 +131,7 @@ class Console:
             if self._sources:
                 self._attached.append(ends)
             else:
-                _close_all(ends.values())
+                close_all(ends.values())
             return found
 
     def log(self) -> list[tuple[Stream, bytes]]:
@@ -189,21 +189,21 @@ class Console:
             if not _write(ends[stream], data):
                 with self._lock:
                     self._attached.remove(ends)
-                _close_all(ends.values())
+                close_all(ends.values())
 
     def _close_theirs(self) -> None:
-        _close_all(set(self._theirs))
+        close_all(set(self._theirs))
         self._theirs = []
 
     def _close(self) -> None:
         with self._lock:
             for ends in self._attached:
-                _close_all(ends.values())
+                close_all(ends.values())
             self._attached.clear()
             left = {*self._sources, self._wake_read, self._wake_write, self._input}
             self._sources.clear()
             self._input = self._wake_write = None
-            _close_all(number for number in left if number is not None)
+            close_all(number for number in left if number is not None)
 
 
 class Attachable:
@@ -235,7 +235,7 @@ def _is_crowded() -> bool:
             raise
         return True
     finally:
-        _close_all(taken)
+        close_all(taken)
     return taken[-1] > limit * 7 // 8
 
 
@@ -257,6 +257,6 @@ def _write(descriptor: int, data: bytes) -> bool:
     return True
 
 
-def _close_all(descriptors: Iterable[int]) -> None:
+def close_all(descriptors: Iterable[int]) -> None:
     for descriptor in descriptors:
         os.close(descriptor)

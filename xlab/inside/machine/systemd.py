@@ -36,7 +36,7 @@ from xlab.kernel.processes import search_path
 from xlab.lab.docker import DaemonOptions
 from xlab.lab.lab import Host
 from xlab.lab.ovs import DAEMONS
-from xlab.sandbox.console import Attachable, Console
+from xlab.sandbox.console import Attachable, Console, close_all
 
 _LINES_KEPT, _LONGEST_LINE, _DIGITS = 1000, 2000, 9
 _CONFIG = Path("/etc/docker/daemon.json")
@@ -57,7 +57,7 @@ class Service(Protocol):
 class _State:
     """What systemd knows of a unit."""
 
-    unit: Unit | None
+    unit: Unit
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     failed: bool = False
 
@@ -117,7 +117,7 @@ class Systemd:
         verb = "restart" if verb in ("reload", "force-reload") else verb
         return self.systemctl(typist.having_typed([verb, name]))
 
-    def journalctl(self, typist: Typist) -> int:
+    def journalctl(self, typist: Typist) -> None:
         """`journalctl [-u UNIT] [-n LINES]`."""
         options = Options(
             typist.words, "u unit=", "n lines=", "x catalog", "e pager-end", "f follow", "b boot",
@@ -137,7 +137,6 @@ class Systemd:
         if "reverse" in options:
             lines.reverse()
         typist.out("".join(f"{line}\n" for line in lines) or "-- No entries --\n")
-        return 0
 
     # -- what may be typed after systemctl ---------------------------------------------------------
 
@@ -171,12 +170,10 @@ class Systemd:
         return status
 
     @_SUBCOMMANDS.named("cat")
-    def _print_files(self, asked: _Asked) -> int:
+    def _print_files(self, asked: _Asked) -> None:
         for name in self._named(asked):
-            unit = self._state(name).unit
-            files = unit.files if unit else {}
+            files = self._state(name).unit.files
             asked.typist.out("\n".join(f"# {path}\n{text}" for path, text in files.items()))
-        return 0
 
     @_SUBCOMMANDS.named("edit")
     def _edit(self, asked: _Asked) -> Attached:
@@ -194,8 +191,7 @@ class Systemd:
                 console,
             )  # fmt: skip
         except BaseException:
-            for descriptor in descriptors:
-                os.close(descriptor)
+            close_all(descriptors)
             raise
         return Attached(Attachable(process, console), descriptors, interactive=True)
 
@@ -210,30 +206,26 @@ class Systemd:
         return status
 
     @_SUBCOMMANDS.named("is-enabled")
-    def _is_enabled(self, asked: _Asked) -> int:
+    def _is_enabled(self, asked: _Asked) -> None:
         for _ in self._named(asked):
             asked.typist.out("enabled\n")
-        return 0
 
     @_SUBCOMMANDS.named(unlisted=["enable", "disable"])
-    def _enable(self, asked: _Asked) -> int:
+    def _enable(self, asked: _Asked) -> None:
         for name in map(self._known, asked.names):
             if asked.verb == "disable":
                 raise RefusalError(f"{name} stays enabled: disabling is not emulated")
-        return 0
 
     @_SUBCOMMANDS.named("daemon-reload", unlisted=["daemon-reexec"])
-    def _reload(self, _: _Asked) -> int:
+    def _reload(self, _: _Asked) -> None:
         for name, state in list(self._states.items()):
             state.unit = self._read(name)
-        return 0
 
     @_SUBCOMMANDS.named("list-units", unlisted=["list-unit-files"])
-    def _list(self, asked: _Asked) -> int:
+    def _list(self, asked: _Asked) -> None:
         for name, service in self._services.items():
             shown = "running" if service.is_active() else "dead"
             asked.typist.out(f"{name}.service  {shown}\n")
-        return 0
 
     # -- plumbing ----------------------------------------------------------------------------------
 
@@ -257,8 +249,6 @@ class Systemd:
     def _start(self, name: str) -> None:
         state = self._state(name)
         state.since, state.failed = datetime.now(UTC), False
-        if state.unit is None:
-            state.unit = Unit(f"{name}.service", {}, name, "")
         self.note("systemd", f"Starting {name}.service - {state.unit.description}...")
         try:
             for line in self._services[name].start(state.unit):
@@ -279,18 +269,17 @@ class Systemd:
 
     def _status_text(self, name: str, word: str) -> str:
         state = self._state(name)
-        unit = state.unit
-        paths = list(unit.files) if unit else []
+        unit, paths = state.unit, list(state.unit.files)
         where = f"loaded ({paths[0]}; enabled)" if paths else "loaded (of the lab; enabled)"
         running = {"active": "active (running)", "inactive": "inactive (dead)"}.get(
             word, "failed (Result: exit-code)"
         )
         dot = {"active": "●", "inactive": "○"}.get(word, "×")
-        lines = [f"{dot} {name}.service - {unit.description if unit else name}",
+        lines = [f"{dot} {name}.service - {unit.description}",
                  f"     Loaded: {where}"]  # fmt: skip
         lines += [f"    Drop-In: {path}" for path in paths[1:]]
         lines.append(f"     Active: {running} since {state.since:%a %Y-%m-%d %H:%M:%S} UTC")
-        if unit and unit.exec_start:
+        if unit.exec_start:
             lines.append(f"    Process: ExecStart={unit.exec_start}")
         return "\n".join([*lines, "", *self._told({name})[-10:], ""])
 
@@ -305,23 +294,21 @@ class Systemd:
 
     def _warn_if_changed(self, name: str, typist: Typist) -> None:
         state = self._states.get(name)
-        if state and state.unit and state.unit.files:
-            now = self._read(name)
-            if now is None or now.files != state.unit.files:
-                typist.err(
-                    f"Warning: The unit file, source configuration file or drop-ins of "
-                    f"{name}.service changed on disk. Run 'systemctl daemon-reload' to reload "
-                    "units.\n"
-                )
+        if state and state.unit.files and self._read(name).files != state.unit.files:
+            typist.err(
+                f"Warning: The unit file, source configuration file or drop-ins of {name}.service "
+                "changed on disk. Run 'systemctl daemon-reload' to reload units.\n"
+            )
 
     def _state(self, name: str) -> _State:
         if name not in self._states:
             self._states[name] = _State(self._read(name))
         return self._states[name]
 
-    def _read(self, name: str) -> Unit | None:
+    def _read(self, name: str) -> Unit:
+        unit = f"{name}.service"
         with self.host.entered():
-            return units.load(f"{name}.service")
+            return units.load(unit) or Unit(unit, {}, name, "")
 
     def _known(self, name: str) -> str:
         known = name.removesuffix(".service").removesuffix(".socket")
@@ -446,11 +433,7 @@ class Networking:
 
 def unit_for(options: DaemonOptions) -> str:
     """docker.service with these options, in what matters here; with none as its package has it."""
-    _, *words = options.command_line().split(maxsplit=1)
-    return _STOCK.format(exec_start=" ".join([_EXEC_START, *words]))
-
-
-_EXEC_START = "/usr/bin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock"
+    return _STOCK.format(options=options.command_line().removeprefix("dockerd"))
 
 
 _STOCK = """[Unit]
@@ -459,7 +442,7 @@ After=network-online.target
 
 [Service]
 Type=notify
-ExecStart={exec_start}
+ExecStart=/usr/bin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock{options}
 ExecReload=/bin/kill -s HUP $MAINPID
 
 [Install]
