@@ -135,18 +135,17 @@ class Desk:
         except DockerError as error:
             typist.err(f"{error}\n")
             outcome = error.exit_code
-        except RefusalError as error:
+        except (RefusalError, XlabError) as error:
             typist.err(f"{command}: {error}\n")
-            outcome = error.status
-        except XlabError as error:
-            typist.err(f"{command}: {error}\n")
-            outcome = 1
-        if isinstance(outcome, int):
-            return {"status": outcome}
-        return self._attend(mine, outcome)
+            outcome = error.status if isinstance(error, RefusalError) else 1
+        if isinstance(outcome, Attached):
+            return self._attend(mine, outcome)
+        return {"status": outcome or 0}
 
     def _perform(self, command: str, typist: Typist) -> Outcome:
         host = self._host
+        if command == "shutdown" and {"-r", "--reboot"} & set(typist.words):
+            command = "reboot"
         match command:
             case "docker":
                 return docker.perform(host.docker, typist)
@@ -157,19 +156,17 @@ class Desk:
             case "service":
                 return self._systemd.service(typist)
             case "journalctl":
-                return self._systemd.journalctl(typist)
+                self._systemd.journalctl(typist)
             case "reboot":
                 self._reboot(host)
-                return 0
-            case "shutdown" if "-r" in typist.words or "--reboot" in typist.words:
-                self._reboot(host)
-                return 0
             case "poweroff" | "halt" | "shutdown":
                 crash = HostCrash(host.name)
                 raise RefusalError(
                     f"not emulated in here: `xlab fault {crash}` outside switches the host off"
                 )
-        raise RefusalError("not emulated")
+            case _:
+                raise RefusalError("not emulated")
+        return None
 
     def _attend(self, mine: list[int], found: Attached) -> WithDescriptors:
         self._forget(mine)

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from xlab.errors import CapabilityError, CommandError, DockerError
@@ -24,7 +25,7 @@ from xlab.inside.machine.typist import (
 )
 from xlab.kernel.processes import search_path
 from xlab.lab.docker import Container, Docker, Moment, SystemContainer
-from xlab.sandbox.console import Attachable, Console
+from xlab.sandbox.console import Attachable, Console, close_all
 
 NOTICE = (
     "docker: emulated: the networks are Docker's, the programs this machine's, whatever the image\n"
@@ -73,9 +74,6 @@ def perform(docker: Docker, typist: Typist) -> Outcome:
         return failed
     try:
         return _SUBCOMMANDS[verb](docker, typist)
-    except DockerError as error:
-        typist.err(f"{error}\n")
-        return error.exit_code
     except RefusalError as error:
         typist.err(f"docker: {error}\n")
         return failed
@@ -96,9 +94,8 @@ def _run(docker: Docker, typist: Typist) -> Outcome:
 
 
 @_SUBCOMMANDS.named("create")
-def _create(docker: Docker, typist: Typist) -> Outcome:
+def _create(docker: Docker, typist: Typist) -> None:
     typist.out(f"{create(docker, options_of_run(typist)).id}\n")
-    return 0
 
 
 def options_of_run(typist: Typist) -> Options:
@@ -116,9 +113,9 @@ def options_of_run(typist: Typist) -> Options:
         raise RefusalError(f"a host name has at most {_LONGEST_HOSTNAME} bytes")
     if "publish" in options:
         raise RefusalError("published ports are not emulated; a container's address answers")
-    if "tty" in options and "detach" not in options and not typist.terminal:
-        if "interactive" in options:
-            raise RefusalError("the input device is not a TTY", 1)
+    if "detach" not in options and "tty" in options and "interactive" in options:
+        if not typist.terminal:
+            raise RefusalError("the input device is not a TTY")
     return options
 
 
@@ -143,13 +140,10 @@ def _require_room(docker: Docker, options: Options) -> None:
         raise RefusalError(f"a name has at most {_LONGEST_NAME} characters", 125)
     kept = docker.all_containers
     typed = sum(map(len, [*options.rest, *options.values("env")]))
-    typed += sum(map(_typed_for, kept))
+    for each in kept:
+        typed += sum(map(len, [*each.command, *each.env, *each.env.values()]))
     if len(kept) >= _MOST_CONTAINERS or typed > _MOST_TYPED:
         raise RefusalError("no room for another container in this host: remove some", 125)
-
-
-def _typed_for(container: Container) -> int:
-    return sum(map(len, [*container.command, *container.env, *container.env.values()]))
 
 
 def start_new(
@@ -198,16 +192,11 @@ def _attended(container: Container, start: Callable[[], None], *, once: bool = F
     try:
         start()
     except BaseException:
-        _close_all(descriptors)
+        close_all(descriptors)
         raise
     program = container.program
     assert program is not None
     return Attached(program, descriptors, interactive=container.interactive)
-
-
-def _close_all(descriptors: Sequence[int]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
 
 
 @_SUBCOMMANDS.named("start")
@@ -226,13 +215,15 @@ def _start_again(docker: Docker, typist: Typist) -> Outcome:
 # -- stop, rm --------------------------------------------------------------------------------------
 
 
-def _each(options: Options, typist: Typist, verb: str, do: Callable[[str], None]) -> int:
+def _each(
+    docker: Docker, names: Sequence[str], typist: Typist, verb: str, do: Callable[[Container], None]
+) -> int:
     """`do` it to every container named; as Docker does, the rest too when one fails."""
     status = 0
-    _require(options.rest, verb)
-    for name in options.rest:
+    _require(names, verb)
+    for name in names:
         try:
-            do(name)
+            do(docker.container(name))
             typist.out(f"{name}\n")
         except DockerError as error:
             typist.err(f"{error}\n")
@@ -243,29 +234,27 @@ def _each(options: Options, typist: Typist, verb: str, do: Callable[[str], None]
 @_SUBCOMMANDS.named("stop", "kill")
 def _stop(docker: Docker, typist: Typist) -> Outcome:
     options = Options(typist.words, "t time=", "s signal=", "f force")
-    return _each(options, typist, "stop", lambda name: docker.stop(docker.container(name)))
+    return _each(docker, options.rest, typist, "stop", docker.stop)
 
 
 @_SUBCOMMANDS.named("restart")
 def _restart(docker: Docker, typist: Typist) -> Outcome:
     options = Options(typist.words, "t time=", "s signal=", "f force")
-    return _each(options, typist, "restart", lambda name: docker.restart(docker.container(name)))
+    return _each(docker, options.rest, typist, "restart", docker.restart)
 
 
 @_SUBCOMMANDS.named("rm")
 def _remove(docker: Docker, typist: Typist) -> Outcome:
     options = Options(typist.words, "f force")
-    return _each(
-        options, typist, "rm",
-        lambda name: docker.remove(docker.container(name), force="force" in options),
-    )  # fmt: skip
+    remove = partial(docker.remove, force="force" in options)
+    return _each(docker, options.rest, typist, "rm", remove)
 
 
 # -- ps, exec, attach ------------------------------------------------------------------------------
 
 
 @_SUBCOMMANDS.named("ps")
-def _ps(docker: Docker, typist: Typist) -> Outcome:
+def _ps(docker: Docker, typist: Typist) -> None:
     options = Options(typist.words, "a all", "q quiet", "l latest", "no-trunc")
     if options.rest:
         raise RefusalError('"docker ps" accepts no arguments.')
@@ -278,10 +267,9 @@ def _ps(docker: Docker, typist: Typist) -> Outcome:
     rows = [_row(each, whole="no-trunc" in options) for each in listed]
     if "quiet" in options:
         typist.out("".join(f"{row[0]}\n" for row in rows))
-        return 0
+        return
     heads = ("CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES")
     typist.out(table([heads, *rows]))
-    return 0
 
 
 def _row(container: Container | SystemContainer, *, whole: bool) -> tuple[str, ...]:
@@ -293,7 +281,7 @@ def _row(container: Container | SystemContainer, *, whole: bool) -> tuple[str, .
     return (
         container.id if whole else container.id[:12],
         container.image,
-        _shortened(command, whole=whole),
+        f'"{command}"' if whole or len(command) <= 20 else f'"{command[:19]}…"',
         f"{age} ago",
         state,
         "",
@@ -311,12 +299,6 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def _quoted(command: str) -> str:
     """Without what a terminal would obey, as Docker's own table has it (strconv.Quote)."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in command)
-
-
-def _shortened(command: str, *, whole: bool) -> str:
-    if not whole and len(command) > 20:
-        command = f"{command[:19]}…"
-    return f'"{command}"'
 
 
 def _state(container: Container) -> str:
@@ -360,11 +342,11 @@ def _exec(docker: Docker, typist: Typist) -> Outcome:
     console = Console(tty=tty, stdin=interactive)
     descriptors = [] if "detach" in options else console.attach(once=True)
     env = dict(each.partition("=")[::2] for each in options.values("env"))
-    folder = options.value("workdir", "/") or "/"
+    folder = options.value("workdir") or "/"
     try:
         process = container.open_program(argv, console, env=env, folder=folder)
     except (CapabilityError, CommandError) as error:
-        _close_all(descriptors)
+        close_all(descriptors)
         missing = isinstance(error, CapabilityError)
         raise DockerError(
             "OCI runtime exec failed: exec failed: unable to start container process: exec: "
@@ -398,7 +380,7 @@ def _attach(docker: Docker, typist: Typist) -> Outcome:
 
 
 @_SUBCOMMANDS.named("logs")
-def _logs(docker: Docker, typist: Typist) -> Outcome:
+def _logs(docker: Docker, typist: Typist) -> None:
     options = Options(typist.words)
     _require(options.rest, "logs")
     container = docker.container(options.rest[0])
@@ -406,7 +388,6 @@ def _logs(docker: Docker, typist: Typist) -> Outcome:
         for stream, data in container.program.console.log():
             shown = typist.out if stream == "out" else typist.err
             shown(data.decode(errors="replace"))
-    return 0
 
 
 @_SUBCOMMANDS.named("inspect")
@@ -545,7 +526,7 @@ def describe_network(docker: Docker) -> dict[str, Any]:
 
 
 @_SUBCOMMANDS.named("network")
-def _network(docker: Docker, typist: Typist) -> Outcome:
+def _network(docker: Docker, typist: Typist) -> None:
     match list(typist.words):
         case ["ls", *_]:
             rows = [("NETWORK ID", "NAME", "DRIVER", "SCOPE")]
@@ -553,39 +534,33 @@ def _network(docker: Docker, typist: Typist) -> Outcome:
             rows += [(docker.network_id[12 * n :][:12], name, name.replace("none", "null"), "local")
                      for n, name in enumerate(("host", "none"), 1)]  # fmt: skip
             typist.out(table(rows))
-            return 0
         case ["inspect", *words]:
             options = Options(words, "f format=")
             _require(options.rest, "network inspect")
             for name in options.rest:
                 if name not in ("bridge", docker.network_id, docker.network_id[:12]):
                     raise DockerError(f"[]\nError response from daemon: network {name} not found")
-            found = [describe_network(docker)]
-            _print_objects(typist, found, options.value("format"))
-            return 0
-    raise RefusalError("network: ls and inspect are emulated, and there is one, bridge")
+            _print_objects(typist, [describe_network(docker)], options.value("format"))
+        case _:
+            raise RefusalError("network: ls and inspect are emulated, and there is one, bridge")
 
 
 @_SUBCOMMANDS.named("images")
-def _images(docker: Docker, typist: Typist) -> Outcome:
+def _images(docker: Docker, typist: Typist) -> None:
     names = dict.fromkeys(each.image for each in docker.all_containers)
-    parts = [name.partition(":") for name in names]
-    rows = [(repository, tag or "latest") for repository, _, tag in parts]
+    rows = [(name, tag or "latest") for name, _, tag in (each.partition(":") for each in names)]
     typist.out(table([("REPOSITORY", "TAG"), *rows]))
-    return 0
 
 
 @_SUBCOMMANDS.named("pull")
-def _pull(_: Docker, typist: Typist) -> Outcome:
+def _pull(_: Docker, typist: Typist) -> None:
     _require(list(typist.words), "pull")
     typist.out(f"{typist.words[-1]}: nothing to pull, containers run this machine's own programs\n")
-    return 0
 
 
 @_SUBCOMMANDS.named("version")
-def _version(docker: Docker, typist: Typist) -> Outcome:
+def _version(docker: Docker, typist: Typist) -> None:
     typist.out(f"Docker version {docker.options.version}, emulated by xlab\n")
-    return 0
 
 
 def _require(names: Sequence[str], verb: str) -> None:

@@ -32,8 +32,8 @@ class Attached:
     interactive: bool
 
 
-#: An exit status, or what to attend to instead.
-Outcome = int | Attached
+#: An exit status, None for 0, or what to attend to instead.
+Outcome = int | Attached | None
 
 
 class RefusalError(Exception):

@@ -30,7 +30,7 @@ def perform(host: Host, typist: Typist) -> Outcome:
 
 
 @_SUBCOMMANDS.named("launch")
-def _launch(host: Host, typist: Typist) -> Outcome:
+def _launch(host: Host, typist: Typist) -> None:
     if host.weave.alive().get(ROUTER):
         raise RefusalError("weave is already running; you can stop it with 'weave stop'.")
     peers = []
@@ -44,11 +44,10 @@ def _launch(host: Host, typist: Typist) -> Outcome:
     host.weave.launch(*peers)
     for each in host.docker.in_host_network():
         typist.out(f"{each.id}\n")
-    return 0
 
 
 @_SUBCOMMANDS.named("run")
-def _run(host: Host, typist: Typist) -> Outcome:
+def _run(host: Host, typist: Typist) -> None:
     words = list(typist.words)
     if not words or words[0].startswith("-") or "/" not in words[0]:
         raise RefusalError(
@@ -64,53 +63,47 @@ def _run(host: Host, typist: Typist) -> Outcome:
         host.docker, container, prepare=lambda: host.weave.attach(address, container)
     )
     typist.out(f"{container.id}\n")
-    return 0
 
 
 @_SUBCOMMANDS.named("attach")
-def _attach(host: Host, typist: Typist) -> Outcome:
+def _attach(host: Host, typist: Typist) -> None:
     if len(typist.words) != 2:
         raise RefusalError("usage: weave attach ADDRESS/PREFIX CONTAINER")
     _require_router(host.weave)
     address, container = _interface(typist.words[0]), host.docker.container(typist.words[1])
     host.weave.attach(address, container)
     typist.out(f"{address.ip}\n")
-    return 0
 
 
 @_SUBCOMMANDS.named("status")
-def _status(host: Host, typist: Typist) -> Outcome:
+def _status(host: Host, typist: Typist) -> None:
     _require_router(host.weave)
     page = host.weave.status(*typist.words[:1])
     if page is None:
         raise RefusalError(f"status {typist.words[0]} is not emulated; there are connections, "
                             "peers and targets")  # fmt: skip
     typist.out(page)
-    return 0
 
 
 @_SUBCOMMANDS.named("ps")
-def _ps(host: Host, typist: Typist) -> Outcome:
+def _ps(host: Host, typist: Typist) -> None:
     _require_router(host.weave)
     for container in host.docker.containers:
         address = container.device_address("ethwe") if "ethwe" in container.interfaces() else None
         if address:
             mac = container.mac_address("ethwe")
             typist.out(f"{container.id[:12]} {mac} {address}\n")
-    return 0
 
 
 @_SUBCOMMANDS.named("stop")
-def _stop(host: Host, _: Typist) -> Outcome:
+def _stop(host: Host, _: Typist) -> None:
     _require_router(host.weave)
     host.weave.kill()
-    return 0
 
 
 @_SUBCOMMANDS.named("version")
-def _version(_: Host, typist: Typist) -> Outcome:
+def _version(_: Host, typist: Typist) -> None:
     typist.out("weave 1, emulated by xlab\n")
-    return 0
 
 
 def _interface(text: str) -> IPv4Interface:
