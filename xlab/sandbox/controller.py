@@ -83,7 +83,7 @@ def serve(
     if listener:
         selector.register(listener, selectors.EVENT_READ)
     if channel:
-        _start_connection(handlers, channel, attached=True)
+        answer(handlers, channel, attached=True)
     while True:
         for key, _ in selector.select():
             if key.fd == wake_read:
@@ -105,7 +105,7 @@ def _accept(handlers: Mapping[str, Handler], listener: socket.socket) -> None:
         return
     try:
         if registry.is_ours(connection):
-            _start_connection(handlers, connection, attached=False)
+            answer(handlers, connection)
             return
     except RuntimeError:
         pass  # no thread can be started
@@ -245,7 +245,7 @@ def _gone(error: OSError) -> SandboxError:
 def _connect(handlers: Mapping[str, Handler]) -> WithDescriptors:
     """Another connection, for whoever has one: its requests do not wait for those of the first."""
     ours, theirs = socket.socketpair()
-    _start_connection(handlers, ours, attached=False)
+    answer(handlers, ours)
     return WithDescriptors(None, [theirs.detach()])
 
 
@@ -253,8 +253,9 @@ def answer(
     handlers: Mapping[str, Handler],
     connection: socket.socket,
     *,
-    longest_bytes: int,
-    ended: Callable[[], object],
+    attached: bool = False,
+    longest_bytes: int = _LONGEST_REQUEST_BYTES,
+    ended: Callable[[], object] = lambda: None,
 ) -> None:
     """Start to answer requests on one more connection, until that closes.
 
@@ -263,19 +264,11 @@ def answer(
 
     def converse() -> None:
         try:
-            _converse(handlers, connection, attached=False, longest_bytes=longest_bytes)
+            _converse(handlers, connection, attached, longest_bytes)
         finally:
             ended()
 
     threading.Thread(target=converse, name="connection", daemon=True).start()
-
-
-def _start_connection(
-    handlers: Mapping[str, Handler], connection: socket.socket, *, attached: bool
-) -> None:
-    threading.Thread(
-        target=_converse, args=(handlers, connection, attached), name="connection", daemon=True
-    ).start()
 
 
 def _converse(
@@ -348,7 +341,9 @@ def _perform(handlers: Mapping[str, Handler], request: object, emit: Emit) -> An
 def described(error: Exception) -> dict[str, Any]:
     """An error as it goes over the wire; `Client` makes it one again."""
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
-        error = _too_few_open_files()
+        # How many it takes in the end hangs on what is measured; none of that is broken.
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        error = limits.too_few_open_files(limit, "this lab needs more")
     return {
         "type": type(error).__name__,
         "message": str(error) or type(error).__name__,
@@ -358,12 +353,6 @@ def described(error: Exception) -> dict[str, Any]:
         "command": _command(error) if isinstance(error, errors.CommandError) else None,
         "traceback": traceback.format_exc(),
     }
-
-
-def _too_few_open_files() -> errors.CapabilityError:
-    # How many it takes in the end hangs on what is measured; none of that is broken.
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return limits.too_few_open_files(limit, "this lab needs more")
 
 
 def _command(error: errors.CommandError) -> dict[str, Any]:
