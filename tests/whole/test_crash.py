@@ -598,14 +598,14 @@ _KILLED_BEFORE_THE_GO = """
 import os, signal
 from xlab.sandbox import sandbox
 
-first = sandbox._receive_line
+first = sandbox._told
 
-def then_die(channel):
-    report = first(channel)
+def then_die(channel, what):
+    report = first(channel, what)
     os.kill(os.getpid(), signal.SIGKILL)
     return report
 
-sandbox._receive_line = then_die
+sandbox._told = then_die
 sandbox.launch(lambda channel, listener: os._exit(0))
 """
 

@@ -58,7 +58,7 @@ def capture(
     from xlab.kernel import tcpdump
     from xlab.kernel.processes import search_path
     from xlab.outside import running_lab
-    from xlab.sandbox import entering
+    from xlab.sandbox import entering, sandbox
 
     place, *pattern = words
     node, _, interface = place.partition(":")
@@ -84,9 +84,8 @@ def capture(
         )
         if writer is not None:
             os.close(1)
-            _, ended = os.waitpid(writer, 0)
             # What was not kept is worse than whatever tcpdump, or the end of its time, comes to.
-            status = entering.as_a_shell_has_it(ended) or status
+            status = sandbox.status_of(writer) or status
         return 0 if duration and status == _TIME_IS_OVER else status
 
 

@@ -21,6 +21,7 @@ import termios
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -28,6 +29,7 @@ from typing import NoReturn
 from xlab.kernel import signals, syscalls
 from xlab.kernel.processes import search_path, shell_status
 from xlab.sandbox import sandbox
+from xlab.sandbox.console import close_all
 
 #: What a shell says of a program that it does not find, or must not execute.
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
@@ -48,17 +50,11 @@ class Doors:
     rootless: bool
 
     def begin(self) -> list[str]:
-        """Join what holds for children, the user and the PID namespace; what a child then joins."""
-        kinds = [kind for kind in sandbox.JOINED if self.rootless or kind != "user"]
-        for kind in ("user", "pid"):
-            if kind in kinds:
-                syscalls.setns(self.opened[kind], sandbox.JOINED[kind])
-                kinds.remove(kind)
-        return kinds
+        """See `sandbox.join_for_children`."""
+        return sandbox.join_for_children(self.opened, rootless=self.rootless)
 
     def close(self) -> None:
-        for descriptor in self.opened.values():
-            os.close(descriptor)
+        close_all(self.opened.values())
 
 
 def run(
@@ -83,18 +79,10 @@ def run(
     # Until the child is a job of its own, a Ctrl-C would be for both.
     signals.ignore([signal.SIGINT, signal.SIGQUIT])
 
-    def start(kinds: Sequence[str]) -> NoReturn:
-        become(
-            doors,
-            kinds,
-            argv,
-            node=node,
-            folder=folder,
-            env=env,
-            inherit=inherit,
-            terminal=terminal,
-        )
-
+    start = partial(
+        become, doors, argv=argv, node=node, folder=folder, env=env, inherit=inherit,
+        terminal=terminal,
+    )  # fmt: skip
     caller = os.getpid()
     told, tells = os.pipe2(os.O_CLOEXEC)
     attendant = syscalls.fork(
@@ -231,7 +219,7 @@ def _wait(child: int, told: int, terminal: int | None) -> int:
         if status is None:
             return _KILLED + signal.SIGKILL  # the attendant was, and with it the program
         if not os.WIFSTOPPED(status):
-            return as_a_shell_has_it(status)
+            return shell_status(os.waitstatus_to_exitcode(status))
         if terminal is not None:
             # As the shell that started us would have it of any job: stopped as a whole.
             os.killpg(0, signal.SIGSTOP)
@@ -241,16 +229,9 @@ def _wait(child: int, told: int, terminal: int | None) -> int:
                 os.killpg(child, signal.SIGCONT)
 
 
-def as_a_shell_has_it(wait_status: int) -> int:
-    """The exit status of a program that has ended: 128 and the number of a signal that ended it."""
-    return shell_status(os.waitstatus_to_exitcode(wait_status))
-
-
 def _take(terminal: int, group: int) -> None:
-    try:
+    with suppress(OSError):  # it has hung up
         os.tcsetpgrp(terminal, group)
-    except OSError:
-        pass  # it has hung up
 
 
 def become(

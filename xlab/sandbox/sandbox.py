@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from xlab.errors import CapabilityError, SandboxError
 from xlab.kernel import namespaces, signals, sole_user, syscalls
@@ -80,11 +80,9 @@ class Sandbox:
                     signal.pidfd_send_signal(self._handle, signal.SIGKILL)
                 await_end(self._handle)
             else:
-                try:
+                with suppress(ProcessLookupError, ChildProcessError):
                     os.kill(self.pid, signal.SIGKILL)
                     os.waitpid(self.pid, 0)
-                except (ProcessLookupError, ChildProcessError):
-                    pass
         return time.monotonic() - begun
 
     def leave(self) -> float:
@@ -159,10 +157,7 @@ def launch(
             # It may have started pid 1, which waits for our word, and not have told its number.
             number = signal.Signals(os.WTERMSIG(status))
             raise SandboxError(f"the sandbox could not be made: {number.name} ended its launcher")
-        report = _receive_line(ours)
-        if "pid" not in report:
-            _raise(report)
-        pid = int(str(report["pid"]))
+        pid = int(_told(ours, "pid"))
     except BaseException:
         ours.close()
         theirs.close()
@@ -175,9 +170,7 @@ def launch(
     sandbox = Sandbox(pid, ours, 0.0, handle=os.pidfd_open(pid) if listener else None)
     try:
         ours.sendall(b"g")
-        report = _receive_line(ours)
-        if "ready" not in report:
-            _raise(report)
+        _told(ours, "ready")
     except BaseException:
         sandbox.close()
         raise
@@ -206,21 +199,16 @@ def go_inside(
     `ended` is called outside with the exit status.
     """
     rootless, folder = os.geteuid() != 0, current_folder()
-    waiting = {kind: opened[kind] for kind in JOINED if rootless or kind != "user"}
     # Ctrl-C is for the one inside, which decides what comes of it.
     interrupt = signal.getsignal(signal.SIGINT)
     signals.ignore([signal.SIGINT])
     with signals.held_off():
         attendant = os.fork()
     if attendant:
-        code = _status_of(attendant)
+        code = status_of(attendant)
         ended(code)
         os._exit(code)
-    # The first two are for the one inside's parent, too.  The PID namespace holds for its children
-    # only: a process keeps its number for life.
-    for kind in ("user", "pid"):
-        if kind in waiting:
-            syscalls.setns(waiting.pop(kind), JOINED[kind])
+    kinds = join_for_children(opened, rootless=rootless)
     with signals.held_off():
         inside = os.fork()
     if inside:
@@ -228,10 +216,10 @@ def go_inside(
         # would keep the sandbox from ending (zap_pid_ns_processes, pid_namespaces(7)).  Not in
         # the same session, either, see entering._attend.
         os.setsid()
-        os._exit(_status_of(inside))
+        os._exit(status_of(inside))
     signal.signal(signal.SIGINT, interrupt)
-    for kind, descriptor in waiting.items():
-        syscalls.setns(descriptor, JOINED[kind])
+    for kind in kinds:
+        syscalls.setns(opened[kind], JOINED[kind])
     for descriptor in opened.values():
         os.close(descriptor)
     os.chdir(folder if folder.is_dir() else "/")
@@ -239,7 +227,20 @@ def go_inside(
     settle(rootless=rootless)
 
 
-def _status_of(child: int) -> int:
+def join_for_children(opened: Mapping[str, int], *, rootless: bool) -> list[str]:
+    """Join the user and the PID namespace; returns what a child then joins.
+
+    The PID namespace holds for children only: a process keeps its number for life.
+    """
+    kinds = [kind for kind in JOINED if rootless or kind != "user"]
+    for kind in ("user", "pid"):
+        if kind in kinds:
+            syscalls.setns(opened[kind], JOINED[kind])
+            kinds.remove(kind)
+    return kinds
+
+
+def status_of(child: int) -> int:
     """Wait for its end; the exit status, as a shell has it."""
     _, status = os.waitpid(child, 0)
     return shell_status(os.waitstatus_to_exitcode(status))
@@ -582,18 +583,17 @@ def _send(channel: socket.socket, **report: object) -> None:
         os._exit(1)
 
 
-def _receive_line(channel: socket.socket) -> dict[str, object]:
+def _told(channel: socket.socket, what: str) -> Any:
+    """What is reported by that name; what kept the sandbox from being made is raised."""
     line = bytearray()
     while not line.endswith(b"\n"):
         byte = channel.recv(1)
         if not byte:
             raise SandboxError("the sandbox ended while it was being made")
         line += byte
-    report: dict[str, object] = json.loads(line)
-    return report
-
-
-def _raise(report: dict[str, object]) -> NoReturn:
+    report: dict[str, Any] = json.loads(line)
+    if what in report:
+        return report[what]
     if "missing" in report:
         raise CapabilityError(str(report["missing"]), "`xlab doctor` says what to change")
     raise SandboxError(f"the sandbox could not be made: {report.get('error', report)}")
