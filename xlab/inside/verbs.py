@@ -302,8 +302,7 @@ def _remedy(host: str) -> str:
 
 def _own(kind: str) -> int:
     """A namespace of pid 1 itself; this thread, which enters nodes, may be elsewhere."""
-    home = namespaces.home()
-    held = {"net": home.net, "uts": home.uts, "mnt": home.mnt, "pid": home.pid}.get(kind)
+    held = getattr(namespaces.home(), kind, None)
     if held is not None:
         return os.dup(held)
     return os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
