@@ -26,8 +26,7 @@ def route(node: Node, target: IPv4Address, *, source: str = "", arrived: str = "
     argv = ["ip", "route", "get", str(target)]
     argv += ["from", source, "iif", arrived] if arrived else []
     done = node.configure(argv, check=False)
-    said = " ".join((done.stdout or done.stderr).split())
-    said = said.removeprefix("RTNETLINK answers: ")
+    said = " ".join((done.stdout or done.stderr).split()).removeprefix("RTNETLINK answers: ")
     return re.sub(r" uid \d+| cache.*", "", said).strip()
 
 
@@ -61,9 +60,9 @@ def bridge_entry(node: Node, bridge: str, mac: str) -> str:
     entries = [e for e in table if e.get("mac") == mac and e.get("master", bridge) == bridge]
     if not entries:
         return f"{bridge}: no entry for {mac}, to all ports"
-    own = any(e.get("state") == "permanent" for e in entries)
-    goal = "this host itself" if own else entries[0].get("ifname")
-    return f"{bridge} fdb: {mac} is {goal}" if own else f"{bridge} fdb: {mac} dev {goal}"
+    if any(e.get("state") == "permanent" for e in entries):
+        return f"{bridge} fdb: {mac} is this host itself"
+    return f"{bridge} fdb: {mac} dev {entries[0].get('ifname')}"
 
 
 def vxlan_entry(node: Node, device: str, mac: str) -> str:

@@ -78,8 +78,7 @@ def trace(lab: Lab, source: Node, target: Node | IPv4Address, *, gone: str = "")
         target = _owner(lab, target) or target
     if source is target:
         raise UsageError(f"{source} to itself passes no interface: name two nodes")
-    tracer = _Tracer(lab, source, target, gone)
-    return tracer.run()
+    return _Tracer(lab, source, target, gone).run()
 
 
 def _owner(lab: Lab, address: IPv4Address) -> Node | None:
@@ -105,8 +104,9 @@ class _Tracer:
             for name, facts in self._facts.items()
             for device in facts["devices"]
         }
-        routers = {name: facts["router"] for name, facts in self._facts.items()}
-        self._routers = {r["name"]: host for host, r in routers.items() if r}
+        self._routers = {
+            facts["router"]["name"]: host for host, facts in self._facts.items() if facts["router"]
+        }
 
     def _on_the_way(self) -> Iterable[Node]:
         ends = [self._source.name, self._target_name or self._lab.gateway.name]
@@ -175,11 +175,7 @@ class _Tracer:
 
     def _in_order(self, frames: Sequence[Frame]) -> list[Frame]:
         """In time's order.  A bridge gets a frame with the timestamp of the port it came in by."""
-
-        def key(frame: Frame) -> tuple[int, bool]:
-            return frame.time_ns, self._device(frame).get("kind") == "bridge"
-
-        return sorted(frames, key=key)
+        return sorted(frames, key=lambda f: (f.time_ns, self._device(f).get("kind") == "bridge"))
 
     def _hops(self, seen: Sequence[Seen], kind: int, number: int | None) -> list[Hop]:
         target = self._target.name if self._target else ""
@@ -191,9 +187,8 @@ class _Tracer:
             and self._leads_on(frame, origin)
         ]
         hops = []
-        for i, each in enumerate(wanted):
-            follower = wanted[i + 1] if i + 1 < len(wanted) else None
-            decision = self._decision(each, follower, first=i == 0)
+        for each, follower in zip(wanted, [*wanted[1:], None], strict=False):
+            decision = self._decision(each, follower, first=not hops)
             hops.append(self._hop(*each, wanted[0][0].time_ns, decision))
         return hops
 
@@ -239,7 +234,7 @@ class _Tracer:
             between = self._between(follower[2]) if follower else None
             if device.get("kind") == "tun" and between:
                 return f"weave router: to {between[1]}, by sleeve"
-            return self._beyond(node, device, outermost)
+            return self._beyond(frame, outermost)
         if device.get("bridge") == _OVS:
             return "Open vSwitch's datapath takes it"
         if device.get("bridge"):
@@ -262,9 +257,9 @@ class _Tracer:
         source, target = (name.hex(":") for name in packet.peers)
         return self._routers.get(source, source), self._routers.get(target, target)
 
-    def _beyond(self, node: Node, device: Facts, packet: Packet) -> str:
+    def _beyond(self, frame: Frame, packet: Packet) -> str:
         """Where what leaves by a device goes."""
-        facts = self._facts[node.name]
+        node, device, facts = self._nodes[frame.node], self._device(frame), self._facts[frame.node]
         mac = (packet.destination_mac or b"").hex(":")
         switch = next((s for s in facts["switches"] if s["name"] == device.get("name")), None)
         if device.get("peer"):
@@ -337,10 +332,8 @@ class _Tracer:
         hops = []
         for frame in passed.values():
             decoded = decode(frame.content)
-            decision = ""
-            if frame.outgoing and decoded.outer:
-                here = self._nodes[frame.node], self._device(frame)
-                decision = self._beyond(*here, decoded.outer)
+            leaves = frame.outgoing and decoded.outer
+            decision = self._beyond(frame, decoded.outer) if leaves else ""
             request = next(iter(decoded.inner), decoded.outer)
             assert request is not None
             hops.append(self._hop(frame, decoded, request, asked[start][0].time_ns, decision))
@@ -362,14 +355,13 @@ class _Tracer:
             if own and not own["up"]:
                 found.append(f"{name}: {own['name']} is down")
         bridge = last.device if device.get("kind") == "bridge" else device.get("bridge")
-        for each in facts["devices"]:
-            beyond = str(each["peer"] or "").partition(":")[0]
-            if (
-                each["bridge"] == bridge
-                and not each["up"]
-                and (not beyond or beyond in self._nodes)
-            ):
-                found.append(f"{last.node}: {each['name']}, port of {bridge}, is down")
+        found += [
+            f"{last.node}: {each['name']}, port of {bridge}, is down"
+            for each in facts["devices"]
+            if each["bridge"] == bridge
+            and not each["up"]
+            and (not each["peer"] or each["peer"].partition(":")[0] in self._nodes)
+        ]
         if last.node == "wire" and bridge:
             reached = self._cabled(bridge)
             found += [
@@ -435,11 +427,8 @@ class _Tracer:
 
 def _farthest(seen: Sequence[Seen]) -> int | None:
     """The ping that was seen most often; of several the last."""
-    times: dict[int, int] = {}
-    for _, _, packet in seen:
-        assert packet.icmp_sequence is not None
-        times[packet.icmp_sequence] = times.get(packet.icmp_sequence, 0) + 1
-    return max(times, key=lambda number: (times[number], number), default=None)
+    numbers = [packet.icmp_sequence for _, _, packet in seen if packet.icmp_sequence is not None]
+    return max(numbers, key=lambda number: (numbers.count(number), number), default=None)
 
 
 def _place(last: Hop | None, source: Node) -> str:

@@ -74,10 +74,10 @@ class Watch:
     def _keep_one(self, opened: socket.socket) -> None:
         try:
             content, ancillary, _, address = opened.recvmsg(65535, socket.CMSG_SPACE(16))
-        except (BlockingIOError, OSError):
-            return  # an interface that has gone reports ENETDOWN
-        except UnicodeDecodeError:
-            return  # of an interface that Python cannot name (makesockaddr, socketmodule.c)
+        except (OSError, UnicodeDecodeError):
+            # ENETDOWN of an interface that has gone; or Python cannot name it (makesockaddr,
+            # socketmodule.c).
+            return
         device, _, kind = address[:3]
         for level, what, data in ancillary:
             if (level, what) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
