@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from xlab.errors import UsageError, XlabError
 from xlab.kernel import processes
@@ -33,9 +33,6 @@ from xlab.sandbox.controller import Emit, Handler
 from xlab.scenario.blueprint import Blueprint
 from xlab.scenario.claims import Checks, StageReached
 from xlab.scenario.scenario import Flow
-
-if TYPE_CHECKING:
-    from xlab.inside.machine.machines import Machines
 
 
 class Testbed:
@@ -78,7 +75,12 @@ class Testbed:
         blueprint = self.blueprint
         timings: dict[str, float] = {}
         begun = time.monotonic()
-        machines = self._machines() if self._stays else None
+        machines = None
+        if self._stays:
+            # Only a lab that stays pays for what people type: some 10 ms of imports.
+            from xlab.inside.machine.machines import Machines
+
+            machines = Machines(self.turn, userspace=blueprint.ovs == "userspace")
         if empty and machines:
             # All that a scenario does before its first stage is to give hosts their addresses.
             until = next(iter(blueprint.design.scenario.stages), None)
@@ -125,30 +127,26 @@ class Testbed:
             "raw": self._take_raw(),
         }
 
-    def _machines(self) -> Machines:
-        # Only a lab that stays pays for what people type: some 10 ms of imports.
-        from xlab.inside.machine.machines import Machines
-
-        return Machines(self.turn, userspace=self.blueprint.ovs == "userspace")
-
     def measure(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         """Round `round` of build `build` (1): `probes` (all) over `routes` (all), interleaved."""
         with self.turn, waiting_told(emit):
             return self._measure(arguments, emit)
 
     def _measure(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
-        if self.built is None:
+        built = self.built
+        if built is None:
             raise XlabError("the lab is not built")
         request = self.blueprint.design.request
         number = int(arguments["round"])
-        pairs = self.built.pairs(arguments.get("routes") or ROUTES)
+        pairs = built.pairs(arguments.get("routes") or ROUTES)
         plan = Plan.of(
             request.duration_s,
             quick=request.quick,
             round=number,
             build=int(arguments.get("build", 1)),
             parallel_streams=request.streams,
-            daemon_pids=self.built.daemon_pids(),
+            # What moves packets in user space.
+            daemon_pids=[pid for host in built.lab.hosts for pid in host.daemon_pids()],
         )
         # Seeded, so that a run can be told again; the order differs from round to round.
         generator = random.Random(f"{request.scenario} {number}")
@@ -164,7 +162,7 @@ class Testbed:
         ]
         found = measure_round(pairs, plan, generator, probes, starting=announce)
         of_lab = measure_lab(
-            self.built.site(self._memory_before),
+            Site(built.lab, built.flow, built.pairs(["method"])[0], self._memory_before),
             plan,
             probes,
             # What was left out of the rounds before is made up for.
@@ -172,19 +170,18 @@ class Testbed:
             starting=lambda probe: _step(emit, "measure", f"{where}: {probe}"),
         )
         # A daemon that dies ends a probe at once; those of the lab kill daemons themselves.
-        with asking_meanwhile(self.built.lab.require_daemons):
-            self._take(found, emit)
-        self._take(of_lab, emit)
+        with asking_meanwhile(built.lab.require_daemons):
+            self._take(found, built.lab, emit)
+        self._take(of_lab, built.lab, emit)
         return {"raw": self._take_raw()}
 
-    def _take(self, found: Iterable[Sampled], emit: Emit) -> None:
-        assert self.built is not None
+    def _take(self, found: Iterable[Sampled], lab: Lab, emit: Emit) -> None:
         for sampled in found:
-            self.built.lab.require_daemons()
+            lab.require_daemons()
             self._raw.update(sampled.raw)
             for measurement in sampled.measurements:
                 _tell(emit, "measurement", measurement)
-        self.built.lab.require_daemons()
+        lab.require_daemons()
 
     def _measure_conditions(self, lab: Lab, emit: Emit) -> dict[str, float]:
         """What the links' conditions come to, between the first host and the last."""
@@ -246,14 +243,6 @@ class Built:
             found["baseline"] = Pair(*self._yardstick, "baseline", mtu, mtu)
         return [found[route] for route in routes]
 
-    def site(self, memory_before: counters.Memory) -> Site:
-        """The lab as a whole, for what is measured of it."""
-        return Site(self.lab, self.flow, self.pairs(["method"])[0], memory_before)
-
-    def daemon_pids(self) -> list[int]:
-        """What moves packets in user space."""
-        return [pid for host in self.lab.hosts for pid in host.daemon_pids()]
-
 
 @contextmanager
 def waiting_told(emit: Emit) -> Iterator[None]:
@@ -277,9 +266,8 @@ def _nodes(lab: Lab) -> list[dict[str, Any]]:
     def facts(node: Node) -> dict[str, Any]:
         kind: Literal["host", "container"] = "container" if "/" in node.name else "host"
         address, addresses = "", {}
-        with suppress(
-            XlabError
-        ):  # a scenario need not give one to each, and it may just have ended
+        # A scenario need not give one to each, and it may just have ended.
+        with suppress(XlabError):
             address, addresses = str(node.address), node.device_addresses()
         return dataclasses.asdict(record.Node(node.name, kind, address, addresses))
 
