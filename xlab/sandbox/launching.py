@@ -48,12 +48,12 @@ class Done:
     ending_at: float
 
 
-def run_inside(work: Callable[[], Any], *, keep: Sequence[Path] = ()) -> Done:
+def run_inside(work: Callable[[], Any]) -> Done:
     """What `work` returns when pid 1 of a sandbox of its own does it; raises what it raises.
 
     This process is forked, which is sound only while it has one thread.
     """
-    with launch(lambda: {"work": lambda _arguments, _emit: work()}, keep=keep) as box:
+    with launch(lambda: {"work": lambda _arguments, _emit: work()}) as box:
         with closing(controller.Client(box.channel)) as client:
             result = client.call("work", {})
             ending_at = time.monotonic()

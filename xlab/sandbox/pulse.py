@@ -92,12 +92,8 @@ class Pulse:
             return "-"
         try:
             stat = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)
+            with os.fdopen(stat, "rb", buffering=0) as opened:
+                # Behind the name, which may hold anything but is short.
+                return opened.read(256).rpartition(b") ")[2][:1].decode() or "-"
         except OSError:
             return "-"
-        try:
-            # Behind the name, which may hold anything but is short.
-            return os.read(stat, 256).rpartition(b") ")[2][:1].decode() or "-"
-        except OSError:
-            return "-"
-        finally:
-            os.close(stat)

@@ -119,7 +119,7 @@ def process_of(name: str) -> int:
         with suppress(ProcessLookupError):
             handle = os.pidfd_open(pid)
             # Looked at again: before it was opened, another process may have got the number.
-            if list(_labs_of(pid, inodes)) == [(name, pid)] and not _has_ended(handle):
+            if list(_labs_of(pid, inodes)) == [(name, pid)] and not has_ended(handle, within_s=0):
                 return handle
             os.close(handle)
     raise SandboxError(f"the socket of lab {name!r} is held by no process known to be a lab's")
@@ -257,7 +257,8 @@ def _labs_of(pid: int, listed: Mapping[str, set[str]]) -> Iterator[tuple[str, in
 _LOG = " log"
 
 
-def _has_ended(handle: int) -> bool:
+def has_ended(handle: int, *, within_s: float) -> bool:
+    """Whether a process has, by a descriptor of pidfd_open(2), or does meanwhile."""
     poller = select.poll()
     poller.register(handle, select.POLLIN)
-    return bool(poller.poll(0))
+    return bool(poller.poll(within_s * 1e3))

@@ -16,7 +16,6 @@ import fcntl
 import json
 import os
 import resource
-import select
 import signal
 import socket
 import sys
@@ -57,15 +56,13 @@ Serve = Callable[["socket.socket", "socket.socket | None"], NoReturn]
 class Sandbox:
     """A running sandbox as its launcher sees it."""
 
-    def __init__(
-        self, pid: int, channel: socket.socket, started_s: float, *, handle: int | None = None
-    ) -> None:
+    def __init__(self, pid: int, channel: socket.socket, *, handle: int | None) -> None:
         """`handle` refers to a pid 1 that is not our child (pidfd_open(2))."""
         #: Pid 1's number outside.
         self.pid = pid
         self.channel = channel
         #: How long it took to start, in seconds.
-        self.started_s = started_s
+        self.started_s = 0.0
         self._handle = handle
         self._gone = False
 
@@ -106,9 +103,7 @@ def await_end(handle: int) -> None:
     A sandbox's pid 1 ends after all its processes (zap_pid_ns_processes, pid_namespaces(7)).
     """
     try:
-        poller = select.poll()
-        poller.register(handle, select.POLLIN)
-        if not poller.poll(_END_S * 1e3):
+        if not registry.has_ended(handle, within_s=_END_S):
             raise SandboxError(f"the lab has not ended within {_END_S:g} s")
     finally:
         os.close(handle)
@@ -167,7 +162,7 @@ def launch(
             listener.close()
         else:
             syscalls.adopt_orphans(False)
-    sandbox = Sandbox(pid, ours, 0.0, handle=os.pidfd_open(pid) if listener else None)
+    sandbox = Sandbox(pid, ours, handle=os.pidfd_open(pid) if listener else None)
     try:
         ours.sendall(b"g")
         _told(ours, "ready")
