@@ -46,6 +46,8 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
+from mininet.topo import SingleSwitchTopo
+
 from benchmarks import floor
 from xlab.errors import CapabilityError, SandboxError, XlabError
 from xlab.kernel import disk, environment, namespaces, processes, programs
@@ -185,11 +187,8 @@ def side_by_side(options: argparse.Namespace, result: dict[str, Any]) -> None:
     missing = why_no_mininet()
     if not missing:
         contestants["mininet"] = partial(measure_mininet, options.hosts)
-    timings = _interleaved(contestants, options.rounds)
     result["hosts"] = options.hosts
-    result["figures"] = {
-        name: [dataclasses.asdict(timing) for timing in of_one] for name, of_one in timings.items()
-    }
+    timings = _interleaved(contestants, options.rounds, result)
     result["not_measured"] = {"mininet": missing} if missing else {}
     result["ratios"] = {text: dataclasses.asdict(r) for text, r in ratios(timings).items()}
     print(_headline(f"{options.hosts} hosts on one switch", options.rounds, result))
@@ -200,9 +199,9 @@ def side_by_side(options: argparse.Namespace, result: dict[str, Any]) -> None:
 
 
 def _interleaved(
-    contestants: Mapping[str, Callable[[], Timing]], rounds: int
+    contestants: Mapping[str, Callable[[], Timing]], rounds: int, result: dict[str, Any]
 ) -> dict[str, list[Timing]]:
-    """`rounds` timings of each; every round begins with another one."""
+    """`rounds` timings of each, also as `figures`; every round begins with another one."""
     timings: dict[str, list[Timing]] = {name: [] for name in contestants}
     names = list(contestants)
     for number in range(rounds):
@@ -210,6 +209,9 @@ def _interleaved(
             _progress(f"round {number + 1}/{rounds}: {name}")
             timings[name].append(contestants[name]())
     _progress("")
+    result["figures"] = {
+        name: [dataclasses.asdict(timing) for timing in of_one] for name, of_one in timings.items()
+    }
     return timings
 
 
@@ -288,11 +290,8 @@ def growth(options: argparse.Namespace, result: dict[str, Any]) -> None:
         contestants[f"xlab {size}"] = partial(measure_xlab, size, options.containers, row=True)
         if not options.containers:
             contestants[f"floor {size}"] = partial(measure_floor, size)
-    timings = _interleaved(contestants, options.rounds)
     result["containers_a_host"] = options.containers
-    result["figures"] = {
-        name: [dataclasses.asdict(timing) for timing in of_one] for name, of_one in timings.items()
-    }
+    timings = _interleaved(contestants, options.rounds, result)
     containers = f", {options.containers} containers on each" if options.containers else ""
     print(_headline(f"hosts at as many switches as it takes{containers}", options.rounds, result))
     print(growth_table(sizes, timings))
@@ -346,7 +345,7 @@ def _median(timings: Sequence[Timing], figure: str) -> float:
 
 def measure_xlab(hosts: int, containers: int = 0, *, row: bool = False) -> Timing:
     """xlab's engine; SandboxError if the network it built does not work."""
-    topo = underlay.row_of_switches(hosts, containers) if row else single_topo(hosts)
+    topo = underlay.row_of_switches(hosts, containers) if row else SingleSwitchTopo(k=hosts)
 
     def build() -> Mapping[str, Any]:
         before, spent_s = counters.memory(), _spent_s()
@@ -424,26 +423,12 @@ def _measure(name: str, build: Handler) -> Timing:
     with Cleanup() as kernel:
         kernel.await_done()
         done = run_inside(build)
-        answer = done.result
-        if not answer["works"]:
+        figures = {"down_s": done.ended_s, **done.result}
+        if not figures.pop("works"):
             raise SandboxError(f"{name}: the first host does not reach the last")
+        stopping = figures.pop("stopping", done.ending_at)
         kernel.await_done()
-        freed_s = time.monotonic() - answer.get("stopping", done.ending_at)
-    return Timing(
-        up_s=answer["up_s"],
-        down_s=answer.get("down_s", done.ended_s),
-        freed_s=freed_s,
-        kernel_bytes=answer.get("kernel_bytes", 0),
-        process_bytes=answer.get("process_bytes", 0),
-        cpu_s=answer.get("cpu_s", 0.0),
-    )
-
-
-def single_topo(hosts: int) -> Any:
-    """Mininet's `single,HOSTS`."""
-    from mininet.topo import SingleSwitchTopo
-
-    return SingleSwitchTopo(k=hosts)
+        return Timing(freed_s=time.monotonic() - stopping, **figures)
 
 
 # -- Debian's Mininet ------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def resampled(stored: Summary, runs: int, *, builds: int) -> Rates:
         raise UsageError("some build lacks a ratio that others have")
     generator = np.random.default_rng(2026)
     methods = [each.method for each in stored.ratios if (each.metric, each.streams) == (METRIC, 1)]
-    alarms = {_name(each): 0 for each in stored.ratios}
+    alarms = {f"{each.method} {each.metric} {each.streams}": 0 for each in stored.ratios}
     caught, unclear = dict.fromkeys(methods, 0), dict.fromkeys(methods, 0)
     any_alarm = 0
     for _ in range(runs):
@@ -189,10 +189,6 @@ def _verdict(lines: Sequence[gate.Change], method: str) -> str:
         line for line in lines if (line.method, line.subject, line.streams) == (method, METRIC, 1)
     )
     return found.verdict
-
-
-def _name(each: Ratios) -> str:
-    return f"{each.method} {each.metric} {each.streams}"
 
 
 def _print_rates(found: dict[str, Any]) -> None:

@@ -83,11 +83,8 @@ def main(arguments: Sequence[str]) -> int:
     samples: list[Sample] = []
     try:
         for build in range(1, options.builds + 1):
-            asked = {
-                "build": build, "rounds": options.rounds, "seconds": options.seconds,
-                "mtu": options.mtu,
-            }  # fmt: skip
-            samples += [Sample(**found) for found in run_inside(partial(_measure, asked)).result]
+            done = run_inside(partial(_measure, build, options))
+            samples += [Sample(**found) for found in done.result]
             print(f"build {build} of {options.builds} measured", file=sys.stderr)
     except XlabError as error:
         print(error, file=sys.stderr)
@@ -103,23 +100,21 @@ def main(arguments: Sequence[str]) -> int:
 # -- measuring, inside -----------------------------------------------------------------------------
 
 
-def _measure(asked: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _measure(number: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Build once and measure some rounds, in a sandbox of its own."""
-    pairs, daemons = build(asked["mtu"])
+    pairs, daemons = build(options.mtu)
     by_direction = {pair.direction: path for path, pair in pairs.items()}
     generator = random.Random()
     samples = []
-    for number in range(1, asked["rounds"] + 1):
-        plan = Plan.of(
-            asked["seconds"], quick=True, round=number, build=asked["build"], daemon_pids=daemons
-        )
+    for round_ in range(1, options.rounds + 1):
+        plan = Plan.of(options.seconds, quick=True, round=round_, build=number, daemon_pids=daemons)
         found: dict[str, dict[str, float | None]] = {path: {} for path in pairs}
         for sampled in measure_round([*pairs.values()], plan, generator, ("tcp", "rtt")):
             for measurement in sampled.measurements:
                 found[by_direction[measurement.direction]].update(_figures(measurement))
         load = os.getloadavg()[0]
         samples += [
-            asdict(Sample(asked["build"], number, path, load=load, **figures))
+            asdict(Sample(number, round_, path, load=load, **figures))
             for path, figures in found.items()
         ]
     return samples
