@@ -460,13 +460,12 @@ def describe(docker: Docker, container: Container) -> dict[str, Any]:
     """A container as `docker inspect` has it: those fields that mean something here."""
     address = container.interface_address
     on_network = {
-        "NetworkID": docker.network_id,
         "Gateway": docker.gateway if address else "",
         "IPAddress": str(address.ip) if address else "",
         "IPPrefixLen": address.network.prefixlen if address else 0,
         "MacAddress": container.mac if address else "",
     }
-    top = {key: value for key, value in on_network.items() if key != "NetworkID"}
+    networks = {"bridge": {"NetworkID": docker.network_id, **on_network}}
     program = container.program
     return {
         "Id": container.id,
@@ -492,7 +491,7 @@ def describe(docker: Docker, container: Container) -> dict[str, Any]:
             "Cmd": list(container.command),
             "Image": container.image,
         },
-        "NetworkSettings": {**top, "Networks": {"bridge": on_network}},
+        "NetworkSettings": {**on_network, "Networks": networks},
     }
 
 
@@ -530,9 +529,8 @@ def _network(docker: Docker, typist: Typist) -> None:
     match list(typist.words):
         case ["ls", *_]:
             rows = [("NETWORK ID", "NAME", "DRIVER", "SCOPE")]
-            rows += [(docker.network_id[:12], "bridge", "bridge", "local")]
             rows += [(docker.network_id[12 * n :][:12], name, name.replace("none", "null"), "local")
-                     for n, name in enumerate(("host", "none"), 1)]  # fmt: skip
+                     for n, name in enumerate(("bridge", "host", "none"))]  # fmt: skip
             typist.out(table(rows))
         case ["inspect", *words]:
             options = Options(words, "f format=")

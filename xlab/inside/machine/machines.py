@@ -113,11 +113,10 @@ class Machines:
     def _services(self, host: Host) -> dict[str, Service]:
         found: dict[str, Service] = {"networking": Networking(host)}
         if host.runs_ovs:
-            found["openvswitch-switch"] = OpenVSwitchService(host, self._restart_daemons)
+            found["openvswitch-switch"] = OpenVSwitchService(
+                host, lambda: self._lab.restart_daemon(host, "ovs-vswitchd")
+            )
         return found | {"docker": self._dockers[host]}
-
-    def _restart_daemons(self, host: Host) -> None:
-        self._lab.restart_daemon(host, "ovs-vswitchd")
 
     def _reboot(self, host: Host) -> None:
         with self._turn:

@@ -271,14 +271,15 @@ class Systemd:
         state = self._state(name)
         unit, paths = state.unit, list(state.unit.files)
         where = f"loaded ({paths[0]}; enabled)" if paths else "loaded (of the lab; enabled)"
-        running = {"active": "active (running)", "inactive": "inactive (dead)"}.get(
-            word, "failed (Result: exit-code)"
+        dot, running = {"active": ("●", "running"), "inactive": ("○", "dead")}.get(
+            word, ("×", "Result: exit-code")
         )
-        dot = {"active": "●", "inactive": "○"}.get(word, "×")
         lines = [f"{dot} {name}.service - {unit.description}",
                  f"     Loaded: {where}"]  # fmt: skip
         lines += [f"    Drop-In: {path}" for path in paths[1:]]
-        lines.append(f"     Active: {running} since {state.since:%a %Y-%m-%d %H:%M:%S} UTC")
+        lines.append(
+            f"     Active: {word} ({running}) since {state.since:%a %Y-%m-%d %H:%M:%S} UTC"
+        )
         if unit.exec_start:
             lines.append(f"    Process: ExecStart={unit.exec_start}")
         return "\n".join([*lines, "", *self._told({name})[-10:], ""])
@@ -388,12 +389,12 @@ class DockerService:
 class OpenVSwitchService:
     """openvswitch-switch.service: both daemons."""
 
-    def __init__(self, host: Host, restart: Callable[[Host], None]) -> None:
+    def __init__(self, host: Host, restart: Callable[[], None]) -> None:
         self._host = host
         self._restart = restart
 
     def start(self, _: Unit) -> list[str]:
-        self._restart(self._host)
+        self._restart()
         return ["ovsdb-server and ovs-vswitchd run"]
 
     def stop(self) -> None:
