@@ -59,7 +59,7 @@ from xlab.record.power_law import power_law
 from xlab.record.stats import Spread
 from xlab.record.version import __version__
 from xlab.sandbox import sandbox
-from xlab.sandbox.cleanup import Cleanup
+from xlab.sandbox.cleanup import cleanup
 from xlab.sandbox.launching import run_inside
 from xlab.scenario import catalog
 from xlab.scenario.claims import Unchecked
@@ -420,14 +420,14 @@ def _measure(name: str, build: Handler) -> Timing:
 
     Whoever takes down by himself says when he began ("stopping") and how long it took ("down_s").
     """
-    with Cleanup() as kernel:
-        kernel.await_done()
+    with cleanup() as await_freed:
+        await_freed()
         done = run_inside(build)
         figures = {"down_s": done.ended_s, **done.result}
         if not figures.pop("works"):
             raise SandboxError(f"{name}: the first host does not reach the last")
         stopping = figures.pop("stopping", done.ending_at)
-        kernel.await_done()
+        await_freed()
         return Timing(freed_s=time.monotonic() - stopping, **figures)
 
 

@@ -33,7 +33,7 @@ from xlab.lab.reachability import sample_pairs, unreachable
 from xlab.record import record
 from xlab.record.power_law import PowerLaw, power_law
 from xlab.record.record import Environment
-from xlab.sandbox.cleanup import Cleanup
+from xlab.sandbox.cleanup import cleanup
 from xlab.sandbox.launching import run_inside
 from xlab.scenario import blueprint
 from xlab.scenario.blueprint import Blueprint
@@ -293,12 +293,12 @@ def measure(plan: ScalePlan, *, watch: Watch = lambda *_: None) -> ScaleRecord:
 
 
 def _measure_one(equipped: Blueprint, number: int, rest_s: float) -> Sample:
-    with Cleanup() as kernel:
+    with cleanup() as await_freed:
         # What is still being freed from before would slow this one down: the kernel holds the lock
         # that building needs.
-        kernel.await_done()
+        await_freed()
         done = run_inside(lambda: _build(equipped, rest_s))
-        kernel.await_done()
+        await_freed()
         freed_s = time.monotonic() - done.ending_at
     design = equipped.design
     return Sample(

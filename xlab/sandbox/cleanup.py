@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any
 
 from xlab.kernel import namespaces
 from xlab.kernel.netlink import Rtnl
@@ -21,24 +22,18 @@ _RTM_DELLINK, _RTMGRP_LINK = 17, 1
 _PATIENCE_S = 600.0
 
 
-class Cleanup:
-    """Knows when all is freed; a sandbox of its own, which holds next to nothing."""
+@contextmanager
+def cleanup() -> Iterator[Callable[[], object]]:
+    """What returns when every namespace given up until then is freed, this machine's other labs'
+    too; TimeoutError after ten minutes.
 
-    def __enter__(self) -> Self:
-        self._box = launch(lambda: {"await": _give_one_up})
-        self._client = controller.Client(self._box.channel)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
-        self._box.close()
-
-    def await_done(self) -> None:
-        """Return when every namespace given up until now is freed, this machine's other labs' too.
-
-        TimeoutError after ten minutes.
-        """
-        self._client.call("await", {})
+    A sandbox of its own, which holds next to nothing, knows it.
+    """
+    with (
+        launch(lambda: {"await": _give_one_up}) as box,
+        closing(controller.Client(box.channel)) as client,
+    ):
+        yield lambda: client.call("await", {})
 
 
 def _give_one_up(_: Mapping[str, Any], __: controller.Emit) -> None:
