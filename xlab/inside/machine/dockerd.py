@@ -35,26 +35,22 @@ _FLAGS = {
     "iptables": _Flag("switch", "iptables"),
     "ip-forward": _Flag("switch", "ip_forward"),
     "host": _Flag("text", key="hosts"),
-    "containerd": _Flag("text"),
-    "data-root": _Flag("text"),
-    "graph": _Flag("text"),
-    "storage-driver": _Flag("text"),
     "exec-opt": _Flag("text", key="exec-opts"),
-    "log-driver": _Flag("text"),
-    "log-level": _Flag("text"),
     "log-opt": _Flag("text", key="log-opts"),
     "label": _Flag("text", key="labels"),
-    "dns": _Flag("text"),
     "registry-mirror": _Flag("text", key="registry-mirrors"),
     "insecure-registry": _Flag("text", key="insecure-registries"),
-    "debug": _Flag("switch"),
-    "live-restore": _Flag("switch"),
-    "userland-proxy": _Flag("switch"),
+    **dict.fromkeys(
+        ("containerd", "data-root", "graph", "storage-driver", "log-driver", "log-level", "dns"),
+        _Flag("text"),
+    ),
+    **dict.fromkeys(("debug", "live-restore", "userland-proxy"), _Flag("switch")),
 }
 _SHORT = {"b": "bridge", "H": "host", "D": "debug", "g": "graph", "s": "storage-driver",
           "l": "log-level"}  # fmt: skip
 _DIGITS = 9
 _SEE = "\nSee 'dockerd --help'."
+_UNABLE = "unable to configure the Docker daemon with file /etc/docker/daemon.json"
 
 
 def options(words: Sequence[str], config: str | None = None) -> DaemonOptions:
@@ -70,9 +66,8 @@ def options(words: Sequence[str], config: str | None = None) -> DaemonOptions:
             f"{name}: (from flag: {given[name]}, from file: {configured[name]})" for name in twice
         )
         raise DockerError(
-            "unable to configure the Docker daemon with file /etc/docker/daemon.json: the "
-            f"following directives are specified both as a flag and in the configuration file: "
-            f"{shown}"
+            f"{_UNABLE}: the following directives are specified both as a flag and in the "
+            f"configuration file: {shown}"
         )
     fields = {_FLAGS[name].field: value for name, value in (configured | given).items()}
     fields.pop("", None)
@@ -124,19 +119,18 @@ def _value(kind: _Kind, word: str, text: str) -> Any:
 
 
 def _configured(text: str) -> dict[str, Any]:
-    where = "unable to configure the Docker daemon with file /etc/docker/daemon.json"
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DockerError(f"{where}: {error}") from error
+        raise DockerError(f"{_UNABLE}: {error}") from error
     if not isinstance(found, dict):
-        raise DockerError(f"{where}: it is no JSON object")
+        raise DockerError(f"{_UNABLE}: it is no JSON object")
     names = {flag.key or name: name for name, flag in _FLAGS.items()}
     unknown = [key for key in found if key not in names]
     if unknown:
         raise DockerError(
-            f"{where}: the following directives don't match any configuration option, or one that "
-            f"is not emulated: {', '.join(unknown)}"
+            f"{_UNABLE}: the following directives don't match any configuration option, or one "
+            f"that is not emulated: {', '.join(unknown)}"
         )
     kinds: dict[_Kind, type] = {"text": str, "switch": bool, "number": int}
     for key, value in found.items():
@@ -144,7 +138,7 @@ def _configured(text: str) -> dict[str, Any]:
         if flag.field and (not isinstance(value, kinds[flag.kind]) or (
             flag.kind == "number" and isinstance(value, bool)
         )):  # fmt: skip
-            raise DockerError(f"{where}: {key} is not a {flag.kind}")
+            raise DockerError(f"{_UNABLE}: {key} is not a {flag.kind}")
         if flag.kind == "number":
             _value("number", key, str(value))
     return {names[key]: value for key, value in found.items()}
