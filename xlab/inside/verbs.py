@@ -1,16 +1,6 @@
 """What a lab answers to while it stands: who is in it, whether it still holds, a way in.
 
 Runs in pid 1.  Verbs that change the lab, or measure in it, take turns; looking does not wait.
-
-    describe    names, addresses, daemons, since when
-    status      the claims that must still hold, checked again
-    enter       a node's namespaces, as open files: whoever has them goes in by himself (setns(2))
-    run         a program in a node, to its end
-    fault       something goes wrong on purpose, or is mended
-    log         what pid 1 has printed
-    network     interfaces, bridges, tunnels and links, as they are just now
-    sample      counters of the moment
-    trace       one packet's way
 """
 
 from __future__ import annotations
@@ -173,7 +163,7 @@ class Verbs:
     # -- going in ----------------------------------------------------------------------------------
 
     def enter(self, arguments: Mapping[str, Any], _: Emit) -> WithDescriptors:
-        """Namespaces of `node`, or of the sandbox itself if that is "".
+        """Namespaces of `node`, or of the sandbox itself if that is "", as open files (setns(2)).
 
         The result names them, as in /proc/PID/ns, in the order of the descriptors.  A program may
         be started in them if `inhabited` is said; else only sockets may be made.

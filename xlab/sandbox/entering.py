@@ -150,11 +150,9 @@ def environment(*, rootless: bool) -> dict[str, str]:
 
 def _our_terminal() -> int | None:
     """The terminal in whose foreground we are, as the descriptor of standard input."""
-    try:
+    with suppress(OSError):  # not our session's terminal
         if os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp():
             return 0
-    except OSError:
-        pass  # not our session's terminal
     return None
 
 

@@ -125,8 +125,7 @@ class Systemd:
         )  # fmt: skip
         if "follow" in options:
             raise RefusalError("--follow is not emulated")
-        names = {self._known(name) for name in options.values("unit")}
-        lines = self._told(names)
+        lines = self._told({self._known(name) for name in options.values("unit")})
         count = options.value("lines")
         if count is not None:
             if not count.isdecimal():

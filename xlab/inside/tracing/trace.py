@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address
@@ -20,6 +20,7 @@ from typing import Any
 
 from xlab.errors import UsageError, XlabError
 from xlab.inside.tracing import tables
+from xlab.inside.tracing.tables import Facts
 from xlab.inside.tracing.watch import Frame, Watch
 from xlab.kernel.packets import (
     ECHO_REPLY,
@@ -33,7 +34,6 @@ from xlab.lab import network
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
 
-Facts = Mapping[str, Any]
 #: A frame that was seen, and the packet in it that is followed.
 Seen = tuple[Frame, Decoded, Packet]
 
@@ -43,9 +43,6 @@ _ANSWER_S = 0.4
 
 #: What `ip` calls the master of ports of Open vSwitch in the kernel.
 _OVS = "ovs-system"
-
-#: What becomes of an encapsulated packet at its outer destination.
-_OPENED = "its own address: the encapsulation ends here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +240,7 @@ class _Tracer:
             return str(device.get("conditions") or "")
         if target is not None and self._is_of(frame.node, target):
             if decoded.encapsulation != "none":
-                return _OPENED
+                return "its own address: the encapsulation ends here"
             on = follower is not None and follower[0].node == frame.node
             return "its own address: NAT, and on" if on else "arrived"
         if source is None or target is None:
