@@ -183,7 +183,7 @@ class _Tracer:
             if (packet.icmp_type, packet.icmp_sequence) == (kind, number)
             and self._leads_on(frame, origin)
         ]
-        hops = []
+        hops: list[Hop] = []
         for each, follower in zip(wanted, [*wanted[1:], None], strict=False):
             decision = self._decision(each, follower, first=not hops)
             hops.append(self._hop(*each, wanted[0][0].time_ns, decision))
@@ -329,8 +329,8 @@ class _Tracer:
         hops = []
         for frame in passed.values():
             decoded = decode(frame.content)
-            leaves = frame.outgoing and decoded.outer
-            decision = self._beyond(frame, decoded.outer) if leaves else ""
+            leaving = decoded.outer if frame.outgoing else None
+            decision = self._beyond(frame, leaving) if leaving else ""
             request = next(iter(decoded.inner), decoded.outer)
             assert request is not None
             hops.append(self._hop(frame, decoded, request, asked[start][0].time_ns, decision))
