@@ -16,9 +16,9 @@ from xlab.inside.machine.systemd import (
     OpenVSwitchService,
     Service,
     Systemd,
-    has_ifup,
 )
 from xlab.kernel import foreign
+from xlab.kernel.programs import locate
 from xlab.lab import machine_root
 from xlab.lab.lab import Host, Lab, concurrently
 
@@ -79,7 +79,7 @@ class Machines:
         """
         host.inhabited()
         own = host.device_address("eth0")
-        if own and has_ifup() and self._has_interfaces(host):
+        if own and locate("ifup") and self._has_interfaces(host):
             host.delete_address("eth0", own)
             # What it has then, on whichever interface, is what it is reached by.
             host.prefer_address(own.ip)

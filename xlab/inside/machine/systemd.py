@@ -11,7 +11,6 @@ enabled is started when the host boots.
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -32,7 +31,7 @@ from xlab.inside.machine.typist import (
 )
 from xlab.inside.machine.units import Unit
 from xlab.kernel import foreign
-from xlab.kernel.processes import search_path
+from xlab.kernel.programs import locate
 from xlab.lab.docker import DaemonOptions
 from xlab.lab.lab import Host
 from xlab.lab.ovs import DAEMONS
@@ -404,11 +403,6 @@ class OpenVSwitchService:
         return all(self._host.ovs.alive().values())
 
 
-def has_ifup() -> bool:
-    """Whether the machine has Debian's ifupdown."""
-    return shutil.which("ifup", path=search_path()) is not None
-
-
 class Networking:
     """networking.service: `ifup -a` and `ifdown -a`."""
 
@@ -416,7 +410,7 @@ class Networking:
         self._host = host
 
     def start(self, _: Unit) -> list[str]:
-        if not has_ifup():
+        if not locate("ifup"):
             raise XlabError("ifup: not installed; the package is called ifupdown")
         done = self._host.run(["ifup", "-a"], timeout_s=60.0, check=False)
         if done.returncode:

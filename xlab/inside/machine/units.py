@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -125,9 +125,9 @@ def parse(name: str, files: Mapping[Path, str]) -> Unit:
     return Unit(name, dict(files), description, command, environment)
 
 
-def _settings(text: str) -> list[tuple[str, str, str]]:
+def _settings(text: str) -> Iterator[tuple[str, str, str]]:
     """(section, key, value) line by line; comments may stand between continued lines."""
-    section, found, pending = "", [], ""
+    section, pending = "", ""
     for line in text.splitlines():
         line = line.strip()
         if line.startswith(("#", ";")):
@@ -140,8 +140,7 @@ def _settings(text: str) -> list[tuple[str, str, str]]:
             section = line[1:-1]
         elif "=" in line:
             key, _, value = line.partition("=")
-            found.append((section, key.strip(), value.strip()))
-    return found
+            yield section, key.strip(), value.strip()
 
 
 def _assignments(text: str) -> dict[str, str]:
