@@ -24,10 +24,9 @@ _PATIENCE_S = 600.0
 
 @contextmanager
 def cleanup() -> Iterator[Callable[[], object]]:
-    """What returns when every namespace given up until then is freed, this machine's other labs'
-    too; TimeoutError after ten minutes.
+    """What returns when all namespaces given up until then are freed, those of other labs too.
 
-    A sandbox of its own, which holds next to nothing, knows it.
+    TimeoutError after ten minutes.  A sandbox of its own knows, which holds next to nothing.
     """
     with (
         launch(lambda: {"await": _give_one_up}) as box,
