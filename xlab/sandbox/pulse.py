@@ -74,9 +74,11 @@ class Pulse:
         return self._state("stat") in "tT"
 
     def _is_at_work(self) -> bool:
+        if self._folder is None:
+            return False
         try:
             task = os.open("task", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)
-        except (OSError, TypeError):
+        except OSError:
             return False
         try:
             threads = os.listdir(task)  # noqa: PTH208 - from within the lab no path leads there
