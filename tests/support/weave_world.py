@@ -18,6 +18,7 @@ from ipaddress import IPv4Address
 
 from xlab.weave import names
 from xlab.weave.connection import Connection
+from xlab.weave.fastdp import Admitted, Overlay
 from xlab.weave.names import PeerName
 from xlab.weave.router import Identity, Router
 from xlab.weave.targets import Address
@@ -29,58 +30,27 @@ PORT = 6783
 HEARD = 1
 
 
-class FakeOverlay:
+class FakeOverlay(Overlay):
     """Established as soon as both ends have said so over the control connection, as sleeve is."""
 
     def __init__(self) -> None:
-        self.peers: dict[PeerName, dict[str, object]] = {}
+        self.peers: dict[PeerName, Admitted] = {}
         self.controls: list[tuple[PeerName, int, bytes]] = []
         self.unicast: Mapping[PeerName, PeerName] = {}
         self.broadcast: Mapping[PeerName, Sequence[PeerName]] = {}
-        self._on_established: dict[PeerName, Callable[[], None]] = {}
-        self.on_dead: dict[PeerName, Callable[[str], None]] = {}
-        self.send_control: dict[PeerName, Callable[[int, bytes], None]] = {}
         #: Peers whose datagrams do not come through.
         self.deaf_to: set[PeerName] = set()
 
-    def files(self) -> tuple[int, ...]:
-        return ()
-
-    def ready(self, descriptor: int) -> None:
-        raise AssertionError(descriptor)
-
-    def next_timer(self) -> float | None:
-        return None
-
-    def run_timers(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-    def add(
-        self,
-        peer: PeerName,
-        *,
-        connection_uid: int,
-        remote: tuple[str, int] | None,
-        outbound: bool,
-        send_control: Callable[[int, bytes], None],
-        on_established: Callable[[], None],
-        on_dead: Callable[[str], None],
-    ) -> None:
+    def add(self, peer: PeerName, admitted: Admitted) -> None:
         assert peer not in self.peers, "added twice"
-        self.peers[peer] = {"uid": connection_uid, "remote": remote, "outbound": outbound}
-        self._on_established[peer] = on_established
-        self.on_dead[peer] = on_dead
-        self.send_control[peer] = send_control
+        self.peers[peer] = admitted
         if peer not in self.deaf_to:
-            send_control(HEARD, b"")
+            admitted.send_control(HEARD, b"")
 
     def control(self, peer: PeerName, subtag: int, data: bytes) -> None:
         self.controls.append((peer, subtag, data))
         if subtag == HEARD and peer in self.peers:
-            self._on_established[peer]()
+            self.peers[peer].on_established()
 
     def remove(self, peer: PeerName) -> None:
         self.peers.pop(peer, None)

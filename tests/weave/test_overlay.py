@@ -8,6 +8,7 @@ nothing here waits for a time either.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import select
 import socket
@@ -35,6 +36,7 @@ from tests.support.weave_packets import (
 from xlab.errors import XlabError
 from xlab.weave import overlay as overlay_module
 from xlab.weave import sleeve
+from xlab.weave.fastdp import Admitted
 from xlab.weave.overlay import SleeveOverlay
 from xlab.weave.sleeve import FragmentationTest, Heartbeat, MtuProbe, Special, encode_special
 from xlab.weave.tap import PLAIN, read_vnet_header
@@ -88,15 +90,14 @@ class Peer:
         self.said: list[tuple[bytes, int, bytes]] = []
 
     def connect(self, other: Peer, *, outbound: bool, uid: int = UID) -> None:
-        self.overlay.add(
-            other.name,
-            connection_uid=uid,
+        admitted = Admitted(
+            uid,
             remote=other.address if outbound else None,
-            outbound=outbound,
             send_control=lambda subtag, data: self.said.append((other.name, subtag, data)),
             on_established=lambda: self.events.append(f"established {other.name[-1]}"),
             on_dead=lambda reason: self.events.append(f"dead {other.name[-1]}: {reason}"),
         )
+        self.overlay.add(other.name, admitted)
 
     def send(self, frame: bytes) -> None:
         """The bridge has a complete frame for other hosts."""
@@ -235,11 +236,10 @@ def test_heartbeats_come_every_half_second_then_every_ten() -> None:
         listener.bind(("127.0.0.1", 0))
         listener.setblocking(False)
         h1 = world.peers[0]
-        h1.overlay.add(
-            name(9), connection_uid=9, remote=listener.getsockname(), outbound=True,
-            send_control=lambda _subtag, _data: None, on_established=lambda: None,
-            on_dead=lambda _reason: None,
-        )  # fmt: skip
+        admitted = Admitted(
+            9, listener.getsockname(), lambda _subtag, _data: None, lambda: None, lambda _: None
+        )
+        h1.overlay.add(name(9), admitted)
         times: list[float] = []
 
         def listen(seconds: float) -> None:
@@ -274,7 +274,10 @@ def test_a_silent_peer_is_dead_after_60_s(pair: World) -> None:
 
 def test_a_peer_may_remove_itself_when_it_hears_that_it_is_dead(pair: World) -> None:
     h1, h2 = pair.peers
-    h1.overlay._neighbours[h2.name].on_dead = lambda _: h1.overlay.remove(h2.name)
+    neighbour = h1.overlay._neighbours[h2.name]
+    neighbour.admitted = dataclasses.replace(
+        neighbour.admitted, on_dead=lambda _: h1.overlay.remove(h2.name)
+    )
     pair.peers.remove(h2)
     pair.pass_time(61)
     assert h1.overlay._neighbours == {}

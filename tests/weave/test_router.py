@@ -86,10 +86,10 @@ def test_two_routers_meet_and_agree_on_everything() -> None:
     world.run(1.0)
     assert (a.established, b.established) == ({b.name}, {a.name})
     here, there = a.overlay.peers[b.name], b.overlay.peers[a.name]
-    assert here["uid"] == there["uid"] != 0
+    assert here.uid == there.uid != 0
     # Who dialled knows where the other is; the other learns it from the first datagram.
-    assert (there["outbound"], there["remote"]) == (True, ("10.0.0.1", 6783))
-    assert (here["outbound"], here["remote"]) == (False, None)
+    assert there.remote == ("10.0.0.1", 6783)
+    assert here.remote is None
     assert a.control.topology.peers == b.control.topology.peers
     assert a.overlay.broadcast == {a.name: [b.name], b.name: []}
     assert a.log == b.log == []
@@ -136,7 +136,7 @@ def test_of_two_connections_that_with_the_lower_uid_stays() -> None:
         ends[uids.index(max(uids))].close()
         world.settle()
         (survivor,) = a.control.neighbours.values()
-        assert survivor.uid == min(uids) == a.overlay.peers[stranger_features().name]["uid"]
+        assert survivor.uid == min(uids) == a.overlay.peers[stranger_features().name].uid
         closed = [wire.far.closed for wire in ends if wire.far]
         assert closed == [uid != min(uids) for uid in uids]
         assert a.control.counters["duplicates"] == 1
@@ -357,7 +357,7 @@ def test_an_overlay_that_gives_up_ends_the_connection_and_it_is_dialled_again() 
     a, b = chain(world, 2)
     world.run(1.0)
     first = b.control.neighbours[a.name]
-    b.overlay.on_dead[a.name]("no heartbeat over UDP for 60 s")
+    b.overlay.peers[a.name].on_dead("no heartbeat over UDP for 60 s")
     world.run(2.0)
     assert first.closed
     assert b.log == ["10.0.0.1:6783 7a:00:00:00:00:01(h1): sleeve: no heartbeat over UDP for 60 s"]
@@ -369,7 +369,7 @@ def test_what_an_overlay_says_of_a_connection_that_is_gone_is_not_heard() -> Non
     world = World()
     a, b = chain(world, 2)
     world.run(1.0)
-    dead = b.overlay.on_dead[a.name]
+    dead = b.overlay.peers[a.name].on_dead
     b.control.neighbours[a.name].close()
     a.stop()
     world.run(1.0)

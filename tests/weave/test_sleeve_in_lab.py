@@ -29,6 +29,7 @@ from xlab.lab import underlay
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
 from xlab.weave import sleeve
+from xlab.weave.fastdp import Admitted
 from xlab.weave.overlay import SleeveOverlay
 
 _SOL_PACKET, _PACKET_AUXDATA = 263, 8
@@ -346,11 +347,10 @@ def test_each_datagram_is_one_the_original_router_would_take(device: str) -> Non
     for receiver in (listener, sniffer):
         receiver.setblocking(False)
     with h1.entered():
-        overlay.add(
-            peer, connection_uid=1, remote=(str(h2.address), 6783), outbound=True,
-            send_control=lambda _subtag, _data: None, on_established=lambda: None,
-            on_dead=lambda _reason: None,
-        )  # fmt: skip
+        admitted = Admitted(
+            1, (str(h2.address), 6783), lambda _subtag, _data: None, lambda: None, lambda _: None
+        )
+        overlay.add(peer, admitted)
         overlay.set_routes({peer: peer}, {name: [peer]})
         overlay.control(peer, sleeve.ESTABLISHED, b"")
         overlay.control(peer, sleeve.FRAGMENTATION_TEST_RECEIVED, b"")

@@ -111,7 +111,7 @@ def test_the_report_has_all_of_it(pair: tuple[World, Member, Member]) -> None:
     assert connection == {
         "name": "7a:00:00:00:00:01",
         "nickname": "h1",
-        "uid": a.overlay.peers[b.name]["uid"],
+        "uid": a.overlay.peers[b.name].uid,
         "address": "10.0.0.1:6783",
         "outbound": True,
         "state": "established",

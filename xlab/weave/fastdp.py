@@ -11,100 +11,75 @@ both ends have introduced themselves, and the status says "fastdp equivalent".
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 from xlab.weave.names import PeerName
 
 
-class Overlay(Protocol):
-    """What carries frames between neighbours.  Nothing of a stranger's makes any method raise."""
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A connection with a peer that is through its handshake, as an overlay has to know it."""
+
+    uid: int
+    #: Where we dialled; the address of one that dialled us shows in its first heartbeat, since a
+    #: network in between may have changed it.
+    remote: tuple[str, int] | None
+    #: Says (subtag, data) to the other end's overlay.
+    send_control: Callable[[int, bytes], None]
+    #: Called once.
+    on_established: Callable[[], None]
+    #: Called at most once, and then the peer is removed already.
+    on_dead: Callable[[str], None]
+
+
+class Overlay:
+    """What carries frames between neighbours; by itself none.
+
+    Nothing of a stranger's makes any method raise.
+    """
 
     def files(self) -> tuple[int, ...]:
         """Descriptors to watch for reading, the same ones all the time."""
+        return ()
 
     def ready(self, descriptor: int) -> None:
         """One of them can be read: does a bounded amount of work."""
 
     def next_timer(self) -> float | None:
         """When, in the clock's seconds, `run_timers` is to be called."""
+        return None
 
-    def run_timers(self) -> None: ...
+    def run_timers(self) -> None:
+        """Do what is due."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Carry nothing any more."""
 
-    def add(
-        self,
-        peer: PeerName,
-        *,
-        connection_uid: int,
-        remote: tuple[str, int] | None,
-        outbound: bool,
-        send_control: Callable[[int, bytes], None],
-        on_established: Callable[[], None],
-        on_dead: Callable[[str], None],
-    ) -> None:
-        """A neighbour is there.  `remote` is where it can be reached, if that is known."""
+    def add(self, peer: PeerName, admitted: Admitted) -> None:
+        """A neighbour is there."""
 
     def control(self, peer: PeerName, subtag: int, data: bytes) -> None:
         """The other end's overlay has a message."""
 
-    def remove(self, peer: PeerName) -> None: ...
+    def remove(self, peer: PeerName) -> None:
+        """The connection with `peer` is gone; nothing happens if it is not there."""
 
     def mtu(self, peer: PeerName) -> int | None:
         """The largest packet that frames to this neighbour can carry, once known."""
+        return None
 
     def set_routes(
         self, unicast: Mapping[PeerName, PeerName], broadcast: Mapping[PeerName, Sequence[PeerName]]
     ) -> None:
         """See `routes.Routes`."""
 
-    def counters(self) -> dict[str, int]: ...
-
-
-class FastdpEquivalent:
-    """The kernel does it all."""
-
-    def files(self) -> tuple[int, ...]:
-        return ()
-
-    def ready(self, descriptor: int) -> None:
-        raise AssertionError(f"descriptor {descriptor} is none of ours")
-
-    def next_timer(self) -> float | None:
-        return None
-
-    def run_timers(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-    def add(
-        self,
-        peer: PeerName,
-        *,
-        connection_uid: int,
-        remote: tuple[str, int] | None,
-        outbound: bool,
-        send_control: Callable[[int, bytes], None],
-        on_established: Callable[[], None],
-        on_dead: Callable[[str], None],
-    ) -> None:
-        on_established()
-
-    def control(self, peer: PeerName, subtag: int, data: bytes) -> None:
-        """A real fast datapath acknowledges heartbeats here; the kernel's vxlan has none."""
-
-    def remove(self, peer: PeerName) -> None:
-        pass
-
-    def mtu(self, peer: PeerName) -> int | None:
-        return None
-
-    def set_routes(
-        self, unicast: Mapping[PeerName, PeerName], broadcast: Mapping[PeerName, Sequence[PeerName]]
-    ) -> None:
-        pass
-
     def counters(self) -> dict[str, int]:
+        """Frames and datagrams moved, and those dropped, by reason."""
         return {}
+
+
+class FastdpEquivalent(Overlay):
+    """The kernel does it all; of its vxlan no heartbeats are to be acknowledged either."""
+
+    def add(self, peer: PeerName, admitted: Admitted) -> None:
+        admitted.on_established()

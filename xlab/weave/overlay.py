@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from xlab.errors import XlabError
 from xlab.kernel.clock import Clock
 from xlab.weave import sleeve
+from xlab.weave.fastdp import Admitted, Overlay
 from xlab.weave.forward import (
     MAC_AGE_S,
     Decision,
@@ -72,40 +74,26 @@ _BATCH, _BATCH_BYTES = 64, 256 * 1024
 _FEWEST_MERGED = 3
 
 
+@dataclass(slots=True)
 class _Neighbour:
     """A peer with a connection of its own."""
 
-    def __init__(
-        self,
-        name: bytes,
-        peer: bytes,
-        *,
-        connection_uid: int,
-        remote: tuple[str, int] | None,
-        send_control: Callable[[int, bytes], None],
-        on_established: Callable[[], None],
-        on_dead: Callable[[str], None],
-        now_s: float,
-    ) -> None:
-        self.peer = peer
-        self.connection_uid = connection_uid
-        #: Where its datagrams go; None until its first heartbeat has come.
-        self.remote = remote
-        self.send_control = send_control
-        self.on_established = on_established
-        self.on_dead = on_dead
-        #: The peer has said that our heartbeats arrive.
-        self.established = False
-        #: We have said so of the peer's.
-        self.acknowledged = False
-        #: The network carries fragments to it.
-        self.fragments_arrive = False
-        self.path = PathMtu()
-        self.next_heartbeat_s = now_s
-        self.dead_at_s = now_s + DEAD_AFTER_S
-        self.next_fragmentation_test_s: float | None = None
-        self.with_df = Packer(name)
-        self.without_df = Packer(name)
+    peer: bytes
+    admitted: Admitted
+    #: Where its datagrams go; None until its first heartbeat has come.
+    remote: tuple[str, int] | None
+    next_heartbeat_s: float
+    dead_at_s: float
+    with_df: Packer
+    without_df: Packer
+    #: The peer has said that our heartbeats arrive.
+    established: bool = False
+    #: We have said so of the peer's.
+    acknowledged: bool = False
+    #: The network carries fragments to it.
+    fragments_arrive: bool = False
+    path: PathMtu = field(default_factory=PathMtu)
+    next_fragmentation_test_s: float | None = None
 
     @property
     def limit_bytes(self) -> int:
@@ -123,7 +111,7 @@ class _Neighbour:
         return min(times)
 
 
-class SleeveOverlay:
+class SleeveOverlay(Overlay):
     """The data plane of one router: a TAP device, a UDP socket, and a state for each neighbour.
 
     All calls must be made in the network namespace in which it was created.
@@ -176,7 +164,6 @@ class SleeveOverlay:
         return self._tap.kind
 
     def files(self) -> tuple[int, ...]:
-        """Descriptors to wait on for reading."""
         return self._tap.descriptor, self._udp.descriptor
 
     def ready(self, descriptor: int) -> None:
@@ -189,7 +176,6 @@ class SleeveOverlay:
         self._flush_all(now_s)
 
     def next_timer(self) -> float | None:
-        """The time of the clock at which `run_timers` wants to be called."""
         if self._next_timer_s is None:
             times = [neighbour.next_timer() for neighbour in self._neighbours.values()]
             self._next_timer_s = min(times, default=self._next_expiry_s)
@@ -206,7 +192,7 @@ class SleeveOverlay:
         for neighbour in list(self._neighbours.values()):
             if now_s >= neighbour.dead_at_s:
                 self.remove(neighbour.peer)
-                neighbour.on_dead(f"no heartbeat over UDP for {DEAD_AFTER_S:.0f} s")
+                neighbour.admitted.on_dead(f"no heartbeat over UDP for {DEAD_AFTER_S:.0f} s")
             else:
                 self._run_timers_of(neighbour, now_s)
 
@@ -217,45 +203,27 @@ class SleeveOverlay:
 
     # -- what the control plane says ---------------------------------------------------------------
 
-    def add(
-        self,
-        peer: bytes,
-        *,
-        connection_uid: int,
-        remote: tuple[str, int] | None,
-        outbound: bool,
-        send_control: Callable[[int, bytes], None],
-        on_established: Callable[[], None],
-        on_dead: Callable[[str], None],
-    ) -> None:
-        """A connection with `peer` is through its handshake.
-
-        `remote` is where we dialled; the address of one that dialled us shows in its first
-        heartbeat, since a network in between may have changed it.  `on_established` is called once,
-        `on_dead` at most once, and then the peer is removed already.
-        """
+    def add(self, peer: bytes, admitted: Admitted) -> None:
         now_s = self._clock()
         neighbour = _Neighbour(
-            self._name,
             peer,
-            connection_uid=connection_uid,
-            remote=remote if outbound else None,
-            send_control=send_control,
-            on_established=on_established,
-            on_dead=on_dead,
-            now_s=now_s,
+            admitted,
+            remote=admitted.remote,
+            next_heartbeat_s=now_s,
+            dead_at_s=now_s + DEAD_AFTER_S,
+            with_df=Packer(self._name),
+            without_df=Packer(self._name),
         )
         self._neighbours[peer] = neighbour
         self._waiting.pop(peer, None)
         self._next_timer_s = None
         if neighbour.remote is not None:
             self._run_timers_of(neighbour, now_s)
-        if self._early is not None and self._early[:2] == (peer, connection_uid):
+        if self._early is not None and self._early[:2] == (peer, admitted.uid):
             # The control plane had it wait: the next heartbeat is half a second away.
-            self._receive_special(neighbour, Heartbeat(connection_uid), self._early[2], now_s)
+            self._receive_special(neighbour, Heartbeat(admitted.uid), self._early[2], now_s)
 
     def control(self, peer: bytes, subtag: int, data: bytes) -> None:
-        """A control message of the overlay arrived on the connection with `peer`."""
         neighbour = self._neighbours.get(peer)
         if neighbour is None:
             self._counters["control_without_connection"] += 1
@@ -273,7 +241,6 @@ class SleeveOverlay:
             self._counters["control_unknown"] += 1
 
     def remove(self, peer: bytes) -> None:
-        """The connection with `peer` is gone; nothing happens if it is not there."""
         self._neighbours.pop(peer, None)
         self._waiting.pop(peer, None)
         self._next_timer_s = None
@@ -281,18 +248,14 @@ class SleeveOverlay:
     def mtu(self, peer: bytes) -> int | None:
         """What the overlay carries to `peer`; None before the peer has confirmed it."""
         neighbour = self._neighbours.get(peer)
-        if neighbour is None or not neighbour.path.verified:
-            return None
-        return neighbour.path.effective
+        return neighbour.path.effective if neighbour and neighbour.path.verified else None
 
     def set_routes(
         self, unicast: Mapping[bytes, bytes], broadcast: Mapping[bytes, Sequence[bytes]]
     ) -> None:
-        """The way from here, by destination peer; and by source peer whom to pass broadcasts."""
         self._switch.set_routes(unicast, broadcast)
 
     def counters(self) -> dict[str, int]:
-        """Frames and datagrams moved, and those dropped, by reason."""
         return dict(self._counters)
 
     # -- from the bridge ---------------------------------------------------------------------------
@@ -493,7 +456,7 @@ class SleeveOverlay:
         self, neighbour: _Neighbour, special: Special, sender: tuple[str, int], now_s: float
     ) -> None:
         if isinstance(special, Heartbeat):
-            if special.connection_uid != neighbour.connection_uid:
+            if special.connection_uid != neighbour.admitted.uid:
                 self._counters["heartbeat_of_another_connection"] += 1
                 self._early = (neighbour.peer, special.connection_uid, sender)
                 return
@@ -506,15 +469,15 @@ class SleeveOverlay:
                 self._run_timers_of(neighbour, now_s)
             if not neighbour.acknowledged:
                 neighbour.acknowledged = True
-                neighbour.send_control(sleeve.ESTABLISHED, b"")
+                neighbour.admitted.send_control(sleeve.ESTABLISHED, b"")
         elif neighbour.remote is None or neighbour.remote[0] != sender[0]:
             # Heartbeats prove themselves by their UID.  Each of these makes us speak on the control
             # connection, and could make the peer believe in an MTU that its path has not.
             self._counters["special_from_elsewhere"] += 1
         elif isinstance(special, FragmentationTest):
-            neighbour.send_control(sleeve.FRAGMENTATION_TEST_RECEIVED, b"")
+            neighbour.admitted.send_control(sleeve.FRAGMENTATION_TEST_RECEIVED, b"")
         else:
-            neighbour.send_control(sleeve.MTU_VERIFIED, sleeve.encode_mtu(special.mtu))
+            neighbour.admitted.send_control(sleeve.MTU_VERIFIED, sleeve.encode_mtu(special.mtu))
 
     def _inject(self, frame: memoryview) -> None:
         self._write_tap(PLAIN + frame, 1)
@@ -638,7 +601,7 @@ class SleeveOverlay:
         if now_s >= neighbour.next_heartbeat_s:
             interval_s = SLOW_HEARTBEAT_S if neighbour.established else FAST_HEARTBEAT_S
             neighbour.next_heartbeat_s = now_s + interval_s
-            self._send_special(neighbour, Heartbeat(neighbour.connection_uid), now_s, df=True)
+            self._send_special(neighbour, Heartbeat(neighbour.admitted.uid), now_s, df=True)
         test_s = neighbour.next_fragmentation_test_s
         if test_s is not None and now_s >= test_s:
             self._test_path(neighbour, now_s)
@@ -652,7 +615,7 @@ class SleeveOverlay:
             return
         neighbour.established = True
         neighbour.next_heartbeat_s = now_s + SLOW_HEARTBEAT_S
-        neighbour.on_established()
+        neighbour.admitted.on_established()
         self._test_path(neighbour, now_s)
         self._run_timers_of(neighbour, now_s)
 

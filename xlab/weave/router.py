@@ -23,7 +23,7 @@ from ipaddress import IPv4Address
 
 from xlab.weave import gossip, messages, names, routes, topology
 from xlab.weave.connection import DEAD_AFTER_S, HANDSHAKE_S, HEARTBEAT_S, Connection, Stream
-from xlab.weave.fastdp import Overlay
+from xlab.weave.fastdp import Admitted, Overlay
 from xlab.weave.gob import ProtocolError
 from xlab.weave.messages import Features, Tag
 from xlab.weave.names import PeerName
@@ -366,19 +366,17 @@ class Router:
         self._changed.add(peer.name)
         if newcomer:
             self._tell_everything(connection)
-        self.overlay.add(
-            peer.name,
-            connection_uid=connection.uid,
-            remote=(str(connection.remote.ip), connection.remote.port)
-            if connection.outbound
-            else None,
-            outbound=connection.outbound,
+        ip, port = connection.remote
+        admitted = Admitted(
+            connection.uid,
+            remote=(str(ip), port) if connection.outbound else None,
             send_control=lambda subtag, data: connection.send(
                 messages.overlay_control(index, subtag, data)
             ),
             on_established=lambda: self._soon_established(connection),
             on_dead=lambda reason: self._soon_dead(connection, reason),
         )
+        self.overlay.add(peer.name, admitted)
         self._after(connection, HEARTBEAT_S, self._heartbeat)
         self._after(connection, DEAD_AFTER_S, self._require_life)
         self._targets_changed()
