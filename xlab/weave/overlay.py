@@ -33,13 +33,7 @@ from xlab.weave.forward import (
     is_ipv4,
     too_large,
 )
-from xlab.weave.segments import (
-    PREFIX_BYTES,
-    Merger,
-    Segment,
-    Segmenter,
-    read_segment,
-)
+from xlab.weave.segments import PREFIX_BYTES, Merger, Segmenter, read_segment
 from xlab.weave.sleeve import (
     ETHERNET_HEADER_BYTES,
     IPV4_AND_UDP_BYTES,
@@ -320,21 +314,19 @@ class SleeveOverlay(Overlay):
             head = self._packet_view[VNET_HEADER_BYTES : VNET_HEADER_BYTES + segment.payload]
             fits = segment.mtu <= neighbour.path.effective and segment.ip == ETHERNET_HEADER_BYTES
             if not fits and has_df(head):
-                self._refuse(self._name, self._oversized(segment), neighbour, decision, now_s)
+                # As much of it as an error quotes.
+                start = self._packet_view[VNET_HEADER_BYTES:][: segment.payload + 8]
+                self._refuse(self._name, bytes(start), neighbour, decision, now_s)
                 continue
             train = self._segmenter.cut(segment, self._name, self._name, destination)
             if fits and has_df(head):
                 # What is waiting for this neighbour may be of the same stream.
                 self._flush(neighbour, now_s)
-                self._send_train(neighbour, train, now_s, df=True)
+                self._send(neighbour, train, now_s, df=True)
             else:
                 only = Decision(send=((peer, destination),), broadcast=decision.broadcast)
                 for frame in train.split(PREFIX_BYTES):
                     self._forward(self._name, bytes(frame), only, now_s)
-
-    def _oversized(self, segment: Segment) -> bytes:
-        """The start of a segment as an error quotes it."""
-        return bytes(self._packet_view[VNET_HEADER_BYTES : VNET_HEADER_BYTES + segment.payload + 8])
 
     # -- from the network --------------------------------------------------------------------------
 
@@ -421,7 +413,7 @@ class SleeveOverlay(Overlay):
             relayed = bytearray(data)
             for start in range(0, len(data), size):
                 relayed[start : start + 18] = self._name + source + destination
-            self._send_train(neighbour, Train(memoryview(relayed), size), now_s, df=True)
+            self._send(neighbour, Train(memoryview(relayed), size), now_s, df=True)
 
     def _receive(self, datagram: memoryview, sender: tuple[str, int], now_s: float) -> None:
         neighbour = self._neighbours.get(bytes(datagram[:NAME_BYTES]))
@@ -559,39 +551,21 @@ class SleeveOverlay(Overlay):
             if not packer:
                 continue
             for train in sleeve.trains(packer.take()):
-                if train.size <= neighbour.limit_bytes:
-                    self._send_train(neighbour, train, now_s, df=df)
-                else:
-                    for datagram in train.split():
-                        self._send(neighbour, datagram, now_s, df=df)
+                whole = train.size <= neighbour.limit_bytes
+                for part in (train,) if whole else train.singly():
+                    self._send(neighbour, part, now_s, df=df)
 
-    def _send_train(self, neighbour: _Neighbour, train: Train, now_s: float, *, df: bool) -> None:
+    def _send(self, neighbour: _Neighbour, train: Train, now_s: float, *, df: bool) -> None:
         assert neighbour.remote is not None
-        for datagrams, error in self._udp.send_train(train, neighbour.remote, df=df):
+        for datagrams, error in self._udp.send(train, neighbour.remote, df=df):
             if error is None:
                 self._counters["datagrams_sent"] += datagrams
+            elif error.errno == errno.EMSGSIZE:
+                self._counters["larger_than_path"] += datagrams
+                self._learn_path(neighbour, now_s)
             else:
-                self._note_failure(neighbour, error, datagrams, now_s)
-
-    def _send(
-        self, neighbour: _Neighbour, datagram: bytes | memoryview, now_s: float, *, df: bool
-    ) -> None:
-        assert neighbour.remote is not None
-        try:
-            self._udp.send(datagram, neighbour.remote, df=df)
-            self._counters["datagrams_sent"] += 1
-        except OSError as error:
-            self._note_failure(neighbour, error, 1, now_s)
-
-    def _note_failure(
-        self, neighbour: _Neighbour, error: OSError, datagrams: int, now_s: float
-    ) -> None:
-        if error.errno == errno.EMSGSIZE:
-            self._counters["larger_than_path"] += datagrams
-            self._learn_path(neighbour, now_s)
-        else:
-            # EAGAIN, ENOBUFS: no room; ENETUNREACH, EPERM: the host's routes and firewall.
-            self._counters["send_errors"] += datagrams
+                # EAGAIN, ENOBUFS: no room; ENETUNREACH, EPERM: the host's routes and firewall.
+                self._counters["send_errors"] += datagrams
 
     # -- a neighbour's life ------------------------------------------------------------------------
 
@@ -643,4 +617,5 @@ class SleeveOverlay(Overlay):
     ) -> None:
         frame = sleeve.encode_special(special)
         header = sleeve.frame_header(self._name, neighbour.peer, len(frame))
-        self._send(neighbour, self._name + header + frame, now_s, df=df)
+        datagram = memoryview(self._name + header + frame)
+        self._send(neighbour, Train(datagram, len(datagram)), now_s, df=df)

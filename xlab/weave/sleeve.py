@@ -206,6 +206,10 @@ class Train(NamedTuple):
         data, size = self
         return [data[start + skip_bytes : start + size] for start in range(0, len(data), size)]
 
+    def singly(self) -> list[Train]:
+        """Each datagram as a train of its own."""
+        return [Train(datagram, len(datagram)) for datagram in self.split()]
+
 
 def trains(datagrams: Sequence[bytes]) -> Iterator[Train]:
     """Runs of datagrams of one size; the last of a run may be shorter than the others."""

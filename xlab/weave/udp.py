@@ -85,17 +85,11 @@ class UdpSocket:
         # An empty datagram makes an empty train.
         return Train(self._view[:length], max(1, size)), sender
 
-    def send(self, datagram: bytes | memoryview, to: Address, *, df: bool) -> None:
-        """Send one datagram; OSError with EMSGSIZE if it is larger than the path, with DF."""
-        self._set_df(df)
-        self._socket.sendto(datagram, to)
+    def send(self, train: Train, to: Address, *, df: bool) -> list[tuple[int, OSError | None]]:
+        """Send the datagrams of a train in as few calls as they fit in.
 
-    def send_train(
-        self, train: Train, to: Address, *, df: bool
-    ) -> list[tuple[int, OSError | None]]:
-        """Send the datagrams of a train, none larger than the path, in as few calls as they fit in.
-
-        For each call: how many datagrams were in it, and what went wrong.
+        For each call: how many datagrams were in it, and what went wrong: EMSGSIZE if the path is
+        narrower, with DF.  Only a train of one datagram may be larger than the path.
         """
         data, size = train
         most = min(MOST_SEGMENTS, LARGEST_DATAGRAM_BYTES // size)
@@ -106,11 +100,11 @@ class UdpSocket:
         for start in range(0, len(data), step):
             piece = Train(data[start : start + step], size)
             error = self._send_at_once(piece, to)
-            if error is not None and error.errno in (errno.EIO, errno.EINVAL):
+            if piece.datagrams > 1 and error and error.errno in (errno.EIO, errno.EINVAL):
                 # EIO: the kernel cannot on this way out (no checksum offload before Linux 6.9,
                 # IPsec), and asking again is vain.  EINVAL: not at this size.
                 self._can_segment = self._can_segment and error.errno == errno.EINVAL
-                outcome += [(1, self._send_one(datagram, to)) for datagram in piece.split()]
+                outcome += [(1, self._send_at_once(one, to)) for one in piece.singly()]
             else:
                 outcome.append((piece.datagrams, error))
         return outcome
@@ -130,20 +124,14 @@ class UdpSocket:
         self._socket.close()
 
     def _send_at_once(self, train: Train, to: Address) -> OSError | None:
-        if len(train.data) <= train.size:
-            return self._send_one(train.data, to)
-        if not self._can_segment:
-            return OSError(errno.EIO, os.strerror(errno.EIO))
-        option = (_SOL_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(train.size))
         try:
-            self._socket.sendmsg((train.data,), (option,), 0, to)
-        except OSError as error:
-            return error
-        return None
-
-    def _send_one(self, datagram: memoryview, to: Address) -> OSError | None:
-        try:
-            self._socket.sendto(datagram, to)
+            if len(train.data) <= train.size:
+                self._socket.sendto(train.data, to)
+            elif self._can_segment:
+                option = (_SOL_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(train.size))
+                self._socket.sendmsg((train.data,), (option,), 0, to)
+            else:
+                return OSError(errno.EIO, os.strerror(errno.EIO))
         except OSError as error:
             return error
         return None
