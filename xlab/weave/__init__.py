@@ -4,7 +4,7 @@
     transport   sockets and the one loop          web, status   what the router says of itself
     router      the control plane, without a socket in it
       connection  one TCP connection: handshake, frames, liveness
-      gossip      channels, and the relaying of those that are not ours
+      gossip      the topology's updates, and the relaying of other channels
       targets     whom to dial, and when again
       topology    who is connected to whom        routes        which way from here
       messages    what is said                    gob           in which encoding

@@ -21,10 +21,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from xlab.weave import gossip, messages, names, routes, topology
+from xlab.weave import messages, names, routes
 from xlab.weave.connection import DEAD_AFTER_S, HANDSHAKE_S, HEARTBEAT_S, Connection, Stream
 from xlab.weave.fastdp import Admitted, Overlay
 from xlab.weave.gob import ProtocolError
+from xlab.weave.gossip import INTERVAL_S, Gossip
 from xlab.weave.messages import Features, Tag
 from xlab.weave.names import PeerName
 from xlab.weave.targets import Address, Targets
@@ -32,8 +33,6 @@ from xlab.weave.timers import Timer, Timers
 from xlab.weave.topology import Link, Merged, Peer, Topology
 
 PORT = 6783
-
-_TOPOLOGY = "topology"
 
 #: Changes are gathered before routes are calculated anew and before others hear of them.  In a
 #: large mesh, where everyone tells everyone, they are gathered for as long as Weave Net does it.
@@ -125,14 +124,13 @@ class Router:
             ),
             chance=chance,
         )
-        self.gossip = gossip.Gossip(
-            identity.name,
-            graph=self.topology.every_link,
+        self.gossip = Gossip(
+            self.topology,
+            on_merged=self._on_merged,
             send=self._send,
             clock=timers.clock,
             chance=chance,
         )
-        self.gossip.register(_TOPOLOGY, _TopologyChannel(self.topology, self._on_merged))
         self.targets = Targets(identity.name, port=identity.port, clock=timers.clock, chance=chance)
         self.routes = routes.Routes({}, {})
         self._routes_timer: Timer | None = None
@@ -145,7 +143,7 @@ class Router:
         self._changed: set[PeerName] = set()
         self._gossip_timer: Timer | None = None
         self._calculate_routes()
-        self.timers.after(gossip.INTERVAL_S, self._regular_round)
+        self.timers.after(INTERVAL_S, self._regular_round)
 
     # -- what people ask for -----------------------------------------------------------------------
 
@@ -310,7 +308,7 @@ class Router:
             connection.hold()
             if peer.uid != former.peer.uid:
                 # So it finds the others now, who will ask their connections at the same time.
-                self._tell_everything(connection)
+                connection.send(self.gossip.everything())
         else:
             self._drop(connection, f"multiple connections to {describe(peer)}", trouble=False)
 
@@ -365,7 +363,7 @@ class Router:
         self._publish_link(connection)
         self._changed.add(peer.name)
         if newcomer:
-            self._tell_everything(connection)
+            connection.send(self.gossip.everything())
         ip, port = connection.remote
         admitted = Admitted(
             connection.uid,
@@ -380,10 +378,6 @@ class Router:
         self._after(connection, HEARTBEAT_S, self._heartbeat)
         self._after(connection, DEAD_AFTER_S, self._require_life)
         self._targets_changed()
-
-    def _tell_everything(self, connection: Connection) -> None:
-        for message in self.gossip.everything():
-            connection.send(message)
 
     def _soon_established(self, connection: Connection) -> None:
         self.timers.soon(lambda: self._established(connection))
@@ -517,11 +511,11 @@ class Router:
 
     def _tell_changes(self) -> None:
         changed, self._changed = self._changed, set()
-        self.gossip.broadcast(_TOPOLOGY, self.topology.describe(changed))
+        self.gossip.broadcast(changed)
 
     def _regular_round(self) -> None:
         self.gossip.tell_some_everything()
-        self.timers.after(gossip.INTERVAL_S, self._regular_round)
+        self.timers.after(INTERVAL_S, self._regular_round)
 
     # -- dialling ----------------------------------------------------------------------------------
 
@@ -554,34 +548,6 @@ class Router:
         for address in due:
             self.counters["dialled"] += 1
             self._dial(address)
-
-
-class _TopologyChannel:
-    """The topology as a channel of gossip."""
-
-    def __init__(self, known: Topology, on_merged: Callable[[Merged], None]) -> None:
-        self._topology = known
-        self._on_merged = on_merged
-
-    def everything(self) -> bytes:
-        return self._topology.describe(self._topology.peers.keys())
-
-    def on_gossip(self, payload: bytes) -> bytes | None:
-        merged = self._merge(payload)
-        return self._topology.describe(merged.news) if merged.news else None
-
-    def on_broadcast(self, source: PeerName, payload: bytes) -> bytes | None:  # noqa: ARG002 (Gossiper)
-        # In our words: what we know of these peers may be newer than what came.
-        merged = self._merge(payload)
-        return self._topology.describe(merged.described) if merged.described else None
-
-    def on_unicast(self, source: PeerName, payload: bytes) -> None:  # noqa: ARG002 (Gossiper)
-        raise ProtocolError("topology gossip to one peer")
-
-    def _merge(self, payload: bytes) -> Merged:
-        merged = self._topology.merge(topology.decode(payload))
-        self._on_merged(merged)
-        return merged
 
 
 def describe(peer: Features | Peer) -> str:
