@@ -6,7 +6,7 @@
                  └─ plain, or encrypted with a key
                            └─ who the peer is; known from here on
 
-A password changes two things: what follows the flag, and the `Seal` that every frame passes.
+A password would change two things: what follows the flag, and that every frame is encrypted.
 """
 
 from __future__ import annotations
@@ -50,25 +50,6 @@ class Stream(Protocol):
         """How much of what was written has arrived at the other host, as that has said (TCP)."""
 
 
-class Seal(Protocol):
-    """Encryption of frames, one direction's counter each."""
-
-    def close(self, message: bytes) -> bytes: ...
-
-    def open(self, frame: bytes) -> bytes:
-        """ProtocolError if it was not closed by the peer."""
-
-
-class Plain:
-    """No encryption."""
-
-    def close(self, message: bytes) -> bytes:
-        return message
-
-    def open(self, frame: bytes) -> bytes:
-        return frame
-
-
 class Connection:
     """The protocol's state on one connection.
 
@@ -91,7 +72,6 @@ class Connection:
         self._stream = stream
         self._features = features
         self._clock = clock
-        self._seal: Seal = Plain()
         self._received = bytearray()
         #: The next step of the protocol, and how many bytes it takes.
         self._step: Callable[[bytes], bytes | None] = self._on_header
@@ -120,7 +100,7 @@ class Connection:
 
     def send(self, message: bytes) -> None:
         if not self.closed:
-            self._stream.write(messages.frame(self._seal.close(message)))
+            self._stream.write(messages.frame(message))
 
     def close(self) -> None:
         """Hang up, and keep nothing: who dials again and again must not fill the memory."""
@@ -181,15 +161,14 @@ class Connection:
         self._step, self._step_bytes = self._on_length, LENGTH_BYTES
 
     def _on_length(self, length: bytes) -> None:
-        self._step, self._step_bytes = self._on_frame, int.from_bytes(length, "big")
+        self._step, self._step_bytes = self._on_message, int.from_bytes(length, "big")
         limit = FRAME_LIMIT_BYTES if self.peer else FEATURES_LIMIT_BYTES
         if self._step_bytes > limit:
             raise ProtocolError(f"a frame of {self._step_bytes} bytes; the limit is {limit}")
 
-    def _on_frame(self, frame: bytes) -> bytes | None:
+    def _on_message(self, message: bytes) -> bytes | None:
         self._step, self._step_bytes = self._on_length, LENGTH_BYTES
         self.last_heard_s = self._clock()
-        message = self._seal.open(frame)
         if self.peer is None:
             self.peer = messages.parse_features(message)
             return self.INTRODUCED

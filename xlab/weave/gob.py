@@ -84,16 +84,27 @@ class Encoder:
         self._defined: set[Type] = set()
 
     def encode(self, kind: Type, value: Any) -> None:
-        """Append a value: dicts for structs and maps, sequences for slices.
+        """Append a value, and before it what the other side does not know yet of its type."""
+        self.data += self.definitions(kind)
+        self.data += self.value(kind, value)
+
+    def definitions(self, kind: Type) -> bytes:
+        """The definitions that were not asked for before, from the outside in."""
+        if isinstance(kind, Basic) or kind in self._defined:
+            return b""
+        self._defined.add(kind)
+        return _counted(self._definition(kind)) + b"".join(map(self.definitions, _inner(kind)))
+
+    def value(self, kind: Type, value: Any) -> bytes:
+        """A value of a type that is defined: dicts for structs and maps, sequences for slices.
 
         Fields that a dict lacks are zero.  Raises ValueError for a number that has no encoding.
         """
-        self._define(kind)
         body = bytearray(_signed(self._number(kind)))
         if not isinstance(kind, Struct):
             body.append(0)
         _encode_value(body, kind, value)
-        self._message(body)
+        return _counted(body)
 
     def _number(self, kind: Type) -> int:
         """Types are numbered from the inside out."""
@@ -104,15 +115,6 @@ class Encoder:
                 self._number(inner)
             self._numbers[kind] = _FIRST_NUMBER + len(self._numbers)
         return self._numbers[kind]
-
-    def _define(self, kind: Type) -> None:
-        """Send the definitions that the other side does not have yet, from the outside in."""
-        if isinstance(kind, Basic) or kind in self._defined:
-            return
-        self._defined.add(kind)
-        self._message(self._definition(kind))
-        for inner in _inner(kind):
-            self._define(inner)
 
     def _definition(self, kind: Slice | Map | Struct) -> bytes:
         """A wireType with one field set, which tells the kind: {CommonType{Name, Id}, …}."""
@@ -130,15 +132,11 @@ class Encoder:
                 field, name = _STRUCT_FIELD, kind.name
                 rest += b"\1" + _unsigned(len(kind.fields))
                 for field_name, field_kind in kind.fields:
-                    rest += b"\1" + _string(field_name.encode())
+                    rest += b"\1" + _counted(field_name.encode())
                     rest += b"\1" + _signed(self._number(field_kind)) + b"\0"
-        common = b"\1" + _string(name.encode()) + b"\1" if name else b"\2"
+        common = b"\1" + _counted(name.encode()) + b"\1" if name else b"\2"
         head = _signed(-number) + bytes([field]) + b"\1" + common + _signed(number) + b"\0"
         return head + bytes(rest) + b"\0\0"
-
-    def _message(self, body: bytes | bytearray) -> None:
-        self.data += _unsigned(len(body))
-        self.data += body
 
 
 #: Go's encoders begin here; its decoders reserve the numbers below 64.
@@ -170,9 +168,9 @@ def _encode_value(out: bytearray, kind: Type, value: Any) -> None:
             # The bytes reversed: the exponent comes last, and zeros at the end of the mantissa go.
             out += _unsigned(int.from_bytes(struct.pack("<d", value), "big"))
         case Basic.BYTES:
-            out += _string(value)
+            out += _counted(value)
         case Basic.STRING:
-            out += _string(value.encode())
+            out += _counted(value.encode())
         case Slice():
             out += _unsigned(len(value))
             for element in value:
@@ -212,7 +210,8 @@ def _signed(value: int) -> bytes:
     return _unsigned(~value << 1 | 1 if value < 0 else value << 1)
 
 
-def _string(value: bytes) -> bytes:
+def _counted(value: bytes | bytearray) -> bytes:
+    """A string, or a message, behind its length."""
     return _unsigned(len(value)) + value
 
 
@@ -306,15 +305,7 @@ class Decoder:
 
     def decode(self) -> Any:
         """The next value; ProtocolError if there is none."""
-        while True:
-            self._end = len(self._data)
-            length = self._unsigned()
-            if length > self._end - self._at:
-                raise ProtocolError(f"gob: a message of {length} bytes is cut off")
-            self._end = self._at + length
-            type_id = self._signed()
-            if type_id >= 0:
-                break
+        while (type_id := self._begin_message()) < 0:
             self._read_definition(-type_id)
             self._require_end()
         if not isinstance(self._types.get(type_id), _StructOf) and self._unsigned() != 0:
@@ -326,14 +317,18 @@ class Decoder:
     def skip(self) -> tuple[bool, bytes]:
         """Whether the next message is a definition, and all of its bytes; ProtocolError if cut."""
         start = self._at
+        is_definition = self._begin_message() < 0
+        self._at = self._end
+        return is_definition, self._data[start : self._end]
+
+    def _begin_message(self) -> int:
+        """The type id of the next message, which is negative if it is a definition."""
         self._end = len(self._data)
         length = self._unsigned()
         if length > self._end - self._at:
             raise ProtocolError(f"gob: a message of {length} bytes is cut off")
         self._end = self._at + length
-        is_definition = self._signed() < 0
-        self._at = self._end
-        return is_definition, self._data[start : self._end]
+        return self._signed()
 
     def _require_end(self) -> None:
         if self._at != self._end:

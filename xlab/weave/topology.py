@@ -14,6 +14,7 @@ import functools
 import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from xlab.weave import gob, names, routes
 from xlab.weave.gob import Basic, ProtocolError
@@ -229,6 +230,11 @@ _LINKS = gob.Slice(
 )
 
 
+#: What stands before the first value of each kind in an update, and how their types are numbered.
+_ENCODER = gob.Encoder()
+_PEER_DEFINITION, _LINKS_DEFINITION = _ENCODER.definitions(_PEER), _ENCODER.definitions(_LINKS)
+
+
 def encode(peers: Collection[Peer]) -> bytes:
     """An update that describes `peers`, as Go's encoder would write it."""
     parts: list[bytes] = []
@@ -236,7 +242,7 @@ def encode(peers: Collection[Peer]) -> bytes:
         summary, links = peer.encoded or _encode(peer)
         if not parts:
             # Types are defined where they are first needed.
-            parts += [_definition(_PEER), summary, _definition(_LINKS), links]
+            parts += [_PEER_DEFINITION, summary, _LINKS_DEFINITION, links]
         else:
             parts += [summary, links]
     return b"".join(parts)
@@ -244,8 +250,7 @@ def encode(peers: Collection[Peer]) -> bytes:
 
 def _encode(peer: Peer) -> tuple[bytes, bytes]:
     """The two values that describe a peer, without the definitions of their types."""
-    encoder = gob.Encoder()
-    encoder.encode(
+    summary = _ENCODER.value(
         _PEER,
         {
             "NameByte": peer.name,
@@ -256,8 +261,7 @@ def _encode(peer: Peer) -> tuple[bytes, bytes]:
             "HasShortID": peer.short_id is not None,
         },
     )
-    middle = len(encoder.data)
-    encoder.encode(
+    links = _ENCODER.value(
         _LINKS,
         [
             {
@@ -269,26 +273,8 @@ def _encode(peer: Peer) -> tuple[bytes, bytes]:
             for name, link in sorted(peer.links.items())
         ],
     )
-    encoded = (
-        bytes(encoder.data[len(_definition(_PEER)) : middle]),
-        bytes(encoder.data[middle + len(_definition(_LINKS)) :]),
-    )
-    object.__setattr__(peer, "encoded", encoded)
-    return encoded
-
-
-@functools.cache
-def _definition(kind: gob.Type) -> bytes:
-    """What stands before the first value of `kind` in an update."""
-    encoder = gob.Encoder()
-    empty: dict[gob.Type, object] = {_PEER: {}, _LINKS: []}
-    for other in (_PEER, _LINKS):
-        before = len(encoder.data)
-        encoder.encode(other, empty[other])
-        if other == kind:
-            break
-    messages = gob.messages(bytes(encoder.data[before:]))
-    return b"".join(message for is_definition, message in messages if is_definition)
+    object.__setattr__(peer, "encoded", (summary, links))
+    return summary, links
 
 
 def decode(update: bytes) -> list[Peer]:
@@ -338,12 +324,12 @@ def _read(description: bytes) -> tuple[Peer | None, int]:
     links = decoder.decode()
     if not isinstance(summary, dict) or not isinstance(links, list):
         raise ProtocolError("topology: no peer with its connections")
-    short_id = _unsigned(summary, "ShortID")
+    short_id = _field(summary, "ShortID", int)
     peer = Peer(
-        name=_bytes(summary, "NameByte"),
-        nickname=_string(summary, "NickName"),
-        uid=_unsigned(summary, "UID"),
-        version=_unsigned(summary, "Version"),
+        name=_field(summary, "NameByte", bytes),
+        nickname=_field(summary, "NickName", str),
+        uid=_field(summary, "UID", int),
+        version=_field(summary, "Version", int),
         short_id=short_id % PEER_LIMIT if summary.get("HasShortID") is True else None,
         links=dict(_decode_link(link) for link in links),
     )
@@ -369,29 +355,22 @@ def _plausible(peer: Peer) -> bool:
 def _decode_link(summary: object) -> tuple[PeerName, Link]:
     if not isinstance(summary, dict):
         raise ProtocolError("topology: a connection is no struct")
-    return _bytes(summary, "NameByte"), Link(
-        remote_address=_string(summary, "RemoteTCPAddr"),
+    return _field(summary, "NameByte", bytes), Link(
+        remote_address=_field(summary, "RemoteTCPAddr", str),
         outbound=summary.get("Outbound") is True,
         established=summary.get("Established") is True,
     )
 
 
-def _unsigned(summary: Mapping[str, object], key: str) -> int:
-    value = summary.get(key, 0)
-    if type(value) is not int or value < 0:
-        raise ProtocolError(f"topology: {key} is no unsigned number")
-    return value
+_T = TypeVar("_T")
+_KINDS: Mapping[type, str] = {int: "unsigned number", str: "string", bytes: "byte slice"}
 
 
-def _string(summary: Mapping[str, object], key: str) -> str:
-    value = summary.get(key, "")
-    if not isinstance(value, str):
-        raise ProtocolError(f"topology: {key} is no string")
-    return value
-
-
-def _bytes(summary: Mapping[str, object], key: str) -> bytes:
-    value = summary.get(key, b"")
-    if not isinstance(value, bytes):
-        raise ProtocolError(f"topology: {key} is no byte slice")
+def _field(summary: Mapping[str, object], key: str, kind: type[_T]) -> _T:
+    """What a struct has under `key`; what is zero it has not."""
+    value = summary.get(key, kind())
+    # To Python a boolean is a number.
+    negative = isinstance(value, int) and value < 0
+    if not isinstance(value, kind) or isinstance(value, bool) or negative:
+        raise ProtocolError(f"topology: {key} is no {_KINDS[kind]}")
     return value
