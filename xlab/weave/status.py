@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from ipaddress import IPv4Address
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -34,31 +33,26 @@ class Answer:
 
 def answer(router: Router, method: str, path: str, body: str) -> Answer:
     """The answer to an HTTP request."""
-    if path in _PAGES:
-        if method != "GET":
-            return Answer(HTTPStatus.METHOD_NOT_ALLOWED, f"{path} takes GET\n")
-        return Answer(HTTPStatus.OK, _PAGES[path](router))
-    if path == "/report":
-        if method != "GET":
-            return Answer(HTTPStatus.METHOD_NOT_ALLOWED, "/report takes GET\n")
-        import json
-
-        return Answer(HTTPStatus.OK, json.dumps(report(router)) + "\n", "application/json")
-    if path in ("/connect", "/forget"):
-        if method != "POST":
-            return Answer(HTTPStatus.METHOD_NOT_ALLOWED, f"{path} takes POST\n")
+    if path not in (*_PAGES, "/report", "/connect", "/forget"):
+        return Answer(HTTPStatus.NOT_FOUND, f"no {path}; there are {' '.join(_PAGES)} /report\n")
+    takes = "POST" if path in ("/connect", "/forget") else "GET"
+    if method != takes:
+        return Answer(HTTPStatus.METHOD_NOT_ALLOWED, f"{path} takes {takes}\n")
+    if takes == "POST":
         return _change_targets(router, path, body)
-    return Answer(HTTPStatus.NOT_FOUND, f"no {path}; there are {' '.join(_PAGES)} /report\n")
+    if path in _PAGES:
+        return Answer(HTTPStatus.OK, _PAGES[path](router))
+    import json
+
+    return Answer(HTTPStatus.OK, json.dumps(report(router)) + "\n", "application/json")
 
 
 def _change_targets(router: Router, path: str, body: str) -> Answer:
     form = parse_qs(body)
-    addresses: list[tuple[IPv4Address, int | None]] = []
-    for peer in form.get("peer", []):
-        try:
-            addresses.append(parse_address(peer.strip()))
-        except ValueError as error:
-            return Answer(HTTPStatus.BAD_REQUEST, f"{error}\n")
+    try:
+        addresses = [parse_address(peer.strip()) for peer in form.get("peer", [])]
+    except ValueError as error:
+        return Answer(HTTPStatus.BAD_REQUEST, f"{error}\n")
     if not addresses:
         return Answer(HTTPStatus.BAD_REQUEST, "no peer=ADDRESS given\n")
     if path == "/forget":
@@ -95,7 +89,7 @@ def summary(router: Router) -> str:
 
 def connections(router: Router) -> str:
     """The page `/status/connections`: those that are there, then those that are being tried."""
-    lines = [_connection_line(router, connection) for connection in _sorted(router)]
+    lines = [_connection_line(router, c) for _, c in sorted(router.neighbours.items())]
     for target in _tried(router):
         state, info = _target_state(router, target)
         lines.append(_line("->", str(target.address), state, info))
@@ -150,10 +144,6 @@ def _connection_line(router: Router, connection: Connection) -> str:
         "established" if connection.established else "pending",
         " ".join(words),
     )
-
-
-def _sorted(router: Router) -> list[Connection]:
-    return [connection for _, connection in sorted(router.neighbours.items())]
 
 
 def _tried(router: Router) -> list[Target]:
@@ -211,7 +201,7 @@ def report(router: Router) -> dict[str, Any]:
             }
             for name, peer in sorted(router.topology.peers.items())
         ],
-        "connections": [_connection_data(router, c) for c in _sorted(router)],
+        "connections": [_connection_data(router, c) for _, c in sorted(router.neighbours.items())],
         "established": [
             names.text(name) for name, c in sorted(router.neighbours.items()) if c.established
         ],

@@ -81,19 +81,16 @@ class Tap:
         """Raises CapabilityError, or XlabError if `name` is taken."""
         self.name = name
         try:
-            self.descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            self.descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
         except OSError as error:
-            raise CapabilityError(
-                f"/dev/net/tun does not open ({os.strerror(error.errno or 0)})"
-            ) from error
+            raise CapabilityError(f"/dev/net/tun does not open ({error.strerror})") from error
         try:
             self._set_up()
         except OSError as error:
             os.close(self.descriptor)
-            reason = os.strerror(error.errno or 0)
             if error.errno in (errno.EPERM, errno.EACCES):
-                raise CapabilityError(f"no TAP device {name} ({reason})") from error
-            raise XlabError(f"no TAP device {name}: {reason}") from error
+                raise CapabilityError(f"no TAP device {name} ({error.strerror})") from error
+            raise XlabError(f"no TAP device {name}: {error.strerror}") from error
 
     def _set_up(self) -> None:
         flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR | _IFF_TUN_EXCL
@@ -113,8 +110,7 @@ class Tap:
             raise
         except OSError as error:
             # It stays readable for ever, and nothing comes any more.
-            reason = os.strerror(error.errno or 0)
-            raise XlabError(f"the TAP device {self.name} is gone: {reason}") from error
+            raise XlabError(f"the TAP device {self.name} is gone: {error.strerror}") from error
 
     def write(self, packet: bytes | memoryview) -> int:
         return os.write(self.descriptor, packet)
@@ -165,9 +161,8 @@ class Veth:
             raise XlabError(f"no veth {name}: {error}") from error
         except OSError as error:
             self._delete()
-            raise CapabilityError(
-                f"no packet socket on {self._far} ({os.strerror(error.errno or 0)})"
-            ) from error
+            reason = f"no packet socket on {self._far} ({error.strerror})"
+            raise CapabilityError(reason) from error
         self.descriptor = self._socket.fileno()
 
     def _make_pair(self) -> None:
@@ -191,19 +186,16 @@ class Veth:
 
     def _open_socket(self) -> socket.socket:
         # Protocol 0: nothing is received before all options are set.
-        packets = socket.socket(
-            socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0
-        )
+        packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
         try:
             for option in (_PACKET_VNET_HDR, _PACKET_AUXDATA, _PACKET_IGNORE_OUTGOING):
                 packets.setsockopt(_SOL_PACKET, option, 1)
             enlarge_buffers(packets)
             # Else the host answers ARP requests for its own addresses at this end, too.
-            answer = fcntl.ioctl(
-                packets, _SIOCGIFFLAGS, struct.pack("16sH22x", self._far.encode(), 0)
-            )
+            name = self._far.encode()
+            answer = fcntl.ioctl(packets, _SIOCGIFFLAGS, struct.pack("16sH22x", name, 0))
             flags = struct.unpack_from("16xH", answer)[0] | _IFF_NOARP
-            fcntl.ioctl(packets, _SIOCSIFFLAGS, struct.pack("16sH22x", self._far.encode(), flags))
+            fcntl.ioctl(packets, _SIOCSIFFLAGS, struct.pack("16sH22x", name, flags))
             packets.bind((self._far, _ETH_P_ALL))
         except OSError:
             packets.close()
@@ -220,9 +212,7 @@ class Veth:
             # ENETDOWN is said once, also when an end goes down and comes up again.
             if error.errno == errno.ENETDOWN and self._exists():
                 raise BlockingIOError from error
-            raise XlabError(
-                f"the veth {self.name} is gone: {os.strerror(error.errno or 0)}"
-            ) from error
+            raise XlabError(f"the veth {self.name} is gone: {error.strerror}") from error
         for level, kind, data in ancillary:
             if level == _SOL_PACKET and kind == _PACKET_AUXDATA and len(data) == _AUXDATA.size:
                 status, *_, tag, protocol = _AUXDATA.unpack(data)

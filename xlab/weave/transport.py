@@ -41,20 +41,13 @@ class Loop:
         self.timers = timers
         self._overlay = overlay
         self._selector = selectors.DefaultSelector()
-        for descriptor in overlay.files():
-            self._selector.register(descriptor, _READ, self._ready(descriptor))
-
-    def _ready(self, descriptor: int) -> Callable[[int], None]:
-        ready = self._overlay.ready
-        return lambda _: ready(descriptor)
+        for number in overlay.files():
+            self._selector.register(number, _READ, lambda _, number=number: overlay.ready(number))
 
     def watch(self, file: socket.socket, events: int, call: Callable[[int], None]) -> None:
-        """Call with the events that have happened, until `unwatch`."""
+        """Call with the events that have happened, these and no others, until `unwatch`."""
+        self.unwatch(file)
         self._selector.register(file, events, call)
-
-    def rewatch(self, file: socket.socket, events: int) -> None:
-        """Wait for other events."""
-        self._selector.modify(file, events, self._selector.get_key(file).data)
 
     def unwatch(self, file: socket.socket) -> None:
         """Before closing it: a closed file cannot be found any more."""
@@ -104,9 +97,7 @@ class Transport:
 
     def dial(self, address: Address) -> None:
         """Begin to connect; the router hears what becomes of it."""
-        connecting = socket.socket(
-            socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        )
+        connecting = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             if not self._bind.is_unspecified:
                 connecting.bind((str(self._bind), 0))
@@ -114,8 +105,7 @@ class Transport:
         except OSError as failure:
             error = failure.errno or errno.EIO
         if error not in (0, errno.EINPROGRESS):
-            connecting.close()
-            self._failed(address, os.strerror(error))
+            self._end_dial(connecting, address, os.strerror(error))
             return
         give_up = self._loop.timers.after(
             _DIAL_S, lambda: self._end_dial(connecting, address, "no answer")
@@ -139,9 +129,6 @@ class Transport:
     def _end_dial(self, connecting: socket.socket, address: Address, reason: str) -> None:
         self._loop.unwatch(connecting)
         connecting.close()
-        self._failed(address, reason)
-
-    def _failed(self, address: Address, reason: str) -> None:
         if self.router:
             self.router.dial_failed(address, reason)
 
@@ -248,10 +235,11 @@ class TcpStream:
         """Wait for what there is to be done; a selector does not take that it is nothing."""
         if self._closed:
             return
-        self._loop.unwatch(self._socket)
         events = (0 if self._paused else _READ) | (_WRITE if self._unsent else 0)
         if events:
             self._loop.watch(self._socket, events, self._on_events)
+        else:
+            self._loop.unwatch(self._socket)
 
     def _send(self) -> None:
         try:
@@ -297,16 +285,11 @@ class TcpStream:
 
 def listen(address: IPv4Address, port: int) -> socket.socket:
     """A listening TCP socket; XlabError if there cannot be one."""
-    listener = socket.socket(
-        socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    )
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((str(address), port))
-        listener.listen(128)
+        listener = socket.create_server((str(address), port), backlog=128)
     except OSError as error:
-        listener.close()
         raise XlabError(f"TCP {address}:{port}: {os.strerror(error.errno or 0)}") from error
+    listener.setblocking(False)
     return listener
 
 

@@ -49,9 +49,7 @@ class UdpSocket:
         self._bind = str(bind)
         self._view = memoryview(buffer)
         self._target = [self._view[:_LONGEST_TRAIN_BYTES]]
-        self._socket = socket.socket(
-            socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        )
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._df = False
         self._can_segment = True
         try:
@@ -65,7 +63,7 @@ class UdpSocket:
             self._socket.bind((self._bind, port))
         except OSError as error:
             self._socket.close()
-            raise XlabError(f"UDP {bind}:{port}: {os.strerror(error.errno or 0)}") from error
+            raise XlabError(f"UDP {bind}:{port}: {error.strerror}") from error
         self.descriptor = self._socket.fileno()
         self.address: Address = self._socket.getsockname()
 
@@ -114,7 +112,7 @@ class UdpSocket:
 
         Raises OSError if there is no way there.
         """
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as query:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
             query.bind((self._bind, 0))
             query.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
             query.connect(to)

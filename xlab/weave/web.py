@@ -48,12 +48,10 @@ class Server:
 
     def _accept(self, _: int) -> None:
         accepted = accept(self._loop, self._listener)
-        if not accepted:
-            return
-        if len(self._clients) >= _CLIENT_LIMIT:
+        if accepted and len(self._clients) >= _CLIENT_LIMIT:
             accepted[0].close()
-            return
-        self._clients.add(_Client(self._loop, accepted[0], self._answer, self._clients.discard))
+        elif accepted:
+            self._clients.add(_Client(self._loop, accepted[0], self._answer, self._clients.discard))
 
 
 class _Client:
@@ -100,7 +98,7 @@ class _Client:
         answer = respond(self._request, self._answer)
         if answer is not None:
             self._response = memoryview(answer)
-            self._loop.rewatch(self._socket, selectors.EVENT_WRITE)
+            self._loop.watch(self._socket, selectors.EVENT_WRITE, self._on_events)
 
     def _send(self) -> None:
         sent = self._socket.send(self._response)
@@ -120,7 +118,8 @@ def respond(request: bytes, answer: Callable[[str, str, str], Answer]) -> bytes 
     line = _REQUEST_LINE.fullmatch(first)
     if not line:
         return _response(Answer(HTTPStatus.BAD_REQUEST, "not an HTTP request\n"))
-    fields = [(name.lower(), value.strip(" \t")) for name, _, value in map(_split, headers)]
+    split = (header.partition(":") for header in headers)
+    fields = [(name.lower(), value.strip(" \t")) for name, _, value in split]
     if any(name == "transfer-encoding" for name, _ in fields):
         return _response(Answer(HTTPStatus.NOT_IMPLEMENTED, "a body needs a Content-Length\n"))
     lengths = {value for name, value in fields if name == "content-length"} or {"0"}
@@ -135,10 +134,6 @@ def respond(request: bytes, answer: Callable[[str, str, str], Answer]) -> bytes 
         return None
     method, path = line.groups()
     return _response(answer(method, path, body[:length].decode("latin-1")))
-
-
-def _split(header: str) -> tuple[str, str, str]:
-    return header.partition(":")
 
 
 def _response(answer: Answer) -> bytes:
