@@ -17,15 +17,7 @@ from typing import Final, Protocol
 from xlab.kernel.clock import Clock
 from xlab.weave import messages
 from xlab.weave.gob import ProtocolError
-from xlab.weave.messages import (
-    ENCRYPTED,
-    FEATURES_LIMIT_BYTES,
-    FRAME_LIMIT_BYTES,
-    HEADER,
-    LENGTH_BYTES,
-    PLAIN,
-    Features,
-)
+from xlab.weave.messages import HEADER, LENGTH_BYTES, Features
 from xlab.weave.targets import Address
 from xlab.weave.timers import Timer
 
@@ -95,6 +87,12 @@ class Connection:
         theirs = self.peer.connection_id if self.peer else 0
         return self._features.connection_id ^ theirs
 
+    @property
+    def introduced(self) -> Features:
+        """Who is there, once it has said so."""
+        assert self.peer is not None
+        return self.peer
+
     def start(self) -> None:
         self._stream.write(HEADER)
 
@@ -147,22 +145,22 @@ class Connection:
 
     def _on_header(self, header: bytes) -> None:
         messages.check_header(header)
-        self._stream.write(bytes([PLAIN]))
+        self._stream.write(bytes([messages.PLAIN]))
         self._step, self._step_bytes = self._on_flag, 1
 
     def _on_flag(self, flag: bytes) -> None:
-        if flag[0] == ENCRYPTED:
+        if flag[0] == messages.ENCRYPTED:
             raise ProtocolError(
                 "the peer has a password and wants encryption; this router has none"
             )
-        if flag[0] != PLAIN:
+        if flag[0] != messages.PLAIN:
             raise ProtocolError(f"the peer's encryption flag is {flag[0]}, neither 0 nor 1")
         self.send(self._features.encode())
         self._step, self._step_bytes = self._on_length, LENGTH_BYTES
 
     def _on_length(self, length: bytes) -> None:
         self._step, self._step_bytes = self._on_message, int.from_bytes(length, "big")
-        limit = FRAME_LIMIT_BYTES if self.peer else FEATURES_LIMIT_BYTES
+        limit = messages.FRAME_LIMIT_BYTES if self.peer else messages.FEATURES_LIMIT_BYTES
         if self._step_bytes > limit:
             raise ProtocolError(f"a frame of {self._step_bytes} bytes; the limit is {limit}")
 

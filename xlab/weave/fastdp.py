@@ -27,9 +27,9 @@ class Admitted:
     #: Says (subtag, data) to the other end's overlay.
     send_control: Callable[[int, bytes], None]
     #: Called once.
-    on_established: Callable[[], None]
+    on_established: Callable[[], object]
     #: Called at most once, and then the peer is removed already.
-    on_dead: Callable[[str], None]
+    on_dead: Callable[[str], object]
 
 
 class Overlay:

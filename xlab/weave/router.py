@@ -256,9 +256,7 @@ class Router:
 
     def _introduced(self, connection: Connection) -> None:
         """We know who is at the other end: admit the peer, or hang up."""
-        peer = connection.peer
-        assert peer is not None
-        ourself = self.topology.ourself
+        peer, ourself = connection.introduced, self.topology.ourself
         if peer.name == ourself.name and peer.uid == ourself.uid:
             self._drop(connection, "it is this router itself", trouble=False)
             return
@@ -281,8 +279,7 @@ class Router:
 
     def _overlay_index(self, connection: Connection) -> int | None:
         """The place of our overlay among those both ends know, which control messages carry."""
-        assert connection.peer is not None
-        ours, theirs = self.identity.overlays, connection.peer.overlays
+        ours, theirs = self.identity.overlays, connection.introduced.overlays
         common = messages.common_overlays(
             *((ours, theirs) if connection.outbound else (theirs, ours))
         )
@@ -297,16 +294,15 @@ class Router:
         one waits until the other has ended or has not answered.  If the peer itself prefers the new
         one, it hangs up on the other.
         """
-        peer = connection.peer
-        assert peer is not None
-        assert former.peer is not None
+        peer = connection.introduced
+        restarted = peer.uid != former.introduced.uid
         self.counters["duplicates"] += 1
         question = self._questions.get(former) or self._ask(former)
         waiting = question.heir is not None and not question.heir.closed
-        if not waiting and (peer.uid != former.peer.uid or connection.uid < former.uid):
+        if not waiting and (restarted or connection.uid < former.uid):
             question.heir = connection
             connection.hold()
-            if peer.uid != former.peer.uid:
+            if restarted:
                 # So it finds the others now, who will ask their connections at the same time.
                 connection.send(self.gossip.everything())
         else:
@@ -326,9 +322,8 @@ class Router:
     def _judge(self, connection: Connection) -> None:
         """The time to answer is over."""
         question = self._questions[connection]
-        heir = question.heir
-        assert connection.peer is not None
-        same_life = heir is None or (heir.peer and heir.peer.uid == connection.peer.uid)
+        heir, peer = question.heir, connection.introduced
+        same_life = heir is None or heir.introduced.uid == peer.uid
         if connection.confirmed_bytes <= question.confirmed_bytes:
             self._drop(
                 connection,
@@ -339,20 +334,16 @@ class Router:
             return
         del self._questions[connection]
         if heir and same_life:
-            self._drop(heir, f"multiple connections to {describe(connection.peer)}", trouble=False)
+            self._drop(heir, f"multiple connections to {describe(peer)}", trouble=False)
         elif heir:
             self._drop(heir, f"another router has this name, at {connection.remote}")
 
     def _admit(self, connection: Connection) -> None:
         """This is the connection to its peer from now on."""
-        peer, index = connection.peer, self._overlay_index(connection)
-        assert peer is not None
+        peer, index = connection.introduced, self._overlay_index(connection)
         assert index is not None
         self._strangers.discard(connection)
         self.neighbours[peer.name] = connection
-        self._welcome(connection, peer, index)
-
-    def _welcome(self, connection: Connection, peer: Features, index: int) -> None:
         known = self.topology.peers.get(peer.name)
         newcomer = known is None or known.uid != peer.uid or peer.name not in self.routes.unicast
         self.topology.introduce(
@@ -371,19 +362,15 @@ class Router:
             send_control=lambda subtag, data: connection.send(
                 messages.overlay_control(index, subtag, data)
             ),
-            on_established=lambda: self._soon_established(connection),
-            on_dead=lambda reason: self._soon_dead(connection, reason),
+            on_established=lambda: self.timers.soon(lambda: self._established(connection)),
+            on_dead=lambda reason: self.timers.soon(
+                lambda: self._drop(connection, f"{self.identity.overlay}: {reason}")
+            ),
         )
         self.overlay.add(peer.name, admitted)
         self._after(connection, HEARTBEAT_S, self._heartbeat)
         self._after(connection, DEAD_AFTER_S, self._require_life)
         self._targets_changed()
-
-    def _soon_established(self, connection: Connection) -> None:
-        self.timers.soon(lambda: self._established(connection))
-
-    def _soon_dead(self, connection: Connection, reason: str) -> None:
-        self.timers.soon(lambda: self._drop(connection, f"{self.identity.overlay}: {reason}"))
 
     def _established(self, connection: Connection) -> None:
         if not connection.closed and not connection.established:
@@ -391,13 +378,12 @@ class Router:
             self._publish_link(connection)
 
     def _publish_link(self, connection: Connection) -> None:
-        assert connection.peer is not None
         link = Link(
             remote_address=str(connection.remote),
             outbound=connection.outbound,
             established=connection.established,
         )
-        self.topology.set_link(connection.peer.name, link)
+        self.topology.set_link(connection.introduced.name, link)
         self._topology_changed(self.identity.name)
 
     def _heartbeat(self, connection: Connection) -> None:
@@ -452,17 +438,16 @@ class Router:
     # -- messages ----------------------------------------------------------------------------------
 
     def _handle(self, connection: Connection, message: bytes) -> None:
-        assert connection.peer is not None
-        tag, body = message[0], message[1:]
+        neighbour, tag, body = connection.introduced.name, message[0], message[1:]
         match tag:
             case Tag.HEARTBEAT:
                 pass
             case Tag.GOSSIP | Tag.GOSSIP_UNICAST | Tag.GOSSIP_BROADCAST:
-                self.gossip.receive(connection.peer.name, tag, body)
+                self.gossip.receive(neighbour, tag, body)
             case Tag.OVERLAY_CONTROL:
                 index, subtag, data = messages.parse_overlay_control(body)
                 if index == self._overlay_index(connection):
-                    self.overlay.control(connection.peer.name, subtag, data)
+                    self.overlay.control(neighbour, subtag, data)
                 else:
                     self.counters["control_of_other_overlays"] += 1
             case _:

@@ -130,10 +130,9 @@ def _line(arrow: str, address: str, state: str, info: str) -> str:
 
 
 def _connection_line(router: Router, connection: Connection) -> str:
-    assert connection.peer is not None
-    name = connection.peer.name
-    mtu = router.overlay.mtu(name)
-    words = [router.identity.overlay, describe(connection.peer)]
+    peer = connection.introduced
+    mtu = router.overlay.mtu(peer.name)
+    words = [router.identity.overlay, describe(peer)]
     if mtu is not None:
         words.append(f"mtu={mtu}")
     if _MODES[router.identity.overlay] != router.identity.overlay:
@@ -231,15 +230,15 @@ def report(router: Router) -> dict[str, Any]:
 
 
 def _connection_data(router: Router, connection: Connection) -> dict[str, Any]:
-    assert connection.peer is not None
+    peer = connection.introduced
     return {
-        "name": names.text(connection.peer.name),
-        "nickname": connection.peer.nickname,
+        "name": names.text(peer.name),
+        "nickname": peer.nickname,
         "uid": connection.uid,
         "address": str(connection.remote),
         "outbound": connection.outbound,
         "state": "established" if connection.established else "pending",
         "overlay": router.identity.overlay,
         "datapath": _MODES[router.identity.overlay],
-        "mtu": router.overlay.mtu(connection.peer.name),
+        "mtu": router.overlay.mtu(peer.name),
     }

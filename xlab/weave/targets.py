@@ -100,13 +100,9 @@ class Targets:
         if target and not target.attempting:
             target.try_at_s, target.retry_s = self._clock(), _FIRST_RETRY_S
 
-    def remove(self, ip: IPv4Address, port: int | None) -> bool:
-        """No longer wanted: no more attempts.  Whether it was wanted."""
-        ports = self._direct.get(ip, set())
-        if port not in ports:
-            return False
-        ports.remove(port)
-        return True
+    def remove(self, ip: IPv4Address, port: int | None) -> None:
+        """No longer wanted: no more attempts."""
+        self._direct.get(ip, set()).discard(port)
 
     def forget_all(self) -> None:
         """Nothing a person asked for is wanted any more."""
@@ -158,10 +154,11 @@ class Targets:
         """What is wanted has changed; `ours` are the connections that we have."""
         self._by_person = self._wanted_by_person(ours)
         self._wanted = self._found_in_gossip(ours, peers) | self._by_person
-        for address in list(self._known):
-            target = self._known[address]
-            if address not in self._wanted and not target.attempting and not target.connected:
-                del self._known[address]
+        self._known = {
+            address: target
+            for address, target in self._known.items()
+            if address in self._wanted or target.attempting or target.connected
+        }
         now_s = self._clock()
         for address, wait_s in self._wanted.items():
             room = len(self._known) < _TARGET_LIMIT or address in self._by_person

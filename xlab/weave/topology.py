@@ -14,7 +14,7 @@ import functools
 import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from xlab.weave import gob, names, routes
 from xlab.weave.gob import Basic, ProtocolError
@@ -68,12 +68,7 @@ class Peer:
 
     def same_as(self, other: Peer) -> bool:
         """Whether `other` says nothing else."""
-        return (self.version, self.uid, self.short_id, self.links) == (
-            other.version,
-            other.uid,
-            other.short_id,
-            other.links,
-        )
+        return self == replace(other, name=self.name, nickname=self.nickname)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +109,7 @@ class Topology:
         links = {name: known for name, known in self.ourself.links.items() if name != remote}
         if link:
             links[remote] = link
-        self._change(links=links)
+        self._renew(links=links)
         if not link:
             self._forget_unreachable()
 
@@ -151,9 +146,7 @@ class Topology:
 
     def describe(self, chosen: Collection[PeerName]) -> bytes:
         """An update with the descriptions of those of the chosen that we know."""
-        return encode(
-            [peer for name in sorted(chosen) if (peer := self.peers.get(name)) is not None]
-        )
+        return encode([self.peers[name] for name in sorted(chosen) if name in self.peers])
 
     # -- as graphs ---------------------------------------------------------------------------------
 
@@ -163,25 +156,21 @@ class Topology:
 
     def established_links(self) -> routes.Graph:
         """Connections that both ends say are established: the way of frames."""
-        return {
-            name: [
-                other
-                for other, link in peer.links.items()
-                if link.established and self._established(other, name)
-            ]
+        claimed = {
+            name: {other for other, link in peer.links.items() if link.established}
             for name, peer in self.peers.items()
         }
-
-    def _established(self, a: PeerName, b: PeerName) -> bool:
-        peer = self.peers.get(a)
-        link = peer.links.get(b) if peer else None
-        return link is not None and link.established
+        return {
+            name: {other for other in others if name in claimed.get(other, ())}
+            for name, others in claimed.items()
+        }
 
     # -- keeping it true ---------------------------------------------------------------------------
 
-    def _change(self, *, links: Mapping[PeerName, Link]) -> None:
+    def _renew(self, **changes: Any) -> None:
+        """A new version of our own description."""
         version = min(self.ourself.version + 1, _HIGHEST_VERSION)
-        self.peers[self._ourself] = replace(self.ourself, version=version, links=links)
+        self.peers[self._ourself] = replace(self.ourself, version=version, **changes)
 
     def _forget_unreachable(self) -> None:
         reached = routes.next_hops(self.every_link(), self._ourself)
@@ -197,10 +186,7 @@ class Topology:
         free = [number for number in range(1 << SHORT_ID_BITS) if number not in taken]
         if not free:
             return False
-        version = min(self.ourself.version + 1, _HIGHEST_VERSION)
-        self.peers[self._ourself] = replace(
-            self.ourself, version=version, short_id=self._chance.choice(free)
-        )
+        self._renew(short_id=self._chance.choice(free))
         return True
 
 
