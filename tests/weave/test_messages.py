@@ -22,7 +22,6 @@ FEATURES = Features(
     uid=(1 << 64) - 1,
     connection_id=17,
     short_id=4095,
-    trusted=False,
     overlays=("fastdp", "sleeve"),
 )
 

@@ -50,7 +50,6 @@ def stranger_features(name: str = "7a:00:00:00:00:77", **changes: Any) -> Featur
         uid=4711,
         connection_id=1,
         short_id=77,
-        trusted=False,
         overlays=("sleeve",),
     )
     return dataclasses.replace(features, **changes)

@@ -31,33 +31,24 @@ _LINK_LOCAL_GROUP = bytes.fromhex("0180c20000")
 class MacCache:
     """Behind which peer a MAC address was last seen; forgotten after ten minutes of silence."""
 
-    def __init__(self, *, age_s: float = MAC_AGE_S, most: int = MOST_MACS) -> None:
-        self._age_s = age_s
-        self._most = most
+    def __init__(self) -> None:
         self._seen: dict[bytes, tuple[bytes, float]] = {}
-
-    def __len__(self) -> int:
-        return len(self._seen)
 
     def find(self, mac: bytes, now_s: float) -> bytes | None:
         """The peer behind `mac`, None if it is unknown or was silent for too long."""
         entry = self._seen.get(mac)
-        if entry is None or now_s - entry[1] > self._age_s:
+        if entry is None or now_s - entry[1] > MAC_AGE_S:
             return None
         return entry[0]
 
-    def learn(self, mac: bytes, peer: bytes, now_s: float) -> bool:
-        """`mac` was seen behind `peer`, wherever it was before.  False if there is no room."""
-        if mac not in self._seen and len(self._seen) >= self._most:
-            return False
-        self._seen[mac] = (peer, now_s)
-        return True
+    def learn(self, mac: bytes, peer: bytes, now_s: float) -> None:
+        """`mac` was seen behind `peer`, wherever it was before; if there is room."""
+        if mac in self._seen or len(self._seen) < MOST_MACS:
+            self._seen[mac] = (peer, now_s)
 
     def expire(self, now_s: float) -> None:
         """Forget every address that has been silent for too long."""
-        self._seen = {
-            mac: entry for mac, entry in self._seen.items() if now_s - entry[1] <= self._age_s
-        }
+        self._seen = {mac: seen for mac, seen in self._seen.items() if now_s - seen[1] <= MAC_AGE_S}
 
     def forget_peers_but(self, peers: Mapping[bytes, object]) -> None:
         """Forget the addresses behind peers that are no longer there."""
@@ -143,17 +134,13 @@ class Switch:
 
     def _to_peer(self, peer: bytes) -> Decision:
         neighbour = self.unicast.get(peer)
-        if neighbour is None:
-            return Decision(dropped="no_route")
-        return Decision(send=((neighbour, peer),))
+        return Decision(send=((neighbour, peer),)) if neighbour else Decision(dropped="no_route")
 
     def _to_all(self, source: bytes) -> Decision:
         neighbours = self.broadcast.get(source, ())
         if not neighbours:
             return Decision(broadcast=True, dropped="nobody_to_broadcast_to")
-        return Decision(
-            send=tuple((neighbour, neighbour) for neighbour in neighbours), broadcast=True
-        )
+        return Decision(send=tuple((each, each) for each in neighbours), broadcast=True)
 
 
 # -- whether it fits -------------------------------------------------------------------------------

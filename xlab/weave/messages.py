@@ -84,7 +84,6 @@ class Features:
     #: One half of the connection's UID: that is the XOR of both sides' ConnIDs.
     connection_id: int
     short_id: int | None
-    trusted: bool
     #: What can carry frames, best first.
     overlays: tuple[str, ...]
 
@@ -95,7 +94,7 @@ class Features:
             "NickName": self.nickname,
             "UID": str(self.uid),
             "ConnID": str(self.connection_id),
-            "Trusted": "true" if self.trusted else "false",
+            "Trusted": "false",
             "Overlays": " ".join(self.overlays),
         }
         if self.short_id is not None:
@@ -130,7 +129,6 @@ def parse_features(message: bytes) -> Features:
         short_id=_number(features, "ShortID", bits=SHORT_ID_BITS)
         if "ShortID" in features
         else None,
-        trusted=features.get("Trusted") in {"true", "1", "t", "T", "TRUE", "True"},
         overlays=tuple(features.get("Overlays", "").split()),
     )
 

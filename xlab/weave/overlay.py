@@ -95,14 +95,9 @@ class _Neighbour:
         return self.path.effective + OVERHEAD_BYTES - IPV4_AND_UDP_BYTES
 
     def next_timer(self) -> float:
-        times = [self.dead_at_s]
-        if self.remote is not None:
-            times.append(self.next_heartbeat_s)
-        if self.next_fragmentation_test_s is not None:
-            times.append(self.next_fragmentation_test_s)
-        if self.path.deadline_s is not None:
-            times.append(self.path.deadline_s)
-        return min(times)
+        heartbeat_s = None if self.remote is None else self.next_heartbeat_s
+        times = (self.dead_at_s, heartbeat_s, self.next_fragmentation_test_s, self.path.deadline_s)
+        return min(at_s for at_s in times if at_s is not None)
 
 
 class SleeveOverlay(Overlay):
@@ -171,9 +166,8 @@ class SleeveOverlay(Overlay):
 
     def next_timer(self) -> float | None:
         if self._next_timer_s is None:
-            times = [neighbour.next_timer() for neighbour in self._neighbours.values()]
-            self._next_timer_s = min(times, default=self._next_expiry_s)
-            self._next_timer_s = min(self._next_timer_s, self._next_expiry_s)
+            times = (neighbour.next_timer() for neighbour in self._neighbours.values())
+            self._next_timer_s = min((self._next_expiry_s, *times))
         return self._next_timer_s
 
     def run_timers(self) -> None:

@@ -234,7 +234,6 @@ class Router:
                 uid=ourself.uid,
                 connection_id=self._chance.getrandbits(64),
                 short_id=ourself.short_id,
-                trusted=False,
                 overlays=self.identity.overlays,
             ),
         )

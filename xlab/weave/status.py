@@ -19,6 +19,7 @@ from xlab.weave import names
 from xlab.weave.connection import Connection
 from xlab.weave.router import Router, describe
 from xlab.weave.targets import Target, parse_address
+from xlab.weave.topology import Peer
 
 #: What the status calls an overlay that is not what Weave Net means by its name.
 _MODES = {"sleeve": "sleeve", "fastdp": "fastdp equivalent"}
@@ -132,11 +133,12 @@ def _line(arrow: str, address: str, state: str, info: str) -> str:
 def _connection_line(router: Router, connection: Connection) -> str:
     peer = connection.introduced
     mtu = router.overlay.mtu(peer.name)
-    words = [router.identity.overlay, describe(peer)]
+    overlay, mode = router.identity.overlay, _MODES[router.identity.overlay]
+    words = [overlay, describe(peer)]
     if mtu is not None:
         words.append(f"mtu={mtu}")
-    if _MODES[router.identity.overlay] != router.identity.overlay:
-        words.append(f"({_MODES[router.identity.overlay]})")
+    if mode != overlay:
+        words.append(f"({mode})")
     return _line(
         "->" if connection.outbound else "<-",
         str(connection.remote),
@@ -157,9 +159,8 @@ def _target_state(router: Router, target: Target) -> tuple[str, str]:
     if target.try_at_s is None:
         return "failed", f"{error}, retry: never"
     wait_s = max(0.0, target.try_at_s - router.timers.clock())
-    return (
-        "failed" if error else "waiting"
-    ), f"{error or 'not tried yet'}, retry in {wait_s:.1f} s"
+    state = "failed" if error else "waiting"
+    return state, f"{error or 'not tried yet'}, retry in {wait_s:.1f} s"
 
 
 def _printable(text: str) -> str:
@@ -171,23 +172,14 @@ def _printable(text: str) -> str:
 
 def report(router: Router) -> dict[str, Any]:
     """The page `/report`, as plain data; peers by name, times in seconds."""
-    ourself = router.topology.ourself
     return {
-        "name": names.text(ourself.name),
-        "nickname": ourself.nickname,
-        "uid": ourself.uid,
-        "version": ourself.version,
-        "short_id": ourself.short_id,
+        **_peer_data(router.topology.ourself),
         "overlay": router.identity.overlay,
         "datapath": _MODES[router.identity.overlay],
         "encryption": False,
         "peers": [
             {
-                "name": names.text(name),
-                "nickname": peer.nickname,
-                "uid": peer.uid,
-                "version": peer.version,
-                "short_id": peer.short_id,
+                **_peer_data(peer),
                 "connections": [
                     {
                         "name": names.text(other),
@@ -198,7 +190,7 @@ def report(router: Router) -> dict[str, Any]:
                     for other, link in sorted(peer.links.items())
                 ],
             }
-            for name, peer in sorted(router.topology.peers.items())
+            for _, peer in sorted(router.topology.peers.items())
         ],
         "connections": [_connection_data(router, c) for _, c in sorted(router.neighbours.items())],
         "established": [
@@ -226,6 +218,16 @@ def report(router: Router) -> dict[str, Any]:
             },
             "overlay": router.overlay.counters(),
         },
+    }
+
+
+def _peer_data(peer: Peer) -> dict[str, Any]:
+    return {
+        "name": names.text(peer.name),
+        "nickname": peer.nickname,
+        "uid": peer.uid,
+        "version": peer.version,
+        "short_id": peer.short_id,
     }
 
 
