@@ -107,7 +107,7 @@ def _measure(number: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     generator = random.Random()
     samples = []
     for round_ in range(1, options.rounds + 1):
-        plan = Plan.of(options.seconds, quick=True, round=round_, build=number, daemon_pids=daemons)
+        plan = Plan(options.seconds, quick=True, round=round_, build=number, daemon_pids=daemons)
         found: dict[str, dict[str, float | None]] = {path: {} for path in pairs}
         for sampled in measure_round([*pairs.values()], plan, generator, ("tcp", "rtt")):
             for measurement in sampled.measurements:

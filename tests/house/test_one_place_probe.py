@@ -28,7 +28,7 @@ from types import SimpleNamespace
 from xlab.probes.facts import Pair, Plan
 from xlab.probes.rounds import measure_round
 pair = Pair(SimpleNamespace(name="h1"), SimpleNamespace(name="h2"), "method")
-plan = Plan(tcp_s=0, tcp_parallel_s=0, udp_s=0, rtt_s=0, rr_s=0, idle_s=0)
+plan = Plan(0)
 for sampled in measure_round([pair], plan, random.Random(1), ["distance", "no-probe"]):
     for measured in sampled.measurements:
         print(measured.probe, measured.metric, measured.median)

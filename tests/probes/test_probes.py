@@ -37,7 +37,7 @@ class Named:
 
 
 PAIR = Pair(cast("Node", Named("h1/c1")), cast("Node", Named("h2/c1")), "method")
-QUICK = Plan.of(1.0, quick=True)
+QUICK = Plan(1.0, quick=True)
 
 
 # ------------------------------------------------------------------------------------------- order
@@ -69,10 +69,11 @@ def test_a_probe_left_out_is_not_missed() -> None:
 
 
 def test_a_quick_round_of_three_pairs_fits_its_budget() -> None:
-    seconds = QUICK.tcp_s + QUICK.tcp_parallel_s + QUICK.udp_s + QUICK.rtt_s + QUICK.rr_s
+    seconds = QUICK.duration_s + QUICK.tcp_parallel_s + QUICK.udp_s
+    seconds += QUICK.rtt_s + QUICK.transactions_s
     assert QUICK.idle_s + 3 * seconds < 8.0
-    plan = Plan.of(3.0, round=2, build=3, daemon_pids=[7])
-    assert (plan.tcp_s, plan.udp_s, plan.rr_s, plan.idle_s) == (3.0, 3.0, 1.0, 3.0)
+    plan = Plan(3.0, round=2, build=3, daemon_pids=[7])
+    assert (plan.udp_s, plan.transactions_s, plan.idle_s) == (3.0, 1.0, 3.0)
     assert (plan.round, plan.build, plan.daemon_pids) == (2, 3, [7])
     # Heartbeats ten seconds apart must not be missed, however quick the rest is.
     assert QUICK.at_rest_s == plan.at_rest_s == 10.0
@@ -190,7 +191,7 @@ def test_the_course_of_a_ping_tells_when_each_echo_was_sent() -> None:
 
 
 def test_a_measurement_says_where_its_raw_output_is() -> None:
-    trial = Trial("tcp-parallel", PAIR, Plan.of(1.0, round=2, build=3), streams=4)
+    trial = Trial("tcp-parallel", PAIR, Plan(1.0, round=2, build=3), streams=4)
     trial.keep("client.json", "{}")
     trial.keep("server.json", "")
     measured = trial.measurement("tcp_bits_per_second", "bit/s", [3.0, 1.0, 2.0], detail={"a": 1})

@@ -139,7 +139,7 @@ class Testbed:
         request = self.blueprint.design.request
         number = int(arguments["round"])
         pairs = built.pairs(arguments.get("routes") or ROUTES)
-        plan = Plan.of(
+        plan = Plan(
             request.duration_s,
             quick=request.quick,
             round=number,

@@ -35,7 +35,7 @@ def probe_connections(pair: Pair, plan: Plan) -> Sampled:
     if not transactions.has_netperf():
         return connect_ourselves(trial)
     round_trip_s = first_contact(pair)
-    number = number_of_connections(plan.connections_s, round_trip_s)
+    number = number_of_connections(plan.transactions_s, round_trip_s)
     usual_s = number * max(_FASTEST_S, 3 * (round_trip_s or 0.0))
     return transactions.by_netperf(
         trial,
@@ -60,7 +60,7 @@ def connect_ourselves(trial: Trial) -> Sampled:
     """The same over sockets of ours."""
     return transactions.by_ourselves(
         trial,
-        lambda: _connections(trial.pair, trial.plan.connections_s),
+        lambda: _connections(trial.pair, trial.plan.transactions_s),
         command="connect, one byte each way, close; one thread",
         kept_as="connections.json",
         failing={_METRIC: _UNIT},

@@ -40,24 +40,13 @@ class Pair:
 class Plan:
     """How long each probe of a round takes, in seconds, and which round it is."""
 
-    tcp_s: float
-    tcp_parallel_s: float
-    udp_s: float
-    rtt_s: float
-    rr_s: float
-    #: The machine left alone, to know what of its load is not ours.
-    idle_s: float
+    #: Of a probe of throughput; the others' times follow from it.
+    duration_s: float
+    #: Some take less: three pairs are measured in 9 seconds.
+    quick: bool = False
     round: int = 1
     build: int = 1
     parallel_streams: int = 4
-    #: Round trips without load, and under load.
-    loaded_idle_s: float = 1.0
-    loaded_s: float = 1.0
-    #: Connections opened and closed; each transfer of a probe that makes several.
-    connections_s: float = 1.0
-    varied_s: float = 1.0
-    #: Links watched while nobody sends: a router's heartbeats may be ten seconds apart.
-    at_rest_s: float = 10.0
     #: Daemons that move packets in user space: their own CPU time is told apart.
     daemon_pids: Sequence[int] = ()
     #: What the machine did when left alone, before the round.
@@ -65,38 +54,37 @@ class Plan:
     #: What other probes have found in this round between the same two, by their names.
     earlier: Mapping[str, Sampled] = field(default_factory=dict)
 
-    @classmethod
-    def of(
-        cls,
-        duration_s: float,
-        *,
-        quick: bool = False,
-        round: int = 1,  # noqa: A002
-        build: int = 1,
-        parallel_streams: int = 4,
-        daemon_pids: Sequence[int] = (),
-    ) -> Plan:
-        """Throughput probes of `duration_s` each; `quick` measures three pairs in 9 seconds."""
-        parallel, udp, rtt, rr, idle = (
-            (0.5, 0.5, 0.2, 0.3, 0.3) if quick else (1.0, 1.0, 1 / 3, 1 / 3, 1.0)
-        )
-        return cls(
-            tcp_s=duration_s,
-            tcp_parallel_s=parallel * duration_s,
-            udp_s=udp * duration_s,
-            rtt_s=rtt * duration_s,
-            rr_s=rr * duration_s,
-            idle_s=idle * duration_s,
-            loaded_idle_s=rtt * duration_s,
-            loaded_s=duration_s,
-            connections_s=rr * duration_s,
-            varied_s=0.5 * duration_s,
-            at_rest_s=max(10.0, duration_s),
-            round=round,
-            build=build,
-            parallel_streams=parallel_streams,
-            daemon_pids=daemon_pids,
-        )
+    @property
+    def tcp_parallel_s(self) -> float:
+        return (0.5 if self.quick else 1.0) * self.duration_s
+
+    @property
+    def udp_s(self) -> float:
+        return (0.5 if self.quick else 1.0) * self.duration_s
+
+    @property
+    def rtt_s(self) -> float:
+        return (0.2 if self.quick else 1 / 3) * self.duration_s
+
+    @property
+    def transactions_s(self) -> float:
+        """One after the other: requests and replies, or connections opened and closed."""
+        return (0.3 if self.quick else 1 / 3) * self.duration_s
+
+    @property
+    def varied_s(self) -> float:
+        """Each transfer of a probe that makes several."""
+        return 0.5 * self.duration_s
+
+    @property
+    def idle_s(self) -> float:
+        """The machine left alone, to know what of its load is not ours."""
+        return (0.3 if self.quick else 1.0) * self.duration_s
+
+    @property
+    def at_rest_s(self) -> float:
+        """Links watched while nobody sends: a router's heartbeats may be ten seconds apart."""
+        return max(10.0, self.duration_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,8 +98,8 @@ def probe_rr(pair: Pair, plan: Plan) -> Sampled:
         trial,
         "TCP_RR",
         "-D",  # TCP_NODELAY at both ends
-        length=netperf_length(plan.rr_s, round_trip_s),
-        timeout_s=4 * plan.rr_s + transactions.netperf_patience_s(round_trip_s),
+        length=netperf_length(plan.transactions_s, round_trip_s),
+        timeout_s=4 * plan.transactions_s + transactions.netperf_patience_s(round_trip_s),
         failing=_RR,
         summing=_latency,
     )
@@ -120,7 +120,7 @@ def request_response(trial: Trial) -> Sampled:
     """The same over two sockets of ours."""
     return transactions.by_ourselves(
         trial,
-        lambda: _transactions(trial.pair, trial.plan.rr_s),
+        lambda: _transactions(trial.pair, trial.plan.transactions_s),
         command="one byte each way over TCP, TCP_NODELAY, one thread",
         kept_as="rr.json",
         failing=_RR,

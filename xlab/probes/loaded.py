@@ -65,7 +65,7 @@ class Echo:
 def probe_loaded_rtt(pair: Pair, plan: Plan) -> Sampled:
     """`idle_rtt_ms` and `loaded_rtt_ms`, of one ping that runs all the time."""
     trial = Trial("loaded-rtt", pair, plan)
-    interval_s = max(RTT_INTERVAL_S, (plan.loaded_idle_s + plan.loaded_s) / _MOST_ECHOES)
+    interval_s = max(RTT_INTERVAL_S, (plan.rtt_s + plan.duration_s) / _MOST_ECHOES)
     # -D: with the time of day at which each reply came.
     argv = ["ping", "-n", "-D", "-i", f"{interval_s:g}", str(pair.target.address)]
     detail: dict[str, Any] = {"tool": "ping", "command": command_line(argv)}
@@ -74,7 +74,7 @@ def probe_loaded_rtt(pair: Pair, plan: Plan) -> Sampled:
         offset = time.time() - steady()
         load: Load | XlabError
         with pair.source.start(argv) as ping:
-            time.sleep(plan.loaded_idle_s)
+            time.sleep(plan.rtt_s)
             _require_running(ping)
             idle_until = time.time()
             try:
@@ -183,7 +183,7 @@ def _loaded(
 
 def _load(trial: Trial, round_trip_s: float) -> Load:
     """Fill the path both ways for a while; XlabError if in either direction nothing arrives."""
-    pair, seconds, streams = trial.pair, trial.plan.loaded_s, trial.plan.parallel_streams
+    pair, seconds, streams = trial.pair, trial.plan.duration_s, trial.plan.parallel_streams
     run = iperf.run(
         pair.source,
         pair.target,
