@@ -104,6 +104,6 @@ def _rate(trial: Trial, found: RequestResponse, detail: Mapping[str, str]) -> Me
         **detail,
         "samples_are": f"rates of {1000 * transactions.INTERVAL_S:g} ms, the first left out",
         "mean_per_second": found.transactions_per_second,
-        **transactions.percentiles(found),
+        **found.latencies,
     }
     return trial.measurement(_METRIC, _UNIT, samples, detail=said)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from xlab.lab import counters
-from xlab.lab.lab import Lab
 from xlab.probes.facts import Plan, Sampled, Trial
 from xlab.probes.kinds import Kind, Site, probe
 from xlab.record.record import Measurement
@@ -30,11 +29,12 @@ def probe_memory(site: Site, plan: Plan) -> list[Sampled]:
     trial, lab, before = Trial("memory", site.pair, plan), site.lab, site.memory_before
     now, hosts = counters.memory(), len(lab.hosts)
     processes, kernel = now.processes - before.processes, now.kernel - before.kernel
+    daemons = [pid for host in lab.hosts for pid in host.daemon_pids()]
     detail = {
         "tool": "/proc/PID/smaps_rollup (PSS) and /proc/meminfo, less the same before building",
         "hosts": hosts,
         "containers": len(lab.containers),
-        "daemon_bytes_per_host": sum(map(_share, _daemons(lab))) / hosts,
+        "daemon_bytes_per_host": sum(map(_share, daemons)) / hosts,
         "kernel_bytes_per_host": kernel / hosts,
     }
     return _sampled(
@@ -88,10 +88,6 @@ def probe_control_plane(site: Site, plan: Plan) -> list[Sampled]:
             rate = number / len(lab.hosts) / seconds
             found.append(trial.measurement(metric, unit, [rate], detail=detail))
     return _sampled(trial, *found)
-
-
-def _daemons(lab: Lab) -> list[int]:
-    return [pid for host in lab.hosts for pid in host.daemon_pids()]
 
 
 def _share(pid: int) -> int:

@@ -162,11 +162,11 @@ def _exchange(requester: socket.socket, responder: socket.socket, seconds: float
 
 def _latency(trial: Trial, found: RequestResponse, detail: Mapping[str, str]) -> Measurement:
     # A run too short for two intervals has no samples but its mean.
-    samples = found.interval_means_ms[1:] or (found.mean_ms,)
+    samples = found.interval_means_ms[1:] or (found.latencies["mean_ms"],)
     said = {
         **detail,
         "samples_are": f"means of {1000 * transactions.INTERVAL_S:g} ms, the first left out",
-        **transactions.percentiles(found),
+        **found.latencies,
         "transactions_per_second": found.transactions_per_second,
     }
     return trial.measurement("tcp_rr_latency_ms", "ms", samples, detail=said)

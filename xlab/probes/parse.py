@@ -247,12 +247,10 @@ def _received_bytes(receiver: dict[str, Any], intervals: list[Interval]) -> int:
 
 # -- netperf ---------------------------------------------------------------------------------------
 
+_LATENCIES = ("mean", "p50", "p90", "p99")
 #: What `netperf -t TCP_RR -- -k` is asked for; latencies come in microseconds.
 NETPERF_KEYS = (
-    "MEAN_LATENCY",
-    "P50_LATENCY",
-    "P90_LATENCY",
-    "P99_LATENCY",
+    *(f"{of.upper()}_LATENCY" for of in _LATENCIES),
     "TRANSACTION_RATE",
     "ELAPSED_TIME",
 )
@@ -264,10 +262,8 @@ class RequestResponse:
 
     #: Mean latency in each interval of the run, in milliseconds.
     interval_means_ms: tuple[float, ...]
-    mean_ms: float
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
+    #: Of all single transactions: "mean_ms", "p50_ms", "p90_ms", "p99_ms".
+    latencies: dict[str, float]
     transactions_per_second: float
 
 
@@ -286,10 +282,7 @@ def parse_netperf(text: str) -> RequestResponse:
     return RequestResponse(
         # Slower than one in eleven days is none at all.
         interval_means_ms=tuple(1000 / rate for rate in rates if rate > 1e-6),
-        mean_ms=number["MEAN_LATENCY"] / 1000,
-        p50_ms=number["P50_LATENCY"] / 1000,
-        p90_ms=number["P90_LATENCY"] / 1000,
-        p99_ms=number["P99_LATENCY"] / 1000,
+        latencies={f"{of}_ms": number[f"{of.upper()}_LATENCY"] / 1000 for of in _LATENCIES},
         transactions_per_second=number["TRANSACTION_RATE"],
     )
 

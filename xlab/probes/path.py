@@ -37,8 +37,8 @@ def probe_path_mtu(pair: Pair, plan: Plan) -> Sampled:
             trial.measurement("path_mtu_bytes", "B", [float(largest)], detail=detail)
         )
     except (XlabError, OSError) as error:
-        said = error.strerror if isinstance(error, OSError) else None
-        measurements.append(trial.failure("path_mtu_bytes", "B", said or str(error), **detail))
+        said = getattr(error, "strerror", None) or str(error)
+        measurements.append(trial.failure("path_mtu_bytes", "B", said, **detail))
     if pair.overhead_bytes is not None:
         seen = {"tool": "capture on the physical link, see path", "what": "IP in IP, without L2"}
         measurements.append(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 from xlab.kernel.packets import Encapsulation, write_pcap
 from xlab.kernel.processes import Completed, command_line
@@ -65,17 +66,10 @@ def prove(
     control, control_detail, control_raw = _negative_control(
         flow, round_trip_s=round_trip_s, lossy=lossy
     )
-    packets = UnderlayPackets(
-        none=sightings.count("none"),
-        gre=sightings.count("gre"),
-        vxlan=sightings.count("vxlan"),
-        geneve=sightings.count("geneve"),
-        sleeve=sightings.count("sleeve"),
-        stray=sightings.stray,
-    )
+    by_kind = {kind: sightings.count(kind) for kind in get_args(Encapsulation)}
     proof = PathProof(
         encapsulation=flow.encapsulation,
-        underlay_packets=packets,
+        underlay_packets=UnderlayPackets(**by_kind, stray=sightings.stray),
         proved=sightings.all_took(flow.encapsulation, lossy=lossy),
         negative_control=control,
         overhead_bytes=overhead,

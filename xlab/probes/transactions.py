@@ -102,22 +102,7 @@ def summarise(latencies_s: Sequence[float]) -> RequestResponse:
             means.append(1000 * sum_s / (position - since))
             since, sum_s = position, 0.0
     milliseconds = [1000 * s for s in latencies_s]
-    p50, p90, p99 = (stats.percentile(milliseconds, percent) or 0.0 for percent in (50, 90, 99))
-    return RequestResponse(
-        interval_means_ms=tuple(means),
-        mean_ms=sum(milliseconds) / len(milliseconds),
-        p50_ms=p50,
-        p90_ms=p90,
-        p99_ms=p99,
-        transactions_per_second=len(latencies_s) / sum(latencies_s),
-    )
-
-
-def percentiles(found: RequestResponse) -> dict[str, float]:
-    """Of all single transactions, for the detail."""
-    return {
-        "mean_ms": found.mean_ms,
-        "p50_ms": found.p50_ms,
-        "p90_ms": found.p90_ms,
-        "p99_ms": found.p99_ms,
-    }
+    latencies = {"mean_ms": sum(milliseconds) / len(milliseconds)}
+    for percent in (50, 90, 99):
+        latencies[f"p{percent}_ms"] = stats.percentile(milliseconds, percent) or 0.0
+    return RequestResponse(tuple(means), latencies, len(latencies_s) / sum(latencies_s))
