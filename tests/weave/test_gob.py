@@ -22,7 +22,7 @@ POINT_BYTES = bytes.fromhex(
 def decode_all(data: bytes, **limits: int) -> list[Any]:
     decoder = Decoder(data, **limits)
     values = []
-    while decoder.more():
+    while decoder._at < len(data):
         values.append(decoder.decode())
     return values
 

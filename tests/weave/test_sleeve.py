@@ -76,13 +76,11 @@ def test_the_verified_mtu_is_two_bytes() -> None:
 
 def test_a_datagram_is_sender_then_frames_with_peers_and_length() -> None:
     packer = Packer(H1)
-    assert not packer
+    assert not packer.take()
     assert packer.add(H1, H2, b"a" * 20, 1472)
     assert packer.add(H3, H2, b"b" * 14, 1472)
-    assert packer
     wanted = H1 + H1 + H2 + b"\0\x14" + b"a" * 20 + H3 + H2 + b"\0\x0e" + b"b" * 14
     assert packer.take() == [wanted]
-    assert not packer
     assert packer.take() == []
 
 

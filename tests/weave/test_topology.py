@@ -412,6 +412,6 @@ def test_definitions_without_end_are_refused() -> None:
     encoder = gob.Encoder()
     for number in range(200):
         encoder.encode(gob.Struct(f"type{number}" + "x" * 20, (("A", gob.Basic.INT),)), {})
-    definitions = b"".join(m for is_one, m in gob.messages(bytes(encoder.data)) if is_one)
+    definitions = b"".join(m for is_one, m in gob.Decoder(bytes(encoder.data)).messages() if is_one)
     with pytest.raises(ProtocolError, match="too many definitions"):
         topology.decode(definitions + topology.encode([peer(B, A)]))

@@ -157,7 +157,6 @@ def _measure_rate(
     """
     udp, payload = _needs_udp(path), min(mtu, 9000) - 28
     offered = f"{1.2 * (expected.rate_bits_per_second or 0.0):.0f}"
-    printed: dict[str, str] = {}
     run = iperf.run(
         a,
         b,
@@ -166,7 +165,7 @@ def _measure_rate(
         set_up_s=iperf.SET_UP_ROUND_TRIPS * expected.rtt_ms[1] / 1e3
         + (_SET_UP_WITH_LOSS_S if expected.loss_ratio else 0.0),
         connected=1 if udp else 3,
-        keep=printed.__setitem__,
+        keep=lambda *_: None,
     )
     received = mean_bits_per_second(parse_iperf(run.client, run.server).intervals)
     if not received:

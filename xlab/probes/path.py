@@ -22,7 +22,6 @@ def probe_path_mtu(pair: Pair, plan: Plan) -> Sampled:
         "tool": "ICMP echo with DF from a raw socket",
         "link_mtu_bytes": pair.link_mtu,
     }
-    measurements = []
     try:
         largest = largest_packet(
             pair.source,
@@ -33,12 +32,11 @@ def probe_path_mtu(pair: Pair, plan: Plan) -> Sampled:
         )
         if largest is None:
             raise XlabError(f"not even a packet of {SMALLEST_MTU} bytes was answered")
-        measurements.append(
-            trial.measurement("path_mtu_bytes", "B", [float(largest)], detail=detail)
-        )
+        found = trial.measurement("path_mtu_bytes", "B", [float(largest)], detail=detail)
     except (XlabError, OSError) as error:
         said = getattr(error, "strerror", None) or str(error)
-        measurements.append(trial.failure("path_mtu_bytes", "B", said, **detail))
+        found = trial.failure("path_mtu_bytes", "B", said, **detail)
+    measurements = [found]
     if pair.overhead_bytes is not None:
         seen = {"tool": "capture on the physical link, see path", "what": "IP in IP, without L2"}
         measurements.append(

@@ -36,14 +36,9 @@ def probe_recovery(site: Site, plan: Plan) -> Iterator[Sampled]:
             if broken:
                 raise XlabError(f"not tried: the flow was not back after `{broken}`")
             found = measure_recovery(faults, fault, pair.source, pair.target)
+            said = {**detail, "stopped": found.stopped, "mend_s": found.mend_s}
+            measurement = trial.measurement(metric, "s", [found.recovery_s], detail=said)
         except XlabError as error:
             broken = broken or str(fault)
-            yield Sampled((trial.failure(metric, "s", str(error), **detail),), trial.raw)
-            continue
-        measurement = trial.measurement(
-            metric,
-            "s",
-            [found.recovery_s],
-            detail={**detail, "stopped": found.stopped, "mend_s": found.mend_s},
-        )
+            measurement = trial.failure(metric, "s", str(error), **detail)
         yield Sampled((measurement,), trial.raw)

@@ -1,6 +1,6 @@
 """A round of measurement.
 
-    measure_round(pairs, plan, generator)
+    measure_round(pairs, plan, generator, probes)
        idle window ─ h1/c1 > h2/c1: tcp ─ h1 > h2: rr ─ h1/c1 > h2/c1: udp ─ ...
 
 Every probe between every pair once, in random order: what disturbs the machine for a while then
@@ -14,7 +14,7 @@ import dataclasses
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-from xlab.probes.catalog import BETWEEN_TWO, OF_LAB, USUAL
+from xlab.probes.catalog import BETWEEN_TWO, OF_LAB
 from xlab.probes.cpu import measure_idle
 from xlab.probes.facts import Pair, Plan, Sampled
 from xlab.probes.kinds import Kind, Site
@@ -24,9 +24,9 @@ def measure_round(
     pairs: Sequence[Pair],
     plan: Plan,
     generator: random.Random,
-    probes: Sequence[str] = USUAL,
+    probes: Sequence[str],
     *,
-    starting: Callable[[str, Pair], None] | None = None,
+    starting: Callable[[str, Pair], None] = lambda *_: None,
 ) -> Iterator[Sampled]:
     """One round: yields what each probe found as soon as it has ended; `starting` hears of each.
 
@@ -40,8 +40,7 @@ def measure_round(
     idle = measure_idle(plan.idle_s)
     earlier: list[dict[str, Sampled]] = [{} for _ in pairs]
     for number, probe in shuffled(len(pairs), probes, generator):
-        if starting:
-            starting(probe, pairs[number])
+        starting(probe, pairs[number])
         known = dataclasses.replace(plan, idle=idle, earlier=earlier[number])
         earlier[number][probe] = BETWEEN_TWO[probe].measure(pairs[number], known)
         yield earlier[number][probe]

@@ -264,16 +264,6 @@ _BUILT_IN: dict[int, _SliceOf | _MapOf | _StructOf] = {
 }
 
 
-def messages(stream: bytes) -> Iterator[tuple[bool, bytes]]:
-    """The messages of a stream, each as it is, and whether it is a definition.
-
-    Raises ProtocolError where one is cut off.
-    """
-    decoder = Decoder(stream)
-    while decoder.more():
-        yield decoder.skip()
-
-
 class Decoder:
     """The values of one gob stream, in `data` as a whole."""
 
@@ -299,10 +289,6 @@ class Decoder:
         """How many values have been decoded, those in others counted too."""
         return self._value_limit - self._values_left
 
-    def more(self) -> bool:
-        """Whether there is anything after what has been decoded."""
-        return self._at < len(self._data)
-
     def decode(self) -> Any:
         """The next value; ProtocolError if there is none."""
         while (type_id := self._begin_message()) < 0:
@@ -314,12 +300,16 @@ class Decoder:
         self._require_end()
         return value
 
-    def skip(self) -> tuple[bool, bytes]:
-        """Whether the next message is a definition, and all of its bytes; ProtocolError if cut."""
-        start = self._at
-        is_definition = self._begin_message() < 0
-        self._at = self._end
-        return is_definition, self._data[start : self._end]
+    def messages(self) -> Iterator[tuple[bool, bytes]]:
+        """The messages that follow, each as it is, and whether it is a definition.
+
+        Raises ProtocolError where one is cut off.
+        """
+        while self._at < len(self._data):
+            start = self._at
+            is_definition = self._begin_message() < 0
+            self._at = self._end
+            yield is_definition, self._data[start : self._end]
 
     def _begin_message(self) -> int:
         """The type id of the next message, which is negative if it is a definition."""

@@ -542,8 +542,6 @@ class SleeveOverlay(Overlay):
     def _flush(self, neighbour: _Neighbour, now_s: float) -> None:
         """Send what is packed for a neighbour."""
         for packer, df in ((neighbour.with_df, True), (neighbour.without_df, False)):
-            if not packer:
-                continue
             for train in sleeve.trains(packer.take()):
                 whole = train.size <= neighbour.limit_bytes
                 for part in (train,) if whole else train.singly():

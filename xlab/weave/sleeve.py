@@ -158,9 +158,6 @@ class Packer:
         self._parts: list[bytes] = [name]
         self._size = NAME_BYTES
 
-    def __bool__(self) -> bool:
-        return len(self._parts) > 1 or bool(self._datagrams)
-
     def add(self, source: bytes, destination: bytes, frame: bytes, limit_bytes: int) -> bool:
         """Append a frame; no datagram of several frames is made larger than `limit_bytes`.
 

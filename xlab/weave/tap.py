@@ -17,7 +17,7 @@ import struct
 import subprocess
 from collections.abc import Sequence
 from contextlib import closing
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from xlab.errors import CapabilityError, NetlinkError, XlabError
 from xlab.kernel.netlink import Rtnl
@@ -40,26 +40,11 @@ LARGEST_PACKET_BYTES = 10 + 14 + 8 + 65535
 BUFFER_BYTES = 2 * LARGEST_PACKET_BYTES
 
 
-class Device(Protocol):
-    """An interface on the host whose other end is the router.
+def open_device(name: str) -> Tap | Veth:
+    """A TAP device `name`, or a veth where none can be had, in the caller's network namespace.
 
     `read_into` raises BlockingIOError when nothing waits, `write` OSError when the kernel refuses a
     packet; both begin with a virtio header.
-    """
-
-    descriptor: int
-    #: What it is, for people.
-    kind: str
-
-    def read_into(self, buffers: Sequence[memoryview]) -> int: ...
-
-    def write(self, packet: bytes | memoryview) -> int: ...
-
-    def close(self) -> None: ...
-
-
-def open_device(name: str) -> Device:
-    """A TAP device `name`, or a veth where none can be had, in the caller's network namespace.
 
     Raises CapabilityError if neither can be had, XlabError if `name` is taken.
     """
@@ -75,6 +60,7 @@ def open_device(name: str) -> Device:
 class Tap:
     """A TAP device with virtio headers; it exists as long as it is open."""
 
+    #: What it is, for people.
     kind = "TAP"
 
     def __init__(self, name: str) -> None:

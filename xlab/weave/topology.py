@@ -277,7 +277,7 @@ def decode(update: bytes) -> list[Peer]:
     definitions, pair, values_left = b"", b"", gob.VALUE_LIMIT
     described = 0
     waiting = False
-    for is_definition, message in gob.messages(update):
+    for is_definition, message in gob.Decoder(update).messages():
         if is_definition:
             definitions += message
             if len(definitions) > _DEFINITIONS_LIMIT:
