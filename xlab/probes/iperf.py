@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -124,7 +125,5 @@ def _let_end(process: Process, *, after_s: float) -> None:
         process.wait(after_s)
     except CommandError:
         process.signal(signal.SIGTERM)
-        try:
+        with suppress(CommandError):
             process.wait(TARDINESS_S)
-        except CommandError:
-            pass

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 
-from xlab.errors import CapabilityError, XlabError
-from xlab.kernel.processes import command_line, find_program
+from xlab.errors import XlabError
+from xlab.kernel.processes import command_line
+from xlab.kernel.programs import locate
 from xlab.probes.facts import Sampled, Trial, two_cores
 from xlab.probes.iperf import until_listening
 from xlab.probes.parse import NETPERF_KEYS, RequestResponse, parse_netperf
@@ -26,12 +27,7 @@ Summing = Callable[[Trial, RequestResponse, Mapping[str, str]], Measurement]
 
 
 def has_netperf() -> bool:
-    try:
-        find_program("netperf")
-        find_program("netserver")
-    except CapabilityError:
-        return False
-    return True
+    return bool(locate("netperf") and locate("netserver"))
 
 
 def by_netperf(

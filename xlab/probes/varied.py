@@ -12,7 +12,6 @@ from xlab.errors import XlabError
 from xlab.probes.facts import Pair, Plan, Sampled, Trial
 from xlab.probes.kinds import Kind, probe
 from xlab.probes.throughput import run_iperf, streams_together, tcp_rate
-from xlab.record.record import Measurement
 
 MESSAGE_BYTES = (64, 512, 1400, 8192, 65536)
 FLOWS = (1, 2, 4, 8)
@@ -98,9 +97,5 @@ def probe_small_packets(pair: Pair, plan: Plan) -> Sampled:
 
 
 def _together(found: list[Sampled]) -> Sampled:
-    measurements: list[Measurement] = []
-    raw: dict[str, bytes] = {}
-    for sampled in found:
-        measurements += sampled.measurements
-        raw |= sampled.raw
-    return Sampled(tuple(measurements), raw)
+    raw = {name: content for sampled in found for name, content in sampled.raw.items()}
+    return Sampled(tuple(m for sampled in found for m in sampled.measurements), raw)

@@ -7,13 +7,14 @@ then a short line on the error output for each.  It says how it is on http://127
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import random
 import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from ipaddress import IPv4Address
 from typing import NoReturn, TypeVar
 
@@ -28,8 +29,6 @@ from xlab.weave.transport import Loop, Transport
 
 #: What each datapath says it can do: Weave Net's own fast datapath falls back to sleeve.
 _OVERLAYS = {"sleeve": ("sleeve",), "fastdp": ("fastdp", "sleeve")}
-
-_LOOPBACK = IPv4Address("127.0.0.1")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -46,42 +45,32 @@ def main(arguments: Sequence[str]) -> None:
 
 def _run(options: argparse.Namespace, log: Log) -> NoReturn:
     timers = Timers(steady)
-    with ExitStack() as open_files:
-        overlay = open_files.enter_context(closing(_overlay(options)))
-        loop = open_files.enter_context(closing(Loop(timers, overlay)))
-        transport = open_files.enter_context(
-            closing(Transport(loop, bind=options.bind, port=options.port))
-        )
-        control = Router(
-            Identity(
-                name=options.name,
-                nickname=options.nickname,
-                overlays=_OVERLAYS[options.datapath],
-                overlay=options.datapath,
-                port=options.port,
-            ),
+    identity = Identity(
+        name=options.name,
+        nickname=options.nickname,
+        overlays=_OVERLAYS[options.datapath],
+        overlay=options.datapath,
+        port=options.port,
+    )
+    with (
+        closing(_overlay(options)) as overlay,
+        closing(Loop(timers, overlay)) as loop,
+        closing(Transport(loop, bind=options.bind, port=options.port)) as transport,
+    ):
+        control = transport.router = Router(
+            identity,
             overlay=overlay,
             timers=timers,
             dial=transport.dial,
             log=log.write,
             chance=random.SystemRandom(),
         )
-        open_files.enter_context(closing(control))
-        transport.router = control
-        open_files.enter_context(
-            closing(
-                web.Server(
-                    loop,
-                    address=_LOOPBACK,
-                    port=options.status_port,
-                    answer=lambda method, path, body: status.answer(control, method, path, body),
-                )
-            )
-        )
-        control.connect(options.peers)
-        log.write(f"router {names.text(options.name)} is ready, datapath {options.datapath}")
-        while True:
-            loop.turn()
+        answer = functools.partial(status.answer, control)
+        with closing(control), closing(web.Server(loop, options.status_port, answer)):
+            control.connect(options.peers)
+            log.write(f"router {names.text(options.name)} is ready, datapath {options.datapath}")
+            while True:
+                loop.turn()
 
 
 def _overlay(options: argparse.Namespace) -> Overlay:

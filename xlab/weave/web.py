@@ -23,21 +23,14 @@ _DIGITS = re.compile(r"0*([0-9]{1,9})")
 
 
 class Server:
-    """Answers (method, path, body) on one address."""
+    """Answers (method, path, body) on the loopback address."""
 
-    def __init__(
-        self,
-        loop: Loop,
-        *,
-        address: IPv4Address,
-        port: int,
-        answer: Callable[[str, str, str], Answer],
-    ) -> None:
-        """XlabError if the address is taken."""
+    def __init__(self, loop: Loop, port: int, answer: Callable[[str, str, str], Answer]) -> None:
+        """XlabError if the port is taken."""
         self._loop = loop
         self._answer = answer
         self._clients: set[_Client] = set()
-        self._listener = listen(address, port)
+        self._listener = listen(IPv4Address("127.0.0.1"), port)
         loop.watch(self._listener, selectors.EVENT_READ, self._accept)
 
     def close(self) -> None:
