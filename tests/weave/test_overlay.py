@@ -53,8 +53,6 @@ def name(number: int) -> bytes:
 class FakeTap:
     """A socket pair that keeps packets apart, as the device does."""
 
-    kind = "fake"
-
     def __init__(self, name: str) -> None:
         self.name = name
         self.bridge, self._ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -82,7 +80,7 @@ class Peer:
         self.overlay = SleeveOverlay(
             name=self.name, tap=f"tap{number}", bind=IPv4Address("127.0.0.1"), clock=clock, port=0
         )
-        self.address = self.overlay._udp.address
+        self.address = self.overlay._udp._socket.getsockname()
         tap: Any = self.overlay._tap
         self.bridge: socket.socket = tap.bridge
         self.events: list[str] = []

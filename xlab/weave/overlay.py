@@ -147,11 +147,6 @@ class SleeveOverlay(Overlay):
 
     # -- the event loop ----------------------------------------------------------------------------
 
-    @property
-    def device(self) -> str:
-        """What our end of the bridge is: "TAP", or what stands in for one."""
-        return self._tap.kind
-
     def files(self) -> tuple[int, ...]:
         return self._tap.descriptor, self._udp.descriptor
 

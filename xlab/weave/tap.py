@@ -16,11 +16,12 @@ import socket
 import struct
 import subprocess
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import NamedTuple
 
 from xlab.errors import CapabilityError, NetlinkError, XlabError
 from xlab.kernel.netlink import Rtnl
+from xlab.weave.forward import checksum
 from xlab.weave.udp import enlarge_buffers
 
 # -- the device ------------------------------------------------------------------------------------
@@ -59,9 +60,6 @@ def open_device(name: str) -> Tap | Veth:
 
 class Tap:
     """A TAP device with virtio headers; it exists as long as it is open."""
-
-    #: What it is, for people.
-    kind = "TAP"
 
     def __init__(self, name: str) -> None:
         """Raises CapabilityError, or XlabError if `name` is taken."""
@@ -132,8 +130,6 @@ class Veth:
     where rmem_max is small to some six segments.
     """
 
-    kind = "packet socket on a veth"
-
     def __init__(self, name: str) -> None:
         """Raises CapabilityError, or XlabError if `name` is taken."""
         self.name = name
@@ -159,16 +155,14 @@ class Veth:
             rtnl.now.add_veth(self.name, self._far, mtu=_LARGEST_MTU)
             rtnl.now.set_up(self._far)
         switch_off = [word for feature in _FOREIGN_SEGMENTATION for word in (feature, "off")]
-        try:
+        # Without ethtool such segments are dropped, and counted.
+        with suppress(FileNotFoundError):
             subprocess.run(
                 ["ethtool", "-K", self.name, *switch_off],
                 env={**os.environ, "PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"},
                 capture_output=True,
                 check=False,
             )
-        except FileNotFoundError:
-            # Such segments are dropped then, and counted.
-            pass
 
     def _open_socket(self) -> socket.socket:
         # Protocol 0: nothing is received before all options are set.
@@ -288,11 +282,8 @@ def complete_checksum(frame: bytes, header: VnetHeader) -> bytes | None:
     start, place = header.checksum_start, header.checksum_start + header.checksum_offset
     if start < 14 or place + 2 > len(frame):
         return None
-    data = frame[start:]
-    if len(data) & 1:
-        data += b"\0"
-    value = 65535 - int.from_bytes(data) % 65535
-    if value == 65535 and header.checksum_offset != 6:
-        # Both spell zero.  UDP, whose field is at 6, uses the other as "no checksum" (RFC 768).
-        value = 0
+    value = checksum(frame[start:])
+    if value == 0 and header.checksum_offset == 6:
+        # Both spell zero.  UDP, whose field is at 6, uses the one as "no checksum" (RFC 768).
+        value = 65535
     return b"".join((frame[:place], value.to_bytes(2), frame[place + 2 :]))

@@ -65,7 +65,6 @@ class UdpSocket:
             self._socket.close()
             raise XlabError(f"UDP {bind}:{port}: {error.strerror}") from error
         self.descriptor = self._socket.fileno()
-        self.address: Address = self._socket.getsockname()
 
     def receive(self) -> tuple[Train, Address] | None:
         """What came next, and from where; None for what is larger than a datagram can be.
