@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.weave_packets import ipv4, naive_checksum
+from xlab.kernel.packets import checksum
 from xlab.weave import forward
 from xlab.weave.forward import (
     Decision,
     MacCache,
     PathMtu,
     Switch,
-    checksum,
     fragmentation_needed,
     fragments,
     has_df,

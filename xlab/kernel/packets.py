@@ -106,6 +106,18 @@ def find_echoes(decoded: Decoded, token: bytes) -> tuple[Packet, ...]:
     return tuple(p for p in candidates if p.icmp_id is not None and token in p.payload)
 
 
+def checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071) of bytes whose checksum field is zero.
+
+    The one's complement sum of 16-bit words is the number that the bytes spell, modulo 65535, and
+    Python's division of long integers beats a loop over words a hundredfold.
+    """
+    if len(data) & 1:
+        data += b"\0"
+    # Zero and 65535 are the same sum; of data that is not all zeros it is never written as zero.
+    return 65534 - (int.from_bytes(data) + 65534) % 65535
+
+
 def write_pcap(frames: Iterable[tuple[float, bytes]], link_type: int = ETHERNET) -> bytes:
     """A capture file for Wireshark and tcpdump from (seconds since the epoch, frame) pairs.
 

@@ -19,6 +19,7 @@ from itertools import permutations
 
 from xlab.errors import DeadlineError
 from xlab.kernel.clock import Clock, Deadline, steady
+from xlab.kernel.packets import checksum
 from xlab.kernel.processes import Completed, ask, wait_until
 from xlab.lab.docker import Container
 from xlab.lab.node import Node
@@ -245,12 +246,5 @@ def echoes_in(channel: socket.socket, identifier: int) -> list[tuple[int, int]]:
 def echo_request(identifier: int, sequence: int) -> bytes:
     """An ICMP message of 24 bytes, RFC 792."""
     body = struct.pack("!HH", identifier, sequence) + bytes(16)
-    checksum = _checksum(struct.pack("!BBH", _ECHO_REQUEST, 0, 0) + body)
-    return struct.pack("!BBH", _ECHO_REQUEST, 0, checksum) + body
-
-
-def _checksum(data: bytes) -> int:
-    """The Internet checksum, RFC 1071, of an even number of bytes."""
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    total = (total >> 16) + (total & 0xFFFF)
-    return ~(total + (total >> 16)) & 0xFFFF
+    summed = checksum(struct.pack("!BBH", _ECHO_REQUEST, 0, 0) + body)
+    return struct.pack("!BBH", _ECHO_REQUEST, 0, summed) + body

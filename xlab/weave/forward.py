@@ -16,6 +16,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from xlab.kernel.packets import checksum
 from xlab.weave.sleeve import AMBIGUOUS_MTUS, ETHERNET_HEADER_BYTES, OVERHEAD_BYTES
 
 # -- which way -------------------------------------------------------------------------------------
@@ -330,15 +331,3 @@ def _copied_options(options: bytes) -> bytes:
             kept += options[position : position + length]
         position += length
     return kept + bytes(-len(kept) % 4)
-
-
-def checksum(data: bytes) -> int:
-    """The Internet checksum (RFC 1071) of bytes whose checksum field is zero.
-
-    The one's complement sum of 16-bit words is the number that the bytes spell, modulo 65535, and
-    Python's division of long integers beats a loop over words a hundredfold.
-    """
-    if len(data) & 1:
-        data += b"\0"
-    # Zero and 65535 are the same sum; of data that is not all zeros it is never written as zero.
-    return 65534 - (int.from_bytes(data) + 65534) % 65535

@@ -19,7 +19,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from xlab.weave.forward import checksum
+from xlab.kernel.packets import checksum
 from xlab.weave.sleeve import FRAME_HEADER_BYTES, NAME_BYTES, Train
 from xlab.weave.tap import BUFFER_BYTES, GSO_TCPV4, NEEDS_CSUM, VNET_HEADER_BYTES, VnetHeader
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from xlab.errors import CapabilityError, NetlinkError, XlabError
 from xlab.kernel.netlink import Rtnl
-from xlab.weave.forward import checksum
+from xlab.kernel.packets import checksum
 from xlab.weave.udp import enlarge_buffers
 
 # -- the device ------------------------------------------------------------------------------------
