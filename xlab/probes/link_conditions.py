@@ -69,7 +69,7 @@ def measure(a: Node, b: Node, path: Sequence[LinkConditions], *, mtu: int = 1500
             values["loss_ratio"] = round(1 - math.sqrt(ping.received / ping.transmitted), 6)
     if expected.rate_bits_per_second and expected.loss_ratio < 1:
         try:
-            found, raw["conditions-iperf3.json"] = _measure_rate(a, b, path, expected, mtu=mtu)
+            found, raw["conditions-iperf3.json"] = _measure_rate(a, b, expected, mtu=mtu)
             values["rate_bits_per_second"] = found
         except CapabilityError:
             raise
@@ -138,25 +138,19 @@ def _pings_needed(loss_ratio: float) -> int:
 _UDP_BITS_PER_SECOND = 200e6
 
 
-def _needs_udp(path: Sequence[LinkConditions]) -> bool:
-    """TCP does not fill a link with loss, whatever its rate."""
-    slowest = min(link.rate_bits_per_second or math.inf for link in path)
-    return slowest <= _UDP_BITS_PER_SECOND or any(link.loss_ratio for link in path)
-
-
 #: What a lossy link may add to the setting up of iperf3: a lost SYN is sent again after 1 and 3 s.
 _SET_UP_WITH_LOSS_S = 8.0
 
 
-def _measure_rate(
-    a: Node, b: Node, path: Sequence[LinkConditions], expected: Expected, *, mtu: int
-) -> tuple[float, str]:
+def _measure_rate(a: Node, b: Node, expected: Expected, *, mtu: int) -> tuple[float, str]:
     """Bits per second on the link, headers included, and the receiver's report.
 
     UDP is offered at a fifth above what is expected.  Raises XlabError where nothing arrives.
     """
-    udp, payload = _needs_udp(path), min(mtu, 9000) - 28
-    offered = f"{1.2 * (expected.rate_bits_per_second or 0.0):.0f}"
+    slowest, payload = expected.rate_bits_per_second or 0.0, min(mtu, 9000) - 28
+    # TCP does not fill a link with loss, whatever its rate.
+    udp = slowest <= _UDP_BITS_PER_SECOND or expected.loss_ratio > 0
+    offered = f"{1.2 * slowest:.0f}"
     run = iperf.run(
         a,
         b,

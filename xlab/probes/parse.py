@@ -122,6 +122,7 @@ def parse_iperf(client: str, server: str) -> Iperf:
     ]
     rtts_us = [_number(stream, "mean_rtt") for stream in streams if "mean_rtt" in stream]
     sent = _object(end, "sum_sent") if "sum_sent" in end else _object(end, "sum")
+    congestion_control = end.get("sender_tcp_congestion")
     return Iperf(
         version=str(_object(sender, "start").get("version", "iperf3")).removeprefix("iperf "),
         intervals=tuple(intervals),
@@ -129,7 +130,7 @@ def parse_iperf(client: str, server: str) -> Iperf:
         sent_bits_per_second=_number(sent, "bits_per_second"),
         retransmits=int(_number(sent, "retransmits")) if "retransmits" in sent else None,
         mean_rtt_ms=sum(rtts_us) / len(rtts_us) / 1000 if rtts_us else None,
-        congestion_control=_text(end, "sender_tcp_congestion"),
+        congestion_control=congestion_control if isinstance(congestion_control, str) else None,
     )
 
 
@@ -361,11 +362,6 @@ def _count(container: dict[str, Any], key: str) -> int:
     if value < 0:
         raise XlabError(f"iperf3: {key!r} is negative in its output")
     return int(value)
-
-
-def _text(container: dict[str, Any], key: str) -> str | None:
-    value = container.get(key)
-    return value if isinstance(value, str) else None
 
 
 def _float(tool: str, text: str) -> float:

@@ -258,18 +258,12 @@ class Router:
         peer, ourself = connection.introduced, self.topology.ourself
         if peer.name == ourself.name and peer.uid == ourself.uid:
             self._drop(connection, "it is this router itself", trouble=False)
-            return
-        if peer.name == ourself.name:
+        elif peer.name == ourself.name:
             self._drop(connection, "another router has this router's name")
-            return
-        if self._overlay_index(connection) is None:
-            offered = " ".join(peer.overlays)[:80] or "none"
-            self._drop(
-                connection, f"no common overlay: {self.identity.overlay} here, there {offered}"
-            )
-            return
-        former = self.neighbours.get(peer.name)
-        if former:
+        elif self._overlay_index(connection) is None:
+            ours, offered = self.identity.overlay, " ".join(peer.overlays)[:80] or "none"
+            self._drop(connection, f"no common overlay: {ours} here, there {offered}")
+        elif former := self.neighbours.get(peer.name):
             self._contend(connection, former)
         elif len(self.neighbours) >= _NEIGHBOUR_LIMIT:
             self._drop(connection, f"there are {_NEIGHBOUR_LIMIT} connections already")

@@ -43,7 +43,6 @@ _FRAGMENTATION_TEST_BYTES = 60001
 _HEARTBEAT = struct.Struct("!14xQ")
 _FRAME_HEADER = struct.Struct("!6s6sH")
 _LENGTH = struct.Struct("!H")
-_MTU = struct.Struct("!H")
 
 
 # -- special frames --------------------------------------------------------------------------------
@@ -99,12 +98,12 @@ AMBIGUOUS_MTUS = frozenset(
 
 def encode_mtu(mtu: int) -> bytes:
     """The data of the control message MTU_VERIFIED."""
-    return _MTU.pack(mtu)
+    return mtu.to_bytes(2)
 
 
 def decode_mtu(data: bytes) -> int | None:
     """The MTU that the peer verified; None if the message is too short to hold one."""
-    return _MTU.unpack_from(data)[0] if len(data) >= _MTU.size else None
+    return int.from_bytes(data[:2]) if len(data) >= 2 else None
 
 
 # -- datagrams -------------------------------------------------------------------------------------
