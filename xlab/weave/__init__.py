@@ -10,5 +10,5 @@
       messages    what is said                    gob           in which encoding
 
 Everything from `router` down is pure: bytes, names and times come in, bytes go out.  The data plane
-(`xlab.weave.overlay`) moves the frames; `router.Overlay` is what the control plane asks of it.
+(`xlab.weave.overlay`) moves the frames; `fastdp.Overlay` is what the control plane asks of it.
 """

@@ -65,7 +65,7 @@ class Overlay:
         """The connection with `peer` is gone; nothing happens if it is not there."""
 
     def mtu(self, peer: PeerName) -> int | None:
-        """The largest packet that frames to this neighbour can carry, once known."""
+        """The largest packet that frames to this neighbour can carry, once that is confirmed."""
         return None
 
     def set_routes(

@@ -151,7 +151,6 @@ class SleeveOverlay(Overlay):
         return self._tap.descriptor, self._udp.descriptor
 
     def ready(self, descriptor: int) -> None:
-        """One of `files` can be read: work off a part of what is there."""
         now_s = self._clock()
         if descriptor == self._tap.descriptor:
             self._read_tap(now_s)
@@ -200,8 +199,7 @@ class SleeveOverlay(Overlay):
         self._neighbours[peer] = neighbour
         self._waiting.pop(peer, None)
         self._next_timer_s = None
-        if neighbour.remote is not None:
-            self._run_timers_of(neighbour, now_s)
+        self._run_timers_of(neighbour, now_s)
         if self._early is not None and self._early[:2] == (peer, admitted.uid):
             # The control plane had it wait: the next heartbeat is half a second away.
             self._receive_special(neighbour, Heartbeat(admitted.uid), self._early[2], now_s)
@@ -229,7 +227,6 @@ class SleeveOverlay(Overlay):
         self._next_timer_s = None
 
     def mtu(self, peer: bytes) -> int | None:
-        """What the overlay carries to `peer`; None before the peer has confirmed it."""
         neighbour = self._neighbours.get(peer)
         return neighbour.path.effective if neighbour and neighbour.path.verified else None
 

@@ -44,8 +44,9 @@ BUFFER_BYTES = 2 * LARGEST_PACKET_BYTES
 def open_device(name: str) -> Tap | Veth:
     """A TAP device `name`, or a veth where none can be had, in the caller's network namespace.
 
-    `read_into` raises BlockingIOError when nothing waits, `write` OSError when the kernel refuses a
-    packet; both begin with a virtio header.
+    `read_into` gives the size of the next packet and raises BlockingIOError when nothing waits,
+    XlabError when the device was deleted; `write` raises OSError when the kernel refuses a packet.
+    All packets begin with a virtio header.
 
     Raises CapabilityError if neither can be had, XlabError if `name` is taken.
     """
@@ -62,7 +63,6 @@ class Tap:
     """A TAP device with virtio headers; it exists as long as it is open."""
 
     def __init__(self, name: str) -> None:
-        """Raises CapabilityError, or XlabError if `name` is taken."""
         self.name = name
         try:
             self.descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
@@ -87,7 +87,6 @@ class Tap:
             batch.set_up(self.name)
 
     def read_into(self, buffers: Sequence[memoryview]) -> int:
-        """The size of the next packet; XlabError when the device was deleted."""
         try:
             return os.readv(self.descriptor, buffers)
         except BlockingIOError:
@@ -131,7 +130,6 @@ class Veth:
     """
 
     def __init__(self, name: str) -> None:
-        """Raises CapabilityError, or XlabError if `name` is taken."""
         self.name = name
         self._far = f"{name}r"
         try:
@@ -183,7 +181,6 @@ class Veth:
         return packets
 
     def read_into(self, buffers: Sequence[memoryview]) -> int:
-        """The size of the next packet; XlabError when the device was deleted."""
         try:
             size, ancillary, _, _ = self._socket.recvmsg_into(buffers, _AUXDATA_BYTES)
         except BlockingIOError:

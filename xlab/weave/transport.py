@@ -117,7 +117,6 @@ class Transport:
             if outcome:
                 self._end_dial(connecting, address, os.strerror(outcome))
             else:
-                self._loop.unwatch(connecting)
                 self._begin(connecting, address, outbound=True)
 
         self._loop.watch(connecting, _WRITE, answered)
