@@ -183,8 +183,7 @@ def shape(wire: Node, port: str) -> None:
 
 def without_netperf() -> Measured:
     pair, _ = two_hosts()
-    missing = CapabilityError("`netperf` is not installed")
-    with mock.patch.object(transactions, "find_program", side_effect=missing):
+    with mock.patch.object(transactions, "has_netperf", return_value=False):
         return by_probe([probe_rr(pair, QUICK), probe_connections(pair, QUICK)])
 
 
