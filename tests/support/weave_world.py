@@ -21,6 +21,7 @@ from xlab.weave.connection import Connection
 from xlab.weave.fastdp import Admitted, Overlay
 from xlab.weave.names import PeerName
 from xlab.weave.router import Identity, Router
+from xlab.weave.routes import Routes
 from xlab.weave.targets import Address
 from xlab.weave.timers import Timers
 
@@ -58,10 +59,8 @@ class FakeOverlay(Overlay):
     def mtu(self, peer: PeerName) -> int | None:
         return 1438 if peer in self.peers else None
 
-    def set_routes(
-        self, unicast: Mapping[PeerName, PeerName], broadcast: Mapping[PeerName, Sequence[PeerName]]
-    ) -> None:
-        self.unicast, self.broadcast = unicast, broadcast
+    def set_routes(self, routes: Routes) -> None:
+        self.unicast, self.broadcast = routes.unicast, routes.broadcast
 
     def counters(self) -> dict[str, int]:
         return {"added": len(self.peers)}

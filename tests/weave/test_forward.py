@@ -23,6 +23,7 @@ from xlab.weave.forward import (
     is_ipv4,
     too_large,
 )
+from xlab.weave.routes import Routes
 
 H1, H2, H3, H4 = (bytes.fromhex(f"7a000000000{n}") for n in (1, 2, 3, 4))
 C1, C2, C3 = (bytes.fromhex(f"0242c0a8010{n}") for n in (1, 2, 3))
@@ -73,7 +74,8 @@ def test_strangers_cannot_make_us_remember_without_end(monkeypatch: pytest.Monke
 def switch() -> Switch:
     """h1 between h2 and h3; h4 is behind h3."""
     found = Switch(H1)
-    found.set_routes({H2: H2, H3: H3, H4: H3}, {H1: [H2, H3], H2: [H3], H3: [H2], H4: [H2]})
+    broadcast = {H1: [H2, H3], H2: [H3], H3: [H2], H4: [H2]}
+    found.set_routes(Routes({H2: H2, H3: H3, H4: H3}, broadcast))
     return found
 
 
@@ -144,14 +146,14 @@ def test_a_group_address_is_nobody_s_source(switch: Switch) -> None:
 
 
 def test_without_neighbours_a_broadcast_is_counted(switch: Switch) -> None:
-    switch.set_routes({}, {})
+    switch.set_routes(Routes({}, {}))
     assert switch.captured(ALL, C1, 0.0).dropped == "nobody_to_broadcast_to"
 
 
 def test_addresses_behind_a_lost_peer_are_forgotten_and_ours_are_not(switch: Switch) -> None:
     switch.captured(ALL, C1, 0.0)
     switch.received(H4, H1, ALL, C2, 0.0)
-    switch.set_routes({H2: H2}, {H1: [H2]})
+    switch.set_routes(Routes({H2: H2}, {H1: [H2]}))
     assert switch.captured(C2, C1, 0.0).broadcast
     assert switch.macs.find(C1, 0.0) == H1
 

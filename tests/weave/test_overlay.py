@@ -38,6 +38,7 @@ from xlab.weave import overlay as overlay_module
 from xlab.weave import sleeve
 from xlab.weave.fastdp import Admitted
 from xlab.weave.overlay import SleeveOverlay
+from xlab.weave.routes import Routes
 from xlab.weave.sleeve import FragmentationTest, Heartbeat, MtuProbe, Special, encode_special
 from xlab.weave.tap import PLAIN, read_vnet_header
 
@@ -142,7 +143,7 @@ class World:
                 ]
                 for n in range(peers)
             }
-            peer.overlay.set_routes(unicast, broadcast)
+            peer.overlay.set_routes(Routes(unicast, broadcast))
 
     def settle(self) -> None:
         """Until nothing is left to be read or said."""

@@ -31,6 +31,7 @@ from xlab.lab.node import Node
 from xlab.weave import sleeve
 from xlab.weave.fastdp import Admitted
 from xlab.weave.overlay import SleeveOverlay
+from xlab.weave.routes import Routes
 
 _SOL_PACKET, _PACKET_AUXDATA = 263, 8
 _TAP = "weave0"
@@ -351,7 +352,7 @@ def test_each_datagram_is_one_the_original_router_would_take(device: str) -> Non
             1, (str(h2.address), 6783), lambda _subtag, _data: None, lambda: None, lambda _: None
         )
         overlay.add(peer, admitted)
-        overlay.set_routes({peer: peer}, {name: [peer]})
+        overlay.set_routes(Routes({peer: peer}, {name: [peer]}))
         overlay.control(peer, sleeve.ESTABLISHED, b"")
         overlay.control(peer, sleeve.FRAGMENTATION_TEST_RECEIVED, b"")
         overlay.control(peer, sleeve.MTU_VERIFIED, sleeve.encode_mtu(1438))

@@ -10,10 +10,11 @@ both ends have introduced themselves, and the status says "fastdp equivalent".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from xlab.weave.names import PeerName
+from xlab.weave.routes import Routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +69,8 @@ class Overlay:
         """The largest packet that frames to this neighbour can carry, once that is confirmed."""
         return None
 
-    def set_routes(
-        self, unicast: Mapping[PeerName, PeerName], broadcast: Mapping[PeerName, Sequence[PeerName]]
-    ) -> None:
-        """See `routes.Routes`."""
+    def set_routes(self, routes: Routes) -> None:
+        """Frames go this way from now on."""
 
     def counters(self) -> dict[str, int]:
         """Frames and datagrams moved, and those dropped, by reason."""

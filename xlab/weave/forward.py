@@ -13,10 +13,11 @@ Pure: names, frames and times come in, decisions come out.  Times are seconds of
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 from xlab.kernel.packets import checksum
+from xlab.weave.routes import Routes
 from xlab.weave.sleeve import AMBIGUOUS_MTUS, ETHERNET_HEADER_BYTES, OVERHEAD_BYTES
 
 # -- which way -------------------------------------------------------------------------------------
@@ -51,7 +52,7 @@ class MacCache:
         """Forget every address that has been silent for too long."""
         self._seen = {mac: seen for mac, seen in self._seen.items() if now_s - seen[1] <= MAC_AGE_S}
 
-    def forget_peers_but(self, peers: Mapping[bytes, object]) -> None:
+    def forget_peers_but(self, peers: Set[bytes]) -> None:
         """Forget the addresses behind peers that are no longer there."""
         self._seen = {mac: entry for mac, entry in self._seen.items() if entry[0] in peers}
 
@@ -76,18 +77,12 @@ class Switch:
 
     name: bytes
     macs: MacCache = field(default_factory=MacCache)
-    #: Destination peer to neighbour.
-    unicast: Mapping[bytes, bytes] = field(default_factory=dict)
-    #: Source peer to the neighbours that get its broadcasts from us.
-    broadcast: Mapping[bytes, Sequence[bytes]] = field(default_factory=dict)
+    routes: Routes = field(default_factory=lambda: Routes({}, {}))
 
-    def set_routes(
-        self, unicast: Mapping[bytes, bytes], broadcast: Mapping[bytes, Sequence[bytes]]
-    ) -> None:
-        """New routes; addresses behind peers that cannot be reached any more are forgotten."""
-        # What stands for a source is worked out when it is asked for.
-        self.unicast, self.broadcast = dict(unicast), broadcast
-        self.macs.forget_peers_but({self.name: None, **self.unicast})
+    def set_routes(self, routes: Routes) -> None:
+        """Addresses behind peers that cannot be reached any more are forgotten."""
+        self.routes = routes
+        self.macs.forget_peers_but({self.name, *routes.unicast})
 
     def captured(self, destination_mac: bytes, source_mac: bytes, now_s: float) -> Decision:
         """A frame came out of our own bridge."""
@@ -121,7 +116,7 @@ class Switch:
             return Decision(dropped="own_frame_returned")
         if destination != self.name:
             return self._to_peer(destination)
-        if source not in self.unicast:
+        if source not in self.routes.unicast:
             return Decision(dropped="unknown_source_peer")
         if source_mac[0] & 1:
             return Decision(dropped="source_is_group")
@@ -134,11 +129,11 @@ class Switch:
         return Decision(inject=True, send=onward.send, broadcast=True)
 
     def _to_peer(self, peer: bytes) -> Decision:
-        neighbour = self.unicast.get(peer)
+        neighbour = self.routes.unicast.get(peer)
         return Decision(send=((neighbour, peer),)) if neighbour else Decision(dropped="no_route")
 
     def _to_all(self, source: bytes) -> Decision:
-        neighbours = self.broadcast.get(source, ())
+        neighbours = self.routes.broadcast.get(source, ())
         if not neighbours:
             return Decision(broadcast=True, dropped="nobody_to_broadcast_to")
         return Decision(send=tuple((each, each) for each in neighbours), broadcast=True)

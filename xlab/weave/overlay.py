@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
@@ -33,6 +32,7 @@ from xlab.weave.forward import (
     is_ipv4,
     too_large,
 )
+from xlab.weave.routes import Routes
 from xlab.weave.segments import PREFIX_BYTES, Merger, Segmenter, read_segment
 from xlab.weave.sleeve import (
     ETHERNET_HEADER_BYTES,
@@ -230,10 +230,8 @@ class SleeveOverlay(Overlay):
         neighbour = self._neighbours.get(peer)
         return neighbour.path.effective if neighbour and neighbour.path.verified else None
 
-    def set_routes(
-        self, unicast: Mapping[bytes, bytes], broadcast: Mapping[bytes, Sequence[bytes]]
-    ) -> None:
-        self._switch.set_routes(unicast, broadcast)
+    def set_routes(self, routes: Routes) -> None:
+        self._switch.set_routes(routes)
 
     def counters(self) -> dict[str, int]:
         return dict(self._counters)
@@ -521,7 +519,7 @@ class SleeveOverlay(Overlay):
         if source == self._name:
             self._inject(memoryview(answer))
             return
-        back = self._switch.unicast.get(source)
+        back = self._switch.routes.unicast.get(source)
         if back is not None:
             self._forward(self._name, answer, Decision(send=((back, source),)), now_s)
 

@@ -485,7 +485,7 @@ class Router:
 
     def _calculate_routes(self) -> None:
         self.routes = routes.calculate(self.topology.established_links(), self.identity.name)
-        self.overlay.set_routes(self.routes.unicast, self.routes.broadcast)
+        self.overlay.set_routes(self.routes)
 
     def _tell_changes(self) -> None:
         changed, self._changed = self._changed, set()
