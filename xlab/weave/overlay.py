@@ -262,7 +262,7 @@ class SleeveOverlay(Overlay):
             if decision.dropped:
                 self._counters[decision.dropped] += 1
             elif is_plain(packet):
-                self._forward(self._name, bytes(packet[VNET_HEADER_BYTES:size]), decision, now_s)
+                self._forward(self._name, bytes(packet[VNET_HEADER_BYTES:size]), decision)
             else:
                 self._forward_offloaded(size, decision, now_s)
         self._counters["captured"] += frames
@@ -279,7 +279,7 @@ class SleeveOverlay(Overlay):
         if frame is None:
             self._counters["captured_malformed"] += 1
         else:
-            self._forward(self._name, frame, decision, now_s)
+            self._forward(self._name, frame, decision)
 
     def _forward_segment(
         self, size: int, header: VnetHeader, decision: Decision, now_s: float
@@ -300,7 +300,7 @@ class SleeveOverlay(Overlay):
             if not fits and has_df(head):
                 # As much of it as an error quotes.
                 start = self._packet_view[VNET_HEADER_BYTES:][: segment.payload + 8]
-                self._refuse(self._name, bytes(start), neighbour, decision, now_s)
+                self._refuse(self._name, bytes(start), neighbour, decision.broadcast)
                 continue
             train = self._segmenter.cut(segment, self._name, self._name, destination)
             if fits and has_df(head):
@@ -310,7 +310,7 @@ class SleeveOverlay(Overlay):
             else:
                 only = Decision(send=((peer, destination),), broadcast=decision.broadcast)
                 for frame in train.split(PREFIX_BYTES):
-                    self._forward(self._name, bytes(frame), only, now_s)
+                    self._forward(self._name, bytes(frame), only)
 
     # -- from the network --------------------------------------------------------------------------
 
@@ -364,40 +364,32 @@ class SleeveOverlay(Overlay):
             else:
                 for frame in train.split(PREFIX_BYTES):
                     self._inject(frame)
-        for peer, onward in decision.send:
-            self._relay_train(train, source, peer, onward, decision.broadcast, now_s)
+        self._relay_train(train, source, decision, now_s)
         return True
 
-    def _relay_train(
-        self,
-        train: Train,
-        source: bytes,
-        peer: bytes,
-        destination: bytes,
-        broadcast: bool,
-        now_s: float,
-    ) -> None:
-        """Send a train of frames of one kind on to neighbour `peer`."""
-        neighbour = self._neighbour_with_address(peer)
-        if neighbour is None:
-            return
+    def _relay_train(self, train: Train, source: bytes, decision: Decision, now_s: float) -> None:
+        """Send a train of frames of one kind on to those neighbours that the decision names."""
         data, size = train
-        only = Decision(send=((peer, destination),), broadcast=broadcast)
-        frame = bytes(data[PREFIX_BYTES:size])
-        self._counters["relayed"] += train.datagrams
-        if not has_df(frame):
-            for piece in train.split(PREFIX_BYTES):
-                self._forward(source, bytes(piece), only, now_s)
-        elif size > neighbour.limit_bytes:
-            # One answer says it for all of them.
-            self._refuse(source, frame, neighbour, only, now_s)
-            self._counters["too_large_with_df"] += train.datagrams - 1
-        else:
-            self._flush(neighbour, now_s)
-            relayed = bytearray(data)
-            for start in range(0, len(data), size):
-                relayed[start : start + 18] = self._name + source + destination
-            self._send(neighbour, Train(memoryview(relayed), size), now_s, df=True)
+        for peer, destination in decision.send:
+            neighbour = self._neighbour_with_address(peer)
+            if neighbour is None:
+                continue
+            frame = bytes(data[PREFIX_BYTES:size])
+            self._counters["relayed"] += train.datagrams
+            if not has_df(frame):
+                only = Decision(send=((peer, destination),), broadcast=decision.broadcast)
+                for piece in train.split(PREFIX_BYTES):
+                    self._forward(source, bytes(piece), only)
+            elif size > neighbour.limit_bytes:
+                # One answer says it for all of them.
+                self._refuse(source, frame, neighbour, decision.broadcast)
+                self._counters["too_large_with_df"] += train.datagrams - 1
+            else:
+                self._flush(neighbour, now_s)
+                relayed = bytearray(data)
+                for start in range(0, len(data), size):
+                    relayed[start : start + 18] = self._name + source + destination
+                self._send(neighbour, Train(memoryview(relayed), size), now_s, df=True)
 
     def _receive(self, datagram: memoryview, sender: tuple[str, int], now_s: float) -> None:
         neighbour = self._neighbours.get(bytes(datagram[:NAME_BYTES]))
@@ -426,7 +418,7 @@ class SleeveOverlay(Overlay):
                 self._inject(frame)
             if decision.send:
                 self._counters["relayed"] += 1
-                self._forward(source, bytes(frame), decision, now_s)
+                self._forward(source, bytes(frame), decision)
 
     def _receive_special(
         self, neighbour: _Neighbour, special: Special, sender: tuple[str, int], now_s: float
@@ -475,7 +467,7 @@ class SleeveOverlay(Overlay):
             return None
         return neighbour
 
-    def _forward(self, source: bytes, frame: bytes, decision: Decision, now_s: float) -> None:
+    def _forward(self, source: bytes, frame: bytes, decision: Decision) -> None:
         """Queue a frame for those neighbours that the decision names."""
         for peer, destination in decision.send:
             neighbour = self._neighbour_with_address(peer)
@@ -485,7 +477,7 @@ class SleeveOverlay(Overlay):
             df = has_df(frame)
             large = too_large(frame, neighbour.path.effective)
             if df and large:
-                self._refuse(source, frame, neighbour, decision, now_s)
+                self._refuse(source, frame, neighbour, decision.broadcast)
                 continue
             pieces = [frame]
             if not df and not neighbour.fragments_arrive and is_ipv4(frame):
@@ -500,28 +492,17 @@ class SleeveOverlay(Overlay):
             if not pieces:
                 self._counters["not_fragmentable"] += 1
 
-    def _refuse(
-        self,
-        source: bytes,
-        frame: bytes,
-        neighbour: _Neighbour,
-        decision: Decision,
-        now_s: float,
-    ) -> None:
+    def _refuse(self, source: bytes, frame: bytes, neighbour: _Neighbour, broadcast: bool) -> None:
         """Answer a frame that is too large with ICMP, back the way it came."""
         self._counters["too_large_with_df"] += 1
-        answer = None
-        if not decision.broadcast:
-            answer = fragmentation_needed(frame, neighbour.path.effective)
+        answer = None if broadcast else fragmentation_needed(frame, neighbour.path.effective)
         if answer is None:
             return
         self._counters["fragmentation_needed_sent"] += 1
         if source == self._name:
             self._inject(memoryview(answer))
-            return
-        back = self._switch.routes.unicast.get(source)
-        if back is not None:
-            self._forward(self._name, answer, Decision(send=((back, source),)), now_s)
+        elif back := self._switch.routes.unicast.get(source):
+            self._forward(self._name, answer, Decision(send=((back, source),)))
 
     def _flush_all(self, now_s: float) -> None:
         if self._waiting:
