@@ -294,6 +294,17 @@ def test_a_heartbeat_of_another_connection_counts_for_nothing(pair: World) -> No
     assert h1.overlay._neighbours[h2.name].remote == h2.address
 
 
+def test_nobody_has_heard_us_whose_address_we_do_not_know() -> None:
+    with closing(World(1)) as world:
+        h1 = world.peers[0]
+        h1.overlay.add(
+            name(9),
+            Admitted(9, None, lambda *_: None, lambda: h1.events.append(""), lambda _: None),
+        )
+        h1.overlay.control(name(9), sleeve.ESTABLISHED, b"")
+        assert (h1.count("control_unknown"), h1.events) == (1, [])
+
+
 def test_a_connection_that_had_to_wait_is_established_at_once_when_it_is_there() -> None:
     with closing(World(2)) as world:
         world.pass_time(1.0)

@@ -211,7 +211,7 @@ class SleeveOverlay(Overlay):
             return
         now_s = self._clock()
         self._next_timer_s = None
-        if subtag == sleeve.ESTABLISHED:
+        if subtag == sleeve.ESTABLISHED and neighbour.remote is not None:
             self._establish(neighbour, now_s)
         elif subtag == sleeve.FRAGMENTATION_TEST_RECEIVED:
             neighbour.fragments_arrive = True
@@ -219,6 +219,7 @@ class SleeveOverlay(Overlay):
             neighbour.path.verify(mtu, now_s)
             self._run_timers_of(neighbour, now_s)
         else:
+            # Or "established" of heartbeats that we could not have sent yet.
             self._counters["control_unknown"] += 1
 
     def remove(self, peer: bytes) -> None:
