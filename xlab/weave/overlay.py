@@ -156,7 +156,9 @@ class SleeveOverlay(Overlay):
             self._read_tap(now_s)
         else:
             self._read_socket(now_s)
-        self._flush_all(now_s)
+        waiting, self._waiting = self._waiting, {}
+        for neighbour in waiting.values():
+            self._flush(neighbour, now_s)
 
     def next_timer(self) -> float | None:
         if self._next_timer_s is None:
@@ -504,12 +506,6 @@ class SleeveOverlay(Overlay):
             self._inject(memoryview(answer))
         elif back := self._switch.routes.unicast.get(source):
             self._forward(self._name, answer, Decision(send=((back, source),)))
-
-    def _flush_all(self, now_s: float) -> None:
-        if self._waiting:
-            waiting, self._waiting = self._waiting, {}
-            for neighbour in waiting.values():
-                self._flush(neighbour, now_s)
 
     def _flush(self, neighbour: _Neighbour, now_s: float) -> None:
         """Send what is packed for a neighbour."""
