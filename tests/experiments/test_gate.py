@@ -323,8 +323,8 @@ def test_builds_are_what_is_drawn() -> None:
     assert set(wide) >= {1.0, 2.0, 3.0}
     generator = np.random.default_rng(1)
     groups = [tuple(generator.normal(10, 1, size=n)) for n in (3, 9, 6)]
-    medians = stats.clustered_medians(groups, resamples=500)
-    assert medians.shape == (500,)
+    medians = stats.clustered_medians(groups)
+    assert medians.shape == (stats.RESAMPLES,)
     assert min(map(min, groups)) <= np.min(medians) < np.max(medians) <= max(map(max, groups))
     for bad in ([], [(1.0,), ()]):
         with pytest.raises(ValueError, match="without values"):

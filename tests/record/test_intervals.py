@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlab.record import intervals
+from xlab.record import intervals, stats
 from xlab.record.intervals import (
     Key,
     estimate,
-    interval,
     ratio,
     slope,
     spread,
@@ -29,6 +28,12 @@ def by_build(*builds: Sequence[float]) -> dict[Key, float]:
     return {
         (build, next(numbers)): value for build, values in enumerate(builds, 1) for value in values
     }
+
+
+def interval(builds: Sequence[Sequence[float]]) -> tuple[float, float] | None:
+    """Worked out anew, whatever is kept."""
+    intervals.interval.cache_clear()
+    return intervals.interval(tuple(map(tuple, builds)))
 
 
 # -- ratios ----------------------------------------------------------------------------------------
@@ -148,7 +153,7 @@ def test_an_interval_of_95_percent_holds_the_truth_about_so_often(
     builds: tuple[int, ...], least: float, between: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether rounds differ by chance or builds do.  Fewer resamples, for the sake of time."""
-    monkeypatch.setattr(intervals, "RESAMPLES", 300)
+    monkeypatch.setattr(stats, "RESAMPLES", 300)
     assert coverage(builds, between, trials=250) >= least
 
 
@@ -157,7 +162,7 @@ def test_stopping_at_narrow_intervals_does_not_spoil_them(
     between: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A look after each build from the third on, to the tenth; most end on the way."""
-    monkeypatch.setattr(intervals, "RESAMPLES", 200)
+    monkeypatch.setattr(stats, "RESAMPLES", 200)
     generator = random.Random(f"stopping {between}")
     held, early, trials = 0, 0, 100
     for _ in range(trials):
@@ -180,7 +185,7 @@ def test_stopping_at_narrow_intervals_does_not_spoil_them(
 
 
 def test_without_the_widening_it_would_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intervals, "RESAMPLES", 300)
+    monkeypatch.setattr(stats, "RESAMPLES", 300)
     monkeypatch.setattr(intervals, "widening", lambda _: 1.0)
     assert coverage((2, 2, 2), 1.0, trials=250) < 0.86
 

@@ -24,7 +24,6 @@ from xlab.record import stats
 from xlab.record.comparisons import Estimate, Point, Ratio, Verdict
 from xlab.record.record import Measurement
 
-RESAMPLES = 2000
 #: A spread of fewer builds says nothing: Student's t would widen it thirteenfold.
 LEAST_BUILDS = 3
 
@@ -32,6 +31,8 @@ LEAST_BUILDS = 3
 Key = tuple[int, int]
 #: What each round gave.
 Values = Mapping[Key, float]
+#: The same by build.
+Builds = tuple[tuple[float, ...], ...]
 
 
 def estimate(values: Values) -> Estimate | None:
@@ -68,29 +69,22 @@ def half_width(found: Ratio) -> float | None:
     return max(found.median - low, high - found.median) / found.median
 
 
-def interval(builds: Sequence[Sequence[float]]) -> tuple[float, float] | None:
-    """The 95 % interval of the median, from the values of each build; None below LEAST_BUILDS.
+@functools.lru_cache(maxsize=1024)
+def interval(builds: Builds) -> tuple[float, float] | None:
+    """The 95 % interval of the median; None below LEAST_BUILDS.
 
     Positive values are taken by their logarithms: a ratio of 2 is as far from 1 as 1/2.  Seeded, so
-    that the same values always give the same interval.
+    that the same values always give the same interval.  Kept: a comparison asks for it at each look
+    and at the end, its report once more.
     """
     if len(builds) < LEAST_BUILDS:
         return None
-    return _interval(tuple(map(tuple, builds)), RESAMPLES, widening(len(builds)))
-
-
-@functools.lru_cache(maxsize=1024)
-def _interval(
-    builds: tuple[tuple[float, ...], ...], resamples: int, wider: float
-) -> tuple[float, float]:
-    """Kept: a comparison asks for it at each look and at the end, its report once more."""
     import numpy as np
 
     logarithmic = all(value > 0 for build in builds for value in build)
     scaled = [np.log(build) if logarithmic else np.asarray(build, np.float64) for build in builds]
-    middle = float(np.median(np.concatenate(scaled)))
-    drawn = stats.clustered_medians(scaled, resamples=resamples)
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    middle, wider = float(np.median(np.concatenate(scaled))), widening(len(builds))
+    low, high = np.percentile(stats.clustered_medians(scaled), [2.5, 97.5])
     low, high = (middle + wider * (float(end) - middle) for end in (low, high))
     return (math.exp(low), math.exp(high)) if logarithmic else (low, high)
 
@@ -119,11 +113,11 @@ def by_round(measured: Iterable[Measurement | Point]) -> dict[Key, float]:
     return {key: stats.median(values) or 0.0 for key, values in medians.items()}
 
 
-def by_build(values: Values) -> list[list[float]]:
+def by_build(values: Values) -> Builds:
     builds: dict[int, list[float]] = {}
     for (build, _), value in sorted(values.items()):
         builds.setdefault(build, []).append(value)
-    return list(builds.values())
+    return tuple(map(tuple, builds.values()))
 
 
 # -- trends ----------------------------------------------------------------------------------------

@@ -71,33 +71,24 @@ def spread(rounds: Sequence[float]) -> Spread | None:
     return None if middle is None else Spread(middle, median_interval(rounds), len(rounds))
 
 
-def median_interval(
-    samples: Sequence[float], *, generator: Generator | None = None
-) -> tuple[float, float] | None:
+def median_interval(samples: Sequence[float]) -> tuple[float, float] | None:
     """The 95 % interval of the median by the percentile bootstrap; None below three samples.
 
     The samples are drawn from anew, with replacement, `RESAMPLES` times; the interval holds the
     middle 95 % of the medians.  With few samples it is too narrow (three give their range, which
     covers the true median in three of four cases, six the first that reach 95 %), and it assumes
-    independent samples: of several builds pass one figure each.  Without a `generator` the seed is
-    fixed, so the same samples always give the same interval.
+    independent samples: of several builds pass one figure each.  The seed is fixed, so the same
+    samples always give the same interval.
     """
-    if len(samples) < 3:
-        return None
-    return _drawn_interval(samples, generator) if generator else _seeded(tuple(samples))
+    return None if len(samples) < 3 else _drawn_interval(tuple(samples))
 
 
 @functools.lru_cache(maxsize=1024)
-def _seeded(samples: tuple[float, ...]) -> tuple[float, float]:
-    """The same each time: a report asks for it in the table, the chart and the text."""
+def _drawn_interval(samples: tuple[float, ...]) -> tuple[float, float]:
+    """Kept: a report asks for it in the table, the chart and the text."""
     import numpy as np
 
-    return _drawn_interval(samples, np.random.default_rng(0))
-
-
-def _drawn_interval(samples: Sequence[float], generator: Generator) -> tuple[float, float]:
-    import numpy as np
-
+    generator = np.random.default_rng(0)
     values = np.asarray(samples, dtype=np.float64)
     rows = max(1, _PIECE // len(values))
     medians = np.concatenate(
@@ -130,10 +121,9 @@ def clustered_medians(
     groups: Sequence[Sequence[float] | NDArray[np.float64]],
     *,
     generator: Generator | None = None,
-    resamples: int = RESAMPLES,
     count: int | None = None,
 ) -> NDArray[np.float64]:
-    """Medians of values that come in groups, drawn anew `resamples` times: shape (resamples,).
+    """Medians of values that come in groups, drawn anew `RESAMPLES` times: shape (RESAMPLES,).
 
     Rounds of one build resemble each other more than those of another, so the independent unit is
     the build: `count` groups, or as many as there are, are drawn with replacement, and within each
@@ -145,7 +135,7 @@ def clustered_medians(
     import numpy as np
 
     generator = generator or np.random.default_rng(0)
-    drawn = generator.integers(len(groups), size=resamples * (count or len(groups)))
+    drawn = generator.integers(len(groups), size=RESAMPLES * (count or len(groups)))
     # One row a drawn group, as long as the longest: what a shorter one lacks is NaN.
     rows = np.full((len(drawn), max(map(len, groups))), np.nan)
     where = np.split(
@@ -154,4 +144,4 @@ def clustered_medians(
     for group, places in zip(groups, where[:-1], strict=True):
         picks = generator.integers(len(group), size=(len(places), len(group)))
         rows[places, : len(group)] = np.asarray(group, np.float64)[picks]
-    return _medians(rows.reshape(resamples, -1))
+    return _medians(rows.reshape(RESAMPLES, -1))
