@@ -64,8 +64,7 @@ class Recorder:
         elif kind == "measurement":
             self.measurements.append(record.decode(Measurement, fields, "measurement"))
         elif kind == "note":
-            now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            self.events.append(Event(now, "note", event["text"]))
+            self.events.append(Event(record.now(), "note", event["text"]))
         self._watch(event)
 
     def phase_ended(self, phase: str, seconds: float) -> None:

@@ -16,7 +16,7 @@ import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -254,7 +254,7 @@ def measure(plan: ScalePlan, *, watch: Watch = lambda *_: None) -> ScaleRecord:
     Raises UsageError for a size the scenario refuses, CapabilityError for what this machine can't,
     before anything is built.
     """
-    started_at = datetime.now(UTC)
+    started_at = record.now()
     machine = capabilities.probe()
     equipped = {
         size: blueprint.equip(blueprint.design(plan.request(size)), machine) for size in plan.hosts
@@ -276,7 +276,7 @@ def measure(plan: ScalePlan, *, watch: Watch = lambda *_: None) -> ScaleRecord:
             watch(size, number, sample)
     return ScaleRecord(
         scenario=largest.design.scenario.name,
-        started_at=started_at.isoformat(timespec="milliseconds"),
+        started_at=started_at,
         parameters={
             "hosts": list(plan.hosts),
             "containers": plan.containers,

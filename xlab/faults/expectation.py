@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING
 
 from xlab.lab import ovs, weave
@@ -103,44 +104,23 @@ def expected(topology: Topology, broken: Broken) -> dict[Pair, bool]:
     home = {name: host for host, names in topology.containers.items() for name in names}
     nodes = [name for host in topology.hosts for name in (host, *topology.containers[host])]
     segments = _segments(topology, broken)
+    cut_off = {host for host, daemon in broken.daemons if daemon == topology.overlay_needs}
+
+    def reaches(source: str, target: str, near: str, far: str) -> bool:
+        if source == near and target in home and not topology.hosts_reach_containers:
+            return False
+        if near == far:
+            return True
+        joined = near in segments and segments[near] == segments.get(far)
+        return joined and not (target in home and {near, far} & cut_off)
+
     wanted = {}
-    for source in nodes:
-        near = home.get(source, source)
-        if near in broken.hosts:
-            continue
-        for target in [*nodes, GATEWAY]:
-            far = home.get(target, target)
-            if source == target or (
-                near != far and target in home and not topology.containers_are_reached
-            ):
-                continue
-            wanted[source, target] = _reaches(
-                topology, broken, segments, near, far, from_host=source == near, to=target
-            )
+    for source, target in product(nodes, [*nodes, GATEWAY]):
+        near, far = home.get(source, source), home.get(target, target)
+        known = near == far or target not in home or topology.containers_are_reached
+        if source != target and near not in broken.hosts and known:
+            wanted[source, target] = reaches(source, target, near, far)
     return wanted
-
-
-def _reaches(
-    topology: Topology,
-    broken: Broken,
-    segments: Mapping[str, str],
-    near: str,
-    far: str,
-    *,
-    from_host: bool,
-    to: str,
-) -> bool:
-    to_container = to != far
-    if from_host and to_container and not topology.hosts_reach_containers:
-        return False
-    if near == far:
-        return True
-    joined = near in segments and segments[near] == segments.get(far)
-    if not to_container:
-        return joined
-    needed = topology.overlay_needs
-    carried = not {(near, needed), (far, needed)} & broken.daemons
-    return joined and carried
 
 
 def _segments(topology: Topology, broken: Broken) -> dict[str, str]:

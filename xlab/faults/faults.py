@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from ipaddress import IPv4Address
 
 from xlab.errors import DeadlineError, UsageError, XlabError
@@ -15,6 +14,7 @@ from xlab.kernel.processes import wait_until
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
 from xlab.lab.reachability import unreachable
+from xlab.record import record
 from xlab.record.record import Event
 from xlab.scenario.scenario import Flow
 
@@ -56,22 +56,21 @@ class Faults:
         if self._flow is None:
             self.topology = Topology.of(self.lab, None)
         order = parse(text, self.topology)
-        if not order.mend:
+        if order.mend:
+            self.mend(self._in_force(order.fault))
+        else:
             self.apply(order.fault)
-            return
-        self.mend(self._in_force(order.fault))
 
     def apply(self, fault: Fault) -> None:
         """Make it happen; UsageError where it cannot, since it has already or its host is down."""
-        hindrance = fault.hindered_by(self._broken())
         if fault in self.in_force:
             raise UsageError(f"`{fault}` is in force already")
-        if hindrance:
+        if hindrance := fault.hindered_by(self._broken()):
             raise UsageError(hindrance)
         fault.apply(self.lab)
         self.in_force.append(fault)
         self._forget_what_is_over()
-        self._tell(Event(_now(), "fault", str(fault)))
+        self._tell(Event(record.now(), "fault", str(fault)))
 
     def mend(self, fault: Fault) -> None:
         """Undo it, and return when all that can be waited for on its host has been done.
@@ -81,7 +80,7 @@ class Faults:
         self.in_force.remove(fault)
         fault.mend(self.lab)
         self._forget_what_is_over()
-        self._tell(Event(_now(), "recovery", fault.cure))
+        self._tell(Event(record.now(), "recovery", fault.cure))
 
     def mend_all(self) -> None:
         """The latest first."""
@@ -183,7 +182,3 @@ class Faults:
         for node in (*self.lab.hosts, *self.lab.containers, self.lab.gateway):
             if node.is_on:
                 node.rtnl.forget_neighbours()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -24,20 +24,21 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from xlab.errors import NetlinkError
 from xlab.faults.faults import PATIENCE_S, Faults
 from xlab.faults.kinds import Fault
-from xlab.kernel.clock import Clock, steady
+from xlab.kernel.clock import steady
 from xlab.kernel.processes import wait_until
 from xlab.lab.docker import Container
 from xlab.lab.node import Node
 from xlab.lab.reachability import echo_request
 
-#: So many answers in a row are a flow that works.
-_IN_A_ROW = 10
+#: With this resolution answers are timed; so many in a row are a flow that works.
+_INTERVAL_S, _IN_A_ROW = 0.01, 10
 
 #: Neighbours are forgotten that often at most, a round trip apart: an answer to the request that
 #: the last time brought about must not come too late.
@@ -68,15 +69,13 @@ def measure_recovery(
     target: Node,
     *,
     held_s: float = 0.5,
-    interval_s: float = 0.01,
     timeout_s: float = PATIENCE_S,
 ) -> Recovery:
     """Apply `fault`, mend it after `held_s`, and time how long `source` > `target` takes.
 
-    The answers are timed with the resolution of `interval_s`.  Where the source itself goes down
-    with the fault, asking goes on as soon as it is there again and mending is over.  Raises
-    DeadlineError if the flow does not work to begin with, or is not back `timeout_s` after the
-    fault has been mended.
+    Where the source itself goes down with the fault, asking goes on as soon as it is there again
+    and mending is over.  Raises DeadlineError if the flow does not work to begin with, or is not
+    back `timeout_s` after the fault has been mended.
     """
     address = target.address
     nodes = [node for end in (source, target) for node in _with_host(end)]
@@ -85,7 +84,7 @@ def measure_recovery(
         return Train(
             source,
             address,
-            interval_s=interval_s,
+            interval_s=_INTERVAL_S,
             silent=lambda: _forget_neighbours(nodes),
             silent_after_s=_FORGET_EVERY_S + 2 * faults.lab.round_trip_s,
         )
@@ -98,24 +97,23 @@ def measure_recovery(
         try:
             if not source.is_on:
                 train.stop()
-            _wait(held_s)
+            threading.Event().wait(held_s)  # it lasts: there is nothing to wait for
         finally:
             begun = time.monotonic()
             mending_from = train.sent
             faults.mend(fault)
             mend_s = time.monotonic() - begun
-        before = train
+        before, first = train, mending_from
         source_died = train.stopped
         if source_died:
-            train = start()
-        first = 0 if source_died else mending_from
+            train, first = start(), 0
         _await_row(train, train.sent, timeout_s, f"{source} to reach {target} after `{fault.cure}`")
         # Only now has every answer to what was asked before had its time.
-        stopped = source_died or before.missing(broken_at, mending_from)
+        stopped = source_died or None in before.answers[broken_at:mending_from]
         back_at = train.back_at(first)
         if stopped and back_at is None:
             # None was missing by then: the first to be asked after it was mended is answered.
-            back_at = train.answered_at(first)
+            back_at = train.answers[first]
         return Recovery(
             str(fault), stopped, mend_s, 0.0 if back_at is None else max(0.0, back_at - begun)
         )
@@ -134,17 +132,15 @@ class Train:
         interval_s: float,
         silent: Callable[[], None],
         silent_after_s: float,
-        clock: Clock = steady,
     ) -> None:
         """`silent` is called when no answer has come for `silent_after_s`, and that often."""
         self._target = (str(target), 0)
         self._interval_s = interval_s
         self._silent = silent
         self._silent_after_s = silent_after_s
-        self._clock = clock
         self._identifier = int.from_bytes(os.urandom(2), "big")
         #: When each was answered, by sequence number; None as long as it was not.
-        self._answers: list[float | None] = []
+        self.answers: list[float | None] = []
         self._stopping = threading.Event()
         with source.entered():
             self._socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
@@ -154,7 +150,7 @@ class Train:
     @property
     def sent(self) -> int:
         """The sequence number of the next request."""
-        return len(self._answers)
+        return len(self.answers)
 
     @property
     def stopped(self) -> bool:
@@ -169,15 +165,11 @@ class Train:
     def in_a_row(self, first: int) -> bool:
         """Whether, from `first` on, enough requests have been answered one after another."""
         row = 0
-        for answer in self._answers[first:]:
+        for answer in self.answers[first:]:
             row = row + 1 if answer is not None else 0
             if row >= _IN_A_ROW:
                 return True
         return False
-
-    def missing(self, first: int, end: int) -> bool:
-        """Whether one from `first` on, and before `end`, has not been answered."""
-        return None in self._answers[first:end]
 
     def back_at(self, first: int) -> float | None:
         """When the answer came that follows the last missing one from `first` on.
@@ -185,28 +177,23 @@ class Train:
         None if none is missing.  Those under way at the end are not: a row of answers is before
         them.
         """
-        answers = self._answers[first:]
+        answers = self.answers[first:]
         while answers and answers[-1] is None:
             answers.pop()
-        for position in range(len(answers) - 1, -1, -1):
-            if answers[position] is None:
-                return answers[position + 1]
-        return None
-
-    def answered_at(self, number: int) -> float | None:
-        """When a request was answered."""
-        return self._answers[number]
+        if None not in answers:
+            return None
+        return answers[len(answers) - answers[::-1].index(None)]
 
     def _run(self) -> None:
-        send_at = forget_at = self._clock()
+        send_at = forget_at = steady()
         while not self._stopping.is_set():
-            now = self._clock()
+            now = steady()
             if now >= send_at:
                 self._send()
                 # Whoever was kept waiting does not catch up: a burst would be another measurement.
                 send_at = max(send_at + self._interval_s, now)
-            heard = self._receive(max(0.0, send_at - self._clock()))
-            now = self._clock()
+            heard = self._receive(max(0.0, send_at - steady()))
+            now = steady()
             if heard:
                 forget_at = now + self._silent_after_s
             elif now >= forget_at:
@@ -214,14 +201,13 @@ class Train:
                 forget_at = now + self._silent_after_s
 
     def _send(self) -> None:
-        if len(self._answers) >= _MOST_ECHOES:
+        number = len(self.answers)
+        if number >= _MOST_ECHOES:
             return
-        number = len(self._answers)
-        self._answers.append(None)
-        try:
+        self.answers.append(None)
+        # Without a route, or where the last neighbour did not answer, it is one that is missing.
+        with suppress(OSError):
             self._socket.sendto(echo_request(self._identifier, number), self._target)
-        except OSError:
-            pass  # no route, or the last neighbour did not answer: a request that is missing
 
     def _receive(self, timeout_s: float) -> bool:
         """Whether an answer came within that time."""
@@ -230,22 +216,17 @@ class Train:
             packet = self._socket.recv(2048)
         except OSError:
             return False  # time-out, or an ICMP error of what was sent before
-        now = self._clock()
+        now = steady()
         header = (packet[0] & 0xF) * 4
         kind, _, _, identifier, number = struct.unpack_from("!BBHHH", packet, header)
-        mine = (kind, identifier) == (0, self._identifier) and number < len(self._answers)
-        if mine and self._answers[number] is None:
-            self._answers[number] = now
+        mine = (kind, identifier) == (0, self._identifier) and number < len(self.answers)
+        if mine and self.answers[number] is None:
+            self.answers[number] = now
         return mine
 
 
 def _await_row(train: Train, first: int, timeout_s: float, awaited: str) -> None:
     wait_until(lambda: train.in_a_row(first), timeout_s=timeout_s, awaited=awaited)
-
-
-def _wait(seconds: float) -> None:
-    """Let a fault last: there is nothing to wait for."""
-    threading.Event().wait(seconds)
 
 
 def _with_host(node: Node) -> Sequence[Node]:
@@ -254,7 +235,5 @@ def _with_host(node: Node) -> Sequence[Node]:
 
 def _forget_neighbours(nodes: Sequence[Node]) -> None:
     for node in nodes:
-        try:
+        with suppress(OSError, NetlinkError):  # it is down, or goes down just now
             node.rtnl.forget_neighbours()
-        except (OSError, NetlinkError):
-            continue  # it is down, or goes down just now

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from xlab.errors import CapabilityError
 from xlab.probes.cpu import NO_USAGE, Usage
-from xlab.record import stats
+from xlab.record import record, stats
 from xlab.record.record import Measurement, Route
 
 if TYPE_CHECKING:
@@ -106,9 +105,7 @@ class Trial:
     streams: int = 1
     #: Which of several runs of the probe in this round.
     variant: str = ""
-    started_at: str = field(
-        default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds")
-    )
+    started_at: str = field(default_factory=record.now)
     raw: dict[str, bytes] = field(default_factory=dict)
 
     def keep(self, what: str, content: str) -> None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from xlab.errors import XlabError
 from xlab.faults.recovery import Train
 from xlab.kernel.processes import wait_until
 from xlab.probes.kinds import Kind, probe
+from xlab.record import record
 from xlab.record.record import Measurement
 from xlab.sandbox.launching import run_inside
 from xlab.scenario.blueprint import Blueprint
@@ -38,7 +38,7 @@ def probe_first_packet(blueprint: Blueprint, round: int, build: int) -> Measurem
 
     This process is forked, which is sound only while it has one thread.
     """
-    started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    started_at = record.now()
     samples: tuple[float, ...] = ()
     direction = "the whole lab"
     try:
@@ -96,5 +96,4 @@ def _build(blueprint: Blueprint) -> Mapping[str, Any]:
 
 
 def _first_answer(train: Train) -> float | None:
-    answers = (train.answered_at(number) for number in range(train.sent))
-    return min((at for at in answers if at is not None), default=None)
+    return min((at for at in train.answers if at is not None), default=None)

@@ -20,7 +20,7 @@ import typing
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
@@ -477,6 +477,11 @@ def _refuse(place: str, expected: str, value: Any) -> NoReturn:
 # -- writing ---------------------------------------------------------------------------------------
 
 
+def now() -> str:
+    """The time of day as records have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
 def under_free_name(
     results: Path, started_at: datetime, name: str, make: Callable[[Path], None]
 ) -> Path:
@@ -488,10 +493,8 @@ def under_free_name(
     folder, number = results / stem, 1
     while True:
         if not os.path.lexists(folder):
-            try:
+            with suppress(FileExistsError):
                 make(folder)
-            except FileExistsError:
-                continue
-            return folder
+                return folder
         number += 1
         folder = results / f"{stem}-{number}"

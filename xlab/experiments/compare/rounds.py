@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +90,7 @@ def carry_out(journal: Journal, onlooker: Onlooker) -> None:
     OSError if results cannot be written; the journal then stands as it stood.
     """
     history, folder = journal.history, journal.folder
-    journal.add(Session(_now()))
+    journal.add(Session(record.now()))
     tidy(folder, history)
     machine = capabilities.probe()
     while True:
@@ -101,7 +100,7 @@ def carry_out(journal: Journal, onlooker: Onlooker) -> None:
             onlooker.looked(look)
         ending = evaluation.ending(history)
         if ending and (ending == "alone" or history.owed <= 0):
-            journal.add(Ended(_now(), ending))
+            journal.add(Ended(record.now(), ending))
             return
         try:
             with Labs(journal, machine, onlooker) as labs:
@@ -162,7 +161,7 @@ class Labs:
         number = len(history.rounds) + 1
         order = self._shuffled(f"{number}")
         self._onlooker.round_begins(number, order)
-        started_at = _now()
+        started_at = record.now()
         watch = noise.Watch.begin()
         seconds: dict[str, float] = {}
         for name, lab in self._one_by_one(order, seconds):
@@ -388,7 +387,3 @@ def tidy(folder: Path, history: History) -> None:
                 if named and (int(named[1]), int(named[2])) not in rounds:
                     file.unlink()
     disk.sweep(folder)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -24,7 +24,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -185,8 +184,7 @@ def _compare(point: Any, results: Path) -> Any:
     from xlab.experiments.compare.journal import Journal, Opening
 
     methods, plan = point.comparison()
-    started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    with Journal.begin(results, Opening(started_at, plan, tuple(methods))) as journal:
+    with Journal.begin(results, Opening(record.now(), plan, tuple(methods))) as journal:
         rounds.carry_out(journal, rounds.Onlooker())
         return evaluation.evaluate(journal.history).to_dict()
 
