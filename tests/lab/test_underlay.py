@@ -372,7 +372,7 @@ def test_options_that_have_no_place_in_a_lab_are_told(tmp_path: Path) -> None:
     assert of_links.endswith(f"links {options}ip (h1 - s1), intfName1 (h1 - s1)")
     assert described(topo_file(tmp_path, TWO) + ":Mine").notes == ()
     request = Request("baseline", topo=topo_file(tmp_path, MANY) + ":Mine")
-    notes = blueprint._notes(blueprint.design(request), machine(), None, {})
+    notes = list(blueprint._notes(blueprint.design(request), machine(), None, {}))
     assert "ip (h1, h2, h3, 2 more)" in notes[0]
 
 

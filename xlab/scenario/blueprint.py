@@ -6,7 +6,7 @@ request ── design (what is asked for makes sense) ── equip (this machine
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,32 +153,26 @@ def _conditions(request: Request, described: Underlay, machine: Machine) -> dict
 
 def _notes(
     asked: Design, machine: Machine, ovs: Datapath | None, conditions: Mapping[str, Conditioned]
-) -> list[str]:
-    notes = [*asked.underlay.notes, *_notes_on_broadcasts(asked)]
-    if machine.waited_s:
-        notes.append(
-            f"waited {machine.waited_s:.0f} s for the kernel before anything was built, as while "
-            "it frees the network of a large lab"
-        )
-    if ovs == "userspace" and asked.settings.get("datapath") != "userspace":
-        notes.append(f"Open vSwitch runs in user space: {machine.ovs_datapath.detail}")
-    fallbacks = {c.imposer.fallback(machine) for c in conditions.values()}
-    return notes + sorted(fallbacks - {""})
-
-
-def _notes_on_broadcasts(asked: Design) -> list[str]:
+) -> Iterator[str]:
+    yield from asked.underlay.notes
     switches, most = len(asked.underlay.switches), underlay.QUEUE_PACKETS
     copies = asked.underlay.copies_at_once(asked.size.containers)
-    text = ""
     if copies > most:
-        text = (
+        yield (
             f"{copies:,} copies of a broadcast wait for delivery at once, where Linux queues "
             f"{most:,} by default: some get lost; fewer wait where switches are in a row "
             "(--topo linear,SWITCHES,HOSTS, or no --topo)"
         )
     elif asked.request.topo is None and switches > 1:
-        text = (
+        yield (
             f"{switches} switches in a row: one would make more copies of a broadcast at once than "
             f"Linux queues by default ({most:,})"
         )
-    return [text] if text else []
+    if machine.waited_s:
+        yield (
+            f"waited {machine.waited_s:.0f} s for the kernel before anything was built, as while "
+            "it frees the network of a large lab"
+        )
+    if ovs == "userspace" and asked.settings.get("datapath") != "userspace":
+        yield f"Open vSwitch runs in user space: {machine.ovs_datapath.detail}"
+    yield from sorted({c.imposer.fallback(machine) for c in conditions.values()} - {""})

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,9 @@ def declared(name: str) -> dict[str, Any]:
     found = {}
     if isinstance(call, ast.Expr) and isinstance(call.value, ast.Call):
         for given in call.value.keywords:
-            try:
+            # It may be no literal, or one of what cannot be: a list as a key.
+            with suppress(ValueError, TypeError):
                 found[given.arg or ""] = ast.literal_eval(given.value)
-            except (ValueError, TypeError):
-                pass  # no literal, or one of what cannot be: a list as a key
     return found
 
 

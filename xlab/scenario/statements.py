@@ -14,9 +14,10 @@ import socket
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from ipaddress import IPv4Address
-from itertools import pairwise
+from itertools import groupby
 
 from xlab.errors import XlabError
 from xlab.kernel.clock import Deadline
@@ -489,7 +490,7 @@ def _transfer(source: Node, target: Node, size: int, *, timeout_s: float) -> tup
     with source.entered():
         sender = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     digest, received = hashlib.sha256(), 0
-    try:
+    with listener, sender:
         sender.settimeout(timeout_s)
         try:
             sender.connect((str(target.address), listener.getsockname()[1]))
@@ -512,18 +513,13 @@ def _transfer(source: Node, target: Node, size: int, *, timeout_s: float) -> tup
                     return received, "then the connection closed"
                 digest.update(chunk)
                 received += len(chunk)
-    finally:
-        sender.close()
-        listener.close()
     same = digest.digest() == hashlib.sha256(payload).digest()
     return received, "same SHA-256" if same else "a different SHA-256"
 
 
 def _send_all(sender: socket.socket, payload: bytes) -> None:
-    try:
+    with suppress(OSError):  # the receiving side reports what did not arrive
         sender.sendall(payload)
-    except OSError:
-        return  # the receiving side reports what did not arrive
 
 
 def _left_to_xlab(text: str) -> Remark:
@@ -561,13 +557,8 @@ def _evidence(node: Node, argv: Sequence[str], output: str) -> str:
 
 def _ranges(addresses: Iterable[IPv4Address]) -> str:
     """Addresses as runs: "10.211.55.64-10.211.55.67, 10.211.55.128"."""
-    numbers = sorted(int(a) for a in addresses)
-    if not numbers:
-        return ""
-    breaks = [i + 1 for i, (a, b) in enumerate(pairwise(numbers)) if b != a + 1]
-    runs = [numbers[i:j] for i, j in zip([0, *breaks], [*breaks, len(numbers)], strict=True)]
-    texts = [
-        f"{IPv4Address(run[0])}" + (f"-{IPv4Address(run[-1])}" if len(run) > 1 else "")
-        for run in runs
-    ]
+    # All of a run are as far above where they stand.
+    runs = groupby(enumerate(sorted(addresses)), lambda at: int(at[1]) - at[0])
+    found = [[address for _, address in run] for _, run in runs]
+    texts = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in found]
     return ", ".join(texts[:20]) + (" …" if len(texts) > 20 else "")
