@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,15 @@ class RecordError(XlabError):
     """A run record that cannot be read; names the file and the place in it."""
 
     exit_status = 2
+
+
+@contextmanager
+def at(place: str) -> Iterator[None]:
+    """A UsageError comes out with the place that it is about before it."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{place}: {error}") from error
 
 
 def meant(word: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ import typer
 from xlab.cli import _options as options
 from xlab.cli._app import STATUS_OF, STATUSES, AsJson, command, no_threads
 from xlab.cli._streams import print_how_to_go_on, print_json
-from xlab.errors import UsageError
+from xlab.errors import UsageError, at
 
 if TYPE_CHECKING:
     from xlab.cli.screens.compare import CompareScreen
@@ -104,10 +104,8 @@ def compare(
     )
     chosen = catalog.choose(methods or [], common, options.parse_settings(settings))
     probes = [*(probe or []), *(["tcp-parallel"] if streams not in (None, 1) else [])]
-    try:
+    with at("--precision"):
         share = plan.share(precision)
-    except UsageError as error:
-        raise UsageError(f"--precision: {error}") from error
     wanted = plan.make(chosen, precision=share, probes=probes, rounds=repeat, most_rounds=most)
     _require_possible(chosen)
     options.require_writable(results)

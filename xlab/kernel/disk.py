@@ -17,6 +17,7 @@ root's, and stands in a folder of theirs that not anybody may write to; else it 
 from __future__ import annotations
 
 import errno
+import fcntl
 import fnmatch
 import os
 import secrets
@@ -24,6 +25,8 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePath
+
+from xlab.errors import UsageError
 
 #: To go on from (openat(2)): needs no right to read there.
 _PLACE = os.O_PATH | os.O_CLOEXEC
@@ -160,6 +163,14 @@ def _is_ours(place: int, name: str) -> bool:
     with suppress(OSError):
         return os.stat(name, dir_fd=place, follow_symlinks=False).st_uid == os.geteuid()
     return False
+
+
+def lock(descriptor: int, busy: str) -> None:
+    """For this process alone, flock(2); UsageError, `busy` and by whom, while another has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UsageError(f"{busy}{who_holds(descriptor)}") from error
 
 
 def who_holds(descriptor: int) -> str:

@@ -12,12 +12,13 @@ a variant's link conditions cost is in its ratio.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xlab.errors import UsageError
+from xlab.errors import UsageError, at
 from xlab.lab.conditions import parse_delay, parse_loss, parse_rate
 from xlab.scenario import catalog, scenario
 from xlab.scenario.request import Request, named_values, shared_out
@@ -56,12 +57,12 @@ def choose(names: Sequence[str], common: Request, settings: Mapping[str, str]) -
     if len(wanted) > MOST_METHODS:
         raise UsageError(f"{len(wanted)} methods; at most {MOST_METHODS} are alive at once")
     wanted.sort(key=lambda name: name != BASELINE)
-    known = {name: _options(name) for name in wanted}
+    known = {name: [option.name for option in _scenario(name).options] for name in wanted}
     shares = shared_out(settings, known)
     methods: list[Method] = []
     for name in wanted:
         request = _request(name, common, shares[name], known[name])
-        methods.append(Method(name, _folder(name, [m.folder for m in methods]), request))
+        methods.append(Method(name, _folder(name, {m.folder for m in methods}), request))
     return methods
 
 
@@ -73,10 +74,6 @@ def _expanded(names: Sequence[str]) -> Iterator[str]:
                 yield from (f"{found}:{variant}" for variant in _scenario(found).variants)
         else:
             yield name
-
-
-def _options(name: str) -> list[str]:
-    return [option.name for option in _scenario(name).options]
 
 
 def _scenario(name: str) -> Scenario:
@@ -93,7 +90,8 @@ def _request(
     for key, value in named_values(variant.split(",") if colon else [], name).items():
         if key in _FIELDS:
             field, read = _FIELDS[key]
-            fields[field] = _read(name, key, value, read)
+            with at(f"{name}: {key}"):
+                fields[field] = read(value)
         elif key in known:
             own[key] = value
         else:
@@ -101,10 +99,8 @@ def _request(
             raise UsageError(f"{name}: there is no {key!r}; there are {offered}")
     if "hosts" in fields and common.topo is not None:
         raise UsageError(f"{name}: --topo says how many hosts there are")
-    try:
+    with at(name):
         return dataclasses.replace(common, scenario=base, settings=own, **fields)
-    except UsageError as error:
-        raise UsageError(f"{name}: {error}") from error
 
 
 def whole(text: str) -> int:
@@ -127,18 +123,8 @@ _FIELDS: Mapping[str, tuple[str, Callable[[str], float]]] = {
 }
 
 
-def _read(name: str, key: str, value: str, read: Callable[[str], float]) -> float:
-    try:
-        return read(value)
-    except UsageError as error:
-        raise UsageError(f"{name}: {key}: {error}") from error
-
-
-def _folder(name: str, taken: Sequence[str]) -> str:
+def _folder(name: str, taken: Collection[str]) -> str:
     """A name fit for a folder and for links to it: a colon would end the scheme of a URL."""
     stem = re.sub(r"[^A-Za-z0-9_.=-]+", "+", name).strip("+.")[-100:].lstrip("+.") or "method"
-    folder, number = stem, 1
-    while folder in taken:
-        number += 1
-        folder = f"{stem}-{number}"
-    return folder
+    numbered = (f"{stem}-{number}" for number in itertools.count(2))
+    return next(folder for folder in itertools.chain([stem], numbered) if folder not in taken)

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from xlab.errors import RecordError, UsageError, XlabError
@@ -69,7 +69,10 @@ def carry_out(
         for future in as_completed(list(futures), loop=client.loop):
             yield futures[future], _told(future)
     finally:
-        _give_up(client, list(futures))
+        left = [future for future in futures if not future.done()]
+        if left and client.status == "running":
+            # Points nobody began are dropped; the others learn that they are not wanted any more.
+            client.cancel(left, force=True)
         if client.status == "running":
             client.unsubscribe_topic(sweep)
 
@@ -89,17 +92,9 @@ def _told(future: Any) -> Told:
     try:
         if "comparison" in outcome:
             return comparisons.from_dict(outcome["comparison"])
-        failure: Failure = record.decode(Failure, outcome, "")
+        return cast(Failure, record.decode(Failure, outcome, ""))
     except RecordError as error:
         return Failure("failed", f"what the worker told makes no sense: {error}")
-    return failure
-
-
-def _give_up(client: Client, futures: list[Any]) -> None:
-    """Points nobody began are dropped; the others learn that they are not wanted any more."""
-    left = [future for future in futures if not future.done()]
-    if left and client.status == "running":
-        client.cancel(left, force=True)
 
 
 # -- on the worker ---------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ is versioned and additive like a run record: `Sweep` is the whole file.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -129,10 +128,7 @@ class Folder:
     @contextmanager
     def begin(cls, results: Path, content: bytes, spec: Spec) -> Iterator[Folder]:
         """A new one under `results`.  Raises OSError."""
-
-        def make(folder: Path) -> None:
-            disk.new_folder(folder, {SPEC_FILE: content}, folders=[POINTS])
-
+        make = partial(disk.new_folder, files={SPEC_FILE: content}, folders=[POINTS])
         path = record.under_free_name(results, datetime.now(UTC), "sweep", make)
         with _locked(path):
             yield cls(path, spec)
@@ -190,11 +186,8 @@ def _locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        disk.lock(descriptor, f"{path}: this sweep is being measured right now")
         yield
-    except BlockingIOError as error:
-        by = disk.who_holds(descriptor)
-        raise UsageError(f"{path}: this sweep is being measured right now{by}") from error
     finally:
         os.close(descriptor)
 
@@ -216,10 +209,7 @@ def _require_same(point: Point, comparison: Comparison, file: Path) -> None:
                 f"{getattr(plan, name)}"
             )
     wanted = dataclasses.asdict(methods[0].request)
-    for _, name in (
-        *((axis, field) for axis, (field, _) in asking.AXES.items()),
-        ("", "containers"),
-    ):
+    for name in (*(field for field, _ in asking.AXES.values()), "containers"):
         had = comparison.baseline.parameters.get(name)
         if had is not None and had != wanted[name]:
             raise RecordError(f"{file}: {name} is {had}; {SPEC_FILE} asks for {wanted[name]}")

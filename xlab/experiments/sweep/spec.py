@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from xlab.errors import UsageError
+from xlab.errors import UsageError, at
 from xlab.experiments.compare import methods as naming
 from xlab.experiments.compare import plan as planning
 from xlab.experiments.compare.methods import Method, whole
@@ -117,18 +118,16 @@ def load(file: Path) -> Spec:
         raise UsageError(f"{file}: {error.strerror}") from error
     if len(content) > _MOST_BYTES:
         raise UsageError(f"{file}: larger than {_MOST_BYTES >> 10} KiB")
-    try:
+    with at(str(file)):
         return parse(content)
-    except UsageError as error:
-        raise UsageError(f"{file}: {error}") from error
 
 
 def parse(content: bytes) -> Spec:
     """A sweep from the text of its file; raises UsageError, which names the place."""
     found = _mapping(_decoded(content), "", _KEYS)
     axes = _axes(found.get("axes", {}))
-    said = _Common.read(found)
-    points = [_point(dict(zip(axes, values, strict=True)), said) for values in _product(axes)]
+    common = _common(found)
+    points = [_point(dict(zip(axes, values, strict=True)), *common) for values in _product(axes)]
     if "jitter" in found and all(point.request.jitter_ms is None for point in points):
         raise UsageError("jitter: it varies a delay, and no point has one: give axes.delay")
     _require_sense(points)
@@ -204,11 +203,9 @@ def _text(value: Any, place: str) -> str:
 
 
 def _read(value: Any, place: str, read: Callable[[str], _T]) -> _T:
-    try:
-        return read(_text(value, place))
-    except UsageError as error:
-        said = str(error)
-        raise UsageError(said if said.startswith(place) else f"{place}: {said}") from error
+    said = _text(value, place)
+    with at(place):
+        return read(said)
 
 
 # -- axes ------------------------------------------------------------------------------------------
@@ -237,9 +234,7 @@ def _axes(value: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _product(axes: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, ...]]:
-    count = 1
-    for values in axes.values():
-        count *= len(values)
+    count = math.prod(map(len, axes.values()))
     if count > MOST_POINTS:
         factors = " × ".join(f"{len(values)} {axis}" for axis, values in axes.items())
         raise UsageError(f"axes: {factors} make {count:,} points; at most {MOST_POINTS:,}")
@@ -247,51 +242,36 @@ def _product(axes: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, ...]]:
 
 
 def _within(place: str, fields: Mapping[str, Any]) -> None:
-    try:
+    with at(place):
         Request("baseline", **fields)
-    except UsageError as error:
-        raise UsageError(f"{place}: {error}") from error
 
 
 # -- what all points have in common ----------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Common:
-    fields: dict[str, Any]
-    methods: tuple[str, ...]
-    settings: dict[str, str]
-    probes: tuple[str, ...]
-    amount: dict[str, Any]
+def _common(found: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields of the request of every point, and of every point beside its request."""
 
-    @classmethod
-    def read(cls, found: Mapping[str, Any]) -> _Common:
-        def given(key: str, read: Callable[[str], _T], default: _T) -> _T:
-            return _read(found[key], key, read) if key in found else default
+    def given(key: str, read: Callable[[str], _T], default: _T) -> _T:
+        return _read(found[key], key, read) if key in found else default
 
-        quick = given("quick", _truth, False)
-        fields: dict[str, Any] = {
-            "quick": quick,
-            "containers": given("containers", whole, 2),
-            "duration_s": given(
-                "duration", _number, QUICK_DURATION_S if quick else DEFAULT_DURATION_S
-            ),
-        }
-        for key, name in (("containers", "containers"), ("duration", "duration_s")):
-            _within(key, {name: fields[name]})
-        if "jitter" in found:
-            fields["jitter_ms"] = given("jitter", parse_delay, 0.0)
-        return cls(
-            fields,
-            _methods(found["methods"]) if "methods" in found else (),
-            _settings(found.get("set", {})),
-            _texts(found["probe"], "probe") if "probe" in found else (),
-            {
-                "rounds": given("repeat", whole, None),
-                "most_rounds": given("most", whole, None),
-                "precision": given("precision", planning.share, planning.PRECISION),
-            },
-        )
+    quick = given("quick", _truth, False)
+    usual_s = QUICK_DURATION_S if quick else DEFAULT_DURATION_S
+    containers = given("containers", whole, 2)
+    duration_s = given("duration", _number, usual_s)
+    _within("containers", {"containers": containers})
+    _within("duration", {"duration_s": duration_s})
+    fields = {"quick": quick, "containers": containers, "duration_s": duration_s}
+    if "jitter" in found:
+        fields["jitter_ms"] = given("jitter", parse_delay, 0.0)
+    return fields, {
+        "methods": _methods(found["methods"]) if "methods" in found else (),
+        "settings": _settings(found.get("set", {})),
+        "probes": _texts(found["probe"], "probe") if "probe" in found else (),
+        "rounds": given("repeat", whole, None),
+        "most_rounds": given("most", whole, None),
+        "precision": given("precision", planning.share, planning.PRECISION),
+    }
 
 
 def _methods(value: Any) -> tuple[str, ...]:
@@ -324,26 +304,16 @@ def _number(said: str) -> float:
 # -- points ----------------------------------------------------------------------------------------
 
 
-def _point(values: dict[str, str], common: _Common) -> Point:
-    fields = {AXES[axis][0]: AXES[axis][1](said) for axis, said in values.items()}
+def _point(values: dict[str, str], fields: dict[str, Any], common: dict[str, Any]) -> Point:
+    fields = fields | {AXES[axis][0]: AXES[axis][1](said) for axis, said in values.items()}
     # A jitter varies a delay, and is nothing where there is none.
-    jitter = common.fields.get("jitter_ms")
-    if jitter is not None and not fields.get("delay_ms"):
+    if not fields.get("delay_ms"):
         fields["jitter_ms"] = None
-    several = fields.get("streams", 1) != 1
-    probes = ("tcp-parallel",) if several and "tcp-parallel" not in common.probes else ()
-    try:
-        request = Request("baseline", **{**common.fields, **fields})
-    except UsageError as error:
-        raise UsageError(f"{_named(values)}: {error}") from error
-    return Point(
-        values,
-        request,
-        common.methods,
-        common.settings,
-        (*common.probes, *probes),
-        **common.amount,
-    )
+    if fields.get("streams", 1) != 1 and "tcp-parallel" not in common["probes"]:
+        common = common | {"probes": (*common["probes"], "tcp-parallel")}
+    with at(_named(values)):
+        request = Request("baseline", **fields)
+    return Point(values, request, **common)
 
 
 def _named(values: Mapping[str, str]) -> str:
@@ -358,8 +328,6 @@ def _require_sense(points: Sequence[Point]) -> None:
         if key in seen:
             continue
         seen.add(key)
-        try:
+        with at(_named(point.values)):
             for method in point.comparison()[0]:
                 blueprint.design(method.request)
-        except UsageError as error:
-            raise UsageError(f"{_named(point.values)}: {error}") from error

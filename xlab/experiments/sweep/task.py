@@ -110,7 +110,8 @@ def _await_end(holder: socket.socket, wanted: Callable[[], bool]) -> None:
 
 
 def _in_a_process(point: Mapping[str, Any], wanted: Callable[[], bool]) -> Outcome:
-    process = subprocess.Popen(
+    where_we_are = filter(None, [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")])
+    with subprocess.Popen(
         # -P: a file in the current folder is no module of ours.
         [sys.executable, "-P", "-m", "xlab.experiments.sweep.task", str(os.getpid())],
         stdin=subprocess.PIPE,
@@ -119,40 +120,32 @@ def _in_a_process(point: Mapping[str, Any], wanted: Callable[[], bool]) -> Outco
         text=True,
         # Ctrl-C on a terminal goes to its whole group; what becomes of a point is decided here.
         process_group=0,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(_where_we_are())},
-    )
-    try:
-        said: str | None = json.dumps(point)
-        while True:
-            try:
-                out, errors = process.communicate(said, timeout=_TICK_S)
-                break
-            except subprocess.TimeoutExpired:
-                said = None
-                if not wanted():
-                    process.terminate()
-                    out, errors = process.communicate(timeout=_GRACE_S)
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(where_we_are)},
+    ) as process:
+        try:
+            said: str | None = json.dumps(point)
+            while True:
+                try:
+                    out, errors = process.communicate(said, timeout=_TICK_S)
                     break
-    finally:
-        # Its labs end with it.
-        process.kill()
-        process.wait()
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream:
-                stream.close()
-        # What it left if it was killed: nobody else may come by to remove it.
-        disk.sweep(Path(tempfile.gettempdir()), _FOLDER)
+                except subprocess.TimeoutExpired:
+                    said = None
+                    if not wanted():
+                        process.terminate()
+                        out, errors = process.communicate(timeout=_GRACE_S)
+                        break
+        finally:
+            # Its labs end with it.
+            process.kill()
+            process.wait()
+            # What it left if it was killed: nobody else may come by to remove it.
+            disk.sweep(Path(tempfile.gettempdir()), _FOLDER)
     try:
         found: Outcome = json.loads(out)
     except ValueError:
         tail = (errors.strip() or "it said nothing").splitlines()[-1][-400:]
         return _not_done("failed", f"its process ended with status {process.returncode}: {tail}")
     return found
-
-
-def _where_we_are() -> list[str]:
-    before = os.environ.get("PYTHONPATH")
-    return [str(Path(__file__).parents[3]), *([before] if before else [])]
 
 
 def _not_done(status: str, reason: str) -> Outcome:
