@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -150,15 +151,9 @@ def environment(datapath: str) -> Environment:
         kind = datapath.removeprefix("ovs ")
         datapath = f"ovs {version} {kind}" + (" (netdev)" if kind == "userspace" else "")
     return Environment(
-        kernel=facts.kernel,
-        cpu_model=facts.cpu_model,
-        cores=facts.cores,
-        load=facts.load,
+        **dataclasses.asdict(facts),
         xlab=__version__,
-        tools=facts.tools,
         datapath=datapath,
         container_runtime="emulated (namespaces; Docker's addresses, MACs, routes and rules)",
         sandbox=sandbox.kind(),
-        congestion_control=facts.congestion_control,
-        notes=facts.notes,
     )

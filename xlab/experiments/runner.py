@@ -9,7 +9,7 @@ import base64
 import dataclasses
 import time
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -60,7 +60,10 @@ def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Pa
     recorder.timings["total"] = time.monotonic() - begun
     finished = recorder.record(status, reason)
     try:
-        return finished, save(finished, recorder.raw, results, recorder.started_at)
+        make = partial(record.save, finished, raw=recorder.raw)
+        return finished, record.under_free_name(
+            results, recorder.started_at, finished.scenario, make
+        )
     except OSError as error:
         raise UnwrittenError(finished, error) from error
 
@@ -158,14 +161,3 @@ class Bench:
         raw = {name: base64.b64decode(data) for name, data in outcome["raw"].items()}
         self._recorder.raw.update(raw)
         return outcome
-
-
-def save(
-    finished: RunRecord, raw: Mapping[str, bytes], results: Path, started_at: datetime
-) -> Path:
-    """Write the record under a free name; another run may take it between look and write."""
-
-    def make(folder: Path) -> None:
-        record.save(finished, folder, dict(raw))
-
-    return record.under_free_name(results, started_at, finished.scenario, make)

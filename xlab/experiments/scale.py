@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -260,20 +261,17 @@ def measure(plan: ScalePlan, *, watch: Watch = lambda *_: None) -> ScaleRecord:
         size: blueprint.equip(blueprint.design(plan.request(size)), machine) for size in plan.hosts
     }
     largest = equipped[plan.hosts[-1]]
-    samples, failures = [], []
+    done: list[Sample | Failure] = []
     for size, number in plan.builds():
         watch(size, number, None)
         try:
-            sample = _measure_one(equipped[size], number, plan.rest_s)
+            done.append(_measure_one(equipped[size], number, plan.rest_s))
         except CapabilityError:
             raise
         except XlabError as error:
-            failure = Failure(size, number, str(error))
-            failures.append(failure)
-            watch(size, number, failure)
-        else:
-            samples.append(sample)
-            watch(size, number, sample)
+            done.append(Failure(size, number, str(error)))
+        watch(size, number, done[-1])
+    samples = [each for each in done if isinstance(each, Sample)]
     return ScaleRecord(
         scenario=largest.design.scenario.name,
         started_at=started_at,
@@ -287,7 +285,7 @@ def measure(plan: ScalePlan, *, watch: Watch = lambda *_: None) -> ScaleRecord:
         environment=recorder.environment(largest.datapath),
         capacity=_capacity(largest),
         samples=tuple(sorted(samples, key=lambda s: (s.hosts, s.repeat))),
-        failures=tuple(failures),
+        failures=tuple(each for each in done if isinstance(each, Failure)),
         notes=tuple(dict.fromkeys(note for each in equipped.values() for note in each.notes)),
     )
 
@@ -331,11 +329,8 @@ def _capacity(equipped: Blueprint) -> Capacity:
 
 def save(finished: ScaleRecord, results: Path, files: Mapping[str, bytes] | None = None) -> Path:
     """Write scale.json, and `files` beside it, whole or not at all; returns their new folder."""
-
-    def make(folder: Path) -> None:
-        document = record.as_bytes(finished.to_dict())
-        disk.new_folder(folder, {**(files or {}), FILE: document}, durable=[FILE])
-
+    written = {**(files or {}), FILE: record.as_bytes(finished.to_dict())}
+    make = partial(disk.new_folder, files=written, durable=[FILE])
     started_at = datetime.fromisoformat(finished.started_at)
     return record.under_free_name(results, started_at, f"scale-{finished.scenario}", make)
 

@@ -3,6 +3,5 @@
 methods.py     "weave:datapath=fastdp" → what is built            plan.py   how much is measured
 rounds.py      builds the labs and measures, round by round   ──> journal.jsonl
 journal.py     what happened so far, so that a killed comparison goes on
-evaluation.py  journal ──> result.py (compare.json)
-statistics.py  paired ratios, intervals by build, places          noise.py  can it be trusted?
+evaluation.py  journal ──> compare.json: ratios, places           noise.py  can it be trusted?
 """

@@ -39,16 +39,13 @@ def evaluate(history: History, ended: Ended | None = None) -> Comparison:
     ended = history.ended or ended
     assert ended is not None
     methods = tuple(_method(history, asked) for asked in history.opening.methods)
-    rounds = tuple(_round(done) for done in history.rounds)
+    rounds = tuple(map(_round, history.rounds))
     points = tuple(_points(history))
     by_metric = _by_metric(points)
     pairs = tuple(_pairs(by_metric, methods))
     status, reason = _status(methods)
     first = _record(history, history.opening.methods[0])
-    plain = {
-        key: list(_values(of_method, methods[0].name).values())
-        for key, of_method in by_metric.items()
-    }
+    plain = {key: list(_values(of, methods[0].name).values()) for key, of in by_metric.items()}
     return Comparison(
         started_at=history.opening.started_at,
         ended_at=ended.at,
@@ -86,7 +83,21 @@ def look(history: History) -> Look | None:
     seen = history.looks[-1].rounds if history.looks else 0
     if settled or builds < plan.least_builds or seen == done:
         return None
-    return _look(_by_metric(_points(history)), _live(history), done, builds)
+    live, widest, whose = _live(history), 0.0, ""
+    for (metric, _), of_method in _by_metric(_points(history)).items():
+        if not metrics.of(metric).decides:
+            continue
+        baseline = _values(of_method, live[0])
+        for name in live[1:]:
+            found = _ratio(metric, _values(of_method, name), baseline)
+            if found is None:
+                continue  # what never gives a figure is not waited for
+            width = intervals.half_width(found)
+            if width is None:
+                return Look(done, builds, None, f"{name}, {metric}")
+            if width > widest:
+                widest, whose = width, f"{name}, {metric}"
+    return Look(done, builds, widest if whose else None, whose)
 
 
 def ending(history: History) -> Ending | None:
@@ -106,22 +117,6 @@ def ending(history: History) -> Ending | None:
 def _live(history: History) -> list[str]:
     out = history.out()
     return [method.name for method in history.opening.methods if method.name not in out]
-
-
-def _look(points: ByMetric, live: Sequence[str], rounds: int, builds: int) -> Look:
-    widest, whose = 0.0, ""
-    for (metric, _), of_method in points.items():
-        baseline = _values(of_method, live[0])
-        for name in live[1:]:
-            found = _ratio(metric, _values(of_method, name), baseline)
-            if found is None or not metrics.of(metric).decides:
-                continue  # what never gives a figure is not waited for
-            width = intervals.half_width(found)
-            if width is None:
-                return Look(rounds, builds, None, f"{name}, {metric}")
-            if width > widest:
-                widest, whose = width, f"{name}, {metric}"
-    return Look(rounds, builds, widest if whose else None, whose)
 
 
 # -- methods and rounds ----------------------------------------------------------------------------

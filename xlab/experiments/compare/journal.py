@@ -19,12 +19,12 @@ methods or not at all.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -146,8 +146,7 @@ class History:
     @property
     def last_build(self) -> int:
         """0 if nothing was built."""
-        built = [each.build for each in self.builds]
-        return max([*built, *(each.build for each in self.retries)], default=0)
+        return max((each.build for each in [*self.builds, *self.retries]), default=0)
 
     @property
     def owed(self) -> int:
@@ -261,10 +260,7 @@ class Journal:
     @classmethod
     def begin(cls, results: Path, opening: Opening) -> Self:
         """A new folder in `results`, with its opening, whole or not at all.  Raises OSError."""
-
-        def make(folder: Path) -> None:
-            disk.new_folder(folder, {FILE: _line(opening)}, durable=[FILE])
-
+        make = partial(disk.new_folder, files={FILE: _line(opening)}, durable=[FILE])
         started_at = datetime.fromisoformat(opening.started_at)
         return cls.go_on(record.under_free_name(results, started_at, "compare", make))
 
@@ -276,14 +272,12 @@ class Journal:
         process is at it, and for a stranger's: it may name a scenario of theirs, a program.
         """
         file = folder / FILE
-        try:
-            descriptor = os.open(file, _FLAGS)
-        except OSError as error:
-            raise RecordError(f"{file}: {error.strerror}") from error
+        descriptor = _opened(file, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW)
         try:
             if not disk.is_trusted(found := os.fstat(descriptor)):
                 raise UsageError(f"{folder}: somebody else's comparison (uid {found.st_uid})")
-            _lock(descriptor, folder)
+            # As long as a descriptor of it is open; labs do not inherit it.
+            disk.lock(descriptor, f"{folder}: this comparison is being measured right now")
             # Of this very file, whatever has its name by now: it is what may be cut.
             history, content, whole_bytes = _read(file, os.dup(descriptor))
             if whole_bytes < len(content):
@@ -299,7 +293,8 @@ class Journal:
         """Once this has returned, the entry outlives us.  Raises OSError."""
         self.history.add(entry)
         try:
-            _append(self._descriptor, entry)
+            record.append_whole(self._descriptor, _line(entry))
+            os.fsync(self._descriptor)
         except OSError as error:
             error.filename = str(self.folder / FILE)
             raise
@@ -317,28 +312,14 @@ class Journal:
 def read(folder: Path) -> History:
     """What has happened so far, as anyone may see it; raises RecordError."""
     file = folder / FILE
+    return _read(file, _opened(file, os.O_RDONLY | os.O_NONBLOCK))[0]
+
+
+def _opened(file: Path, flags: int) -> int:
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return os.open(file, flags | os.O_CLOEXEC)
     except OSError as error:
         raise RecordError(f"{file}: {error.strerror}") from error
-    return _read(file, descriptor)[0]
-
-
-#: The journal is locked as long as a descriptor of it is open; labs do not inherit it.
-_FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        by = disk.who_holds(descriptor)
-        raise UsageError(f"{folder}: this comparison is being measured right now{by}") from error
-
-
-def _append(descriptor: int, entry: Entry) -> None:
-    record.append_whole(descriptor, _line(entry))
-    os.fsync(descriptor)
 
 
 def _line(entry: Entry) -> bytes:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median_high
 
 from xlab.probes.cpu import measure_idle
 from xlab.probes.parse import parse_process_s
@@ -110,8 +111,7 @@ def judge(
 ) -> Noise:
     """The verdict; `baseline` has by (metric, streams) what the rounds gave, in their order."""
     steal = max((done.steal_share for done in rounds), default=0.0)
-    foreign = sorted(done.foreign_busy_cores for done in rounds)
-    busy = foreign[len(foreign) // 2] if foreign else 0.0
+    busy = median_high([done.foreign_busy_cores for done in rounds] or [0.0])
     drifts = tuple(
         _drift(metric, streams, series)
         for (metric, streams), series in baseline.items()
@@ -131,8 +131,7 @@ def judge(
 
 
 def _drift(metric: str, streams: int, series: Sequence[float]) -> Drift:
-    ordered = sorted(series)
-    middle = ordered[len(ordered) // 2]
+    middle = median_high(series)
     change = intervals.slope(series) * (len(series) - 1)
     return Drift(
         metric,

@@ -17,9 +17,9 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ def carry_out(journal: Journal, onlooker: Onlooker) -> None:
             journal.add(Ended(record.now(), ending))
             return
         try:
-            with Labs(journal, machine, onlooker) as labs:
+            with closing(Labs(journal, machine, onlooker)) as labs:
                 labs.build()
                 plan = history.opening.plan
                 for _ in range(plan.rounds_per_build):
@@ -117,7 +117,7 @@ def carry_out(journal: Journal, onlooker: Onlooker) -> None:
 
 
 class Labs:
-    """All labs of one build, alive at once; they end with the context."""
+    """All labs of one build, alive at once."""
 
     def __init__(self, journal: Journal, machine: Machine, onlooker: Onlooker) -> None:
         self._journal = journal
@@ -132,12 +132,6 @@ class Labs:
     def alone(self) -> bool:
         """Nothing is left to set beside the baseline."""
         return len(self._labs) < 2
-
-    def __enter__(self) -> Labs:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close_all()
 
     def build(self) -> None:
         """Every method that has not failed yet; what can't be built is on record and not here.
@@ -242,10 +236,18 @@ class Labs:
         for method in methods:
             self._launch(method)
         labs = [self._labs[method.name] for method in methods if method.name in self._labs]
-        with _threads(self._close_all) as pool:
-            futures = {pool.submit(lab.build): lab for lab in labs}
+        # Building waits more than it computes.
+        pool = ThreadPoolExecutor(2 * (os.cpu_count() or 1))
+        try:
+            futures = {pool.submit(lab.bench.build): lab for lab in labs}
             for future in as_completed(futures):
                 self._note_built(futures[future], future)
+        except BaseException:
+            # Each thread waits for a lab to answer, and ends when that hangs up, be it by Ctrl-C.
+            self.close()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _launch(self, method: Method) -> None:
         recorder = Recorder(
@@ -277,7 +279,7 @@ class Labs:
         self._keep_raw(lab, "first-try-" if retried else "")
         self._record(lab.method, lab.recorder, status, reason)
         if status != "passed":
-            self._labs.pop(lab.method.name).close()
+            self._labs.pop(lab.method.name).bench.close()
 
     def _record(self, method: Method, recorder: Recorder, status: Status, reason: str) -> None:
         result = recorder.record(status, reason)
@@ -294,7 +296,7 @@ class Labs:
     def _drop(self, name: str, reason: str) -> None:
         self._journal.add(Failed(name, self._number, reason))
         self._onlooker.failed(name, reason)
-        self._labs.pop(name).close()
+        self._labs.pop(name).bench.close()
         self._require_baseline()
 
     def _require_baseline(self) -> None:
@@ -312,9 +314,9 @@ class Labs:
         disk.write(self._journal.folder, files)
         raw.clear()
 
-    def _close_all(self) -> None:
+    def close(self) -> None:
         for lab in self._labs.values():
-            lab.close()
+            lab.bench.close()
 
 
 @dataclasses.dataclass(slots=True)
@@ -322,9 +324,6 @@ class _Contestant:
     method: Method
     recorder: Recorder
     bench: Bench
-
-    def build(self) -> None:
-        self.bench.build()
 
     def measure(self, number: int, build: int, probes: Sequence[str]) -> None:
         # The hosts of the baseline are its own control.
@@ -337,29 +336,6 @@ class _Contestant:
         breaking = [probe for probe in probes if probe in DISTURBING]
         if breaking:
             self.bench.measure(round=number, build=build, probes=breaking, routes=["method"])
-
-    def close(self) -> None:
-        self.bench.close()
-
-
-#: Building waits more than it computes.
-_AT_ONCE = 2 * (os.cpu_count() or 1)
-
-
-@contextmanager
-def _threads(end_all: Callable[[], None]) -> Iterator[ThreadPoolExecutor]:
-    """Threads that have ended when the context is left, be it by Ctrl-C.
-
-    Each waits for a lab to answer; `end_all` makes the labs hang up.
-    """
-    pool = ThreadPoolExecutor(_AT_ONCE)
-    try:
-        yield pool
-    except BaseException:
-        end_all()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 # -- on the disk -----------------------------------------------------------------------------------
