@@ -205,11 +205,12 @@ def _require_sound(file: Path, summary: Summary) -> None:
 def _of_comparison(comparison: Comparison, name: str) -> Summary:
     cores = comparison.environment.cores
     kept = [each for each in comparison.rounds if not noise.is_disturbed(each, cores=cores)]
+    counting = {each.number for each in kept}
     passed = [method for method in comparison.methods if method.status == "passed"]
     # By method, metric and streams: what the last pair of end points gave in each round.
     values: dict[tuple[str, str, int], dict[Key, float]] = {}
     for point in comparison.points:
-        if point.route == "method" and point.median is not None:
+        if point.route == "method" and point.median is not None and point.round in counting:
             of_one = values.setdefault((point.method, point.metric, point.streams), {})
             of_one[point.build, point.round] = point.median
     ratios: list[Ratios] = []
@@ -220,8 +221,7 @@ def _of_comparison(comparison: Comparison, name: str) -> Summary:
         own, plain = (
             values.get((name, *what), {}) for name in (figure.method, comparison.baseline.name)
         )
-        of_kept = {key: own[key] for key in own if key[1] in {each.number for each in kept}}
-        ratios += _ratios(figure.method, *what, by_build(paired(of_kept, plain)))
+        ratios += _ratios(figure.method, *what, by_build(paired(own, plain)))
     return Summary(
         Provenance(
             _now(),
@@ -252,17 +252,16 @@ def _of_records(records: Sequence[RunRecord], name: str) -> Summary:
             by_scenario.setdefault(each.scenario, []).append(each)
     ratios: list[Ratios] = []
     facts: list[Fact] = []
-    experiments = []
+    experiments: list[Experiment] = []
     for scenario, builds in by_scenario.items():
-        if any(build.parameters != builds[0].parameters for build in builds):
+        first = builds[0]
+        if any(build.parameters != first.parameters for build in builds):
             raise UsageError(
                 f"{name}: {scenario} was run with different options; check one of them"
             )
         if len({build.environment.datapath for build in builds}) > 1:
             raise UsageError(f"{name}: {scenario} was run on several datapaths; check one of them")
-        experiments.append(
-            Experiment(scenario, builds[0].parameters, builds[0].environment.datapath)
-        )
+        experiments.append(Experiment(scenario, first.parameters, first.environment.datapath))
         ratios += _ratios_of(scenario, builds)
         measured = chain.from_iterable(build.measurements for build in builds)
         facts += _facts(scenario, [build.path for build in builds if build.path], measured)
@@ -275,7 +274,7 @@ def _of_records(records: Sequence[RunRecord], name: str) -> Summary:
 
 
 def _ratios_of(scenario: str, builds: Sequence[RunRecord]) -> Iterator[Ratios]:
-    found: dict[tuple[str, int], list[Sequence[float]]] = {}
+    found: dict[tuple[str, int], list[tuple[float, ...]]] = {}
     for build in builds:
         for figure in figures(build):
             if figure.to_baseline is not None:
@@ -312,13 +311,12 @@ def _all_of(values: Iterable[object]) -> str:
 
 
 def _ratios(
-    method: str, metric: str, streams: int, builds: Sequence[Sequence[float]]
+    method: str, metric: str, streams: int, builds: Sequence[tuple[float, ...]]
 ) -> Iterator[Ratios]:
     """What is held against a baseline; nothing of what is a fact."""
     row = metrics.of(metric)
     if builds and not row.counted:
-        by_build = tuple(map(tuple, builds))
-        yield Ratios(method, metric, streams, row.higher_is_better, by_build, row.tolerance)
+        yield Ratios(method, metric, streams, row.higher_is_better, tuple(builds), row.tolerance)
 
 
 def _now() -> str:

@@ -102,9 +102,7 @@ class Faults:
 
         DeadlineError names pairs of which something else is true, and the faults in force.
 
-        Between two looks every node forgets its neighbours: the kernel asks for one that does not
-        answer once a second, and believes in an address that has changed for half a minute.  That
-        is the same with every method, and would be all there is to see.
+        Between two looks every node forgets its neighbours, for the reason told in `recovery`.
         """
         begun = time.monotonic()
         reached_s: float | None = None

@@ -146,7 +146,8 @@ class History:
     @property
     def last_build(self) -> int:
         """0 if nothing was built."""
-        return max((each.build for each in [*self.builds, *self.retries]), default=0)
+        built = [each.build for each in self.builds]
+        return max([*built, *(each.build for each in self.retries)], default=0)
 
     @property
     def owed(self) -> int:

@@ -202,17 +202,15 @@ def _require_same(point: Point, comparison: Comparison, file: Path) -> None:
             f"{file}: it compares {', '.join(done.methods)}; {SPEC_FILE} asks for "
             f"{', '.join(asked)}"
         )
-    for name in ("probes", "disturbing", "duration_s", "quick", "rounds"):
-        if getattr(done, name) != getattr(plan, name):
-            raise RecordError(
-                f"{file}: {name} is {getattr(done, name)}; {SPEC_FILE} asks for "
-                f"{getattr(plan, name)}"
-            )
-    wanted = dataclasses.asdict(methods[0].request)
+    of_plan = ("probes", "disturbing", "duration_s", "quick", "rounds")
+    settled = {name: (getattr(done, name), getattr(plan, name)) for name in of_plan}
     for name in (*(field for field, _ in asking.AXES.values()), "containers"):
         had = comparison.baseline.parameters.get(name)
-        if had is not None and had != wanted[name]:
-            raise RecordError(f"{file}: {name} is {had}; {SPEC_FILE} asks for {wanted[name]}")
+        if had is not None:
+            settled[name] = had, getattr(methods[0].request, name)
+    for name, (had, wanted) in settled.items():
+        if had != wanted:
+            raise RecordError(f"{file}: {name} is {had}; {SPEC_FILE} asks for {wanted}")
 
 
 # -- the outcome -----------------------------------------------------------------------------------
@@ -222,14 +220,11 @@ def evaluate(
     spec: Spec, found: Mapping[str, Comparison], failures: Mapping[str, Failure], ended_at: str
 ) -> Sweep:
     """What a sweep came to of which every point is in `found` or in `failures`, by slug."""
-    places = {axis: {v: i for i, v in enumerate(values)} for axis, values in spec.axes.items()}
     ordered = sorted(
-        spec.points, key=lambda point: [places[axis][v] for axis, v in point.values.items()]
+        spec.points, key=lambda point: [spec.axes[a].index(v) for a, v in point.values.items()]
     )
-    points = tuple(
-        point_done(point, found[point.slug] if point.slug in found else failures[point.slug])
-        for point in ordered
-    )
+    told = {**failures, **found}
+    points = tuple(point_done(point, told[point.slug]) for point in ordered)
     status, reason = _status(points)
     return Sweep(
         started_at=min((p.started_at for p in points if p.started_at), default=ended_at),

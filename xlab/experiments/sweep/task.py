@@ -157,29 +157,24 @@ def _not_done(status: str, reason: str) -> Outcome:
 
 def compare(point: Mapping[str, Any]) -> Outcome:
     """The comparison of a point, here and now; the caller has one thread."""
+    from xlab.experiments.compare import evaluation, rounds
+    from xlab.experiments.compare.journal import Journal, Opening
     from xlab.experiments.sweep.spec import Point
 
     try:
-        asked = record.decode(Point, point, "")
+        methods, plan = record.decode(Point, point, "").comparison()
         # What a killed one left is found, and removed by the next.
         with disk.scratch_folder(Path(tempfile.gettempdir(), _FOLDER)) as folder:
-            return {"comparison": _compare(asked, folder)}
+            opening = Opening(record.now(), plan, tuple(methods))
+            with Journal.begin(folder, opening) as journal:
+                rounds.carry_out(journal, rounds.Onlooker())
+                return {"comparison": evaluation.evaluate(journal.history).to_dict()}
     except CapabilityError as error:
         return _not_done("skipped", str(error))
     except (XlabError, RecordError) as error:
         return _not_done("failed", str(error))
     except OSError as error:
         return _not_done("failed", f"{error.filename or 'results'}: {error.strerror or error}")
-
-
-def _compare(point: Any, results: Path) -> Any:
-    from xlab.experiments.compare import evaluation, rounds
-    from xlab.experiments.compare.journal import Journal, Opening
-
-    methods, plan = point.comparison()
-    with Journal.begin(results, Opening(record.now(), plan, tuple(methods))) as journal:
-        rounds.carry_out(journal, rounds.Onlooker())
-        return evaluation.evaluate(journal.history).to_dict()
 
 
 def main() -> int:
