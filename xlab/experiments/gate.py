@@ -290,10 +290,11 @@ def _facts(
     measured: Iterable[Measurement | Point],
 ) -> list[Fact]:
     """What is on record of a method's builds, and what a probe of the path's MTU gave."""
-    found = {
-        name: _all_of(getattr(path, name) for path in paths)
-        for name in ("encapsulation", "effective_mtu", "overhead_bytes")
-    }
+    found = {}
+    for name in ("encapsulation", "effective_mtu", "overhead_bytes"):
+        values = [getattr(path, name) for path in paths]
+        # The one that all builds have; if they differ, each of them.
+        found[name] = " or ".join(dict.fromkeys(str(v) for v in values if v is not None))
     mtus = [
         m.median
         for m in measured
@@ -303,11 +304,6 @@ def _facts(
         # A probe whose packets are lost finds less than passes, and never more.
         found[_PATH_MTU] = f"{max(mtus):.0f}"
     return [Fact(method, name, value) for name, value in found.items() if value]
-
-
-def _all_of(values: Iterable[object]) -> str:
-    """The one that all builds have; if they differ, each of them."""
-    return " or ".join(dict.fromkeys(str(value) for value in values if value is not None))
 
 
 def _ratios(

@@ -10,7 +10,6 @@ from typing import Any
 from xlab.errors import CapabilityError, XlabError
 from xlab.kernel import limits
 from xlab.kernel.environment import environment_facts
-from xlab.lab.lab import Conditioned
 from xlab.record import record
 from xlab.record.record import (
     Claim,
@@ -27,7 +26,6 @@ from xlab.record.record import (
 from xlab.record.version import __version__
 from xlab.sandbox import sandbox
 from xlab.scenario.blueprint import Blueprint, Design
-from xlab.scenario.request import Request
 
 Watch = Callable[[Mapping[str, Any]], None]
 
@@ -101,7 +99,9 @@ class Recorder:
         overflows = limits.neighbour_overflows() - self._overflows
         if overflows:
             self.tell({"kind": "note", "text": _OVERFLOWED.format(times=overflows)})
-        blueprint = self.blueprint
+        blueprint, request = self.blueprint, self.design.request
+        conditions = blueprint.conditions.values() if blueprint else ()
+        backends = sorted({each.imposer.name for each in conditions})
         return RunRecord(
             scenario=self.design.scenario.name,
             status=status,
@@ -109,8 +109,13 @@ class Recorder:
             started_at=self.started_at.isoformat(timespec="milliseconds"),
             parameters=self.design.parameters(),
             environment=environment(blueprint.datapath if blueprint else "none"),
-            conditions=_conditions(
-                self.design.request, blueprint.conditions if blueprint else {}, self.measured
+            conditions=Conditions(
+                rate_bits_per_second=request.rate_bits_per_second,
+                delay_ms=request.delay_ms,
+                jitter_ms=request.jitter_ms,
+                loss_ratio=request.loss_ratio,
+                backend="+".join(backends) or "none",
+                measured=self.measured,
             ),
             timings_s=Timings(**{name: round(value, 4) for name, value in self.timings.items()}),
             claims=tuple(self.claims),
@@ -127,20 +132,6 @@ _OVERFLOWED = (
     "the machine's table of neighbours (ARP), which all labs share, was full {times:,} times "
     "meanwhile; to enlarge it: sudo sysctl -w net.ipv4.neigh.default.gc_thresh3=16384"
 )
-
-
-def _conditions(
-    request: Request, conditions: Mapping[str, Conditioned], measured: dict[str, float]
-) -> Conditions:
-    backends = sorted({c.imposer.name for c in conditions.values()})
-    return Conditions(
-        rate_bits_per_second=request.rate_bits_per_second,
-        delay_ms=request.delay_ms,
-        jitter_ms=request.jitter_ms,
-        loss_ratio=request.loss_ratio,
-        backend="+".join(backends) or "none",
-        measured=measured,
-    )
 
 
 def environment(datapath: str) -> Environment:

@@ -78,14 +78,14 @@ def measure_recovery(
     back `timeout_s` after the fault has been mended.
     """
     address = target.address
-    nodes = [node for end in (source, target) for node in _with_host(end)]
+    hosts = [end.host for end in (source, target) if isinstance(end, Container)]
 
     def start() -> Train:
         return Train(
             source,
             address,
             interval_s=_INTERVAL_S,
-            silent=lambda: _forget_neighbours(nodes),
+            silent=lambda: _forget_neighbours([source, target, *hosts]),
             silent_after_s=_FORGET_EVERY_S + 2 * faults.lab.round_trip_s,
         )
 
@@ -227,10 +227,6 @@ class Train:
 
 def _await_row(train: Train, first: int, timeout_s: float, awaited: str) -> None:
     wait_until(lambda: train.in_a_row(first), timeout_s=timeout_s, awaited=awaited)
-
-
-def _with_host(node: Node) -> Sequence[Node]:
-    return (node, node.host) if isinstance(node, Container) else (node,)
 
 
 def _forget_neighbours(nodes: Sequence[Node]) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xlab.errors import UsageError
+from xlab.errors import UsageError, at
 from xlab.lab.limits import DELAY_MS, RATE_BITS_PER_SECOND, within
 
 
@@ -126,7 +126,7 @@ def from_mininet(options: Mapping[str, Any], link: str = "a link") -> LinkCondit
     `bw` is in Mbit/s, `loss` in percent, `delay` and `jitter` are tc's times: a bare number counts
     microseconds.  Options of other kinds are not looked at.
     """
-    try:
+    with at(link):
         rate = _number(options, "bw")
         loss = _number(options, "loss")
         queue = _number(options, "max_queue_size")
@@ -137,8 +137,6 @@ def from_mininet(options: Mapping[str, Any], link: str = "a link") -> LinkCondit
             loss_ratio=None if loss is None else loss / 100,
             max_queue_packets=None if queue is None else int(queue),
         )
-    except UsageError as error:
-        raise UsageError(f"{link}: {error}") from error
 
 
 def _number(options: Mapping[str, Any], name: str) -> float | None:

@@ -82,10 +82,10 @@ def ratio_points(record: RunRecord, metric: str, route: Route, streams: int = 1)
     return Points(_spread(ratios, None), tuple(ratios.values()))
 
 
-def value_points(record: RunRecord, metric: str, route: Route, streams: int = 1) -> Points:
+def value_points(record: RunRecord, metric: str, route: Route) -> Points:
     """A route's values: one a round, and the samples they are the medians of."""
     chosen = [
-        m for m in record.measurements if (m.metric, m.streams, m.route) == (metric, streams, route)
+        m for m in record.measurements if (m.metric, m.streams, m.route) == (metric, 1, route)
     ]
     values = by_round(chosen)
     return Points(

@@ -127,8 +127,7 @@ def slope(series: Sequence[float]) -> float:
     """The median of the slopes between any two values (Theil-Sen), a step; 0 of fewer than two."""
     slopes = [
         (later - earlier) / (j - i)
-        for i, earlier in enumerate(series)
-        for j, later in enumerate(series[i + 1 :], i + 1)
+        for (i, earlier), (j, later) in itertools.combinations(enumerate(series), 2)
     ]
     return stats.median(slopes) or 0.0
 
@@ -140,7 +139,7 @@ def trend_p_value(series: Sequence[float]) -> float:
     half an inversion, which errs to the side of no trend.
     """
     n = len(series)
-    score = sum(_sign(b - a) for i, a in enumerate(series) for b in series[i + 1 :])
+    score = sum((b > a) - (b < a) for a, b in itertools.combinations(series, 2))
     counts = [1]
     for size in range(2, n + 1):
         upto, last = [0, *itertools.accumulate(counts)], len(counts)
@@ -154,10 +153,6 @@ def trend_p_value(series: Sequence[float]) -> float:
         if abs(pairs - 2 * inversions) >= abs(score)
     )
     return extreme / math.factorial(n)
-
-
-def _sign(difference: float) -> int:
-    return (difference > 0) - (difference < 0)
 
 
 def spread(series: Iterable[float]) -> float:

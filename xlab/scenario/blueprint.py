@@ -40,9 +40,8 @@ class Design:
 
     def parameters(self) -> dict[str, Any]:
         """What the run record says was asked for."""
-        asked = dataclasses.asdict(self.request)
         return {
-            **asked,
+            **dataclasses.asdict(self.request),
             "hosts": self.size.hosts,
             "settings": dict(self.settings),
             "probes": list(self.request.probes),
@@ -100,7 +99,7 @@ def equip(asked: Design, machine: Machine) -> Blueprint:
             raise CapabilityError(f"{needed.name}: {needed.detail}", needed.remedy)
     limits.require_open_files(machine.open_files, asked.size.hosts * (1 + asked.size.containers))
     wanted = asked.settings.get("datapath", "auto")
-    ovs = ovs_datapath(machine, wanted) if asked.scenario.open_vswitch else None
+    ovs = ovs_datapath(machine, wanted) if "Open vSwitch" in asked.scenario.needs else None
     conditions = _conditions(asked.request, asked.underlay, machine)
     return Blueprint(asked, ovs, conditions, tuple(_notes(asked, machine, ovs, conditions)))
 

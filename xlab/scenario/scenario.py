@@ -91,11 +91,6 @@ class Scenario:
     #: For reports: one an encapsulation, the usual first.
     portraits: tuple[Portrait, ...] = ()
 
-    @property
-    def open_vswitch(self) -> bool:
-        """Whether hosts run it."""
-        return "Open vSwitch" in self.needs
-
     def portrait(self, encapsulation: Encapsulation | None) -> Portrait | None:
         """That of an encapsulation, if it has one; of None the usual."""
         found = (each for each in self.portraits if encapsulation in (each.encapsulation, None))

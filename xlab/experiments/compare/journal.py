@@ -156,9 +156,6 @@ class History:
             return 0
         return len({done.build for done in self.rounds}) - len(self.disturbed)
 
-    def method(self, name: str) -> Method:
-        return next(method for method in self.opening.methods if method.name == name)
-
     def void_builds(self) -> dict[int, str]:
         """Builds in which the baseline did not pass, and why: it was not for the other methods.
 

@@ -343,8 +343,9 @@ class _Contestant:
 
 def write_records(folder: Path, history: History) -> None:
     """`run.json` of each build that has none; raises OSError."""
+    methods = {method.name: method for method in history.opening.methods}
     for built in history.builds:
-        file = folder / build_folder(history.method(built.method), built.build) / record.FILE
+        file = folder / build_folder(methods[built.method], built.build) / record.FILE
         if not file.exists():
             record.write_document(file, history.record_of(built).to_dict(), below=folder)
 

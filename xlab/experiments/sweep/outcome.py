@@ -223,7 +223,7 @@ def evaluate(
     ordered = sorted(
         spec.points, key=lambda point: [spec.axes[a].index(v) for a, v in point.values.items()]
     )
-    told = {**failures, **found}
+    told: Mapping[str, Comparison | Failure] = {**failures, **found}
     points = tuple(point_done(point, told[point.slug]) for point in ordered)
     status, reason = _status(points)
     return Sweep(
