@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -83,9 +84,7 @@ class Ratios:
 
     @property
     def median(self) -> float:
-        found = stats.median([ratio for build in self.builds for ratio in build])
-        assert found is not None
-        return found
+        return statistics.median(chain.from_iterable(self.builds))
 
 
 @dataclass(frozen=True, slots=True)

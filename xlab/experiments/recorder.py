@@ -86,11 +86,9 @@ class Recorder:
         reasons = []
         if broken:
             reasons.append(f"{len(broken)} of {len(self.claims)} claims do not hold: {broken[0]} …")
-        if not whole:
-            pass
-        elif self.path is None or not self.path.proved:
+        if whole and (self.path is None or not self.path.proved):
             reasons.append("the path is not proved")
-        elif not self.path.negative_control:
+        elif whole and self.path and not self.path.negative_control:
             reasons.append(f"the negative control failed ({self.path.control_detail})")
         return ("failed", "; ".join(reasons)) if reasons else ("passed", "")
 

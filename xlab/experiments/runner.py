@@ -143,9 +143,7 @@ class Bench:
 
     def close(self) -> float:
         """Take the lab down, unless it stays; returns seconds."""
-        if self._stays:
-            return self._lab.leave()
-        return self._lab.close()
+        return self._lab.leave() if self._stays else self._lab.close()
 
     def __enter__(self) -> Self:
         return self

@@ -19,6 +19,7 @@ methods or not at all.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -333,15 +334,11 @@ def _read(file: Path, descriptor: int) -> tuple[History, bytes, int]:
         content = record.read_descriptor(descriptor)
     except OSError as error:
         raise RecordError(f"{file}: {error.strerror}") from error
-    lines = content.split(b"\n")
     history: History | None = None
     whole_bytes = 0
-    for number, line in enumerate(lines, 1):
-        last = number == len(lines)
+    for number, line in enumerate(io.BytesIO(content), 1):
         try:
-            if last and not line:
-                break
-            entry = _decoded(line)
+            entry = _decoded(line.removesuffix(b"\n"))
             if history is None:
                 if not isinstance(entry, Opening):
                     raise RecordError("a journal begins with its opening")
@@ -350,10 +347,10 @@ def _read(file: Path, descriptor: int) -> tuple[History, bytes, int]:
                 history.add(entry)
         except (ValueError, RecursionError, RecordError) as error:
             # Only the last line can be half-written, and what is cut off is no JSON.
-            if last and isinstance(error, ValueError):
+            if isinstance(error, ValueError) and not line.endswith(b"\n"):
                 break
             raise RecordError(f"{file}:{number}: {error}") from error
-        whole_bytes += len(line) + (0 if last else 1)
+        whole_bytes += len(line)
     if history is None:
         raise RecordError(f"{file}: it was killed before anything was decided; start it anew")
     return history, content, whole_bytes

@@ -120,10 +120,10 @@ class Labs:
     """All labs of one build, alive at once."""
 
     def __init__(self, journal: Journal, machine: Machine, onlooker: Onlooker) -> None:
-        self._journal = journal
+        self._journal, self._history = journal, journal.history
         self._machine = machine
         self._onlooker = onlooker
-        self._number = journal.history.last_build + 1
+        self._number = self._history.last_build + 1
         self._labs: dict[str, _Contestant] = {}
         #: By method, why its first try failed.
         self._failed_once: dict[str, str] = {}
@@ -138,8 +138,8 @@ class Labs:
 
         What fails is built once more: an echo may be lost because so many labs are built at a time.
         """
-        out = self._journal.history.out()
-        wanted = [m for m in self._journal.history.opening.methods if m.name not in out]
+        out = self._history.out()
+        wanted = [m for m in self._history.opening.methods if m.name not in out]
         begun = time.monotonic()
         self._onlooker.building(self._number, [method.name for method in wanted])
         self._build_all(wanted)
@@ -151,8 +151,7 @@ class Labs:
 
     def measure(self) -> None:
         """One round of all methods: in the journal when it is over."""
-        history = self._journal.history
-        number = len(history.rounds) + 1
+        number = len(self._history.rounds) + 1
         order = self._shuffled(f"{number}")
         self._onlooker.round_begins(number, order)
         started_at = record.now()
@@ -160,7 +159,7 @@ class Labs:
         seconds: dict[str, float] = {}
         for name, lab in self._one_by_one(order, seconds):
             try:
-                lab.measure(number, self._number, history.opening.plan.probes)
+                lab.measure(number, self._number, self._history.opening.plan.probes)
             except CapabilityError:
                 raise  # it is no fault of the method that this machine can't measure
             except XlabError as error:
@@ -185,15 +184,14 @@ class Labs:
 
         A lab that does not get over being broken has spoilt nothing that is still to be measured.
         """
-        history = self._journal.history
-        number = len(history.rounds)
+        number = len(self._history.rounds)
         order = self._shuffled(f"after build {self._number}")
         self._onlooker.disturbing(self._number, order)
         seconds: dict[str, float] = {}
         errors: dict[str, str] = {}
         for name, lab in self._one_by_one(order, seconds):
             try:
-                lab.disturb(number, self._number, history.opening.plan.disturbing)
+                lab.disturb(number, self._number, self._history.opening.plan.disturbing)
             except CapabilityError:
                 raise
             except XlabError as error:
@@ -205,7 +203,7 @@ class Labs:
     def _shuffled(self, which: str) -> list[str]:
         """All that are alive, in the order of the plan's seed and `which` time this is."""
         order = list(self._labs)
-        random.Random(f"{self._journal.history.opening.plan.seed} {which}").shuffle(order)
+        random.Random(f"{self._history.opening.plan.seed} {which}").shuffle(order)
         return order
 
     def _one_by_one(
@@ -300,10 +298,9 @@ class Labs:
         self._require_baseline()
 
     def _require_baseline(self) -> None:
-        history = self._journal.history
-        reason = history.void_builds().get(self._number)
+        reason = self._history.void_builds().get(self._number)
         if reason is not None:
-            name = history.opening.methods[0].name
+            name = self._history.opening.methods[0].name
             raise XlabError(f"{name} failed, and nothing can be compared without it: {reason}")
 
     def _keep_raw(self, lab: _Contestant, prefix: str = "") -> None:
