@@ -49,12 +49,24 @@ def cpu_model(cpuinfo: str) -> str:
 
 def stolen_ratio(stat: str) -> float | None:
     """Share of processor time the hypervisor took since boot, from /proc/stat; None if not told."""
+    try:
+        total, stolen = cpu_ticks(stat)
+    except ValueError:
+        return None
+    return stolen / total if total else None
+
+
+def cpu_ticks(stat: str) -> tuple[int, int]:
+    """Ticks of the clock of all processors since boot, and those stolen, from /proc/stat.
+
+    Raises ValueError if it does not tell.
+    """
     # user nice system idle iowait irq softirq steal; guest time is part of user, proc(5).
     match = re.match(r"cpu" + r" +([0-9]{1,20})" * 8 + r"\b", stat)
     if not match:
-        return None
-    times = [int(field) for field in match.groups()]
-    return times[7] / sum(times) if sum(times) else None
+        raise ValueError(f"not the beginning of /proc/stat: {stat[:40]!r}")
+    ticks = [int(field) for field in match.groups()]
+    return sum(ticks), ticks[7]
 
 
 def _environment_notes() -> tuple[str, ...]:

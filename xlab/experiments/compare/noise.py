@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_high
 
+from xlab.kernel.environment import cpu_ticks
 from xlab.probes.cpu import measure_idle
 from xlab.probes.parse import parse_process_s
 from xlab.record import intervals, metrics
@@ -29,30 +30,14 @@ DRIFT_SHARE, DRIFT_P_VALUE = 0.05, 0.05
 SPREAD_SHARE = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class Ticks:
-    """Of all processors since the machine was started, in ticks of the clock, proc(5)."""
-
-    total: int
-    stolen: int
-
-
-def parse_ticks(stat: str) -> Ticks:
-    """The first line of /proc/stat.  Guests' time (9th, 10th) is in user and nice already."""
-    fields = stat.partition("\n")[0].split()
-    ticks = [int(field) for field in fields[1:9] if field.isascii() and field.isdigit()]
-    if fields[:1] != ["cpu"] or len(ticks) < 8:
-        raise ValueError(f"not the beginning of /proc/stat: {stat[:40]!r}")
-    return Ticks(total=sum(ticks), stolen=ticks[7])
-
-
 @dataclass(slots=True)
 class Watch:
     """The machine during one round."""
 
     load: float
     foreign_busy_cores: float
-    _begun: Ticks
+    #: As `cpu_ticks` has them.
+    _begun: tuple[int, int]
 
     @classmethod
     def begin(cls) -> Watch:
@@ -66,13 +51,12 @@ class Watch:
 
     def steal_share(self) -> float:
         """Of the CPU time since the beginning."""
-        now = _ticks()
-        passed = now.total - self._begun.total
-        return max(0, now.stolen - self._begun.stolen) / passed if passed > 0 else 0.0
+        passed, stolen = (now - begun for now, begun in zip(_ticks(), self._begun, strict=True))
+        return max(0, stolen) / passed if passed > 0 else 0.0
 
 
-def _ticks() -> Ticks:
-    return parse_ticks(Path("/proc/stat").read_text(encoding="ascii"))
+def _ticks() -> tuple[int, int]:
+    return cpu_ticks(Path("/proc/stat").read_text(encoding="ascii"))
 
 
 def descendants_s() -> float:
