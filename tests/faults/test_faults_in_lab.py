@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import snapshot
 from tests.support.labs import all_pids, machine, sandboxed
 from xlab.errors import DeadlineError, DockerError, UsageError, XlabError
 from xlab.faults.faults import Faults
 from xlab.faults.kinds import DaemonKill, HostCrash, LinkDown, Partition
 from xlab.faults.recovery import measure_recovery
 from xlab.kernel.processes import Process
-from xlab.lab import snapshot, underlay
+from xlab.lab import underlay
 from xlab.lab.capture import Capture
 from xlab.lab.conditions import LinkConditions
 from xlab.lab.docker import Container, DaemonOptions

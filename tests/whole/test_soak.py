@@ -26,6 +26,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import snapshot
 from tests.support.labs import all_pids, link_target, machine, names_in, run_in_sandbox
 from tests.support.labs import why_no_open_vswitch as no_open_vswitch
 from tests.support.recoveries import RECOVERIES
@@ -34,7 +35,6 @@ from xlab.faults.faults import Faults
 from xlab.faults.kinds import Fault, LinkDown
 from xlab.kernel.limits import neighbour_overflows
 from xlab.kernel.processes import wait_until
-from xlab.lab import snapshot
 from xlab.lab.lab import Lab
 from xlab.scenario import blueprint
 from xlab.scenario.claims import Checks
