@@ -74,7 +74,7 @@ def test_it_is_listed_and_completed_where_it_says(
     listed = [entry["name"] for entry in json.loads(capsys.readouterr().out)]
     # Of two in one place, the first by name.
     assert listed == ["baseline", "bridge", "geneve", "ovs-gre", "weave"]
-    assert options.complete_scenario("") == ["all", *listed]
+    assert options.complete_scenario() == ["all", *listed]
     (folder / "geneve.py").write_text(GENEVE.replace("order=2", "order=0"))
     assert catalog.names()[0] == "geneve"
 

@@ -23,23 +23,25 @@ from xlab.scenario.request import (
 )
 
 
-def complete_scenario(incomplete: str) -> list[str]:
+# What completes a word gives all there are: typer leaves out what begins otherwise.
+
+
+def complete_scenario() -> list[str]:
     from xlab.scenario import catalog
 
     try:
-        known = ["all", *catalog.names()]
+        return ["all", *catalog.names()]
     except XlabError:
         return []
-    return [name for name in known if name.startswith(incomplete)]
 
 
-def complete_lab(incomplete: str) -> list[str]:
+def complete_lab() -> list[str]:
     from xlab.sandbox import registry
 
-    return [name for name in registry.running() if name.startswith(incomplete)]
+    return registry.running()
 
 
-def complete_stage(incomplete: str) -> list[str]:
+def complete_stage() -> list[str]:
     from xlab.scenario import catalog, scenario
 
     # What stands before an option without its value is not among the parameters.
@@ -47,21 +49,19 @@ def complete_stage(incomplete: str) -> list[str]:
     try:
         known = catalog.names()
         named = next((word for word in line.split() if word in known), "")
-        stages = scenario.load(catalog.find(named)).stages if named else ()
+        return list(scenario.load(catalog.find(named)).stages) if named else []
     except XlabError:
         return []
-    return [stage for stage in stages if stage.startswith(incomplete)]
 
 
-def complete_fault(context: typer.Context, incomplete: str) -> list[str]:
+def complete_fault(context: typer.Context) -> list[str]:
     """The word that a fault, or its cure, begins with."""
     if context.params.get("words"):
         return []
-    words = [words.split()[0] for words in kinds.grammar()]
-    return [word for word in words if word.startswith(incomplete)]
+    return [words.split()[0] for words in kinds.grammar()]
 
 
-def complete_node(context: typer.Context, incomplete: str) -> list[str]:
+def complete_node(context: typer.Context) -> list[str]:
     """Nodes of the lab that runs; of several, of the one that --name says."""
     from xlab.outside import running_lab
 
@@ -69,10 +69,9 @@ def complete_node(context: typer.Context, incomplete: str) -> list[str]:
         return []
     try:
         with running_lab.find(context.params.get("name")) as lab:
-            known = lab.node_names(limit_s=1.0)
+            return lab.node_names(limit_s=1.0)
     except XlabError:
         return []
-    return [name for name in known if name.startswith(incomplete)]
 
 
 Scenario = Annotated[

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 _OF_ANY = ("resume", "as_json", "_debug")
 
 
-def _complete_probe(incomplete: str) -> list[str]:
+def _complete_probe() -> list[str]:
     from xlab.probes.catalog import ALL
 
-    return [name for name in (*ALL, "all") if name.startswith(incomplete)]
+    return [*ALL, "all"]
 
 
 @command(epilog=STATUSES)

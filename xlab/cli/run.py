@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 _WORST_FIRST = (1, 2, 3, 0)
 
 
-def _complete_probe(incomplete: str) -> list[str]:
+def _complete_probe() -> list[str]:
     from xlab.probes.catalog import ALL, USUAL
 
-    return [name for name in (*ALL, "all") if name not in USUAL and name.startswith(incomplete)]
+    return [name for name in (*ALL, "all") if name not in USUAL]
 
 
 @command(epilog=STATUSES)
