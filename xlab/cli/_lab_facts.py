@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from xlab.cli._streams import print_error
+
 if TYPE_CHECKING:
     from xlab.experiments.recorder import Recorder
     from xlab.outside.asking import Status
+    from xlab.outside.running_lab import RunningLab
 
 
 def faults(facts: Mapping[str, Any]) -> list[str]:
@@ -30,3 +33,15 @@ def claims_and_path(told: Recorder | Status) -> dict[str, Any]:
         "claims": [asdict(claim) for claim in told.claims],
         "path": asdict(told.path) if told.path else None,
     }
+
+
+def say_if_ended(lab: RunningLab, node: str, status: int) -> None:
+    """A program that was killed may have been killed with its lab, or with its host."""
+    import signal
+
+    if status != 128 + signal.SIGKILL:
+        return
+    if lab.has_ended():
+        print_error(f"xlab: lab {lab.name} has ended")
+    else:
+        print_error(f"xlab: killed, with all of {node} perhaps: switched off, or rebooted")

@@ -41,9 +41,27 @@ def check(
     as_json: AsJson = False,
 ) -> int:
     """Hold a result against a baseline: has a method become slower than it was?"""
+    from xlab.experiments import gate
+
     if update:
         return _update(result, baseline)
-    return _check(result, baseline, junit=junit, as_json=as_json)
+    before, now = gate.load(baseline), gate.summarise(result)
+    lines = gate.check(now, before)
+    differences = gate.differences(now, before)
+    if junit:
+        from xlab.report.forms import junit as xml
+
+        write(xml.of_lines(lines, f"xlab check {result.name}"), junit)
+    failed = sum(line.failed for line in lines)
+    if as_json:
+        print_json({"lines": [asdict(line) for line in lines], "differences": differences})
+    else:
+        _print(lines)
+        for difference in differences:
+            print(f"- {difference}")
+        if failed:
+            print(f"{failed} of {len(lines)} lines failed")
+    return 1 if failed else 0
 
 
 def _update(result: Path, baseline: Path) -> int:
@@ -57,28 +75,6 @@ def _update(result: Path, baseline: Path) -> int:
     for reason in summary.provenance.noise:
         print_error(f"xlab: the machine was noisy: {reason}")
     return 0
-
-
-def _check(result: Path, baseline: Path, *, junit: Path | None, as_json: bool) -> int:
-    from xlab.experiments import gate
-
-    before, now = gate.load(baseline), gate.summarise(result)
-    lines = gate.check(now, before)
-    differences = gate.differences(now, before)
-    if junit:
-        from xlab.report.forms import junit as xml
-
-        write(xml.of_lines(lines, f"xlab check {result.name}"), junit)
-    if as_json:
-        print_json({"lines": [asdict(line) for line in lines], "differences": differences})
-    else:
-        _print(lines)
-        for difference in differences:
-            print(f"- {difference}")
-    failed = sum(line.failed for line in lines)
-    if failed and not as_json:
-        print(f"{failed} of {len(lines)} lines failed")
-    return 1 if failed else 0
 
 
 def _print_detectable(baseline: Summary) -> None:
@@ -115,20 +111,12 @@ _SIGNS = {"ok": "✓", "improved": "✓", "unclear": "?", "regressed": "✗", "m
 def _row(line: Change) -> list[str]:
     from xlab.report import text
 
-    change = interval = tolerance = ""
-    if line.change is not None:
-        change = f"{line.change:+.1%}"
-    if line.ci90 is not None:
-        interval = f"{line.ci90[0]:+.1%} to {line.ci90[1]:+.1%}"
-    if line.tolerance is not None:
-        tolerance = f"± {line.tolerance:.0%}"
-    subject = text.label(line.subject, line.streams)
     return [
         f"{_SIGNS[line.verdict]} {line.verdict}",
         line.method,
-        subject,
+        text.label(line.subject, line.streams),
         f"{line.before} → {line.now}",
-        change,
-        interval,
-        tolerance,
+        "" if line.change is None else f"{line.change:+.1%}",
+        "" if line.ci90 is None else f"{line.ci90[0]:+.1%} to {line.ci90[1]:+.1%}",
+        "" if line.tolerance is None else f"± {line.tolerance:.0%}",
     ]

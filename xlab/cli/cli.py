@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xlab.cli._app import command
-from xlab.cli._ended import say_if_ended
+from xlab.cli._lab_facts import say_if_ended
 from xlab.cli._options import Name
 
 

@@ -86,16 +86,17 @@ def compare(
     against the baseline of the same round.
     """
     no_threads()
+    from xlab.experiments.compare import methods as catalog
+    from xlab.experiments.compare import plan
+    from xlab.experiments.compare.journal import Journal, Opening
+
     if resume is not None:
         for name in context.params:
             source = context.get_parameter_source(name)
             if source and source.name == "COMMANDLINE" and name not in _OF_ANY:
                 raise UsageError("--resume goes on with what was asked for then: give nothing else")
-        return _go_on(resume, as_json=as_json)
-    from xlab.experiments.compare import methods as catalog
-    from xlab.experiments.compare import plan
-    from xlab.experiments.compare.journal import Journal, Opening
-
+        with Journal.go_on(resume) as journal:
+            return _compare(journal, resumed=True, as_json=as_json)
     common = network.request(
         "baseline",
         streams=streams,
@@ -112,13 +113,6 @@ def compare(
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     with Journal.begin(results, Opening(started_at, wanted, tuple(chosen))) as journal:
         return _compare(journal, resumed=False, as_json=as_json)
-
-
-def _go_on(folder: Path, *, as_json: bool) -> int:
-    from xlab.experiments.compare.journal import Journal
-
-    with Journal.go_on(folder) as journal:
-        return _compare(journal, resumed=True, as_json=as_json)
 
 
 def _compare(journal: Journal, *, resumed: bool, as_json: bool) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from xlab.cli._app import command
-from xlab.cli._ended import say_if_ended
+from xlab.cli._lab_facts import say_if_ended
 from xlab.cli._options import Name, complete_node
 from xlab.errors import CapabilityError, UsageError
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,25 +36,22 @@ def graph(
     as_json: AsJson = False,
 ) -> int:
     """Draw a lab: addresses, bridges, tunnels and MTUs as they are just now, faults in force."""
-    if as_json and form:
-        raise UsageError("--json and --as are two forms: leave one out")
-    option, asked = ("--json", "json") if as_json else (f"--as {form}", form)
-    return _graph(name, form_of(output, _FORMS, option, asked), output)
-
-
-def _graph(name: str | None, form: str, output: Path | None) -> int:
     from xlab.outside import running_lab
     from xlab.report import graph as drawn
     from xlab.report import picture
 
+    if as_json and form:
+        raise UsageError("--json and --as are two forms: leave one out")
+    option, asked = ("--json", "json") if as_json else (f"--as {form}", form)
+    written = form_of(output, _FORMS, option, asked)
     with running_lab.find(name) as lab:
         about = lab.describe()
         nodes = lab.call("network", {})
-    if form == "json":
+    if written == "json":
         facts = {key: about[key] for key in ("name", "scenario", "faults")}
         write(json_text({**facts, "nodes": nodes}), output)
         return 0
     shown = drawn.network(lab.name, about["scenario"], nodes, about["faults"])
     draw = {Form.TEXT: drawn.as_text, Form.MERMAID: drawn.as_mermaid, Form.SVG: picture.document}
-    write(draw[Form(form)](shown), output)
+    write(draw[Form(written)](shown), output)
     return 0

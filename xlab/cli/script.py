@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +9,6 @@ import typer
 from xlab.cli._app import STATUSES, command
 from xlab.cli._options import Network, Output, Scenario, Settings
 from xlab.cli._streams import write
-from xlab.scenario.request import Request
 
 
 @command(epilog=STATUSES)
@@ -29,11 +27,7 @@ def script(
 
     The script builds it in namespaces of its own, checks the claims, and leaves nothing behind.
     """
-    return _script(network.request(scenario, settings=settings), host=host, output=output)
-
-
-def _script(request: Request, *, host: str | None, output: Path | None) -> int:
     from xlab.outside import script as scripts
 
-    write(scripts.write(request, host=host), output)
+    write(scripts.write(network.request(scenario, settings=settings), host=host), output)
     return 0

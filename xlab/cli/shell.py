@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from xlab.cli._app import command
-from xlab.cli._ended import say_if_ended
+from xlab.cli._lab_facts import say_if_ended
 from xlab.cli._options import Name, Node
 
 

@@ -55,27 +55,18 @@ def sweep(
     """
     if (file is None) == (resume is None):
         raise UsageError("a sweep has either FILE.yaml or --resume FOLDER")
-    if resume is not None:
-        return _go_on(resume, scheduler, as_json=as_json)
-    assert file is not None
-    return _begin(file, scheduler, results=results, as_json=as_json)
-
-
-def _begin(file: Path, scheduler: str | None, *, results: Path, as_json: bool) -> int:
     from xlab.experiments.sweep import spec
     from xlab.experiments.sweep.outcome import Folder
     from xlab.record import record
 
-    asked = spec.load(file)
-    options.require_writable(results)
-    with Folder.begin(results, record.read_bytes(file), asked) as folder:
-        return _sweep(folder, scheduler, as_json=as_json)
-
-
-def _go_on(path: Path, scheduler: str | None, *, as_json: bool) -> int:
-    from xlab.experiments.sweep.outcome import Folder
-
-    with Folder.go_on(path) as folder:
+    if file is not None:
+        asked = spec.load(file)
+        options.require_writable(results)
+        begun = Folder.begin(results, record.read_bytes(file), asked)
+    else:
+        assert resume is not None
+        begun = Folder.go_on(resume)
+    with begun as folder:
         return _sweep(folder, scheduler, as_json=as_json)
 
 
