@@ -44,12 +44,18 @@ VALUES = st.one_of(
 DOING = {
     "run": ["xlab.cli.run._run"],
     "up": ["xlab.cli.up._up"],
-    "script": ["xlab.cli.script._script"],
-    "compare": ["xlab.cli.compare._go_on", "xlab.experiments.compare.methods.choose"],
+    "script": ["xlab.outside.script.write"],
+    "compare": [
+        "xlab.experiments.compare.journal.Journal.go_on",
+        "xlab.experiments.compare.methods.choose",
+    ],
     "scale": ["xlab.experiments.scale.ScalePlan"],
-    "sweep": ["xlab.cli.sweep._begin", "xlab.cli.sweep._go_on"],
+    "sweep": [
+        "xlab.experiments.sweep.spec.load",
+        "xlab.experiments.sweep.outcome.Folder.go_on",
+    ],
     "report": ["xlab.cli.report._report"],
-    "graph": ["xlab.cli.graph._graph"],
+    "graph": ["xlab.outside.running_lab.find"],
 }
 
 

@@ -67,7 +67,8 @@ def diagnose(
     ovs, masquerading = needing.get("Open vSwitch", ""), needing.get("masquerading", "")
     found = [
         _labs(machine),
-        _links(machine),
+        # What is not live the kernel loads when the first lab asks for it.
+        _all_usable("links and switches", [machine.veth, machine.bridge], _EVERY_SCENARIO),
         _all_usable("masquerading", [machine.masquerading], masquerading),
         _open_vswitch(machine, versions, ovs),
         _conditions(machine),
@@ -97,21 +98,14 @@ def _labs(machine: Machine) -> Finding:
     return Finding("labs", True, how, needed_for=_EVERY_SCENARIO)
 
 
-def _links(machine: Machine) -> Finding:
-    """veth and bridge: what is not live the kernel loads when the first lab asks for it."""
-    return _all_usable("links and switches", [machine.veth, machine.bridge], _EVERY_SCENARIO)
-
-
 def _all_usable(name: str, parts: Sequence[Capability], needed_for: str) -> Finding:
     missing = [part for part in parts if not part.usable]
     if missing:
         detail = "; ".join(part.detail for part in missing)
         return Finding(name, False, detail, missing[0].remedy, needed_for)
-    unloaded = [part for part in parts if not part.live]
-    details = [f"{part.detail}: the kernel loads it for the first lab" for part in unloaded]
-    return Finding(
-        name, True, "; ".join(details or [part.detail for part in parts]), needed_for=needed_for
-    )
+    to_load = [f"{p.detail}: the kernel loads it for the first lab" for p in parts if not p.live]
+    detail = "; ".join(to_load or [part.detail for part in parts])
+    return Finding(name, True, detail, needed_for=needed_for)
 
 
 def _open_vswitch(machine: Machine, versions: Mapping[str, str], needed_for: str) -> Finding:
@@ -219,8 +213,7 @@ def _typed(versions: Mapping[str, str]) -> Finding:
 def _tool(tool: Tool, versions: Mapping[str, str], needed_for: str) -> Finding:
     if tool.name in versions:
         return Finding(tool.name, True, versions[tool.name], needed_for=tool.used_for)
+    remedy = programs.remedy(tool.name)
     if tool.name in _OPTIONAL:
-        return Finding(
-            tool.name, None, _OPTIONAL[tool.name], programs.remedy(tool.name), tool.used_for
-        )
-    return Finding(tool.name, False, "not installed", programs.remedy(tool.name), needed_for)
+        return Finding(tool.name, None, _OPTIONAL[tool.name], remedy, tool.used_for)
+    return Finding(tool.name, False, "not installed", remedy, needed_for)

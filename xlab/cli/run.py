@@ -60,6 +60,12 @@ def run(
 ) -> int:
     """Build, prove and measure a scenario, and write its record."""
     usual_rounds = QUICK_ROUNDS if quick else DEFAULT_ROUNDS
+    probes: tuple[str, ...] = ()
+    if probe:
+        # Only who asks for more pays for knowing all there is: some 0.1 s of imports.
+        from xlab.probes.catalog import beyond_usual
+
+        probes = beyond_usual(probe)
     request = network.request(
         scenario,
         streams=streams,
@@ -67,16 +73,9 @@ def run(
         duration_s=options.duration_s(duration, quick=quick),
         repeat=usual_rounds if repeat is None else repeat,
         quick=quick,
-        probes=_beyond_usual(probe) if probe else (),
+        probes=probes,
     )
     return _run(request, results=results, as_json=as_json)
-
-
-def _beyond_usual(asked: Sequence[str]) -> tuple[str, ...]:
-    # Only who asks for more pays for knowing all there is: some 0.1 s of imports.
-    from xlab.probes.catalog import beyond_usual
-
-    return beyond_usual(asked)
 
 
 def _run(request: Request, *, results: Path, as_json: bool) -> int:

@@ -255,15 +255,11 @@ class RunScreen:
         if measurement.round != self._round:
             self._round_line()
             self._round = measurement.round
-        name = text.label(measurement.metric, measurement.streams)
-        found = (
-            "failed"
-            if measurement.median is None
-            else text.value(measurement.metric, measurement.unit, measurement.median)
-        )
-        self._latest = f"{name} {found}"
+        metric, median = measurement.metric, measurement.median
+        found = "failed" if median is None else text.value(metric, measurement.unit, median)
+        self._latest = f"{text.label(metric, measurement.streams)} {found}"
         if measurement.route == "method":
-            self._round_values[measurement.metric, measurement.streams] = f"{name} {found}"
+            self._round_values[metric, measurement.streams] = self._latest
 
     def _round_line(self) -> None:
         """Where no line tells what is going on, one for each round says that it goes on."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -155,15 +155,13 @@ class Screen:
         rows = tuple(tuple(text.plain(c).translate(_ON_ONE_LINE) for c in r) for r in content.rows)
         content = replace(content, rows=rows)
         room = self._console.width - indent
-        titles = [column.title for column in content.columns]
-        widths = _widths(titles, content)
-        beside = _fitting(content, widths, room)
-        if len(beside) < len(titles):
-            titles = [column.short or column.title for column in content.columns]
+        columns = content.columns
+        for titles in ([c.title for c in columns], [c.short or c.title for c in columns]):
             widths = _widths(titles, content)
             beside = _fitting(content, widths, room)
-        beneath = [i for i, column in enumerate(content.columns) if column.below]
-        beneath = [i for i in beneath if i not in beside]
+            if len(beside) == len(columns):
+                break
+        beneath = [i for i, c in enumerate(columns) if c.below and i not in beside]
         self._row(content, titles, beside, widths, indent, "dim")
         for row in content.rows:
             self._row(content, row, beside, widths, indent)
@@ -289,17 +287,10 @@ class _Console(Console):
 
 
 def _console(stream: TextIO, *, plain: bool) -> Console:
-    if not plain:
-        return _Console(file=stream, highlight=False, markup=False, emoji=False)
-    return _Console(
-        file=stream,
-        width=_plain_width(),
-        color_system=None,
-        force_terminal=False,
-        highlight=False,
-        markup=False,
-        emoji=False,
-    )
+    how: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+    if plain:
+        how |= {"width": _plain_width(), "color_system": None, "force_terminal": False}
+    return _Console(file=stream, **how)
 
 
 def _plain_width() -> int:
