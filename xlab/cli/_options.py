@@ -22,7 +22,6 @@ from xlab.scenario.request import (
     named_values,
 )
 
-
 # What completes a word gives all there are: typer leaves out what begins otherwise.
 
 
