@@ -21,39 +21,21 @@ def _started(argv: Any, *arguments: Any, **options: Any) -> Any:
     return original.util.Popen(argv, *arguments, **options)
 
 
-#: By module; all else in it stays as it is.
+#: Our classes: each stands for Mininet's of that name, wherever that is.
+_CLASSES = {
+    name: value
+    for module in (cli, intf, link, net, node, switch)
+    for name, value in vars(module).items()
+    if isinstance(value, type) and value.__module__ == module.__name__
+}
+_MODULES = ("node", "nodelib", "link", "net", "cli", "util", "clean", "topolib", "term")
+#: What else is ours, by module; the rest of it stays as it is.
 _OURS: dict[str, dict[str, Any]] = {
     "node": {
-        "Node": node.Node,
-        "Host": node.Host,
-        "CPULimitedHost": node.CPULimitedHost,
-        "Switch": switch.Switch,
-        "UserSwitch": switch.UserSwitch,
-        "OVSSwitch": switch.OVSSwitch,
-        "OVSKernelSwitch": switch.OVSKernelSwitch,
-        "OVSBridge": switch.OVSBridge,
-        "IVSSwitch": switch.IVSSwitch,
-        "Controller": switch.Controller,
-        "OVSController": switch.OVSController,
-        "RemoteController": switch.RemoteController,
-        "NOX": switch.NOX,
-        "Ryu": switch.Ryu,
         "DefaultControllers": (switch.Controller, switch.OVSController),
         "DefaultController": switch.default_controller,
         "findController": lambda *_, **__: switch.Controller,
     },
-    "nodelib": {"LinuxBridge": switch.LinuxBridge, "NAT": node.NAT},
-    "link": {
-        "Intf": intf.Intf,
-        "TCIntf": intf.TCIntf,
-        "OVSIntf": intf.OVSIntf,
-        "Link": link.Link,
-        "OVSLink": link.OVSLink,
-        "TCLink": link.TCLink,
-        "TCULink": link.TCULink,
-    },
-    "net": {"Mininet": net.Mininet, "MininetWithControlNet": net.MininetWithControlNet},
-    "cli": {"CLI": cli.CLI},
     "util": {
         "waitListening": net.wait_listening,
         "moveIntf": node.move_interface,
@@ -66,8 +48,6 @@ _OURS: dict[str, dict[str, Any]] = {
         "Popen": _started,
     },
     "clean": {"cleanup": net.clean_up, "killprocs": lambda *_: None},
-    "topolib": {},
-    "term": {},
 }
 
 
@@ -85,12 +65,12 @@ def install() -> None:
         original.util.Popen = machines.Program
     by_identity = {
         id(getattr(getattr(original, module), name)): ours
-        for module, names in _OURS.items()
-        for name, ours in names.items()
+        for module in _MODULES
+        for name, ours in {**_CLASSES, **_OURS.get(module, {})}.items()
         if hasattr(getattr(original, module), name)
     }
-    for module, names in _OURS.items():
-        copy = _copy(getattr(original, module), names, by_identity)
+    for module in _MODULES:
+        copy = _copy(getattr(original, module), _OURS.get(module, {}), by_identity)
         sys.modules[copy.__name__] = copy
         setattr(package, module, copy)
 
