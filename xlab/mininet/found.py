@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,8 +49,7 @@ class FoundNetwork(Mininet):
             self._add(self.switches, FoundSwitch(switch, machine=lab.wire))
         for host in lab.hosts:
             self._add(self.hosts, Host(host.name, machine=host))
-        self._gateway = Host(GATEWAY, machine=lab.gateway)
-        self.nameToNode[GATEWAY] = self._gateway
+        self.nameToNode[GATEWAY] = Host(GATEWAY, machine=lab.gateway)
         for link in (*lab.underlay.uplinks, *lab.underlay.trunks):
             self._find(link)
 
@@ -80,9 +79,6 @@ class FoundNetwork(Mininet):
 
     def _look_for_loops(self) -> None:
         """A lab has none."""
-
-    def _machines(self) -> Iterable[Any]:
-        return self.lab.hosts
 
     def __iter__(self) -> Iterator[str]:
         yield from super().__iter__()

@@ -109,17 +109,14 @@ class Link(original.Link):
             imposer = choose(both, _this_machine())
             back = outward if outward != inward else None
             self.imposed = imposer.impose(wire, uplink, inward, back=back, mtu=MTU)
-            self._enter_group(wire)
+            if self.group:
+                wire.rtnl.now.set_group(self.imposed.port, self.group)
             for intf in (one, other) if self._middle else (end,):
                 self.imposed.switch_off(intf.node.machine, intf.device)
         if self._middle is not None:
             wire.rtnl.now.set_master(self.imposed.port if self.imposed else uplink, switch)
         else:
             self.near.node.replug(self.near)
-
-    def _enter_group(self, wire: Any) -> None:
-        if self.group and self.imposed is not None:
-            wire.rtnl.now.set_group(self.imposed.port, self.group)
 
     # -- the rest ----------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -83,10 +83,6 @@ class Mininet(original.Mininet):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         machines.refuse_clusters(cls)
-
-    @classmethod
-    def init(cls) -> None:
-        """Neither root nor larger limits are needed."""
 
     # -- building and taking down ------------------------------------------------------------------
 
@@ -214,13 +210,9 @@ class Mininet(original.Mininet):
 
     # -- containers --------------------------------------------------------------------------------
 
-    def _machines(self) -> Iterable[Any]:
-        """The engine's hosts, which may run containers."""
-        return [node.machine for node in self.hosts]
-
     def _look_for_containers(self) -> None:
         """Containers are hosts while they run, under the engine's name: "h1/c1"."""
-        running = {c for m in self._machines() for c in getattr(m, "containers", ())}
+        running = {c for node in self.hosts for c in getattr(node.machine, "containers", ())}
         for gone in [c for c in self._containers if c not in running]:
             node = self._containers.pop(gone)
             self.hosts.remove(node)

@@ -59,6 +59,9 @@ class Node(original.Node):
     #: Whether it is a switch, which forwards what comes in.
     forwards = False
 
+    #: What Mininet does when it is made.
+    _as_in_mininet = original.Node.__init__
+
     def __init__(
         self,
         name: str,
@@ -66,15 +69,15 @@ class Node(original.Node):
         machine: engine.Node | None = None,
         **params: Any,
     ) -> None:
-        #: Whether a shell may be started now.
-        self._alive = False
+        #: Whether a shell may be started now: not before it is made, nor once it was terminated.
+        self.alive = False
         self._owns_machine = machine is None and inNamespace
         if machine is None:
             machine = _new_machine(name) if inNamespace else machines.root()
         #: The engine's node, whose `run`, `start` and `entered` may be used as well.
         self.machine = machine
-        original.Node.__init__(self, name, inNamespace=inNamespace, **params)
-        self._alive = True
+        self._as_in_mininet(name, inNamespace=inNamespace, **params)
+        self.alive = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -84,18 +87,13 @@ class Node(original.Node):
     def setup(cls) -> None:
         """Nothing to be installed or loaded."""
 
-    @property
-    def alive(self) -> bool:
-        """Whether it has not been terminated."""
-        return self._alive
-
     # -- the shell, and other programs -------------------------------------------------------------
 
     def startShell(self, mnopts: str | None = None) -> None:
         """Start the shell; called by Mininet when the node is made, which is not the time."""
-        if not self._alive:
+        if not self.alive:
             return
-        self._alive = False
+        self.alive = False
         try:
             super().startShell(mnopts)
             # Mininet waits for room to write as well, which there always is: no time-out would end.
@@ -106,12 +104,12 @@ class Node(original.Node):
                     os.close(self.__dict__[end])
             raise
         finally:
-            self._alive = True
+            self.alive = True
         terminal = os.dup(self.__dict__["slave"])
         self.__dict__["shell"].then(functools.partial(self._tell_of_its_end, terminal))
 
     def _start_shell_once(self) -> None:
-        if not self._alive:
+        if not self.alive:
             return
         shell = self.__dict__["shell"]
         if shell is not None and shell.poll() is not None and not self.waiting:
@@ -122,7 +120,7 @@ class Node(original.Node):
 
     def _tell_of_its_end(self, terminal: int) -> None:
         """The shell has ended: whoever waits for its prompt would wait for ever."""
-        if not self._alive:
+        if not self.alive:
             os.close(terminal)
             return
 
@@ -134,11 +132,11 @@ class Node(original.Node):
         threading.Thread(target=tell, daemon=True).start()
 
     def _forget_shell(self) -> None:
-        self._alive = False
+        self.alive = False
         self.outToNode.pop(self.__dict__["master"], None)
         self.inToNode.pop(self.__dict__["master"], None)
         super().cleanup()
-        self._alive = True
+        self.alive = True
 
     def sendCmd(self, *args: Any, **params: Any) -> None:
         """Send a line to the shell; what it needs of Open vSwitch is there when it runs."""
@@ -188,9 +186,9 @@ class Node(original.Node):
 
     def terminate(self) -> None:
         """End the shell and what runs in it; the node's interfaces go with the node."""
-        if not self._alive:
+        if not self.alive:
             return
-        self._alive = False
+        self.alive = False
         shell = self.__dict__["shell"]
         if shell is not None:
             self._hang_up(shell)
@@ -230,9 +228,7 @@ class Node(original.Node):
         """A link to another node, of that class."""
         return link(self, node)
 
-    def addIntf(
-        self, intf: Any, port: int | None = None, moveIntfFn: Any = None
-    ) -> None:  # fmt: skip
+    def addIntf(self, intf: Any, port: int | None = None, moveIntfFn: Any = None) -> None:
         """Add an interface; one that is in Mininet's "root" moves to the node."""
         super().addIntf(intf, port=port, moveIntfFn=moveIntfFn or move_interface)
 

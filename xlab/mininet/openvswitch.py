@@ -15,7 +15,7 @@ import socket
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from xlab.errors import CapabilityError
 from xlab.inside.machine import tools
@@ -41,13 +41,8 @@ _OPENFLOW = re.compile(
 )
 
 
-class Follower(Protocol):
-    """A switch that runs, and becomes Open vSwitch's when the daemons do."""
-
-    def become_real(self) -> None: ...
-
-
-followers: weakref.WeakSet[Follower] = weakref.WeakSet()
+#: Switches that run, and become Open vSwitch's (`become_real`) when the daemons do.
+followers: weakref.WeakSet[Any] = weakref.WeakSet()
 
 _provided = False
 

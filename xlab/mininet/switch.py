@@ -230,7 +230,7 @@ class OVSSwitch(Switch):
         settings = ["fail_mode=standalone", f"other_config:datapath-id={self.dpid}"]
         if openvswitch.in_user_space():
             settings.append("datapath_type=netdev")
-        settings += self._protocols("protocols=", joined=True)
+        settings += self._protocols("protocols=")
         if self.stp:
             # The shortest there are, ovs-vswitchd.conf.db(5).
             settings += ["stp_enable=true", "other_config:stp-forward-delay=4",
@@ -251,12 +251,10 @@ class OVSSwitch(Switch):
         request = ["--", "set", "interface", name, f"ofport_request={number}"] if number else []
         return ["add-port", self.name, name, *request]
 
-    def _protocols(self, option: str, *, joined: bool = False) -> list[str]:
+    def _protocols(self, option: str) -> list[str]:
         """ "OpenFlow13" and so on behind an option, if the switch was told which to speak."""
         protocols = self.params.get("protocols")
-        if not protocols:
-            return []
-        return [f"{option}{protocols}"] if joined else [option, str(protocols)]
+        return [f"{option}{protocols}"] if protocols else []
 
 
 OVSKernelSwitch = OVSSwitch
@@ -280,22 +278,10 @@ class IVSSwitch(Switch):
 class Controller(Node, original.Controller):
     """Stands for a learning controller; there is nothing for it to do, so none is started."""
 
-    def __init__(
-        self,
-        name: str,
-        inNamespace: bool = False,
-        command: str = "controller",
-        ip: str = "127.0.0.1",
-        port: int = 6653,
-        protocol: str = "tcp",
-        **params: Any,
-    ) -> None:
-        address, _, number = ip.partition(":")
-        self.command = command
-        self.ip = address
-        self.port = int(number) if number else port
-        self.protocol = protocol
-        super().__init__(name, inNamespace=inNamespace, ip=address, **params)
+    _as_in_mininet = original.Controller.__init__
+
+    def __init__(self, name: str, inNamespace: bool = False, **params: Any) -> None:
+        super().__init__(name, inNamespace=inNamespace, **params)
 
     def checkListening(self) -> None:
         """Nothing listens."""
