@@ -108,13 +108,9 @@ def _run_module(words: list[str]) -> None:
     try:
         runpy.run_module(words[0], run_name="__main__", alter_sys=True)
     except ImportError as error:
-        if error.__traceback__ and "runpy" in _last_file(error):
+        if "runpy" in traceback.extract_tb(error.__traceback__)[-1].filename:
             raise UsageError(f"-m {words[0]}: {error}") from error
         raise
-
-
-def _last_file(error: BaseException) -> str:
-    return traceback.extract_tb(error.__traceback__)[-1].filename
 
 
 def _where(error: BaseException) -> str:

@@ -114,7 +114,9 @@ class Node(original.Node):
         shell = self.__dict__["shell"]
         if shell is not None and shell.poll() is not None and not self.waiting:
             # It was left, or killed with its host, which may have been switched on again since.
-            self._forget_shell()
+            self.alive = False
+            self._end_shell(shell)
+            self.alive = True
         if self.__dict__["shell"] is None:
             self.startShell()
 
@@ -130,13 +132,6 @@ class Node(original.Node):
 
         # Not here, where others wait for theirs: a terminal may be full, and nobody read it.
         threading.Thread(target=tell, daemon=True).start()
-
-    def _forget_shell(self) -> None:
-        self.alive = False
-        self.outToNode.pop(self.__dict__["master"], None)
-        self.inToNode.pop(self.__dict__["master"], None)
-        super().cleanup()
-        self.alive = True
 
     def sendCmd(self, *args: Any, **params: Any) -> None:
         """Send a line to the shell; what it needs of Open vSwitch is there when it runs."""
@@ -191,15 +186,14 @@ class Node(original.Node):
         self.alive = False
         shell = self.__dict__["shell"]
         if shell is not None:
-            self._hang_up(shell)
-            super().cleanup()
+            self._end_shell(shell)
         if self._owns_machine:
             machines.inside(self.machine.close)
 
     def cleanup(self) -> None:
         self.terminate()
 
-    def _hang_up(self, shell: subprocess.Popen[Any]) -> None:
+    def _end_shell(self, shell: subprocess.Popen[Any]) -> None:
         """As when a terminal is closed: the shell passes SIGHUP on to its jobs."""
         for signum in (signal.SIGHUP, signal.SIGKILL):
             if shell.poll() is None:
@@ -210,6 +204,7 @@ class Node(original.Node):
                     continue
         self.outToNode.pop(self.__dict__["master"], None)
         self.inToNode.pop(self.__dict__["master"], None)
+        super().cleanup()
 
     def mountPrivateDirs(self) -> None:
         """Folders of the node's own: names, or (folder, where its contents are) as pairs."""
