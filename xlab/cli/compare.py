@@ -17,7 +17,6 @@ from xlab.errors import UsageError, at
 if TYPE_CHECKING:
     from xlab.cli.screens.compare import CompareScreen
     from xlab.experiments.compare.journal import Journal
-    from xlab.experiments.compare.methods import Method
 
 #: What may stand beside --resume.
 _OF_ANY = ("resume", "as_json", "_debug")
@@ -89,6 +88,8 @@ def compare(
     from xlab.experiments.compare import methods as catalog
     from xlab.experiments.compare import plan
     from xlab.experiments.compare.journal import Journal, Opening
+    from xlab.kernel import capabilities
+    from xlab.scenario import blueprint
 
     if resume is not None:
         for name in context.params:
@@ -108,7 +109,9 @@ def compare(
     with at("--precision"):
         share = plan.share(precision)
     wanted = plan.make(chosen, precision=share, probes=probes, rounds=repeat, most_rounds=most)
-    _require_possible(chosen)
+    # Every method makes sense, and the baseline can be; before there is a folder of results.
+    designs = [blueprint.design(method.request) for method in chosen]
+    blueprint.equip(designs[0], capabilities.probe())
     options.require_writable(results)
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     with Journal.begin(results, Opening(started_at, wanted, tuple(chosen))) as journal:
@@ -160,12 +163,3 @@ def _show_what_there_is(journal: Journal, screen: CompareScreen, *, as_json: boo
     elif history.rounds:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         screen.broken_off(evaluation.evaluate(history, Ended(now, "bound")))
-
-
-def _require_possible(chosen: list[Method]) -> None:
-    """Every method makes sense, and the baseline can be; before there is a folder of results."""
-    from xlab.kernel import capabilities
-    from xlab.scenario import blueprint
-
-    designs = [blueprint.design(method.request) for method in chosen]
-    blueprint.equip(designs[0], capabilities.probe())

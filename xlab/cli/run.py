@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -118,23 +118,14 @@ def _run(request: Request, *, results: Path, as_json: bool) -> int:
         print_json(data if several else data[0])
     if unwritten:
         raise unwritten[0]
-    _write_page(found, screen, together=(results, started_at) if several else None)
-    return min(statuses, key=_WORST_FIRST.index)
-
-
-def _write_page(
-    found: Mapping[Path, RunRecord], screen: RunScreen, *, together: tuple[Path, datetime] | None
-) -> None:
-    """The report at the end: in a folder of its own, or beside the only record if that ran."""
+    # The report at the end: in a folder of its own, or beside the only record if that ran.
     from xlab.report import files
 
-    if together and found:
-        results, started_at = together
+    if several and found:
         screen.screen.written(files.together(results, found, started_at))
-    elif not together:
-        for file, record in found.items():
-            if record.status != "skipped":
-                screen.screen.written(files.beside(file, record))
+    elif not several and told[0].status != "skipped":
+        screen.screen.written(files.beside(*found.popitem()))
+    return min(statuses, key=_WORST_FIRST.index)
 
 
 def _run_one(request: Request, results: Path, screen: RunScreen) -> tuple[RunRecord, Path]:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from xlab.experiments.scale import Failure, Sample, ScalePlan, ScaleRecord
 
 _DEFAULT_SIZES = "2,4,8,16"
-_DEFAULT_REPEAT = 3
-_DEFAULT_REST_S = 10.0
 
 
 @command(epilog=STATUSES)
@@ -30,14 +28,14 @@ def scale(
     ] = _DEFAULT_SIZES,
     containers: options.Containers = 2,
     settings: options.Settings = None,
-    repeat: Annotated[int, typer.Option(help="Builds of each size.")] = _DEFAULT_REPEAT,
+    repeat: Annotated[int, typer.Option(help="Builds of each size.")] = 3,
     rest: Annotated[
         float,
         typer.Option(
             help="Seconds for which a lab at rest is watched; weave's heartbeats come every 10 and "
             "30 s."
         ),
-    ] = _DEFAULT_REST_S,
+    ] = 10.0,
     results: options.Results = options.DEFAULT_RESULTS,
     as_json: AsJson = False,
 ) -> int:

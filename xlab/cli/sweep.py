@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +14,6 @@ from xlab.cli._streams import print_how_to_go_on, print_json
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:
-    from distributed import Client
-
     from xlab.cli.screens.sweep import SweepScreen
     from xlab.experiments.sweep.outcome import Failure, Folder, Sweep
     from xlab.record.comparisons import Comparison
@@ -112,7 +109,8 @@ def _carry_out(
     if not left:
         screen.begins(folder.spec, folder.path, list(found.values()), 0)
         return _evaluated(folder, found, failures)
-    with _cluster(folder, scheduler) as client:
+    begun = engine.embedded(folder.path) if scheduler is None else engine.connect(scheduler)
+    with begun as client:
         screen.begins(folder.spec, folder.path, list(found.values()), engine.workers(client))
         with closing(engine.carry_out(client, left, waits=screen.waits)) as arriving:
             for point, told in arriving:
@@ -140,9 +138,3 @@ def _so_far(folder: Folder, found: dict[str, Comparison]) -> Sweep:
     points = folder.spec.points
     left = [point.slug for point in points if point.slug not in found]
     return _evaluated(folder, found, dict.fromkeys(left, Failure("skipped", "not measured")))
-
-
-def _cluster(folder: Folder, scheduler: str | None) -> AbstractContextManager[Client]:
-    from xlab.experiments.sweep import engine
-
-    return engine.embedded(folder.path) if scheduler is None else engine.connect(scheduler)

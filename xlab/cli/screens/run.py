@@ -200,15 +200,11 @@ class RunScreen:
 
     def _claims_line(self, duration_s: float) -> None:
         held, total = sum(self._claims), len(self._claims)
-        said = Text()
-        if held == total:
-            said.append("all hold")
-        else:
-            said.append(f"{held} of {total} hold", "bold red")
+        said = "all hold" if held == total else (f"{held} of {total} hold", "bold red")
         took = f"checked in {text.seconds(duration_s)}"
         if self._build_s is not None:
             took = f"built in {text.seconds(self._build_s)}, {took}"
-        self.screen.block("", said.append(f"   {took}", "dim"))
+        self.screen.block("", Text.assemble(said, (f"   {took}", "dim")))
 
     def _claim(self, claim: Claim) -> None:
         self._build_line()

@@ -118,12 +118,10 @@ class Screen:
         room = max(width - start - (cell_len(right) + 2 if right else 0), 16)
         head = Text(" " * indent).append(label, label_style)
         head.pad_right(max(label_width - head.cell_len, 0))
-        lines = list(body.wrap(self._console, room)) or [Text()]
-        for number, line in enumerate(lines):
+        head.append(mark)
+        for number, line in enumerate(body.wrap(self._console, room) or [Text()]):
             line.rstrip()
-            whole = (
-                Text.assemble(head, mark, line) if not number else Text(" " * start).append(line)
-            )
+            whole = Text.assemble(Text(" " * start) if number else head, line)
             if right and not number:
                 whole.pad_right(max(width - cell_len(right) - whole.cell_len, 2))
                 whole.append(right, "dim")
