@@ -198,7 +198,7 @@ def test_a_lab_lives_within_its_block() -> None:
 
 def test_a_stopped_lab_is_not_waited_for_and_may_go_on() -> None:
     with xlab.lab("baseline", empty=True) as lab:
-        pid = lab._connected().pid
+        pid = lab._connected()._pulse.pid
         os.kill(pid, signal.SIGSTOP)
         for ask in (lab.status, lambda: lab["h1"].run("true"), lambda: lab["h1"].popen("true")):
             with pytest.raises(NoAnswerError, match=rf"^the lab does not answer \(pid {pid}\)$"):

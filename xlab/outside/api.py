@@ -270,20 +270,14 @@ class LabHandle:
         return self._connections
 
 
+@dataclass(eq=False, repr=False)
 class NodeHandle:
     """A host, a container or the gateway of a lab, or its wire."""
 
-    def __init__(
-        self,
-        lab: LabHandle,
-        name: str,
-        kind: Literal["host", "container", "gateway", "wire"],
-        address: IPv4Address | None,
-    ) -> None:
-        self.name = name
-        self.kind = kind
-        self._lab = lab
-        self._address = address
+    _lab: LabHandle
+    name: str
+    kind: Literal["host", "container", "gateway", "wire"]
+    _address: IPv4Address | None
 
     @property
     def address(self) -> IPv4Address:
@@ -428,11 +422,6 @@ class _Connections:
                     self._idle.append(client)
                 else:
                     client.close()
-
-    @property
-    def pid(self) -> int:
-        """Pid 1's number outside."""
-        return self._pulse.pid
 
     def _another(self) -> Client:
         _, (descriptor,) = self._first.call_for_descriptors("connect", {})

@@ -49,7 +49,7 @@ def command_line(lab: RunningLab, *, ended: Callable[[int], object] = lambda _: 
     from xlab.mininet.replaced import install
 
     install()
-    net = AttachedNetwork(AttachedLab(lab))
+    net = AttachedNetwork(cast("Lab", AttachedLab(lab)))
     try:
         CLI(net)
     finally:
@@ -145,22 +145,21 @@ class AttachedLab:
 class AttachedNetwork(FoundNetwork):
     """The lab as Mininet's objects."""
 
-    def __init__(self, lab: AttachedLab) -> None:
-        self._attached = lab
-        super().__init__(cast("Lab", lab))
+    #: An `AttachedLab`.
+    lab: Any
 
     def configLinkStatus(self, src: str, dst: str, status: str) -> None:
         """`link s1 h1 down` is the lab's fault `link h1 down`, and `up` its cure."""
-        links = self._attached.underlay
+        links = self.lab.underlay
         for link in (*links.uplinks, *links.trunks):
             if {src, dst} == {link.a.node, link.b.node}:
                 name = link.b.node if link in links.uplinks else f"{src}-{dst}"
-                self._attached.fault(f"link {name} {status}")
+                self.lab.fault(f"link {name} {status}")
                 return
         super().configLinkStatus(src, dst, status)  # which says what is wrong
 
     def _look_for_containers(self) -> None:
-        self._attached.look()
+        self.lab.look()
         super()._look_for_containers()
 
 

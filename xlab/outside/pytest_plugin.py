@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ import pytest
 if TYPE_CHECKING:
     from xlab.outside.api import LabHandle
 
+_fail = partial(pytest.fail, pytrace=False)
 _EXAMPLE = '@pytest.mark.xlab("ovs-gre", hosts=3, routes="underlay")'
 
 
@@ -52,16 +54,11 @@ def xlab_lab(
 
     The project's folder and those of `tmp_path` are visible in it.
     """
-    visible = [pytestconfig.rootpath, tmp_path_factory.getbasetemp()]
-
-    def make(scenario: str, **options: Any) -> AbstractContextManager[LabHandle]:
-        return _made(scenario, options, visible)
-
-    return make
+    return partial(_made, [pytestconfig.rootpath, tmp_path_factory.getbasetemp()])
 
 
 @contextmanager
-def _made(scenario: str, options: Mapping[str, Any], visible: list[Path]) -> Iterator[LabHandle]:
+def _made(visible: list[Path], /, scenario: str, **options: Any) -> Iterator[LabHandle]:
     from xlab.errors import CapabilityError, ClaimError, UsageError
     from xlab.outside import api
 
@@ -105,20 +102,14 @@ def _asked(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     elif isinstance(parameter, Mapping):
         options.update(parameter)
     elif parameter is not None:
-        pytest.fail(
-            f"xlab: a parameter of `lab` is a scenario's name or options, not {parameter!r}",
-            pytrace=False,
-        )
+        _fail(f"xlab: a parameter of `lab` is a scenario's name or options, not {parameter!r}")
     if not scenarios:
-        pytest.fail(
-            f"xlab: {request.node.name} asks for a lab and does not say which: mark it {_EXAMPLE}",
-            pytrace=False,
-        )
+        name = request.node.name
+        _fail(f"xlab: {name} asks for a lab and does not say which: mark it {_EXAMPLE}")
     if len(scenarios) > 1 or not isinstance(scenarios[0], str):
         given = ", ".join(map(repr, scenarios))
-        pytest.fail(
+        _fail(
             f"xlab: the marker takes one scenario, and options by name, as in {_EXAMPLE}; "
-            f"not ({given})",
-            pytrace=False,
+            f"not ({given})"
         )
     return scenarios[0], options

@@ -14,8 +14,8 @@ import os
 import select
 import signal
 import socket
-import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Self
 
@@ -181,27 +181,23 @@ def describe_all() -> list[dict[str, Any]]:
 
     All are asked at once: several that do not answer are waited for no longer than one.
     """
-    found: dict[str, dict[str, Any]] = {}
-
-    def ask(name: str) -> None:
-        try:
-            with RunningLab(name) as lab:
-                found[name] = lab.describe()
-        except UsageError:
-            pass  # it has ended meanwhile
-        except NoAnswerError as error:
-            state = {"state": "does not answer", "pid": error.pid or None}
-            found[name] = {"name": name, **state, "nodes": []}
-        except XlabError as error:
-            found[name] = {"name": name, "state": str(error), "pid": None, "nodes": []}
-
     running = registry.running()
-    asking = [threading.Thread(target=ask, args=(name,)) for name in running]
-    for thread in asking:
-        thread.start()
-    for thread in asking:
-        thread.join()
-    return [found[name] for name in running if name in found]
+    with ThreadPoolExecutor(max_workers=len(running) or 1) as pool:
+        return [facts for facts in pool.map(_described, running) if facts]
+
+
+def _described(name: str) -> dict[str, Any] | None:
+    """None if it has ended meanwhile."""
+    try:
+        with RunningLab(name) as lab:
+            return lab.describe()
+    except UsageError:
+        return None
+    except NoAnswerError as error:
+        state, pid = "does not answer", error.pid or None
+    except XlabError as error:
+        state, pid = str(error), None
+    return {"name": name, "state": state, "pid": pid, "nodes": []}
 
 
 def up(
