@@ -42,10 +42,6 @@ def execute(
         raise UsageError("which command? xlab exec NODE -- COMMAND")
     if everywhere:
         return _execute_everywhere(argv, name)
-    return _execute(node, argv, name)
-
-
-def _execute(node: str, argv: Sequence[str], name: str | None) -> int:
     from xlab.outside import running_lab
     from xlab.sandbox import entering, sandbox
 

@@ -55,17 +55,12 @@ def report(
     ] = False,
 ) -> int:
     """Redo tables, charts and the page from records, and compare several."""
-    form = _report_form(markdown=markdown, as_json=as_json, output=output)
-    return _report(result, form=form, output=output, charts=charts, alone=alone)
-
-
-def _report_form(*, markdown: bool, as_json: bool, output: Path | None) -> str:
-    """What a report is written as: what an option says, or the name of its file."""
     if markdown and as_json:
         raise UsageError("--markdown and --json exclude each other")
     asked = "markdown" if markdown else "json" if as_json else None
     named = {ending: form.name for form in forms.known() for ending in form.endings}
-    return form_of(output, named, f"--{asked}", asked)
+    form = form_of(output, named, f"--{asked}", asked)
+    return _report(result, form=form, output=output, charts=charts, alone=alone)
 
 
 def _report(

@@ -109,11 +109,7 @@ class Mininet(original.Mininet):
         if self._stopped:
             return
         self._stopped = True
-        self._delete_interfaces()
-        super().stop()
-
-    def _delete_interfaces(self) -> None:
-        """All that are in the "root"; those of hosts go with these, or with the hosts."""
+        # All interfaces in the "root"; those of hosts go with these, or with the hosts.
         for link in self.links:
             link.gone = True
         try:
@@ -121,6 +117,7 @@ class Mininet(original.Mininet):
         except NetlinkError as error:
             if error.errno != NO_SUCH_DEVICE:
                 raise
+        super().stop()
 
     def __enter__(self) -> Mininet:
         return self

@@ -21,10 +21,11 @@ from xlab.kernel.namespaces import Namespaces
 from xlab.kernel.netlink import Rtnl
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
-from xlab.lab.underlay import GATEWAY, Link, Port, Underlay
+from xlab.lab.underlay import GATEWAY, Underlay
 from xlab.mininet import machine as machines
 from xlab.mininet.found import FoundNetwork
 from xlab.outside.running_lab import RunningLab
+from xlab.record import record
 from xlab.sandbox import sandbox
 
 #: The node that the switches are in.
@@ -112,7 +113,7 @@ class AttachedLab:
         self._lab = lab
         facts = lab.describe()
         known = {node["name"]: node["address"] for node in facts["nodes"]}
-        self.underlay = _underlay(facts["underlay"])
+        self.underlay = record.decode(Underlay, facts["underlay"], "underlay")
         self.wire = AttachedNode(lab, WIRE)
         self.gateway = AttachedNode(lab, GATEWAY, known[GATEWAY])
         self.hosts = [AttachedHost(lab, name, known[name]) for name in self.underlay.hosts]
@@ -161,15 +162,3 @@ class AttachedNetwork(FoundNetwork):
     def _look_for_containers(self) -> None:
         self.lab.look()
         super()._look_for_containers()
-
-
-def _underlay(facts: Mapping[str, Any]) -> Underlay:
-    def links(found: Sequence[Mapping[str, Any]]) -> tuple[Link, ...]:
-        return tuple(Link(Port(**f["a"]), Port(**f["b"]), f["options"]) for f in found)
-
-    return Underlay(
-        switches=tuple(facts["switches"]),
-        hosts=tuple(facts["hosts"]),
-        uplinks=links(facts["uplinks"]),
-        trunks=links(facts["trunks"]),
-    )

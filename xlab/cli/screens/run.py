@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,7 @@ from xlab.report import tables, text
 
 _EVIDENCE_LINES = 12
 _STEPS_SHOWN = 12
-_NEXT_PHASE = {
-    "build": "verify",
-    "verify": "path",
-    "path": "measure",
-    "measure": "teardown",
-    "teardown": "teardown",
-}
+_NEXT_PHASE = dict(pairwise(("build", "verify", "path", "measure", "teardown")))
 
 #: What goes on in a phase before its first step is told.
 _UNTOLD = {
