@@ -116,40 +116,33 @@ def _through(
     Each write is whole or not at all.
     """
     from xlab.kernel import syscalls
+    from xlab.record.record import Whole
 
     reading, writing = os.pipe2(os.O_CLOEXEC)
+
+    def become_writer() -> NoReturn:
+        status = 1
+        try:
+            # It ends when tcpdump does, whoever was told to end, and may write in the background.
+            for each in ("INT", "TERM", "HUP", "QUIT", "TTOU"):
+                signal.signal(signal.Signals[f"SIG{each}"], signal.SIG_IGN)
+            os.close(writing)
+            with os.fdopen(reading, "rb") as captured, Whole(descriptor, "wb") as kept:
+                convert(captured, kept)
+            status = 0
+        except BrokenPipeError:
+            status = 128 + signal.SIGPIPE  # whoever read has read enough
+        except OSError as error:
+            print_error(f"xlab: {name}: {error.strerror}")
+        except Exception as error:  # noqa: BLE001 - nothing may return into the caller's code
+            print_error(f"xlab: {error}")
+        finally:
+            os._exit(status)
+
     sys.stdout.flush()
-    child = syscalls.fork(lambda: _become_writer(reading, writing, descriptor, name, convert))
+    child = syscalls.fork(become_writer)
     for end in (reading, descriptor):
         os.close(end)
     os.dup2(writing, 1)
     os.close(writing)
     return child
-
-
-def _become_writer(
-    reading: int,
-    writing: int,
-    descriptor: int,
-    name: str,
-    convert: Callable[[BinaryIO, BinaryIO], object],
-) -> NoReturn:
-    from xlab.record.record import Whole
-
-    status = 1
-    try:
-        # It ends when tcpdump does, whoever was told to end, and may write in the background.
-        for each in ("INT", "TERM", "HUP", "QUIT", "TTOU"):
-            signal.signal(signal.Signals[f"SIG{each}"], signal.SIG_IGN)
-        os.close(writing)
-        with os.fdopen(reading, "rb") as captured, Whole(descriptor, "wb") as kept:
-            convert(captured, kept)
-        status = 0
-    except BrokenPipeError:
-        status = 128 + signal.SIGPIPE  # whoever read has read enough
-    except OSError as error:
-        print_error(f"xlab: {name}: {error.strerror}")
-    except Exception as error:  # noqa: BLE001 - nothing may return into the caller's code
-        print_error(f"xlab: {error}")
-    finally:
-        os._exit(status)
