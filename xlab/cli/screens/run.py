@@ -78,7 +78,7 @@ class RunScreen:
             case "forking":  # and there must be no thread but the main one
                 self.screen.stop()
                 return
-        self._refresh()
+        self.screen.refresh(self._line)
 
     def finished(self, result: RunRecord, folder: Path | None) -> None:
         """The figures, the verdict, and where the record is, if there is one."""
@@ -281,9 +281,6 @@ class RunScreen:
         self.screen.block("result", verdict, text.seconds(result.timings_s.total))
 
     # ------------------------------------------------------------------------- the line that moves
-
-    def _refresh(self) -> None:
-        self.screen.refresh(self._line)
 
     def _line(self) -> Text:
         doing = self._doing or _UNTOLD.get(self._phase, "")
