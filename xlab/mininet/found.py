@@ -45,17 +45,12 @@ class FoundNetwork(Mininet):
         #: What was checked when the scenario was built, if one was.
         self.claims = claims
         self.built = True
-        for switch in lab.underlay.switches:
-            self._add(self.switches, FoundSwitch(switch, machine=lab.wire))
-        for host in lab.hosts:
-            self._add(self.hosts, Host(host.name, machine=host))
-        self.nameToNode[GATEWAY] = Host(GATEWAY, machine=lab.gateway)
+        self.switches = [FoundSwitch(name, machine=lab.wire) for name in lab.underlay.switches]
+        self.hosts = [Host(host.name, machine=host) for host in lab.hosts]
+        gateway = Host(GATEWAY, machine=lab.gateway)
+        self.nameToNode = {node.name: node for node in (*self.switches, *self.hosts, gateway)}
         for link in (*lab.underlay.uplinks, *lab.underlay.trunks):
             self._find(link)
-
-    def _add(self, nodes: list[Any], node: Any) -> None:
-        nodes.append(node)
-        self.nameToNode[node.name] = node
 
     def _find(self, link: Link) -> None:
         switch, other = self.nameToNode[link.a.node], self.nameToNode[link.b.node]

@@ -30,17 +30,17 @@ class Link(original.Link):
 
     #: Interfaces of the same group can be deleted at once; 0 is none.
     group = 0
+    #: Whether both ends are there.
+    complete = False
+    #: Whether both ends have been deleted together with others.
+    gone = False
+    imposed: Imposed | None = None
+    #: The end at which it is cut, if it has conditions.
+    near: Any = None
+    #: Between two hosts with conditions: the bridge that leads from one to the other.
+    _middle: _Middle | None = None
 
     def __init__(self, node1: Any, node2: Any, **params: Any) -> None:
-        #: Whether both ends are there.
-        self.complete = False
-        #: Whether both ends have been deleted together with others.
-        self.gone = False
-        self.imposed: Imposed | None = None
-        #: The end at which it is cut, if it has conditions.
-        self.near: Any = None
-        #: Between two hosts with conditions: the bridge that leads from one to the other.
-        self._middle: _Middle | None = None
         given = [params, params.get("params1") or {}, params.get("params2") or {}]
         self._conditioned = any(key in options for options in given for key in CONDITIONS) or any(
             params.get(key) not in (None, Intf) for key in ("intf", "cls1", "cls2")
@@ -185,7 +185,6 @@ class FoundLink(Link):
         self, one: tuple[Any, str], other: tuple[Any, str], *, names: Sequence[str] = ()
     ) -> None:
         self.complete = self.gone = True
-        self.imposed, self.near, self._middle = None, None, None
         self.intf1, self.intf2 = (
             FoundIntf(name, node, device=device, link=self)
             for (node, device), name in zip((one, other), names or (one[1], other[1]), strict=True)
