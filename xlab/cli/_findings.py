@@ -143,10 +143,8 @@ def _conditions(machine: Machine) -> Finding:
 
 def _overlayfs(machine: Machine) -> Finding:
     found = machine.overlayfs
-    return Finding(
-        "overlay file system", True if found.live else None, found.detail, found.remedy,
-        found.used_for,
-    )  # fmt: skip
+    ok = True if found.live else None
+    return Finding("overlay file system", ok, found.detail, found.remedy, found.used_for)
 
 
 # -- limits ----------------------------------------------------------------------------------------

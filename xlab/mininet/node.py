@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import getopt
+import itertools
 import os
 import select
 import signal
@@ -310,13 +311,11 @@ _SHELL_FUNCTION = (
 
 
 def _new_machine(name: str) -> Machine:
-    global _number
-    _number += 1
-    number = _number
+    number = next(_numbers)
     return machines.inside(lambda: Machine(name, number, ovs=None, mtu=1500))
 
 
-_number = 0
+_numbers = itertools.count(1)
 
 
 def move_interface(intf: Any, node: Any, *_: Any, **__: Any) -> bool:

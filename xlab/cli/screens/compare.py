@@ -9,7 +9,7 @@ compare    6 methods, 10 rounds in 5 builds   rtt, tcp, loaded-rtt
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.text import Text
@@ -235,8 +235,6 @@ class CompareScreen(Onlooker):
 
 
 def _medians(measurements: Sequence[Measurement]) -> tuple[float | None, ...]:
-    found: Mapping[str, float | None] = {
-        m.metric: m.median for m in measurements if m.route == "method" and m.streams == 1
-    }
+    found = {m.metric: m.median for m in measurements if m.route == "method" and m.streams == 1}
     # Enough to see that it goes on, and how.
     return tuple(found.get(metric) for metric in FOREMOST)

@@ -26,14 +26,10 @@ def with_stages(entries: Sequence[Entry]) -> Iterator[tuple[Entry, str]]:
     names = iter([entry.name for entry in entries if isinstance(entry, Stage) and entry.built])
     ahead = next(names, "")
     for entry in entries:
+        towards, ahead = (ahead, "") if isinstance(entry, Step) else ("", ahead)
+        yield entry, towards
         if isinstance(entry, Stage):
-            yield entry, ""
             ahead = next(names, "") if entry.built else ""
-        elif isinstance(entry, Step) and ahead:
-            yield entry, ahead
-            ahead = ""
-        else:
-            yield entry, ""
 
 
 def comment(text: str) -> list[str]:
