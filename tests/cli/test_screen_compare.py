@@ -158,7 +158,7 @@ def test_the_time_left_counts_rounds_and_builds() -> None:
     assert screen.left().endswith(" s")
     screen.all_built(1, 30.0)
     screen.round_begins(1, ["baseline", "bridge"])
-    screen.round_lasted(100.0)
+    screen._round_seconds.append(100.0)
     # Ten rounds of 100 s, and four builds of 30 s: 1120 s.
     assert screen.left() == "about 19 min left"
 

@@ -41,12 +41,9 @@ def network(topo: Any, *, keep: Sequence[Path] = (), **options: Any) -> Iterator
     from xlab.mininet.replaced import install
 
     install()
-    net = Mininet(topo, **options)
-    try:
+    with Mininet(topo, **options) as net:
         net.start()
         yield net
-    finally:
-        net.stop()
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import os
 import select
 import socket
 from collections.abc import Sequence
-from contextlib import closing
 from ipaddress import IPv4Address
 
 from xlab.kernel.clock import Deadline
@@ -45,7 +44,7 @@ def answered(
     source: Node, targets: Sequence[IPv4Address], *, timeout_s: float, neighbours: Neighbours
 ) -> set[IPv4Address]:
     """Those of `targets` whose reply to one echo came back within `timeout_s`."""
-    with closing(inside(lambda: echo_socket(source))) as channel:
+    with inside(lambda: echo_socket(source)) as channel:
         found: set[IPv4Address] = set()
         for start in range(0, len(targets), _WINDOW):
             window = targets[start : start + _WINDOW]

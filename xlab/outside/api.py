@@ -410,10 +410,8 @@ class _Connections:
         try:
             yield client
             sound = True
-        except SandboxError:
-            raise  # it may have hung up
-        except XlabError:
-            sound = True
+        except XlabError as error:
+            sound = not isinstance(error, SandboxError)  # which may have hung up
             raise
         finally:
             # Interrupted, it has an answer coming that is nobody's.

@@ -50,11 +50,8 @@ def command_line(lab: RunningLab, *, ended: Callable[[int], object] = lambda _: 
     from xlab.mininet.replaced import install
 
     install()
-    net = AttachedNetwork(cast("Lab", AttachedLab(lab)))
-    try:
+    with AttachedNetwork(cast("Lab", AttachedLab(lab))) as net:
         CLI(net)
-    finally:
-        net.stop()
     return 0
 
 

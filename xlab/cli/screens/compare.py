@@ -109,7 +109,7 @@ class CompareScreen(Onlooker):
 
     def round_done(self, done: RoundDone) -> None:
         seconds = time.monotonic() - self._phase_since
-        self.round_lasted(seconds)
+        self._round_seconds.append(seconds)
         baseline = self._plan.methods[0]
         figures = {name: _medians(found) for name, found in done.measurements.items()}
         said = []
@@ -146,9 +146,6 @@ class CompareScreen(Onlooker):
         self.screen.block(label, self._side_by_side(said), text.seconds(seconds))
         for name, reason in done.errors.items():
             self.screen.block("", f"{name}: {reason}", style="yellow")
-
-    def round_lasted(self, seconds: float) -> None:
-        self._round_seconds.append(seconds)
 
     def looked(self, look: Look) -> None:
         if look.widest is None:
