@@ -56,7 +56,7 @@ def test_hands_out_what_dockerd_handed_out(case: dict[str, Any]) -> None:
     pool = pool_of(case)
     assert [allocate(pool) for _ in case["seq"]] == case["seq"]
     assert str(pool.gateway) == case["gw"]
-    assert pool.prefix_length == case["plen"]
+    assert pool.subnet.prefixlen == case["plen"]
     assert str(pool.bridge_address) == case.get("br0_after", case["br0"])
 
 
@@ -101,7 +101,7 @@ def test_release_frees_the_lowest_first_as_the_measured_script_has_it() -> None:
     stop("n4")
     run("n6", 64)
     assert set(held) == {"a4", "n1", "n2", "n3", "n5", "n6"}
-    assert pool.held == 6
+    assert len(pool._held) == 6
 
 
 def startup_errors() -> list[tuple[str, str]]:
@@ -272,7 +272,7 @@ def test_never_reserved_never_twice_always_the_lowest(
         assert address in pool.subnet
         assert int(address) not in held
         held.append(int(address))
-    assert pool.held == len(held)
+    assert len(pool._held) == len(held)
 
 
 # -- options as typed ------------------------------------------------------------------------------

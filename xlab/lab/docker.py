@@ -502,7 +502,7 @@ class Docker:
     def _plug_in(self, container: Container, address: IPv4Address, pool: ipam.BridgePool) -> None:
         random_macs = self.options.version >= 28
         container.mac = ipam.random_mac(self._random) if random_macs else ipam.mac_address(address)
-        container.interface_address = IPv4Interface((address, pool.prefix_length))
+        container.interface_address = IPv4Interface((address, pool.subnet.prefixlen))
         container.host_interface = f"veth{secrets.token_hex(4)[:7]}"
         self.host.rtnl.now.add_veth(
             container.host_interface,

@@ -44,18 +44,6 @@ _DEFAULT_NETWORK = f'{_CONTROLLER}error creating default "bridge" network: '
 class BridgePool:
     """The addresses of one bridge.  Not for use by two threads at once."""
 
-    __slots__ = (
-        "_held",
-        "_next",
-        "_released",
-        "_reserved",
-        "bridge_address",
-        "first",
-        "gateway",
-        "last",
-        "subnet",
-    )
-
     def __init__(
         self,
         *,
@@ -65,6 +53,7 @@ class BridgePool:
     ) -> None:
         """`allocatable` is laid over the subnet by its host bits; see `of` for what is checked."""
         self.bridge_address = bridge_address
+        #: Its prefix length, not the fixed-cidr's, is what a container's address comes with.
         self.subnet = bridge_address.network
         #: What containers use as their default route.
         self.gateway = gateway
@@ -97,7 +86,8 @@ class BridgePool:
         allocatable = _parse_fixed_cidr(fixed_cidr)
         if bridge is None:
             subnet = allocatable or DEFAULT_BRIDGE.network
-            bridge = IPv4Interface((_first_usable(subnet), subnet.prefixlen))
+            first_usable = subnet[1 if _ends(subnet) else 0]
+            bridge = IPv4Interface((first_usable, subnet.prefixlen))
         elif allocatable and version >= 28 and not _lies_in(fixed_cidr, bridge.network):
             allocatable = None
         return cls(
@@ -105,16 +95,6 @@ class BridgePool:
             allocatable=allocatable or bridge.network,
             gateway=_parse_gateway(default_gateway, bridge),
         )
-
-    @property
-    def prefix_length(self) -> int:
-        """What a container's address is configured with: the subnet's, not the fixed-cidr's."""
-        return self.subnet.prefixlen
-
-    @property
-    def held(self) -> int:
-        """How many addresses are out."""
-        return len(self._held)
 
     def allocate(self, network_id: str) -> IPv4Address:
         """Hand out the lowest free address; O(log n).
@@ -152,14 +132,14 @@ class BridgePool:
 
 def mac_address(address: IPv4Address) -> str:
     """The MAC that Docker before 28 gives a container: 10.211.55.64 has 02:42:0a:d3:37:40."""
-    return _colons(b"\x02\x42" + address.packed)
+    return (b"\x02\x42" + address.packed).hex(":")
 
 
 def random_mac(generator: random.Random) -> str:
     """The MAC that Docker from 28 on gives a container: random, unicast, locally administered."""
     octets = bytearray(generator.randbytes(6))
     octets[0] = octets[0] & 0xFE | 0x02
-    return _colons(octets)
+    return octets.hex(":")
 
 
 def run_error(error: DockerError) -> DockerError:
@@ -245,16 +225,8 @@ def _lies_in(fixed_cidr: str | None, subnet: IPv4Network) -> bool:
     return address in subnet and length >= subnet.prefixlen
 
 
-def _first_usable(subnet: IPv4Network) -> IPv4Address:
-    return subnet.network_address + (1 if _ends(subnet) else 0)
-
-
 def _ends(subnet: IPv4Network) -> set[int]:
     """Network and broadcast address; a /31 or /32 has neither (newPoolData in libnetwork)."""
     if subnet.prefixlen >= 31:
         return set()
     return {int(subnet.network_address), int(subnet.broadcast_address)}
-
-
-def _colons(octets: bytes | bytearray) -> str:
-    return octets.hex(":")
