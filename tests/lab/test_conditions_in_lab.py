@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import socket
 import struct
 import threading
@@ -189,7 +190,8 @@ def test_large_segments_pass_the_delay_line_whole(mtu: int) -> None:
         same = received(client, server, CONTENT) == CONTENT
         line = wires.imposed[0].line
         assert line is not None
-        line.stop(grace_s=5)
+        line.signal(signal.SIGTERM)
+        line.wait(5)
         return [same, json.loads(line.stdout().split("\n")[1])]
 
     same, counters = run_in_sandbox(story)

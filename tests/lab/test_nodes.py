@@ -373,8 +373,8 @@ def test_a_program_may_end_gracefully() -> None:
     script = "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.01; done"
     with h1.start(["sh", "-c", script]) as process:
         processes.wait_until(lambda: "ready" in process.stdout(), timeout_s=30, awaited="the trap")
-        process.stop(grace_s=30)
-        assert process.poll() == 7
+        process.signal(signal.SIGTERM)
+        assert process.wait(30) == 7
         assert process.stdout() == "ready\nbye\n"
 
 

@@ -8,6 +8,7 @@ which needs no TAP device.
 
 from __future__ import annotations
 
+import signal
 import socket
 
 import pytest
@@ -48,8 +49,8 @@ def test_a_chain_becomes_a_triangle_and_says_so() -> None:
             assert stranger.connect_ex((str(h2.address), 6784)) != 0
         assert [p.stdout() + complaints(p) for p in processes] == ["", "", ""]
         # That an established connection ends, for whatever reason, is worth a line to who is left.
-        processes[0].stop(grace_s=5.0)
-        assert processes[0].poll() == 0
+        processes[0].signal(signal.SIGTERM)
+        assert processes[0].wait(5.0) == 0
         assert complaints(processes[0]) == ""
         wait_for_mesh([h2, h3])
         assert complaints(processes[1]) == (

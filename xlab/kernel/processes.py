@@ -23,7 +23,7 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from xlab.errors import CapabilityError, CommandError, DeadlineError, XlabError
+from xlab.errors import CapabilityError, CommandError, DaemonError, DeadlineError, XlabError
 from xlab.kernel import sole_user, syscalls
 from xlab.kernel.clock import Clock, Deadline, steady
 from xlab.kernel.namespaces import Namespaces, entered
@@ -97,12 +97,8 @@ class Process:
             if not self._ended.is_set():
                 os.kill(self.pid, signum)
 
-    def stop(self, *, grace_s: float = 0.0) -> None:
-        """End the program: SIGTERM and `grace_s` to obey, then SIGKILL; it is reaped then."""
-        if grace_s:
-            self.signal(signal.SIGTERM)
-            if self._ended.wait(grace_s):
-                return
+    def stop(self) -> None:
+        """End the program by SIGKILL; it is reaped then."""
         self.signal(signal.SIGKILL)
         # Nobody can refuse it; but to close a TAP device the kernel waits for a lock that all
         # network namespaces of the machine share (rtnl_mutex).
@@ -121,6 +117,10 @@ class Process:
         """The last 2,000 characters of its error output so far."""
         size = os.fstat(self._err).st_size
         return os.pread(self._err, 8000, max(0, size - 8000)).decode(errors="replace")[-2000:]
+
+    def blamed(self, daemon: str, reason: str) -> DaemonError:
+        """The error that says so of it by the name of `daemon`, with the tail of its log."""
+        return DaemonError(daemon, node=self._node, reason=reason, log_tail=self.stderr_tail())
 
     def _ends_within(self, timeout_s: float) -> bool:
         question = _question.get()

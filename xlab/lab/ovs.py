@@ -439,17 +439,10 @@ class OpenVSwitch:
     def _blame(self, reason: str) -> DaemonError:
         """The error that names the daemon at fault: a dead one if there is one, with its log."""
         for name, process in self._daemons.items():
-            status = process.poll()
-            if status is not None:
-                return DaemonError(
-                    name,
-                    node=str(self.host),
-                    reason=f"has ended (status {status}); {reason}",
-                    log_tail=process.stderr_tail(),
-                )
+            if (status := process.poll()) is not None:
+                return process.blamed(name, f"has ended (status {status}); {reason}")
         name = "ovs-vswitchd" if "vswitchd" in reason else "ovsdb-server"
-        process = self._daemons[name]
-        return DaemonError(name, node=str(self.host), reason=reason, log_tail=process.stderr_tail())
+        return self._daemons[name].blamed(name, reason)
 
 
 _template_lock = threading.Lock()

@@ -307,9 +307,6 @@ class Weave:
     def _blame(self, reason: str) -> DaemonError:
         assert self._router is not None
         status = self._router.poll()
-        return DaemonError(
-            "the weave router",
-            node=str(self.host),
-            reason=reason if status is None else f"has ended (status {status}); {reason}",
-            log_tail=self._router.stderr_tail(),
-        )
+        if status is not None:
+            reason = f"has ended (status {status}); {reason}"
+        return self._router.blamed("the weave router", reason)

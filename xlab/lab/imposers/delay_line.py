@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from xlab.errors import DaemonError
 from xlab.kernel.processes import Process, command_line, wait_until
 from xlab.lab import delay_line as program
 from xlab.lab.conditions import LinkConditions
@@ -70,12 +69,7 @@ def start(wire: Node, argv: Sequence[str]) -> Process:
 
     wait_until(settled, timeout_s=_READY_WITHIN_S, awaited="the delay line to be ready")
     if line.poll() is not None:
-        raise DaemonError(
-            "the delay line",
-            node=wire.name,
-            reason=f"ended at once with status {line.poll()}",
-            log_tail=line.stderr_tail(),
-        )
+        raise line.blamed("the delay line", f"ended at once with status {line.poll()}")
     return line
 
 

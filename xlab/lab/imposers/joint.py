@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from xlab.errors import DaemonError
 from xlab.kernel.processes import Process, command_line
 from xlab.lab.conditions import LinkConditions
 
@@ -153,15 +152,10 @@ class Imposed:
         """The interface to make a port of the switch."""
         return self.joint.port
 
-    def require_alive(self, node: str = "wire") -> None:
+    def require_alive(self) -> None:
         """Raises DaemonError, with what it said, if the delay line has died."""
         if self.line is not None and (status := self.line.poll()) is not None:
-            raise DaemonError(
-                f"the delay line of {self.port}",
-                node=node,
-                reason=f"ended with status {status}",
-                log_tail=self.line.stderr_tail(),
-            )
+            raise self.line.blamed(f"the delay line of {self.port}", f"ended with status {status}")
 
     def lift(self) -> None:
         """Undo `impose`: no conditions, and the uplink up and in no bridge, or gone."""
