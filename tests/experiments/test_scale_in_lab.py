@@ -106,7 +106,7 @@ def test_hosts_of_a_large_mesh_need_not_ask_for_each_other(hosts: int) -> None:
 def test_tunnels_of_a_large_mesh_know_their_far_ends() -> None:
     lab = Lab(underlay.describe(None, hosts=16), ovs="userspace")
     lab.give_addresses(SUBNET, first=1, gateway=254, mesh=True)
-    shown = lab.hosts[0].ovs.appctl("tnl/neigh/show")
+    shown = lab.hosts[0].run(["ovs-appctl", "tnl/neigh/show"]).stdout
     for other in lab.hosts[1:]:
         line = next(line for line in shown.splitlines() if line.startswith(f"{other.address} "))
         assert line.split()[1:] == [other.mac_address("eth0"), "eth0"]

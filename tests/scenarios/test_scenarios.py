@@ -381,8 +381,8 @@ def test_the_tools_of_open_vswitch_find_the_hosts_own_instance() -> None:
     assert h1.run(["ovs-vsctl", "--timeout=5", "list-br"]).stdout.split() == ["eth0", "obr0"]
     assert h2.run(["ovs-vsctl", "--timeout=5", "list-br"]).stdout.split() == ["eth0"]
     h1.run(["ovs-vsctl", "--timeout=5", "del-br", "obr0"])
-    assert "obr0" not in h1.ovs.show()
-    assert "eth0" in h1.ovs.appctl("dpif/show")
+    assert "obr0" not in h1.run(["ovs-vsctl", "show"]).stdout
+    assert "eth0" in h1.run(["ovs-appctl", "dpif/show"]).stdout
     assert len(h1.daemon_pids()) == 2
 
 
@@ -403,7 +403,7 @@ def test_a_port_that_cannot_be_made_is_told_in_open_vswitchs_words() -> None:
 def test_a_dead_daemon_is_an_error_with_its_log(daemon: str) -> None:
     host: Host = ovs_lab(2).hosts[0]
     host.require_daemons()
-    host.ovs.daemon(daemon).stop()
+    host.ovs.kill(daemon)
     with pytest.raises(Exception, match=rf"h1: {daemon} has ended \(status -9\)") as met:
         host.ovs.add_bridge("obr0")
     assert "--- last lines of its log\n" in str(met.value)

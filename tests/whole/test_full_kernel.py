@@ -68,11 +68,11 @@ def test_a_tunnel_of_the_kernels_datapath(kernel_datapath: None) -> None:
         host.ovs.add_bridge("obr0")
         host.ovs.add_port("obr0", "gre0", type="gre", options={"remote_ip": str(peer.address)})
         host.add_address("obr0", f"172.16.0.{host.number}/24")
-    assert "system@ovs-system" in h1.ovs.appctl("dpif/show")
+    assert "system@ovs-system" in h1.run(["ovs-appctl", "dpif/show"]).stdout
     argv = ["ping", "-n", "-c1", "-w20", "172.16.0.2"]
     assert "1 received" in h1.run(argv, timeout_s=PATIENCE_S).stdout
     assert unreachable([(h1, h2), (h2, h1)], timeout_s=20) == []
     # The datapath goes with its namespace, a dead daemon does not go unnoticed.
-    h1.ovs.daemon("ovs-vswitchd").stop()
+    h1.ovs.kill("ovs-vswitchd")
     with pytest.raises(DaemonError, match="h1: ovs-vswitchd has ended"):
         h1.ovs.add_bridge("obr1")

@@ -30,11 +30,12 @@ from xlab.lab import commands
 from xlab.lab.ovsdb import (
     Database,
     OvsdbError,
-    add_to_set,
     first_message,
     insert,
     mapping,
+    mutate,
     reference,
+    select,
 )
 
 if TYPE_CHECKING:
@@ -156,14 +157,10 @@ class OpenVSwitch:
         One that has lost its server asks for it again after 1, 2, 4 and then every 8 s
         (lib/reconnect.c of Open vSwitch).
         """
-        where: dict[str, Any] = {"table": "Open_vSwitch", "where": []}
-        self._transact([{"op": "mutate", "mutations": [["next_cfg", "+=", 1]], **where}])
+        self._transact([mutate("Open_vSwitch", [], "next_cfg", "+=", 1)])
 
         def applied() -> bool:
-            (result,) = self._transact(
-                [{"op": "select", "columns": ["next_cfg", "cur_cfg"], **where}]
-            )
-            (row,) = result["rows"]
+            (row,) = self._rows("Open_vSwitch", "next_cfg", "cur_cfg")
             return bool(row["cur_cfg"] == row["next_cfg"])
 
         self._await("ovs-vswitchd", applied, "its configuration")
@@ -176,9 +173,6 @@ class OpenVSwitch:
     def pids(self) -> list[int]:
         """The daemons' process numbers in the sandbox."""
         return [daemon.pid for daemon in self._daemons.values()]
-
-    def daemon(self, name: str) -> Process:
-        return self._daemons[name]
 
     def alive(self) -> dict[str, bool]:
         """Whether each daemon runs."""
@@ -208,8 +202,9 @@ class OpenVSwitch:
             bridge["other_config"] = mapping({"hwaddr": mac})
         symbol = self._symbol("bridge")
         operations.append(insert("Bridge", bridge, symbol))
-        operations.append(add_to_set("Open_vSwitch", [], "bridges", [reference(symbol)]))
-        self._commit(operations)
+        members = ["set", [reference(symbol)]]
+        operations.append(mutate("Open_vSwitch", [], "bridges", "insert", members))
+        self._transact(operations, apply=True)
         settings = [f"datapath_type={self._type}"] if self._type else []
         settings += [f'other_config:hwaddr="{mac}"'] if mac else []
         command = ["add-br", name]
@@ -237,8 +232,8 @@ class OpenVSwitch:
         if options:
             row["options"] = mapping(dict(options))
         operations, symbol = self._port(name, row, {"protected": True} if protected else {})
-        target = [["name", "==", bridge]]
-        operations.append(add_to_set("Bridge", target, "ports", [reference(symbol)]))
+        members = ["set", [reference(symbol)]]
+        operations.append(mutate("Bridge", _named(bridge), "ports", "insert", members))
         with self.at_once():
             self._waiting += operations
             self._new_ports.append(name)
@@ -252,17 +247,12 @@ class OpenVSwitch:
 
     def delete_port(self, bridge: str, name: str) -> None:
         """`ovs-vsctl del-port BRIDGE NAME`."""
-        select = {"op": "select", "table": "Port", "where": [["name", "==", name]],
-                  "columns": ["_uuid"]}  # fmt: skip
-        (result,) = self._transact([select])
-        if not result["rows"]:
+        rows = self._rows("Port", "_uuid", where=_named(name))
+        if not rows:
             raise XlabError(f"{self.host}: no port named {name}")
-        mutation = ["ports", "delete", ["set", [result["rows"][0]["_uuid"]]]]
+        members = ["set", [rows[0]["_uuid"]]]
         with self.at_once():
-            self._waiting += [
-                {"op": "mutate", "table": "Bridge", "where": [["name", "==", bridge]],
-                 "mutations": [mutation]}
-            ]  # fmt: skip
+            self._waiting.append(mutate("Bridge", _named(bridge), "ports", "delete", members))
         with commands.step(self.host.name, f"ovs-vsctl del-port {bridge} {name}"):
             commands.did(self.host.name, [*_VSCTL, "del-port", bridge, name])
 
@@ -281,7 +271,7 @@ class OpenVSwitch:
             operations, self._waiting = self._waiting, []
             ports, self._new_ports = self._new_ports, []
             if operations:
-                self._commit(operations)
+                self._transact(operations, apply=True)
             self._refuse_broken(ports)
         finally:
             self._collecting = False
@@ -322,35 +312,22 @@ class OpenVSwitch:
 
     def tunnels(self) -> int:
         """How many ports are ends of tunnels."""
-        # Of equal rows ovsdb-server gives one: without the name there is one row a type.
-        select = {"op": "select", "table": "Interface", "where": [], "columns": ["name", "type"]}
-        (result,) = self._transact([select])
-        return sum(row["type"] in _TUNNELS for row in result["rows"])
+        # Without the name there is one row a type.
+        return sum(row["type"] in _TUNNELS for row in self._rows("Interface", "name", "type"))
 
     def ports(self) -> list[str]:
         """Every interface with its type and options, "gre0 gre remote_ip=192.168.59.104", sorted.
 
         XlabError while ovsdb-server is dead.
         """
-        select = {"op": "select", "table": "Interface", "where": [],
-                  "columns": ["name", "type", "options", "error"]}  # fmt: skip
-        (result,) = self._transact([select])
         return sorted(
             " ".join(
                 [row["name"], row["type"]]
                 + [f"{key}={value}" for key, value in sorted(row["options"][1])]
                 + ([f"ERROR {row['error']}"] if isinstance(row["error"], str) else [])
             )
-            for row in result["rows"]
+            for row in self._rows("Interface", "name", "type", "options", "error")
         )
-
-    def show(self) -> str:
-        """What `ovs-vsctl show` prints."""
-        return self.host.run(["ovs-vsctl", "--timeout=5", "show"]).stdout
-
-    def appctl(self, *arguments: str) -> str:
-        """What `ovs-appctl ARGUMENTS` prints."""
-        return self.host.run(["ovs-appctl", "--timeout=5", *arguments]).stdout
 
     # -- plumbing ----------------------------------------------------------------------------------
 
@@ -367,29 +344,26 @@ class OpenVSwitch:
         self._numbers += 1
         return f"{kind}{self._numbers}"
 
-    def _commit(self, operations: list[dict[str, Any]]) -> None:
-        try:
-            self._connection().commit(*operations)
-        except OvsdbError as error:
-            raise self._blame(str(error)) from error
+    def _rows(self, table: str, *columns: str, where: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        (result,) = self._transact([select(table, *columns, where=where)])
+        rows: list[dict[str, Any]] = result["rows"]
+        return rows
 
-    def _transact(self, operations: list[dict[str, Any]]) -> list[Any]:
+    def _transact(self, operations: list[dict[str, Any]], *, apply: bool = False) -> list[Any]:
+        """To `apply` it, ovs-vswitchd is waited for."""
+        connection = self._connection()
         try:
-            return self._connection().transact(*operations)
+            return (connection.commit if apply else connection.transact)(*operations)
         except OvsdbError as error:
             raise self._blame(str(error)) from error
 
     def _refuse_broken(self, interfaces: Sequence[str]) -> None:
         """vswitchd commits a port it cannot make and leaves the reason in the row's `error`."""
-        selects = [
-            {"op": "select", "table": "Interface", "where": [["name", "==", interface]],
-             "columns": ["error", "ofport"]}
-            for interface in interfaces
-        ]  # fmt: skip
-        for interface, result in zip(interfaces, self._transact(selects), strict=True):
-            for row in result["rows"]:
-                if isinstance(row["error"], str) and row["error"]:
-                    raise XlabError(f"{self.host}: Open vSwitch: {interface}: {row['error']}")
+        errors = {row["name"]: row["error"] for row in self._rows("Interface", "name", "error")}
+        for interface in interfaces:
+            error = errors.get(interface)
+            if isinstance(error, str) and error:
+                raise XlabError(f"{self.host}: Open vSwitch: {interface}: {error}")
 
     def _connection(self) -> Database:
         if self._database is None:
@@ -443,6 +417,11 @@ class OpenVSwitch:
                 return process.blamed(name, f"has ended (status {status}); {reason}")
         name = "ovs-vswitchd" if "vswitchd" in reason else "ovsdb-server"
         return self._daemons[name].blamed(name, reason)
+
+
+def _named(name: str) -> list[list[str]]:
+    """The condition that a row has this name."""
+    return [["name", "==", name]]
 
 
 _template_lock = threading.Lock()

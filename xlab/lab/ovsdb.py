@@ -57,7 +57,7 @@ class Database:
 
     def transact(self, *operations: dict[str, Any]) -> list[Any]:
         """Run operations atomically; returns their results; OvsdbError if one of them failed."""
-        results = self._call("transact", [_DATABASE, *operations])
+        results = self._results_of([_DATABASE, *operations])
         for result in results:
             if result is not None and not isinstance(result, dict):
                 raise OvsdbError(f"ovsdb-server gave no result but {repr(result)[:80]}")
@@ -72,13 +72,8 @@ class Database:
         """
         results = self.transact(
             *operations,
-            {
-                "op": "mutate",
-                "table": _DATABASE,
-                "where": [],
-                "mutations": [["next_cfg", "+=", 1]],
-            },
-            {"op": "select", "table": _DATABASE, "where": [], "columns": ["next_cfg"]},
+            mutate(_DATABASE, [], "next_cfg", "+=", 1),
+            select(_DATABASE, "next_cfg"),
         )
         wanted = _counter(results, len(operations) + 1, "next_cfg")
         deadline = self._patience(self._timeout_s)
@@ -86,8 +81,7 @@ class Database:
         # jump past it.  So the current value is asked for until it is high enough.
         pause_s = 0.0005
         while True:
-            select = {"op": "select", "table": _DATABASE, "where": [], "columns": ["cur_cfg"]}
-            if _counter(self.transact(select), 0, "cur_cfg") >= wanted:
+            if _counter(self.transact(select(_DATABASE, "cur_cfg")), 0, "cur_cfg") >= wanted:
                 return results[: len(operations)]
             if not self._alive():
                 raise OvsdbError("ovs-vswitchd ended before it applied the configuration")
@@ -98,10 +92,10 @@ class Database:
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, 0.02)
 
-    def _call(self, method: str, parameters: Sequence[Any]) -> list[Any]:
+    def _results_of(self, transaction: Sequence[Any]) -> list[Any]:
         self._id += 1
         deadline = Deadline(self._timeout_s)
-        request = {"method": method, "params": parameters, "id": self._id}
+        request = {"method": "transact", "params": transaction, "id": self._id}
         try:
             self._socket.settimeout(self._timeout_s)
             self._socket.sendall(json.dumps(request).encode())
@@ -185,11 +179,11 @@ def mapping(values: dict[str, str]) -> list[Any]:
     return ["map", [[key, value] for key, value in values.items()]]
 
 
-def add_to_set(table: str, where: list[Any], column: str, members: Sequence[Any]) -> dict[str, Any]:
-    """Insert members into a set column of the rows that match."""
-    return {
-        "op": "mutate",
-        "table": table,
-        "where": where,
-        "mutations": [[column, "insert", ["set", list(members)]]],
-    }
+def select(table: str, *columns: str, where: Sequence[Any] = ()) -> dict[str, Any]:
+    """These columns of the rows that match, or of all.  Of equal rows the server gives one."""
+    return {"op": "select", "table": table, "where": where, "columns": columns}
+
+
+def mutate(table: str, where: Sequence[Any], *mutation: Any) -> dict[str, Any]:
+    """Change the rows that match: a column, "+=", "insert" or "delete", and what."""
+    return {"op": "mutate", "table": table, "where": where, "mutations": [mutation]}
