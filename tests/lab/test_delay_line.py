@@ -271,11 +271,11 @@ def test_what_is_asked_for_is_what_the_program_understands(
     asked: LinkConditions, back: LinkConditions | None, mtu: int
 ) -> None:
     argv = argv_of("s1-eth1", "s1-eth1q", asked, back=back, mtu=mtu)[4:]
-    there, separator, rest = delay_line._split(argv)
-    understood = [(delay_line._parser().parse_args(there), asked)]
-    assert separator == (back is not None)
+    options = delay_line._parser().parse_args(argv)
+    understood = [(options, asked)]
+    assert (options.back is not None) == (back is not None)
     if back is not None:
-        understood.append((delay_line._parser().parse_args(["a", "b", *rest]), back))
+        understood.append((delay_line._parser().parse_args(["a", "b", *options.back]), back))
     assert (understood[0][0].a, understood[0][0].b) == ("s1-eth1", "s1-eth1q")
     assert understood[0][0].frame_bytes == mtu + 18
     for got, wanted in understood:

@@ -76,11 +76,12 @@ def test_a_delay_line_is_told_of_the_way_back_only_where_it_differs() -> None:
 
 
 def test_options_before_and_behind_back() -> None:
-    assert delay_line._split(["a", "b", "--delay-ms", "5"]) == (
-        ["a", "b", "--delay-ms", "5"], False, (),
-    )  # fmt: skip
-    there, separator, back = delay_line._split(["a", "b", "--back", "--delay-ms", "5"])
-    assert (list(there), separator, list(back)) == (["a", "b"], True, ["--delay-ms", "5"])
+    parse = delay_line._parser().parse_args
+    there = parse(["a", "b", "--delay-ms", "5"])
+    assert (there.delay_ms, there.back) == (5, None)
+    there = parse(["a", "b", "--back", "--delay-ms", "5"])
+    assert (there.delay_ms, there.back) == (0, ["--delay-ms", "5"])
+    assert parse(["a", "b", "--back"]).back == []
 
 
 # -- modules as a script sees them -----------------------------------------------------------------

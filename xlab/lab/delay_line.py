@@ -4,8 +4,7 @@
     uplink <──send── Direction: queued until its time, or lost? <──ring── port
 
     python -m xlab.lab.delay_line IF_A IF_B [--delay-ms D] [--jitter-ms J] [--loss-ratio L]
-           [--rate-bits-per-second R [--queue-bytes Q]] [--frame-bytes F] [--seed N]
-           [--back OPTIONS]
+           [--rate-bits-per-second R [--queue-bytes Q]] [--frame-bytes F] [--back OPTIONS]
 
 Forwards between two interfaces of its network namespace, which must be up and serve nothing else.
 What comes in at IF_B is treated as the options behind --back say, without it like the rest.
@@ -343,25 +342,23 @@ class _Stop(BaseException):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    there, separator, back = _split(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(there)
-    returning = _parser().parse_args([options.a, options.b, *back]) if separator else options
+    options = returning = _parser().parse_args(arguments)
+    if options.back is not None:
+        returning = _parser().parse_args([options.a, options.b, *options.back])
 
-    def direction(name: str, wanted: argparse.Namespace) -> Direction:
-        seed = None if options.seed is None else f"{options.seed} {name}"
+    def direction(wanted: argparse.Namespace) -> Direction:
         return Direction(
             delay_s=wanted.delay_ms / 1e3,
             jitter_s=wanted.jitter_ms / 1e3,
             loss_ratio=wanted.loss_ratio,
             rate_bits_per_second=wanted.rate_bits_per_second,
             queue_bytes=wanted.queue_bytes,
-            chance=random.Random(seed).random,
         )
 
     def stop(_signum: int, _frame: object) -> None:
         raise _Stop
 
-    from_a, from_b = direction("a", options), direction("b", returning)
+    from_a, from_b = direction(options), direction(returning)
     # The kernel may wake us 50 microseconds late unless told otherwise, prctl(2).
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(1), 0, 0, 0)
     try:
@@ -383,14 +380,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _split(arguments: Sequence[str]) -> tuple[Sequence[str], bool, Sequence[str]]:
-    """Before and behind --back, and whether it is there."""
-    if "--back" not in arguments:
-        return arguments, False, ()
-    place = list(arguments).index("--back")
-    return arguments[:place], True, arguments[place + 1 :]
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="delay_line", allow_abbrev=False)
     parser.add_argument("a", metavar="IF_A")
@@ -403,7 +392,7 @@ def _parser() -> argparse.ArgumentParser:
         "--queue-bytes", type=float, default=1e6, help="how much may wait for the rate"
     )
     parser.add_argument("--frame-bytes", type=int, default=1518, help="the largest single packet")
-    parser.add_argument("--seed", type=int, help="of loss and jitter")
+    parser.add_argument("--back", nargs=argparse.REMAINDER, help="the same of what returns")
     return parser
 
 

@@ -25,7 +25,6 @@ from typing import Any
 from xlab.errors import CapabilityError, UsageError, line_of
 
 GATEWAY = "gw"
-DEFAULT_SWITCH = "s1"
 
 #: IFNAMSIZ is 16 with the final NUL, linux/if.h.
 _LONGEST_NAME = 15
@@ -386,8 +385,9 @@ def _refuse_odd(name: object) -> None:
 
 def _load(spec: str) -> Any:
     """The Topo object a spec asks for, made by Mininet's own rules for arguments."""
-    name, *arguments = spec.split(",")
-    positional, named = _arguments(arguments)
+    from mininet.util import splitArgs
+
+    name, positional, named = splitArgs(spec)
     kind = _from_file(name) if ":" in name else _named(name)
     if ":" not in name:
         _refuse_unknown(spec, name, kind, named)
@@ -474,28 +474,6 @@ def _from_file(text: str) -> Any:
     if kind is None:
         raise UsageError(f"--topo {text}: {path} defines no {name}")
     return kind
-
-
-def _arguments(texts: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
-    """`3`, `1.5`, `depth=2` as Mininet's `splitArgs` reads them: numbers where they look so."""
-    positional: list[Any] = []
-    named: dict[str, Any] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if equals:
-            named[key] = _value(value)
-        else:
-            positional.append(_value(text))
-    return positional, named
-
-
-def _value(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
