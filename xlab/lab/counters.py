@@ -6,11 +6,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from xlab.lab.lab import Lab
-    from xlab.lab.node import Node
+from xlab.lab.lab import Lab
+from xlab.lab.node import Node
 
 #: What namespaces, interfaces, routes and rules are made of (/proc/meminfo).
 _KERNEL_FIELDS = ("Slab", "Percpu", "VmallocUsed", "KernelStack", "PageTables")

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from xlab.errors import DaemonError, DeadlineError, XlabError
 from xlab.kernel import foreign, processes
@@ -27,6 +27,7 @@ from xlab.kernel.clock import Deadline
 from xlab.kernel.patience import Patience
 from xlab.kernel.processes import Process, wait_until
 from xlab.lab import commands
+from xlab.lab.node import Node
 from xlab.lab.ovsdb import (
     Database,
     OvsdbError,
@@ -37,9 +38,6 @@ from xlab.lab.ovsdb import (
     reference,
     select,
 )
-
-if TYPE_CHECKING:
-    from xlab.lab.node import Node
 
 Datapath = Literal["kernel", "userspace"]
 

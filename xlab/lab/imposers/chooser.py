@@ -5,14 +5,11 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xlab.errors import CapabilityError
+from xlab.kernel.capabilities import Machine
 from xlab.lab.conditions import LinkConditions
 from xlab.lab.imposers.joint import Imposer
-
-if TYPE_CHECKING:
-    from xlab.kernel.capabilities import Machine
 
 _ALL_THERE_IS = LinkConditions(rate_bits_per_second=1e6, delay_ms=1.0, loss_ratio=0.1)
 

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from xlab.kernel.capabilities import Capability, Machine
 from xlab.kernel.processes import Process, command_line, wait_until
 from xlab.lab import delay_line as program
 from xlab.lab.conditions import LinkConditions
 from xlab.lab.imposers.joint import FRAME_OVERHEAD_BYTES, Imposed, Imposer, Joint, queue_bytes
-
-if TYPE_CHECKING:
-    from xlab.kernel.capabilities import Capability, Machine
-    from xlab.lab.node import Node
+from xlab.lab.node import Node
 
 _READY_WITHIN_S = 60.0
 

@@ -20,14 +20,12 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+from xlab.kernel.capabilities import Capability, Machine
 from xlab.kernel.processes import Process, command_line
 from xlab.lab.conditions import LinkConditions
-
-if TYPE_CHECKING:
-    from xlab.kernel.capabilities import Capability, Machine
-    from xlab.lab.node import Node
+from xlab.lab.node import Node
 
 #: Segments of which one lost would be many packets lost.
 _SEGMENTATION = ("tso", "gso", "gro", "tx-udp-segmentation")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
+from xlab.kernel.capabilities import Capability, Machine
 from xlab.lab.conditions import LinkConditions
 from xlab.lab.imposers.joint import (
     FRAME_OVERHEAD_BYTES,
@@ -13,9 +13,6 @@ from xlab.lab.imposers.joint import (
     queue_bytes,
 )
 from xlab.lab.limits import RATE_BITS_PER_SECOND
-
-if TYPE_CHECKING:
-    from xlab.kernel.capabilities import Capability, Machine
 
 _MOST_PACKETS = 200_000
 

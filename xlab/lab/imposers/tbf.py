@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from xlab.kernel.capabilities import Capability, Machine
 from xlab.lab.conditions import LinkConditions
 from xlab.lab.imposers.joint import FRAME_OVERHEAD_BYTES, Discipline, queue_bytes
-
-if TYPE_CHECKING:
-    from xlab.kernel.capabilities import Capability, Machine
 
 
 class TokenBucket(Discipline):
