@@ -201,7 +201,6 @@ class Batch:
         name: str,
         peer: str,
         *,
-        namespace: int | None = None,
         peer_namespace: int | None = None,
         mtu: int | None = None,
         mac: str | None = None,
@@ -209,9 +208,8 @@ class Batch:
         master: str | None = None,
         group: int = 0,
         index: int = 0,
-        up: bool = True,
     ) -> None:
-        """A veth pair: `name` here or in `namespace`, `peer` here or in `peer_namespace`.
+        """A veth pair: `name` here, up, and `peer` here or in `peer_namespace`.
 
         Where both ends happen to have the same number in their namespaces, the kernel takes up to a
         second to notice that the link is up (linkwatch_urgent_event): `index`, if not 0, is the
@@ -225,25 +223,21 @@ class Batch:
             far += _attribute(_IFLA_ADDRESS, _mac(peer_mac))
         if peer_namespace is not None:
             far += _u32(_IFLA_NET_NS_FD, peer_namespace)
-        body = _ifinfo(index=index, up=up) + _text(_IFLA_IFNAME, name) + size + _ONE_QUEUE
+        body = _ifinfo(index=index, up=True) + _text(_IFLA_IFNAME, name) + size + _ONE_QUEUE
         if mac:
             body += _attribute(_IFLA_ADDRESS, _mac(mac))
         if group:
             body += _u32(_IFLA_GROUP, group)
-        if namespace is not None:
-            body += _u32(_IFLA_NET_NS_FD, namespace)
         if master:
             body += _u32(_IFLA_MASTER, self._index(master))
         body += _link_info("veth", _attribute(_VETH_INFO_PEER, far))
         command = _words(
-            f"ip link add {name}",
-            ("up", up),
+            f"ip link add {name} up",
             ("address", mac),
             ("mtu", mtu),
             ("group", group),
             ("index", index),
             ("master", master),
-            ("netns", _path(namespace)),
             f"type veth peer name {peer}",
             ("address", peer_mac),
             ("mtu", mtu),
@@ -543,7 +537,3 @@ def error_in(message: bytes, flags: int) -> tuple[int, str]:
         length = 16 if flags & _NLM_F_CAPPED else struct.unpack_from("=I", message, 20)[0]
         text = attributes_in(message[20 + length :]).get(_NLMSGERR_ATTR_MSG, b"")
     return code, text.rstrip(b"\0").decode(errors="replace") or os.strerror(code)
-
-
-#: The errors callers tell apart.
-NO_SUCH_DEVICE, EXISTS = errno.ENODEV, errno.EEXIST

@@ -20,7 +20,6 @@ from typing import Any
 from xlab.errors import CapabilityError, NetlinkError, UsageError, XlabError
 from xlab.kernel import processes
 from xlab.kernel.clock import Deadline
-from xlab.kernel.netlink import NO_SUCH_DEVICE
 from xlab.kernel.programs import locate
 from xlab.lab import node as engine
 from xlab.lab.docker import Container
@@ -115,7 +114,7 @@ class Mininet(original.Mininet):
         try:
             machines.root().rtnl.now.delete_group(self._group)
         except NetlinkError as error:
-            if error.errno != NO_SUCH_DEVICE:
+            if error.errno != errno.ENODEV:
                 raise
         super().stop()
 

@@ -9,6 +9,7 @@ params, config, intfs, ports        addresses and routes are set by netlink, not
 
 from __future__ import annotations
 
+import errno
 import functools
 import getopt
 import itertools
@@ -22,7 +23,6 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 from xlab.errors import CapabilityError, NetlinkError, UsageError, XlabError
-from xlab.kernel.netlink import EXISTS
 from xlab.lab import node as engine
 from xlab.lab.lab import OUTSIDE
 from xlab.mininet import machine as machines
@@ -287,7 +287,7 @@ class Node(original.Node):
                         raise UsageError(f"{self.name}: {ip} is in no subnet of its interfaces")
                     batch.add_neighbour(device, address, mac)
         except NetlinkError as error:
-            if error.errno != EXISTS:
+            if error.errno != errno.EEXIST:
                 raise
             # An entry that ARP has made already; the others of the batch have been set.
             for ip, mac in entries:
