@@ -22,8 +22,6 @@ from typing import Literal
 
 Encapsulation = Literal["none", "gre", "vxlan", "geneve", "sleeve"]
 
-
-ETHERNET = 1  # LINKTYPE_ETHERNET of pcap
 ICMP, TCP, UDP, GRE = 1, 6, 17, 47
 ECHO_REPLY, ECHO_REQUEST = 0, 8
 
@@ -118,12 +116,12 @@ def checksum(data: bytes) -> int:
     return 65534 - (int.from_bytes(data) + 65534) % 65535
 
 
-def write_pcap(frames: Iterable[tuple[float, bytes]], link_type: int = ETHERNET) -> bytes:
+def write_pcap(frames: Iterable[tuple[float, bytes]]) -> bytes:
     """A capture file for Wireshark and tcpdump from (seconds since the epoch, frame) pairs.
 
-    The classic format of pcap-savefile(5): microseconds, little-endian.
+    The classic format of pcap-savefile(5): microseconds, little-endian, LINKTYPE_ETHERNET.
     """
-    parts = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, link_type)]
+    parts = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1)]
     for timestamp_s, frame in frames:
         seconds, microseconds = divmod(round(timestamp_s * 1_000_000), 1_000_000)
         parts.append(struct.pack("<IIII", seconds, microseconds, len(frame), len(frame)))
