@@ -47,10 +47,9 @@ class Namespaces:
 
 
 class _ThreadState(threading.local):
-    """Which namespaces this thread is in, innermost last; empty means those of the controller."""
+    """Which namespaces this thread has entered; None means those of the controller."""
 
-    def __init__(self) -> None:
-        self.stack: list[Namespaces] = []
+    inside: Namespaces | None = None
 
 
 _thread = _ThreadState()
@@ -92,7 +91,7 @@ def create(hostname: str, *, prepare: Callable[[], None] = lambda: None) -> tupl
         prepare()
         rtnl = Rtnl()
     finally:
-        _go(_thread.stack[-1] if _thread.stack else home())
+        _go(_thread.inside or home())
     rtnl.now.set_up("lo")
     return namespaces, rtnl
 
@@ -112,14 +111,15 @@ def entered(namespaces: Namespaces) -> Iterator[None]:
     children differs from the thread's own.
     """
     _unshare_working_directory()
-    before = _thread.stack[-1] if _thread.stack else home()
+    before = _thread.inside
+    way_back = before or home()
     _go(namespaces)
-    _thread.stack.append(namespaces)
+    _thread.inside = namespaces
     try:
         yield
     finally:
-        _thread.stack.pop()
-        _go(before)
+        _thread.inside = before
+        _go(way_back)
 
 
 def inside() -> bool:

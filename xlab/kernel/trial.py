@@ -120,15 +120,9 @@ def _use_capabilities() -> Trial:
         with closing(Rtnl()) as rtnl:
             rtnl.now.set_up("lo")
 
-    for name, attempt in (
-        ("mount", mount_tmpfs),
-        ("proc", mount_proc),
-        ("loopback", loopback_up),
-    ):
-        trial = _step(name, attempt)
-        if trial.errno:
-            return trial
-    return Trial()
+    steps = {"mount": mount_tmpfs, "proc": mount_proc, "loopback": loopback_up}
+    tried = (_step(name, attempt) for name, attempt in steps.items())
+    return next((trial for trial in tried if trial.errno), Trial())
 
 
 def _mount_overlay(*, rootless: bool) -> None:
