@@ -88,25 +88,25 @@ class Kernel:
     def filesystems(self) -> frozenset[str]:
         """File systems that can be mounted without loading anything."""
         return frozenset(
-            line.split("\t")[-1] for line in self._read("proc/filesystems").split("\n")
+            line.split("\t")[-1] for line in shown(self.root / "proc/filesystems").split("\n")
         )
 
     def misc_devices(self) -> frozenset[str]:
         """Drivers with a live miscellaneous device: opening any other node may load a module."""
-        return frozenset(self._read("proc/misc").split()[1::2])
+        return frozenset(shown(self.root / "proc/misc").split()[1::2])
 
     def sysctl(self, name: str) -> int | None:
         """A numeric sysctl, "user.max_user_namespaces"; None where this kernel has no such key."""
-        text = self._read("proc/sys/" + name.replace(".", "/")).strip()
+        text = shown(self.root / "proc/sys" / name.replace(".", "/")).strip()
         return int(text) if text.lstrip("-").isdigit() else None
 
     @cached_property
     def _builtin(self) -> str:
-        return self._read(f"lib/modules/{self.release}/modules.builtin")
+        return shown(self.root / f"lib/modules/{self.release}/modules.builtin")
 
     @cached_property
     def _modules(self) -> str:
-        return self._read(f"lib/modules/{self.release}/modules.dep")
+        return shown(self.root / f"lib/modules/{self.release}/modules.dep")
 
     @cached_property
     def _config(self) -> str:
@@ -114,7 +114,7 @@ class Kernel:
             packed = (self.root / "proc/config.gz").read_bytes()
             return "\n" + gzip.decompress(packed).decode(errors="replace")
         except (OSError, EOFError, zlib.error):
-            return "\n" + self._read(f"boot/config-{self.release}")
+            return "\n" + shown(self.root / f"boot/config-{self.release}")
 
     def _lists(self, database: str, module: str) -> bool:
         # File names have "-" where module names have "_"; a line is "kernel/net/x/NAME.ko[.xz]: …".
@@ -124,11 +124,13 @@ class Kernel:
             if f"/{name}.ko" in database
         )
 
-    def _read(self, path: str) -> str:
-        try:
-            return (self.root / path).read_text(errors="replace")
-        except OSError:
-            return ""
+
+def shown(path: str | Path) -> str:
+    """What the kernel shows in a file; "" where it has none, or none any more."""
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def generic_netlink_families() -> frozenset[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
+from xlab.kernel.drivers import shown
 from xlab.kernel.programs import tool_versions
 
 
@@ -29,10 +29,10 @@ def environment_facts() -> EnvironmentFacts:
     """The machine as it is now: some 20 ms the first time, when tools are asked their versions."""
     return EnvironmentFacts(
         kernel=os.uname().release,
-        cpu_model=cpu_model(_text("/proc/cpuinfo")) or os.uname().machine,
+        cpu_model=cpu_model(shown("/proc/cpuinfo")) or os.uname().machine,
         cores=len(os.sched_getaffinity(0)),
         load=os.getloadavg(),
-        congestion_control=_text("/proc/sys/net/ipv4/tcp_congestion_control").strip() or "unknown",
+        congestion_control=shown("/proc/sys/net/ipv4/tcp_congestion_control").strip() or "unknown",
         tools=tool_versions(),
         notes=_environment_notes(),
     )
@@ -71,19 +71,12 @@ def cpu_ticks(stat: str) -> tuple[int, int]:
 
 def _environment_notes() -> tuple[str, ...]:
     notes = []
-    governor = _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
+    governor = shown("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
     if governor:
         notes.append(f"cpu frequency governor: {governor}")
-    if re.search(r"^flags\b.*\bhypervisor\b", _text("/proc/cpuinfo"), re.MULTILINE):
+    if re.search(r"^flags\b.*\bhypervisor\b", shown("/proc/cpuinfo"), re.MULTILINE):
         notes.append("runs on a virtual machine")
-    stolen = stolen_ratio(_text("/proc/stat"))
+    stolen = stolen_ratio(shown("/proc/stat"))
     if stolen is not None and stolen >= 0.01:
         notes.append(f"{stolen:.0%} of processor time since boot was taken by other machines")
     return tuple(notes)
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text(errors="replace")
-    except OSError:
-        return ""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from xlab.kernel.drivers import shown
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
 
@@ -63,8 +64,9 @@ class Counters:
 def memory() -> Memory:
     machine = kibibytes(Path("/proc/meminfo").read_text())
     kernel = sum(machine.get(name, 0) for name in _KERNEL_FIELDS)
-    shares = (_file(folder / "smaps_rollup") for folder in _processes())
-    return Memory(kernel * 1024, sum(kibibytes(text).get("Pss", 0) for text in shares) * 1024)
+    # What has ended meanwhile shows nothing.
+    shares = (kibibytes(shown(folder / "smaps_rollup")).get("Pss", 0) for folder in _processes())
+    return Memory(kernel * 1024, sum(shares) * 1024)
 
 
 def processes() -> int:
@@ -134,10 +136,3 @@ def kibibytes(text: str) -> dict[str, int]:
 
 def _processes() -> list[Path]:
     return [folder for folder in Path("/proc").iterdir() if folder.name.isdigit()]
-
-
-def _file(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""  # it has ended meanwhile
