@@ -48,9 +48,9 @@ def test_two_nodes_on_a_cable_reach_each_other() -> None:
 
 @sandboxed
 def test_the_prompt_says_who_one_is() -> None:
-    h1, h2 = Node("h1"), Node("h2", hostname="second")
+    h1, h2 = Node("h1"), Node("h2")
     assert output(h1, "hostname") == "h1\n"
-    assert output(h2, "hostname") == "second\n"
+    assert output(h2, "hostname") == "h2\n"
     output(h1, "hostname", "renamed")
     assert output(h1, "hostname") == "renamed\n"
     assert socket.gethostname() == "xlab"

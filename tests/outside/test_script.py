@@ -17,6 +17,7 @@ from tests.support.labs import machine
 from xlab.errors import CapabilityError, UsageError
 from xlab.kernel import capabilities
 from xlab.kernel.drivers import State
+from xlab.lab import commands
 from xlab.lab.commands import (
     Born,
     Call,
@@ -273,11 +274,12 @@ def test_a_host_that_is_not_there_is_refused() -> None:
 # -- the log of commands ---------------------------------------------------------------------------
 
 
-def test_steps_within_a_step_belong_to_the_outer_one() -> None:
+def test_steps_within_a_step_belong_to_the_outer_one(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = CommandLog()
-    with kept.step("h1", ["weave run"], ""):
+    monkeypatch.setattr(commands, "_kept", kept)
+    with commands.step("h1", "weave run"):
         kept.did(Command("h1", ("one",)))
-        with kept.step("h1", ["docker run"], ""):
+        with commands.step("h1", "docker run"):
             kept.did(Command("h1/c1", ("two",)))
     kept.did(Command("h1", ("three",)))
     kept.did(Command("h1", ("ip", "link", "show")))

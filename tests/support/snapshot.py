@@ -7,7 +7,6 @@ what comes and goes by itself, such as what bridges have learnt.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -31,7 +30,8 @@ def take(lab: Lab) -> Snapshot:
     for node in (lab.wire, lab.gateway, *lab.hosts, *lab.containers):
         if not node.is_on:
             continue
-        found[f"{node} interfaces"] = _interfaces(node)
+        addresses = node.listed(["ip", "-json", "-details", "address"])
+        found[f"{node} interfaces"] = tuple(sorted(map(_interface, addresses)))
         found[f"{node} routes"] = _lines(node, ["ip", "route", "show", "table", "main"])
         if isinstance(node, Host):
             found |= _of_host(node)
@@ -67,13 +67,6 @@ def _of_host(host: Host) -> Snapshot:
     if daemons.get("ovsdb-server"):
         found[f"{host} ports"] = tuple(host.ovs.ports())
     return found
-
-
-def _interfaces(node: Node) -> tuple[str, ...]:
-    found: list[dict[str, Any]] = json.loads(
-        node.configure(["ip", "-json", "-details", "address"]).stdout
-    )
-    return tuple(sorted(map(_interface, found)))
 
 
 def _interface(data: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ import errno
 import os
 import resource
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -204,67 +204,52 @@ def _driver(seen: Observation, name: str, used_for: str, *, on_demand: bool = Fa
 
 def _ovs_datapath(seen: Observation) -> Capability:
     """The family counts, not the module: it is what ovs-vswitchd talks to."""
-    used_for = "Open vSwitch in the kernel"
+    found = _driver(seen, "ovs_datapath", "Open vSwitch in the kernel")
     if "ovs_datapath" in seen.families:
-        return Capability("ovs_datapath", State.YES, "the kernel answers to ovs_datapath", used_for)
-    found = seen.drivers["ovs_datapath"]
+        detail = "the kernel answers to ovs_datapath"
+        return replace(found, state=State.YES, detail=detail, remedy="")
     if found.state is State.NO:
-        return Capability("ovs_datapath", State.NO, found.detail, used_for)
-    return Capability(
-        "ovs_datapath",
-        State.LOADABLE,
-        "module openvswitch is not loaded",
-        used_for,
-        "sudo modprobe -a openvswitch vport-gre",
-    )
+        return found
+    detail, remedy = "module openvswitch is not loaded", "sudo modprobe -a openvswitch vport-gre"
+    return replace(found, state=State.LOADABLE, detail=detail, remedy=remedy)
 
 
 def _tun(seen: Observation) -> Capability:
-    node, used_for = "/dev/net/tun", "Open vSwitch in user space"
+    node = "/dev/net/tun"
+    found = _driver(seen, "tun", "Open vSwitch in user space", on_demand=True)
     if seen.tun_errno is None:
-        found = seen.drivers["tun"]
         # The node's driver is not registered.  udev makes the node all the same, and opening it
         # loads the module for anybody who may open it.
-        if found.state is State.LOADABLE:
-            return Capability("tun", State.LOADABLE, found.detail, used_for, "", on_demand=True)
-        return Capability("tun", State.NO, found.detail, used_for)
+        return found if found.state is State.LOADABLE else replace(found, state=State.NO)
     if seen.tun_errno == 0:
-        return Capability("tun", State.YES, f"{node} opens", used_for)
+        return replace(found, state=State.YES, detail=f"{node} opens")
     remedy = {
         errno.EACCES: f"sudo chmod 0666 {node}",
         errno.ENOENT: f"sudo mkdir -p /dev/net && sudo mknod -m 0666 {node} c 10 200",
     }.get(seen.tun_errno, "")
-    return Capability(
-        "tun", State.NO, f"{node} does not open ({os.strerror(seen.tun_errno)})", used_for, remedy
-    )
+    detail = f"{node} does not open ({os.strerror(seen.tun_errno)})"
+    return replace(found, state=State.NO, detail=detail, remedy=remedy)
 
 
 def _overlayfs(seen: Observation) -> Capability:
-    used_for = "private /etc and /var of hosts that are typed into"
-    found = seen.drivers["overlayfs"]
+    found = _driver(seen, "overlayfs", "private /etc and /var of hosts that are typed into")
     if "overlay" not in seen.filesystems:
-        if found.state is State.LOADABLE:
-            return Capability(
-                "overlayfs", State.LOADABLE, found.detail, used_for, "sudo modprobe overlay"
-            )
-        return Capability("overlayfs", State.NO, found.detail, used_for)
+        return found if found.state is State.LOADABLE else replace(found, state=State.NO)
+    state, detail = State.NO, "could not be tried"
     if seen.trial.overlay_errno:
-        reason = os.strerror(seen.trial.overlay_errno)
-        return Capability("overlayfs", State.NO, f"a lab may not mount it ({reason})", used_for)
-    if seen.trial.overlay_errno is None:
-        return Capability("overlayfs", State.NO, "could not be tried", used_for)
-    return Capability("overlayfs", State.YES, "mounts inside a lab", used_for)
+        detail = f"a lab may not mount it ({os.strerror(seen.trial.overlay_errno)})"
+    elif seen.trial.overlay_errno == 0:
+        state, detail = State.YES, "mounts inside a lab"
+    return replace(found, state=state, detail=detail, remedy="")
 
 
 def _namespaces(seen: Observation) -> Capability:
     """Whether sandboxes can be made; where not, why, as far as the kernel lets one know."""
-    used_for = "every lab"
-    tried = seen.trial
+    if seen.trial.errno:
+        detail, remedy = _refusal(seen)
+        return Capability("namespaces", State.NO, detail, "every lab", remedy)
     kind = "user and network namespaces" if seen.rootless else "network namespaces, as root"
-    if not tried.errno:
-        return Capability("namespaces", State.YES, kind, used_for)
-    detail, remedy = _refusal(seen)
-    return Capability("namespaces", State.NO, detail, used_for, remedy)
+    return Capability("namespaces", State.YES, kind, "every lab")
 
 
 def _refusal(seen: Observation) -> tuple[str, str]:

@@ -154,15 +154,11 @@ def sweep(folder: Path, name: str = "*") -> list[Path]:
         for each in sorted(found):
             pid = each.split("-")[1]
             dead = pid.isdigit() and not Path("/proc", pid).exists()
-            if dead and _is_ours(place, each) and _remove(place, each):
-                removed.append(folder / each)
+            with suppress(OSError):
+                owner = os.stat(each, dir_fd=place, follow_symlinks=False).st_uid
+                if dead and owner == os.geteuid() and _remove(place, each):
+                    removed.append(folder / each)
     return removed
-
-
-def _is_ours(place: int, name: str) -> bool:
-    with suppress(OSError):
-        return os.stat(name, dir_fd=place, follow_symlinks=False).st_uid == os.geteuid()
-    return False
 
 
 def lock(descriptor: int, busy: str) -> None:

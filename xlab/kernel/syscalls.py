@@ -67,6 +67,11 @@ def _call(name: str, *arguments: object, subject: str = "") -> int:
     return result
 
 
+def _syscall(number: int, *arguments: object, subject: str = "") -> int:
+    """One that libc has no function for."""
+    return _call("syscall", ctypes.c_long(number), *arguments, subject=subject)
+
+
 def fork(child: Callable[[], NoReturn]) -> int:
     """Start a child that does what `child` does and ends with it; its process number.
 
@@ -115,27 +120,11 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
 
 def detached_mount(kind: str) -> int:
     """A new instance of a file system that is mounted nowhere, by its descriptor (fsmount(2))."""
-    context = _call(
-        "syscall", ctypes.c_long(_SYS_FSOPEN), kind.encode(), ctypes.c_uint(_FSOPEN_CLOEXEC)
-    )
+    context = _syscall(_SYS_FSOPEN, kind.encode(), _FSOPEN_CLOEXEC)
     try:
-        _call(
-            "syscall",
-            ctypes.c_long(_SYS_FSCONFIG),
-            ctypes.c_int(context),
-            ctypes.c_uint(_FSCONFIG_CMD_CREATE),
-            None,
-            None,
-            ctypes.c_int(0),
-        )
+        _syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
         attributes = _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV | _MOUNT_ATTR_NOEXEC
-        return _call(
-            "syscall",
-            ctypes.c_long(_SYS_FSMOUNT),
-            ctypes.c_int(context),
-            ctypes.c_uint(_FSMOUNT_CLOEXEC),
-            ctypes.c_uint(attributes),
-        )
+        return _syscall(_SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes)
     finally:
         os.close(context)
 
@@ -150,19 +139,12 @@ def make_read_only(path: str, *, below: bool = True) -> None:
         _fields_ = [(name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "userns")]
 
     attributes = MountAttributes(set=_MOUNT_ATTR_RDONLY)
+    size = ctypes.c_size_t(ctypes.sizeof(attributes))
+    where = _AT_FDCWD, os.fsencode(path), _AT_RECURSIVE if below else 0
     deadline = Deadline(_BUSY_S)
     while True:
         try:
-            _call(
-                "syscall",
-                ctypes.c_long(_SYS_MOUNT_SETATTR),
-                ctypes.c_int(_AT_FDCWD),
-                os.fsencode(path),
-                ctypes.c_uint(_AT_RECURSIVE if below else 0),
-                ctypes.byref(attributes),
-                ctypes.c_size_t(ctypes.sizeof(attributes)),
-                subject=path,
-            )
+            _syscall(_SYS_MOUNT_SETATTR, *where, ctypes.byref(attributes), size, subject=path)
         except OSError as error:
             # Somebody is writing there at this very moment (mnt_hold_writers, fs/namespace.c).
             if error.errno != errno.EBUSY or deadline.passed():

@@ -82,25 +82,12 @@ class CommandLog:
         self.entries: list[Entry] = []
         #: What no plain tool can do.
         self.beyond: CapabilityError | None = None
-        self._step: Step | None = None
+        self.step: Step | None = None
         #: Names of nodes by what `ip` calls their namespaces here.
         self._names: dict[str, str] = {}
 
     def add(self, entry: Entry) -> None:
         self.entries.append(entry)
-
-    @contextmanager
-    def step(self, node: str, typed: Sequence[str], note: str) -> Iterator[None]:
-        """What is done in the block belongs to one step; to the outer one, if there is one."""
-        if self._step is not None:
-            yield
-            return
-        self._step = Step(node, tuple(typed), note=note)
-        try:
-            yield
-        finally:
-            self.entries.append(self._step)
-            self._step = None
 
     def born(self, name: str, namespace: int, rtnl: Rtnl) -> None:
         self._names[f"/proc/self/fd/{namespace}"] = name
@@ -117,9 +104,9 @@ class CommandLog:
         self._record(Step(command.node, (named.line(),)), named)
 
     def _record(self, own: Step, what: Command | Born) -> None:
-        if self._step is None:
+        if self.step is None:
             self.entries.append(own)
-        (self._step or own).did.append(what)
+        (self.step or own).did.append(what)
 
 
 #: Pid 1 of a sandbox has one lab.
@@ -139,12 +126,20 @@ def is_kept() -> bool:
 
 @contextmanager
 def step(node: str, *typed: str, note: str = "") -> Iterator[None]:
-    """What is done in the block is, at a real machine, what these lines do."""
-    if _kept is None:
+    """What is done in the block is, at a real machine, what these lines do.
+
+    Within another step it belongs to that one.
+    """
+    log = _kept
+    if log is None or log.step is not None:
         yield
-    else:
-        with _kept.step(node, typed, note):
-            yield
+        return
+    log.step = Step(node, typed, note=note)
+    try:
+        yield
+    finally:
+        log.add(log.step)
+        log.step = None
 
 
 def born(name: str, namespace: int, rtnl: Rtnl) -> None:

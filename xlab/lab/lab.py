@@ -200,8 +200,8 @@ class Lab:
         self._conditions = conditions or {}
         #: Links that have their conditions, by the switch's interface.
         self._imposed: dict[str, Imposed] = {}
-        #: The hosts' address plan: subnet, first host, gateway.
-        self._plan: tuple[IPv4Network, int, int] | None = None
+        #: The plan of addresses: eth0 of each host, and of the gateway.
+        self._plan: dict[str, IPv4Interface] = {}
         #: Whether hosts are told each other's MACs.
         self._mesh = False
         #: What a host needs beyond that when it has been switched on again: `Flow.after_boot`.
@@ -347,32 +347,31 @@ class Lab:
         In a `mesh` every host will talk to every other: many hosts then get permanent ARP entries,
         or 33 of them would fill the table that all labs of a machine share.
         """
-        self._plan = (subnet, first, gateway)
+        self._plan = {host.name: _interface(subnet, first + host.number - 1) for host in self.hosts}
+        self._plan[GATEWAY] = _interface(subnet, gateway)
         self._mesh = mesh and len(self.hosts) >= _MANY_HOSTS
-        self.gateway.add_address("eth0", _interface(subnet, gateway))
-        self.gateway.prefer_address(subnet[gateway])
+        self.gateway.add_address("eth0", self._plan[GATEWAY])
+        self.gateway.prefer_address(self._plan[GATEWAY].ip)
         for host in self.hosts:
             self._give_address(host)
-        names = {host.name: subnet[first + host.number - 1] for host in self.hosts}
-        names[GATEWAY] = subnet[gateway]
+        names = {name: own.ip for name, own in self._plan.items()}
         for machine in (*self.hosts, self.gateway):
             machine.learn_names(names)
 
     def _give_address(self, host: Host) -> None:
         """What /etc/network/interfaces says of eth0."""
         if self._plan:
-            subnet, first, gateway = self._plan
-            own = _interface(subnet, first + host.number - 1)
-            there = f"# eth0 has the address {own}, and the default route is via {subnet[gateway]}"
+            own, gateway = self._plan[host.name], self._plan[GATEWAY].ip
+            there = f"# eth0 has the address {own}, and the default route is via {gateway}"
             with commands.step(host.name, there):
-                host.add_address("eth0", own, gateway=subnet[gateway])
+                host.add_address("eth0", own, gateway=gateway)
             if self._mesh:
-                self._introduce(host, subnet, first)
+                self._introduce(host)
 
-    def _introduce(self, host: Host, subnet: IPv4Network, first: int) -> None:
+    def _introduce(self, host: Host) -> None:
         """The host is told the MACs of all others; they are the same in every run."""
         others = {
-            subnet[first + other.number - 1]: _underlay_mac(other.number)
+            self._plan[other.name].ip: _underlay_mac(other.number)
             for other in self.hosts
             if other is not host
         }

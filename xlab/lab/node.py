@@ -17,7 +17,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -82,15 +82,14 @@ SYSCTLS = (
     ("net.bridge.bridge-nf-call-arptables", "0"),
 )
 #: Those among them that have to be written here; None until the first node has been looked at.
-_differing: tuple[tuple[str, str], ...] | None = None
+_differing: list[tuple[str, str]] | None = None
 
 
 class Node:
     """A named set of namespaces in which programs run and sockets are made."""
 
-    def __init__(self, name: str, *, hostname: str | None = None) -> None:
-        self.name = name
-        self.hostname = hostname or name
+    def __init__(self, name: str) -> None:
+        self.name = self.hostname = name
         self.boot()
         self._lock = threading.Lock()
 
@@ -297,7 +296,7 @@ class Node:
 
         With a `gateway` also `ip route add default via GATEWAY dev DEVICE`.
         """
-        interface = address if isinstance(address, IPv4Interface) else IPv4Interface(address)
+        interface = IPv4Interface(address)
         with self.rtnl.batch() as batch:
             batch.add_address(device, interface)
             batch.set_up(device)
@@ -503,7 +502,14 @@ class Node:
             self._furnished = True
 
     def _write_settings(self) -> None:
-        for name, value in _sysctls_to_set(self._settings):
+        """Those of `SYSCTLS` that are there and that a new namespace does not have right by itself.
+
+        Asked in the first that is made: all are alike, and each write saved is 10 us a node.
+        """
+        global _differing
+        if _differing is None:
+            _differing = [each for each in SYSCTLS if _differs(self._settings, *each)]
+        for name, value in _differing:
             sysctls.write(self._settings, name, value)
 
     def _furnish(self) -> None:
@@ -521,24 +527,11 @@ def _is_still_the_shell(pid: int) -> bool:
         return False  # it has ended already
 
 
-def _sysctls_to_set(folder: int) -> tuple[tuple[str, str], ...]:
-    """Those of `SYSCTLS` that are there and that a new namespace does not have right by itself.
-
-    Asked in the first that is made: all are alike, and each write saved is 10 us a node.
-    """
-    global _differing
-    if _differing is None:
-        _differing = tuple(_differ(folder))
-    return _differing
-
-
-def _differ(folder: int) -> Iterator[tuple[str, str]]:
-    for name, value in SYSCTLS:
-        try:
-            if sysctls.read(folder, name) != value:
-                yield name, value
-        except FileNotFoundError:
-            continue
+def _differs(folder: int, name: str, value: str) -> bool:
+    try:
+        return sysctls.read(folder, name) != value
+    except FileNotFoundError:
+        return False
 
 
 def _network(destination: str | IPv4Network) -> IPv4Network:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from xlab.kernel.clock import Deadline
 from xlab.lab.node import Node
+from xlab.lab.reachability import echo_request
 
 #: ip(7); DF on every packet whatever the path MTU cache says.
 _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE = 10, 3
@@ -59,12 +60,8 @@ def _probe_of(pinger: socket.socket, round_trip_s: float) -> Callable[[int], boo
         nonlocal sequence
         for timeout_s in (round_trip_s + 0.3, round_trip_s + 0.6):
             sequence += 1
-            # Sum of zeros aside, the Internet checksum is that of the three words (RFC 1071).
-            total = 0x0800 + identifier + sequence
-            checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
-            header = struct.pack("!BBHHH", 8, 0, checksum, identifier, sequence)
             try:
-                pinger.send(header + bytes(size - 20 - len(header)))
+                pinger.send(echo_request(identifier, sequence, size=size - 20))
             except OSError:
                 return False  # EMSGSIZE: larger than the source's own interface takes
             deadline = Deadline(timeout_s)

@@ -157,20 +157,18 @@ class Weave:
         Weave switches the interface's checksum offload off; our router completes checksums itself,
         and with the offload goes segmentation.
         """
+        interface = IPv4Interface(address)
         with commands.step(self.host.name, f"weave attach {address} {container.short_name}"):
-            self._attach(IPv4Interface(address), container)
-
-    def _attach(self, interface: IPv4Interface, container: Container) -> None:
-        self.host.rtnl.now.add_veth(
-            f"vethwe{secrets.token_hex(4)}",
-            "ethwe",
-            peer_namespace=container.namespaces.net,
-            mtu=self.mtu,
-            master=_BRIDGE,
-        )
-        container.add_address("ethwe", interface)
-        container.add_route("224.0.0.0/4", dev="ethwe")
-        container.prefer_address(interface.ip)
+            self.host.rtnl.now.add_veth(
+                f"vethwe{secrets.token_hex(4)}",
+                "ethwe",
+                peer_namespace=container.namespaces.net,
+                mtu=self.mtu,
+                master=_BRIDGE,
+            )
+            container.add_address("ethwe", interface)
+            container.add_route("224.0.0.0/4", dev="ethwe")
+            container.prefer_address(interface.ip)
 
     @property
     def mtu(self) -> int:

@@ -31,9 +31,6 @@ class DelayLine(Imposer):
         "tx-ipxip4-segmentation",
     )
 
-    def can(self, wanted: LinkConditions) -> bool:  # noqa: ARG002
-        return True
-
     def needs(self, machine: Machine) -> Capability:
         return machine.packet_sockets
 

@@ -79,9 +79,9 @@ class Imposer(ABC):
     #: Features that it cannot live with, at either side of the joint.
     offloads_off: ClassVar[tuple[str, ...]] = ()
 
-    @abstractmethod
-    def can(self, wanted: LinkConditions) -> bool:
+    def can(self, wanted: LinkConditions) -> bool:  # noqa: ARG002
         """Whether it imposes all of that."""
+        return True
 
     @abstractmethod
     def needs(self, machine: Machine) -> Capability: ...
@@ -183,8 +183,7 @@ class Discipline(Imposer):
 
     def part(self, imposed: Imposed) -> None:
         wire, uplink = imposed.joint.wire, imposed.joint.uplink
-        own_queue = f"tc qdisc replace dev {uplink} "
-        if wire.rtnl.has(uplink) and any(line.startswith(own_queue) for line in imposed.commands):
+        if imposed.joint.outward and wire.rtnl.has(uplink):
             batch(wire, "tc", [f"qdisc del dev {uplink} root"])
         batch(wire, "ip", [f"link del {imposed.joint.bridge}"])
 

@@ -20,9 +20,6 @@ _MOST_PACKETS = 200_000
 class Netem(Discipline):
     name, place, words = "netem", 1, "all by netem"
 
-    def can(self, wanted: LinkConditions) -> bool:  # noqa: ARG002
-        return True
-
     def needs(self, machine: Machine) -> Capability:
         return machine.netem
 
