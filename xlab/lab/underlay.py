@@ -248,30 +248,28 @@ class _Unused:
             _refuse_malformed(f"host {name}", key, value)
             self._of_hosts.setdefault(key, {})[name] = None
 
-    def of_link(self, where: str, info: Mapping[str, Any]) -> None:
+    def of_link(self, name: str, info: Mapping[str, Any]) -> None:
         """UsageError for an option that Mininet's links do not have, or an address that is none."""
-        where = f"the link {where}"
         for end in ("params1", "params2"):
             own = info.get(end) or {}
             if not isinstance(own, Mapping):
-                raise UsageError(f"{where}: {end} is {repr(own)[:60]}, a dictionary is wanted")
-            self._look(where, own, (*_CONDITIONS, *_BEYOND_US, *_INDIFFERENT), _OF_AN_INTERFACE)
-        self._look(where, info, (*_CONDITIONS, *_BEYOND_US, *_INDIFFERENT), _DECIDED)
+                shown = f"the link {name}: {end} is {repr(own)[:60]}"
+                raise UsageError(f"{shown}, a dictionary is wanted")
+            self._look(name, own, _OF_AN_INTERFACE)
+        self._look(name, info, _DECIDED)
 
-    def _look(
-        self, where: str, options: Mapping[str, Any], known: Sequence[str], decided: Sequence[str]
-    ) -> None:
+    def _look(self, name: str, options: Mapping[str, Any], decided: Sequence[str]) -> None:
         for key, value in options.items():
             if key in decided:
                 if value is not None:
-                    _refuse_malformed(where, key, value)
-                    self._of_links.setdefault(key, {})[where.removeprefix("the link ")] = None
-            elif key not in known:
+                    _refuse_malformed(f"the link {name}", key, value)
+                    self._of_links.setdefault(key, {})[name] = None
+            elif key not in (*_CONDITIONS, *_BEYOND_US, *_INDIFFERENT):
                 nearest = difflib.get_close_matches(str(key), _MEANT, n=1)
                 guess = f"; did you mean {_MEANT[nearest[0]]}?" if nearest else ""
                 raise UsageError(
-                    f"{where} has an option {str(key)[:60]}, which links do not have{guess} "
-                    f"({', '.join(_CONDITIONS)})"
+                    f"the link {name} has an option {str(key)[:60]}, which links do not have"
+                    f"{guess} ({', '.join(_CONDITIONS)})"
                 )
 
     def notes(self) -> Iterator[str]:

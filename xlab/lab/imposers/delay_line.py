@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from xlab.kernel.capabilities import Capability, Machine
-from xlab.kernel.processes import Process, command_line, wait_until
+from xlab.kernel.processes import Process, wait_until
 from xlab.lab import delay_line as program
 from xlab.lab.conditions import LinkConditions
 from xlab.lab.imposers.joint import FRAME_OVERHEAD_BYTES, Imposed, Imposer, Joint, queue_bytes
@@ -45,10 +45,10 @@ class DelayLine(Imposer):
             "it forwards about 1 Gbit/s of single packets, 10 of large segments"
         )
 
-    def join(self, joint: Joint) -> tuple[Process, list[str]]:
+    def join(self, joint: Joint) -> Process:
         back = joint.outward if joint.outward != joint.inward else None
         argv = argv_of(joint.uplink, joint.inner, joint.inward, back=back, mtu=joint.mtu)
-        return start(joint.wire, argv), [command_line(argv)]
+        return start(joint.wire, argv)
 
     def part(self, imposed: Imposed) -> None:
         assert imposed.line is not None

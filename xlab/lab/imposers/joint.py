@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from xlab.kernel.capabilities import Capability, Machine
-from xlab.kernel.processes import Process, command_line
+from xlab.kernel.processes import Process
 from xlab.lab.conditions import LinkConditions
 from xlab.lab.node import Node
 
@@ -115,14 +115,14 @@ class Imposer(ABC):
         joint = Joint(wire, uplink, conditions, conditions if back is None else back, mtu)
         lossy = joint.inward.loss_ratio or joint.outward.loss_ratio
         offloads_off = (*(_SEGMENTATION if lossy else ()), *self.offloads_off)
-        commands = batch(wire, "ip", _cut(joint))
-        line, joining = self.join(joint)
-        commands += [*joining, *_switch_off(wire, joint.port, offloads_off)]
-        return Imposed(self, joint, line, tuple(commands), offloads_off)
+        batch(wire, "ip", _cut(joint))
+        line = self.join(joint)
+        _switch_off(wire, joint.port, offloads_off)
+        return Imposed(self, joint, line, offloads_off)
 
     @abstractmethod
-    def join(self, joint: Joint) -> tuple[Process | None, list[str]]:
-        """Join the link again where it was cut; a process to be stopped with the lab, and lines."""
+    def join(self, joint: Joint) -> Process | None:
+        """Join the link again where it was cut; a process to be stopped with the lab."""
 
     @abstractmethod
     def part(self, imposed: Imposed) -> None:
@@ -140,8 +140,6 @@ class Imposed:
     joint: Joint
     #: The delay line, to be stopped with the lab; None where there is no process.
     line: Process | None = None
-    #: What was done, as lines to paste.
-    commands: tuple[str, ...] = ()
     #: Features to switch off at the host's interface (`switch_off`), or figures are wrong.
     offloads_off: tuple[str, ...] = ()
 
@@ -172,14 +170,14 @@ class Discipline(Imposer):
     def arguments(self, conditions: LinkConditions, *, mtu: int) -> str:
         """The discipline as tc takes it."""
 
-    def join(self, joint: Joint) -> tuple[None, list[str]]:
+    def join(self, joint: Joint) -> None:
         disciplines = [
             f"qdisc replace dev {name} root {self.arguments(wanted, mtu=joint.mtu)}"
             for name, wanted in ((joint.uplink, joint.outward), (joint.inner, joint.inward))
             if wanted
         ]
-        queueing = batch(joint.wire, "tc", disciplines)
-        return None, [*queueing, *batch(joint.wire, "ip", _bridge(joint))]
+        batch(joint.wire, "tc", disciplines)
+        batch(joint.wire, "ip", _bridge(joint))
 
     def part(self, imposed: Imposed) -> None:
         wire, uplink = imposed.joint.wire, imposed.joint.uplink
@@ -213,20 +211,15 @@ def _bridge(joint: Joint) -> list[str]:
 _WIRE_LIKE = "forward_delay 0 stp_state 0 ageing_time 0 mcast_snooping 0"
 
 
-def batch(node: Node, tool: str, lines: Sequence[str]) -> list[str]:
-    """Run lines of `ip` or `tc` in one process; returns them as they are typed."""
+def batch(node: Node, tool: str, lines: Sequence[str]) -> None:
+    """Run lines of `ip` or `tc` in one process."""
     node.configure([tool, "-batch", "-"], stdin="".join(f"{line}\n" for line in lines).encode())
-    return [f"{tool} {line}" for line in lines]
 
 
-def _switch_off(node: Node, interface: str, features: Sequence[str]) -> list[str]:
-    if not features:
-        return []
-    argv = ["ethtool", "-K", interface]
-    for feature in features:
-        argv += [feature, "off"]
-    node.configure(argv)
-    return [command_line(argv)]
+def _switch_off(node: Node, interface: str, features: Sequence[str]) -> None:
+    if features:
+        off = [word for feature in features for word in (feature, "off")]
+        node.configure(["ethtool", "-K", interface, *off])
 
 
 def queue_bytes(conditions: LinkConditions, *, mtu: int) -> float:
