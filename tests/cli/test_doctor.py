@@ -24,16 +24,16 @@ NEEDING = {"Open vSwitch": "ovs-gre", "masquerading": "bridge, ovs-gre"}
 
 
 def yes(name: str) -> Capability:
-    return Capability(name, State.YES, f"{name} is live", "")
+    return Capability(name, State.YES, f"{name} is live")
 
 
 def no(name: str, remedy: str = "") -> Capability:
-    return Capability(name, State.NO, f"this kernel has no {name}", "", remedy)
+    return Capability(name, State.NO, f"this kernel has no {name}", remedy)
 
 
 def loadable(name: str, *, on_demand: bool = False) -> Capability:
     remedy = "" if on_demand else f"sudo modprobe {name}"
-    return Capability(name, State.LOADABLE, f"module {name} is not loaded", "", remedy, on_demand)
+    return Capability(name, State.LOADABLE, f"module {name} is not loaded", remedy, on_demand)
 
 
 def machine(**changes: object) -> Machine:
@@ -52,7 +52,6 @@ def machine(**changes: object) -> Machine:
         tbf=yes("sch_tbf"),
         packet_sockets=yes("af_packet"),
         overlayfs=yes("overlay"),
-        bridge_netfilter=yes("br_netfilter"),
         open_files=1048576,
         neighbours=1024,
     )
@@ -91,7 +90,7 @@ def test_which_way_labs_run(sandbox: str, how: str) -> None:
 
 def test_no_namespaces_no_labs() -> None:
     remedy = "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
-    refused = Capability("namespaces", State.NO, "AppArmor takes them", "", remedy)
+    refused = Capability("namespaces", State.NO, "AppArmor takes them", remedy)
     finding = find("labs", namespaces=refused)
     assert (finding.ok, finding.detail, finding.remedy) == (False, "AppArmor takes them", remedy)
     assert status(namespaces=refused) == 3
@@ -132,9 +131,8 @@ def test_a_kernel_datapath_without_gre_is_not_used() -> None:
 
 
 def test_neither_datapath() -> None:
-    closed = Capability(
-        "tun", State.NO, "/dev/net/tun does not open", "", "sudo chmod 0666 /dev/net/tun"
-    )
+    remedy = "sudo chmod 0666 /dev/net/tun"
+    closed = Capability("tun", State.NO, "/dev/net/tun does not open", remedy)
     without = {"ovs_datapath": no("openvswitch"), "tun": closed}
     finding = find("Open vSwitch", **without)
     assert (finding.ok, finding.needed_for) == (False, "ovs-gre")

@@ -29,7 +29,7 @@ def machine(*, netem: State, tbf: State = State.YES, packets: State = State.YES)
 
     def capability(name: str, state: State, remedy: str = "") -> Capability:
         detail = "is live" if state is State.YES else "is not loaded"
-        return Capability(name, state, f"module {name} {detail}", "", remedy)
+        return Capability(name, state, f"module {name} {detail}", remedy)
 
     parts = SimpleNamespace(
         netem=capability(

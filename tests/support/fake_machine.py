@@ -25,7 +25,7 @@ PATH = {"kind": "path", **dataclasses.asdict(PROOF)}
 
 
 def capability(name: str, state: State = State.YES) -> Capability:
-    return Capability(name, state, f"{name} is {state}", "labs", "apt-get install it")
+    return Capability(name, state, f"{name} is {state}", "apt-get install it")
 
 
 def machine_with(**states: State) -> Machine:

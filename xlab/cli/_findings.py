@@ -144,7 +144,8 @@ def _conditions(machine: Machine) -> Finding:
 def _overlayfs(machine: Machine) -> Finding:
     found = machine.overlayfs
     ok = True if found.live else None
-    return Finding("overlay file system", ok, found.detail, found.remedy, found.used_for)
+    about = "private /etc and /var of hosts that are typed into"
+    return Finding("overlay file system", ok, found.detail, found.remedy, about)
 
 
 # -- limits ----------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ only when what it needs is already live: opening /dev/net/tun, and in a child na
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 import resource
@@ -30,7 +29,6 @@ class Capability:
     state: State
     #: What showed it, as half a sentence: "module sch_netem is loaded".
     detail: str
-    used_for: str
     #: A line to paste; empty where nothing can be done, or nothing needs to be.
     remedy: str = ""
     #: The kernel loads the module by itself when a lab uses the feature in the ordinary way.
@@ -65,7 +63,6 @@ class Machine:
     tbf: Capability
     packet_sockets: Capability
     overlayfs: Capability
-    bridge_netfilter: Capability
     #: The hard limit of open files.
     open_files: int
     #: Dynamic neighbour entries of all namespaces together (gc_thresh3); None inside a sandbox,
@@ -73,11 +70,6 @@ class Machine:
     neighbours: int | None
     #: For how long the kernel kept us waiting for namespaces, in seconds.
     waited_s: float = 0.0
-
-    @property
-    def capabilities(self) -> tuple[Capability, ...]:
-        values = [getattr(self, field.name) for field in dataclasses.fields(self)]
-        return tuple(value for value in values if isinstance(value, Capability))
 
 
 def probe(*, inside: bool = False) -> Machine:
@@ -164,47 +156,32 @@ def assess(seen: Observation) -> Machine:
         kernel=seen.kernel,
         sandbox="rootless" if seen.rootless else "root",
         namespaces=_namespaces(seen),
-        veth=_driver(seen, "veth", "every link of a lab", on_demand=True),
-        bridge=_driver(seen, "bridge", "the underlay's switches, docker0 and br0", on_demand=True),
-        masquerading=_driver(
-            seen, "masquerading", "containers reaching the outside", on_demand=True
-        ),
+        veth=_driver(seen, "veth", on_demand=True),
+        bridge=_driver(seen, "bridge", on_demand=True),
+        masquerading=_driver(seen, "masquerading", on_demand=True),
         ovs_datapath=_ovs_datapath(seen),
-        ovs_gre=_driver(
-            seen, "ovs_gre", "GRE tunnels of the kernel's Open vSwitch datapath", on_demand=True
-        ),
+        ovs_gre=_driver(seen, "ovs_gre", on_demand=True),
         tun=_tun(seen),
-        netem=_driver(seen, "netem", "rate, delay, jitter and loss on links, by the kernel"),
-        tbf=_driver(seen, "tbf", "rates of links, by the kernel"),
-        packet_sockets=_driver(
-            seen, "packet_sockets", "captures, and links with a delay without netem", on_demand=True
-        ),
+        netem=_driver(seen, "netem"),
+        tbf=_driver(seen, "tbf"),
+        packet_sockets=_driver(seen, "packet_sockets", on_demand=True),
         overlayfs=_overlayfs(seen),
-        bridge_netfilter=_driver(
-            seen, "bridge_netfilter", "iptables seeing frames that a bridge forwards"
-        ),
         open_files=seen.open_files,
         neighbours=seen.neighbours,
         waited_s=seen.trial.waited_s,
     )
 
 
-def _driver(seen: Observation, name: str, used_for: str, *, on_demand: bool = False) -> Capability:
+def _driver(seen: Observation, name: str, *, on_demand: bool = False) -> Capability:
     found = seen.drivers[name]
     loadable = found.state is State.LOADABLE and not on_demand
-    return Capability(
-        name=name,
-        state=found.state,
-        detail=found.detail,
-        used_for=used_for,
-        remedy=f"sudo modprobe {DRIVERS[name].module}" if loadable else "",
-        on_demand=on_demand,
-    )
+    remedy = f"sudo modprobe {DRIVERS[name].module}" if loadable else ""
+    return Capability(name, found.state, found.detail, remedy, on_demand)
 
 
 def _ovs_datapath(seen: Observation) -> Capability:
     """The family counts, not the module: it is what ovs-vswitchd talks to."""
-    found = _driver(seen, "ovs_datapath", "Open vSwitch in the kernel")
+    found = _driver(seen, "ovs_datapath")
     if "ovs_datapath" in seen.families:
         detail = "the kernel answers to ovs_datapath"
         return replace(found, state=State.YES, detail=detail, remedy="")
@@ -216,7 +193,7 @@ def _ovs_datapath(seen: Observation) -> Capability:
 
 def _tun(seen: Observation) -> Capability:
     node = "/dev/net/tun"
-    found = _driver(seen, "tun", "Open vSwitch in user space", on_demand=True)
+    found = _driver(seen, "tun", on_demand=True)
     if seen.tun_errno is None:
         # The node's driver is not registered.  udev makes the node all the same, and opening it
         # loads the module for anybody who may open it.
@@ -232,7 +209,7 @@ def _tun(seen: Observation) -> Capability:
 
 
 def _overlayfs(seen: Observation) -> Capability:
-    found = _driver(seen, "overlayfs", "private /etc and /var of hosts that are typed into")
+    found = _driver(seen, "overlayfs")
     if "overlay" not in seen.filesystems:
         return found if found.state is State.LOADABLE else replace(found, state=State.NO)
     state, detail = State.NO, "could not be tried"
@@ -246,13 +223,13 @@ def _overlayfs(seen: Observation) -> Capability:
 def _namespaces(seen: Observation) -> Capability:
     """Whether sandboxes can be made; where not, why, as far as the kernel lets one know."""
     if seen.trial.errno:
-        detail, remedy = _refusal(seen)
-        return Capability("namespaces", State.NO, detail, "every lab", remedy)
+        return Capability("namespaces", State.NO, *_refusal(seen))
     kind = "user and network namespaces" if seen.rootless else "network namespaces, as root"
-    return Capability("namespaces", State.YES, kind, "every lab")
+    return Capability("namespaces", State.YES, kind)
 
 
 def _refusal(seen: Observation) -> tuple[str, str]:
+    """What forbids it, and the remedy."""
     tried = seen.trial
     reason = os.strerror(tried.errno)
     if seen.rootless:

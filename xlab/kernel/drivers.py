@@ -52,7 +52,6 @@ DRIVERS: Mapping[str, Driver] = {
     "tbf": Driver("sch_tbf", "CONFIG_NET_SCH_TBF"),
     "packet_sockets": Driver("af_packet", "CONFIG_PACKET"),
     "overlayfs": Driver("overlay", "CONFIG_OVERLAY_FS"),
-    "bridge_netfilter": Driver("br_netfilter", "CONFIG_BRIDGE_NETFILTER"),
 }
 
 
