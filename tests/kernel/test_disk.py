@@ -279,7 +279,8 @@ def test_only_ones_own_leftovers_are_swept(shared: Path) -> None:
     for folder in (mine, theirs):
         folder.mkdir()
     os.chown(theirs, ORDINARY, ORDINARY)
-    assert disk.sweep(shared) == [mine]
+    disk.sweep(shared)
+    assert not mine.exists()
     assert theirs.is_dir()
 
 
@@ -288,7 +289,8 @@ def test_sweeping_follows_no_link(shared: Path, victim: Path, tmp_path: Path) ->
     (tmp_path / "full/kept").touch()
     for number, target in enumerate((victim, tmp_path / "full")):
         (shared / f".partial-999999999-{number}").symlink_to(target)
-    assert len(disk.sweep(shared)) == 2
+    disk.sweep(shared)
+    assert hidden(shared) == []
     assert victim.exists()
     assert (tmp_path / "full/kept").exists()
 
@@ -297,7 +299,7 @@ def test_a_whole_folder_that_got_a_hidden_name_keeps_what_is_in_it(shared: Path)
     """Who may rename in a folder could have ours emptied by us."""
     record.save(record.load(RECORD), shared / "x", {"ping.txt": b""})
     (shared / "x").rename(shared / ".partial-999999999-x")
-    assert disk.sweep(shared) == []
+    disk.sweep(shared)
     assert (shared / ".partial-999999999-x/raw/ping.txt").exists()
 
 

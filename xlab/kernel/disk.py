@@ -145,20 +145,18 @@ def make_folder(folder: Path) -> None:
         pass
 
 
-def sweep(folder: Path, name: str = "*") -> list[Path]:
+def sweep(folder: Path, name: str = "*") -> None:
     """Remove what was to become `name` (or anything), was the caller's, and has lost its writer."""
-    removed: list[Path] = []
     with suppress(OSError), _entered(folder) as place:
         held = Path("/proc/self/fd", str(place))
-        found = fnmatch.filter((entry.name for entry in held.iterdir()), f".partial-*-{name}")
-        for each in sorted(found):
+        found = [entry.name for entry in held.iterdir()]
+        for each in fnmatch.filter(found, f".partial-*-{name}"):
             pid = each.split("-")[1]
             dead = pid.isdigit() and not Path("/proc", pid).exists()
             with suppress(OSError):
                 owner = os.stat(each, dir_fd=place, follow_symlinks=False).st_uid
-                if dead and owner == os.geteuid() and _remove(place, each):
-                    removed.append(folder / each)
-    return removed
+                if dead and owner == os.geteuid():
+                    _remove(place, each)
 
 
 def lock(descriptor: int, busy: str) -> None:
@@ -254,17 +252,14 @@ def _fill(descriptor: int, content: bytes, *, durable: bool = False) -> None:
         os.close(descriptor)
 
 
-def _remove(place: int, name: str) -> bool:
-    """Whether it is gone.  A folder that is not empty stays if it is no draft of ours."""
-    try:
+def _remove(place: int, name: str) -> None:
+    """A folder that is not empty stays if it is no draft of ours."""
+    with suppress(OSError):  # it was gone, or is somebody else's
         try:
             os.unlink(name, dir_fd=place)
         except IsADirectoryError:
             _empty_draft(place, name)
             os.rmdir(name, dir_fd=place)
-    except OSError:
-        return False  # it was gone, or is somebody else's
-    return True
 
 
 def _empty_draft(place: int, name: str) -> None:

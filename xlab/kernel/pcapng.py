@@ -20,23 +20,20 @@ _OPTION_NAME, _OPTION_RESOLUTION = 2, 9
 _PLACES = {0xA1B2C3D4: 6, 0xA1B23C4D: 9}
 
 
-def copy(pcap: BinaryIO, kept: BinaryIO) -> int:
-    """Copy frame by frame until the stream ends, each in one write; returns how many there were.
+def copy(pcap: BinaryIO, kept: BinaryIO) -> None:
+    """Copy frame by frame until the stream ends, each in one write.
 
     A last frame cut short is left out.  XlabError as for `convert`.
     """
     header = _header(pcap)
     kept.write(header)
     kept.flush()
-    count = 0
     for head, frame in _frames(pcap) if header else ():
         kept.write(head + frame)
         kept.flush()
-        count += 1
-    return count
 
 
-def convert(pcap: BinaryIO, pcapng: BinaryIO, *, interface: str) -> int:
+def convert(pcap: BinaryIO, pcapng: BinaryIO, *, interface: str) -> None:
     """The same as pcapng, each block in one write.
 
     A last frame cut short is left out.  XlabError if it does not begin as pcap in this machine's
@@ -44,7 +41,7 @@ def convert(pcap: BinaryIO, pcapng: BinaryIO, *, interface: str) -> int:
     """
     header = _header(pcap)
     if not header:
-        return 0
+        return
     snap_length, link_type = struct.unpack_from("<II", header, 16)
     places = _PLACES[_magic(header)]
     described = _option(_OPTION_NAME, interface.encode(errors="backslashreplace"))
@@ -54,15 +51,12 @@ def convert(pcap: BinaryIO, pcapng: BinaryIO, *, interface: str) -> int:
         _block(_INTERFACE, struct.pack("<HHI", link_type & 0xFFFF, 0, snap_length) + described)
     )
     pcapng.flush()
-    count = 0
     for head, frame in _frames(pcap):
         seconds, fraction, captured, whole = struct.unpack("<IIII", head)
         time = seconds * 10**places + fraction
         fields = struct.pack("<IIIII", 0, time >> 32, time & 0xFFFFFFFF, captured, whole)
         pcapng.write(_block(_ENHANCED_PACKET, fields + _padded(frame)))
         pcapng.flush()
-        count += 1
-    return count
 
 
 def _header(pcap: BinaryIO) -> bytes:
