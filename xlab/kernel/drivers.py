@@ -72,9 +72,7 @@ class Kernel:
         """Live, loadable or absent, and what showed it.  Looks only; loads nothing."""
         if (self.root / "sys/module" / driver.module).is_dir():
             return DriverState(State.YES, f"{driver.module} is live")
-        if self._lists(self._builtin, driver.module):
-            return DriverState(State.YES, f"{driver.module} is built into the kernel")
-        if f"\n{driver.config}=y\n" in self._config:
+        if self._lists(self._builtin, driver.module) or f"\n{driver.config}=y\n" in self._config:
             return DriverState(State.YES, f"{driver.module} is built into the kernel")
         if self._lists(self._modules, driver.module):
             return DriverState(State.LOADABLE, f"module {driver.module} is not loaded")

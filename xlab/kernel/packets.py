@@ -49,8 +49,6 @@ class Packet:
     protocol: int | None = None
     #: Length of the whole IPv4 packet in bytes, header included, as its header says.
     total_length: int | None = None
-    #: Part of a larger packet (RFC 791); behind the first part there is no transport header.
-    fragment: bool = False
     icmp_type: int | None = None
     #: Of echo requests and replies alone.
     icmp_id: int | None = None
@@ -165,6 +163,7 @@ def _read_packet(
     # Short frames are padded to 60 bytes, and the padding is no payload.
     end = min(end, start + total_length)
     start = min(end, start + header_length)
+    # Behind the first part of a larger packet (RFC 791) there is no transport header.
     later_fragment = bool(fragment_bits & 0x1FFF)
     icmp_type, icmp_id, icmp_sequence, ports = None, None, None, None
     payload_start = start
@@ -189,7 +188,6 @@ def _read_packet(
         _address(destination),
         protocol,
         total_length,
-        bool(fragment_bits & 0x3FFF),
         icmp_type,
         icmp_id,
         icmp_sequence,

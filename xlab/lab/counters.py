@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from xlab.kernel.drivers import shown
@@ -98,15 +98,12 @@ def interfaces(node: Node) -> dict[str, Counters]:
     """By name, all of a node's but lo."""
     # Opened before: a node's own /proc does not know a thread that has come from outside.
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    below = partial(os.open, dir_fd=proc)
     try:
-        with node.entered(), open("thread-self/net/dev", "rb", opener=_below(proc)) as file:
+        with node.entered(), open("thread-self/net/dev", "rb", opener=below) as file:
             return counters(os.fsdecode(file.read()))
     finally:
         os.close(proc)
-
-
-def _below(folder: int) -> Callable[[str, int], int]:
-    return lambda path, flags: os.open(path, flags, dir_fd=folder)
 
 
 def counters(text: str) -> dict[str, Counters]:

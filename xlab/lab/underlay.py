@@ -189,7 +189,7 @@ def from_topo(topo: Any) -> Underlay:
         if name not in attached:
             raise UsageError(f"host {name} is joined to no switch")
     _refuse_all_but_trees(switches, trunks)
-    _refuse_oversize(switches, names, uplinks, trunks)
+    _refuse_oversize(switches, (*uplinks, *trunks))
     order = {name: i for i, name in enumerate(names)}
     uplinks.sort(key=lambda link: order.get(link.b.node, len(order)))
     return Underlay(switches, tuple(names), tuple(uplinks), tuple(trunks), tuple(unused.notes()))
@@ -352,10 +352,8 @@ def _refuse_all_but_trees(switches: Sequence[str], trunks: Sequence[Link]) -> No
             raise UsageError(f"the topology falls apart: {first} and {switch} are not joined")
 
 
-def _refuse_oversize(
-    switches: Sequence[str], hosts: Sequence[str], uplinks: Sequence[Link], trunks: Sequence[Link]
-) -> None:
-    ports = [port for link in (*uplinks, *trunks) for port in (link.a, link.b)]
+def _refuse_oversize(switches: Sequence[str], links: Sequence[Link]) -> None:
+    ports = [port for link in links for port in (link.a, link.b)]
     needed = Counter(port.node for port in ports)
     for switch in switches:
         if needed[switch] > _MOST_PORTS - _SPARE_PORTS:
@@ -363,8 +361,8 @@ def _refuse_oversize(
                 f"switch {switch} needs {needed[switch]:,} ports, a Linux bridge holds "
                 f"{_MOST_PORTS:,}: use a topology with several switches, such as linear,25,40"
             )
-    for name in (*switches, *hosts, *(port.interface for port in ports)):
-        _refuse_odd(name)
+    for port in ports:
+        _refuse_odd(port.interface)
     seen: set[Port] = set()
     for port in ports:
         if port in seen:
