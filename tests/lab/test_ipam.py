@@ -31,7 +31,7 @@ def name_of(case: dict[str, Any]) -> str:
 
 
 def pool_of(case: dict[str, Any], version: ipam.Version = 26) -> BridgePool:
-    return BridgePool.of(
+    return BridgePool(
         IPv4Interface(case["br0"]) if case["br0"] else None,
         fixed_cidr=case["fixed"],
         default_gateway=case.get("default_gateway"),
@@ -71,7 +71,7 @@ def test_version_28_drops_a_range_that_does_not_fit(case: dict[str, Any]) -> Non
 def test_release_frees_the_lowest_first_as_the_measured_script_has_it() -> None:
     """The steps of `release.script`, in its order and with its results."""
     assert MEASURED["release"]["script"].startswith("run a1..a4=.64-.67; stop a2; run n1=.65;")
-    pool = BridgePool.of(BRIDGE, fixed_cidr="10.211.55.64/26")
+    pool = BridgePool(BRIDGE, fixed_cidr="10.211.55.64/26")
     held: dict[str, IPv4Address] = {}
 
     def run(name: str, last_octet: int) -> None:
@@ -117,13 +117,13 @@ def test_refuses_in_the_words_of_dockerd(option: str, text: str) -> None:
     def start() -> None:
         match option.split():
             case ["--default-gateway", gateway]:
-                BridgePool.of(BRIDGE, default_gateway=gateway)
+                BridgePool(BRIDGE, default_gateway=gateway)
             case ["-b", "br7", "(missing)"]:
                 raise ipam.missing_bridge("br7")
             case ["-b", "with", "--bip"]:
                 raise ipam.bridge_and_bip()
             case _:
-                BridgePool.of(BRIDGE, fixed_cidr=option)
+                BridgePool(BRIDGE, fixed_cidr=option)
 
     with pytest.raises(DockerError) as refused:
         start()
@@ -136,17 +136,17 @@ def test_refuses_in_the_words_of_dockerd(option: str, text: str) -> None:
 )
 def test_a_range_is_parsed_as_strictly_as_go_does(text: str) -> None:
     with pytest.raises(DockerError, match=rf"invalid CIDR address: {re.escape(text)}$"):
-        BridgePool.of(BRIDGE, fixed_cidr=text)
+        BridgePool(BRIDGE, fixed_cidr=text)
 
 
 @pytest.mark.parametrize("gateway", ["10.211.55.3", "10.211.55.0", "10.211.55.255"])
 def test_a_gateway_already_reserved_is_refused(gateway: str) -> None:
     with pytest.raises(DockerError, match=rf"DefaultGatewayIPv4:{gateway}\): Address already in"):
-        BridgePool.of(BRIDGE, default_gateway=gateway)
+        BridgePool(BRIDGE, default_gateway=gateway)
 
 
 def test_bip_is_a_bridge_with_that_address() -> None:
-    pool = BridgePool.of(ipam.parse_bip("172.18.0.9/28"))
+    pool = BridgePool(ipam.parse_bip("172.18.0.9/28"))
     assert (str(pool.subnet), str(pool.gateway)) == ("172.18.0.0/28", "172.18.0.9")
     for text in ("172.18.0.9", "fd00::1/64", "x/8"):
         with pytest.raises(DockerError, match=rf"invalid CIDR address: {text}$"):
@@ -154,7 +154,7 @@ def test_bip_is_a_bridge_with_that_address() -> None:
 
 
 def test_exhaustion_reads_as_docker_run_prints_it() -> None:
-    pool = BridgePool.of(BRIDGE, fixed_cidr="10.211.55.3/32")
+    pool = BridgePool(BRIDGE, fixed_cidr="10.211.55.3/32")
     with pytest.raises(DockerError) as exhausted:
         pool.allocate(NETWORK_ID)
     assert exhausted.value.exit_code == 125
@@ -165,14 +165,14 @@ def test_exhaustion_reads_as_docker_run_prints_it() -> None:
 
 
 def test_a_freed_address_comes_back_after_exhaustion() -> None:
-    pool = BridgePool.of(BRIDGE, fixed_cidr="10.211.55.64/31")
+    pool = BridgePool(BRIDGE, fixed_cidr="10.211.55.64/31")
     assert [allocate(pool) for _ in range(3)] == ["10.211.55.64", "10.211.55.65", None]
     pool.release(IPv4Address("10.211.55.65"))
     assert [allocate(pool), allocate(pool)] == ["10.211.55.65", None]
 
 
 def test_only_what_was_handed_out_can_be_released() -> None:
-    pool = BridgePool.of(BRIDGE)
+    pool = BridgePool(BRIDGE)
     address = pool.allocate(NETWORK_ID)
     pool.release(address)
     for stranger in (address, BRIDGE.ip, IPv4Address("10.211.55.9"), IPv4Address("1.1.1.1")):
@@ -190,13 +190,13 @@ def test_only_what_was_handed_out_can_be_released() -> None:
 def test_subnets_too_small_for_a_broadcast_address(
     fixed_cidr: str, bridge_address: str, sequence: list[str | None]
 ) -> None:
-    pool = BridgePool.of(None, fixed_cidr=fixed_cidr)
+    pool = BridgePool(None, fixed_cidr=fixed_cidr)
     assert str(pool.bridge_address) == bridge_address
     assert [allocate(pool) for _ in sequence] == sequence
 
 
 def test_a_whole_slash_16_is_handed_out_in_order() -> None:
-    pool = BridgePool.of(None)
+    pool = BridgePool(None)
     addresses = [int(pool.allocate(NETWORK_ID)) for _ in range(65533)]
     first = int(IPv4Address("172.17.0.2"))
     assert addresses == list(range(first, first + 65533))
@@ -235,7 +235,7 @@ def pools(draw: st.DrawFn) -> tuple[BridgePool, set[IPv4Address]]:
     others = [a for a in subnet if a != address and a not in ends]
     gateway = draw(st.none() | st.sampled_from(others)) if others else None
     version: ipam.Version = draw(st.sampled_from([26, 28]))
-    pool = BridgePool.of(
+    pool = BridgePool(
         bridge,
         fixed_cidr=fixed,
         default_gateway=str(gateway) if gateway else None,
@@ -315,7 +315,7 @@ def test_any_options_make_a_pool_within_its_subnet_or_are_refused(
 ) -> None:
     """Whatever its size: a /0 is no larger in memory than a /30."""
     pool = attempt(
-        lambda: BridgePool.of(bridge, fixed_cidr=fixed, default_gateway=gateway, version=version),
+        lambda: BridgePool(bridge, fixed_cidr=fixed, default_gateway=gateway, version=version),
         DockerError,
     )
     if isinstance(pool, Refusal):

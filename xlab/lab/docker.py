@@ -268,7 +268,7 @@ class Docker:
             raise ipam.missing_bridge(bridge)
         found = self.host.device_address(bridge) if there else None
         wanted = ipam.parse_bip(options.bip) if options.bip else None
-        self._pool = ipam.BridgePool.of(
+        self._pool = ipam.BridgePool(
             wanted or found,
             fixed_cidr=options.fixed_cidr,
             default_gateway=options.default_gateway,

@@ -46,38 +46,12 @@ class BridgePool:
 
     def __init__(
         self,
-        *,
-        bridge_address: IPv4Interface,
-        allocatable: IPv4Network,
-        gateway: IPv4Address,
-    ) -> None:
-        """`allocatable` is laid over the subnet by its host bits; see `of` for what is checked."""
-        self.bridge_address = bridge_address
-        #: Its prefix length, not the fixed-cidr's, is what a container's address comes with.
-        self.subnet = bridge_address.network
-        #: What containers use as their default route.
-        self.gateway = gateway
-        # libnetwork keeps one bitmap for the subnet and addresses it by host part, so a range that
-        # lies outside becomes an offset into the subnet, and a larger one the whole of it.
-        base, host_mask = int(self.subnet.network_address), int(self.subnet.hostmask)
-        self.first = IPv4Address(base | int(allocatable.network_address) & host_mask)
-        self.last = IPv4Address(base | int(allocatable.broadcast_address) & host_mask)
-        self._reserved = {int(bridge_address.ip), int(gateway)} | _ends(self.subnet)
-        self._held: set[int] = set()
-        # Every address below `_next` is held, reserved, or in the heap of released ones: the lowest
-        # free address is the top of the heap, and without one it is found by moving on.
-        self._next = int(self.first)
-        self._released: list[int] = []
-
-    @classmethod
-    def of(
-        cls,
         bridge: IPv4Interface | None,
         *,
         fixed_cidr: str | None = None,
         default_gateway: str | None = None,
         version: Version = 26,
-    ) -> BridgePool:
+    ) -> None:
         """The pool that dockerd makes at start, from its options as typed.
 
         `bridge` is the address found on the bridge, or --bip; None when the bridge has none: then
@@ -90,11 +64,23 @@ class BridgePool:
             bridge = IPv4Interface((first_usable, subnet.prefixlen))
         elif allocatable and version >= 28 and not _lies_in(fixed_cidr, bridge.network):
             allocatable = None
-        return cls(
-            bridge_address=bridge,
-            allocatable=allocatable or bridge.network,
-            gateway=_parse_gateway(default_gateway, bridge),
-        )
+        self.bridge_address = bridge
+        #: Its prefix length, not the fixed-cidr's, is what a container's address comes with.
+        self.subnet = bridge.network
+        #: What containers use as their default route.
+        self.gateway = _parse_gateway(default_gateway, bridge)
+        # libnetwork keeps one bitmap for the subnet and addresses it by host part, so a range that
+        # lies outside becomes an offset into the subnet, and a larger one the whole of it.
+        laid_over = allocatable or self.subnet
+        base, host_mask = int(self.subnet.network_address), int(self.subnet.hostmask)
+        self.first = IPv4Address(base | int(laid_over.network_address) & host_mask)
+        self.last = IPv4Address(base | int(laid_over.broadcast_address) & host_mask)
+        self._reserved = {int(bridge.ip), int(self.gateway)} | _ends(self.subnet)
+        self._held: set[int] = set()
+        # Every address below `_next` is held, reserved, or in the heap of released ones: the lowest
+        # free address is the top of the heap, and without one it is found by moving on.
+        self._next = int(self.first)
+        self._released: list[int] = []
 
     def allocate(self, network_id: str) -> IPv4Address:
         """Hand out the lowest free address; O(log n).
