@@ -113,6 +113,8 @@ class Host(Machine):
         self.docker = Docker(self, own_disks=own_disk)
         self.weave = Weave(self, self.docker, number=number, mtu=mtu)
         self._ovs = OpenVSwitch(self, ovs) if ovs else None
+        #: What has daemons here.
+        self._services = [each for each in (self._ovs, self.weave) if each]
 
     @property
     def ovs(self) -> OpenVSwitch:
@@ -131,8 +133,7 @@ class Host(Machine):
 
     def daemons(self) -> dict[str, bool]:
         """What can be killed here, and whether it runs: Open vSwitch's two, the weave router."""
-        found = self._ovs.alive() if self._ovs else {}
-        return found | self.weave.alive()
+        return {name: runs for each in self._services for name, runs in each.alive().items()}
 
     def crash(self) -> None:
         """The power fails: every process of the host and of its containers dies, all interfaces go.
@@ -143,9 +144,8 @@ class Host(Machine):
         for container in self.containers:
             container.kill_all()
         self.docker.crash()
-        self.weave.crash()
-        if self._ovs:
-            self._ovs.crash()
+        for each in self._services:
+            each.crash()
         self.close()
 
     def _furnish(self) -> None:
@@ -154,7 +154,7 @@ class Host(Machine):
 
     def daemon_pids(self) -> list[int]:
         """Process numbers of what moves packets for this host in user space."""
-        return (self._ovs.pids() if self._ovs else []) + self.weave.pids()
+        return [pid for each in self._services for pid in each.pids()]
 
     def tunnels(self) -> int:
         """Ends of tunnels here: Open vSwitch's tunnel ports, connections of the weave router."""
@@ -163,9 +163,8 @@ class Host(Machine):
 
     def require_daemons(self) -> None:
         """DaemonError, with the tail of its log, if a daemon of this host has died."""
-        if self._ovs:
-            self._ovs.require_alive()
-        self.weave.require_alive()
+        for each in self._services:
+            each.require_alive()
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ class Weave:
         words = ["WEAVE_NO_FASTDP=1"] if datapath == "sleeve" else []
         words += ["weave", "launch", *map(str, peers)]
         with commands.step(self.host.name, " ".join(words)):
-            self._start_router()
+            self.resume()
         if datapath == "sleeve":
             commands.is_beyond(
                 "no plain tool carries frames as weave's sleeve does: that takes a router program",
@@ -96,21 +96,6 @@ class Weave:
         After `crash` everything is made anew; after `kill` the bridge, and with fastdp what the
         kernel forwards, has been there all the time.
         """
-        self._start_router()
-
-    def kill(self) -> None:
-        """SIGKILL to the router.  Its container has the restart policy "always", and a real Docker
-        would start it again at once; here that takes a `resume`, so that there is time to look."""
-        if self._router is None:
-            raise XlabError(f"{self.host}: weave is not running; `weave launch` starts it")
-        self._router.stop()
-
-    def crash(self) -> None:
-        """The host's power has failed: the router is gone.  It keeps its peers on disk."""
-        self._router = None
-        self._flooded.clear()
-
-    def _start_router(self) -> None:
         if self._router is not None and self._router.poll() is None:
             raise XlabError(f"{self.host}: weave is running already")
         if not self.host.rtnl.has(_BRIDGE):
@@ -131,6 +116,18 @@ class Weave:
         elif not self.host.rtnl.has(_VXLAN):
             self._add_vxlan()
             self._flood_to_peers()
+
+    def kill(self) -> None:
+        """SIGKILL to the router.  Its container has the restart policy "always", and a real Docker
+        would start it again at once; here that takes a `resume`, so that there is time to look."""
+        if self._router is None:
+            raise XlabError(f"{self.host}: weave is not running; `weave launch` starts it")
+        self._router.stop()
+
+    def crash(self) -> None:
+        """The host's power has failed: the router is gone.  It keeps its peers on disk."""
+        self._router = None
+        self._flooded.clear()
 
     def run(
         self,
