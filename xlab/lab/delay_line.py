@@ -68,12 +68,6 @@ class Direction:
     dropped.
     """
 
-    __slots__ = (
-        "_chance", "_free_at_s", "arrived", "delay_s", "departed", "jitter_s", "loss_ratio", "lost",
-        "missed", "overflowed", "queue", "queue_bytes", "queued_bytes", "seconds_per_byte",
-        "unsent",
-    )  # fmt: skip
-
     def __init__(
         self,
         *,
