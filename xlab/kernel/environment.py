@@ -40,11 +40,9 @@ def environment_facts() -> EnvironmentFacts:
 
 def cpu_model(cpuinfo: str) -> str:
     """The processor's name from /proc/cpuinfo, whose fields differ by architecture; "" if none."""
-    for field in ("model name", "Model", "cpu model", "Processor", "uarch", "cpu"):
-        match = re.search(rf"^{field}\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-        if match:
-            return match.group(1).strip()
-    return ""
+    fields = ("model name", "Model", "cpu model", "Processor", "uarch", "cpu")
+    found = (re.search(rf"^{field}\s*:\s*(.+)$", cpuinfo, re.MULTILINE) for field in fields)
+    return next((match[1].strip() for match in found if match), "")
 
 
 def stolen_ratio(stat: str) -> float | None:

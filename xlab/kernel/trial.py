@@ -14,7 +14,7 @@ import resource
 import select
 import signal
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -57,10 +57,8 @@ def try_sandbox(*, rootless: bool, overlay: bool) -> Trial:
         report = _read_until_end(receive, limit)
     finally:
         os.close(receive)
-        try:
+        with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         # What waits for the kernel ends when that lets it, and holds nothing: Ctrl-C does not wait.
         os.waitpid(child, os.WNOHANG if patience.is_held_up(child) else 0)
     if not report:

@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from xlab.errors import DeadlineError
@@ -149,10 +150,8 @@ def follow_pings(
             seen.extend(_sightings(fresh, token))
             return len(seen) >= 2 * count
 
-        try:
+        with suppress(DeadlineError):  # fewer than were sent: the figures say so
             wait_until(all_seen, timeout_s=_SETTLE_S, awaited="the flow's packets on the link")
-        except DeadlineError:
-            pass  # fewer than were sent: the figures say so
     # Frames that came after the last look, duplicates above all, count as well.
     return Sightings(
         sent=count,
@@ -165,8 +164,5 @@ def follow_pings(
 
 
 def _sightings(frames: list[tuple[float, bytes]], token: bytes) -> list[Sighting]:
-    found = []
-    for _, frame in frames:
-        decoded = decode(frame)
-        found += [Sighting(decoded, packet) for packet in find_echoes(decoded, token)]
-    return found
+    read = (decode(frame) for _, frame in frames)
+    return [Sighting(each, packet) for each in read for packet in find_echoes(each, token)]

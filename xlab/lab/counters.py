@@ -123,12 +123,8 @@ def counters(text: str) -> dict[str, Counters]:
 
 def kibibytes(text: str) -> dict[str, int]:
     """The `Name:   123 kB` lines of a file in /proc."""
-    found = {}
-    for line in text.splitlines():
-        name, _, rest = line.partition(":")
-        if rest.endswith(" kB"):
-            found[name] = int(rest.split()[0])
-    return found
+    lines = (line.partition(":") for line in text.splitlines())
+    return {name: int(rest.split()[0]) for name, _, rest in lines if rest.endswith(" kB")}
 
 
 def _processes() -> list[Path]:

@@ -113,12 +113,8 @@ def _mount_points() -> list[str]:
     """Where something is mounted in this mount namespace, proc_pid_mountinfo(5)."""
     lines = Path("/proc/thread-self/mountinfo").read_bytes().split(b"\n")
     escaped = (line.split(b" ")[4] for line in lines if line)
-    return [
-        re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), point).decode(
-            errors="surrogateescape"
-        )
-        for point in escaped
-    ]
+    octal = re.compile(rb"\\([0-7]{3})")
+    return [os.fsdecode(octal.sub(lambda f: bytes([int(f[1], 8)]), point)) for point in escaped]
 
 
 def _mounted_below(path: str) -> list[Path]:

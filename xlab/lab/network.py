@@ -13,6 +13,7 @@ switch itself: it has `port`, which is, and `conditions`, and so has what is bet
 from __future__ import annotations
 
 import json
+from itertools import product
 from typing import Any
 
 from xlab.errors import XlabError
@@ -175,10 +176,8 @@ def _find_peers(found: list[dict[str, Any]], lab: Lab) -> None:
         one["peer"], two["peer"] = f"{b['name']}:{two['name']}", f"{a['name']}:{one['name']}"
 
     for node in found:
-        host = nodes.get(node["host"] or "")
-        for own in node["devices"] if host else []:
-            assert host is not None
-            for other in host["devices"]:
+        if host := nodes.get(node["host"] or ""):
+            for own, other in product(node["devices"], host["devices"]):
                 if (own["peer_index"], own["index"]) == (other["index"], other["peer_index"]):
                     join(node, own, host, other)
     wire = nodes[lab.wire.name]

@@ -14,6 +14,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address
 from itertools import permutations
 
@@ -62,10 +63,8 @@ def ping_until_answered(source: Node, target: IPv4Address, *, timeout_s: float) 
             result = latest
         return latest.returncode == 0
 
-    try:
+    with suppress(DeadlineError):  # the output says why
         wait_until(answered, timeout_s=timeout_s, awaited=f"an answer from {target}")
-    except DeadlineError:
-        pass  # the output says why
     assert result is not None
     return result
 

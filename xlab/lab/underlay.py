@@ -283,10 +283,10 @@ class _Unused:
                 )
 
 
-def _few(names: Iterable[str], most: int = 3) -> str:
+def _few(names: Iterable[str]) -> str:
     told = list(names)
-    more = f", {len(told) - most} more" if len(told) > most else ""
-    return ", ".join(told[:most]) + more
+    more = f", {len(told) - 3} more" if len(told) > 3 else ""
+    return ", ".join(told[:3]) + more
 
 
 def _refuse_malformed(owner: str, key: str, value: object) -> None:
