@@ -173,9 +173,7 @@ class Container(Node):
         if not self.host.is_on:
             raise XlabError(f"{self.host} is down, and its containers with it")
         if self.state not in ("starting", "running"):
-            raise DockerError(
-                f"Error response from daemon: container {self.id} is not running", exit_code=1
-            )
+            raise DockerError(f"Error response from daemon: container {self.id} is not running")
 
 
 @dataclass(frozen=True, slots=True)
