@@ -32,7 +32,7 @@ from xlab.experiments.sweep.outcome import Failure
 from xlab.experiments.sweep.spec import Point, Spec
 from xlab.record import comparisons, record
 from xlab.record.comparisons import Comparison, Estimate, Figure, Ratio
-from xlab.report import sweeps
+from xlab.report import drawing, sweeps
 from xlab.report.forms import csv as rows
 from xlab.report.forms import html, markdown
 from xlab.report.sweeps import Swept
@@ -483,7 +483,7 @@ def test_a_chart_an_axis_shows_ratios_where_the_other_axes_begin(tmp_path: Path)
         b"methods: bridge\nrepeat: 3\n"
         b"axes: {mtu: 1500, rate: [none, 1gbit, 10mbit], flows: [1, 2, 8, 16]}"
     )
-    charts = {chart.axis: chart for chart in sweeps.charts(sweep)}
+    charts = sweeps.charts(sweep)
     # One MTU makes no line, and no limit is no rate; the first rate of all is none.
     assert set(charts) == {"rate", "flows"}
     (plot,) = charts["flows"].plots
@@ -493,7 +493,7 @@ def test_a_chart_an_axis_shows_ratios_where_the_other_axes_begin(tmp_path: Path)
     assert list(line.y) == pytest.approx([0.11, 0.12, 0.18, 0.26])
     assert line.said == "0.110 to 0.26"
     assert list(charts["rate"].plots[0].lines[0].x) == [1e7, 1e9]
-    files = sweeps.save(sweep, tmp_path)
+    files = drawing.save(charts, tmp_path)
     assert sorted(file.name for file in files) == ["flows.png", "flows.svg", "rate.png", "rate.svg"]
     drawn = (tmp_path / "rate.svg").read_text()
     assert "10 Mbit/s" in drawn

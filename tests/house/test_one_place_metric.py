@@ -76,7 +76,7 @@ def test_it_has_its_figure_word_row_and_chart() -> None:
     assert named[:2] == ["icmp_rtt_ms", HANDSHAKES.name]
     assert text.label(HANDSHAKES.name, 4) == "handshakes ×4"
     assert "handshakes" in [row[0] for row in tables.route_figures(told).rows]
-    shown = {exhibit.name: exhibit.drawing for exhibit in gallery.exhibits([("bridge", told)])}
+    shown = gallery.exhibits([("bridge", told)])
     assert "TLS handshakes" in shown["handshakes"].in_words()
 
 

@@ -320,7 +320,7 @@ def test_a_home_that_cannot_be_written_to_is_not_worth_a_word(
         "from tests.support.records import sample\n"
         "from xlab.report import drawing, gallery\n"
         "shown = gallery.exhibits([('bridge', sample('bridge'))])\n"
-        "drawing.embedded(shown[0].drawing, 'x')\n"
+        "drawing.embedded(next(iter(shown.values())), 'x')\n"
     )
     nowhere = tmp_path / "file"
     nowhere.write_text("")

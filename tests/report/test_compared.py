@@ -159,7 +159,7 @@ def test_without_its_records_the_outcome_alone_makes_a_page(tmp_path: Path) -> N
     told, errors = content.of_comparison(comparisons.load(tmp_path), tmp_path)
     assert errors == []
     found = Page(html.of_results(told, tmp_path))
-    assert [e.name for e in gallery.exhibits(told.subjects)] == [
+    assert list(gallery.exhibits(told.subjects)) == [
         "throughput-ratio",
         "rtt-ratio",
         "rtt",
@@ -188,7 +188,7 @@ def test_without_its_records_recoveries_are_told_as_with_them(tmp_path: Path) ->
     )  # fmt: skip
     both = dataclasses.replace(found, points=(*found.points, point), recoveries=(told,))
     subjects = content.of_comparison(both, tmp_path)[0].subjects
-    chart = next(e.drawing for e in gallery.exhibits(subjects) if e.name == "recovery")
+    chart = gallery.exhibits(subjects)["recovery"]
     assert "link flap 200 ms" in chart.in_words()
     assert ("mended", "mending is done") in chart.key()
 

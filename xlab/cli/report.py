@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from xlab.record.comparisons import Comparison
     from xlab.record.record import RunRecord
     from xlab.report.content import Content
+    from xlab.report.drawing import Drawing
     from xlab.report.sweeps import Swept
 
 
@@ -69,36 +70,36 @@ def _report(
     import dataclasses
 
     from xlab.record import comparisons, result_files
-    from xlab.report import content, gallery, sweeps
+    from xlab.report import content, drawing, gallery, sweeps
 
     results, passed_over = result_files.results_among(results)
     for path in passed_over:
         print_error(f"xlab: {path}: no result, passed over")
     kind: forms.Kind = "results"
     told: Content | Swept
-    draw: Callable[[Path], Iterable[Path]]
+    draw: Callable[[], Mapping[str, Drawing]]
     errors: list[RecordError] = []
     if len(results) == 1 and (results[0] / "sweep.json").is_file():
         from xlab.experiments.sweep import outcome
 
         sweep = outcome.load(results[0])
         kind, told = "sweep", sweeps.Swept(sweep, results[0])
-        show, draw = partial(_show_sweep, sweep), partial(sweeps.save, sweep)
+        show, draw = partial(_show_sweep, sweep), partial(sweeps.charts, sweep)
     elif folder := result_files.comparison_in(results):
         comparison = comparisons.load(folder)
         told, errors = content.of_comparison(comparison, folder)
-        show, draw = partial(_show_comparison, comparison), partial(gallery.save, told.subjects)
+        show, draw = partial(_show_comparison, comparison), partial(gallery.exhibits, told.subjects)
     else:
         records, errors = result_files.load(result_files.find(results))
         if not records:
             return _complain(errors)
         told = content.of_records(records)
         show = partial(_show_records, list(records.values()))
-        draw = partial(gallery.save, told.subjects)
+        draw = partial(gallery.exhibits, told.subjects)
     compose = None if form == "text" else forms.composer(form, kind)
     status = _complain(errors)
     if charts is not None:
-        written = list(draw(charts))
+        written = drawing.save(draw(), charts)
         if output is None:
             sys.stdout.writelines(f"{file}\n" for file in written)
             return status

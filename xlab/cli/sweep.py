@@ -70,7 +70,7 @@ def sweep(
 def _sweep(folder: Folder, scheduler: str | None, *, as_json: bool) -> int:
     from xlab.cli.screens.screen import Screen
     from xlab.cli.screens.sweep import SweepScreen
-    from xlab.report import files, sweeps
+    from xlab.report import drawing, files, sweeps
 
     found = folder.read()
     screen = SweepScreen(Screen(sys.stderr if as_json else sys.stdout))
@@ -78,7 +78,7 @@ def _sweep(folder: Folder, scheduler: str | None, *, as_json: bool) -> int:
         try:
             outcome = _carry_out(folder, found, scheduler, screen)
             folder.finish(outcome)
-            charts = sweeps.save(outcome, folder.path)
+            charts = drawing.save(sweeps.charts(outcome), folder.path)
             reports = files.of_sweep(folder.path, outcome)
         except BaseException as error:
             # What a disk refuses has a name; what the terminal does has none.

@@ -3,7 +3,7 @@
     drawing (charts.py, line_chart.py) ──> Canvas, px from the upper left corner ──> matplotlib
         embedded()    an SVG element: colours become the page's variables (page.css), so a chart
                       follows its light or dark scheme; text stays text
-        saved()       NAME.svg and NAME.png with title and key in them, on white
+        save()        NAME.svg and NAME.png with title and key in them, on white
 
 312 px is what a phone shows at full size.  matplotlib is imported where it draws: it costs a
 quarter of a second.
@@ -139,14 +139,18 @@ def embedded(drawing: Drawing, name: str) -> Html:
     return _embedded(document, name, drawing.in_words())
 
 
-def saved(drawing: Drawing, name: str, folder: Path) -> list[Path]:
-    """Write `name`.svg and `name`.png, with title and key in them, each whole or not at all.
+def save(drawings: Mapping[str, Drawing], folder: Path) -> list[Path]:
+    """Write NAME.svg and NAME.png of each, with title and key in them; returns the files.
 
-    Raises OSError.
+    Those of one drawing are there whole or not at all.  Raises OSError.
     """
-    written = {f"{name}{end}": found for end, found in pictures(drawing, name).items()}
-    disk.write(folder, written)
-    return [folder / file for file in written]
+    disk.make_folder(folder)
+    files = []
+    for name, drawing in drawings.items():
+        written = {f"{name}{end}": found for end, found in pictures(drawing, name).items()}
+        disk.write(folder, written)
+        files += [folder / file for file in written]
+    return files
 
 
 def pictures(drawing: Drawing, name: str) -> dict[str, bytes]:

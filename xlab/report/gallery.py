@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from xlab.kernel import disk
 from xlab.record import metrics
-from xlab.report import charts, drawing, lines
+from xlab.report import charts, lines
 from xlab.report.charts import Subject
 from xlab.report.drawing import Drawing
-
-
-@dataclass(frozen=True, slots=True)
-class Exhibit:
-    #: Of its files, and of its ids in a page.
-    name: str
-    drawing: Drawing
 
 
 @dataclass(frozen=True, slots=True)
 class _Recipe:
     """A chart that shows more than one metric, or one in a way of its own."""
 
+    #: Of its files, and of its ids in a page.
     name: str
     place: int
     make: Callable[[Sequence[Subject]], Drawing | None]
@@ -48,16 +40,15 @@ _RECIPES = (
 _KINDS = {"ratios": charts.ratios, "values": charts.values, "distribution": lines.distribution}
 
 
-def exhibits(subjects: Sequence[Subject]) -> list[Exhibit]:
-    """Those charts for which there is something to show."""
+def exhibits(subjects: Sequence[Subject]) -> dict[str, Drawing]:
+    """Those charts for which there is something to show, by their names."""
     of_one = (
         _Recipe(chart.name, chart.place, partial(_KINDS[chart.kind], metric=row.name, shown=chart))
         for row in metrics.TABLE
         for chart in row.charts
     )
     recipes = sorted([*_RECIPES, *of_one], key=lambda recipe: recipe.place)
-    made = ((recipe.name, recipe.make(subjects)) for recipe in recipes)
-    return [Exhibit(name, found) for name, found in made if found]
+    return {recipe.name: made for recipe in recipes if (made := recipe.make(subjects))}
 
 
 def missing(subjects: Sequence[Subject]) -> list[tuple[str, str]]:
@@ -68,10 +59,3 @@ def missing(subjects: Sequence[Subject]) -> list[tuple[str, str]]:
         for recipe in _RECIPES
         if probes and recipe.probe and recipe.probe not in probes and recipe.make(subjects) is None
     ]
-
-
-def save(subjects: Sequence[Subject], folder: Path) -> Iterator[Path]:
-    """Write each chart as SVG and PNG; yields the files.  Raises OSError."""
-    disk.make_folder(folder)
-    for exhibit in exhibits(subjects):
-        yield from drawing.saved(exhibit.drawing, exhibit.name, folder)

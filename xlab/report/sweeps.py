@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xlab.kernel import disk
 from xlab.record import metrics
 from xlab.record.comparisons import Figure, Ratio, find
 from xlab.record.record import DatapathClass
-from xlab.report import drawing, text
+from xlab.report import text
 from xlab.report.line_chart import STYLES, LineChart, Plot, Series
 from xlab.report.prose import Verdict
 from xlab.report.tables import Column, Table
@@ -164,26 +163,12 @@ _STYLES = range(1, len(STYLES))
 _FAR = 8.0
 
 
-@dataclass(frozen=True, slots=True)
-class AxisChart(LineChart):
-    """What methods cost along one axis."""
-
-    axis: str = ""
+def charts(sweep: Sweep) -> dict[str, LineChart]:
+    """One for each axis along which something was measured at two points or more, by its name."""
+    return {axis.name: chart for axis in sweep.axes if (chart := _chart(sweep, axis))}
 
 
-def charts(sweep: Sweep) -> list[AxisChart]:
-    """One for each axis along which something was measured at two points or more."""
-    found = (_chart(sweep, axis) for axis in sweep.axes)
-    return [chart for chart in found if chart]
-
-
-def save(sweep: Sweep, folder: Path) -> list[Path]:
-    """Write each chart as AXIS.svg and AXIS.png; returns the files.  Raises OSError."""
-    disk.make_folder(folder)
-    return [file for chart in charts(sweep) for file in drawing.saved(chart, chart.axis, folder)]
-
-
-def _chart(sweep: Sweep, axis: Axis) -> AxisChart | None:
+def _chart(sweep: Sweep, axis: Axis) -> LineChart | None:
     others = {other.name: other.values[0] for other in sweep.axes if other is not axis}
     along = [
         (number, point)
@@ -198,7 +183,7 @@ def _chart(sweep: Sweep, axis: Axis) -> AxisChart | None:
         return None
     xs = sorted({x for plot in plots for line in plot.lines for x in line.x})
     still = ", ".join(f"{name} {value}" for name, value in others.items())
-    return AxisChart(
+    return LineChart(
         f"Cost against {'MTU' if axis.name == 'mtu' else axis.name}",
         _AXIS_NAMES.get(axis.name, axis.name),
         plots,
@@ -210,7 +195,6 @@ def _chart(sweep: Sweep, axis: Axis) -> AxisChart | None:
         # Up to plain hosts at least, so that no difference looks larger than it is.
         mark=1.0,
         dot="the median of a point's rounds, × its baseline",
-        axis=axis.name,
     )
 
 

@@ -18,7 +18,6 @@ from xlab.record.record import Claim, RunRecord
 from xlab.report import drawing, gallery, links, parts, picture, prose, sweeps, tables, text
 from xlab.report.content import Content, Part
 from xlab.report.drawing import Drawing
-from xlab.report.gallery import Exhibit
 from xlab.report.markup import Child, Html, join, tag
 from xlab.report.prose import Verdict
 from xlab.report.sweeps import Swept
@@ -91,7 +90,7 @@ def _summary(told: Content, targets: Mapping[str, str]) -> Html:
     )
 
 
-def _charts(told: Content, shown: Sequence[Exhibit]) -> Html | None:
+def _charts(told: Content, shown: Mapping[str, Drawing]) -> Html | None:
     absent = [f"{what} (`{told.command(probe)}`)" for what, probe in gallery.missing(told.subjects)]
     if not shown and not absent:
         return None
@@ -106,8 +105,8 @@ def _charts(told: Content, shown: Sequence[Exhibit]) -> Html | None:
     )
 
 
-def _drawn(shown: Sequence[Exhibit]) -> Html:
-    return tag("div", [_figure(each.drawing, each.name) for each in shown], class_="columns even")
+def _drawn(shown: Mapping[str, Drawing]) -> Html:
+    return tag("div", [_figure(each, name) for name, each in shown.items()], class_="columns even")
 
 
 def _figure(shown: Drawing, name: str) -> Html:
@@ -282,7 +281,7 @@ def _notes(record: RunRecord) -> Html | None:
 def of_sweep(told: Swept, base: Path) -> str:
     """A table a class of datapaths, a chart an axis, and what came of each point."""
     sweep = told.sweep
-    charts = [Exhibit(f"along-{chart.axis}", chart) for chart in sweeps.charts(sweep)]
+    charts = {f"along-{axis}": chart for axis, chart in sweeps.charts(sweep).items()}
     files = {name: links.relative(told.folder / name, base) for name in sweep.files()}
     return parts.document(
         f"{told.verdict.mark} {told.verdict.headline} · xlab",
