@@ -15,13 +15,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from xlab.record import metrics, stats
 from xlab.record.figures import Points, ratio_points, value_points
 from xlab.record.portrait import Range
-from xlab.record.record import DatapathClass, Measurement, Route, RunRecord
-from xlab.record.stats import Spread
+from xlab.record.record import Route, RunRecord
 from xlab.report import tables, text
 from xlab.report.drawing import (
     CARD,
@@ -35,6 +35,8 @@ from xlab.report.drawing import (
     SMALL_SIZE,
     WIDTH,
     Canvas,
+    even_marks,
+    strokes,
 )
 from xlab.report.portraits import in_words, published
 from xlab.report.recoveries import fault_of
@@ -82,6 +84,10 @@ class Panel:
     title: str
     groups: tuple[Group, ...]
 
+    @property
+    def bars(self) -> list[Bar]:
+        return [bar for group in self.groups for bar in group.bars]
+
 
 @dataclass(frozen=True, slots=True)
 class Chart:
@@ -103,18 +109,18 @@ class Chart:
         return sum(_panel_height(self, panel) for panel in self.panels)
 
     def in_words(self) -> str:
-        said = []
+        said = [self.title]
         for panel in self.panels:
             groups = [
                 f"{group.heading}: "
-                + ", ".join(f"{bar.label} {_figure(self, bar)}" for bar in group.bars)
+                + ", ".join(f"{bar.label} {self.figure(bar)}" for bar in group.bars)
                 for group in panel.groups
             ]
-            said.append(f"{panel.title}: {'; '.join(groups)}." if groups else "")
-        return f"{self.title}. {' '.join(said)}".strip()
+            said.append(f"{panel.title}: {'; '.join(groups)}")
+        return f"{'. '.join(said)}."
 
     def key(self) -> list[tuple[str, str]]:
-        bars = [bar for panel in self.panels for group in panel.groups for bar in group.bars]
+        bars = [bar for panel in self.panels for bar in panel.bars]
         entries = [("method", "no answers" if self.timeline else "method")]
         if self.timeline:
             entries.append(("broken", "the fault is in force"))
@@ -131,11 +137,13 @@ class Chart:
             entries.append(("published", "published by others, as context"))
         return entries
 
-    def say(self, spread: Spread) -> str:
-        """A figure and its interval in words."""
-        if not self.metric:
-            said, interval = text.ratio(spread), text.ratio_interval(spread)
-        else:
+    def figure(self, bar: Bar) -> str:
+        """A bar's figure and its interval in words, or why there is none."""
+        spread = bar.points.spread
+        if spread is None:
+            return bar.missing
+        said, interval = text.ratio(spread), text.ratio_interval(spread)
+        if self.metric:
             said = text.median(self.metric, "", spread)
             interval = text.interval(self.metric, "", spread)
         return f"{said} ({interval})" if spread.ci95 else said
@@ -180,11 +188,8 @@ def recovery(subjects: Sequence[Subject]) -> Chart | None:
     """How long the flow was gone after each fault, from when mending began; None without any."""
 
     def bars(record: RunRecord) -> tuple[Bar, ...]:
-        found = [m for m in record.measurements if metrics.is_recovery(m.metric)]
-        return tuple(
-            _lane(record, metric, [m for m in found if m.metric == metric])
-            for metric in dict.fromkeys(m.metric for m in found)
-        )
+        measured = dict.fromkeys(m.metric for m in record.measurements)
+        return tuple(_lane(record, metric) for metric in measured if metrics.is_recovery(metric))
 
     blank = Chart(
         "Recovery from faults", "time since mending began", (), "recovery_s", timeline=True
@@ -192,23 +197,18 @@ def recovery(subjects: Sequence[Subject]) -> Chart | None:
     return _chart([each for each in subjects if bars(each[1])], blank, bars)
 
 
-def _lane(record: RunRecord, metric: str, measured: Sequence[Measurement]) -> Bar:
+def _lane(record: RunRecord, metric: str) -> Bar:
     """A fault on the timeline: until when no answers came, and until when it was being mended."""
-    points = value_points(record, metric, "method")
-    bar = _bar(record, "method", points, label=_fault(metric, measured))
-    done = [s for m in measured if _is_duration(s := m.detail.get("mend_s"))]
-    return dataclasses.replace(bar, mended=stats.median(done), missing="it was not back")
-
-
-def _is_duration(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e6
-
-
-def _fault(metric: str, measured: Sequence[Measurement]) -> str:
-    name = fault_of(metric)
-    if measured and all(m.detail.get("stopped") is False for m in measured):
-        return f"{name}: went on"
-    return name
+    told = [m.detail for m in record.measurements if m.metric == metric]
+    went_on = all(detail.get("stopped") is False for detail in told)
+    done = [s for detail in told if is_number(s := detail.get("mend_s")) and 0 <= s < 1e6]
+    return Bar(
+        fault_of(metric) + (": went on" if went_on else ""),
+        "method",
+        _drawable(value_points(record, metric, "method")),
+        "it was not back",
+        mended=stats.median(done),
+    )
 
 
 # ------------------------------------------------------------------------------- what is in a chart
@@ -227,34 +227,32 @@ def _chart(
     subjects: Sequence[Subject], blank: Chart, bars: Callable[[RunRecord], tuple[Bar, ...]]
 ) -> Chart | None:
     panels = []
-    for kind, members in grouped(subjects):
-        groups = tuple(Group(name, bars(record)) for name, record in members)
-        if any(bar.points.spread for group in groups for bar in group.bars):
-            panels.append(Panel(panel_title(kind), groups))
+    for title, members in grouped(subjects):
+        panel = Panel(title, tuple(Group(name, bars(record)) for name, record in members))
+        if any(bar.points.spread for bar in panel.bars):
+            panels.append(panel)
     return dataclasses.replace(blank, panels=tuple(panels)) if panels else None
 
 
-def grouped(subjects: Sequence[Subject]) -> list[tuple[DatapathClass, list[Subject]]]:
-    """By class of datapath, without what was skipped."""
-    ran = [each for each in subjects if each[1].status != "skipped"]
-    named = {id(record): name for name, record in ran}
+def grouped(subjects: Sequence[Subject]) -> list[tuple[str, list[Subject]]]:
+    """By class of datapath, each with its title; without what was skipped."""
+    named = {id(record): name for name, record in subjects}
+    ran = [record for _, record in subjects if record.status != "skipped"]
     return [
-        (kind, [(named[id(record)], record) for record in members])
-        for kind, members in tables.groups([record for _, record in ran])
+        (f"{kind} datapath", [(named[id(record)], record) for record in members])
+        for kind, members in tables.groups(ran)
     ]
 
 
-def panel_title(kind: DatapathClass) -> str:
-    return f"{kind} datapath"
+def _bar(record: RunRecord, route: Route, points: Points, band: Range | None = None) -> Bar:
+    datapath = text.plain(record.environment.datapath)
+    label = datapath if route == "method" else "control, host to host"
+    return Bar(label, route, _drawable(points), _missing(record), band)
 
 
-def _bar(
-    record: RunRecord, route: Route, points: Points, band: Range | None = None, label: str = ""
-) -> Bar:
-    usual = (
-        text.plain(record.environment.datapath) if route == "method" else "control, host to host"
-    )
-    return Bar(label or usual, route, _drawable(points), _missing(record), band)
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Of what probes leave in the detail of a measurement, which nobody has checked."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _drawable(points: Points) -> Points:
@@ -281,10 +279,6 @@ def _missing(record: RunRecord) -> str:
     return "not measured" if not record.measurements else "no figure"
 
 
-def _figure(chart: Chart, bar: Bar) -> str:
-    return chart.say(bar.points.spread) if bar.points.spread else bar.missing
-
-
 # ---------------------------------------------------------------------------------------- drawing
 
 
@@ -293,16 +287,14 @@ def _bar_height(chart: Chart, bar: Bar, right: float) -> int:
 
 
 def _panel_height(chart: Chart, panel: Panel) -> int:
-    bars = [bar for group in panel.groups for bar in group.bars]
-    right = _right_end(chart, bars)
-    heights = sum(_bar_height(chart, bar, right) for bar in bars)
+    right = _right_end(chart, panel)
+    heights = sum(_bar_height(chart, bar, right) for bar in panel.bars)
     return _TITLE_H + _HEADING_H * len(panel.groups) + heights + _AXIS_H
 
 
 def _draw_panel(canvas: Canvas, chart: Chart, panel: Panel, top: float) -> None:
     """Draw downwards; y counts px from the panel's top."""
-    bars = [bar for group in panel.groups for bar in group.bars]
-    right = _right_end(chart, bars)
+    right = _right_end(chart, panel)
     body = _panel_height(chart, panel) - _AXIS_H
     axes = canvas.axes(top, body)
     axes.set_xlim(-_BEFORE * right if chart.timeline else 0, right)
@@ -320,10 +312,9 @@ def _draw_panel(canvas: Canvas, chart: Chart, panel: Panel, top: float) -> None:
 
 
 def _draw_bar(canvas: Canvas, axes: Axes, chart: Chart, bar: Bar, y: float, right: float) -> None:
-    from matplotlib.patches import PathPatch, Rectangle
-    from matplotlib.path import Path
+    from matplotlib.patches import Rectangle
 
-    figure = _figure(chart, bar)
+    figure = chart.figure(bar)
     canvas.say(bar.label, y=y + 11.5, colour=DIM, room=COLUMNS - len(figure) - 2)
     canvas.say(figure, y=y + 11.5, at_right=True)
     top = y + _LABEL_H
@@ -359,11 +350,14 @@ def _draw_bar(canvas: Canvas, axes: Axes, chart: Chart, bar: Bar, y: float, righ
         )  # fmt: skip
     ticks = _distinct(bar.points.samples, right)
     if ticks:
-        vertices = [(x, end) for x in ticks for end in (top + _BAR_H - 3.5, top + _BAR_H + 2.5)]
-        path = Path(vertices, [Path.MOVETO, Path.LINETO] * len(ticks))
-        axes.add_patch(PathPatch(path, edgecolor=INK, fill=False, linewidth=0.6, zorder=3))
+        ends = top + _BAR_H - 3.5, top + _BAR_H + 2.5
+        strokes(axes, [(x, *ends) for x in ticks], edgecolor=INK, linewidth=0.6)
     if spread and spread.ci95:
-        _whiskers(axes, spread.ci95, middle, right)
+        low, high = (min(end, right) for end in spread.ci95)
+        axes.hlines(middle, low, high, color=INK, linewidth=1.6, zorder=4)
+        # An end beyond the chart has no bar.
+        ends = [end for end in spread.ci95 if end <= right]
+        axes.vlines(ends, middle - 3, middle + 3, color=INK, linewidth=1.6, zorder=4)
     for number, x in enumerate(_distinct(bar.points.rounds, right)):
         axes.plot(
             [x], [middle + (0, -2.5, 2.5)[number % 3] if len(bar.points.rounds) > 1 else middle],
@@ -373,14 +367,6 @@ def _draw_bar(canvas: Canvas, axes: Axes, chart: Chart, bar: Bar, y: float, righ
     note = _note(chart, bar, right)
     if note:
         canvas.say(note, y=top + _BAR_H + 12.5, colour=DIM, size=SMALL_SIZE)
-
-
-def _whiskers(axes: Axes, interval: Range, y: float, right: float) -> None:
-    """The interval; an end beyond the chart has no bar."""
-    low, high = interval
-    axes.hlines(y, min(low, right), min(high, right), color=INK, linewidth=1.6, zorder=4)
-    ends = [end for end in interval if end <= right]
-    axes.vlines(ends, y - 3, y + 3, color=INK, linewidth=1.6, zorder=4)
 
 
 def _note(chart: Chart, bar: Bar, right: float) -> str:
@@ -394,29 +380,21 @@ def _note(chart: Chart, bar: Bar, right: float) -> str:
     return f"{text.count(len(beyond), 'sample')} beyond, up to {farthest}"
 
 
-def _reach(bar: Bar) -> Iterable[float]:
-    """What of a bar must be seen whatever else there is."""
-    yield from bar.points.rounds
-    if bar.points.spread:
-        yield bar.points.spread.median
-    if bar.mended is not None:
-        yield bar.mended
-
-
-def _right_end(chart: Chart, bars: Sequence[Bar]) -> float:
-    largest = max((value for bar in bars for value in _reach(bar)), default=0.0)
-    intervals = [bar.points.spread.ci95 or () for bar in bars if bar.points.spread]
-    further = [*(bar.points.samples for bar in bars), *intervals]
-    samples = [value for values in further for value in values if value <= largest * _FARTHEST]
-    bands = [bar.band[1] for bar in bars if bar.band]
-    ends = [largest, *samples, *bands, *([chart.mark] if chart.mark else [])]
-    return max(ends) * 1.04 or 1.0
+def _right_end(chart: Chart, panel: Panel) -> float:
+    """Of the axis: rounds, medians and mending must be seen whatever else there is."""
+    points = [bar.points for bar in panel.bars]
+    spreads = [each.spread for each in points if each.spread]
+    mended = [bar.mended for bar in panel.bars if bar.mended is not None]
+    rounds = chain.from_iterable(each.rounds for each in points)
+    largest = max(chain(rounds, (spread.median for spread in spreads), mended), default=0.0)
+    further = chain(*(each.samples for each in points), *(each.ci95 or () for each in spreads))
+    seen = [value for value in further if value <= largest * _FARTHEST]
+    bands = [bar.band[1] for bar in panel.bars if bar.band]
+    return max(largest, *seen, *bands, chart.mark or 0.0) * 1.04 or 1.0
 
 
 def _ticks(axes: Axes, chart: Chart, right: float) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    marks = [x for x in MaxNLocator(nbins=5).tick_values(0, right) if 0 <= x <= right]
+    marks = even_marks(0, right)
     # All in one unit: that of the largest.
     scale, unit = text.scale(chart.metric, "", marks[-1]) if chart.metric else (1.0, "")
     axes.set_xticks(marks, [f"{x / scale:g}" for x in marks], fontsize=SIZE)

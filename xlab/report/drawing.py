@@ -131,6 +131,23 @@ class Canvas:
         )
 
 
+def even_marks(low: float, high: float) -> list[float]:
+    """About five for an axis that reaches so far."""
+    from matplotlib.ticker import MaxNLocator
+
+    return [x for x in MaxNLocator(nbins=5).tick_values(low, high) if low <= x <= high]
+
+
+def strokes(axes: Axes, ends: Sequence[tuple[float, float, float]], **style: Any) -> None:
+    """Upright ones, each by its x and both its ends: one path, a tenth as large as a mark each."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    vertices = [(x, y) for x, *both in ends for y in both]
+    path = Path(vertices, [Path.MOVETO, Path.LINETO] * len(ends))
+    axes.add_patch(PathPatch(path, fill=False, zorder=3, **style))
+
+
 def embedded(drawing: Drawing, name: str) -> Html:
     """The drawing as an SVG element; `name` is unique in its page, and begins the ids in it."""
     with _figure(drawing.height, name) as figure:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from xlab.report import text
+from xlab.report import drawing, text
 from xlab.report.drawing import CARD, DIM, INK, PALETTE, RULE, SIDE, SIZE, SMALL_SIZE, WIDTH, Canvas
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class LineChart:
         ):
             low, high = axis.get_view_interval()
             marks = _apart(axes, ticks, partial(_tick, metric)) or (
-                _round_marks(low, high, most) if log else _even_marks(low, high)
+                _round_marks(low, high, most) if log else drawing.even_marks(low, high)
             )
             if log and axis is axes.xaxis and not ticks:
                 # A label at the very end would run into the one before.
@@ -273,19 +273,13 @@ def _draw_line(axes: Axes, line: Series, aside: float) -> None:
 
 
 def _draw_course(axes: Axes, line: Series, colour: str) -> None:
-    """All columns as one path, which is a tenth of the size of a mark for each."""
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path
-
-    vertices = []
-    for x, low, high in zip(line.x, line.y, line.highs, strict=True):
-        # A column in which all echoes took the same time is seen, too.
-        vertices += [(x, low), (x, max(high, low * 1.01))]
-    path = Path(vertices, [Path.MOVETO, Path.LINETO] * len(line.x))
-    drawn = PathPatch(path, edgecolor=colour, fill=False, linewidth=1.6, capstyle="round", zorder=3)
+    # A column in which all echoes took the same time is seen, too.
+    columns = [
+        (x, low, max(high, low * 1.01))
+        for x, low, high in zip(line.x, line.y, line.highs, strict=True)
+    ]
     # Rounded to whole pixels, short lines would have no length, and not be drawn.
-    drawn.set_snap(False)
-    axes.add_patch(drawn)
+    drawing.strokes(axes, columns, edgecolor=colour, linewidth=1.6, capstyle="round", snap=False)
 
 
 def _limit(limit: Any, scale: Any, values: Sequence[float], *, log: bool, from_zero: bool) -> None:
@@ -313,21 +307,13 @@ def _apart(axes: Axes, ticks: Sequence[float], said: Callable[[float], str]) -> 
     return kept[::-1]
 
 
-def _even_marks(low: float, high: float) -> list[float]:
-    from matplotlib.ticker import MaxNLocator
-
-    return [x for x in MaxNLocator(nbins=5).tick_values(low, high) if low <= x <= high]
-
-
 def _round_marks(low: float, high: float, most: int) -> list[float]:
     """1, 10, 100 …, with others between where these are few; no more than `most`."""
-    from math import floor, log10
-
-    decades = range(floor(log10(low)), floor(log10(high)) + 1)
+    decades = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
     for steps in ((1, 2, 5), (1, 3), (1,)):
         marks = [s * 10.0**d for d in decades for s in steps if low <= s * 10.0**d <= high]
         if len(marks) < 2:
-            return _even_marks(low, high)  # within a decade
+            return drawing.even_marks(low, high)  # within a decade
         if len(marks) <= most:
             return marks
     return marks[:: -(-len(marks) // most)]

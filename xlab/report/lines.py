@@ -4,13 +4,13 @@ throughput as something grows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeGuard
+from collections.abc import Callable, Sequence
+from itertools import cycle
 
 from xlab.record import metrics, stats
 from xlab.record.record import Measurement, RunRecord
 from xlab.report import text
-from xlab.report.charts import Subject, grouped, panel_title
+from xlab.report.charts import Subject, grouped, is_number
 from xlab.report.line_chart import PLOT_W, SHARE, STYLES, LineChart, Plot, Series
 
 #: Of a method's samples so many are enough to draw their distribution.
@@ -35,11 +35,9 @@ def distribution(
         return Series(name, style, values, tuple(shares), f"50 % {p50}, 99 % {p99}")
 
     plots = _by_class(subjects, line)
-    return (
-        LineChart(shown.title, "no longer than", plots, metric, SHARE, x_log=True)
-        if plots
-        else None
-    )
+    if not plots:
+        return None
+    return LineChart(shown.title, "no longer than", plots, metric, SHARE, x_log=True)
 
 
 def against_message_size(subjects: Sequence[Subject]) -> LineChart | None:
@@ -60,15 +58,11 @@ def against_flows(subjects: Sequence[Subject]) -> LineChart | None:
 
 def course(subjects: Sequence[Subject]) -> LineChart | None:
     """RTT over time, idle and then loaded, of each method's middle round; None without any."""
-    plots = [
-        plot
-        for number, (name, record) in enumerate(subjects)
-        if (plot := _course(record, name, number)) is not None
-    ]
+    found = (_course(record, name, style) for style, (name, record) in enumerate(subjects))
+    plots = tuple(plot for plot in found if plot)
     if not plots:
         return None
-    title = "RTT over time, idle and loaded"
-    return LineChart(title, "seconds", tuple(plots), "", "x_ms", y_log=True)
+    return LineChart("RTT over time, idle and loaded", "seconds", plots, "", "x_ms", y_log=True)
 
 
 def middle_course(record: RunRecord) -> Measurement | None:
@@ -89,8 +83,8 @@ def series(m: Measurement) -> list[tuple[float, float | None]]:
     found: list[tuple[float, float | None]] = []
     for entry in listed if isinstance(listed, list) else ():
         match entry:
-            case [seconds, ms] if _is_number(seconds) and 0 <= seconds < 1e6:
-                if ms is None or (_is_number(ms) and _fits(ms)):
+            case [seconds, ms] if is_number(seconds) and 0 <= seconds < 1e6:
+                if ms is None or (is_number(ms) and _fits(ms)):
                     found.append((float(seconds), None if ms is None else float(ms)))
     return found
 
@@ -109,13 +103,13 @@ def _course(record: RunRecord, name: str, style: int) -> Plot | None:
         return None
     since, until = (chosen.detail.get(name) for name in ("load_since_s", "load_until_s"))
     load = None
-    if _is_number(since) and _is_number(until) and 0 <= since < until <= 2 * end:
+    if is_number(since) and is_number(until) and 0 <= since < until <= 2 * end:
         load = (float(since), float(until))
     idle = chosen.detail.get("idle_median_ms")
     said = [
         f"{when} {text.value('x_ms', '', value)}"
         for when, value in (("idle", idle), ("loaded", chosen.median))
-        if _is_number(value) and _fits(value)
+        if is_number(value) and _fits(value)
     ]
     line = Series(
         text.plain(name),
@@ -169,24 +163,16 @@ def _by_class(
     subjects: Sequence[Subject], line: Callable[[RunRecord, str, int], Series | None]
 ) -> tuple[Plot, ...]:
     """A plot a class of datapaths, with those of which there is a line."""
-    styles = styles_of(subjects)
+    in_turn = cycle(range(1, len(STYLES)))
+    # The first of all is the baselines'.
+    styles = {id(told): 0 if told.scenario == "baseline" else next(in_turn) for _, told in subjects}
     plots = []
-    for kind, members in grouped(subjects):
+    for title, members in grouped(subjects):
         lines = [line(record, text.plain(name), styles[id(record)]) for name, record in members]
         drawn = tuple(each for each in lines if each)
         if drawn:
-            plots.append(Plot(panel_title(kind), drawn))
+            plots.append(Plot(title, drawn))
     return tuple(plots)
-
-
-def styles_of(subjects: Sequence[Subject]) -> Mapping[int, int]:
-    """The style of each record, by its id(): the first of all for baselines, then in turn."""
-    styles, next_one = {}, 1
-    for _, record in subjects:
-        styles[id(record)] = 0 if record.scenario == "baseline" else next_one
-        if record.scenario != "baseline":
-            next_one = next_one % (len(STYLES) - 1) + 1
-    return styles
 
 
 def _of(record: RunRecord, metric: str) -> list[Measurement]:
@@ -195,7 +181,3 @@ def _of(record: RunRecord, metric: str) -> list[Measurement]:
 
 def _fits(value: float) -> bool:
     return 1e-9 < value < 1e15
-
-
-def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
