@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from xlab.errors import RecordError
@@ -65,7 +65,8 @@ class Content:
     #: The outcome of the comparison, if it is one, and the file that has it.
     comparison: Comparison | None = None
     file: Path | None = None
-    environment: tuple[prose.Fact, ...] = field(default=())
+    #: Of each thing the one value of all records, or several with who has each.
+    environment: tuple[tuple[str, tuple[str, ...]], ...] = ()
     #: Whether the records will be found where they are now, by whoever reads this.
     linked: bool = True
 

@@ -63,19 +63,15 @@ class Verdict:
 
 def verdict(records: Sequence[RunRecord]) -> Verdict:
     """The verdict on these records together."""
-    by_status = {
-        status: [record for record in records if record.status == status] for status in _MARKS
-    }
-    worst: Status = next(
-        (status for status in ("failed", "skipped") if by_status[status]), "passed"
-    )
+    came_to = {record.status for record in records}
+    worst: Status = next((bad for bad in ("failed", "skipped") if bad in came_to), "passed")
     findings = [
         *tables.outcomes(records),
         *_found(records),
         *tables.cautions(records),
         *_doubts(records),
     ]
-    return Verdict(worst, _headline(records, by_status, worst), tuple(findings))
+    return Verdict(worst, _headline(records, worst), tuple(findings))
 
 
 def measured(records: Sequence[RunRecord]) -> list[str]:
@@ -94,7 +90,8 @@ def probes(records: Sequence[RunRecord]) -> list[tuple[str, str, str]]:
             name = text.label(m.metric, m.streams)
             if name not in seen and m.route == "method":
                 seen[name] = (name, _tool(m), _detail(m, "command"))
-    return [seen[name] for name in sorted(seen, key=list(_labels(records)).index)]
+    order = [text.label(f.metric, f.streams) for record in records for f in figures(record)]
+    return [seen[name] for name in sorted(seen, key=order.index)]
 
 
 def published_beside(records: Sequence[RunRecord]) -> list[str]:
@@ -108,24 +105,14 @@ def published_beside(records: Sequence[RunRecord]) -> list[str]:
                 f"{record.scenario}: {in_words(context.throughput)} × the throughput{latency} of "
                 f"plain hosts was published for {context.subject} ({context.source})."
             )
-    if not said:
-        return []
-    return [
-        *dict.fromkeys(said),
-        "Figures from real machines need not carry over to one kernel.",
-    ]
+    if said:
+        said.append("Figures from real machines need not carry over to one kernel.")
+    return list(dict.fromkeys(said))
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """One thing about the environment, and its values with the scenarios they belong to."""
-
-    name: str
-    #: One value of all records, or several with who has each.
-    values: tuple[str, ...]
-
-
-def environment(records: Sequence[RunRecord], names: Sequence[str]) -> list[Fact]:
+def environment(
+    records: Sequence[RunRecord], names: Sequence[str]
+) -> list[tuple[str, tuple[str, ...]]]:
     """Machine, tools and conditions; where records differ, each value with whose it is."""
     topics: dict[str, Callable[[RunRecord], str]] = {
         "kernel": lambda r: r.environment.kernel,
@@ -148,7 +135,7 @@ def environment(records: Sequence[RunRecord], names: Sequence[str]) -> list[Fact
         for record, owner in zip(records, names, strict=True):
             values.setdefault(text.plain(say(record)), []).append(owner)
         if list(values) != [""]:
-            facts.append(Fact(name, _with_owners(values)))
+            facts.append((name, _with_owners(values)))
     return facts
 
 
@@ -182,9 +169,7 @@ def path_facts(record: RunRecord) -> list[tuple[str, str, bool | None]]:
 # ------------------------------------------------------------------------------------ the verdict
 
 
-def _headline(
-    records: Sequence[RunRecord], by_status: dict[Status, list[RunRecord]], worst: Status
-) -> str:
+def _headline(records: Sequence[RunRecord], worst: Status) -> str:
     held = sum(claim.holds for record in records for claim in record.claims)
     total = sum(len(record.claims) for record in records)
     named = zip(records, tables.names(records), strict=True)
@@ -196,8 +181,8 @@ def _headline(
         return f"{subject} {verb}: {held} of {total} claims hold, and {path} proved"
     if len(records) == 1:
         return f"{names} failed" if worst == "failed" else f"{names} was skipped"
-    passed = len(by_status["passed"])
-    return f"{names} {worst if worst == 'failed' else 'skipped'}; {passed} of {len(records)} passed"
+    passed = sum(record.status == "passed" for record in records)
+    return f"{names} {worst}; {passed} of {len(records)} passed"
 
 
 def _found(records: Sequence[RunRecord]) -> Iterator[str]:
@@ -237,19 +222,10 @@ def _rounds(records: Sequence[RunRecord]) -> str:
             and 0 < value < 1e6
         }
     )
-    lasting = ""
-    if durations:
-        lasting = ", TCP for " + " to ".join(
-            dict.fromkeys((f"{durations[0]:g}", f"{durations[-1]:g}"))
-        )
-        lasting += " s each time"
-    return f"Measured in {said} {noun}{lasting}."
-
-
-def _labels(records: Sequence[RunRecord]) -> Iterator[str]:
-    for record in records:
-        for figure in figures(record):
-            yield text.label(figure.metric, figure.streams)
+    if not durations:
+        return f"Measured in {said} {noun}."
+    lasting = " to ".join(dict.fromkeys((f"{durations[0]:g}", f"{durations[-1]:g}")))
+    return f"Measured in {said} {noun}, TCP for {lasting} s each time."
 
 
 def _tool(m: Measurement) -> str:

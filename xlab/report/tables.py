@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -42,7 +42,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     title: str = ""
     #: What a reader must know to read it right.
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 def overview(records: Sequence[RunRecord]) -> list[Table]:
@@ -75,21 +75,12 @@ def names(records: Sequence[RunRecord]) -> list[str]:
     """
     named = []
     for record in records:
-        alike = [other for other in records if other.scenario == record.scenario]
-        differing = [
-            key
-            for key in settings_of(record)
-            if len({str(settings_of(other).get(key)) for other in alike}) > 1
-        ]
-        name = " ".join(
-            [record.scenario, *(f"{key}={settings_of(record)[key]}" for key in differing)]
-        )
-        same = [
-            other
-            for other in alike
-            if all(settings_of(other).get(k) == settings_of(record)[k] for k in differing)
-        ]
-        named.append(text.plain(name if len(same) == 1 else f"{name} {record.started_at[:19]}"))
+        own = settings_of(record)
+        alike = [settings_of(other) for other in records if other.scenario == record.scenario]
+        differing = [key for key in own if len({str(other.get(key)) for other in alike}) > 1]
+        name = " ".join([record.scenario, *(f"{key}={own[key]}" for key in differing)])
+        same = sum(all(other.get(key) == own[key] for key in differing) for other in alike)
+        named.append(text.plain(name if same == 1 else f"{name} {record.started_at[:19]}"))
     return named
 
 
@@ -126,9 +117,13 @@ def cautions(records: Sequence[RunRecord]) -> list[str]:
     said = []
     if len({datapath_class(record) for record in ran}) > 1:
         said.append("Figures of kernel and userspace datapaths do not rank methods.")
-    different = _differences(ran)
-    if different:
-        listed = "; ".join(f"{name} ({' | '.join(seen)})" for name, seen in different.items())
+    circumstances = [_circumstances(record) for record in ran]
+    values = [
+        (name, dict.fromkeys(each[name] for each in circumstances))
+        for name in (circumstances[0] if circumstances else ())
+    ]
+    listed = "; ".join(f"{name} ({' | '.join(seen)})" for name, seen in values if len(seen) > 1)
+    if listed:
         said.append(f"Do not set the figures of these runs side by side: they differ in {listed}.")
     return said
 
@@ -152,9 +147,8 @@ def route_figures(record: RunRecord, *, routes_first: bool = False) -> Table:
         Column("× baseline", right=True),
         Column("interval", right=True, expendable=2),
     )
-    notes = [note for figure in found for note in _failures(figure)]
-    notes += [note for figure in found for note in _offered(figure)]
-    notes += [note for figure in found for note in _sender_limited(figure)]
+    topics = (_failures, _offered, _sender_limited)
+    notes = [note for notes_of in topics for figure in found for note in notes_of(figure)]
     if any(_spans_one(spread) for f in found for spread in (f.to_control, f.to_baseline)):
         notes.append(INDISTINGUISHABLE)
     return Table(columns, tuple(_figure_row(f) for f in found), heading(record), tuple(notes))
@@ -175,15 +169,12 @@ def crossing(subjects: Sequence[tuple[str, RunRecord]]) -> Table:
         proof = record.path
         if proof is None or not proof.proved or proof.effective_mtu is None:
             continue
-        added, largest, mtu = (
-            proof.overhead_bytes,
-            proof.effective_mtu,
-            record.parameters.get("mtu"),
-        )
-        share = None
+        added, largest = proof.overhead_bytes, proof.effective_mtu
+        mtu = record.parameters.get("mtu")
+        share = text.NOTHING
         # A record of a stranger may say 0 of both.
         if added is not None and largest + added > 0:
-            share = max(largest - _HEADERS_BYTES, 0) / (largest + added)
+            share = f"{max(largest - _HEADERS_BYTES, 0) / (largest + added):.1%}"
         rows.append(
             (
                 text.plain(name),
@@ -191,7 +182,7 @@ def crossing(subjects: Sequence[tuple[str, RunRecord]]) -> Table:
                 text.NOTHING if added is None else f"{added} B",
                 f"{largest} B",
                 text.plain(f"{mtu} B") if isinstance(mtu, int) else text.NOTHING,
-                text.NOTHING if share is None else f"{share:.1%}",
+                share,
             )
         )
     return Table(columns, tuple(rows))
@@ -251,8 +242,8 @@ def _overview_row(record: RunRecord) -> tuple[str, ...]:
         if figure is None:
             cells += [text.NOTHING] * 3
         else:
-            cells.append(_median(figure, "method"))
-            cells += [_ratio(figure.to_control), _ratio(figure.to_baseline)]
+            ratios = _ratio(figure.to_control), _ratio(figure.to_baseline)
+            cells += [_median(figure, "method"), *ratios]
     skipped = record.status == "skipped"
     return (
         text.plain(record.scenario),
@@ -285,34 +276,30 @@ def _median(figure: Figure, route: Route) -> str:
     return text.median(figure.metric, figure.unit, spread)
 
 
-def _failures(figure: Figure) -> list[str]:
+def _failures(figure: Figure) -> Iterator[str]:
     """What failed, on which route, and what the probe said of it."""
     name = text.label(figure.metric, figure.streams)
-    return [
-        f"{name}, {route}: {text.count(number, 'sample')} failed"
-        + (f" ({text.plain(figure.errors[route])})" if route in figure.errors else "")
-        for route, number in figure.failed_samples.items()
-    ]
+    for route, number in figure.failed_samples.items():
+        error = f" ({text.plain(figure.errors[route])})" if route in figure.errors else ""
+        yield f"{name}, {route}: {text.count(number, 'sample')} failed{error}"
 
 
-def _offered(figure: Figure) -> list[str]:
+def _offered(figure: Figure) -> Iterator[str]:
     """What UDP was offered on each route; and what could be sent, where that is much less."""
     said = []
     for route, offered in figure.offered_bits_per_second.items():
         sent = figure.sent_bits_per_second.get(route)
         less = f" (sent {_speed(sent)})" if sent and sent < _ALL_BUT * offered else ""
         said.append(f"{route} {_speed(offered)}{less}")
-    if not said:
-        return []
-    return [f"UDP has no ratios: each route was offered 90 % of its own TCP: {', '.join(said)}"]
+    if said:
+        yield f"UDP has no ratios: each route was offered 90 % of its own TCP: {', '.join(said)}"
 
 
-def _sender_limited(figure: Figure) -> list[str]:
+def _sender_limited(figure: Figure) -> Iterator[str]:
     """Where all arrived that could be sent, the path may carry more than the figure says."""
-    if not figure.sender_limited:
-        return []
     name, routes = text.label(figure.metric, figure.streams), ", ".join(figure.sender_limited)
-    return [f"{name}, {routes}: the sender was the limit, not the path, which may carry more"]
+    if routes:
+        yield f"{name}, {routes}: the sender was the limit, not the path, which may carry more"
 
 
 def _speed(bits_per_second: float) -> str:
@@ -337,16 +324,6 @@ def _why(record: RunRecord) -> str:
     if record.path and not (record.path.proved and record.path.negative_control):
         return text.path(record.path)
     return text.plain(record.reason) or "see its record"
-
-
-def _differences(records: Sequence[RunRecord]) -> dict[str, list[str]]:
-    """In what the circumstances of these records differ: name and the values there are."""
-    circumstances = [_circumstances(record) for record in records]
-    values = {
-        name: list(dict.fromkeys(each[name] for each in circumstances))
-        for name in (circumstances[0] if circumstances else {})
-    }
-    return {name: seen for name, seen in values.items() if len(seen) > 1}
 
 
 def _circumstances(record: RunRecord) -> dict[str, str]:

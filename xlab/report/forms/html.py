@@ -309,13 +309,8 @@ def _headed(table: Table) -> Table:
 
 def _environment(told: Content) -> Html:
     pairs: list[tuple[str, Child]] = [
-        (
-            fact.name,
-            fact.values[0]
-            if len(fact.values) == 1
-            else [tag("div", value) for value in fact.values],
-        )
-        for fact in told.environment
+        (name, values[0] if len(values) == 1 else [tag("div", value) for value in values])
+        for name, values in told.environment
     ]
     return parts.section(
         "Environment",

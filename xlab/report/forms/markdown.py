@@ -128,7 +128,7 @@ def _path(file: Path, record: RunRecord, base: Path | None) -> Iterator[str]:
 
 
 def _environment(told: Content) -> list[str]:
-    facts = (f"{fact.name}: {_escape('; '.join(fact.values))}" for fact in told.environment)
+    facts = (f"{name}: {_escape('; '.join(values))}" for name, values in told.environment)
     return ["## Environment", _list(facts), *map(_table, told.circumstances)]
 
 
