@@ -272,8 +272,6 @@ def _of_class(
     title: str,
 ) -> Iterator[Table]:
     members = [m for m in comparison.methods[1:] if m.datapath_class == kind]
-    if not members:
-        return
     for metric, streams in about:
         figures = {
             figure.method: figure
