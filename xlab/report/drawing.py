@@ -201,39 +201,11 @@ _SIGNS = {
     "load": "shaded",
     "lost": "×",
 }
-_METADATA = ("Creator", "Date", "Format", "Type")
-
-
-@contextmanager
-def styled(style: Mapping[Any, Any]) -> Iterator[None]:
-    """matplotlib as it comes, with these settings and nobody's matplotlibrc."""
-    # Without a cache folder of its own matplotlib says so, to somebody who has not heard of it.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    if "matplotlib" not in sys.modules:
-        _import_elsewhere()
-    import matplotlib as mpl
-
-    with mpl.rc_context(), warnings.catch_warnings():
-        mpl.rcdefaults()
-        mpl.rcParams.update(style)
-        # A glyph that this machine's fonts lack is the reader's browser's to find.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        yield
-
-
-def _import_elsewhere() -> None:
-    """First of all it reads a matplotlibrc of the working directory, whoever left it there."""
-    here = os.open(".", os.O_PATH | os.O_CLOEXEC)
-    try:
-        os.chdir("/")
-        import matplotlib as mpl  # noqa: F401
-    finally:
-        os.fchdir(here)
-        os.close(here)
 
 
 @contextmanager
 def _figure(height: float, name: str) -> Iterator[Figure]:
+    """Of matplotlib as it comes, with our settings and nobody's matplotlibrc."""
     style: dict[Any, Any] = {
         "font.family": "sans-serif",
         "font.sans-serif": [_FONT],
@@ -247,11 +219,31 @@ def _figure(height: float, name: str) -> Iterator[Figure]:
         "axes.unicode_minus": False,
         "path.simplify": False,
     }
-    with styled(style):
-        from matplotlib.figure import Figure
+    # Without a cache folder of its own matplotlib says so, to somebody who has not heard of it.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    if "matplotlib" not in sys.modules:
+        _import_elsewhere()
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
+    with mpl.rc_context(), warnings.catch_warnings():
+        mpl.rcdefaults()
+        mpl.rcParams.update(style)
+        # A glyph that this machine's fonts lack is the reader's browser's to find.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         # A point of matplotlib is a px of SVG.
         yield Figure(figsize=(WIDTH / 72, height / 72), facecolor="none")
+
+
+def _import_elsewhere() -> None:
+    """First of all it reads a matplotlibrc of the working directory, whoever left it there."""
+    here = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    try:
+        os.chdir("/")
+        import matplotlib as mpl  # noqa: F401
+    finally:
+        os.fchdir(here)
+        os.close(here)
 
 
 def _svg(figure: Figure, *, transparent: bool) -> str:
@@ -261,7 +253,7 @@ def _svg(figure: Figure, *, transparent: bool) -> str:
         format="svg",
         transparent=transparent,
         facecolor="none" if transparent else CARD,
-        metadata=dict.fromkeys(_METADATA),
+        metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")),
     )
     return written.getvalue()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,14 +28,10 @@ def capture(record: RunRecord) -> str:
 
 def raw_files(record: RunRecord) -> list[str]:
     """The names of files under raw/ that the record mentions."""
-    return sorted(set(_mentioned(record)))
-
-
-def _mentioned(record: RunRecord) -> Iterator[str]:
-    if record.path:
-        yield from _RAW_FILE.findall(record.path.evidence)
+    named = set(_RAW_FILE.findall(record.path.evidence) if record.path else ())
     for m in record.measurements:
         listed = m.detail.get("raw")
         for name in listed if isinstance(listed, list) else ():
             if isinstance(name, str) and _RAW_FILE.fullmatch(f"raw/{name}"):
-                yield name
+                named.add(name)
+    return sorted(named)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,14 +35,13 @@ def of_results(told: Content, _base: Path) -> str:
 
     The baseline of a comparison is a method of its own, and stands here once.
     """
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for part in told.parts:
-        for m in part.record.measurements:
-            if not (told.comparison and m.route == "baseline"):
-                writer.writerow([_cell(value) for value in _values(part, m)])
-    return written.getvalue()
+    rows = (
+        _values(part, m)
+        for part in told.parts
+        for m in part.record.measurements
+        if not (told.comparison and m.route == "baseline")
+    )
+    return _written(COLUMNS, rows)
 
 
 def _values(part: Part, m: Measurement) -> list[object]:
@@ -72,36 +71,34 @@ def of_sweep(told: Swept, _base: Path) -> str:
     An axis has two columns: what the file of the sweep says, and what that comes to.
     """
     sweep = told.sweep
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
     axes = chain.from_iterable((axis.name, f"{axis.name}_number") for axis in sweep.axes)
     estimates = [f"{name}{part}" for name in _ESTIMATES for part in _OF_ESTIMATE]
-    writer.writerow(["point", *axes, *_ABOUT, *estimates, *_AFTER])
     numbers = {axis.name: dict(zip(axis.values, axis.numbers, strict=True)) for axis in sweep.axes}
+    rows: list[list[object]] = []
     for point in sweep.points:
         begin: list[object] = [point.slug]
         for axis, known in numbers.items():
             said = point.values.get(axis)
             begin += [said, known.get(said or "")]
-        for line in _lines(point):
-            writer.writerow([_cell(value) for value in (*begin, *line)])
-    return written.getvalue()
+        rows += [[*begin, *line] for line in _lines(point)]
+    return _written(["point", *axes, *_ABOUT, *estimates, *_AFTER], rows)
 
 
 def _lines(point: PointDone) -> Iterator[list[object]]:
     circumstances = [point.noise, point.machine, point.started_at]
-    empty: list[object] = [None] * (len(_ESTIMATES) * len(_OF_ESTIMATE))
+    #: Of estimates, and of what is said of them.
+    empty: list[object] = [None] * (len(_ESTIMATES) * len(_OF_ESTIMATE) + 4)
     if not point.methods:
-        yield [*[None] * len(_ABOUT), *empty, *[None] * 4, *circumstances, point.status,
-               point.reason]  # fmt: skip
+        about = [None] * len(_ABOUT)
+        yield [*about, *empty, *circumstances, point.status, point.reason]
     for method in point.methods:
-        about = [method.name, method.datapath_class]
+        named = [method.name, method.datapath_class]
         after = [*circumstances, method.status, method.reason]
         figures = [figure for figure in point.figures if figure.method == method.name]
         for figure in figures:
-            yield [*about, figure.metric, figure.streams, figure.unit, *_figure(figure), *after]
+            yield [*named, figure.metric, figure.streams, figure.unit, *_figure(figure), *after]
         if not figures:
-            yield [*about, *[None] * 3, *empty, *[None] * 4, *after]
+            yield [*named, *[None] * 3, *empty, *after]
 
 
 def _figure(figure: Figure) -> Iterator[object]:
@@ -113,6 +110,14 @@ def _figure(figure: Figure) -> Iterator[object]:
     value = figure.value
     yield from (value.rounds, value.builds) if value else (None, None)
     yield sum(figure.failed_samples.values())
+
+
+def _written(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return written.getvalue()
 
 
 def _cell(value: object) -> object:

@@ -25,7 +25,7 @@ from typing import Any
 
 from xlab.errors import RecordError
 from xlab.record import stats
-from xlab.record.record import Measurement, RunRecord
+from xlab.record.record import Measurement
 from xlab.report import lines
 from xlab.report.content import Content
 from xlab.report.text import plain
@@ -52,6 +52,7 @@ def of_results(told: Content, _base: Path) -> bytes:
     end = max(seconds for _, course in courses.values() for seconds, _ in course)
     steps = 1 + floor(end / STEP_S)
     start = _moment(told.started_at[0])
+    begun = start.isoformat(timespec="microseconds").replace("+00:00", "Z")
     data = {
         "version": VERSION,
         "x_values": [round(step * STEP_S, 3) for step in range(steps)],
@@ -67,8 +68,8 @@ def of_results(told: Content, _base: Path) -> bytes:
         "metadata": {
             "NAME": _TEST,
             "TITLE": plain(", ".join(part.name for part in told.parts)),
-            "TIME": _written(start),
-            "T0": _written(start),
+            "TIME": begun,
+            "T0": begun,
             "LENGTH": steps * STEP_S,
             "TOTAL_LENGTH": steps * STEP_S,
             "STEP_SIZE": STEP_S,
@@ -81,8 +82,7 @@ def of_results(told: Content, _base: Path) -> bytes:
             "NOTE": "exported by xlab: one kernel, not wires",
         },
     }
-    content = json.dumps(data, allow_nan=False).encode()
-    return gzip.compress(content, mtime=0)
+    return gzip.compress(json.dumps(data, allow_nan=False).encode(), mtime=0)
 
 
 def _courses(told: Content) -> Iterator[tuple[str, tuple[Measurement, _Course]]]:
@@ -93,21 +93,16 @@ def _courses(told: Content) -> Iterator[tuple[str, tuple[Measurement, _Course]]]
             echoes: _Course = [each for each in lines.series(rtt) if each[0] < _LONGEST_S]
             if echoes:
                 yield f"Ping (ms) {'ICMP' if alone else part.name}", (rtt, echoes)
-        tcp = _middle(part.record)
+        streams = [
+            m
+            for m in part.record.measurements
+            if (m.metric, m.streams, m.route) == ("tcp_bits_per_second", 1, "method")
+            and m.samples
+            and m.median is not None
+        ]
+        tcp = lines.middle(streams)
         if tcp is not None:
             yield "TCP upload" if alone else f"TCP upload {part.name}", (tcp, _intervals(tcp))
-
-
-def _middle(record: RunRecord) -> Measurement | None:
-    """Of TCP with one stream: the measurement whose median is in the middle."""
-    found = [
-        m
-        for m in record.measurements
-        if (m.metric, m.streams, m.route) == ("tcp_bits_per_second", 1, "method")
-        and m.samples
-        and m.median is not None
-    ]
-    return lines.middle(found)
 
 
 def _intervals(m: Measurement) -> _Course:
@@ -156,7 +151,3 @@ def _moment(written: str) -> datetime:
         return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return datetime.fromtimestamp(0, UTC)
-
-
-def _written(moment: datetime) -> str:
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -11,6 +11,7 @@ from pathlib import Path
 from xlab.record.record import Claim, RunRecord
 from xlab.report import links, prose, sweeps, tables, text
 from xlab.report.content import Content, Part
+from xlab.report.prose import Verdict
 from xlab.report.sweeps import Swept
 from xlab.report.tables import Table
 from xlab.report.topology import proved, way
@@ -18,11 +19,9 @@ from xlab.report.topology import proved, way
 
 def of_results(told: Content, base: Path) -> str:
     """The whole report, for a file in the folder `base`; every line ends with a newline."""
-    found = told.verdict
     crossing = tables.crossing(told.subjects)
     blocks = [
-        f"# {found.mark} {_escape(found.headline)}",
-        _list(map(_escape, found.findings)),
+        *_header(told.verdict),
         "## Summary",
         *map(_table, told.summary),
         told.legend,
@@ -37,10 +36,8 @@ def of_results(told: Content, base: Path) -> str:
 
 
 def of_sweep(told: Swept, base: Path) -> str:
-    found = told.verdict
     blocks = [
-        f"# {found.mark} {_escape(found.headline)}",
-        _list(map(_escape, found.findings)),
+        *_header(told.verdict),
         "## Ratios to plain hosts",
         *map(_table, sweeps.tables(told.sweep)),
         sweeps.LEGEND,
@@ -53,6 +50,10 @@ def of_sweep(told: Swept, base: Path) -> str:
             _list(_link(name, told.folder / name, base) for name in told.sweep.files()),
         ]
     return _joined(blocks)
+
+
+def _header(found: Verdict) -> list[str]:
+    return [f"# {found.mark} {_escape(found.headline)}", _list(map(_escape, found.findings))]
 
 
 def _joined(blocks: Iterable[str]) -> str:
@@ -111,7 +112,7 @@ def _claim(claim: Claim) -> str:
     said, stage = _escape(text.claim(claim)), _escape(claim.stage)
     if claim.holds:
         return f"✓ {said} ({stage})"
-    expected, observed = (_escape(part) for part in (claim.expected, claim.observed))
+    expected, observed = map(_escape, (claim.expected, claim.observed))
     return f"✗ **{said}** ({stage}): expected {expected}, observed {observed}"
 
 
@@ -144,17 +145,12 @@ def _how(told: Content) -> list[str]:
 def _data(told: Content, base: Path) -> list[str]:
     if not told.linked:
         return ["## Raw data", prose.UNLINKED]
-    outcome = told.file
+    above = told.file.parent if told.file else None
     files = [file for part in told.parts for file in part.files]
-    above = outcome.parent if outcome else None
-    listed = [outcome] if outcome else []
-    return [
-        "## Raw data",
-        _list(
-            _link(str(file.relative_to(above or file.parent.parent)), file, base)
-            for file in (*listed, *files)
-        ),
-    ]
+    if told.file:
+        files.insert(0, told.file)
+    named = ((str(file.relative_to(above or file.parent.parent)), file) for file in files)
+    return ["## Raw data", _list(_link(name, file, base) for name, file in named)]
 
 
 def _link(name: str, file: Path, base: Path) -> str:
