@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xlab.record import metrics
-from xlab.record.comparisons import Figure, Ratio, find
+from xlab.record.comparisons import Ratio, find
 from xlab.record.record import DatapathClass
 from xlab.report import text
 from xlab.report.line_chart import STYLES, LineChart, Plot, Series
@@ -72,10 +72,11 @@ class Swept:
         return Verdict(sweep.status, headline, (*out(sweep), *sweep.notes))
 
 
-def shown(point: PointDone, method: str, metric: str) -> Figure | None:
-    """A figure of a method at a point; of several streams, where the point has several."""
+def ratio(point: PointDone, method: str, metric: str) -> Ratio | None:
+    """Of a method at a point to its baseline; of several streams, where the point has several."""
     streams = int(point.values.get("flows", "1")) if metrics.of(metric).of_streams else 1
-    return find(point.figures, method, metric, streams)
+    figure = find(point.figures, method, metric, streams)
+    return figure.to_baseline if figure else None
 
 
 # -- tables ----------------------------------------------------------------------------------------
@@ -83,12 +84,11 @@ def shown(point: PointDone, method: str, metric: str) -> Figure | None:
 
 def tables(sweep: Sweep) -> list[Table]:
     """A table a class of datapaths: every point and method, ratios to the baseline of the point."""
-    found = []
-    for kind in _KINDS:
-        rows = list(_rows(sweep, kind))
-        if rows:
-            found.append(Table(_columns(sweep), tuple(rows), f"{kind} datapath, × plain hosts"))
-    return found
+    return [
+        Table(_columns(sweep), rows, f"{kind} datapath, × plain hosts")
+        for kind in _KINDS
+        if (rows := tuple(_rows(sweep, kind)))
+    ]
 
 
 def _columns(sweep: Sweep) -> tuple[Column, ...]:
@@ -109,9 +109,8 @@ def _rows(sweep: Sweep, kind: DatapathClass) -> Iterator[tuple[str, ...]]:
                 continue
             row = [*(text.plain(value) for value in point.values.values()), text.plain(method.name)]
             for metric in _SHOWN:
-                figure = shown(point, method.name, metric.name)
-                ratio = figure.to_baseline if figure else None
-                row += [text.ratio(ratio), text.ratio_interval(ratio)]
+                found = ratio(point, method.name, metric.name)
+                row += [text.ratio(found), text.ratio_interval(found)]
             yield tuple(row)
 
 
@@ -211,9 +210,9 @@ def _plots(along: Sequence[tuple[float, PointDone]], methods: Sequence[str]) -> 
 
 
 def _line(name: str, style: int, dots: Sequence[tuple[float, Ratio]]) -> Series:
-    xs, ys = tuple(x for x, _ in dots), tuple(ratio.median for _, ratio in dots)
+    xs, ys = tuple(x for x, _ in dots), tuple(found.median for _, found in dots)
     said = " to ".join(dict.fromkeys(map(text.ratio_digits, (ys[0], ys[-1]))))
-    intervals = tuple((x, *ratio.ci95) for x, ratio in dots if ratio.ci95)
+    intervals = tuple((x, *found.ci95) for x, found in dots if found.ci95)
     return Series(text.plain(name), style, xs, ys, said, tuple(zip(xs, ys, strict=True)), intervals)
 
 
@@ -222,7 +221,6 @@ def _dots(
 ) -> Iterator[tuple[float, Ratio]]:
     for x, point in along:
         if any((m.name, m.datapath_class) == (name, kind) for m in point.methods):
-            figure = shown(point, name, metric)
-            ratio = figure.to_baseline if figure else None
-            if ratio and all(1e-9 < y < 1e9 for y in (ratio.median, *(ratio.ci95 or ()))):
-                yield x, ratio
+            found = ratio(point, name, metric)
+            if found and all(1e-9 < y < 1e9 for y in (found.median, *(found.ci95 or ()))):
+                yield x, found

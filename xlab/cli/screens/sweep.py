@@ -68,8 +68,7 @@ class SweepScreen:
         self._done, self._workers, self._since = self._done + 1, workers, now
         said = [sweeps.named(point)]
         for method in point.methods[1:]:
-            shown = [sweeps.shown(point, method.name, metric) for metric in FOREMOST]
-            ratios = [text.ratio(each.to_baseline if each else None) for each in shown]
+            ratios = [text.ratio(sweeps.ratio(point, method.name, name)) for name in FOREMOST]
             said.append(f"{text.plain(method.name)} {', '.join(ratios)}")
         if point.status != "passed":
             said.append(f"{point.status}: {text.plain(point.reason)}")
