@@ -42,11 +42,12 @@ LEGEND = (
 def outcome(comparison: Comparison) -> Verdict:
     """Who came first in each class of datapaths, what was found, and how far to trust it."""
     findings = [*out(comparison), _trust(comparison), *_found(comparison), *comparison.notes]
-    passed = [method for method in comparison.methods[1:] if method.status == "passed"]
+    methods = comparison.methods[1:]
+    passed = sum(method.status == "passed" for method in methods)
     said = [said for kind in _kinds(comparison) for said in _leader(comparison, kind)]
-    if len(passed) < len(comparison.methods) - 1:
-        said.insert(0, f"{len(passed)} of {len(comparison.methods) - 1} methods passed")
-    headline = "; ".join(said) or f"{text.count(len(passed), 'method')} beside the baseline"
+    if passed < len(methods):
+        said.insert(0, f"{passed} of {len(methods)} methods passed")
+    headline = "; ".join(said) or f"{text.count(passed, 'method')} beside the baseline"
     # A method's name is written as it is.
     headline = headline.replace("among", "Among", headline.startswith("among"))
     return Verdict(comparison.status, headline, tuple(findings))
@@ -58,12 +59,7 @@ def tables(comparison: Comparison, asked: Sequence[tuple[str, int]] | None = Non
     Of the metrics that are `asked` for, or of all.
     """
     about = [key for key in metrics(comparison) if asked is None or key in asked]
-    kinds = _kinds(comparison)
-    found = [
-        table
-        for kind in kinds
-        for table in _of_class(comparison, kind, about, title=kind if len(kinds) > 1 else "")
-    ]
+    found = [_table(comparison, kind, *key) for kind in _kinds(comparison) for key in about]
     broken = recoveries.table(comparison) if asked is None or RECOVERY in asked else None
     return [*found, broken] if broken else found
 
@@ -107,29 +103,21 @@ def metrics(comparison: Comparison) -> list[tuple[str, int]]:
 
     Without those that others tell better, which were measured.
     """
-    found = sorted(
-        {
-            (figure.metric, figure.streams)
-            for figure in comparison.figures
-            if not is_recovery(figure.metric)
-        },
-        key=order,
-    )
+    keys = {(f.metric, f.streams) for f in comparison.figures if not is_recovery(f.metric)}
+    found = sorted(keys, key=order)
     return [(metric, n) for metric, n in found if (of(metric).better_told, 1) not in found]
 
 
 def how(comparison: Comparison) -> list[str]:
     """How the figures came about, a paragraph a topic."""
     plan, noise = comparison.plan, comparison.noise
-    often = "every round"
-    if plan.rounds_per_build > 1:
-        often = f"every {text.count(plan.rounds_per_build, 'round')}"
+    often = text.count(plan.rounds_per_build, "round") if plan.rounds_per_build > 1 else "round"
     return [
         (
             f"Measured in {closing(comparison)}. In a round every method was measured once, in "
             "random order, with every probe between each pair of end points: what disturbs the "
-            f"machine meets all alike. All labs were up at once, and built anew after {often}; "
-            f"TCP ran for {plan.duration_s:g} s."
+            "machine meets all alike. All labs were up at once, and built anew after every "
+            f"{often}; TCP ran for {plan.duration_s:g} s."
         ),
         (
             "A ratio is taken within a round, to the baseline (two plain hosts in a lab of their "
@@ -155,15 +143,8 @@ def _reasons(noise: Noise) -> Iterator[str]:
 
 def rounds(comparison: Comparison) -> Table:
     """What disturbed each round."""
-    columns = (
-        Column("round"),
-        Column("build", right=True),
-        Column("began", right=True),
-        Column("lasted", right=True),
-        Column("load", right=True),
-        Column("stolen CPU time", right=True),
-        Column("cores busy for others", right=True),
-    )
+    titles = ("build", "began", "lasted", "load", "stolen CPU time", "cores busy for others")
+    columns = (Column("round"), *(Column(title, right=True) for title in titles))
     rows = tuple(
         (
             str(done.number),
@@ -264,30 +245,20 @@ def _widest(comparison: Comparison) -> str:
     return f" (the widest: {text.plain(last.whose)}, ±{last.widest:.0%})"
 
 
-def _of_class(
-    comparison: Comparison,
-    kind: DatapathClass,
-    about: Sequence[tuple[str, int]],
-    *,
-    title: str,
-) -> Iterator[Table]:
+def _table(comparison: Comparison, kind: DatapathClass, metric: str, streams: int) -> Table:
+    figures = {
+        figure.method: figure
+        for figure in comparison.figures
+        if (figure.metric, figure.streams) == (metric, streams)
+    }
     members = [m for m in comparison.methods[1:] if m.datapath_class == kind]
-    for metric, streams in about:
-        figures = {
-            figure.method: figure
-            for figure in comparison.figures
-            if (figure.metric, figure.streams) == (metric, streams)
-        }
-        rows = [_row(comparison, comparison.baseline, figures)]
-        ranked = sorted(members, key=lambda method: _rank(figures.get(method.name)))
-        rows += [_row(comparison, method, figures) for method in ranked]
-        name = text.label(metric, streams)
-        yield Table(
-            COLUMNS,
-            tuple(rows),
-            f"{name}, {title} datapath" if title else name,
-            tuple(_failures(figures[m.name] for m in members if m.name in figures)),
-        )
+    ranked = sorted(members, key=lambda method: _rank(figures.get(method.name)))
+    rows = tuple(_row(comparison, method, figures) for method in (comparison.baseline, *ranked))
+    title = text.label(metric, streams)
+    if len(_kinds(comparison)) > 1:
+        title += f", {kind} datapath"
+    failures = _failures(figures[m.name] for m in members if m.name in figures)
+    return Table(COLUMNS, rows, title, tuple(failures))
 
 
 def _rank(figure: Figure | None) -> tuple[bool, float]:
