@@ -121,21 +121,19 @@ class Chart:
 
     def key(self) -> list[tuple[str, str]]:
         bars = [bar for panel in self.panels for bar in panel.bars]
-        entries = [("method", "no answers" if self.timeline else "method")]
-        if self.timeline:
-            entries.append(("broken", "the fault is in force"))
-        if any(bar.mended is not None for bar in bars):
-            entries.append(("mended", "mending is done"))
-        if any(bar.route == "control" for bar in bars):
-            entries.append(("control", "control: the same two hosts, without the method"))
-        entries.append(("round", "a build" if self.timeline else "a round"))
-        if any(bar.points.samples for bar in bars):
-            entries.append(("sample", "a sample"))
-        if any(bar.points.spread and bar.points.spread.ci95 for bar in bars):
-            entries.append(("interval", "95 % interval"))
-        if any(bar.band for bar in bars):
-            entries.append(("published", "published by others, as context"))
-        return entries
+        controlled = any(bar.route == "control" for bar in bars)
+        spreads = [bar.points.spread for bar in bars if bar.points.spread]
+        signs = (
+            ("method", "no answers" if self.timeline else "method", True),
+            ("broken", "the fault is in force", self.timeline),
+            ("mended", "mending is done", any(bar.mended is not None for bar in bars)),
+            ("control", "control: the same two hosts, without the method", controlled),
+            ("round", "a build" if self.timeline else "a round", True),
+            ("sample", "a sample", any(bar.points.samples for bar in bars)),
+            ("interval", "95 % interval", any(spread.ci95 for spread in spreads)),
+            ("published", "published by others, as context", any(bar.band for bar in bars)),
+        )
+        return [(kind, said) for kind, said, there in signs if there]
 
     def figure(self, bar: Bar) -> str:
         """A bar's figure and its interval in words, or why there is none."""
@@ -266,11 +264,7 @@ def _drawable(points: Points) -> Points:
         spread = None
     # Where a round is one sample, that is shown once.
     samples = points.samples if len(points.samples) > len(points.rounds) else ()
-    return Points(
-        spread,
-        tuple(value for value in points.rounds if fits(value)),
-        tuple(value for value in samples if fits(value)),
-    )
+    return Points(spread, tuple(filter(fits, points.rounds)), tuple(filter(fits, samples)))
 
 
 def _missing(record: RunRecord) -> str:

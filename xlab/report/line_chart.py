@@ -120,17 +120,14 @@ class LineChart:
         return f"{self.title}{f', {self.note}' if self.note else ''}. {' '.join(said)}"
 
     def key(self) -> list[tuple[str, str]]:
-        entries = []
         drawn = [line for plot in self.plots for line in plot.lines]
-        if any(line.dots for line in drawn):
-            entries.append(("round", self.dot))
-        if any(line.intervals for line in drawn):
-            entries.append(("interval", "95 % interval, by build"))
-        if any(plot.load for plot in self.plots):
-            entries.append(("load", "TCP runs both ways in full"))
-        if any(plot.lost for plot in self.plots):
-            entries.append(("lost", "no reply came"))
-        return entries
+        signs = (
+            ("round", self.dot, any(line.dots for line in drawn)),
+            ("interval", "95 % interval, by build", any(line.intervals for line in drawn)),
+            ("load", "TCP runs both ways in full", any(plot.load for plot in self.plots)),
+            ("lost", "no reply came", any(plot.lost for plot in self.plots)),
+        )
+        return [(kind, said) for kind, said, there in signs if there]
 
     def draw(self, canvas: Canvas) -> None:
         for number, note in enumerate(self._notes):
