@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xlab.errors import RecordError
-from xlab.record import comparisons, record
+from xlab.record import comparisons, result_files
 from xlab.record.comparisons import Comparison, MethodResult
 from xlab.record.metrics import FOREMOST
 from xlab.record.record import (
@@ -102,17 +102,11 @@ def of_records(records: Mapping[Path, RunRecord]) -> Content:
 def of_comparison(found: Comparison, folder: Path) -> tuple[Content, list[RecordError]]:
     """The comparison in `folder`, and an error for each of its records that cannot be read."""
     files: dict[str, dict[Path, RunRecord]] = {}
-    errors = []
+    errors: list[RecordError] = []
     for method in found.methods:
-        files[method.name] = {}
-        for build in method.builds:
-            file = _record_file(folder, build.folder)
-            if file is None:
-                continue
-            try:
-                files[method.name][file] = record.load(file)
-            except RecordError as error:
-                errors.append(error)
+        named = (_record_file(folder, build.folder) for build in method.builds)
+        files[method.name], unread = result_files.load(file for file in named if file)
+        errors += unread
     plain = _measured(found, found.baseline, files[found.baseline.name])
     parts = tuple(
         Part(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterator
+from typing import get_args
 
+from xlab.kernel.packets import Encapsulation
 from xlab.record import metrics
 from xlab.record.record import Claim, Conditions, PathProof, RunRecord
 from xlab.record.stats import Spread
@@ -98,10 +100,7 @@ def proved(proof: PathProof | None) -> str:
 
 def packets(proof: PathProof) -> str:
     """How many of the proof's packets went as they should, and how the others went, if any did."""
-    counts = {
-        kind: getattr(proof.underlay_packets, kind)
-        for kind in ("none", "gre", "vxlan", "geneve", "sleeve")
-    }
+    counts = {kind: getattr(proof.underlay_packets, kind) for kind in get_args(Encapsulation)}
     meant = counts.pop(proof.encapsulation)
     seen = meant + sum(counts.values())
     others = [f"{count} {encapsulation(kind)}" for kind, count in counts.items() if count]

@@ -20,32 +20,28 @@ from xlab.report.text import label, plain
 
 def of_results(told: Content, _base: Path) -> str:
     """A suite a record; in a comparison that is one a method and build."""
-    named = [
-        (f"{part.name} b{number}" if part.builds else record.scenario, record)
+    return _text(
+        _suite(f"{part.name} b{number}" if part.builds else record.scenario, record)
         for part in told.parts
         # Of a method whose records are not there, what compare.json says.
         for number, record in enumerate(part.files.values() or [part.record], 1)
-    ]
-    return of_records(named)
+    )
 
 
-def of_records(named: Iterable[tuple[str, RunRecord]]) -> str:
-    """A suite a record, with a case for each claim and two for the proof of the path."""
-    document = JUnitXml()
-    for name, record in named:
-        suite = TestSuite(plain(name))
-        suite.timestamp = plain(record.started_at)
-        cases = [_of_claim(record, claim) for claim in record.claims]
-        if record.path:
-            cases += _of_path(record, record.path)
-        if record.status == "skipped":
-            cases.append(_case(record.scenario, "run", Skipped(plain(record.reason))))
-        elif record.status == "failed" and all(case.is_passed for case in cases):
-            # It broke before anything could fail.
-            cases.append(_case(record.scenario, "run", Error(plain(record.reason))))
-        suite.add_testcases(cases)
-        document.add_testsuite(suite)
-    return _text(document)
+def _suite(name: str, record: RunRecord) -> TestSuite:
+    """A case for each claim and two for the proof of the path."""
+    suite = TestSuite(plain(name))
+    suite.timestamp = plain(record.started_at)
+    cases = [_of_claim(record, claim) for claim in record.claims]
+    if record.path:
+        cases += _of_path(record, record.path)
+    if record.status == "skipped":
+        cases.append(_case(record.scenario, "run", Skipped(plain(record.reason))))
+    elif record.status == "failed" and all(case.is_passed for case in cases):
+        # It broke before anything could fail.
+        cases.append(_case(record.scenario, "run", Error(plain(record.reason))))
+    suite.add_testcases(cases)
+    return suite
 
 
 def of_lines(lines: Iterable[Change], name: str) -> str:
@@ -58,9 +54,7 @@ def of_lines(lines: Iterable[Change], name: str) -> str:
         elif line.verdict == "unclear":
             outcome = Skipped(plain(_told(line)))
         suite.add_testcase(_case(line.method, label(line.subject, line.streams), outcome))
-    document = JUnitXml()
-    document.add_testsuite(suite)
-    return _text(document)
+    return _text([suite])
 
 
 def _of_claim(record: RunRecord, claim: Claim) -> TestCase:
@@ -95,7 +89,10 @@ def _told(line: Change) -> str:
     return f"{line.verdict}: {line.before} before, {line.now} now{change}{remark}"
 
 
-def _text(document: JUnitXml) -> str:
+def _text(suites: Iterable[TestSuite]) -> str:
+    document = JUnitXml()
+    for suite in suites:
+        document.add_testsuite(suite)
     document.update_statistics()  # type: ignore[no-untyped-call]
     written: bytes = document.tostring()  # type: ignore[no-untyped-call]
     return written.decode()
