@@ -5,7 +5,6 @@ facts ──> Network: sites (hosts, the gateway), boxes in them, cables ──>
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -30,28 +29,19 @@ def network(
     switches = [_box(wire, d, 4) for d in wire["devices"] if d["kind"] == "bridge"]
     owners = {a: node["name"] for node in nodes for a in _own(node)}
     title = name if name == scenario else f"{name} ({scenario})"
-    shown = Network(title, tuple(sites), tuple(switches), faults=tuple(faults))
-    drawn = {box.id for box in shown.boxes()}
+    drawn = {box.id for boxes in (switches, *(site.boxes for site in sites)) for box in boxes}
     cables = [cable for node in nodes for cable in _cables(node, by_name, owners)]
-    return dataclasses.replace(
-        shown, cables=tuple(cable for cable in cables if {cable.a, cable.b} <= drawn)
-    )
+    shown = tuple(cable for cable in cables if {cable.a, cable.b} <= drawn)
+    return Network(title, tuple(sites), tuple(switches), shown, faults=tuple(faults))
 
 
 def _site(node: Facts, containers: Sequence[Facts]) -> Site:
-    boxes = [
-        Box(
-            inner["name"],
-            inner["name"].partition("/")[2],
-            (
-                *(f"{d['name']} {_described(d)}" for d in inner["devices"]),
-                *([] if inner["up"] else ["down"]),
-            ),
-            0,
-            inner["up"],
-        )
-        for inner in containers
-    ]
+    boxes = []
+    for inner in containers:
+        name, up = inner["name"], inner["up"]
+        notes = [f"{d['name']} {_described(d)}" for d in inner["devices"]]
+        notes += [] if up else ["down"]
+        boxes.append(Box(name, name.partition("/")[2], tuple(notes), 0, up))
     switches = {switch["name"]: switch for switch in node["switches"]}
     for device in node["devices"]:
         if device["kind"] == "bridge":
@@ -69,11 +59,9 @@ def _site(node: Facts, containers: Sequence[Facts]) -> Site:
             boxes.append(_box(node, device, 2, f"VXLAN, UDP {device['port']}"))
     router = node["router"]
     if router:
-        notes = (
-            f"{router['datapath']}, peer {router['name']}",
-            *([] if router["up"] else ["dead"]),
-        )
-        boxes.append(Box(f"{node['name']}:weave router", "weave router", notes, 2, router["up"]))
+        up, said = router["up"], f"{router['datapath']}, peer {router['name']}"
+        notes = [said] if up else [said, "dead"]
+        boxes.append(Box(f"{node['name']}:weave router", "weave router", tuple(notes), 2, up))
     boxes.sort(key=lambda box: box.row)
     trouble = node.get("trouble") or ("" if node["up"] else "down")
     return Site(node["name"], tuple(boxes), node["up"], trouble)

@@ -19,7 +19,7 @@ from itertools import pairwise
 
 from xlab.kernel.packets import Encapsulation
 from xlab.record.portrait import Part
-from xlab.record.record import RunRecord
+from xlab.record.record import PathProof, RunRecord
 from xlab.report import text
 from xlab.report.picture import Box, Cable, Network, Site
 from xlab.report.portraits import portrait
@@ -92,13 +92,10 @@ def _rows(record: RunRecord) -> list[list[Part]]:
         inside.append(Part("", f"+ {containers - shown:,} more", on_path=False))
     if built is None:
         return [inside, [], [], [Part("eth0")]]
-    between = [_numbered(part, peers) for part in built.between]
+    # What a host has of each peer, as all of them.
+    each = "0" if peers <= 1 else f"0 … {peers - 1}"
+    between = [replace(part, name=part.name.replace("*", each)) for part in built.between]
     return [inside, [built.bridge], between, [Part("eth0", built.eth0)]]
-
-
-def _numbered(part: Part, peers: int) -> Part:
-    """A part that a host has of each peer, as all of them."""
-    return replace(part, name=part.name.replace("*", "0" if peers <= 1 else f"0 … {peers - 1}"))
 
 
 def _way(record: RunRecord, host: str) -> list[str]:
@@ -153,10 +150,11 @@ def _hosts(record: RunRecord) -> tuple[str, str]:
 
 def _wire(record: RunRecord) -> Box:
     mtu, more = _number(record, "mtu"), _number(record, "hosts") - 2
-    packets = _packets(record)
+    topo = record.parameters.get("topo")
+    switches = f"switches: {text.plain(topo)}" if isinstance(topo, str) and topo else "one switch"
     notes = (
-        f"{'✓' if proved(record) else '✗'} {packets} of the proof" if packets else "",
-        _fabric(record) + (f", MTU {mtu}" if mtu else ""),
+        _packets(record.path) if record.path else "",
+        switches + (f", MTU {mtu}" if mtu else ""),
         text.conditions(record.conditions),
         f"and {text.count(more, 'more host')}" if more > 0 else "",
     )
@@ -189,19 +187,11 @@ def _headers(record: RunRecord) -> tuple[tuple[str, int], ...]:
     return headers[:1]
 
 
-def _packets(record: RunRecord) -> str | None:
-    proof = record.path
-    if proof is None:
-        return None
+def _packets(proof: PathProof) -> str:
     count: int = getattr(proof.underlay_packets, proof.encapsulation)
     sent = max(count, proof.packets_sent)
     # compare.json tells whether, not of how many.
-    return f"{count} of {sent} packets" if sent else None
-
-
-def _fabric(record: RunRecord) -> str:
-    topo = record.parameters.get("topo")
-    return f"switches: {text.plain(topo)}" if isinstance(topo, str) and topo else "one switch"
+    return f"{'✓' if proof.proved else '✗'} {count} of {sent} packets of the proof" if sent else ""
 
 
 def _number(record: RunRecord, name: str) -> int:
