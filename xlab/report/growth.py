@@ -89,10 +89,10 @@ def words(record: ScaleRecord) -> list[str]:
     limits = what_limits(record)
     if limits:
         said.append(f"Extrapolated, not measured: {limits}")
-    silent = [s for s in record.samples if not s.whole]
     said += [
         f"NOT whole: with {s.hosts:,} hosts {s.answered} of {s.pairs} pairs answered."
-        for s in silent
+        for s in record.samples
+        if not s.whole
     ]
     said += [f"NOT built: {f.hosts:,} hosts: {text.plain(f.reason)}" for f in record.failures]
     return said

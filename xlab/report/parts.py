@@ -15,7 +15,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STYLE = Path(__file__).with_name("page.css")
 #: From this place in the order in which columns are left out on.
 _SPARE = 3
-_CHINESE = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]+")
+_CHINESE = re.compile(r"([\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]+)")
 
 
 def document(title: str, header: Html, *sections: Child) -> str:
@@ -84,7 +84,8 @@ def table(content: Table, *, targets: Mapping[str, str] | None = None, brief: bo
     )
     rows = []
     for cells in content.rows:
-        name: Child = _linked(cells[0], targets or {})
+        name = cells[0]
+        link = tag("a", name, href=targets[name]) if targets and name in targets else name
         data = [
             tag(
                 "td",
@@ -95,7 +96,7 @@ def table(content: Table, *, targets: Mapping[str, str] | None = None, brief: bo
             )
             for label, column, cell in zip(labels, content.columns, cells, strict=True)
         ]
-        named = tag("th", name, scope="row", role="rowheader")
+        named = tag("th", link, scope="row", role="rowheader")
         rows.append(tag("tr", named, data[1:], role="row"))
     return join(
         tag(
@@ -160,13 +161,5 @@ def prose(said: str) -> Html:
 
 def _spoken(said: str) -> Html:
     """Readers aloud and fonts need to know which language it is."""
-    pieces: list[Child] = []
-    end = 0
-    for match in _CHINESE.finditer(said):
-        pieces += [said[end : match.start()], tag("span", match[0], lang="zh")]
-        end = match.end()
-    return join(*pieces, said[end:])
-
-
-def _linked(name: str, targets: Mapping[str, str]) -> Child:
-    return tag("a", name, href=targets[name]) if name in targets else name
+    pieces = enumerate(_CHINESE.split(said))  # every second one is what it was split at
+    return join([tag("span", piece, lang="zh") if i % 2 else piece for i, piece in pieces])

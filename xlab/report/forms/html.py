@@ -32,8 +32,7 @@ _APART = (
 
 def of_results(told: Content, base: Path) -> str:
     """The page, for a file in the folder `base`: links to records are relative to it."""
-    anchors = [f"run-{number}" for number in range(1, len(told.parts) + 1)]
-    named = [(part, anchor) for part, anchor in zip(told.parts, anchors, strict=True)]
+    named = [(part, f"run-{number}") for number, part in enumerate(told.parts, 1)]
     shown = gallery.exhibits(told.subjects)
     return parts.document(
         f"{told.verdict.mark} {told.verdict.headline} · xlab",
@@ -94,7 +93,7 @@ def _charts(told: Content, shown: Mapping[str, Drawing]) -> Html | None:
     absent = [f"{what} (`{told.command(probe)}`)" for what, probe in gallery.missing(told.subjects)]
     if not shown and not absent:
         return None
-    several = len({kind for kind, _ in tables.groups(told.records)}) > 1
+    several = len(tables.groups(told.records)) > 1
     return parts.section(
         "Charts",
         "figures",
@@ -201,13 +200,12 @@ def _network(record: RunRecord, anchor: str) -> Html:
 
 def _claims(record: RunRecord) -> Html:
     held = sum(claim.holds for claim in record.claims)
-    parts: list[Child] = [tag("h3", f"Claims: {held} of {len(record.claims)} hold")]
-    for stage, claims in groupby(record.claims, key=lambda claim: claim.stage):
-        parts.append(tag("h4", stage))
-        parts.append(tag("ul", [_claim(claim) for claim in claims], class_="claims"))
-    if not record.claims:
-        parts.append(tag("p", "None was checked."))
-    return join(*parts)
+    title = tag("h3", f"Claims: {held} of {len(record.claims)} hold")
+    stages = [
+        [tag("h4", stage), tag("ul", map(_claim, claims), class_="claims")]
+        for stage, claims in groupby(record.claims, key=lambda claim: claim.stage)
+    ]
+    return join(title, stages or tag("p", "None was checked."))
 
 
 def _claim(claim: Claim) -> Html:
@@ -243,7 +241,9 @@ def _path(part: Part, base: Path | None) -> Html:
         return join(tag("h3", "The path"), tag("p", "Nothing was proved of it."))
     pairs: list[tuple[str, Child]] = []
     for name, said, good in prose.path_facts(record):
-        mark = None if good is None else tag("b", "✓ " if good else "✗ ", class_=_quality(good))
+        mark = None
+        if good is not None:
+            mark = tag("b", "✓ " if good else "✗ ", class_="good" if good else "bad")
         pairs.append((name, join(mark, said)))
     capture = links.capture(record)
     if capture and base is not None:
@@ -266,13 +266,8 @@ def _figures(part: Part) -> Html:
 
 
 def _notes(record: RunRecord) -> Html | None:
-    said = prose.notes(record)
-    if not said:
-        return None
-    return join(
-        tag("h3", "Notes and fallbacks"),
-        parts.listed(map(parts.prose, said), "plain"),
-    )
+    said = parts.listed(map(parts.prose, prose.notes(record)), "plain")
+    return join(tag("h3", "Notes and fallbacks"), said) if record.events else None
 
 
 # ---------------------------------------------------------------------------------------- a sweep
@@ -377,10 +372,5 @@ def _when(starts: Sequence[str]) -> str:
     """From the first to the last, by the minute."""
     minutes = sorted(start[:16].replace("T", " ") for start in starts)
     first, last = minutes[0], minutes[-1]
-    if first == last:
-        return f"{first} UTC"
-    return f"{first} to {last[11:] if last[:10] == first[:10] else last} UTC"
-
-
-def _quality(good: bool) -> str:
-    return "good" if good else "bad"
+    until = last[11:] if last[:10] == first[:10] else last
+    return f"{first} UTC" if first == last else f"{first} to {until} UTC"
