@@ -124,7 +124,7 @@ def environment(
         "congestion control": lambda r: r.environment.congestion_control,
         "size": _size,
         "MTU": lambda r: text.plain(str(r.parameters.get("mtu", "unknown"))),
-        "link conditions": lambda r: _links(r) or "none",
+        "link conditions": _links,
         "tools": lambda r: ", ".join(f"{k} {v}" for k, v in r.environment.tools.items()),
         "xlab": lambda r: r.environment.xlab,
         "machine": lambda r: "; ".join(r.environment.notes),
@@ -235,8 +235,8 @@ def _tool(m: Measurement) -> str:
         said.append(f"the first {omitted:g} s left out")
     if "first_ms_left_out" in m.detail:
         said.append("the first reply left out")
-    if _detail(m, "samples_are"):
-        said.append(f"samples are {_detail(m, 'samples_are')}")
+    if samples := _detail(m, "samples_are"):
+        said.append(f"samples are {samples}")
     cores = _detail(m, "cores")
     if cores:
         said.append(f"on cores {cores}" if cores[:1].isdigit() else cores)
@@ -260,15 +260,8 @@ def _size(record: RunRecord) -> str:
 
 
 def _links(record: RunRecord) -> str:
-    asked = text.conditions(record.conditions)
-    if not asked:
-        return ""
-    came_to = ", ".join(
-        f"{name.partition('_')[0]} {text.value(name, '', number)}"
-        for name, number in record.conditions.measured.items()
-    )
-    measured_as = f"; measured: {came_to}" if came_to else ""
-    return f"{asked} by {text.plain(record.conditions.backend)}{measured_as}"
+    asked = record.conditions
+    return text.imposed(asked) if text.conditions(asked) else "none"
 
 
 def _with_owners(values: dict[str, list[str]]) -> tuple[str, ...]:

@@ -136,6 +136,16 @@ def conditions(asked: Conditions) -> str:
     return ", ".join(f"{name} {said}" for name, said in each_condition(asked) if said)
 
 
+def imposed(asked: Conditions) -> str:
+    """The same, and what does it to them, and what that was measured to come to."""
+    came_to = ", ".join(
+        f"{name.partition('_')[0]} {value(name, '', number)}"
+        for name, number in asked.measured.items()
+    )
+    measured = f"; measured: {came_to}" if came_to else ""
+    return f"{conditions(asked)} by {plain(asked.backend)}{measured}"
+
+
 def each_condition(asked: Conditions) -> Iterator[tuple[str, str]]:
     """Each by its name, and "" where it was not asked for."""
     for name, metric, number in (

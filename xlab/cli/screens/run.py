@@ -261,16 +261,8 @@ class RunScreen:
         self._round_values = {}
 
     def _conditions(self, result: RunRecord) -> None:
-        conditions = result.conditions
-        if conditions.backend == "none":
-            return
-        came_to = [
-            f"{name.split('_')[0]} {text.value(name, '', number)}"
-            for name, number in conditions.measured.items()
-        ]
-        measured = f"; measured: {', '.join(came_to)}" if came_to else ""
-        asked = text.conditions(conditions)
-        self.screen.block("links", f"{asked} by {conditions.backend}{measured}")
+        if result.conditions.backend != "none":
+            self.screen.block("links", text.imposed(result.conditions))
 
     def _verdict(self, result: RunRecord) -> None:
         held = sum(claim.holds for claim in result.claims)
