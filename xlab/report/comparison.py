@@ -188,8 +188,8 @@ def _leader(comparison: Comparison, kind: DatapathClass) -> Iterator[str]:
     first = [
         text.plain(place.method)
         for place in comparison.places
-        if (place.datapath_class, place.metric, place.streams) == (kind, _FOREMOST, 1)
-        and place.place == 1
+        if (place.datapath_class, place.metric, place.streams, place.place)
+        == (kind, _FOREMOST, 1, 1)
     ]
     if len(members) < 2:
         for method in members:

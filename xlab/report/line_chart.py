@@ -174,12 +174,11 @@ class LineChart:
         ys = [y for line in plot.lines for y in _ys(line)]
         ys += [*([self.mark] if self.mark else []), *(plot.reach or ())]
         y_metric = plot.y_metric or self.y_metric
-        from_zero = not (self.x_log or self.x_ticks)
-        _limit(axes.set_xlim, axes.set_xscale, xs, log=self.x_log, from_zero=from_zero)
-        if y_metric != SHARE:
-            _limit(axes.set_ylim, axes.set_yscale, ys, log=self.y_log, from_zero=not self.y_log)
-        else:
+        _limit(axes.set_xlim, axes.set_xscale, xs, log=self.x_log, from_zero=not self.x_ticks)
+        if y_metric == SHARE:
             axes.set_ylim(0, 1.02)
+        else:
+            _limit(axes.set_ylim, axes.set_yscale, ys, log=self.y_log, from_zero=True)
         most = 4 if _is_course(plot) else 6
         for axis, metric, log, ticks in (
             (axes.xaxis, self.x_metric, self.x_log, self.x_ticks),

@@ -107,17 +107,14 @@ def _courses(told: Content) -> Iterator[tuple[str, tuple[Measurement, _Course]]]
 
 def _intervals(m: Measurement) -> _Course:
     """Mbit/s at the end of each interval that counted."""
-    step_s, since_s = (
-        float(value) if isinstance(value, int | float) and 0 < value < 10 else usual
-        for value, usual in (
-            (m.detail.get("interval_s"), STEP_S),
-            (m.detail.get("omitted_s"), 0.0),
-        )
-    )
-    course = [
-        (since_s + (number + 1) * step_s, rate / _MBIT) for number, rate in enumerate(m.samples)
-    ]
-    return [each for each in course if each[0] < _LONGEST_S]
+
+    def given(name: str, usual: float) -> float:
+        value = m.detail.get(name)
+        return float(value) if isinstance(value, int | float) and 0 < value < 10 else usual
+
+    step_s, since_s = given("interval_s", STEP_S), given("omitted_s", 0.0)
+    ends = ((since_s + number * step_s, rate) for number, rate in enumerate(m.samples, 1))
+    return [(end, rate / _MBIT) for end, rate in ends if end < _LONGEST_S]
 
 
 def _stepped(course: _Course, steps: int) -> list[float | None]:
