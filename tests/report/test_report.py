@@ -538,7 +538,7 @@ def test_how_it_was_measured_tells_the_rounds_that_there_were() -> None:
 
 def test_the_environment_says_whose_a_value_is_only_where_records_differ() -> None:
     told = [sample("bridge"), sample("ovs-gre"), sample("bridge-quick")]
-    facts = {fact.name: fact.values for fact in prose.environment(told, tables.names(told))}
+    facts = dict(prose.environment(told, tables.names(told)))
     assert facts["kernel"] == ("6.12.0",)
     assert facts["datapath"] == (
         "linux bridge (bridge 2025-01-02T09:00:15, bridge 2025-01-02T09:03:00)",

@@ -119,14 +119,14 @@ def _labels(content: Table) -> list[str]:
     subject = ratio = ""
     titles = [column.title for column in content.columns]
     for title in titles:
+        label = title
         if title.startswith("× "):
-            ratio = f"{subject} {title}" if titles.count(title) > 1 else title
-            labels.append(ratio)
+            label = ratio = f"{subject} {title}" if titles.count(title) > 1 else title
         elif title == "interval":
-            labels.append(f"{ratio}, interval")
+            label = f"{ratio}, interval"
         else:
             subject = title
-            labels.append(title)
+        labels.append(label)
     return labels
 
 

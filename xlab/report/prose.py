@@ -112,7 +112,7 @@ def published_beside(records: Sequence[RunRecord]) -> list[str]:
 
 def environment(
     records: Sequence[RunRecord], names: Sequence[str]
-) -> list[tuple[str, tuple[str, ...]]]:
+) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Machine, tools and conditions; where records differ, each value with whose it is."""
     topics: dict[str, Callable[[RunRecord], str]] = {
         "kernel": lambda r: r.environment.kernel,
@@ -129,14 +129,12 @@ def environment(
         "xlab": lambda r: r.environment.xlab,
         "machine": lambda r: "; ".join(r.environment.notes),
     }
-    facts = []
     for name, say in topics.items():
         values: dict[str, list[str]] = {}
         for record, owner in zip(records, names, strict=True):
             values.setdefault(text.plain(say(record)), []).append(owner)
         if list(values) != [""]:
-            facts.append((name, _with_owners(values)))
-    return facts
+            yield name, _with_owners(values)
 
 
 def notes(record: RunRecord) -> list[str]:

@@ -136,17 +136,15 @@ def points(sweep: Sweep) -> Table:
     return Table(columns, rows)
 
 
-def out(sweep: Sweep) -> list[str]:
+def out(sweep: Sweep) -> Iterator[str]:
     """Why a point, or a method at it, has no figures."""
-    said = []
     for point in sweep.points:
         if not point.methods:
-            said.append(f"{named(point)} {point.status}: {text.plain(point.reason)}")
+            yield f"{named(point)} {point.status}: {text.plain(point.reason)}"
         for method in point.methods:
             if method.status != "passed":
                 reason = text.plain(method.reason)
-                said.append(f"{named(point)}: {text.plain(method.name)} {method.status}: {reason}")
-    return said
+                yield f"{named(point)}: {text.plain(method.name)} {method.status}: {reason}"
 
 
 def named(point: PointDone) -> str:

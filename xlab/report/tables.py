@@ -99,24 +99,21 @@ def remarks(records: Sequence[RunRecord]) -> list[str]:
     return [*outcomes(records), *cautions(records)]
 
 
-def outcomes(records: Sequence[RunRecord]) -> list[str]:
+def outcomes(records: Sequence[RunRecord]) -> Iterator[str]:
     """Why a scenario failed or was skipped, for each that did not pass."""
-    said = []
     for record in records:
         name = text.plain(record.scenario)
         if record.status == "skipped":
-            said.append(f"{name} was skipped: {text.plain(record.reason)}")
+            yield f"{name} was skipped: {text.plain(record.reason)}"
         elif record.status == "failed":
-            said.append(f"{name} failed: {_why(record)}")
-    return said
+            yield f"{name} failed: {_why(record)}"
 
 
-def cautions(records: Sequence[RunRecord]) -> list[str]:
+def cautions(records: Sequence[RunRecord]) -> Iterator[str]:
     """What forbids to compare these records."""
     ran = [record for record in records if record.status != "skipped"]
-    said = []
     if len({datapath_class(record) for record in ran}) > 1:
-        said.append("Figures of kernel and userspace datapaths do not rank methods.")
+        yield "Figures of kernel and userspace datapaths do not rank methods."
     circumstances = [_circumstances(record) for record in ran]
     values = [
         (name, dict.fromkeys(each[name] for each in circumstances))
@@ -124,8 +121,7 @@ def cautions(records: Sequence[RunRecord]) -> list[str]:
     ]
     listed = "; ".join(f"{name} ({' | '.join(seen)})" for name, seen in values if len(seen) > 1)
     if listed:
-        said.append(f"Do not set the figures of these runs side by side: they differ in {listed}.")
-    return said
+        yield f"Do not set the figures of these runs side by side: they differ in {listed}."
 
 
 def route_figures(record: RunRecord, *, routes_first: bool = False) -> Table:

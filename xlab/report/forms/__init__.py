@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,16 +40,14 @@ class Form:
         return found
 
 
-def known() -> list[Form]:
+def known() -> Iterator[Form]:
     """All forms, by name.  Only their first lines are read: `xlab --help` imports none of them."""
-    found = []
     for file in sorted(Path(__file__).parent.glob("[!_]*.py")):
         with file.open(encoding="utf-8") as opened:
             said = _FIRST_LINE.match(opened.readline())
         if said:
             endings = tuple(name.removeprefix("FILE") for name in said[1].split(", "))
-            found.append(Form(file.stem, endings, said[2]))
-    return found
+            yield Form(file.stem, endings, said[2])
 
 
 def composer(name: str, kind: Kind) -> Callable[[Any, Path], Any]:
