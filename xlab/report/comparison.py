@@ -195,8 +195,8 @@ def _leader(comparison: Comparison, kind: DatapathClass) -> Iterator[str]:
         for method in members:
             ratio = _to_baseline(comparison, method, _FOREMOST)
             if ratio:
-                share = text.ratio(ratio)
-                yield f"{text.plain(method.name)} carries {share} × the TCP of plain hosts"
+                name = text.plain(method.name)
+                yield f"{name} carries {text.ratio(ratio)} × the TCP of plain hosts"
         return
     named, among = " and ".join(first), f"among {kind} datapaths"
     if not first:

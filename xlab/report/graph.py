@@ -170,9 +170,8 @@ def as_text(shown: Network) -> str:
         lines += ["", f"{site.name}  {site.note}".rstrip()]
         width = max((len(box.name) for box in site.boxes), default=0)
         for i, box in enumerate(site.boxes):
-            stem = "└" if i == len(site.boxes) - 1 else "├"
+            stem, below = "├│" if i < len(site.boxes) - 1 else "└ "
             lines.append(f"{stem} {box.name:<{width}}  {'; '.join(box.notes)}")
-            below = "│" if i < len(site.boxes) - 1 else " "
             lines += [
                 f"{below} {'':<{width}}    {_in_words(cable, site.name)}"
                 for cable in shown.cables

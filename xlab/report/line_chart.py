@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from xlab.report import drawing, text
@@ -168,7 +167,7 @@ class LineChart:
             )  # fmt: skip
 
     def _scale(self, axes: Axes, plot: Plot) -> None:
-        from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+        from matplotlib.ticker import FixedLocator, FuncFormatter
 
         xs = [x for line in plot.lines for x in line.x]
         ys = [y for line in plot.lines for y in _ys(line)]
@@ -185,16 +184,15 @@ class LineChart:
             (axes.yaxis, y_metric, self.y_log, ()),
         ):
             low, high = axis.get_view_interval()
-            marks = _apart(axes, ticks, partial(_tick, metric)) or (
+            marks = _apart(axes, ticks, metric) or (
                 _round_marks(low, high, most) if log else drawing.even_marks(low, high)
             )
             if log and axis is axes.xaxis and not ticks:
                 # A label at the very end would run into the one before.
                 marks = [m for m in marks if m <= low * (high / low) ** _NEAR_END]
             axis.set_major_locator(FixedLocator(marks))
-            axis.set_minor_locator(NullLocator())
             axis.set_major_formatter(FuncFormatter(lambda v, _, m=metric: _tick(m, v)))
-            axis.set_minor_formatter(NullFormatter())
+            axis.minorticks_off()
         axes.grid(visible=True, color=RULE, linewidth=0.8, zorder=0)
         axes.set_axisbelow(True)
         if self.mark:
@@ -290,13 +288,13 @@ def _limit(limit: Any, scale: Any, values: Sequence[float], *, log: bool, from_z
         limit(low - aside, high + aside)
 
 
-def _apart(axes: Axes, ticks: Sequence[float], said: Callable[[float], str]) -> list[float]:
+def _apart(axes: Axes, ticks: Sequence[float], metric: str) -> list[float]:
     """The last, and those before it whose labels do not touch the next one's."""
     kept: list[float] = []
     free = math.inf
     for x in reversed(ticks):
         place = float(axes.transAxes.inverted().transform(axes.transData.transform((x, 0)))[0])
-        half = _EM * (len(said(x)) + 1) / 2 / PLOT_W
+        half = _EM * (len(_tick(metric, x)) + 1) / 2 / PLOT_W
         if place + half <= free:
             kept.append(x)
             free = place - half

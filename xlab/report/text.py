@@ -83,8 +83,7 @@ def path(proof: PathProof | None) -> str:
         return f"NOT proved: {packets(proof)}"
     if not proof.negative_control:
         return f"{packets(proof)}, control FAILED: {plain(proof.control_detail)}"
-    detail = plain(proof.control_detail)
-    return f"{packets(proof)}, {detail}" if detail else packets(proof)
+    return ", ".join(filter(None, (packets(proof), plain(proof.control_detail))))
 
 
 def proved(proof: PathProof | None) -> str:
