@@ -350,8 +350,8 @@ def _draw_bar(canvas: Canvas, axes: Axes, chart: Chart, bar: Bar, y: float, righ
         low, high = (min(end, right) for end in spread.ci95)
         axes.hlines(middle, low, high, color=INK, linewidth=1.6, zorder=4)
         # An end beyond the chart has no bar.
-        ends = [end for end in spread.ci95 if end <= right]
-        axes.vlines(ends, middle - 3, middle + 3, color=INK, linewidth=1.6, zorder=4)
+        inside = [end for end in spread.ci95 if end <= right]
+        axes.vlines(inside, middle - 3, middle + 3, color=INK, linewidth=1.6, zorder=4)
     for number, x in enumerate(_distinct(bar.points.rounds, right)):
         axes.plot(
             [x], [middle + (0, -2.5, 2.5)[number % 3] if len(bar.points.rounds) > 1 else middle],

@@ -61,6 +61,11 @@ def small(said: Child) -> Html:
     return tag("p", said, class_="small")
 
 
+def notes(said: Sequence[str]) -> Html | None:
+    """In small print, a paragraph each."""
+    return tag("div", [tag("p", each) for each in said], class_="small") if said else None
+
+
 def table(content: Table, *, targets: Mapping[str, str] | None = None, brief: bool = False) -> Html:
     """A table whose rows become blocks on a narrow screen; its first column names the row.
 
@@ -107,9 +112,7 @@ def table(content: Table, *, targets: Mapping[str, str] | None = None, brief: bo
             class_="stack brief" if brief else "stack",
             role="table",
         ),
-        tag("div", [tag("p", note) for note in content.notes], class_="small")
-        if content.notes
-        else None,
+        notes(content.notes),
     )
 
 

@@ -99,7 +99,7 @@ def _charts(told: Content, shown: Mapping[str, Drawing]) -> Html | None:
         "figures",
         parts.small(_APART) if several else None,
         _drawn(shown),
-        _sources(told.records),
+        parts.notes(prose.published_beside(told.records)),
         parts.small(parts.prose(f"Not measured: {'; '.join(absent)}.")) if absent else None,
     )
 
@@ -134,11 +134,6 @@ def _more(told: Content) -> Html | None:
     return parts.section(
         "All figures", "all-figures", parts.details(number, map(parts.table, told.more))
     )
-
-
-def _sources(records: Sequence[RunRecord]) -> Html | None:
-    said = prose.published_beside(records)
-    return tag("div", [tag("p", each) for each in said], class_="small") if said else None
 
 
 # ---------------------------------------------------------------------------------------- one run
