@@ -15,7 +15,6 @@ from tests.support.records import sample
 from xlab.errors import RecordError
 from xlab.record import record, result_files
 from xlab.record.figures import (
-    datapath_class,
     figures,
     find,
     ratio_points,
@@ -260,7 +259,8 @@ def test_a_rate_that_the_sender_limits_says_so() -> None:
 
 def test_datapaths_are_told_apart_by_what_forwards_packets() -> None:
     names = ("bridge", "ovs-gre-kernel", "ovs-gre")
-    assert [datapath_class(sample(name)) for name in names] == ["kernel", "kernel", "userspace"]
+    classes = [sample(name).environment.datapath_class for name in names]
+    assert classes == ["kernel", "kernel", "userspace"]
 
 
 # ---------------------------------------------------------------------------------------- wording

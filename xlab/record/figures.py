@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from xlab.record import intervals, metrics, stats
 from xlab.record.comparisons import Point
 from xlab.record.intervals import Key, by_round, paired
-from xlab.record.record import ROUTES, DatapathClass, Measurement, Route, RunRecord
+from xlab.record.record import ROUTES, Measurement, Route, RunRecord
 from xlab.record.stats import Spread
 
 _HIGHEST_RATE = 1e18
@@ -93,11 +93,6 @@ def value_points(record: RunRecord, metric: str, route: Route) -> Points:
         tuple(values[r] for r in sorted(values)),
         tuple(sample for m in chosen for sample in m.samples),
     )
-
-
-def datapath_class(record: RunRecord) -> DatapathClass:
-    """Of what carried this record's packets between hosts."""
-    return record.environment.datapath_class
 
 
 def _figure(measurements: Sequence[Measurement]) -> Figure:

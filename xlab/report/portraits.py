@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xlab.errors import XlabError
-from xlab.record.figures import datapath_class
 from xlab.record.portrait import Part, Portrait, Published, Range
 from xlab.record.record import RunRecord
 
@@ -66,7 +65,7 @@ def published(record: RunRecord) -> Published | None:
         return None
     shown = portrait(record)
     found = shown.published if shown else None
-    if found and found.kernel_only and datapath_class(record) == "userspace":
+    if found and found.kernel_only and record.environment.datapath_class == "userspace":
         return None
     return found
 

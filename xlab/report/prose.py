@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from xlab.record import metrics
-from xlab.record.figures import datapath_class, figures, find
+from xlab.record.figures import figures, find
 from xlab.record.record import Measurement, RunRecord, Status
 from xlab.report import tables, text
 from xlab.report.portraits import in_words, published
@@ -193,7 +193,7 @@ def _found(records: Sequence[RunRecord]) -> Iterator[str]:
             if (figure := find(found, metric)) and figure.to_baseline
         ]
         if said and record.scenario != "baseline":
-            yield f"{name}: {' and '.join(said)} ({datapath_class(record)} datapath)."
+            yield f"{name}: {' and '.join(said)} ({record.environment.datapath_class} datapath)."
 
 
 def _doubts(records: Sequence[RunRecord]) -> Iterator[str]:

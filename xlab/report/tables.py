@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 from xlab.record import metrics
-from xlab.record.figures import Figure, datapath_class, figures, find
+from xlab.record.figures import Figure, figures, find
 from xlab.record.metrics import FOREMOST
 from xlab.record.record import DatapathClass, Route, RunRecord
 from xlab.record.stats import Spread
@@ -86,10 +86,11 @@ def names(records: Sequence[RunRecord]) -> list[str]:
 
 def groups(records: Sequence[RunRecord]) -> list[tuple[DatapathClass, list[RunRecord]]]:
     """Records by class of datapath, in their order; what was skipped goes with the first class."""
-    classes = sorted({datapath_class(r) for r in records if r.status != "skipped"}) or ["kernel"]
+    ran = {r.environment.datapath_class for r in records if r.status != "skipped"}
+    classes = sorted(ran) or ["kernel"]
 
     def home(record: RunRecord) -> DatapathClass:
-        return classes[0] if record.status == "skipped" else datapath_class(record)
+        return classes[0] if record.status == "skipped" else record.environment.datapath_class
 
     return [(kind, [record for record in records if home(record) == kind]) for kind in classes]
 
@@ -112,7 +113,7 @@ def outcomes(records: Sequence[RunRecord]) -> Iterator[str]:
 def cautions(records: Sequence[RunRecord]) -> Iterator[str]:
     """What forbids to compare these records."""
     ran = [record for record in records if record.status != "skipped"]
-    if len({datapath_class(record) for record in ran}) > 1:
+    if len({record.environment.datapath_class for record in ran}) > 1:
         yield "Figures of kernel and userspace datapaths do not rank methods."
     circumstances = [_circumstances(record) for record in ran]
     values = [

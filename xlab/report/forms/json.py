@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from xlab.record.figures import datapath_class, figures
+from xlab.record.figures import figures
 from xlab.record.record import RunRecord
 from xlab.report.content import Content
 from xlab.report.sweeps import Swept
@@ -33,7 +33,7 @@ def to_data(file: Path, source: RunRecord) -> dict[str, Any]:
         "reason": source.reason,
         "started_at": source.started_at,
         "datapath": source.environment.datapath,
-        "datapath_class": datapath_class(source),
+        "datapath_class": source.environment.datapath_class,
         "claims": {
             "held": sum(claim.holds for claim in source.claims),
             "total": len(source.claims),
