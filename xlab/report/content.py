@@ -78,6 +78,10 @@ class Content:
     def subjects(self) -> list[Subject]:
         return [(part.name, part.record) for part in self.parts]
 
+    def name_of(self, file: Path) -> str:
+        """A record's; of a comparison it is told from the comparison's folder."""
+        return str(file.relative_to(self.file.parent if self.file else file.parent.parent))
+
     def command(self, probe: str) -> str:
         """What measures more of this kind."""
         return f"xlab {'compare' if self.comparison else 'run'} … --probe {probe}"

@@ -348,15 +348,13 @@ def _data(told: Content, base: Path) -> Html:
         "data",
         parts.small(said),
         tag("p", tag("a", outcome.name, href=links.relative(outcome, base))) if outcome else None,
-        [_files(file, record, base, beneath=outcome) for file, record in files],
+        [_files(told.name_of(file), file, record, base) for file, record in files],
     )
 
 
-def _files(file: Path, record: RunRecord, base: Path, *, beneath: Path | None) -> Html:
-    """Of a comparison, the name of a record is told from the comparison's folder."""
-    name = file.relative_to(beneath.parent if beneath else file.parent.parent)
+def _files(name: str, file: Path, record: RunRecord, base: Path) -> Html:
     raw = {n: links.relative(file.parent / "raw" / n, base) for n in links.raw_files(record)}
-    link = tag("a", str(name), href=links.relative(file, base))
+    link = tag("a", name, href=links.relative(file, base))
     return join(
         tag("p", link, f" {record.scenario}, {record.started_at}"),
         parts.details(text.count(len(raw), "raw file"), parts.links(raw)) if raw else None,

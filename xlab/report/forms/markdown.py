@@ -145,12 +145,10 @@ def _how(told: Content) -> list[str]:
 def _data(told: Content, base: Path) -> list[str]:
     if not told.linked:
         return ["## Raw data", prose.UNLINKED]
-    above = told.file.parent if told.file else None
     files = [file for part in told.parts for file in part.files]
     if told.file:
         files.insert(0, told.file)
-    named = ((str(file.relative_to(above or file.parent.parent)), file) for file in files)
-    return ["## Raw data", _list(_link(name, file, base) for name, file in named)]
+    return ["## Raw data", _list(_link(told.name_of(file), file, base) for file in files)]
 
 
 def _link(name: str, file: Path, base: Path) -> str:
