@@ -1,13 +1,12 @@
 """What records say, for people: figures, tables, Markdown, a page.
 
-    records ──> figures.py    medians and paired ratios by metric
-                tables.py     the same as columns of text             ──> screen.py (a terminal)
+    records ──> tables.py     figures as columns of text      ──> cli/screens/ (a terminal)
                 comparison.py the outcome of a comparison, likewise
                 text.py       how a figure or a path is worded
                 prose.py      the verdict, how it was measured
                 topology.py   hosts, addresses, the way of a packet
                 portraits.py  what a method builds, what others measured
-                content.py    all that a report is about              ──> forms/: a module each
+                content.py    all that a report is about      ──> forms/: a module each
     picture.py (SVG)   charts.py, lines.py, line_chart.py ──> gallery.py, drawing.py (matplotlib)
 
 Nothing here measures, builds or draws on a terminal, and nothing is read but records.
