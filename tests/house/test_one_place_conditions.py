@@ -36,7 +36,7 @@ IMPOSER = Snail()
 ASK = """
 from tests.support.fake_machine import machine_with
 from xlab.cli._findings import diagnose
-from xlab.experiments.recorder import _conditions
+from xlab.experiments.recorder import Recorder
 from xlab.kernel.drivers import State
 from xlab.lab.conditions import LinkConditions
 from xlab.lab.imposers.chooser import choose
@@ -46,9 +46,9 @@ from xlab.scenario.request import Request
 machine = machine_with(netem=State.NO)
 for asked in (LinkConditions(delay_ms=1.0), LinkConditions(loss_ratio=0.1)):
     print(choose(asked, machine))
-request = Request("baseline", delay_ms=5.0)
-job = blueprint.equip(blueprint.design(request), machine)
-print(_conditions(request, job.conditions, {}).backend, job.notes)
+recorder = Recorder(blueprint.design(Request("baseline", delay_ms=5.0)))
+recorder.blueprint = blueprint.equip(recorder.design, machine)
+print(recorder.record("passed", "").conditions.backend, recorder.blueprint.notes)
 (found,) = (each for each in diagnose(machine, {}, {}) if each.name == "link conditions")
 print(found.ok, found.detail)
 """
