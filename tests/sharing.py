@@ -3,15 +3,16 @@
     python -m pytest -p tests.sharing --share=FOLDER     in each of them, with the same arguments
 
 Whoever is free draws the next file, or of those that take long the next test; what has been drawn
-leaves a file in FOLDER.  Not pytest-xdist: its workers have a second thread, and a test that is
-told inside a lab forks the process it is in (support.run_in_sandbox).
+leaves a file in FOLDER.  A file FOLDER/ended ends all of them, each after its test.  Not
+pytest-xdist: its workers have a second thread, and a test that is told inside a lab forks the
+process it is in (support.run_in_sandbox).
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     while item is not None:
         # Fixtures that the next one has, too, are kept for it.
         following = next(drawn, None)
+        if (folder / "ended").exists():
+            raise session.Interrupted("told to end")
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         if session.shouldfail:
             raise session.Failed(session.shouldfail)
@@ -41,9 +44,18 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     return True
 
 
-def _draw(items: Iterable[pytest.Item], folder: Path) -> Iterator[pytest.Item]:
+def _draw(items: Sequence[pytest.Item], folder: Path) -> Iterator[pytest.Item]:
     ours: set[str] = set()
-    for name, group in itertools.groupby(sorted(items, key=_longest_first), key=_drawn_as):
+    #: Files whose tests build labs.
+    building = {item.path for item in items if item.get_closest_marker("sandbox")}
+
+    def longest_first(item: pytest.Item) -> int:
+        """What is short comes last, so all processes end at about the same time."""
+        if item.get_closest_marker("slow"):
+            return 0
+        return 1 if "whole" in item.path.parts else 2 if item.path in building else 3
+
+    for name, group in itertools.groupby(sorted(items, key=longest_first), key=_drawn_as):
         mark = folder / hashlib.sha256(name.encode()).hexdigest()
         if name not in ours:
             try:
@@ -56,10 +68,3 @@ def _draw(items: Iterable[pytest.Item], folder: Path) -> Iterator[pytest.Item]:
 
 def _drawn_as(item: pytest.Item) -> str:
     return item.nodeid if item.get_closest_marker("slow") else str(item.path)
-
-
-def _longest_first(item: pytest.Item) -> int:
-    """Unit tests come last: they are short, so all processes end at about the same time."""
-    if item.get_closest_marker("slow"):
-        return 0
-    return 2 if "unit" in item.path.parts else 1
