@@ -174,6 +174,16 @@ def test_a_transfer_without_a_connection() -> None:
 
 
 @sandboxed
+def test_a_transfer_whose_path_dies_while_it_connects() -> None:
+    story = Story()
+    # Of the handshake, SYN and SYN-ACK pass, and no ACK.
+    story.h2.configure(["iptables", "-A", "INPUT", "-p", "tcp", "!", "--syn", "-j", "DROP"])
+    story.check.transfers(story.h1, story.h2)
+    assert not story.claim().holds
+    assert story.claim().observed == "0 bytes, no connection (timed out)"
+
+
+@sandboxed
 def test_takes() -> None:
     story = Story()
     story.check.takes(story.h1, story.h2, "none", "plain")

@@ -491,12 +491,15 @@ def _transfer(source: Node, target: Node, size: int, *, timeout_s: float) -> tup
         sender = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     digest, received = hashlib.sha256(), 0
     with listener, sender:
-        sender.settimeout(timeout_s)
+        # The listener's side waits, too: a path that dies between SYN-ACK and ACK leaves one side
+        # connected, and the other never.
+        for each in (listener, sender):
+            each.settimeout(timeout_s)
         try:
             sender.connect((str(target.address), listener.getsockname()[1]))
+            connection, _ = listener.accept()
         except OSError as error:
             return 0, f"no connection ({error.strerror or error})"
-        connection, _ = listener.accept()
         pump = threading.Thread(target=_send_all, args=(sender, payload), daemon=True)
         pump.start()
         with connection:
