@@ -156,13 +156,18 @@ class Topology:
 
     def established_links(self) -> routes.Graph:
         """Connections that both ends say are established: the way of frames."""
-        claimed = {
-            name: {other for other, link in peer.links.items() if link.established}
-            for name, peer in self.peers.items()
-        }
+        # Lists: of 400 routers that all know each other sets take 26 MB, in each router.
+        nobody: Mapping[PeerName, Link] = {}
+        links = {name: peer.links for name, peer in self.peers.items()}
         return {
-            name: {other for other in others if name in claimed.get(other, ())}
-            for name, others in claimed.items()
+            name: [
+                other
+                for other, link in own.items()
+                if link.established
+                and (back := links.get(other, nobody).get(name))
+                and back.established
+            ]
+            for name, own in links.items()
         }
 
     # -- keeping it true ---------------------------------------------------------------------------
