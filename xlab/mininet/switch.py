@@ -280,8 +280,12 @@ class Controller(Node, original.Controller):
 
     _as_in_mininet = original.Controller.__init__
 
-    def __init__(self, name: str, inNamespace: bool = False, **params: Any) -> None:
-        super().__init__(name, inNamespace=inNamespace, **params)
+    def __init__(
+        self, name: str, inNamespace: bool = False, *arguments: Any, **params: Any
+    ) -> None:
+        names = ("command", "cargs", "cdir", "ip", "port", "protocol")
+        given = dict(zip(names, arguments, strict=False))
+        super().__init__(name, inNamespace=inNamespace, **given, **params)
 
     def checkListening(self) -> None:
         """Nothing listens."""
