@@ -195,7 +195,7 @@ def _described(name: str) -> dict[str, Any] | None:
         return None
     except NoAnswerError as error:
         state, pid = "does not answer", error.pid or None
-    except XlabError as error:
+    except (XlabError, OSError) as error:
         state, pid = str(error), None
     return {"name": name, "state": state, "pid": pid, "nodes": []}
 
