@@ -198,7 +198,7 @@ def test_a_terminal_shows_what_is_inside_of_sleeve(weave: World) -> None:
     assert (status, "captured" in rest) == (0, True)
 
 
-@pytest.mark.parametrize("name", ["full.pcap", "full.pcapng"])
+@pytest.mark.parametrize("name", [pytest.param("full.pcap", marks=pytest.mark.slow), "full.pcapng"])
 def test_a_full_disk_is_told_and_every_packet_on_it_is_whole(gre: World, name: str) -> None:
     disk = on_a_disk(gre, "size=4k", then=f"cp small/{name} .")
     running = start(gre, disk, "capture", "h1/c1:eth0", "-w", f"small/{name}", "--", "icmp")

@@ -46,6 +46,7 @@ def observed(found: RunRecord, claim: str) -> str:
     return next(c.observed for c in found.claims if c.id == claim)
 
 
+@pytest.mark.slow
 def test_a_broadcast_domain_of_several_switches(tmp_path: Path) -> None:
     """Of 150 hosts a switch with all would lose broadcasts, so there are four in a row."""
     found = built(Request("bridge", hosts=150, containers=2), tmp_path)

@@ -420,7 +420,7 @@ def test_a_killed_process_of_a_point_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.sandbox
-@pytest.mark.parametrize("dies", ["who asked", "the worker"])
+@pytest.mark.parametrize("dies", [pytest.param("who asked", marks=pytest.mark.slow), "the worker"])
 def test_labs_of_a_cluster_end_with_who_asked_and_with_the_worker(
     tmp_path: Path, dies: str
 ) -> None:

@@ -332,10 +332,13 @@ def test_an_interrupt_is_for_the_containers_program(shells: Shells) -> None:
     ("options", "said"),
     [
         ("-b = br0", '"dockerd" accepts no argument(s).'),
-        ("-b br7", "created manually"),
-        ("--bridg br0", "unknown flag, or one that is not emulated: --bridg"),
+        pytest.param("-b br7", "created manually", marks=pytest.mark.slow),
+        pytest.param(
+            "--bridg br0", "unknown flag, or one that is not emulated: --bridg",
+            marks=pytest.mark.slow,
+        ),
     ],
-)
+)  # fmt: skip
 def test_a_service_that_does_not_start_says_why(world: World, options: str, said: str) -> None:
     assert world.say("up", "baseline", "--empty").status == 0
     edit = f"sed -i 's|^ExecStart=.*|& {options}|' /lib/systemd/system/docker.service"

@@ -105,6 +105,7 @@ def whole_life(world: World, sandbox: str) -> None:
     assert "no lab is running" in world.say("ps").stdout
 
 
+@pytest.mark.slow
 def test_from_up_to_down(world: World) -> None:
     whole_life(world, "root" if os.geteuid() == 0 else "rootless")
 

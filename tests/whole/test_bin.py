@@ -88,6 +88,7 @@ def setup(checkout: Path, *arguments: str, shell: str = "") -> subprocess.Comple
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_first_run_makes_the_environment_and_the_next_finds_it(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

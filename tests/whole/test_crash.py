@@ -220,6 +220,7 @@ def test_a_kill_of_each_command_leaves_nothing(tmp_path: Path) -> None:
     assert_nothing_is_left_of([given] if given else seeds, tmp_path)
 
 
+@pytest.mark.slow
 def test_kills_leave_nothing_of_an_ordinary_users_commands(
     ordinary: tuple[list[str], Path],
 ) -> None:

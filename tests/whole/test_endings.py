@@ -292,13 +292,13 @@ _FULL = [
     ("compare", "nr_inodes=5", r"compare/\S+/b1/raw"),
     # Where exactly depends on how long paths are, and on the tools of this machine.
     ("compare", "size=8k", r"compare/\S+"),
-    ("compare", "size=24k", r"compare/\S+"),
+    pytest.param("compare", "size=24k", r"compare/\S+", marks=pytest.mark.slow),
     ("compare", "size=48k", r"compare(?:/\S+)?"),
     ("sweep", "nr_inodes=1", "sweep"),
     ("sweep", "nr_inodes=4", "sweep/sweep.yaml"),
     ("sweep", "nr_inodes=5", r"sweep/dask\S*"),
-    ("sweep", "size=4k", r"sweep/points/\S+/compare.json"),
-    ("sweep", "size=16k", r"sweep(?:/\S+)?"),
+    pytest.param("sweep", "size=4k", r"sweep/points/\S+/compare.json", marks=pytest.mark.slow),
+    pytest.param("sweep", "size=16k", r"sweep(?:/\S+)?", marks=pytest.mark.slow),
 ]
 
 
