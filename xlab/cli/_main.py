@@ -6,7 +6,7 @@ import functools
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
@@ -69,6 +69,9 @@ def _end_on_interrupt(interrupt: KeyboardInterrupt, settings: Settings) -> int:
 
 def _end_on_os_error(error: OSError | DisplayError, settings: Settings) -> int:
     reason = error.reason if isinstance(error, DisplayError) else error
+    # What has been said is shown, unless it is stdout itself that fails.
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
     discard_stdout()
     if isinstance(reason, BrokenPipeError):
         # Whoever read has gone: end as quietly as a program without a handler for SIGPIPE.
