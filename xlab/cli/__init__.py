@@ -1,7 +1,7 @@
 """The command line: `app` is the application, `main` runs it.
 
 Each module here is the command of its name, but for those that begin with an underscore: to add a
-command is to add its file.  Start-up is a promise (`xlab --help` under 0.15 s), so commands import
+command is to add its file.  `lab/` has those of `xlab lab`.  Start-up is a promise (`xlab --help` under 0.15 s), so commands import
 what does the work when they are to do it.
 """
 
@@ -24,5 +24,6 @@ _ORDER = (
 _found = [each.name for each in iter_modules(__path__) if not (each.ispkg or each.name[0] == "_")]
 for _name in sorted(_found, key=lambda name: [*_ORDER, name].index(name)):
     import_module(f"{__name__}.{_name}")
+import_module(f"{__name__}.lab")
 
 __all__ = ["app", "main"]

@@ -49,17 +49,33 @@ class _Commands(TyperGroup):
         return parameters
 
 
-app = typer.Typer(
-    name="xlab",
-    cls=_Commands,
-    help="Build cross-host container networks on one Linux machine, prove which way their packets "
-    "go, and measure them.",
+def _group(name: str, told: str, **more: Any) -> typer.Typer:
+    return typer.Typer(
+        name=name,
+        cls=_Commands,
+        help=told,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        **more,
+    )
+
+
+app = _group(
+    "xlab",
+    "Build cross-host container networks on one Linux machine, prove which way their packets go, "
+    "and measure them.",
     epilog=STATUSES,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
+#: Of commands, by the package whose modules they are.
+_groups = {"xlab.cli": app}
+
+
+def group(package: str, told: str) -> None:
+    """Commands of their own below `xlab`: the modules of a package, of the package's name."""
+    _groups[package] = _group(package.rpartition(".")[2], told)
+    app.add_typer(_groups[package])
 
 
 def _remember_debug(context: typer.Context, value: bool) -> None:
@@ -131,7 +147,8 @@ def command(**more: Any) -> Callable[[_Command], _Command]:
         asked.__doc__ = do.__doc__
         asked.__signature__ = inspect.Signature(typed)  # type: ignore[attr-defined]
         asked.__annotations__ = {}
-        app.command(do.__module__.rpartition(".")[2], **more)(asked)
+        package, _, name = do.__module__.rpartition(".")
+        _groups[package].command(name, **more)(asked)
         return do
 
     return join

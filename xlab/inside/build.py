@@ -38,10 +38,10 @@ from xlab.scenario.scenario import Flow
 class Testbed:
     """One lab in one sandbox.  Its verbs return {"raw": files for raw/, in base64, …}."""
 
-    def __init__(self, blueprint: Blueprint, *, stays: bool = False) -> None:
-        """In a lab that stays people work: each host has a disk of its own."""
+    def __init__(self, blueprint: Blueprint, *, machines: bool = False) -> None:
+        """Where people work hosts are `machines`: each has a disk of its own."""
         self.blueprint = blueprint
-        self._stays = stays
+        self._are_machines = machines
         #: Each connection has a thread: who changes the lab, or measures, has it for itself.
         self.turn = threading.Lock()
         #: None until hosts are wired.
@@ -61,8 +61,8 @@ class Testbed:
     def build(self, arguments: Mapping[str, Any], emit: Emit) -> dict[str, Any]:
         """Build the lab, check the claims and prove the path; returns timings, too.
 
-        With `empty` hosts are wired, and that is all; in a lab that stays they have addresses, too,
-        and what a machine runs by itself.  With `until` the build ends where the stage
+        With `empty` hosts are wired, and that is all; machines have addresses, too, and what a
+        machine runs by itself.  With `until` the build ends where the stage
         of that name begins.
         """
         with self.turn, waiting_told(emit):
@@ -76,8 +76,8 @@ class Testbed:
         timings: dict[str, float] = {}
         begun = time.monotonic()
         machines = None
-        if self._stays:
-            # Only a lab that stays pays for what people type: some 10 ms of imports.
+        if self._are_machines:
+            # Only where people type is it paid for: some 10 ms of imports.
             from xlab.inside.machine.machines import Machines
 
             machines = Machines(self.turn, userspace=blueprint.ovs == "userspace")
@@ -85,7 +85,7 @@ class Testbed:
             # All that a scenario does before its first stage is to give hosts their addresses.
             until = next(iter(blueprint.design.scenario.stages), None)
         lab = self.lab = blueprint.wire(
-            own_disks=self._stays,
+            own_disks=self._are_machines,
             furnished=machines.furnished if machines else lambda _: None,
             progress=lambda text: _step(emit, "build", text),
         )

@@ -37,12 +37,19 @@ DEFAULT_TIMEOUT_S = 10.0
 
 
 def launch_lab(
-    blueprint: Blueprint, *, name: str | None = None, keep: Sequence[Path] = ()
+    blueprint: Blueprint,
+    *,
+    name: str | None = None,
+    keep: Sequence[Path] = (),
+    machines: bool = False,
 ) -> Sandbox:
-    """A sandbox in which the lab can be built, see `launching.launch`; with a name it may stay."""
+    """A sandbox in which the lab can be built, see `launching.launch`; with a name it may stay.
+
+    In one that may its hosts are machines to work on; in another if `machines` says so.
+    """
 
     def handlers() -> dict[str, Handler]:
-        testbed = Testbed(blueprint, stays=bool(name))
+        testbed = Testbed(blueprint, machines=machines or bool(name))
         return testbed.verbs() | Verbs(testbed, name or "").verbs()
 
     return launch(handlers, name=name, keep=keep)
@@ -60,6 +67,7 @@ class Verbs:
         self._pid: int | None = None
         #: From the first one on.
         self._faults: Faults | None = None
+        self._exercise: Any = None
 
     def verbs(self) -> dict[str, Handler]:
         return {
@@ -73,6 +81,8 @@ class Verbs:
             "network": self.network,
             "sample": self.sample,
             "trace": self.trace,
+            "check": self.check,
+            "exercise": self.exercise,
             "stay": self.stay,
         }
 
@@ -204,6 +214,31 @@ class Verbs:
             target = gone or self._target(name)
             return trace(self._whole_lab(), source, target, gone=name if gone else "")
 
+    def check(self, arguments: Mapping[str, Any], _: Emit) -> dict[str, Any]:
+        """{holds, seen}: a check of an exercise, `word` and `arguments`; see `checks.kinds`.
+
+        What is raised means that it can't be carried out.
+        """
+        from xlab.inside.checks import kinds as check_kinds
+
+        with self._testbed.turn:
+            lab = self._whole_lab()
+            wait_s = arguments.get("wait_s")
+            seen = check_kinds.examine(
+                str(arguments["word"]),
+                arguments["arguments"],
+                lab,
+                self._faults_of(lab),
+                wait_s=None if wait_s is None else float(wait_s),
+            )
+        return {"holds": seen.holds, "seen": seen.text}
+
+    def exercise(self, arguments: Mapping[str, Any], _: Emit) -> Any:
+        """What is known of the exercise that is done here, once `facts` of it have been told."""
+        if "facts" in arguments:
+            self._exercise = arguments["facts"]
+        return self._exercise
+
     def fault(self, arguments: Mapping[str, Any], _: Emit) -> dict[str, Any]:
         """Do what `order` says, see `faults.kinds`; without one only tell.
 
@@ -211,23 +246,26 @@ class Verbs:
         after how many seconds.  The result names the faults in force and the pairs of nodes that
         cannot reach each other because of them.
         """
-        testbed = self._testbed
-        with testbed.turn:
-            lab = self._whole_lab()
-            if self._faults is None:
-                self._faults = Faults(lab, testbed.built.flow if testbed.built else None)
+        with self._testbed.turn:
+            faults = self._faults_of(self._whole_lab())
             if arguments.get("order"):
-                self._faults.do(str(arguments["order"]))
-            waited_s = self._faults.await_expected() if arguments.get("wait") else None
-            cut = [list(pair) for pair, reached in self._faults.expected().items() if not reached]
+                faults.do(str(arguments["order"]))
+            waited_s = faults.await_expected() if arguments.get("wait") else None
+            cut = [list(pair) for pair, reached in faults.expected().items() if not reached]
         return {
-            "in_force": [{"fault": str(f), "cure": f.cure} for f in self._faults.in_force],
+            "in_force": [{"fault": str(f), "cure": f.cure} for f in faults.in_force],
             "cut": cut,
             "waited_s": waited_s,
             "grammar": kinds.grammar(),
         }
 
     # -- finding -----------------------------------------------------------------------------------
+
+    def _faults_of(self, lab: Lab) -> Faults:
+        if self._faults is None:
+            built = self._testbed.built
+            self._faults = Faults(lab, built.flow if built else None)
+        return self._faults
 
     def _whole_lab(self) -> Lab:
         if self._testbed.lab is None or not self._testbed.stands:

@@ -376,6 +376,7 @@ def wait_until(
     timeout_s: float,
     awaited: str,
     pid: int | None = None,
+    pause_s: float = 0.0005,
     clock: Clock = steady,
     sleep: Callable[[float], object] = time.sleep,
 ) -> None:
@@ -386,14 +387,13 @@ def wait_until(
     it is, waits for the kernel.
     """
     deadline = Deadline(timeout_s, clock) if pid is None else Patience(pid, timeout_s, clock=clock)
-    pause_s = 0.0005
     while not condition():
         if deadline.passed():
             raise DeadlineError(awaited, timeout_s)
         asleep_since_s = clock()
         sleep(pause_s)
         deadline.put_off(max(0.0, clock() - asleep_since_s - pause_s))
-        pause_s = min(pause_s * 1.5, 0.05)
+        pause_s = max(pause_s, min(pause_s * 1.5, 0.05))
 
 
 def find_program(name: str) -> str:

@@ -8,13 +8,15 @@ import socket
 import struct
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 from xlab.errors import DeadlineError
 from xlab.kernel.packets import Decoded, Packet, decode, find_echoes
 from xlab.kernel.processes import command_line, wait_until
 from xlab.lab.node import Node
+from xlab.lab.reachability import ECHO_REPLY, echo_request, echo_socket, echoes_in
 
 _ETH_P_ALL = 0x0003
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6
@@ -25,6 +27,8 @@ _RECEIVE_BUFFER_BYTES = 4 << 20
 
 #: How long the last packets of a flow may take to reach the link once the sender has ended.
 _SETTLE_S = 2.0
+#: Between two echoes; each is seen by itself.
+_BETWEEN_S = 0.02
 
 
 class Capture:
@@ -160,6 +164,62 @@ def follow_pings(
         dropped=capture.dropped,
         answered=result.stdout.count("time="),
         transcript=f"{source}$ {command_line(argv)}\n{result.stdout}{result.stderr}",
+    )
+
+
+def follow_echoes(
+    source: Node,
+    target: Node | IPv4Address,
+    *,
+    wire: Node,
+    interface: str,
+    round_trip_s: float = 0.0,
+    count: int = 10,
+) -> Sightings:
+    """The same with echoes that we send ourselves: no program of the node's takes part.
+
+    One goes before them, which finds ways and neighbours out.
+    """
+    address = str(target.address if isinstance(target, Node) else target)
+    patience_s = _SETTLE_S + 2 * round_trip_s
+    identifier = int.from_bytes(os.urandom(2), "big")
+    token = os.urandom(16)
+    answered: set[int] = set()
+
+    def send(sequence: int, data: bytes) -> None:
+        # No route, or a full queue: as good as lost.
+        with suppress(OSError):
+            channel.sendto(echo_request(identifier, sequence, data=data), (address, 0))
+
+    def hear() -> set[int]:
+        found = echoes_in(channel, identifier)
+        answered.update(number for kind, number in found if kind == ECHO_REPLY)
+        return answered
+
+    with closing(echo_socket(source)) as channel:
+        send(0, b"")
+        with suppress(DeadlineError):
+            wait_until(lambda: 0 in hear(), timeout_s=patience_s, awaited="the first answer")
+        with Capture(wire, interface) as capture:
+            for number in range(1, count + 1):
+                send(number, token)
+                time.sleep(_BETWEEN_S)
+            with suppress(DeadlineError):  # fewer than were sent: the figures say so
+                wait_until(
+                    lambda: (
+                        len(hear() - {0}) == count
+                        and len(_sightings(capture.frames, token)) >= 2 * count
+                    ),
+                    timeout_s=patience_s,
+                    awaited="the flow's packets on the link",
+                )
+    return Sightings(
+        sent=count,
+        seen=tuple(_sightings(capture.frames, token)),
+        frames=tuple(capture.frames),
+        dropped=capture.dropped,
+        answered=len(answered - {0}),
+        transcript=f"{count} echo requests from {source} to {address}",
     )
 
 

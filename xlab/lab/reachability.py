@@ -242,8 +242,8 @@ def echoes_in(channel: socket.socket, identifier: int) -> list[tuple[int, int]]:
                 found.append((kind, sequence))
 
 
-def echo_request(identifier: int, sequence: int, *, size: int = 24) -> bytes:
-    """An ICMP message of so many bytes, RFC 792, whose data is all zeros."""
-    body = struct.pack("!HH", identifier, sequence) + bytes(size - 8)
+def echo_request(identifier: int, sequence: int, *, size: int = 24, data: bytes = b"") -> bytes:
+    """An ICMP message of so many bytes, RFC 792; zeros follow its data."""
+    body = struct.pack("!HH", identifier, sequence) + data.ljust(size - 8, b"\0")
     summed = checksum(struct.pack("!BBH", _ECHO_REQUEST, 0, 0) + body)
     return struct.pack("!BBH", _ECHO_REQUEST, 0, summed) + body

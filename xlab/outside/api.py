@@ -65,6 +65,7 @@ def lab(
     loss_ratio: float | None = None,
     until: str | None = None,
     empty: bool = False,
+    machines: bool = False,
     check: bool = True,
     keep: Sequence[str | os.PathLike[str]] = (),
 ) -> LabHandle:
@@ -73,8 +74,10 @@ def lab(
     `scenario` is a name (`xlab list`) or a path to a scenario file, `settings` its options; hosts
     (2 unless `topo` says), containers (on each host), topo, mtu and the conditions of the links
     (each link, each way) are as in `xlab.scenario.request.Request`.  The build ends where
-    the stage `until` begins; with `empty` hosts are wired, and that is all.  A lab has a /tmp and a
-    /run of its own: `keep` names folders below the machine's that stay visible.
+    the stage `until` begins; with `empty` hosts are wired, and that is all.  Hosts that are
+    `machines` have files of their own, docker, systemctl and what else is typed in a lab that stays
+    (docs/hosts.md).  A lab has a /tmp and a /run of its own: `keep` names folders below the
+    machine's that stay visible.
 
     Raises UsageError for what makes no sense; as the block begins also CapabilityError for what
     this machine can't do, and, with `check`, ClaimError if a claim does not hold or the path of
@@ -96,7 +99,21 @@ def lab(
         loss_ratio=loss_ratio,
         settings={name: str(value) for name, value in (settings or {}).items()},
     )
-    return LabHandle(request, until=until, empty=empty, check=check, keep=keep)
+    return of_request(request, until=until, empty=empty, machines=machines, check=check, keep=keep)
+
+
+def of_request(
+    request: Request,
+    *,
+    until: str | None = None,
+    empty: bool = False,
+    machines: bool = False,
+    check: bool = True,
+    keep: Sequence[str | os.PathLike[str]] = (),
+) -> LabHandle:
+    """The same for a request that has been made."""
+    how = {"until": until, "empty": empty}
+    return LabHandle(request, how=how, machines=machines, check=check, keep=keep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +135,8 @@ class LabHandle:
         self,
         request: Request,
         *,
-        until: str | None,
-        empty: bool,
+        how: Mapping[str, Any],
+        machines: bool,
         check: bool,
         keep: Sequence[str | os.PathLike[str]],
     ) -> None:
@@ -132,7 +149,8 @@ class LabHandle:
         #: What moves packets between hosts: "linux bridge", "ovs userspace" …
         self.datapath = ""
         self._request = request
-        self._how = {"until": until, "empty": empty}
+        self._how = how
+        self._machines = machines
         self._check = check
         self._keep = [str(Path(folder).resolve()) for folder in keep]
         self._nodes: dict[str, NodeHandle] = {}
@@ -204,6 +222,11 @@ class LabHandle:
             found["waited_s"],
         )
 
+    def call(self, verb: str, arguments: Mapping[str, Any]) -> Any:
+        """Anything else its pid 1 answers to, see `inside.verbs`."""
+        with self._connected().one() as client:
+            return client.call(verb, arguments)
+
     # -- its life ----------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
@@ -235,6 +258,7 @@ class LabHandle:
             "request": dataclasses.asdict(self._request),
             "until": self._how["until"],
             "keep": self._keep,
+            "machines": self._machines,
         }
         facts, channel = process.launch(asked)
         pulse = Pulse(facts["pid"])

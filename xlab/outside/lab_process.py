@@ -54,7 +54,8 @@ def _launch(asked: Mapping[str, Any]) -> tuple[dict[str, Any], Sandbox]:
     if until is not None:
         until = design.scenario.stage(until)
     equipped = blueprint.equip(design, capabilities.probe())
-    lab = launch_lab(equipped, keep=[Path(folder) for folder in asked["keep"]])
+    keep = [Path(folder) for folder in asked["keep"]]
+    lab = launch_lab(equipped, keep=keep, machines=asked["machines"])
     facts = {"until": until, "datapath": equipped.datapath, "notes": list(equipped.notes)}
     return {**facts, "pid": lab.pid}, lab
 

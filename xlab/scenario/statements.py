@@ -6,32 +6,25 @@ how a shell script asks the same (`outside/script/functions.sh` has what a scrip
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
 import re
-import socket
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from ipaddress import IPv4Address
 from itertools import groupby
 
 from xlab.errors import XlabError
-from xlab.kernel.clock import Deadline
 from xlab.kernel.processes import command_line
 from xlab.lab.capture import Capture, follow_pings
 from xlab.lab.commands import Call, Remark, called, in_script
 from xlab.lab.lab import OUTSIDE, Host, Lab
 from xlab.lab.node import Node
 from xlab.lab.reachability import ping_until_answered, sample_pairs, unreachable
+from xlab.lab.transfer import transfer
 from xlab.lab.weave import FASTDP_PORT
 from xlab.record.record import Claim
 
-#: A transfer may take so many times as long as it may be silent.
-_LONGEST_TURNS = 10
 #: Long enough for several windows of full-size segments; less where links are slow on purpose.
 _TRANSFER_BYTES, _LEAST_TRANSFER_BYTES, _TRANSFER_S = 1 << 20, 64 << 10, 2.0
 
@@ -182,7 +175,7 @@ class Transfers(Statement):
 
     def check(self, terms: Terms) -> Claim:
         wanted, timeout_s = self._extent(terms)
-        received, reason = _transfer(self.source, self.target, wanted, timeout_s=timeout_s)
+        received, reason = transfer(self.source, self.target, wanted, timeout_s=timeout_s)
         return terms.claim(
             f"{self.source}-transfers-to-{self.target}",
             self._said(),
@@ -476,53 +469,6 @@ class Note(Statement):
 
 
 # -- plumbing --------------------------------------------------------------------------------------
-
-
-def _transfer(source: Node, target: Node, size: int, *, timeout_s: float) -> tuple[int, str]:
-    """Send `size` bytes; returns how many arrived and what was wrong, or "same SHA-256".
-
-    It is given up when nothing more has come for `timeout_s`.
-    """
-    payload = os.urandom(size)
-    deadline = Deadline(_LONGEST_TURNS * timeout_s)
-    with target.entered():
-        listener = socket.create_server(("", 0))
-    with source.entered():
-        sender = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    digest, received = hashlib.sha256(), 0
-    with listener, sender:
-        # The listener's side waits, too: a path that dies between SYN-ACK and ACK leaves one side
-        # connected, and the other never.
-        for each in (listener, sender):
-            each.settimeout(timeout_s)
-        try:
-            sender.connect((str(target.address), listener.getsockname()[1]))
-            connection, _ = listener.accept()
-        except OSError as error:
-            return 0, f"no connection ({error.strerror or error})"
-        pump = threading.Thread(target=_send_all, args=(sender, payload), daemon=True)
-        pump.start()
-        with connection:
-            # However busy the machine is: as long as it gets on it arrives.
-            connection.settimeout(timeout_s)
-            while received < size:
-                if deadline.passed():
-                    return received, f"and no more in {_LONGEST_TURNS * timeout_s:g} s altogether"
-                try:
-                    chunk = connection.recv(1 << 18)
-                except TimeoutError:
-                    return received, f"then nothing more within {timeout_s:g} s"
-                if not chunk:
-                    return received, "then the connection closed"
-                digest.update(chunk)
-                received += len(chunk)
-    same = digest.digest() == hashlib.sha256(payload).digest()
-    return received, "same SHA-256" if same else "a different SHA-256"
-
-
-def _send_all(sender: socket.socket, payload: bytes) -> None:
-    with suppress(OSError):  # the receiving side reports what did not arrive
-        sender.sendall(payload)
 
 
 def _left_to_xlab(text: str) -> Remark:

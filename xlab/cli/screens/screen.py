@@ -134,6 +134,12 @@ class Screen:
             line.rstrip()
             self.line(Text(" " * indent).append(line))
 
+    def text(self, said: str) -> None:
+        """Markdown as it is written, each line in the width there is."""
+        for line in said.rstrip("\n").split("\n"):
+            fits = cell_len(line) <= self._console.width
+            self.line(Text(line)) if fits else self.wrapped(line)
+
     def blank(self) -> None:
         self._console.print()
 

@@ -1,0 +1,89 @@
+"""The answers of a student: a file of YAML, an answer for each question, by its id."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from xlab.errors import UsageError
+from xlab.exercises import document
+from xlab.exercises.exercise import Check, Exercise
+
+NAME = "answers.yaml"
+_NUMBER = re.compile(r"[-+]?[0-9]+(?:[.,][0-9]+)?")
+
+
+def sheet(exercise: Exercise, given: Mapping[str, Any] | None = None) -> str:
+    """The file with its questions, and with the answers that are known."""
+    lines = [f"# Answers to {exercise.number} {exercise.title}. Write each after its colon."]
+    for check in exercise.questions:
+        if not check.shown:
+            continue
+        asked = check.arguments
+        kind = (
+            f"one of: {', '.join(map(str, asked['choice']))}" if "choice" in asked
+            else f"a number: {asked['number']}" if "number" in asked
+            else asked["text"]
+        )  # fmt: skip
+        said = textwrap.wrap(f"{asked['question']} ({kind})", 96)
+        known = (given or {}).get(check.id)
+        lines += ["", *(f"# {line}" for line in said)]
+        lines.append(f"{check.id}: {_scalar(known)}" if known is not None else f"{check.id}:")
+    return "\n".join(lines) + "\n"
+
+
+def read(file: Path) -> dict[str, Any]:
+    """What was answered; nothing if there is no such file.  UsageError names file and line."""
+    if not file.exists():
+        return {}
+    found = document.read(file)
+    if found.value is None:
+        return {}
+    if not isinstance(found.value, dict):
+        raise UsageError(f"{file}:1: ID: ANSWER is wanted on each line")
+    for name, said in found.value.items():
+        if isinstance(said, dict | list):
+            raise UsageError(f"{file}:{found.line((name,))}: {name}: one answer is wanted")
+    return {name: said for name, said in found.value.items() if str(said).strip()}
+
+
+def judged(asked: Mapping[str, Any], given: Any, expected: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether an answer is right, and what it was taken for."""
+    said = str(given).strip()
+    if "number" in expected:
+        found = _NUMBER.search(said)
+        if not found:
+            return False, f"{said!r} holds no number"
+        number, wanted = float(found[0].replace(",", ".")), float(expected["number"])
+        within = float(str(expected.get("within", "0")).rstrip("% ")) / 100 * abs(wanted)
+        tolerance = max(float(expected.get("tolerance", 0)), within)
+        return abs(number - wanted) <= tolerance + 1e-9, f"{number:g}"
+    if "choice" in expected:
+        return said.casefold() == str(expected["choice"]).casefold(), repr(said)
+    matched = re.search(str(expected["text"]), said, re.IGNORECASE | re.DOTALL)
+    return matched is not None, repr(said[:80])
+
+
+def right(expected: Mapping[str, Any]) -> Any:
+    """An answer that is right, to be written down."""
+    return expected.get("number", expected.get("choice", expected.get("text")))
+
+
+def wrong(check: Check, expected: Mapping[str, Any]) -> Any:
+    """One that is not."""
+    if "number" in expected:
+        return float(expected["number"]) * 3 + 17
+    if "choice" in expected:
+        known = map(str, check.arguments["choice"])
+        return next(each for each in known if each != str(expected["choice"]))
+    return "\N{WHITE SQUARE}"
+
+
+def _scalar(said: Any) -> str:
+    """As YAML that is read back as the same text or number."""
+    if isinstance(said, int | float):
+        return f"{said:g}" if isinstance(said, float) else str(said)
+    return "'" + str(said).replace("'", "''") + "'"

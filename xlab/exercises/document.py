@@ -1,0 +1,138 @@
+"""YAML files as exercises have them, and the line on which each of their values stands.
+
+Read for its shape: of scalars, digits alone are numbers, and all else is text ("yes" and "none" are
+words of checks, and an address is none of YAML's numbers).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xlab.errors import UsageError
+from xlab.record import record
+
+_MOST_BYTES = 1 << 20
+_INTEGER, _DECIMAL = re.compile(r"-?[0-9]{1,15}"), re.compile(r"-?[0-9]{1,15}\.[0-9]{1,15}")
+
+#: Where a value stands: ("checks", 3, "reaches").
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a file."""
+
+    file: Path
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    file: Path
+    value: Any
+    _lines: Mapping[Place, int] = field(repr=False)
+
+    def line(self, place: Place) -> int:
+        """Of what stands at that place, or of what it would stand in."""
+        while place and place not in self._lines:
+            place = place[:-1]
+        return self._lines.get(place, 1)
+
+    def problem(self, place: Place, text: str) -> Problem:
+        return Problem(self.file, self.line(place), text)
+
+    def problems(self, schema: Mapping[str, Any]) -> Iterator[Problem]:
+        """Where it is not as a JSON Schema (2020-12) has it."""
+        from jsonschema import Draft202012Validator
+        from jsonschema.exceptions import best_match
+
+        for error in Draft202012Validator(schema).iter_errors(self.value):
+            closest = best_match([error])
+            place = tuple(closest.absolute_path)
+            yield self.problem(place, _said(closest, place))
+
+    def replaced(self, value: Any) -> Document:
+        """The same places with other values."""
+        return Document(self.file, value, self._lines)
+
+
+def read(file: Path) -> Document:
+    """UsageError, which names file and line, for what is no YAML."""
+    try:
+        content = record.read_bytes(file)
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from error
+    if len(content) > _MOST_BYTES:
+        raise UsageError(f"{file}: larger than {_MOST_BYTES >> 20} MiB")
+    return parse(content, file)
+
+
+def parse(content: bytes | str, file: Path) -> Document:
+    """The same of what is in the file."""
+    import yaml
+
+    lines: dict[Place, int] = {}
+
+    def build(node: yaml.Node, place: Place) -> Any:
+        lines[place] = node.start_mark.line + 1
+        if isinstance(node, yaml.MappingNode):
+            found: dict[str, Any] = {}
+            for key, inner in node.value:
+                name, line = str(key.value), key.start_mark.line + 1
+                if name in found:
+                    raise UsageError(f"{file}:{line}: {name[:40]!r} stands here twice")
+                found[name] = build(inner, (*place, name))
+                lines[*place, name] = line
+            return found
+        if isinstance(node, yaml.SequenceNode):
+            return [build(inner, (*place, i)) for i, inner in enumerate(node.value)]
+        return _scalar(node)
+
+    try:
+        root = yaml.compose(content, yaml.SafeLoader)
+        return Document(file, build(root, ()) if root else None, lines)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UsageError(f"{file}:{line}: {(error.problem or 'no YAML')[:200]}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: no YAML: {str(error).splitlines()[0][:200]}") from error
+    except RecursionError as error:
+        raise UsageError(f"{file}: nested too deeply") from error
+
+
+def mapped(value: Any, change: Callable[[str], Any]) -> Any:
+    """The same with every text in it changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [mapped(each, change) for each in value]
+    if isinstance(value, dict):
+        return {key: mapped(each, change) for key, each in value.items()}
+    return value
+
+
+def _scalar(node: Any) -> str | int | float:
+    said = str(node.value)
+    if node.style is None and _INTEGER.fullmatch(said):
+        return int(said)
+    if node.style is None and _DECIMAL.fullmatch(said):
+        return float(said)
+    return said
+
+
+def _said(error: Any, place: Place) -> str:
+    where = ".".join(str(each) for each in place if isinstance(each, str))
+    text = str(error.message)
+    if error.validator == "required" or error.validator == "additionalProperties":
+        text = text.replace(" is a required property", " is missing").replace(
+            "Additional properties are not allowed", "there is no such thing here"
+        )
+    return f"{where}: {text[:200]}" if where else text[:200]

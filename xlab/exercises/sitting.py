@@ -1,0 +1,209 @@
+"""Somebody at work on an exercise: a lab that stays, and a folder for README.md and answers.
+
+What the lab is an exercise of, it knows itself (`Verbs.exercise`): checked from anywhere it is found.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xlab.errors import UsageError, XlabError
+from xlab.exercises import answers, beginning, exercise, judging
+from xlab.exercises.exercise import Exercise
+from xlab.exercises.judging import Outcome, Result
+from xlab.exercises.variants import Variant
+from xlab.experiments.recorder import Recorder, Watch
+from xlab.kernel import disk
+from xlab.outside import running_lab
+from xlab.outside.running_lab import RunningLab
+from xlab.record import record
+from xlab.sandbox import registry
+
+#: Where folders of exercises are made, below the folder one is in.
+WORK = Path("work")
+#: The seed of somebody's own values, kept beside what they are in.
+_SEED = ".seed"
+
+
+@dataclass(slots=True)
+class Sitting:
+    """An exercise, and the lab in which it is done."""
+
+    exercise: Exercise
+    lab: RunningLab
+    #: Where README.md and answers.yaml are.
+    work: Path
+    #: How many hints on each check were given; which checks passed when they were last carried out.
+    hinted: dict[str, int]
+    passed: list[str]
+
+    def given(self) -> dict[str, Any]:
+        """The answers so far."""
+        return answers.read(self.work / answers.NAME)
+
+    def check(self, *, task: int | None, tell: Callable[[Result], object]) -> list[Result]:
+        """Carry out the checks that are seen, or those of a task and what they need."""
+        chosen = self.exercise.shown
+        if task is not None:
+            chosen = tuple(check for check in chosen if check.task == task)
+        results = judging.judge(self.exercise, self.lab, self.given(), checks=chosen, tell=tell)
+        asked = {result.check.id for result in results}
+        kept = [name for name in self.passed if name not in asked]
+        self.passed = kept + [r.check.id for r in results if r.outcome is Outcome.PASSED]
+        self._keep()
+        return results
+
+    def hint(self, check: str | None) -> tuple[str, int, str]:
+        """The next on a check, or on the first that has not passed: its id, the level, the text.
+
+        UsageError where there is none.
+        """
+        known = self.exercise.hints
+        if check is None:
+            check = next((c.id for c in self.exercise.shown
+                          if c.id not in self.passed and c.id in known), None)  # fmt: skip
+            if check is None:
+                raise UsageError("all checks have passed that there are hints on")
+        if check not in known:
+            listed = ", ".join(each for each in known)
+            raise UsageError(f"there are no hints on {check!r}; there are on: {listed}")
+        level = min(self.hinted.get(check, 0) + 1, len(known[check]))
+        self.hinted[check] = level
+        self._keep()
+        return check, level, known[check][level - 1]
+
+    def require_task(self, number: int) -> None:
+        """UsageError if there is none of that number."""
+        if number not in self.exercise.tasks:
+            raise UsageError(f"{self.exercise.name} has the tasks 1 to {len(self.exercise.tasks)}")
+
+    def solve(self, task: int | None) -> list[int]:
+        """Type the solution, or of one task alone, and write down its answers; the tasks typed."""
+        solution = self.exercise.solution
+        if solution is None:
+            raise UsageError(f"{self.exercise.name} has no solution/ here")
+        wanted = [each for each in solution.tasks() if task in (None, each)]
+        for each in wanted:
+            beginning.solve(self.lab, solution, after=each - 1, until=each + 1)
+        given = self.given()
+        for check in self.exercise.questions:
+            if task in (None, check.task):
+                given[check.id] = answers.right(solution.answers[check.id])
+        disk.write_whole(self.work / answers.NAME, answers.sheet(self.exercise, given).encode())
+        return wanted
+
+    @property
+    def cost(self) -> int:
+        """Points that hints have cost: the first on a check none, each further one of them."""
+        return sum(level - 1 for level in self.hinted.values())
+
+    def _keep(self) -> None:
+        self.lab.call("exercise", {"facts": {
+            "folder": str(self.exercise.folder), "student": self.exercise.student,
+            "work": str(self.work), "hinted": self.hinted, "passed": self.passed,
+        }})  # fmt: skip
+
+
+def seed_in(work: Path) -> str | None:
+    """Whose values a work folder has; None if it is none."""
+    with suppress(OSError):
+        return record.read_bytes(work / _SEED).decode().strip()
+    return None
+
+
+def new_seed() -> str:
+    return f"{random.SystemRandom().randrange(1_000_000):06}"
+
+
+def start(
+    folder: Path,
+    *,
+    seed: str | None = None,
+    watch: Watch = lambda _: None,
+    task: int = 1,
+) -> tuple[Recorder, Sitting]:
+    """Build its lab and leave it standing as the student finds it, with a folder to work in.
+
+    Values are those of `seed`, else of the folder as it was left, else new ones.  With a `task` the
+    tasks before that are solved.  UsageError if its lab runs already.
+    """
+    handed = exercise.is_handed_out(folder)
+    work = folder if handed else WORK.resolve() / folder.name
+    seed = seed or seed_in(work) or new_seed()
+    found = exercise.load(folder, Variant(seed))
+    if why := registry.taken(found.slug):
+        raise UsageError(f"{why}; `xlab lab reset` begins anew, `xlab down {found.slug}` ends it")
+    if task != 1 and found.solution is None:
+        raise UsageError(f"{found.name} has no solution/ here: it begins with task 1")
+    asked = beginning.asked(found)
+    told = running_lab.up(
+        asked.request, name=found.slug, until=asked.until, empty=asked.empty, watch=watch
+    )
+    lab = running_lab.find(found.slug)
+    try:
+        beginning.prepare(found, lab)
+        if found.solution:
+            beginning.solve(lab, found.solution, until=task)
+        if not handed:
+            disk.make_folder(work)
+            disk.write(work, {"README.md": found.readme.encode(), _SEED: f"{seed}\n".encode()})
+        if not (work / answers.NAME).exists():
+            disk.write_whole(work / answers.NAME, answers.sheet(found).encode())
+        sitting = Sitting(found, lab, work, {}, [])
+        sitting._keep()
+    except BaseException:
+        with suppress(XlabError):
+            lab.down()
+        lab.close()
+        raise
+    return told, sitting
+
+
+@contextmanager
+def find(name: str | None) -> Iterator[Sitting]:
+    """The one in the lab of that name, or in the only lab in which there is an exercise."""
+    with _lab(name) as lab:
+        facts = lab.call("exercise", {})
+        if facts is None:
+            raise UsageError(
+                f"{lab.name} is no exercise's lab: `xlab lab start EXERCISE` makes one"
+            )
+        yield _sitting(lab, facts)
+
+
+def running() -> list[str]:
+    """The names of exercises whose labs run."""
+    return [facts["folder"] for _, facts in _exercises()]
+
+
+@contextmanager
+def _lab(name: str | None) -> Iterator[RunningLab]:
+    if name is None:
+        found = [lab for lab, _ in _exercises()]
+        if not found:
+            raise UsageError("no exercise has been started; `xlab lab start EXERCISE` does")
+        if len(found) > 1:
+            raise UsageError(f"which exercise? --name says: {', '.join(found)}")
+        name = found[0]
+    with running_lab.find(name) as lab:
+        yield lab
+
+
+def _exercises() -> list[tuple[str, Mapping[str, Any]]]:
+    found = []
+    for name in registry.running():
+        with suppress(XlabError), running_lab.find(name) as lab:
+            if facts := lab.call("exercise", {}):
+                found.append((name, facts))
+    return found
+
+
+def _sitting(lab: RunningLab, facts: Mapping[str, Any]) -> Sitting:
+    folder = Path(facts["folder"])
+    found = exercise.load(folder, Variant(str(facts["student"])))
+    return Sitting(found, lab, Path(facts["work"]), dict(facts["hinted"]), list(facts["passed"]))

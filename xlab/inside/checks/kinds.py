@@ -1,0 +1,403 @@
+"""The kinds of check there are: each asks one thing of the network, in a word a teacher can read.
+
+    reaches: {from: h1/c1, to: h2/c1}           survives: {fault: crash h2, mended: yes, then: …}
+    takes: {from: h1/c1, to: h2/c1, in: gre}    distinct: all
+
+A class says all there is to say of its kind: its word, the shape of what follows it (JSON Schema),
+and what it asks of the lab.  What it sees is told in figures and addresses, never as advice.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from itertools import permutations
+from typing import Any, ClassVar
+
+from xlab.errors import CommandError, DaemonError, DeadlineError, XlabError
+from xlab.faults import kinds as fault_kinds
+from xlab.faults.faults import Faults
+from xlab.inside.checks import places
+from xlab.inside.checks.places import AbsentError
+from xlab.kernel.processes import wait_until
+from xlab.lab.capture import Capture, follow_echoes
+from xlab.lab.lab import Lab
+from xlab.lab.node import Node
+from xlab.lab.path_mtu import largest_packet
+from xlab.lab.reachability import unreachable
+from xlab.lab.transfer import transfer
+
+#: How long something may take to come true where a check does not say.
+USUAL_WAIT_S = 5.0
+#: Between two looks, none of which costs much.
+_PAUSE_S = 0.2
+#: An echo is asked for again every 0.4 s: silence is three that were not answered.
+_LOOK_S, _SILENCE_S = 0.6, 1.3
+_TRANSFER_BYTES = 256 << 10
+_QUIET_S, _QUIET_LOOKS = 1.0, 3
+
+_NODE = {"type": "string", "pattern": r"^[\w.-]+(/[\w.-]+| netns [\w.-]+)?$"}
+_TEXT = {"type": "string", "minLength": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    holds: bool
+    #: What there was.
+    text: str
+
+
+class Kind(ABC):
+    """One check; made of the arguments that its `shape` admits."""
+
+    #: By the word.
+    known: ClassVar[dict[str, type[Kind]]] = {}
+    word: ClassVar[str]
+    #: JSON Schema of what follows the word.
+    shape: ClassVar[Mapping[str, Any]]
+
+    def __init_subclass__(cls, *, word: str) -> None:
+        cls.word = word
+        Kind.known[word] = cls
+
+    def __init__(self, arguments: Any) -> None:
+        self.given = arguments
+
+    def examine(self, lab: Lab, faults: Faults, wait_s: float) -> Seen:
+        """Whether it holds, or comes to within `wait_s`.
+
+        XlabError, OSError or LookupError if that can't be found out: then nothing is known.
+        """
+        return _await(lambda: self.look(lab), wait_s)
+
+    def look(self, lab: Lab) -> Seen:
+        """Whether it holds now; AbsentError if what it is about is not there."""
+        raise NotImplementedError
+
+
+def examine(
+    word: str, arguments: Any, lab: Lab, faults: Faults, *, wait_s: float | None = None
+) -> Seen:
+    """See `Kind.examine`."""
+    seen = Kind.known[word](arguments).examine(
+        lab, faults, USUAL_WAIT_S if wait_s is None else wait_s
+    )
+    if not seen.holds:
+        with suppress(XlabError):
+            for host in lab.hosts:
+                try:
+                    host.require_daemons()
+                except DaemonError as error:
+                    return Seen(False, f"{seen.text}; {host}: {error.daemon} does not run")
+    return seen
+
+
+def _await(look: Callable[[], Seen], wait_s: float) -> Seen:
+    """What is seen once it holds, or at last."""
+    seen = Seen(False, "")
+
+    def holds() -> bool:
+        nonlocal seen
+        try:
+            seen = look()
+        except AbsentError as error:
+            seen = Seen(False, str(error))
+        return seen.holds
+
+    with suppress(DeadlineError):
+        wait_until(holds, timeout_s=wait_s, awaited="it to hold", pause_s=_PAUSE_S)
+    return seen
+
+
+def _shape(*needed: str, **properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(needed),
+        "additionalProperties": False,
+    }
+
+
+# -- who reaches whom ------------------------------------------------------------------------------
+
+
+class Reaches(Kind, word="reaches"):
+    """An echo request is answered; of `all` nodes each reaches each."""
+
+    shape: ClassVar[Mapping[str, Any]] = {
+        "oneOf": [
+            _shape("from", "to", **{"from": _NODE, "to": _NODE}),
+            _shape("all", all={"type": "array", "items": _NODE, "minItems": 2}),
+        ]
+    }
+
+    def look(self, lab: Lab) -> Seen:
+        with ExitStack() as stack:
+            pairs = self._pairs(lab, stack)
+            silent = unreachable(pairs, timeout_s=_LOOK_S, round_trip_s=lab.round_trip_s)
+            if not silent:
+                return Seen(True, f"{len(pairs)} of {len(pairs)} answer" if len(pairs) > 1 else
+                            "an answer came")  # fmt: skip
+            source, target = silent[0]
+            why = _unanswered(source, target)
+        if len(pairs) == 1:
+            return Seen(False, why)
+        return Seen(False, f"{len(pairs) - len(silent)} of {len(pairs)} answer; {why}")
+
+    def _pairs(self, lab: Lab, stack: ExitStack) -> list[tuple[Node, Node | IPv4Address]]:
+        if "all" in self.given:
+            nodes = [_found(lab, name, stack) for name in self.given["all"]]
+            for node in nodes:
+                places.require_address(node)
+            return list(permutations(nodes, 2))
+        return [_ends(self.given, lab, stack)]
+
+
+class DoesNotReach(Kind, word="does_not_reach"):
+    """No echo request is answered."""
+
+    shape: ClassVar[Mapping[str, Any]] = _shape("from", "to", **{"from": _NODE, "to": _NODE})
+
+    def look(self, lab: Lab) -> Seen:
+        with ExitStack() as stack:
+            pair = _ends(self.given, lab, stack)
+            silent = unreachable([pair], timeout_s=_SILENCE_S, round_trip_s=lab.round_trip_s)
+            return Seen(True, "no answer") if silent else Seen(False, f"{_named(pair[1])} answers")
+
+
+class Transfers(Kind, word="transfers"):
+    """A TCP transfer in full-size segments arrives whole, which a ping does not show."""
+
+    shape: ClassVar[Mapping[str, Any]] = _shape("from", "to", **{"from": _NODE, "to": _NODE})
+
+    def examine(self, lab: Lab, faults: Faults, wait_s: float) -> Seen:
+        # One that hangs is waited for as long as it may take to begin: no second one.
+        return _await(lambda: self._once(lab, wait_s), 0)
+
+    def _once(self, lab: Lab, wait_s: float) -> Seen:
+        with ExitStack() as stack:
+            source, target = _nodes(self.given, lab, stack)
+            silence_s = wait_s + 5 * lab.round_trip_s
+            got, how = transfer(source, target, _TRANSFER_BYTES, timeout_s=silence_s)
+        return Seen(
+            got == _TRANSFER_BYTES and how == "same SHA-256",
+            f"{got:,} of {_TRANSFER_BYTES:,} bytes arrived, {how}",
+        )
+
+
+class Distinct(Kind, word="distinct"):
+    """No two of them have the same address."""
+
+    shape: ClassVar[Mapping[str, Any]] = {
+        "oneOf": [{"const": "all"}, {"type": "array", "items": _NODE, "minItems": 2}]
+    }
+
+    def look(self, lab: Lab) -> Seen:
+        owners: dict[IPv4Address, list[str]] = {}
+        names = self.given if self.given != "all" else [node.name for node in lab.nodes]
+        with ExitStack() as stack:
+            for name in names:
+                node = _found(lab, name, stack)
+                owners.setdefault(places.require_address(node), []).append(name)
+        shared = [f"{a} is that of {' and '.join(n)}" for a, n in owners.items() if len(n) > 1]
+        return Seen(not shared, "; ".join(shared[:3]) or f"{len(owners)} different addresses")
+
+
+class Address(Kind, word="address"):
+    """A node has an address, or one in a network; on `device` if that is said."""
+
+    shape: ClassVar[Mapping[str, Any]] = {
+        "oneOf": [
+            _shape("of", "in", of=_NODE, device=_TEXT, **{"in": _TEXT}),
+            _shape("of", "is", of=_NODE, device=_TEXT, **{"is": _TEXT}),
+        ]
+    }
+
+    def look(self, lab: Lab) -> Seen:
+        given = self.given
+        with ExitStack() as stack:
+            node = _found(lab, given["of"], stack)
+            if device := given.get("device"):
+                try:
+                    found = node.device_address(device)
+                except OSError:
+                    raise AbsentError(f"{node} has no interface {device}") from None
+                if found is None:
+                    raise AbsentError(f"{device} of {node} has no address")
+                own = found.ip
+            else:
+                own = places.require_address(node)
+        if "is" in given:
+            return Seen(own == IPv4Address(given["is"]), f"{node} has {own}")
+        return Seen(own in IPv4Network(given["in"]), f"{node} has {own}")
+
+
+# -- the way packets go ----------------------------------------------------------------------------
+
+
+class Takes(Kind, word="takes"):
+    """Ten marked echoes and their answers all cross a physical link in that encapsulation."""
+
+    shape: ClassVar[Mapping[str, Any]] = _shape(
+        "from", "to", "in",
+        **{"from": _NODE, "to": _NODE, "in": {"enum": ["gre", "sleeve", "vxlan", "none"]},
+           "at": _NODE},
+    )  # fmt: skip
+
+    def look(self, lab: Lab) -> Seen:
+        wanted = self.given["in"]
+        with ExitStack() as stack:
+            source, target = _ends(self.given, lab, stack)
+            at = lab.host_of(self.given.get("at") or _host_name(source))
+            link = lab.physical_link(at)
+            seen = follow_echoes(source, target, wire=lab.wire, interface=link,
+                                 round_trip_s=lab.round_trip_s)  # fmt: skip
+        counts = {kind: seen.count(kind) for kind in sorted({s.decoded.encapsulation
+                                                             for s in seen.seen})}  # fmt: skip
+        listed = ", ".join(f"{n} {_in_words(kind)}" for kind, n in counts.items())
+        text = f"of {2 * seen.sent} packets on the physical link of {at}: {listed or 'none'}"
+        return Seen(seen.all_took(wanted, lossy=lab.lossy), text)
+
+
+class Mtu(Kind, word="mtu"):
+    """The largest IP packet that crosses from one to the other unfragmented, in bytes."""
+
+    shape: ClassVar[Mapping[str, Any]] = {
+        "oneOf": [
+            _shape("from", "to", how, **{"from": _NODE, "to": _NODE, how: {"type": "integer"}})
+            for how in ("is", "at_least", "at_most")
+        ]
+    }
+
+    def look(self, lab: Lab) -> Seen:
+        with ExitStack() as stack:
+            source, target = _nodes(self.given, lab, stack)
+            wanted = next(self.given[how] for how in ("is", "at_least", "at_most")
+                          if how in self.given)  # fmt: skip
+            try:
+                largest = largest_packet(
+                    source, target, most=lab.mtu, guess=wanted, round_trip_s=lab.round_trip_s
+                )
+            except OSError as error:
+                return Seen(False, f"{source} can't send to {_named(target)}: {error.strerror}")
+        if largest is None:
+            return Seen(False, f"nothing crosses from {source} to {target}")
+        holds = {
+            "is": largest == wanted,
+            "at_least": largest >= wanted,
+            "at_most": largest <= wanted,
+        }
+        how = next(each for each in holds if each in self.given)
+        return Seen(holds[how], f"the largest packet that crosses has {largest} bytes")
+
+
+class Quiet(Kind, word="quiet"):
+    """No more than `most` frames a second pass on the physical link of a host, both ways."""
+
+    shape: ClassVar[Mapping[str, Any]] = _shape(
+        "at", "most", at=_NODE, most={"type": "integer", "minimum": 0}
+    )
+
+    def look(self, lab: Lab) -> Seen:
+        host = lab.host_of(self.given["at"])
+        counts = []
+        for _ in range(_QUIET_LOOKS):
+            with Capture(lab.wire, lab.physical_link(host)) as capture:
+                time.sleep(_QUIET_S)
+            counts.append(len(capture.frames) + capture.dropped)
+            if counts[-1] <= self.given["most"]:
+                break
+        text = f"{min(counts):,} frames a second on the physical link of {host}"
+        return Seen(min(counts) <= self.given["most"], text)
+
+
+# -- when something goes wrong ---------------------------------------------------------------------
+
+
+class Survives(Kind, word="survives"):
+    """Another check holds although a fault is in force, or, `mended`, once it is over."""
+
+    shape: ClassVar[Mapping[str, Any]] = _shape(
+        "fault", "then",
+        fault=_TEXT, mended={"enum": ["yes", "no"]}, then={"$ref": "#/$defs/asked"},
+    )  # fmt: skip
+
+    def examine(self, lab: Lab, faults: Faults, wait_s: float) -> Seen:
+        order = self.given["fault"]
+        fault = fault_kinds.parse(order, faults.topology).fault
+        if fault in faults.in_force:
+            return Seen(False, f"`{order}` is in force already: `{fault.cure}` mends it")
+        ((word, arguments),) = self.given["then"].items()
+        then = Kind.known[word](arguments)
+        over = self.given.get("mended") == "yes"
+        faults.apply(fault)
+        try:
+            if over:
+                _mend(faults, fault)
+            seen = then.examine(lab, faults, wait_s)
+        finally:
+            if not over:
+                _mend(faults, fault)
+        when = "after" if over else "under"
+        return Seen(seen.holds, f"{when} `{order}`: {seen.text}")
+
+
+def _mend(faults: Faults, fault: fault_kinds.Fault) -> None:
+    """What has ended by itself needs no mending."""
+    if fault in faults.in_force:
+        faults.mend(fault)
+
+
+# -- plumbing --------------------------------------------------------------------------------------
+
+
+def _found(lab: Lab, name: str, stack: ExitStack) -> Node:
+    node = places.find(lab, name)
+    if isinstance(node, places.NamedNamespace):
+        stack.callback(node.close)
+    return node
+
+
+def _ends(given: Mapping[str, Any], lab: Lab, stack: ExitStack) -> tuple[Node, Node | IPv4Address]:
+    source = _found(lab, given["from"], stack)
+    places.require_address(source)
+    target = places.target(lab, given["to"])
+    if isinstance(target, places.NamedNamespace):
+        stack.callback(target.close)
+    return source, target
+
+
+def _nodes(given: Mapping[str, Any], lab: Lab, stack: ExitStack) -> tuple[Node, Node]:
+    source, target = (_found(lab, given[end], stack) for end in ("from", "to"))
+    places.require_address(source)
+    places.require_address(target)
+    return source, target
+
+
+def _host_name(node: Node) -> str:
+    return node.name.partition("/")[0].partition(" ")[0]
+
+
+def _named(target: Node | IPv4Address) -> str:
+    return f"{target} ({target.address})" if isinstance(target, Node) else str(target)
+
+
+def _unanswered(source: Node, target: Node | IPv4Address) -> str:
+    """What there is to say of an echo that was not answered: what the kernel does with it."""
+    address = target.address if isinstance(target, Node) else target
+    if isinstance(target, Node) and target is not source and address == source.address:
+        return f"{source} and {target} have the same address, {address}"
+    try:
+        (route,) = source.listed(["ip", "-json", "route", "get", str(address)])
+    except (CommandError, ValueError):
+        return f"{source} has no route to {_named(target)}"
+    via = f"via {route['gateway']} " if "gateway" in route else ""
+    return f"no answer from {_named(target)}; {source} sends it {via}dev {route.get('dev')}"
+
+
+def _in_words(encapsulation: str) -> str:
+    return "plain" if encapsulation == "none" else f"in {encapsulation}"

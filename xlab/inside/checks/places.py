@@ -1,0 +1,128 @@
+"""Nodes as checks name them, and the addresses by which they are reached now."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import re
+from contextlib import suppress
+from ipaddress import AddressValueError, IPv4Address
+from pathlib import Path
+
+from xlab.errors import XlabError
+from xlab.kernel.namespaces import Namespaces
+from xlab.lab.docker import Container
+from xlab.lab.lab import Host, Lab
+from xlab.lab.node import Node
+
+#: Of `ip netns`, ip-netns(8).
+_NAMED = Path("/run/netns")
+_IN_NETNS = re.compile(r"(\S+) netns (\S+)")
+#: Docker's own bridge, which is not what a host is reached by.
+_DOCKER0 = "docker0"
+
+
+class AbsentError(XlabError):
+    """What a check is about is not there: whoever was to make it has not."""
+
+
+class NamedNamespace(Node):
+    """What `ip netns add NAME` has made in a host; good for sockets, runs no programs."""
+
+    def __init__(self, host: Host, name: str) -> None:  # it has its namespaces already
+        self.name = self.hostname = f"{host.name} netns {name}"
+        host.inhabited()
+        try:
+            with host.entered():
+                opened = os.open(_NAMED / name, os.O_RDONLY | os.O_CLOEXEC)
+        except (OSError, ValueError) as error:
+            raise AbsentError(f"there is no network namespace {name} in {host}") from error
+        self.namespaces: Namespaces = dataclasses.replace(host.namespaces, net=opened)
+        self._is_on = True
+        self._address: IPv4Address | None = None
+        try:
+            with self.entered():
+                pass
+        except OSError as error:
+            os.close(opened)
+            raise AbsentError(f"{_NAMED / name} of {host} is no network namespace") from error
+
+    def close(self) -> None:
+        """Let go of it; it stays."""
+        os.close(self.namespaces.net)
+
+
+def find(lab: Lab, name: str) -> Node:
+    """The node of that name, its `address` being what it is reached by now.
+
+    AbsentError if somebody was to make it; LookupError if no lab can have it.
+    """
+    if inside := _IN_NETNS.fullmatch(name):
+        node: Node = NamedNamespace(_host(lab, inside[1]), inside[2])
+    else:
+        host, _, container = name.partition("/")
+        try:
+            node = lab[name]
+        except KeyError:
+            if not container:
+                raise LookupError(f"no node is called {name!r}") from None
+            _host(lab, host)
+            raise AbsentError(f"no container {container} runs on {host}") from None
+    if not node.is_on:
+        raise AbsentError(f"{name} is switched off")
+    _settle(node)
+    return node
+
+
+def target(lab: Lab, name: str) -> Node | IPv4Address:
+    """The same, or an address."""
+    with suppress(AddressValueError):
+        return IPv4Address(name)
+    node = find(lab, name)
+    require_address(node)
+    return node
+
+
+def require_address(node: Node) -> IPv4Address:
+    """AbsentError if it has none."""
+    try:
+        return node.address
+    except XlabError:
+        raise AbsentError(f"{node} has no address") from None
+
+
+def _host(lab: Lab, name: str) -> Host:
+    for host in lab.hosts:
+        if host.name == name:
+            return host
+    raise LookupError(f"no host is called {name!r}")
+
+
+def _settle(node: Node) -> None:
+    """What the node is reached by is what its interfaces have now, not what it was once given."""
+    found = _addresses(node)
+    with suppress(XlabError):
+        if node.address in found.values():
+            return
+    first = "ethwe" if isinstance(node, Container) else "eth0"
+    usual = [found[first]] if first in found else []
+    others = [own for device, own in found.items() if device != _DOCKER0]
+    chosen = next(iter([*usual, *others]), None)
+    if chosen is not None:
+        node.prefer_address(chosen)
+
+
+def _addresses(node: Node) -> dict[str, IPv4Address]:
+    """The first of each interface but lo, in the kernel's order."""
+    found = {}
+    for device in node.interfaces():
+        try:
+            own = node.device_address(device) if device != "lo" else None
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            continue  # deleted a moment ago
+        if own is not None:
+            found[device] = own.ip
+    return found
