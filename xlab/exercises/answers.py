@@ -50,7 +50,7 @@ def read(file: Path) -> dict[str, Any]:
     return {name: said for name, said in found.value.items() if str(said).strip()}
 
 
-def judged(asked: Mapping[str, Any], given: Any, expected: Mapping[str, Any]) -> tuple[bool, str]:
+def judged(given: Any, expected: Mapping[str, Any]) -> tuple[bool, str]:
     """Whether an answer is right, and what it was taken for."""
     said = str(given).strip()
     if "number" in expected:

@@ -1,4 +1,4 @@
-"""The lab of an exercise: what is asked for, what is done before the student comes, what solves it."""
+"""The lab of an exercise: what is asked for, what is done before a student comes, what solves it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def asked(exercise: Exercise) -> Asked:
             settings = {k: str(said[k]) for k in ("underlay", "first") if k in said}
         read = {"rate": ("rate_bits_per_second", parse_rate), "delay": ("delay_ms", parse_delay),
                 "loss": ("loss_ratio", parse_loss)}  # fmt: skip
-        links = {name: parse(str(said[key])) for key, (name, parse) in read.items() if key in said}
+        links: dict[str, Any] = {
+            name: parse(str(said[key])) for key, (name, parse) in read.items() if key in said
+        }
         request = Request(
             scenario=scenario,
             hosts=said["hosts"],

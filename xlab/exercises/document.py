@@ -131,7 +131,7 @@ def _scalar(node: Any) -> str | int | float:
 def _said(error: Any, place: Place) -> str:
     where = ".".join(str(each) for each in place if isinstance(each, str))
     text = str(error.message)
-    if error.validator == "required" or error.validator == "additionalProperties":
+    if error.validator in ("required", "additionalProperties"):
         text = text.replace(" is a required property", " is missing").replace(
             "Additional properties are not allowed", "there is no such thing here"
         )

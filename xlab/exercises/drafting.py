@@ -40,7 +40,8 @@ $ bin/xlab shell h1
 h1:~# ip route add 10.99.0.0/24 via 10.98.0.7
 ```
 
-is how a route is written; the addresses are not yours. `bin/xlab trace h1 {{own2}}` shows where a ping goes.
+is how a route is written; the addresses are not yours. `bin/xlab trace h1 {{own2}}` shows where a
+ping goes.
 
 ## Questions
 Write your answers to `answers.yaml`.
@@ -97,7 +98,7 @@ _SOLUTION: Mapping[str, str] = {
 """,
     "other/h1.sh": "# task 1\nroute add -net {{net2}} gw {{h2}} dev eth0\n",
     "other/h2.sh": "# task 1\nroute add -net {{net1}} gw {{h1}} dev eth0\n",
-    "teacher.md": "# {number} {title}: for the teacher\n\nWhat students get wrong, and what to say.\n",
+    "teacher.md": "# {number} {title}: for the teacher\n\nWhat students get wrong.\n",
 }
 
 

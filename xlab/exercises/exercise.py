@@ -243,7 +243,7 @@ class _Reader:
         found = self._yaml(name)
         if found is None:
             return [] if not (self._folder / name).exists() and not shown else None
-        checks = []
+        checks: list[Check] = []
         for place, said in enumerate(found.value):
             words = [word for word in schemas.WORDS if word in said]
             if any(each.id == said["id"] for each in checks):

@@ -3,8 +3,8 @@
     export/ANNA/05-share-out-a-subnet/   README.md, lab.yaml, checks.yaml, hints.yaml, answers.yaml
 
 Values are drawn from the course secret, which stays where it is; in the files there are only the
-values.  What breaks the lab is packed into one word, so that nobody reads it by accident; who wants to
-can, since the student's own machine has to build it.
+values.  What breaks the lab is packed into one word, so that nobody reads it by accident; who wants
+to can, since the student's own machine has to build it.
 """
 
 from __future__ import annotations

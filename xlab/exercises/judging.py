@@ -126,7 +126,5 @@ def _answered(exercise: Exercise, check: Check, given: Mapping[str, Any]) -> Res
         return Result(check, Outcome.FAILED, f"no answer yet in {answers.NAME}")
     if exercise.solution is None or check.id not in exercise.solution.answers:
         return Result(check, Outcome.UNJUDGED, f"{given[check.id]!r}: your teacher judges it")
-    holds, taken = answers.judged(
-        check.arguments, given[check.id], exercise.solution.answers[check.id]
-    )
+    holds, taken = answers.judged(given[check.id], exercise.solution.answers[check.id])
     return Result(check, Outcome.PASSED if holds else Outcome.FAILED, taken)

@@ -1,4 +1,4 @@
-"""The shape of an exercise's files, as JSON Schema (2020-12); what a value means is seen elsewhere."""
+"""The shape of an exercise's files, as JSON Schema (2020-12)."""
 
 from __future__ import annotations
 

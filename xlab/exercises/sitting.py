@@ -1,6 +1,6 @@
 """Somebody at work on an exercise: a lab that stays, and a folder for README.md and answers.
 
-What the lab is an exercise of, it knows itself (`Verbs.exercise`): checked from anywhere it is found.
+What the lab is an exercise of, it knows itself (`Verbs.exercise`): it is found from anywhere.
 """
 
 from __future__ import annotations

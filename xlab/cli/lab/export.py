@@ -34,7 +34,7 @@ def export(
     ] = Path("export"),
     as_json: AsJson = False,
 ) -> int:
-    """Write each student's own exercises: their values filled in, no solutions, no hidden checks."""
+    """Write each student's exercises: their own values, no solutions, no hidden checks."""
     from xlab.cli.screens.screen import Screen
     from xlab.exercises import export as exporting
     from xlab.exercises.variants import Variant

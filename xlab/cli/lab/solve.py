@@ -12,9 +12,9 @@ from xlab.cli.lab._shared import Task
 
 @command()
 def solve(*, name: Name = None, task: Task = None, as_json: AsJson = False) -> int:
-    """Type the solution into an exercise's lab and write its answers; with --task, of that one alone.
+    """Type the solution into an exercise's lab, and write its answers; with --task of that task.
 
-    For a teacher: students have no solution/.
+    For teachers: students have no solution/.
     """
     from xlab.cli.screens.screen import Screen
     from xlab.exercises import sitting

@@ -20,7 +20,7 @@ Seed = Annotated[
     str | None,
     typer.Option(
         metavar="SEED",
-        help="Whose values: the same SEED, the same values. Else those you began with, or new ones.",
+        help="Whose values: the same SEED gives the same; else those you began with, or new ones.",
     ),
 ]
 
