@@ -46,4 +46,5 @@ SCENARIO = Scenario(
     plan=plan,
     build=build,
     stages=("machines",),
+    fewest_hosts=1,
 )

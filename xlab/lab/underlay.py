@@ -47,6 +47,9 @@ _SPARE_PORTS = 2
 QUEUE_PACKETS = 1000
 _COPIES_AT_ONE_SWITCH, _COPIES_IN_A_ROW = 400, 250
 
+#: What crosses hosts needs two; where nothing does, one may be enough.
+FEWEST_HOSTS = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Port:
@@ -118,7 +121,9 @@ class Underlay:
         return most
 
 
-def describe(spec: str | None, *, hosts: int, containers: int = 2) -> Underlay:
+def describe(
+    spec: str | None, *, hosts: int, containers: int = 2, fewest: int = FEWEST_HOSTS
+) -> Underlay:
     """The underlay meant by `--topo` and `--hosts`.
 
     Without a `spec` it is one switch, or where broadcasts would overflow a queue with one (see
@@ -126,10 +131,11 @@ def describe(spec: str | None, *, hosts: int, containers: int = 2) -> Underlay:
 
     `spec` is what Mininet's own `--topo` takes (`single,3`, `linear,4`, `tree,depth=2,fanout=2`,
     `minimal`, `reversed,…`), or `FILE.py:Class` with optional arguments behind commas.  Raises
-    UsageError for anything that is neither, has a loop, or joins what cannot be joined, and
-    CapabilityError for conditions of a link that differ by direction.
+    UsageError for anything that is neither, has a loop, joins what cannot be joined, or has too few
+    hosts, and CapabilityError for conditions of a link that differ by direction.
     """
-    return from_topo(row_of_switches(hosts, containers) if spec is None else _load(spec))
+    topo = row_of_switches(hosts, containers) if spec is None else _load(spec)
+    return from_topo(topo, fewest=fewest)
 
 
 def row_of_switches(hosts: int, containers: int) -> Any:
@@ -155,7 +161,7 @@ def row_of_switches(hosts: int, containers: int) -> Any:
     return topo
 
 
-def from_topo(topo: Any) -> Underlay:
+def from_topo(topo: Any, *, fewest: int = FEWEST_HOSTS) -> Underlay:
     """Read a Mininet `Topo`; a gateway is added at its first switch if it has no host named gw."""
     for name in topo.nodes(sort=False):
         _refuse_odd(name)
@@ -163,8 +169,8 @@ def from_topo(topo: Any) -> Underlay:
     names = sorted((name for name in topo.hosts() if name != GATEWAY), key=_natural)
     if not switches:
         raise UsageError("the topology has no switch")
-    if len(names) < 2:
-        raise UsageError(f"the topology has {len(names)} host(s); a lab needs at least 2")
+    if len(names) < fewest:
+        raise UsageError(f"the topology has {len(names)} host(s); a lab needs at least {fewest}")
     known = set(switches)
     uplinks, trunks = [], []
     attached: dict[str, int] = {}

@@ -87,7 +87,12 @@ def design(request: Request) -> Design:
     """Raises UsageError for what makes no sense, whatever the machine."""
     wanted = scenario.load(catalog.find(request.scenario))
     settings = wanted.settings(request.settings)
-    described = underlay.describe(request.topo, hosts=request.hosts, containers=request.containers)
+    described = underlay.describe(
+        request.topo,
+        hosts=request.hosts,
+        containers=request.containers,
+        fewest=wanted.fewest_hosts,
+    )
     size = Size(hosts=len(described.hosts), containers=request.containers)
     return Design(request, wanted, settings, described, size, wanted.plan(size, settings))
 

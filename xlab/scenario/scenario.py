@@ -18,6 +18,7 @@ from xlab.errors import UsageError, line_of
 from xlab.kernel.packets import Encapsulation
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
+from xlab.lab.underlay import FEWEST_HOSTS
 from xlab.record.portrait import Part, Portrait, Published
 from xlab.scenario.claims import Checks
 
@@ -88,6 +89,7 @@ class Scenario:
     stages: tuple[str, ...] = ()
     #: What carries packets between hosts, where it is not Open vSwitch; "userspace" in it if that.
     datapath: Callable[[Settings], str] = lambda _: "linux bridge"
+    fewest_hosts: int = FEWEST_HOSTS
     #: For reports: one an encapsulation, the usual first.
     portraits: tuple[Portrait, ...] = ()
 

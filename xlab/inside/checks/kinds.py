@@ -23,6 +23,7 @@ from xlab.faults import kinds as fault_kinds
 from xlab.faults.faults import Faults
 from xlab.inside.checks import places
 from xlab.inside.checks.places import AbsentError
+from xlab.kernel.clock import Deadline
 from xlab.kernel.processes import wait_until
 from xlab.lab.capture import Capture, follow_echoes
 from xlab.lab.lab import Lab
@@ -32,7 +33,9 @@ from xlab.lab.reachability import unreachable
 from xlab.lab.transfer import transfer
 
 #: How long something may take to come true where a check does not say.
-USUAL_WAIT_S = 5.0
+USUAL_WAIT_S = 3.0
+#: What is not there does not come by waiting, but for what is being started.
+_ABSENT_S = 0.5
 #: Between two looks, none of which costs much.
 _PAUSE_S = 0.2
 #: An echo is asked for again every 0.4 s: silence is three that were not answered.
@@ -99,17 +102,19 @@ def examine(
 def _await(look: Callable[[], Seen], wait_s: float) -> Seen:
     """What is seen once it holds, or at last."""
     seen = Seen(False, "")
+    last_chance = Deadline(min(wait_s, _ABSENT_S))
 
-    def holds() -> bool:
+    def is_known() -> bool:
         nonlocal seen
         try:
             seen = look()
         except AbsentError as error:
             seen = Seen(False, str(error))
+            return last_chance.passed()
         return seen.holds
 
     with suppress(DeadlineError):
-        wait_until(holds, timeout_s=wait_s, awaited="it to hold", pause_s=_PAUSE_S)
+        wait_until(is_known, timeout_s=wait_s, awaited="it to hold", pause_s=_PAUSE_S)
     return seen
 
 
