@@ -1,4 +1,4 @@
-"""The lab of an exercise: what is asked for, what is there before a student comes, what solves it."""
+"""The lab of an exercise: what is asked for, what is there before a student, what solves it."""
 
 from __future__ import annotations
 

@@ -136,8 +136,11 @@ def start(
     work = folder if handed else WORK.resolve() / folder.name
     seed = seed or seed_in(work) or new_seed()
     found = exercise.load(folder, Variant(seed))
-    if why := registry.taken(found.slug):
-        raise UsageError(f"{why}; `xlab lab reset` begins anew, `xlab down {found.slug}` ends it")
+    if registry.taken(found.slug):
+        raise UsageError(
+            f"{found.slug} has begun: `xlab lab check` tells how far it is, `xlab lab reset` begins "
+            f"it anew, `xlab down {found.slug}` ends it"
+        )
     if task != 1 and found.solution is None:
         raise UsageError(f"{found.name} has no solution/ here: it begins with task 1")
     asked = beginning.asked(found)
