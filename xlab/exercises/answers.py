@@ -75,7 +75,7 @@ def right(expected: Mapping[str, Any]) -> Any:
 def wrong(check: Check, expected: Mapping[str, Any]) -> Any:
     """One that is not."""
     if "number" in expected:
-        return float(expected["number"]) * 3 + 17
+        return 3 * abs(float(expected["number"])) + 1000
     if "choice" in expected:
         known = map(str, check.arguments["choice"])
         return next(each for each in known if each != str(expected["choice"]))

@@ -57,7 +57,11 @@ class Document:
         for error in Draft202012Validator(schema).iter_errors(self.value):
             closest = best_match([error])
             place = tuple(closest.absolute_path)
-            yield self.problem(place, _said(closest, place))
+            known = closest.schema.get("properties", {}) if closest.schema else {}
+            extra = [key for key in closest.instance if key not in known] if (
+                closest.validator == "additionalProperties"
+            ) else []  # fmt: skip
+            yield self.problem((*place, *extra[:1]), _said(closest, place))
 
     def replaced(self, value: Any) -> Document:
         """The same places with other values."""

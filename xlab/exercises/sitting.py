@@ -138,8 +138,8 @@ def start(
     found = exercise.load(folder, Variant(seed))
     if registry.taken(found.slug):
         raise UsageError(
-            f"{found.slug} has begun: `xlab lab check` tells how far it is, `xlab lab reset` begins "
-            f"it anew, `xlab down {found.slug}` ends it"
+            f"{found.slug} has begun: `xlab lab check` tells how far it is, `xlab lab reset` "
+            f"begins it anew, `xlab down {found.slug}` ends it"
         )
     if task != 1 and found.solution is None:
         raise UsageError(f"{found.name} has no solution/ here: it begins with task 1")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from itertools import count
@@ -75,8 +75,13 @@ def _value(
         found = hmac.digest(key, f"{name}\0{turn}".encode(), hashlib.sha256)
         return int.from_bytes(found) % number_of
 
-    def given(said: Any) -> Any:
+    def given(said: Value) -> Value:
         return filled(said, values) if isinstance(said, str) else said
+
+    def one_of(those: Sequence[Value]) -> Value:
+        if not those:
+            raise ValueError("there is nothing to choose from")
+        return given(those[chosen(len(those))])
 
     def network(said: str) -> IPv4Network:
         if said not in values:
@@ -90,10 +95,8 @@ def _value(
         return found
 
     rules: Mapping[str, Callable[[Any], Value]] = {
-        "one_of": lambda those: given(those[chosen(len(those))]),
-        "between": lambda ends: range(ends[0], ends[1] + 1, how.get("step", 1))[
-            chosen(len(range(ends[0], ends[1] + 1, how.get("step", 1))))
-        ],
+        "one_of": one_of,
+        "between": lambda ends: one_of(range(ends[0], ends[1] + 1, how.get("step", 1))),
         "network": lambda around: _network(
             IPv4Network(given(around)), number(how["prefix"]), networks, chosen
         ),

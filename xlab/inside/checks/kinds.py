@@ -186,7 +186,7 @@ class Transfers(Kind, word="transfers"):
     def _once(self, lab: Lab, wait_s: float) -> Seen:
         with ExitStack() as stack:
             source, target = _nodes(self.given, lab, stack)
-            silence_s = wait_s + 5 * lab.round_trip_s
+            silence_s = max(wait_s, USUAL_WAIT_S) + 5 * lab.round_trip_s
             got, how = transfer(source, target, _TRANSFER_BYTES, timeout_s=silence_s)
         return Seen(
             got == _TRANSFER_BYTES and how == "same SHA-256",
@@ -281,6 +281,8 @@ class Mtu(Kind, word="mtu"):
     def look(self, lab: Lab) -> Seen:
         with ExitStack() as stack:
             source, target = _nodes(self.given, lab, stack)
+            if source.address == target.address:
+                return Seen(False, _unanswered(source, target))
             wanted = next(self.given[how] for how in ("is", "at_least", "at_most")
                           if how in self.given)  # fmt: skip
             try:

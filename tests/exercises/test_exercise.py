@@ -1,0 +1,102 @@
+"""An exercise's folder: what is read from it, and what is wrong in it told with file and line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from xlab.errors import UsageError
+from xlab.exercises import exercise
+from xlab.exercises.variants import Variant
+
+ANNA = Variant("anna")
+
+
+def test_it_has_one_students_values_in_every_text(folder: Path) -> None:
+    found = exercise.load(folder, ANNA)
+    net2, h2, own2 = (str(found.values[name]) for name in ("net2", "h2", "own2"))
+    assert (found.number, found.slug, found.title) == ("21", "two-ways", "Two ways")
+    assert (found.points, found.start_points, found.minutes) == (4, 0, 20)
+    assert found.tasks == {1: "a way there and a way back"}
+    reaches, question = found.checks
+    assert reaches.arguments == {"from": "h1", "to": own2}
+    assert own2 in reaches.passed
+    assert f"ip route add {net2} via {h2}" in found.hints["there"][2]
+    assert found.solution
+    assert found.solution.scripts["h1"] == {1: f"\nip route add {net2} via {h2}\n"}
+    assert net2 in found.readme
+    assert "{" not in found.readme
+    assert question.word == "answer"
+    assert exercise.load(folder, Variant("ben")).values != found.values
+
+
+def test_a_draft_has_nothing_wrong(folder: Path) -> None:
+    assert exercise.problems(folder, ANNA) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "told"),
+    [
+        ("lab.yaml", "minutes: 20", "minutes: soon", "lab.yaml:2: minutes: 'soon' is not of type"),
+        ("lab.yaml", "minutes: 20", "minutes: 25", "README.md:3: lab.yaml and checks.yaml make"),
+        ("lab.yaml", "  hosts: 2", "  hoses: 2", "lab.yaml:4: machines: there is no such thing"),
+        ("lab.yaml", "[underlay, 3]", "[overlay, 3]", "lab.yaml:10: overlay is no value"),
+        ("lab.yaml", "title: ", "title: A ", "README.md:1: its first heading is to be: # 21 A Two"),
+        ("README.md", "4 points", "5 points", "README.md:3: lab.yaml and checks.yaml make"),
+        ("README.md", "20 minutes. 4", "Some 4", "README.md:1: it is to say: N minutes. P points"),
+        ("README.md", "## Task 1:", "## Task 2:", "checks.yaml:2: README.md has no task 1"),
+        ("README.md", "{own1}", "{own9}", "README.md:1: {own9} is no value of lab.yaml"),
+        ("checks.yaml", "reaches:", "raeches:", "checks.yaml:4: there is no such thing here"),
+        ("checks.yaml", "{from: h1, ", "{form: h1, ", "checks.yaml:4: reaches: "),
+        ("checks.yaml", "  task: 1\n  points: 3", "  task: 1\n  needs: [no]\n  points: 3",
+         "checks.yaml:3: no is no check before this one"),
+        ("checks.yaml", "id: next-hop", "id: there", "checks.yaml:8: there stands here twice"),
+        ("hints.yaml", "there:", "their:", "hints.yaml:1: their is no check"),
+        ("hints.yaml", "there:", "their:", "checks.yaml:1: hints.yaml has none for there"),
+        ("solution/answers.yaml", "the gateway", "my mother", "answers.yaml:1: next-hop: my mot"),
+        ("solution/answers.yaml", "next-hop", "next-hip", "answers.yaml:1: next-hip is no"),
+        ("solution/faults.yaml", "fails: [there]", "fails: [here]", "faults.yaml:1: here is no"),
+        ("solution/faults.yaml", "  undo:", "  redo:", "solution/faults.yaml:1: "),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_with_file_and_line(
+    folder: Path, file: str, before: str, after: str, told: str
+) -> None:
+    text = (folder / file).read_text()
+    assert before in text
+    (folder / file).write_text(text.replace(before, after))
+    found = [str(problem).removeprefix(f"{folder}/") for problem in exercise.problems(folder, ANNA)]
+    assert any(told in each for each in found), found
+
+
+@pytest.mark.parametrize("file", ["lab.yaml", "checks.yaml", "hints.yaml", "README.md"])
+def test_a_file_that_is_missing_is_named(folder: Path, file: str) -> None:
+    (folder / file).unlink()
+    found = [str(problem) for problem in exercise.problems(folder, ANNA)]
+    assert any(f"/{file}:1: " in each for each in found), found
+    with pytest.raises(UsageError, match=file):
+        exercise.load(folder, ANNA)
+
+
+def test_hidden_checks_stand_with_the_solution(folder: Path) -> None:
+    visible = (folder / "checks.yaml").read_text()
+    (folder / "solution/checks.yaml").write_text(
+        visible.partition("- id: next-hop")[0].replace("id: there", "id: quietly")
+    )
+    found = exercise.load(folder, ANNA)
+    assert [(check.id, check.shown) for check in found.checks] == [
+        ("there", True), ("next-hop", True), ("quietly", False)
+    ]  # fmt: skip
+    assert found.points == 4
+
+
+def test_a_script_is_divided_by_its_tasks(folder: Path) -> None:
+    (folder / "solution/h1.sh").write_text("set -e\n# task 1\none\n# task 3: more\nthree\n")
+    (folder / "solution/h2.sh").write_text("all of it\n")
+    found = exercise.load(folder, ANNA)
+    assert found.solution
+    assert found.solution.scripts == {
+        "h1": {1: "set -e\n\none\n", 3: "\nthree\n"}, "h2": {1: "all of it\n"}
+    }  # fmt: skip
+    assert found.solution.tasks() == [1, 3]

@@ -1,0 +1,115 @@
+"""What is handed out: one student's exercise, whole but for what the teacher keeps."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from xlab.errors import UsageError
+from xlab.exercises import beginning, exercise, export
+from xlab.exercises.variants import Variant
+
+SECRET = b"0123456789abcdef0123456789abcdef"
+
+
+def handed(folder: Path, student: str, into: Path) -> Path:
+    return export.export(folder, Variant(student, SECRET), into)
+
+
+def test_it_is_the_same_exercise_with_the_values_of_one_student(
+    folder: Path, tmp_path: Path
+) -> None:
+    whole = exercise.load(folder, Variant("Anna B.", SECRET))
+    made = handed(folder, "Anna B.", tmp_path / "out")
+    assert made == tmp_path / "out/Anna-B/21-two-ways"
+    assert exercise.problems(made, Variant("somebody else")) == []
+    found = exercise.load(made, Variant("somebody else"))
+    assert found.student == "Anna B."
+    assert beginning.asked(found) == beginning.asked(whole)
+    for same in ("readme", "typed_before", "breaks", "checks", "hints", "points", "minutes"):
+        assert getattr(found, same) == getattr(whole, same), same
+    assert (found.solution, found.other, found.faults) == (None, None, ())
+
+
+def test_no_solution_no_answer_no_hidden_check_and_no_secret_is_in_it(
+    folder: Path, tmp_path: Path
+) -> None:
+    visible = (folder / "checks.yaml").read_text()
+    (folder / "solution/checks.yaml").write_text(
+        visible.partition("- id: next-hop")[0].replace("id: there", "id: quietly")
+    )
+    made = handed(folder, "anna", tmp_path / "out")
+    files = {str(file.relative_to(made)): file.read_text() for file in made.rglob("*")}
+    assert set(files) == {"README.md", "lab.yaml", "checks.yaml", "hints.yaml", "answers.yaml"}
+    together = "\n".join(files.values())
+    assert "quietly" not in together
+    assert SECRET.decode() not in together
+    assert "variants" not in files["lab.yaml"]
+    # What is typed before the student comes is not to be read by accident.
+    assert "ip address add" not in files["lab.yaml"]
+    assert "{" not in files["README.md"]
+    # The choices are there, and which of them is right is not.
+    assert files["answers.yaml"].rstrip().endswith("next-hop:")
+
+
+def test_files_that_are_put_into_hosts_go_along_without_their_names(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "captures").mkdir()
+    (folder / "captures/weave-sleeve.pcap").write_bytes(b"packets")
+    with (folder / "lab.yaml").open("a") as lab:
+        lab.write("files:\n  h1:/root/unknown.pcap: captures/weave-sleeve.pcap\n")
+    made = handed(folder, "anna", tmp_path / "out")
+    found = exercise.load(made, Variant(""))
+    assert {place: file.read_bytes() for place, file in found.files.items()} == {
+        "h1:/root/unknown.pcap": b"packets"
+    }
+    assert not [file for file in made.rglob("*") if "sleeve" in file.name]
+
+
+def test_students_differ_and_nothing_is_overwritten(folder: Path, tmp_path: Path) -> None:
+    anna, ben = (handed(folder, name, tmp_path / "out") for name in ("anna", "ben"))
+    assert (anna / "README.md").read_text() != (ben / "README.md").read_text()
+    with pytest.raises(UsageError, match="is there already"):
+        handed(folder, "anna", tmp_path / "out")
+
+
+@pytest.mark.parametrize("names", [["anna", "anna"], ["a/b", "a b"], ["Anna", "anna"]])
+def test_two_students_never_share_a_folder(names: list[str]) -> None:
+    with pytest.raises(UsageError, match="would have one folder"):
+        export.require_distinct(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("../../etc", "etc"), (".hidden", "hidden"), ("a/b", "a-b"), ("Zoë", "Zoë"), ("..", None)],
+)
+def test_a_students_folder_stays_where_it_belongs(name: str, folder: str | None) -> None:
+    if folder is None:
+        with pytest.raises(UsageError, match="is no name of a student"):
+            export.folder_name(name)
+    else:
+        assert export.folder_name(name) == folder
+
+
+def test_a_course_secret_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "course.key"
+    made = export.secret_in(file)
+    assert len(made) >= 32
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert export.secret_in(file) == made
+    assert export.secret_in(tmp_path / "other.key") != made
+    short = tmp_path / "short.key"
+    short.write_text("hunter2\n")
+    with pytest.raises(UsageError, match="at least 32 characters"):
+        export.secret_in(short)
+
+
+def test_what_is_sealed_and_spoilt_is_refused(folder: Path, tmp_path: Path) -> None:
+    made = handed(folder, "anna", tmp_path / "out")
+    text = (made / "lab.yaml").read_text()
+    (made / "lab.yaml").write_text(text.replace("sealed: ", "sealed: x"))
+    with pytest.raises(UsageError, match="what is sealed can't be read"):
+        exercise.load(made, Variant(""))

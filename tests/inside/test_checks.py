@@ -1,0 +1,160 @@
+"""Checks of exercises, in a small lab: each kind holds where it should, and says what it saw."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import xlab
+from xlab.errors import UsageError, XlabError
+from xlab.inside.checks.kinds import Kind
+from xlab.outside.api import LabHandle
+
+pytestmark = pytest.mark.sandbox
+
+#: Between two hosts, and the second's namespace red behind it; a wrong one of each is then made.
+_ROUTED = """
+ip netns add red
+ip link add to-red type veth peer name eth0 netns red
+ip address add 10.9.0.1/24 dev to-red
+ip link set to-red up
+ip -n red address add 10.9.0.2/24 dev eth0
+ip -n red link set eth0 up
+ip -n red route add default via 10.9.0.1
+sysctl -qw net.ipv4.ip_forward=1
+"""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[LabHandle]:
+    """Tests leave it as it was."""
+    with xlab.lab("baseline", empty=True, machines=True, check=False) as made:
+        made["h2"].run("sh", "-ec", _ROUTED)
+        made["h1"].run("ip", "route", "add", "10.9.0.0/24", "via", str(made["h2"].address))
+        made["h1"].run("docker", "run", "-d", "--name", "c1", "busybox", "sleep", "infinity")
+        made["h2"].run("docker", "run", "-d", "--name", "c1", "busybox", "sleep", "infinity")
+        yield made
+
+
+def check(lab: LabHandle, word: str, arguments: Any, wait_s: float = 0.0) -> tuple[bool, str]:
+    asked = {"word": word, "arguments": arguments, "wait_s": wait_s}
+    found = lab.call("check", asked)
+    return found["holds"], found["seen"]
+
+
+H1_RED = {"from": "h1", "to": "h2 netns red"}
+
+
+@pytest.mark.parametrize(
+    ("word", "arguments", "holds", "seen"),
+    [
+        ("reaches", H1_RED, True, "an answer came"),
+        ("reaches", {"from": "h2 netns red", "to": "h1"}, True, ""),
+        ("reaches", {"from": "h1", "to": "10.9.0.2"}, True, ""),
+        ("reaches", {"all": ["h1", "h2", "h2 netns red"]}, True, "6 of 6 answer"),
+        ("reaches", {"from": "h1", "to": "10.9.0.7"}, False,
+         "no answer from 10.9.0.7; h1 sends it via 10.211.55.4 dev eth0"),
+        ("reaches", {"from": "h2/c1", "to": "h1/c1"}, False, "have the same address, 172.17.0.2"),
+        ("reaches", {"from": "h1/c9", "to": "h2"}, False, "no container c9 runs on h1"),
+        ("reaches", {"from": "h1 netns red", "to": "h2"}, False,
+         "there is no network namespace red in h1"),
+        ("does_not_reach", {"from": "h1", "to": "10.9.0.7"}, True, "no answer"),
+        ("does_not_reach", H1_RED, False, "h2 netns red (10.9.0.2) answers"),
+        ("transfers", H1_RED, True, "262,144 of 262,144 bytes arrived, same SHA-256"),
+        ("distinct", ["h1", "h2", "h2 netns red"], True, "3 different addresses"),
+        ("distinct", "all", False, "172.17.0.2 is that of h1/c1 and h2/c1"),
+        ("address", {"of": "h2 netns red", "is": "10.9.0.2"}, True, "h2 netns red has 10.9.0.2"),
+        ("address", {"of": "h1/c1", "in": "172.17.0.0/24"}, True, "h1/c1 has 172.17.0.2"),
+        ("address", {"of": "h1/c1", "in": "172.18.0.0/24"}, False, "h1/c1 has 172.17.0.2"),
+        ("address", {"of": "h2", "is": "10.9.0.1", "device": "to-red"}, True, "h2 has 10.9.0.1"),
+        ("address", {"of": "h2", "is": "10.9.0.1", "device": "to-blue"}, False,
+         "h2 has no interface to-blue"),
+        ("takes", {**H1_RED, "in": "none"}, True, "20 plain"),
+        ("takes", {**H1_RED, "in": "gre"}, False, "20 plain"),
+        ("takes", {"from": "h2", "to": "h2 netns red", "in": "none"}, False, "h2: none"),
+        ("mtu", {**H1_RED, "is": 1500}, True, "1500 bytes"),
+        ("mtu", {**H1_RED, "at_most": 1400}, False, "1500 bytes"),
+        ("mtu", {"from": "h2/c1", "to": "h1/c1", "is": 1500}, False, "have the same address"),
+        ("quiet", {"at": "h1", "most": 200}, True, "frames a second on the physical link of h1"),
+        ("survives", {"fault": "link h2 down", "then": {"reaches": H1_RED}}, False,
+         "under `link h2 down`: no answer"),
+        ("survives", {"fault": "link gw down", "then": {"reaches": H1_RED}}, True,
+         "under `link gw down`: an answer came"),
+    ],
+)  # fmt: skip
+def test_a_check_says_what_there_is(
+    lab: LabHandle, word: str, arguments: Any, holds: bool, seen: str
+) -> None:
+    found = check(lab, word, arguments)
+    assert found[0] is holds, found
+    assert seen in found[1]
+    assert lab.fault().in_force == ()
+
+
+def test_every_kind_is_tried_here() -> None:
+    (marked,) = [
+        mark for mark in test_a_check_says_what_there_is.pytestmark if mark.name == "parametrize"
+    ]  # fmt: skip
+    assert {case[0] for case in marked.args[1]} == set(Kind.known)
+
+
+def test_a_program_of_the_hosts_is_not_believed(lab: LabHandle) -> None:
+    """Whoever is root in a host may put anything in the place of ping and ip."""
+    h1 = lab["h1"]
+    liar = "printf '#!/bin/sh\\necho time=1\\n' >/usr/local/sbin/{0}; chmod +x /usr/local/sbin/{0}"
+    for program in ("ping", "ip"):
+        h1.run("sh", "-ec", liar.format(program))
+    try:
+        assert "time=1" in h1.run("sh", "-c", "ping -c1 10.9.0.7").stdout
+        assert check(lab, "reaches", {"from": "h1", "to": "10.9.0.7"})[0] is False
+        assert check(lab, "reaches", H1_RED)[0] is True
+    finally:
+        h1.run("rm", "/usr/local/sbin/ping", "/usr/local/sbin/ip")
+
+
+def test_quiet_notices_a_busy_link(lab: LabHandle) -> None:
+    flood = lab["h2"].popen("ping", "-q", "-i", "0.002", str(lab["h1"].address))
+    try:
+        found = check(lab, "quiet", {"at": "h2", "most": 50})
+        assert found[0] is False, found
+    finally:
+        flood.terminate()
+        flood.wait()
+
+
+def test_what_comes_true_meanwhile_is_waited_for(lab: LabHandle) -> None:
+    red = lab["h2"]
+    red.run("ip", "link", "set", "to-red", "down")
+    begun = time.monotonic()
+    back = red.popen("sh", "-c", "sleep 1; ip link set to-red up")
+    found = check(lab, "reaches", H1_RED, wait_s=30)
+    back.wait()
+    assert found[0] is True, found
+    assert time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize(
+    ("word", "arguments"),
+    [
+        ("reaches", {"from": "h9", "to": "h1"}),
+        ("takes", {"from": "h1", "to": "h2", "in": "none", "at": "gw"}),
+        ("survives", {"fault": "melt h1", "then": {"reaches": H1_RED}}),
+    ],
+)
+def test_what_no_lab_could_have_is_an_error_and_no_answer(
+    lab: LabHandle, word: str, arguments: Any
+) -> None:
+    with pytest.raises((XlabError, UsageError)):
+        check(lab, word, arguments)
+
+
+def test_what_crashed_is_back_after_a_check_of_that(lab: LabHandle) -> None:
+    asked = {"fault": "crash h2", "mended": "yes", "then": {"reaches": {"from": "h1", "to": "h2"}}}
+    found = check(lab, "survives", asked, wait_s=30)
+    assert found[0] is True, found
+    lost = {"fault": "crash h2", "mended": "yes", "then": {"reaches": H1_RED}}
+    found = check(lab, "survives", lost)
+    assert found == (False, "after `crash h2`: there is no network namespace red in h2")
