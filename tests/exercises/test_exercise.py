@@ -19,7 +19,7 @@ def test_it_has_one_students_values_in_every_text(folder: Path) -> None:
     assert (found.number, found.slug, found.title) == ("21", "two-ways", "Two ways")
     assert (found.points, found.start_points, found.minutes) == (4, 0, 20)
     assert found.tasks == {1: "a way there and a way back"}
-    reaches, question = found.checks
+    reaches, _, question = found.checks
     assert reaches.arguments == {"from": "h1", "to": own2}
     assert own2 in reaches.passed
     assert f"ip route add {net2} via {h2}" in found.hints["there"][2]
@@ -49,9 +49,9 @@ def test_a_draft_has_nothing_wrong(folder: Path) -> None:
         ("README.md", "{own1}", "{own9}", "README.md:1: {own9} is no value of lab.yaml"),
         ("checks.yaml", "reaches:", "raeches:", "checks.yaml:4: there is no such thing here"),
         ("checks.yaml", "{from: h1, ", "{form: h1, ", "checks.yaml:4: reaches: "),
-        ("checks.yaml", "  task: 1\n  points: 3", "  task: 1\n  needs: [no]\n  points: 3",
+        ("checks.yaml", "  task: 1\n  points: 2", "  task: 1\n  needs: [no]\n  points: 2",
          "checks.yaml:3: no is no check before this one"),
-        ("checks.yaml", "id: next-hop", "id: there", "checks.yaml:8: there stands here twice"),
+        ("checks.yaml", "id: next-hop", "id: there", "checks.yaml:15: there stands here twice"),
         ("hints.yaml", "there:", "their:", "hints.yaml:1: their is no check"),
         ("hints.yaml", "there:", "their:", "checks.yaml:1: hints.yaml has none for there"),
         ("solution/answers.yaml", "the gateway", "my mother", "answers.yaml:1: next-hop: my mot"),
@@ -82,11 +82,14 @@ def test_a_file_that_is_missing_is_named(folder: Path, file: str) -> None:
 def test_hidden_checks_stand_with_the_solution(folder: Path) -> None:
     visible = (folder / "checks.yaml").read_text()
     (folder / "solution/checks.yaml").write_text(
-        visible.partition("- id: next-hop")[0].replace("id: there", "id: quietly")
+        visible.partition("- id: back")[0].replace("id: there", "id: quietly")
     )
     found = exercise.load(folder, ANNA)
     assert [(check.id, check.shown) for check in found.checks] == [
-        ("there", True), ("next-hop", True), ("quietly", False)
+        ("there", True),
+        ("back", True),
+        ("next-hop", True),
+        ("quietly", False),
     ]  # fmt: skip
     assert found.points == 4
 

@@ -68,11 +68,18 @@ typed_before:
 
 _CHECKS = """- id: there
   task: 1
-  points: 3
+  points: 2
   reaches: {{from: h1, to: "{{own2}}"}}
   pass: h1 reaches {{own2}}.
   fail: h1 gets no answer from {{own2}}.
   look: "`xlab trace h1 {{own2}}` shows where the ping stops."
+- id: back
+  task: 1
+  points: 1
+  reaches: {{from: h2, to: "{{own1}}"}}
+  pass: h2 reaches {{own1}}.
+  fail: h2 gets no answer from {{own1}}.
+  look: "`xlab trace h2 {{own1}}` shows where the ping stops."
 - id: next-hop
   task: 1
   points: 1
@@ -85,6 +92,10 @@ _HINTS = """there:
   - Which line of `ip route` on h1 decides about {{own2}}?
   - A route names a network and a next hop that is a neighbour. Which neighbour has {{own2}}?
   - "`ip route add {{net2}} via {{h2}}` on h1; the reply goes to {{h1}}, which h2 knows."
+back:
+  - It is the same the other way.
+  - Which line of `ip route` on h2 decides about {{own1}}?
+  - "`ip route add {{net1}} via {{h1}}` on h2."
 """
 
 _SOLUTION: Mapping[str, str] = {
@@ -95,6 +106,10 @@ _SOLUTION: Mapping[str, str] = {
   do: {{h1: "ip route del {{net2}}"}}
   undo: {{h1: "ip route add {{net2}} via {{h2}}"}}
   fails: [there]
+- fault: h1 has lost the address of its own network
+  do: {{h1: "ip address del {{own1}}/32 dev lo"}}
+  undo: {{h1: "ip address add {{own1}}/32 dev lo"}}
+  fails: [back]
 """,
     "other/h1.sh": "# task 1\nroute add -net {{net2}} gw {{h2}} dev eth0\n",
     "other/h2.sh": "# task 1\nroute add -net {{net1}} gw {{h1}} dev eth0\n",

@@ -73,7 +73,7 @@ class Kind(ABC):
     def examine(self, lab: Lab, faults: Faults, wait_s: float) -> Seen:
         """Whether it holds, or comes to within `wait_s`.
 
-        XlabError, OSError or LookupError if that can't be found out: then nothing is known.
+        XlabError or OSError if that can't be found out: then nothing is known.
         """
         return _await(lambda: self.look(lab), wait_s)
 

@@ -56,7 +56,7 @@ class NamedNamespace(Node):
 def find(lab: Lab, name: str) -> Node:
     """The node of that name, its `address` being what it is reached by now.
 
-    AbsentError if somebody was to make it; LookupError if no lab can have it.
+    AbsentError if somebody was to make it; XlabError if no lab can have it.
     """
     if inside := _IN_NETNS.fullmatch(name):
         node: Node = NamedNamespace(_host(lab, inside[1]), inside[2])
@@ -66,7 +66,7 @@ def find(lab: Lab, name: str) -> Node:
             node = lab[name]
         except KeyError:
             if not container:
-                raise LookupError(f"no node is called {name!r}") from None
+                raise XlabError(f"no node is called {name!r}") from None
             _host(lab, host)
             raise AbsentError(f"no container {container} runs on {host}") from None
     if not node.is_on:
@@ -96,7 +96,7 @@ def _host(lab: Lab, name: str) -> Host:
     for host in lab.hosts:
         if host.name == name:
             return host
-    raise LookupError(f"no host is called {name!r}")
+    raise XlabError(f"no host is called {name!r}")
 
 
 def _settle(node: Node) -> None:

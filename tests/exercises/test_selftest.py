@@ -1,0 +1,66 @@
+"""The selftest of exercises notices whatever an exercise may have wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from xlab.exercises import exercise, selftest
+from xlab.exercises.variants import Variant
+
+pytestmark = pytest.mark.sandbox
+
+
+def wrong(folder: Path, *, faults: bool = True) -> dict[str, str]:
+    found = selftest.selftest(exercise.load(folder, Variant("anna")), faults=faults)
+    return {each.tried: each.wrong for each in found if each.wrong}
+
+
+def change(folder: Path, file: str, before: str, after: str) -> None:
+    text = (folder / file).read_text()
+    assert before in text
+    (folder / file).write_text(text.replace(before, after))
+
+
+def test_a_draft_has_nothing_wrong_in_it(folder: Path) -> None:
+    found = selftest.selftest(exercise.load(folder, Variant("anna")))
+    assert [each.tried for each in found] == [
+        "as it begins",
+        "solved",
+        "answered wrong",
+        "with a fault: h1 has lost its route",
+        "with a fault: h1 has lost the address of its own network",
+        "without them again",
+        "solved by other commands",
+    ]
+    assert [each.wrong for each in found] == [""] * 7
+
+
+def test_points_for_doing_nothing_are_noticed(folder: Path) -> None:
+    change(folder, "checks.yaml", '{from: h1, to: "{own2}"}', "{from: h1, to: h2}")
+    found = wrong(folder)
+    assert found["as it begins"] == "2 points (there); README.md says 0"
+    # And so is a fault that it does not see.
+    assert found["with a fault: h1 has lost its route"] == "there does not fail"
+
+
+def test_a_solution_that_solves_nothing_is_noticed(folder: Path) -> None:
+    change(folder, "solution/h2.sh", "ip route", "true ip route")
+    found = wrong(folder)
+    assert found["solved"].startswith("back failed: no answer from")
+    assert "solved by other commands" not in found
+
+
+def test_a_check_that_cant_be_carried_out_is_noticed(folder: Path) -> None:
+    change(folder, "checks.yaml", '{from: h1, to: "{own2}"}', "{from: h7, to: h2}")
+    assert wrong(folder, faults=False) == {
+        "as it begins": "there can't be carried out: no node is called 'h7'",
+        "solved": "there broken: no node is called 'h7'",
+    }
+
+
+def test_a_script_that_breaks_is_told_with_what_it_said(folder: Path) -> None:
+    change(folder, "solution/h1.sh", "ip route add", "ip rout add nonsense")
+    (found,) = wrong(folder, faults=False).values()
+    assert "the solution of task 1: on h1 it ended with status" in found

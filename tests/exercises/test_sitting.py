@@ -1,0 +1,122 @@
+"""An exercise as a student does it: started, checked, helped, solved, begun anew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.world import World, usual_signals, world
+from xlab.exercises import answers
+
+pytestmark = pytest.mark.sandbox
+
+_FIXTURES = (world, usual_signals)
+
+
+@pytest.fixture
+def begun(world: World, folder: Path) -> World:
+    said = world.say("lab", "start", str(folder), "--seed", "anna")
+    assert (said.status, said.stderr) == (0, "")
+    assert "## Task 1: a way there and a way back" in said.stdout
+    return world
+
+
+def told(world: World, *words: str) -> tuple[int, Any]:
+    said = world.say("lab", *words, "--json")
+    return said.status, json.loads(said.stdout)
+
+
+def test_an_exercise_from_its_start_to_all_its_points(begun: World) -> None:
+    work = begun.folder / "work/21-two-ways"
+    own2 = told(begun, "check")[1]["values"]["own2"]
+    assert f"Let h1 reach `{own2}`" in (work / "README.md").read_text()
+
+    said = begun.say("lab", "check")
+    assert said.status == 1
+    assert f"✗ h1 gets no answer from {own2}." in said.stdout
+    assert f"`xlab trace h1 {own2}` shows where the ping stops." in said.stdout
+    assert "0 of 4 points" in said.stdout
+
+    values = told(begun, "check")[1]["values"]
+    for host, net, via in (("h1", "net2", "h2"), ("h2", "net1", "h1")):
+        typed = ("ip", "route", "add", values[net], "via", values[via])
+        assert begun.say("exec", host, "--", *typed).status == 0
+    status, found = told(begun, "check")
+    assert (status, found["points"], found["of"]) == (1, 3, 4)
+    assert [each["outcome"] for each in found["checks"]] == ["passed", "passed", "failed"]
+
+    sheet = work / answers.NAME
+    sheet.write_text(sheet.read_text().replace("next-hop:", "next-hop: the gateway"))
+    said = begun.say("lab", "check")
+    assert said.status == 0
+    assert "4 of 4 points" in said.stdout
+
+
+def test_hints_come_one_by_one_and_cost(begun: World) -> None:
+    said = [begun.say("lab", "hint").stdout for _ in range(4)]
+    assert ["hint 1 of 3" in said[0], "hint 2 of 3" in said[1]] == [True, True]
+    assert ["hint 3 of 3" in said[2], "hint 3 of 3" in said[3]] == [True, True]
+    assert "ip route add" not in said[0] + said[1]
+    assert "ip route add" in said[2]
+    assert told(begun, "check")[1]["hints_cost"] == 2
+    refused = begun.say("lab", "hint", "nothing")
+    assert refused.status == 2
+    assert "there are no hints on 'nothing'; there are on: there" in refused.stderr
+
+
+def test_what_was_solved_is_gone_after_a_reset_and_the_values_stay(begun: World) -> None:
+    before = told(begun, "check")[1]["values"]
+    assert begun.say("lab", "solve").status == 0
+    assert told(begun, "check")[0] == 0
+    assert begun.say("lab", "reset").status == 0
+    _, found = told(begun, "check")
+    assert found["values"] == before
+    # What was answered is a student's own file.
+    assert [each["outcome"] for each in found["checks"]] == ["failed", "failed", "passed"]
+    assert begun.say("down").status == 0
+    assert begun.say("lab", "start", found["folder"]).status == 0
+    assert told(begun, "check")[1]["values"] == before
+
+
+def test_one_at_a_time_and_none_that_is_none(begun: World, folder: Path) -> None:
+    again = begun.say("lab", "start", str(folder))
+    assert again.status == 2
+    assert "two-ways has begun: `xlab lab check` tells" in again.stderr
+    assert begun.say("up", "baseline", "--empty").status == 0
+    refused = begun.say("lab", "check", "--name", "baseline")
+    assert refused.status == 2
+    assert "baseline is no exercise's lab" in refused.stderr
+    # There is one exercise still, whatever other labs there are.
+    assert told(begun, "check")[1]["lab"] == "two-ways"
+    assert begun.say("down", "--all").status == 0
+    nothing = begun.say("lab", "check")
+    assert nothing.status == 2
+    assert "no exercise has been started" in nothing.stderr
+
+
+def test_what_was_handed_out_is_done_where_it_lies(world: World, folder: Path) -> None:
+    said = world.say(
+        "lab", "export", str(folder), "--student", "anna", "--secret", "key", "-o", "out"
+    )
+    assert (said.status, said.stderr) == (0, "")
+    there = "out/anna/21-two-ways"
+    assert world.say("lab", "start", f"./{there}").status == 0
+    assert not (world.folder / "work").exists()
+    assert world.say("lab", "solve").status == 2
+    sheet = world.folder / there / answers.NAME
+    sheet.write_text(sheet.read_text().replace("next-hop:", "next-hop: h2"))
+    said = world.say("lab", "check")
+    assert "0 of 4 points of the checks you can see" in said.stdout
+    assert "unjudged" in said.stdout
+
+
+def test_a_lab_that_cant_be_prepared_does_not_stay(world: World, folder: Path) -> None:
+    lab = folder / "lab.yaml"
+    lab.write_text(lab.read_text().replace("h1: ip address add", "h1: ip addrezz add"))
+    said = world.say("lab", "start", str(folder))
+    assert said.status == 1
+    assert "typed_before: on h1 it ended with status" in said.stderr
+    assert world.labs() == []
