@@ -126,9 +126,11 @@ def test_a_wheel_carries_scenarios_and_labs_inside_the_package(tmp_path: Path) -
         file.relative_to(CHECKOUT)
         for top in ("scenarios", "labs")
         for file in (CHECKOUT / top).rglob("*")
-        if file.is_file() and "__pycache__" not in file.parts
+        if file.is_file() and not {"__pycache__", "solution"} & set(file.parts)
     ]
     assert {f"xlab/{file}" for file in shipped} <= inside
+    # Solutions, answers and hidden checks are a teacher's, who has a checkout.
+    assert not [name for name in inside if "/solution/" in name]
     assert "xlab/scenario/catalog.py" in inside
     tops = {name.split("/")[0] for name in inside}
     assert len(tops) == 2, f"only xlab/ and its metadata lie at the top of the wheel, not {tops}"
