@@ -14,6 +14,22 @@ NOTICE = "weave: the router is xlab's own, and speaks Weave Net's protocol\n"
 
 
 _SUBCOMMANDS: Subcommands[Callable[[Host, Typist], Outcome]] = Subcommands()
+_NO_NAMES = "there are no names: containers reach each other by the addresses in weave ps"
+_DOCKER = "type docker, then weave attach ADDRESS/PREFIX CONTAINER"
+#: What else people type after `weave`, and what does it here.
+_INSTEAD = {
+    **dict.fromkeys(("connect", "forget"), "weave stop, then weave launch PEER…"),
+    "detach": "docker exec NAME ip link delete ethwe",
+    **dict.fromkeys(("dns-add", "dns-lookup", "dns-remove", "dns-args", "launch-dns"), _NO_NAMES),
+    **dict.fromkeys(("env", "config", "launch-proxy", "proxy-args"), _DOCKER),
+    "launch-router": "weave launch",
+    "report": "weave status connections",
+    "reset": "weave stop, then ip link delete weave",
+    "restart": "docker start CONTAINER, then weave attach ADDRESS/PREFIX CONTAINER",
+    "setup": "there is nothing to download",
+    "start": "docker start CONTAINER, then weave attach ADDRESS/PREFIX CONTAINER",
+    "stop-router": "weave stop",
+}
 
 
 def perform(host: Host, typist: Typist) -> Outcome:
@@ -23,7 +39,8 @@ def perform(host: Host, typist: Typist) -> Outcome:
         typist.out(f"Usage: weave COMMAND\n\nEmulated here: {_SUBCOMMANDS}\n")
         return 0
     if verb not in _SUBCOMMANDS:
-        raise RefusalError(f"{verb!r} is not emulated here: there are {_SUBCOMMANDS}")
+        advice = _INSTEAD.get(verb, f"there are {_SUBCOMMANDS}")
+        raise RefusalError(f"{verb!r} is not emulated here: {advice}")
     if not host.docker.is_running:
         raise RefusalError("Cannot connect to the Docker daemon. Is the docker daemon running?")
     return _SUBCOMMANDS[verb](host, typist.having_typed(rest))
@@ -36,7 +53,9 @@ def _launch(host: Host, typist: Typist) -> None:
     peers = []
     for word in typist.words:
         if word.startswith("-"):
-            raise RefusalError(f"launch {word} is not emulated; the addresses of peers are wanted")
+            raise RefusalError(
+                f"launch {word} is not emulated: weave launch [PEER…] takes other hosts' addresses"
+            )
         try:
             peers.append(IPv4Address(word))
         except AddressValueError as error:
@@ -68,7 +87,9 @@ def _run(host: Host, typist: Typist) -> None:
 @_SUBCOMMANDS.named("attach")
 def _attach(host: Host, typist: Typist) -> None:
     if len(typist.words) != 2:
-        raise RefusalError("usage: weave attach ADDRESS/PREFIX CONTAINER")
+        raise RefusalError(
+            "usage: weave attach ADDRESS/PREFIX CONTAINER; handing out addresses is not emulated"
+        )
     _require_router(host.weave)
     address, container = _interface(typist.words[0]), host.docker.container(typist.words[1])
     host.weave.attach(address, container)
@@ -80,8 +101,9 @@ def _status(host: Host, typist: Typist) -> None:
     _require_router(host.weave)
     page = host.weave.status(*typist.words[:1])
     if page is None:
-        raise RefusalError(f"status {typist.words[0]} is not emulated; there are connections, "
-                            "peers and targets")  # fmt: skip
+        raise RefusalError(
+            f"status {typist.words[0]} is not emulated: there are connections, peers and targets"
+        )
     typist.out(page)
 
 

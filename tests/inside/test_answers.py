@@ -1,0 +1,104 @@
+"""What a host answers where a lab has not what was asked for: it names what does the same there."""
+
+from __future__ import annotations
+
+import shlex
+from ipaddress import IPv4Network
+from typing import Any
+
+import pytest
+
+from tests.support.labs import sandboxed
+from xlab.inside.machine.desk import Desk
+from xlab.inside.machine.systemd import DockerService, Systemd
+from xlab.lab import underlay
+from xlab.lab.lab import Lab
+
+pytestmark = pytest.mark.sandbox
+
+
+class Typed:
+    """Two hosts with Docker, and what is typed in the first."""
+
+    def __init__(self, lab: Lab | None = None) -> None:
+        self.lab = lab or Lab(underlay.describe(None, hosts=2))
+        self.lab.give_addresses(IPv4Network("10.211.55.0/24"), first=3, gateway=1)
+        for host in self.lab.hosts:
+            host.docker.start()
+
+    def say(self, line: str, *, host: int = 0) -> tuple[int, str, str]:
+        """Status and output of a line; 0 for a program to attend to."""
+        there = self.lab.hosts[host]
+        command, *words = shlex.split(line)
+        said: list[Any] = []
+        services: dict[str, Any] = {"docker": DockerService(there)}
+        desk = Desk(there, Systemd(there, services), lambda _: None)
+        desk._noticed.update(("docker", "weave", "systemctl"))
+        asked = {"command": command, "words": words, "terminal": False}
+        found = desk._typed(asked, said.append, mine=[])
+        out, err = ("".join(each.get(stream, "") for each in said) for stream in ("out", "err"))
+        return found["status"], out, err
+
+
+REFUSED = [
+    ("docker build -t mine .", 1, "docker run takes any name"),
+    ("docker compose up", 1, "docker run for each service"),
+    ("docker login", 1, "this lab is offline"),
+    ("docker image rm ubuntu", 1, "docker run takes any name"),
+    ("docker cp a c1:/b", 1, "docker exec -i NAME"),
+    ("docker swarm init", 1, "xlab list"),
+    ("docker nonsense", 1, "there are run, create"),
+    ("docker logs -f c1", 1, "docker attach NAME"),
+    ("docker ps --filter name=c1", 1, "there are -a, -q, -l, --no-trunc"),
+    ("docker exec -u nobody c1 true", 1, "no one but root"),
+    ("docker run -p 80:80 ubuntu", 125, "own address answers on every port: docker inspect"),
+    ("docker run -v /a:/b ubuntu", 125, "docker exec -i NAME sh -c 'cat >FILE' <FILE"),
+    ("docker run --mount type=bind ubuntu", 125, "/home is the machine's own"),
+    ("docker run --link c1:db ubuntu", 125, "/etc/hosts"),
+    ("docker run --restart always ubuntu", 125, "docker start NAME"),
+    ("docker run --network host ubuntu", 125, "docker network ls shows the one there is, bridge"),
+    ("docker run --gpus all ubuntu", 125, "there are -i, -t, -d, -e, -h, --name, --rm, --net"),
+    ("docker network create mine", 1, "docker network ls shows the one there is, bridge"),
+    ("weave nonsense", 1, "there are launch, run"),
+    ("weave connect 10.211.55.4", 1, "weave launch PEER"),
+    ("weave launch --password secret", 1, "weave launch [PEER…] takes other hosts' addresses"),
+    ("weave run ubuntu", 1, "weave run ADDRESS/PREFIX"),
+    ("weave attach c1", 1, "weave attach ADDRESS/PREFIX CONTAINER"),
+    ("systemctl nonsense docker", 1, "start, stop, restart"),
+    ("systemctl mask docker", 1, "systemctl stop NAME"),
+    ("systemctl disable docker", 1, "systemctl stop docker ends it until the next boot"),
+    ("systemctl poweroff", 1, "xlab fault crash HOST"),
+    ("systemctl restart nginx", 5, "there are docker"),
+    ("systemctl edit docker", 1, "/etc/systemd/system/NAME.service.d/override.conf"),
+    ("service --status-all", 1, "there are docker"),
+    ("journalctl -f", 1, "journalctl -n 20"),
+    ("poweroff", 1, "`xlab fault crash h1` outside"),
+]  # fmt: skip
+
+
+@sandboxed
+def test_every_refusal_names_what_works_here() -> None:
+    typed = Typed()
+    typed.lab.hosts[0].docker.run("c1")
+    wrong = {
+        line: answered
+        for line, status, advice in REFUSED
+        if (answered := typed.say(line))[:2] != (status, "") or advice not in answered[2]
+    }
+    assert wrong == {}
+
+
+@sandboxed
+def test_networks_are_those_that_are_listed() -> None:
+    typed = Typed()
+    (status, listed, _) = typed.say("docker network ls")
+    heads, *rows = listed.splitlines()
+    assert (status, heads.split()) == (0, ["NETWORK", "ID", "NAME", "DRIVER", "SCOPE"])
+    for identity, name, driver, scope in (row.split() for row in rows):
+        assert (driver, scope) == ("bridge", "local")
+        assert typed.say(f"docker network inspect {identity}")[0] == 0
+        assert typed.say(f"docker run -d --network {name} busybox sleep 60")[0] == 0
+        for line in ("docker network create mine", "docker run --network mine ubuntu"):
+            assert f"the one there is, {name}." in typed.say(line)[2]
+    assert typed.say("docker network ls -q")[1] == f"{rows[0].split()[0]}\n"
+    assert typed.say("docker network inspect host")[0] == 1
