@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from ipaddress import IPv4Network
 from typing import Any
@@ -102,3 +103,33 @@ def test_networks_are_those_that_are_listed() -> None:
             assert f"the one there is, {name}." in typed.say(line)[2]
     assert typed.say("docker network ls -q")[1] == f"{rows[0].split()[0]}\n"
     assert typed.say("docker network inspect host")[0] == 1
+
+
+@sandboxed
+def test_images_have_dockers_columns() -> None:
+    typed = Typed()
+    assert typed.say("docker images") == (
+        0, "REPOSITORY   TAG   IMAGE ID   CREATED   SIZE\n", "",
+    )  # fmt: skip
+    tagged = ("ubuntu:latest", "here:5000/a/b:1.2", "busybox@sha256:0")
+    for image in ("ubuntu", tagged[0], "here:5000/a/b", *tagged[1:]):
+        assert typed.say(f"docker create {image}")[0] == 0
+    listed = typed.say("docker images")[1]
+    heads, *rows = listed.splitlines()
+    columns = [heads.index(head) for head in ("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE")]
+    cells = [
+        [row[at:to].rstrip() for at, to in zip(columns, [*columns[1:], None], strict=True)]
+        for row in rows
+    ]
+    assert [(name, tag) for name, tag, *_ in cells] == [
+        ("busybox", "<none>"), ("here:5000/a/b", "1.2"), ("here:5000/a/b", "latest"),
+        ("ubuntu", "latest"),
+    ]  # fmt: skip
+    for _, _, identity, created, size in cells:
+        assert re.fullmatch(r"[0-9a-f]{12}", identity)
+        assert created.endswith(" ago")
+        assert size == "0B"
+    assert len({cell[2] for cell in cells}) == len(cells)
+    assert typed.say("docker image ls")[1] == listed
+    assert typed.say("docker images -q ubuntu")[1] == f"{cells[-1][2]}\n"
+    assert typed.say("docker images ubuntu:18.04")[1].count("\n") == 1

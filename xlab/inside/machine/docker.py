@@ -6,6 +6,7 @@ the machine's own files, read-only, with an /etc, a /root and the like of its ow
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -617,9 +618,30 @@ def _network(docker: Docker, typist: Typist) -> None:
 
 @_SUBCOMMANDS.named("images")
 def _images(docker: Docker, typist: Typist) -> None:
-    names = dict.fromkeys(each.image for each in docker.all_containers)
-    rows = [(name, tag or "latest") for name, _, tag in (each.partition(":") for each in names)]
-    typist.out(table([("REPOSITORY", "TAG"), *rows]))
+    """The names that containers were started by; nothing is stored for any of them."""
+    options = Options(typist.words, "a all", "q quiet", "no-trunc")
+    used: dict[tuple[str, str], Moment] = {}
+    made = [(each.image, each.created) for each in docker.in_host_network()]
+    made += [(each.image, each.created) for each in docker.all_containers]
+    for image, created in made:
+        used.setdefault(_repository(image), created)
+    rows = [("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE")]
+    for (name, tag), first in sorted(used.items(), key=lambda item: -item[1].at_s):
+        if not options.rest or options.rest[0] in (name, f"{name}:{tag}"):
+            digest = hashlib.sha256(f"{name}:{tag}".encode(errors="replace")).hexdigest()
+            shown = f"sha256:{digest}" if "no-trunc" in options else digest[:12]
+            rows.append((name, tag, shown, f"{_age(first)} ago", "0B"))
+    quiet = "".join(f"{identity}\n" for _, _, identity, *_ in rows[1:])
+    typist.out(quiet if "quiet" in options else table(rows))
+
+
+def _repository(image: str) -> tuple[str, str]:
+    """Name and tag: "registry:5000/ubuntu" has a port, and the tag "latest"."""
+    name, _, digest = image.partition("@")
+    head, _, tag = name.rpartition(":")
+    if head and "/" not in tag:
+        return head, tag
+    return name, "<none>" if digest else "latest"
 
 
 @_SUBCOMMANDS.named("pull")
