@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.labs import sandboxed
+from tests.support.labs import PATIENCE_S, sandboxed
 from xlab.inside.machine.desk import Desk
 from xlab.inside.machine.systemd import DockerService, Systemd
+from xlab.kernel.processes import wait_until
 from xlab.lab import underlay
 from xlab.lab.lab import Lab
 
@@ -133,3 +134,44 @@ def test_images_have_dockers_columns() -> None:
     assert typed.say("docker image ls")[1] == listed
     assert typed.say("docker images -q ubuntu")[1] == f"{cells[-1][2]}\n"
     assert typed.say("docker images ubuntu:18.04")[1].count("\n") == 1
+
+
+@sandboxed
+def test_of_a_container_that_ended_at_once_it_is_said_why() -> None:
+    typed = Typed()
+    docker = typed.lab.hosts[0].docker
+
+    def started(line: str, name: str) -> None:
+        assert typed.say(f"docker run -d --name {name} {line}")[0] == 0
+        wait_until(
+            lambda: docker.container(name).state == "exited",
+            timeout_s=PATIENCE_S, awaited="its end",
+        )  # fmt: skip
+
+    started("ubuntu", "shell")
+    started("busybox sh -c 'exit 3'", "script")
+    assert typed.say("docker create --name new ubuntu")[0] == 0
+    assert typed.say("docker run -dit --name stopped ubuntu")[0] == 0
+    assert typed.say("docker stop stopped")[0] == 0
+    stays = "docker run -itd IMAGE, or docker run -d IMAGE sleep infinity"
+    why = "ended by itself, with status 0 (docker ps -a): without a terminal a shell ends at once"
+    for line, dockers_words in (
+        ("docker exec shell true", r"container [0-9a-f]{64} is not running"),
+        ("docker attach shell", "You cannot attach to a stopped container, start it first"),
+    ):
+        status, _, said = typed.say(line)
+        assert status == 1
+        first, second = said.splitlines()
+        assert re.search(dockers_words, first)
+        assert why in second
+        assert stays in second
+    status, out, said = typed.say("docker start shell")
+    assert (status, out, said.count("\n")) == (0, "shell\n", 1)
+    assert why in said
+    said = typed.say("docker exec script true")[2]
+    assert "status 3 (docker ps -a): a container ends with its program" in said
+    for name in ("new", "stopped"):
+        said = typed.say(f"docker exec {name} true")[2]
+        assert f"docker start {name} starts it" in said
+        assert "by itself" not in said
+    assert typed.say("docker start stopped") == (0, "stopped\n", "")

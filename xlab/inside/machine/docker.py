@@ -263,9 +263,33 @@ def _start_again(docker: Docker, typist: Typist) -> Outcome:
         container = docker.container(options.rest[0])
         return _attended(container, lambda: _start(docker, container))
     for name in options.rest:
-        _start(docker, docker.container(name))
+        container = docker.container(name)
+        # One with a terminal waits for somebody.
+        again = container.ended_by_itself and not (container.tty or container.interactive)
+        hint = f"{_why_not_running(container)}\n" if again else ""
+        _start(docker, container)
         typist.out(f"{name}\n")
+        if hint:
+            typist.err(hint)
     return 0
+
+
+def _why_not_running(container: Container) -> str:
+    """A hint for whoever wants something of a container that does not run."""
+    name = container.short_name
+    if not container.ended_by_itself:
+        return f"docker start {name} starts it; docker ps -a shows it"
+    program = " ".join(container.command)
+    alone = program.split("/")[-1] in ("sh", "bash", "dash")
+    shell = alone and not (container.tty or container.interactive)
+    why = "a container ends with its program"
+    if shell:
+        why = "without a terminal a shell ends at once"
+    return (
+        f"{name}: its program, {_quoted(program)[:40]}, ended by itself, with status "
+        f"{container.exit_code} (docker ps -a): {why}. One that stays: docker run -itd IMAGE, or "
+        "docker run -d IMAGE sleep infinity"
+    )
 
 
 # -- stop, rm --------------------------------------------------------------------------------------
@@ -391,7 +415,10 @@ def _exec(docker: Docker, typist: Typist) -> Outcome:
     name, *argv = options.rest
     container = docker.container(name)
     if container.state != "running":
-        raise DockerError(f"Error response from daemon: container {container.id} is not running")
+        raise DockerError(
+            f"Error response from daemon: container {container.id} is not running\n"
+            + _why_not_running(container)
+        )
     tty, interactive = "tty" in options, "interactive" in options
     if tty and interactive and not typist.terminal:
         raise RefusalError("the input device is not a TTY")
@@ -421,7 +448,10 @@ def _attach(docker: Docker, typist: Typist) -> Outcome:
     _require(options.rest, "attach")
     container = docker.container(options.rest[0])
     if container.state != "running":
-        raise DockerError("You cannot attach to a stopped container, start it first")
+        raise DockerError(
+            "You cannot attach to a stopped container, start it first\n"
+            + _why_not_running(container)
+        )
     if container.program is None:
         raise DockerError(
             f"docker: {container.short_name} was started without a program and a terminal; "
