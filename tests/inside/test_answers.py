@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from tests.support.labs import PATIENCE_S, sandboxed
+from tests.support.labs import PATIENCE_S, machine, sandboxed
+from xlab.errors import XlabError
 from xlab.inside.machine.desk import Desk
 from xlab.inside.machine.systemd import DockerService, Systemd
 from xlab.kernel.processes import wait_until
 from xlab.lab import underlay
 from xlab.lab.lab import Lab
+from xlab.lab.node import Node
 
 pytestmark = pytest.mark.sandbox
 
@@ -66,6 +68,9 @@ REFUSED = [
     ("weave launch --password secret", 1, "weave launch [PEER…] takes other hosts' addresses"),
     ("weave run ubuntu", 1, "weave run ADDRESS/PREFIX"),
     ("weave attach c1", 1, "weave attach ADDRESS/PREFIX CONTAINER"),
+    ("weave expose", 1, "weave expose ADDRESS/PREFIX; handing out addresses is not emulated"),
+    ("weave hide", 1, "weave hide ADDRESS/PREFIX"),
+    ("weave expose 192.168.1.100/24", 1, "Have you launched it?"),
     ("systemctl nonsense docker", 1, "start, stop, restart"),
     ("systemctl mask docker", 1, "systemctl stop NAME"),
     ("systemctl disable docker", 1, "systemctl stop docker ends it until the next boot"),
@@ -175,3 +180,77 @@ def test_of_a_container_that_ended_at_once_it_is_said_why() -> None:
         assert f"docker start {name} starts it" in said
         assert "by itself" not in said
     assert typed.say("docker start stopped") == (0, "stopped\n", "")
+
+
+# -- weave expose ----------------------------------------------------------------------------------
+
+
+def pings(source: Node, address: str) -> bool:
+    return source.run(["ping", "-n", "-c1", "-W0.5", address], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not machine().tun.usable, reason=machine().tun.detail)
+@sandboxed
+def test_an_exposed_host_is_in_the_containers_network_until_it_is_hidden() -> None:
+    typed = Typed()
+    h1, h2 = typed.lab.hosts
+
+    def nat() -> list[str]:
+        text = h1.configure(["iptables-save", "-t", "nat"]).stdout
+        return [line for line in text.splitlines() if "WEAVE" in line]
+
+    assert typed.say("weave launch")[0] == 0
+    assert typed.say("weave launch 10.211.55.3", host=1)[0] == 0
+    assert typed.say("weave run 192.168.1.2/24 --name c1 ubuntu sleep 600", host=1)[0] == 0
+    for host in (h1, h2):
+        host.weave.await_connections(1)
+    c1 = h2.docker.container("c1")
+    assert not pings(h1, "192.168.1.2")
+
+    assert typed.say("weave expose 192.168.1.100/24") == (0, "192.168.1.100\n", "")
+    wait_until(lambda: pings(h1, "192.168.1.2"), timeout_s=PATIENCE_S, awaited="h2/c1")
+    assert pings(c1, "192.168.1.100")
+    mac = h1.mac_address("weave")
+    assert typed.say("weave ps")[1] == f"weave:expose {mac} 192.168.1.100/24\n"
+    rules = [
+        ":WEAVE",
+        "-A POSTROUTING -j WEAVE",
+        "-A WEAVE -d 192.168.1.0/24 ! -s 192.168.1.0/24 -j MASQUERADE",
+        "-A WEAVE -s 192.168.1.0/24 ! -d 192.168.1.0/24 -j MASQUERADE",
+    ]
+
+    def plain(lines: list[str]) -> set[str]:
+        """iptables-save names the source first."""
+        return {
+            " ".join(sorted(line.split()[:1] if line[0] == ":" else line.split())) for line in lines
+        }
+
+    assert plain(nat()) == plain(rules)
+    # Once more is nothing new; a second address has rules of its own.
+    assert typed.say("weave expose 192.168.1.100/24")[0] == 0
+    assert plain(nat()) == plain(rules)
+    assert len(nat()) == len(rules)
+    # Whoever comes from another network is masqueraded: a container that is on docker0 alone.
+    alone = h1.docker.run("alone")
+    wait_until(lambda: pings(alone, "192.168.1.2"), timeout_s=PATIENCE_S, awaited="h2/c1")
+
+    assert typed.say("weave hide 192.168.1.100/24") == (0, "192.168.1.100\n", "")
+    assert not pings(h1, "192.168.1.2")
+    assert plain(nat()) == plain(rules[:2])
+    assert "192.168.1.100/24 is not exposed" in typed.say("weave hide 192.168.1.100/24")[2]
+    assert "192.168.1/24" in typed.say("weave expose 192.168.1/24")[2]
+
+    # What a host has in memory alone a power cut takes.
+    assert typed.say("weave expose 192.168.1.100/24")[0] == 0
+    typed.lab.crash(h1)
+    typed.lab.boot(h1)
+    assert h1.weave.exposed == []
+    with pytest.raises(XlabError, match="`weave launch` makes it"):
+        h1.weave.expose("192.168.1.100/24")
+    h1.docker.start()
+    h1.weave.resume()
+    assert not pings(h1, "192.168.1.2")
+    assert nat() == []
+    h1.weave.expose("192.168.1.100/24")
+    wait_until(lambda: pings(h1, "192.168.1.2"), timeout_s=PATIENCE_S, awaited="h2/c1 again")
+    assert plain(nat()) == plain(rules)

@@ -96,6 +96,36 @@ def _attach(host: Host, typist: Typist) -> None:
     typist.out(f"{address.ip}\n")
 
 
+@_SUBCOMMANDS.named("expose")
+def _expose(host: Host, typist: Typist) -> None:
+    for address in _own_addresses(host, typist, "expose"):
+        host.weave.expose(address)
+        typist.out(f"{address.ip}\n")
+
+
+@_SUBCOMMANDS.named("hide")
+def _hide(host: Host, typist: Typist) -> None:
+    for address in _own_addresses(host, typist, "hide"):
+        if address not in host.weave.exposed:
+            # Weave's script says nothing then.
+            typist.err(f"weave: {address} is not exposed here\n")
+        host.weave.hide(address)
+        typist.out(f"{address.ip}\n")
+
+
+def _own_addresses(host: Host, typist: Typist, verb: str) -> list[IPv4Interface]:
+    """Those that follow `weave expose` and `weave hide`; the bridge is there for them."""
+    if not typist.words or any("/" not in word for word in typist.words):
+        there = ", ".join(map(str, host.weave.exposed)) or "none"
+        raise RefusalError(
+            f"which address? weave {verb} ADDRESS/PREFIX; handing out addresses is not emulated. "
+            f"Exposed in this host: {there}"
+        )
+    addresses = [_interface(word) for word in typist.words]
+    _require_router(host.weave)
+    return addresses
+
+
 @_SUBCOMMANDS.named("status")
 def _status(host: Host, typist: Typist) -> None:
     _require_router(host.weave)
@@ -110,6 +140,9 @@ def _status(host: Host, typist: Typist) -> None:
 @_SUBCOMMANDS.named("ps")
 def _ps(host: Host, typist: Typist) -> None:
     _require_router(host.weave)
+    if host.weave.exposed:
+        addresses = " ".join(map(str, host.weave.exposed))
+        typist.out(f"weave:expose {host.weave.bridge_mac} {addresses}\n")
     for container in host.docker.containers:
         address = container.device_address("ethwe") if "ethwe" in container.interfaces() else None
         if address:
