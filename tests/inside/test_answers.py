@@ -5,20 +5,25 @@ from __future__ import annotations
 import re
 import shlex
 from ipaddress import IPv4Network
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.labs import PATIENCE_S, machine, sandboxed
+from tests.support.labs import PATIENCE_S, machine, run_in_sandbox, sandboxed
+from tests.support.world import World, ordinary_world, usual_signals
 from xlab.errors import XlabError
+from xlab.inside.machine import tools
 from xlab.inside.machine.desk import Desk
 from xlab.inside.machine.systemd import DockerService, Systemd
 from xlab.kernel.processes import wait_until
-from xlab.lab import underlay
-from xlab.lab.lab import Lab
+from xlab.lab import machine_root, underlay
+from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
 
 pytestmark = pytest.mark.sandbox
+
+_FIXTURES = (ordinary_world, usual_signals)
 
 
 class Typed:
@@ -254,3 +259,96 @@ def test_an_exposed_host_is_in_the_containers_network_until_it_is_hidden() -> No
     h1.weave.expose("192.168.1.100/24")
     wait_until(lambda: pings(h1, "192.168.1.2"), timeout_s=PATIENCE_S, awaited="h2/c1 again")
     assert plain(nat()) == plain(rules)
+
+
+# -- the internet ----------------------------------------------------------------------------------
+
+
+def offline() -> tuple[Host, Node]:
+    """A host as of a lab that stays, and a container in it."""
+    tools.make_offline(machine_root.OFFLINE)
+    typed = Typed(Lab(underlay.describe(None, hosts=2), own_disks=True))
+    host = typed.lab.hosts[0]
+    return host, host.docker.run("c1")
+
+
+def shell(node: Node, line: str) -> tuple[int, str, str]:
+    done = node.run(["sh", "-c", line], check=False, timeout_s=PATIENCE_S)
+    return done.returncode, done.stdout, done.stderr
+
+
+#: Where distributions look first; what else our own search path has is ours alone.
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@sandboxed
+def test_nothing_is_installed_in_a_lab() -> None:
+    for node in offline():
+        for line in ("apt-get update", "apt install -y curl"):
+            status, out, said = shell(node, f"{PATH}; {line}")
+            command = line.split()[0]
+            assert (status, out) == (100, "")
+            assert said.startswith(f"{command}: this lab is offline: ")
+            assert "ip, ping," in said
+            assert "outside of the lab" in said.casefold()
+
+
+def test_an_ordinary_users_containers_are_told_so_too(ordinary_world: World) -> None:
+    assert ordinary_world.say("up", "baseline", "--empty").status == 0
+    run = ("docker", "run", "--rm", "ubuntu", "sh", "-c", "touch /usr/mine; apt-get update")
+    said = ordinary_world.say("exec", "h1", "--", *run)
+    assert (said.status, said.stdout) == (100, "")
+    assert "Read-only file system" in said.stderr
+    assert "apt-get: this lab is offline" in said.stderr
+
+
+def test_a_name_asked_for_in_vain_is_told_to_be_of_the_internet() -> None:
+    asking = {
+        name: line
+        for name, line in {
+            "ping": "ping -c1 www.example.com",
+            "curl": "curl -sS http://user@www.example.com:80/a?b",
+            "wget": "wget -t1 -O- https://www.example.com",
+        }.items()
+        if Path("/usr/bin", name).exists() and not Path("/usr/local/bin", name).exists()
+    }
+    if not asking:
+        pytest.skip("neither ping nor curl nor wget is in /usr/bin")
+
+    def story() -> None:
+        for node in offline():
+            for name, line in asking.items():
+                real = shell(node, f"PATH=/usr/bin; {line}")
+                status, out, said = shell(node, f"{PATH}; {line}")
+                assert (status, out) == real[:2]
+                # Its own words first; wget's have the time.
+                own, _, hint = said.partition(f"{name}: this lab is offline")
+                assert own.splitlines()[-1:] == real[2].splitlines()[-1:]
+                assert "nor www.example.com." in hint
+
+    run_in_sandbox(story)
+
+
+def await_program(pid: int, name: str) -> None:
+    """The file it is, which a script is not."""
+    program = Path(f"/proc/{pid}/exe")
+    wait_until(lambda: program.readlink().name == name, timeout_s=PATIENCE_S, awaited=name)
+
+
+@sandboxed
+def test_but_for_that_programs_are_the_machines_own() -> None:
+    host, container = offline()
+    for node in (host, container):
+        # It is the real one that signals are for, and no shell that waits for it.
+        with node.start(["sh", "-c", f"{PATH}; exec ping 127.0.0.1"]) as ping:
+            await_program(ping.pid, "ping")
+        shell(node, "echo 127.0.0.1 web.lab >>/etc/hosts")
+        assert shell(node, f"{PATH}; ping -c1 web.lab")[::2] == (0, "")
+        # Its own complaints have the status of an unknown name, too.
+        assert "offline" not in shell(node, f"{PATH}; ping -Z web.lab")[2]
+        refused = shell(node, f"{PATH}; wget -t1 http://web.lab:9/ || curl web.lab:9")
+        assert "offline" not in refused[2]
+        assert shell(node, "echo >/usr/bin/mine")[0] == (0 if node is host else 2)
+    line = "cd; echo url=file:///etc/hostname | curl -sK- -o page.html; cat page.html"
+    read = shell(host, f"{PATH}; {line}")
+    assert read[1] == "h1\n" or not Path("/usr/bin/curl").exists()
