@@ -120,6 +120,17 @@ def test_a_network_of_the_containers_own_is_not_the_hosts() -> None:
     assert off == {(f"h{a}", f"h{b}/c{c}") for a in (1, 2, 3) for b in (1, 2, 3) for c in (1, 2)}
 
 
+def test_a_host_that_is_exposed_is_in_that_network_as_far_as_the_router_carries() -> None:
+    exposed = topology(
+        overlay_needs="weave", hosts_reach_containers=False, exposed=frozenset({"h1"})
+    )
+    theirs = {(f"h{a}", f"h{b}/c{c}") for a in (2, 3) for b in (1, 2, 3) for c in (1, 2)}
+    assert cut(exposed) == theirs
+    off = cut(exposed, DaemonKill("h1", "weave"))
+    assert ("h1", "h2/c1") in off
+    assert ("h1", "h1/c1") not in off
+
+
 def test_of_containers_with_the_same_addresses_nothing_is_said() -> None:
     said = expected(topology(containers_are_reached=False), Broken())
     assert ("h1", "h2/c1") not in said

@@ -38,8 +38,10 @@ pytestmark = pytest.mark.sandbox
 
 VERBS = {
     "docker": ["run", "create", "start", "stop", "kill", "restart", "rm", "ps", "exec", "attach",
-               "logs", "inspect", "network", "images", "pull", "version", "container", "help"],
-    "weave": ["launch", "run", "attach", "status", "ps", "stop", "version", "expose"],
+               "logs", "inspect", "network", "images", "image", "pull", "version", "container",
+               "help"],
+    "weave": ["launch", "run", "attach", "status", "ps", "stop", "version", "expose",
+              "hide"],
     "systemctl": ["start", "stop", "restart", "try-restart", "status", "cat", "is-active", "edit",
                   "is-failed", "is-enabled", "enable", "disable", "daemon-reload", "list-units"],
     "service": ["docker", "docker.service", "nobody"],

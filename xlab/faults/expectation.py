@@ -43,6 +43,8 @@ class Topology:
     containers_are_reached: bool = True
     #: Whether hosts have a way to containers, their own ones included.
     hosts_reach_containers: bool = True
+    #: Hosts that have one all the same: somebody has typed `weave expose` there.
+    exposed: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, lab: Lab, flow: Flow | None) -> Topology:
@@ -105,9 +107,10 @@ def expected(topology: Topology, broken: Broken) -> dict[Pair, bool]:
     nodes = [name for host in topology.hosts for name in (host, *topology.containers[host])]
     segments = _segments(topology, broken)
     cut_off = {host for host, daemon in broken.daemons if daemon == topology.overlay_needs}
+    strangers = set() if topology.hosts_reach_containers else {*topology.hosts} - topology.exposed
 
     def reaches(source: str, target: str, near: str, far: str) -> bool:
-        if source == near and target in home and not topology.hosts_reach_containers:
+        if source in strangers and target in home:
             return False
         if near == far:
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -89,7 +90,8 @@ class Faults:
 
     def expected(self) -> dict[Pair, bool]:
         """For each pair of names whether the first must reach the second now, or must not."""
-        found = expected(self.topology, self._broken())
+        exposed = frozenset(host.name for host in self.lab.hosts if host.weave.exposed)
+        found = expected(dataclasses.replace(self.topology, exposed=exposed), self._broken())
         return {pair: reached for pair, reached in found.items() if pair[1] in self._addresses}
 
     def address_of_gone(self, name: str) -> IPv4Address | None:

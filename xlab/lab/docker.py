@@ -94,6 +94,8 @@ class Container(Node):
         self._console: Console | None = None
         self.state: State = "created"
         self.exit_code = 0
+        #: Whether its program has, where nobody stopped it; until it is started again.
+        self.ended_by_itself = False
         self.created = self.started = self.finished = Moment.now()
         self.interface_address: IPv4Interface | None = None
         self.mac = ""
@@ -431,7 +433,7 @@ class Docker:
                 container.state = before
                 pool.release(address)
                 raise
-            container.state = "running"
+            container.state, container.ended_by_itself = "running", False
 
     def start_all(self) -> list[Container]:
         """`docker start $(docker ps -aq)`, in the order of their creation; returns them."""
@@ -527,6 +529,7 @@ class Docker:
         with self._lock:
             # It may have been stopped and started again before this thread heard of its end.
             if container.is_run_by(process):
+                container.ended_by_itself = container.state == "running"
                 self.stop(container)
                 if container.auto_remove:
                     self.remove(container)

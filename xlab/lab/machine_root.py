@@ -1,7 +1,8 @@
 """A node's own disk: what it may change without anybody else seeing it.
 
     /etc        overlay   the machine's own below; hostname, hosts, resolv.conf, machine-id differ
-    /usr        overlay   the machine's own below; commands of an emulated host, if it has any
+    /usr        overlay   the machine's own below; commands of an emulated host, if it has any, and
+                          what stands for programs that want the internet
     /var/lib    overlay   the machine's own below; openvswitch, docker and containerd start empty
     /var/log    empty, with the folders that packages made
     /root       empty, with what a new user gets (/etc/skel)
@@ -34,6 +35,8 @@ _DISKS = Path("/run/xlab/disks")
 _TEMPLATE = Path("/run/xlab/etc")
 #: Lies on top of the machine's /usr in every host; filled before there is one.
 TOOLS = Path("/run/xlab/tools")
+#: The same in every host and every container: what is said of the internet, which no lab has.
+OFFLINE = Path("/run/xlab/offline")
 
 #: What stays as writable as it is.
 _OPEN = ("/home", "/mnt", "/media")
@@ -58,7 +61,7 @@ def mount(
     `hosts` is what is in its /etc/hosts then; in a container's each time, as Docker does it.
 
     Before /run is hidden there.  Without `commands` it has none of those that are emulated.  For a
-    container /usr is read-only, and so are people's files.
+    container /usr is read-only, and so are people's files; of those commands it has `OFFLINE`'s.
     """
     disk = _DISKS / name
     if not disk.exists():
@@ -68,11 +71,15 @@ def mount(
         foreign.put(disk / "etc/upper/hosts", os.fsencode(hosts))
     _protect(() if container else _OPEN)
     below = {"/etc": [_template() if rootless else Path("/etc")], "/var/lib": [Path("/var/lib")]}
-    if not container:
-        below["/usr"] = [*([TOOLS] if commands and TOOLS.exists() else []), Path("/usr")]
+    on_top = [] if not commands else [OFFLINE] if container else [TOOLS, OFFLINE]
+    below["/usr"] = [*filter(Path.exists, on_top), Path("/usr")]
     for path, layers in below.items():
         own = disk / path[1:]
-        options = f"lowerdir={':'.join(map(str, layers))},upperdir={own}/upper,workdir={own}/work"
+        options = f"lowerdir={':'.join(map(str, layers))}"
+        if path != "/usr" or not container:
+            options += f",upperdir={own}/upper,workdir={own}/work"
+        elif len(layers) == 1:
+            continue  # an overlay without an upper layer has two, mount(8)
         # An ordinary user may not set the marks that overlayfs sets otherwise.
         options += ",userxattr" if rootless else ""
         # What is mounted below /usr, a Python say, would not be seen through an overlay.

@@ -68,6 +68,10 @@ class Weave:
         self._peers: set[IPv4Address] = set()
         self._flooded: set[IPv4Address] = set()
         self.datapath: Datapath = "sleeve"
+        #: Addresses of the host's own in the containers' network.
+        self._exposed: list[IPv4Interface] = []
+        #: Whether iptables sends packets through the chain of `weave expose`.
+        self._has_chain = False
 
     @property
     def port(self) -> int:
@@ -100,6 +104,7 @@ class Weave:
             raise XlabError(f"{self.host}: weave is running already")
         if not self.host.rtnl.has(_BRIDGE):
             self.host.add_bridge(_BRIDGE)
+            self._exposed = []
         program = [sys.executable, "-P", "-m", "xlab.weave"]
         options = ["--name", self.name, "--nickname", self.host.name]
         options += ["--bind", str(self.host.address), "--tap", _TAP, "--datapath", self.datapath]
@@ -128,6 +133,7 @@ class Weave:
         """The host's power has failed: the router is gone.  It keeps its peers on disk."""
         self._router = None
         self._flooded.clear()
+        self._exposed, self._has_chain = [], False
 
     def run(
         self,
@@ -166,6 +172,39 @@ class Weave:
             container.add_address("ethwe", interface)
             container.add_route("224.0.0.0/4", dev="ethwe")
             container.prefer_address(interface.ip)
+
+    def expose(self, address: str | IPv4Interface) -> None:
+        """`weave expose ADDRESS`: the host is a station of the containers' network, too.
+
+        What crosses the border of that network, either way, has the host's address from there on.
+        """
+        interface = IPv4Interface(address)
+        self._require_bridge()
+        with commands.step(self.host.name, f"weave expose {interface}"):
+            if interface not in self._addresses():
+                self.host.add_address(_BRIDGE, interface)
+            if interface not in self._exposed:
+                self._masquerade([*self._exposed, interface])
+
+    def hide(self, address: str | IPv4Interface) -> None:
+        """`weave hide ADDRESS`; nothing happens if the host has no such address there."""
+        interface = IPv4Interface(address)
+        self._require_bridge()
+        with commands.step(self.host.name, f"weave hide {interface}"):
+            if interface in self._addresses():
+                self.host.delete_address(_BRIDGE, interface)
+            if interface in self._exposed:
+                self._masquerade([each for each in self._exposed if each != interface])
+
+    @property
+    def exposed(self) -> list[IPv4Interface]:
+        """What `expose` gave the host and `hide` did not take."""
+        return list(self._exposed)
+
+    @property
+    def bridge_mac(self) -> str:
+        """Of the bridge weave, which the addresses are on."""
+        return self.host.mac_address(_BRIDGE)
 
     @property
     def mtu(self) -> int:
@@ -222,6 +261,35 @@ class Weave:
             raise self._blame("it was needed until the end")
 
     # -- plumbing ----------------------------------------------------------------------------------
+
+    def _require_bridge(self) -> None:
+        if not self.host.rtnl.has(_BRIDGE):
+            raise XlabError(f"{self.host}: there is no bridge weave; `weave launch` makes it")
+
+    def _addresses(self) -> list[IPv4Interface]:
+        """Those of the bridge, whoever gave them."""
+        found = self.host.listed(["ip", "-json", "-4", "address", "show", "dev", _BRIDGE])
+        return [
+            IPv4Interface(f"{each['local']}/{each['prefixlen']}")
+            for link in found
+            for each in link.get("addr_info", [])
+        ]
+
+    def _masquerade(self, exposed: list[IPv4Interface]) -> None:
+        """Fill the chain WEAVE anew: whoever crosses the border of a network is masqueraded."""
+        # Declaring a chain empties it, iptables-restore(8).
+        lines = ["*nat", ":WEAVE - [0:0]"]
+        if not self._has_chain:
+            lines.append("-A POSTROUTING -j WEAVE")
+        for each in exposed:
+            subnet = each.network
+            lines += [
+                f"-A WEAVE -d {subnet} ! -s {subnet} -j MASQUERADE",
+                f"-A WEAVE -s {subnet} ! -d {subnet} -j MASQUERADE",
+            ]
+        text = "\n".join([*lines, "COMMIT", ""])
+        self.host.configure(["iptables-restore", "--noflush"], stdin=text.encode())
+        self._exposed, self._has_chain = exposed, True
 
     def _rule(self) -> list[str]:
         return ["-p", "udp", "--dport", str(self.port), "-j", "DROP"]

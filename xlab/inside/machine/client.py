@@ -39,7 +39,10 @@ def main(command: str, words: Sequence[str]) -> int:
     try:
         desk = Desk()
     except OSError as error:
-        sys.stderr.write(f"{command}: the lab does not answer ({error.strerror})\n")
+        sys.stderr.write(
+            f"{command}: the lab does not answer ({error.strerror}); outside of it, xlab ps shows "
+            "whether it runs\n"
+        )
         return 1
     asked = {"command": command, "words": words, "terminal": os.isatty(0)}
     try:

@@ -162,7 +162,8 @@ class Desk:
             case "poweroff" | "halt" | "shutdown":
                 crash = HostCrash(host.name)
                 raise RefusalError(
-                    f"not emulated in here: `xlab fault {crash}` outside switches the host off"
+                    f"not emulated in here: `xlab fault {crash}` outside switches the host off; "
+                    "`reboot` here boots it anew"
                 )
             case _:
                 raise RefusalError("not emulated")
@@ -195,7 +196,8 @@ class Desk:
 
 def _turn_away(connection: socket.socket) -> None:
     error = {
-        "message": f"{MOST_CLIENTS} commands are at work in this host already",
+        "message": f"{MOST_CLIENTS} commands are at work in this host already: when one of them "
+        "has ended there is room again",
         "exit_status": 1,
     }
     with connection, suppress(OSError):

@@ -6,6 +6,7 @@ the machine's own files, read-only, with an /etc, a /root and the like of its ow
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -49,12 +50,66 @@ _MOST_CONTAINERS, _MOST_TYPED, _LONGEST_NAME = 1000, 8 << 20, 255
 
 _SUBCOMMANDS: Subcommands[Callable[[Docker, Typist], Outcome]] = Subcommands()
 
+_NO_IMAGES = (
+    "there are no images: docker run takes any name, and starts what this machine has installed"
+)
+_ONE_BY_ONE = "type docker run for each service"
+_OTHER_HOSTS = "hosts are joined by a bridge, Open vSwitch or weave: xlab list"
+#: What else people type after `docker`, and what does it here.
+_INSTEAD = {
+    **dict.fromkeys(
+        ("build", "buildx", "commit", "history", "image", "import", "load", "push", "rmi", "save",
+         "search", "tag"),
+        _NO_IMAGES,
+    ),
+    **dict.fromkeys(("login", "logout"), f"this lab is offline, and {_NO_IMAGES}"),
+    **dict.fromkeys(("compose", "stack"), _ONE_BY_ONE),
+    **dict.fromkeys(("swarm", "node", "service"), _OTHER_HOSTS),
+    "cp": "docker exec -i NAME sh -c 'cat >FILE' <FILE writes one",
+    "events": "docker ps -a shows what became of each container",
+    "info": "there are docker version and docker network inspect bridge",
+    "port": "a container's own address answers on every port: docker inspect NAME",
+    "rename": "docker rm -f NAME, then docker run --name NEW",
+    "stats": "xlab top shows them, outside of the lab",
+    "system": "docker rm removes what docker ps -a lists",
+    "top": "docker exec NAME ps",
+    "volume": "what a container writes to its /root, /etc and /var/lib stays until it is removed",
+    **dict.fromkeys(("pause", "unpause"), "docker exec NAME kill -STOP PID, and -CONT"),
+    "update": "containers have no limits",
+    "wait": "docker ps -a shows whether one has ended, and how",
+}  # fmt: skip
+#: The same for what follows `docker run`.
+_INSTEAD_IN_RUN = {
+    "p publish=": "a container's own address answers on every port: docker inspect NAME",
+    "P publish-all": "a container's own address answers on every port: docker inspect NAME",
+    "v volume=": "docker exec -i NAME sh -c 'cat >FILE' <FILE writes a file there; /home is the "
+                 "machine's own in each container, to be read",
+    "mount=": "/home is the machine's own in each container, to be read",
+    "volumes-from=": "/home is the machine's own in each container, to be read",
+    "link=": "containers of a host reach each other by address (docker inspect NAME); a line in "
+             "the container's /etc/hosts gives a name",
+    "add-host=": "docker exec NAME sh -c 'echo ADDRESS NAME >>/etc/hosts'",
+    "dns=": "this lab is offline: a line in the container's /etc/hosts gives a name",
+    "ip=": "the lowest free address is taken (--fixed-cidr in docker.service says from where on); "
+           "weave run ADDRESS/PREFIX gives one of your own",
+    "mac-address=": "it follows from the address",
+    "entrypoint=": "the program and its arguments stand behind the image's name",
+    "restart=": "docker start NAME starts one again",
+    "u user=": "there is no one but root here",
+    "w workdir=": "docker run IMAGE sh -c 'cd FOLDER && …', or docker exec -w",
+    "env-file=": "-e NAME=VALUE, once for each",
+    "m memory=": "containers have no limits",
+    "cpus=": "containers have no limits",
+}  # fmt: skip
+
 
 def perform(docker: Docker, typist: Typist) -> Outcome:
     """Do what was typed after `docker`; the exit status, or a container to attend to."""
     words = list(typist.words)
     if words[:1] == ["container"]:
         words = [{"ls": "ps", "list": "ps"}.get(word, word) for word in words[1:2]] + words[2:]
+    elif words[:1] == ["image"] and words[1:2] in (["ls"], ["list"], ["pull"]):
+        words = ["pull" if words[1] == "pull" else "images", *words[2:]]
     verb, *rest = words or [""]
     typist = typist.having_typed(rest)
     if verb in ("", "help", "-h", "--help"):
@@ -64,9 +119,12 @@ def perform(docker: Docker, typist: Typist) -> Outcome:
         return _version(docker, typist)
     system = [e.short_name for e in docker.in_host_network() if e.short_name in rest]
     if system and verb not in ("run", "create"):
-        raise RefusalError(f"{system[0]} is the router's: its own command is all there is to it")
+        raise RefusalError(
+            f"{system[0]} is the router's: `weave status` shows it, and `weave stop` ends it"
+        )
     if verb not in _SUBCOMMANDS:
-        raise RefusalError(f"{verb!r} is not emulated here: there are {_SUBCOMMANDS}")
+        advice = _INSTEAD.get(verb, f"there are {_SUBCOMMANDS}")
+        raise RefusalError(f"{verb!r} is not emulated here: {advice}")
     # The status is Docker's for what went wrong before a container's own program ran.
     failed = 125 if verb in ("run", "create") else 1
     if not docker.is_running and verb != "version":
@@ -101,18 +159,16 @@ def _create(docker: Docker, typist: Typist) -> None:
 def options_of_run(typist: Typist) -> Options:
     """What follows `docker run`; RefusalError where it asks for what is not emulated."""
     options = Options(
-        typist.words, "i interactive", "t tty", "d detach", "e env=", "h hostname=", "p publish=",
-        "name=", "rm", "net network=", "privileged", "cap-add=", anywhere=False,
+        typist.words, "i interactive", "t tty", "d detach", "e env=", "h hostname=", "name=", "rm",
+        "net network=", "privileged", "cap-add=", instead=_INSTEAD_IN_RUN, anywhere=False,
     )  # fmt: skip
     if not options.rest:
         raise RefusalError('"docker run" requires at least 1 argument.')
     network = options.value("network", "bridge")
     if network not in ("bridge", "default"):
-        raise RefusalError(f"--network {network} is not emulated; there is the network bridge")
+        raise RefusalError(f"--network {network} is not emulated: {_ONE_NETWORK}")
     if len(os.fsencode(options.value("hostname") or "")) > _LONGEST_HOSTNAME:
         raise RefusalError(f"a host name has at most {_LONGEST_HOSTNAME} bytes")
-    if "publish" in options:
-        raise RefusalError("published ports are not emulated; a container's address answers")
     if "detach" not in options and "tty" in options and "interactive" in options:
         if not typist.terminal:
             raise RefusalError("the input device is not a TTY")
@@ -207,9 +263,33 @@ def _start_again(docker: Docker, typist: Typist) -> Outcome:
         container = docker.container(options.rest[0])
         return _attended(container, lambda: _start(docker, container))
     for name in options.rest:
-        _start(docker, docker.container(name))
+        container = docker.container(name)
+        # One with a terminal waits for somebody.
+        again = container.ended_by_itself and not (container.tty or container.interactive)
+        hint = f"{_why_not_running(container)}\n" if again else ""
+        _start(docker, container)
         typist.out(f"{name}\n")
+        if hint:
+            typist.err(hint)
     return 0
+
+
+def _why_not_running(container: Container) -> str:
+    """A hint for whoever wants something of a container that does not run."""
+    name = container.short_name
+    if not container.ended_by_itself:
+        return f"docker start {name} starts it; docker ps -a shows it"
+    program = " ".join(container.command)
+    alone = program.split("/")[-1] in ("sh", "bash", "dash")
+    shell = alone and not (container.tty or container.interactive)
+    why = "a container ends with its program"
+    if shell:
+        why = "without a terminal a shell ends at once"
+    return (
+        f"{name}: its program, {_quoted(program)[:40]}, ended by itself, with status "
+        f"{container.exit_code} (docker ps -a): {why}. One that stays: docker run -itd IMAGE, or "
+        "docker run -d IMAGE sleep infinity"
+    )
 
 
 # -- stop, rm --------------------------------------------------------------------------------------
@@ -328,14 +408,17 @@ def _age(then: Moment) -> str:
 def _exec(docker: Docker, typist: Typist) -> Outcome:
     options = Options(
         typist.words, "i interactive", "t tty", "d detach", "e env=", "w workdir=", "privileged",
-        anywhere=False,
+        instead={"u user=": _INSTEAD_IN_RUN["u user="]}, anywhere=False,
     )  # fmt: skip
     if len(options.rest) < 2:
         raise RefusalError('"docker exec" requires at least 2 arguments.')
     name, *argv = options.rest
     container = docker.container(name)
     if container.state != "running":
-        raise DockerError(f"Error response from daemon: container {container.id} is not running")
+        raise DockerError(
+            f"Error response from daemon: container {container.id} is not running\n"
+            + _why_not_running(container)
+        )
     tty, interactive = "tty" in options, "interactive" in options
     if tty and interactive and not typist.terminal:
         raise RefusalError("the input device is not a TTY")
@@ -365,7 +448,10 @@ def _attach(docker: Docker, typist: Typist) -> Outcome:
     _require(options.rest, "attach")
     container = docker.container(options.rest[0])
     if container.state != "running":
-        raise DockerError("You cannot attach to a stopped container, start it first")
+        raise DockerError(
+            "You cannot attach to a stopped container, start it first\n"
+            + _why_not_running(container)
+        )
     if container.program is None:
         raise DockerError(
             f"docker: {container.short_name} was started without a program and a terminal; "
@@ -381,7 +467,14 @@ def _attach(docker: Docker, typist: Typist) -> Outcome:
 
 @_SUBCOMMANDS.named("logs")
 def _logs(docker: Docker, typist: Typist) -> None:
-    options = Options(typist.words)
+    options = Options(
+        typist.words,
+        instead={
+            "f follow": "docker attach NAME shows what is printed from now on",
+            "n tail=": "docker logs NAME | tail",
+            "t timestamps": "docker inspect NAME says when it was started",
+        },
+    )
     _require(options.rest, "logs")
     container = docker.container(options.rest[0])
     if container.program is not None:
@@ -524,14 +617,23 @@ def describe_network(docker: Docker) -> dict[str, Any]:
     }
 
 
+#: Of a host.  Docker has "host" and "none" besides, which no container could join here.
+_ONE_NETWORK = (
+    "docker network ls shows the one there is, bridge. For another subnet or bridge put --bip or "
+    "-b behind ExecStart in /lib/systemd/system/docker.service, then type systemctl daemon-reload, "
+    "and systemctl restart docker"
+)
+
+
 @_SUBCOMMANDS.named("network")
 def _network(docker: Docker, typist: Typist) -> None:
     match list(typist.words):
-        case ["ls", *_]:
-            rows = [("NETWORK ID", "NAME", "DRIVER", "SCOPE")]
-            rows += [(docker.network_id[12 * n :][:12], name, name.replace("none", "null"), "local")
-                     for n, name in enumerate(("bridge", "host", "none"))]  # fmt: skip
-            typist.out(table(rows))
+        case ["ls" | "list", *words]:
+            options = Options(words, "q quiet", "no-trunc")
+            identity = docker.network_id if "no-trunc" in options else docker.network_id[:12]
+            heads = ("NETWORK ID", "NAME", "DRIVER", "SCOPE")
+            rows = table([heads, (identity, "bridge", "bridge", "local")])
+            typist.out(f"{identity}\n" if "quiet" in options else rows)
         case ["inspect", *words]:
             options = Options(words, "f format=")
             _require(options.rest, "network inspect")
@@ -539,15 +641,37 @@ def _network(docker: Docker, typist: Typist) -> None:
                 if name not in ("bridge", docker.network_id, docker.network_id[:12]):
                     raise DockerError(f"[]\nError response from daemon: network {name} not found")
             _print_objects(typist, [describe_network(docker)], options.value("format"))
-        case _:
-            raise RefusalError("network: ls and inspect are emulated, and there is one, bridge")
+        case words:
+            verb = " ".join(["network", *words[:1]])
+            raise RefusalError(f"{verb} is not emulated, but ls and inspect: {_ONE_NETWORK}")
 
 
 @_SUBCOMMANDS.named("images")
 def _images(docker: Docker, typist: Typist) -> None:
-    names = dict.fromkeys(each.image for each in docker.all_containers)
-    rows = [(name, tag or "latest") for name, _, tag in (each.partition(":") for each in names)]
-    typist.out(table([("REPOSITORY", "TAG"), *rows]))
+    """The names that containers were started by; nothing is stored for any of them."""
+    options = Options(typist.words, "a all", "q quiet", "no-trunc")
+    used: dict[tuple[str, str], Moment] = {}
+    made = [(each.image, each.created) for each in docker.in_host_network()]
+    made += [(each.image, each.created) for each in docker.all_containers]
+    for image, created in made:
+        used.setdefault(_repository(image), created)
+    rows = [("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE")]
+    for (name, tag), first in sorted(used.items(), key=lambda item: -item[1].at_s):
+        if not options.rest or options.rest[0] in (name, f"{name}:{tag}"):
+            digest = hashlib.sha256(f"{name}:{tag}".encode(errors="replace")).hexdigest()
+            shown = f"sha256:{digest}" if "no-trunc" in options else digest[:12]
+            rows.append((name, tag, shown, f"{_age(first)} ago", "0B"))
+    quiet = "".join(f"{identity}\n" for _, _, identity, *_ in rows[1:])
+    typist.out(quiet if "quiet" in options else table(rows))
+
+
+def _repository(image: str) -> tuple[str, str]:
+    """Name and tag: "registry:5000/ubuntu" has a port, and the tag "latest"."""
+    name, _, digest = image.partition("@")
+    head, _, tag = name.rpartition(":")
+    if head and "/" not in tag:
+        return head, tag
+    return name, "<none>" if digest else "latest"
 
 
 @_SUBCOMMANDS.named("pull")

@@ -48,6 +48,7 @@ _FLAGS = {
 }
 _SHORT = {"b": "bridge", "H": "host", "D": "debug", "g": "graph", "s": "storage-driver",
           "l": "log-level"}  # fmt: skip
+_THERE = "there are " + ", ".join(name for name, flag in _FLAGS.items() if flag.field)
 _DIGITS = 9
 _SEE = "\nSee 'dockerd --help'."
 _UNABLE = "unable to configure the Docker daemon with file /etc/docker/daemon.json"
@@ -97,7 +98,9 @@ def _named(word: str) -> tuple[str, str, str]:
     if word.startswith("--"):
         name, equals, value = word[2:].partition("=")
         if name not in _FLAGS:
-            raise DockerError(f"unknown flag, or one that is not emulated: --{name}{_SEE}")
+            raise DockerError(
+                f"unknown flag, or one that is not emulated: --{name}; {_THERE}{_SEE}"
+            )
         return name, equals, value
     letter, rest = word[1], word[2:]
     if letter not in _SHORT:
@@ -130,7 +133,7 @@ def _configured(text: str) -> dict[str, Any]:
     if unknown:
         raise DockerError(
             f"{_UNABLE}: the following directives don't match any configuration option, or one "
-            f"that is not emulated: {', '.join(unknown)}"
+            f"that is not emulated: {', '.join(unknown)}; {_THERE}"
         )
     kinds: dict[_Kind, type] = {"text": str, "switch": bool, "number": int}
     for key, value in found.items():

@@ -40,6 +40,7 @@ class Machines:
         self._systemds: dict[Host, Systemd] = {}
         self._lock = threading.Lock()
         tools.make(machine_root.TOOLS, userspace=userspace)
+        tools.make_offline(machine_root.OFFLINE)
 
     def furnished(self, host: Host) -> None:
         """The host has its disk and an empty /run."""

@@ -72,6 +72,15 @@ class _Asked:
 
 
 _SUBCOMMANDS: Subcommands[Callable[[Systemd, _Asked], Outcome]] = Subcommands()
+#: What else people type after `systemctl`, and what does it here.
+_INSTEAD = {
+    **dict.fromkeys(("reboot", "kexec"), "type reboot"),
+    **dict.fromkeys(("poweroff", "halt"), "xlab fault crash HOST outside switches the host off"),
+    **dict.fromkeys(("mask", "unmask"), "systemctl stop NAME ends one until the next boot"),
+    **dict.fromkeys(("reload", "kill"), "systemctl restart NAME"),
+    "show": "there are systemctl status NAME and systemctl cat NAME",
+    "list-dependencies": "systemctl list-units shows all there are",
+}
 
 
 class Systemd:
@@ -104,14 +113,16 @@ class Systemd:
         )
         verb, *names = options.rest or ["list-units"]
         if verb not in _SUBCOMMANDS:
-            raise RefusalError(f"{verb!r} is not emulated: {_SUBCOMMANDS} are")
+            advice = _INSTEAD.get(verb, f"{_SUBCOMMANDS} are, for {', '.join(self._services)}")
+            raise RefusalError(f"{verb!r} is not emulated: {advice}")
         return _SUBCOMMANDS[verb](self, _Asked(verb, names, options, typist))
 
     def service(self, typist: Typist) -> Outcome:
         """`service NAME VERB`, which asks systemctl."""
         words = list(typist.words)
         if len(words) != 2:
-            raise RefusalError("usage: service NAME start|stop|restart|status")
+            there = ", ".join(self._services)
+            raise RefusalError(f"usage: service NAME start|stop|restart|status; there are {there}")
         name, verb = words
         verb = "restart" if verb in ("reload", "force-reload") else verb
         return self.systemctl(typist.having_typed([verb, name]))
@@ -119,11 +130,16 @@ class Systemd:
     def journalctl(self, typist: Typist) -> None:
         """`journalctl [-u UNIT] [-n LINES]`."""
         options = Options(
-            typist.words, "u unit=", "n lines=", "x catalog", "e pager-end", "f follow", "b boot",
+            typist.words, "u unit=", "n lines=", "x catalog", "e pager-end", "b boot",
             "r reverse", "no-pager",
+            instead={
+                "f follow": "journalctl -n 20 shows the last lines",
+                **dict.fromkeys(
+                    ("S since=", "U until="), "journalctl -n LINES shows the last lines"
+                ),
+                "k dmesg": "the kernel is the machine's own: dmesg, outside of the lab",
+            },
         )  # fmt: skip
-        if "follow" in options:
-            raise RefusalError("--follow is not emulated")
         lines = self._told({self._known(name) for name in options.values("unit")})
         count = options.value("lines")
         if count is not None:
@@ -141,7 +157,7 @@ class Systemd:
     @_SUBCOMMANDS.named("start", "stop", "restart", unlisted=["try-restart", "reload-or-restart"])
     def _change(self, asked: _Asked) -> int:
         if not asked.names:
-            raise RefusalError("Too few arguments.")
+            raise RefusalError(f"Too few arguments. There are {', '.join(self._services)}")
         status = 0
         for name in map(self._known, asked.names):
             self._warn_if_changed(name, asked.typist)
@@ -177,7 +193,10 @@ class Systemd:
     def _edit(self, asked: _Asked) -> Attached:
         """An editor on a drop-in, or on a copy of the whole file, and then a daemon-reload."""
         if len(asked.names) != 1 or not asked.typist.terminal:
-            raise RefusalError("edit takes one unit, and a terminal")
+            raise RefusalError(
+                "edit takes one unit, and a terminal; without one write a drop-in, "
+                f"{units.PLACES[0]}/NAME.service.d/override.conf, then systemctl daemon-reload"
+            )
         name, full = self._known(asked.names[0]), "full" in asked.options
         own = units.PLACES[0] / f"{name}.service"
         console = Console(tty=True)
@@ -212,7 +231,10 @@ class Systemd:
     def _enable(self, asked: _Asked) -> None:
         for name in map(self._known, asked.names):
             if asked.verb == "disable":
-                raise RefusalError(f"{name} stays enabled: disabling is not emulated")
+                raise RefusalError(
+                    f"{name} stays enabled: disabling is not emulated; systemctl stop {name} ends "
+                    "it until the next boot"
+                )
 
     @_SUBCOMMANDS.named("daemon-reload", unlisted=["daemon-reexec"])
     def _reload(self, _: _Asked) -> None:
@@ -352,7 +374,7 @@ class DockerService:
     def start(self, unit: Unit) -> list[str]:
         program, *words = unit.command()
         if not program.endswith("/dockerd"):
-            raise DockerError(f"only dockerd is emulated, not {program}")
+            raise DockerError(f"ExecStart: /usr/bin/dockerd is emulated, and not {program}")
         options = dockerd.options(words, self._config())
         docker = self._host.docker
         self.is_starting = True

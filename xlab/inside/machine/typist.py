@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getopt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -48,12 +48,19 @@ class Options:
     """The options at the beginning of a command line, or anywhere in it, and the words left over.
 
     Each of `known` is all names of one, the last of which is what it is called here, and "=" if it
-    takes a value: "e env=".
+    takes a value: "e env=".  Those of `instead` are refused, with what can be done instead.
     """
 
-    def __init__(self, words: Sequence[str], *known: str, anywhere: bool = True) -> None:
+    def __init__(
+        self,
+        words: Sequence[str],
+        *known: str,
+        instead: Mapping[str, str] | None = None,
+        anywhere: bool = True,
+    ) -> None:
         short, long, same = "", [], {}
-        for each in known:
+        instead = instead or {}
+        for each in (*known, *instead):
             names = each.removesuffix("=").split()
             for name in names:
                 same[name] = names[-1]
@@ -65,10 +72,14 @@ class Options:
         try:
             found, self.rest = parse(list(words), short, long)
         except getopt.GetoptError as error:
-            raise RefusalError(_told(error)) from error
+            raise RefusalError(_told(error, known)) from error
         self._given: dict[str, list[str]] = {}
         for name, value in found:
             self._given.setdefault(same[name.lstrip("-")], []).append(value)
+        for each, advice in instead.items():
+            name = each.removesuffix("=").split()[-1]
+            if name in self._given:
+                raise RefusalError(f"{_dashed(name)} is not emulated: {advice}")
 
     def __contains__(self, name: str) -> bool:
         return name in self._given
@@ -81,11 +92,15 @@ class Options:
         return self._given.get(name, [])
 
 
-def _told(error: getopt.GetoptError) -> str:
-    dashes = "--" if len(error.opt) > 1 else "-"
+def _told(error: getopt.GetoptError, known: Sequence[str]) -> str:
     if "requires argument" in error.msg:
-        return f"flag needs an argument: {dashes}{error.opt}"
-    return f"unknown flag, or one that is not emulated: {dashes}{error.opt}"
+        return f"flag needs an argument: {_dashed(error.opt)}"
+    there = ", ".join(_dashed(each.removesuffix("=").split()[0]) for each in known) or "none"
+    return f"unknown flag, or one that is not emulated: {_dashed(error.opt)}; there are {there}"
+
+
+def _dashed(name: str) -> str:
+    return f"--{name}" if len(name) > 1 else f"-{name}"
 
 
 _Do = TypeVar("_Do", bound=Callable[..., Outcome])

@@ -14,6 +14,22 @@ NOTICE = "weave: the router is xlab's own, and speaks Weave Net's protocol\n"
 
 
 _SUBCOMMANDS: Subcommands[Callable[[Host, Typist], Outcome]] = Subcommands()
+_NO_NAMES = "there are no names: containers reach each other by the addresses in weave ps"
+_DOCKER = "type docker, then weave attach ADDRESS/PREFIX CONTAINER"
+#: What else people type after `weave`, and what does it here.
+_INSTEAD = {
+    **dict.fromkeys(("connect", "forget"), "weave stop, then weave launch PEER…"),
+    "detach": "docker exec NAME ip link delete ethwe",
+    **dict.fromkeys(("dns-add", "dns-lookup", "dns-remove", "dns-args", "launch-dns"), _NO_NAMES),
+    **dict.fromkeys(("env", "config", "launch-proxy", "proxy-args"), _DOCKER),
+    "launch-router": "weave launch",
+    "report": "weave status connections",
+    "reset": "weave stop, then ip link delete weave",
+    "restart": "docker start CONTAINER, then weave attach ADDRESS/PREFIX CONTAINER",
+    "setup": "there is nothing to download",
+    "start": "docker start CONTAINER, then weave attach ADDRESS/PREFIX CONTAINER",
+    "stop-router": "weave stop",
+}
 
 
 def perform(host: Host, typist: Typist) -> Outcome:
@@ -23,7 +39,8 @@ def perform(host: Host, typist: Typist) -> Outcome:
         typist.out(f"Usage: weave COMMAND\n\nEmulated here: {_SUBCOMMANDS}\n")
         return 0
     if verb not in _SUBCOMMANDS:
-        raise RefusalError(f"{verb!r} is not emulated here: there are {_SUBCOMMANDS}")
+        advice = _INSTEAD.get(verb, f"there are {_SUBCOMMANDS}")
+        raise RefusalError(f"{verb!r} is not emulated here: {advice}")
     if not host.docker.is_running:
         raise RefusalError("Cannot connect to the Docker daemon. Is the docker daemon running?")
     return _SUBCOMMANDS[verb](host, typist.having_typed(rest))
@@ -36,7 +53,9 @@ def _launch(host: Host, typist: Typist) -> None:
     peers = []
     for word in typist.words:
         if word.startswith("-"):
-            raise RefusalError(f"launch {word} is not emulated; the addresses of peers are wanted")
+            raise RefusalError(
+                f"launch {word} is not emulated: weave launch [PEER…] takes other hosts' addresses"
+            )
         try:
             peers.append(IPv4Address(word))
         except AddressValueError as error:
@@ -68,11 +87,43 @@ def _run(host: Host, typist: Typist) -> None:
 @_SUBCOMMANDS.named("attach")
 def _attach(host: Host, typist: Typist) -> None:
     if len(typist.words) != 2:
-        raise RefusalError("usage: weave attach ADDRESS/PREFIX CONTAINER")
+        raise RefusalError(
+            "usage: weave attach ADDRESS/PREFIX CONTAINER; handing out addresses is not emulated"
+        )
     _require_router(host.weave)
     address, container = _interface(typist.words[0]), host.docker.container(typist.words[1])
     host.weave.attach(address, container)
     typist.out(f"{address.ip}\n")
+
+
+@_SUBCOMMANDS.named("expose")
+def _expose(host: Host, typist: Typist) -> None:
+    for address in _own_addresses(host, typist, "expose"):
+        host.weave.expose(address)
+        typist.out(f"{address.ip}\n")
+
+
+@_SUBCOMMANDS.named("hide")
+def _hide(host: Host, typist: Typist) -> None:
+    for address in _own_addresses(host, typist, "hide"):
+        if address not in host.weave.exposed:
+            # Weave's script says nothing then.
+            typist.err(f"weave: {address} is not exposed here\n")
+        host.weave.hide(address)
+        typist.out(f"{address.ip}\n")
+
+
+def _own_addresses(host: Host, typist: Typist, verb: str) -> list[IPv4Interface]:
+    """Those that follow `weave expose` and `weave hide`; the bridge is there for them."""
+    if not typist.words or any("/" not in word for word in typist.words):
+        there = ", ".join(map(str, host.weave.exposed)) or "none"
+        raise RefusalError(
+            f"which address? weave {verb} ADDRESS/PREFIX; handing out addresses is not emulated. "
+            f"Exposed in this host: {there}"
+        )
+    addresses = [_interface(word) for word in typist.words]
+    _require_router(host.weave)
+    return addresses
 
 
 @_SUBCOMMANDS.named("status")
@@ -80,14 +131,18 @@ def _status(host: Host, typist: Typist) -> None:
     _require_router(host.weave)
     page = host.weave.status(*typist.words[:1])
     if page is None:
-        raise RefusalError(f"status {typist.words[0]} is not emulated; there are connections, "
-                            "peers and targets")  # fmt: skip
+        raise RefusalError(
+            f"status {typist.words[0]} is not emulated: there are connections, peers and targets"
+        )
     typist.out(page)
 
 
 @_SUBCOMMANDS.named("ps")
 def _ps(host: Host, typist: Typist) -> None:
     _require_router(host.weave)
+    if host.weave.exposed:
+        addresses = " ".join(map(str, host.weave.exposed))
+        typist.out(f"weave:expose {host.weave.bridge_mac} {addresses}\n")
     for container in host.docker.containers:
         address = container.device_address("ethwe") if "ethwe" in container.interfaces() else None
         if address:
