@@ -25,6 +25,8 @@ def validate(
     as_json: AsJson = False,
 ) -> int:
     """Read exercises' files and say what is wrong with them, with file and line."""
+    from rich.text import Text
+
     from xlab.cli.screens.screen import Screen
     from xlab.errors import UsageError
     from xlab.exercises import exercise, schemas
@@ -45,5 +47,6 @@ def validate(
     for folder, problems in found.items():
         screen.said(folder.name[:2], folder.name[3:], good=not problems)
         for problem in problems:
-            screen.said("", f"{short(problem.file)}:{problem.line}: {problem.text}")
+            # As editors know it, on one line.
+            screen.line(Text(f"{short(problem.file)}:{problem.line}: {problem.text}"))
     return 1 if listed else 0
