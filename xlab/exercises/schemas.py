@@ -11,6 +11,8 @@ _TEXT = {"type": "string", "minLength": 1}
 _SAID = {"type": ["string", "integer", "number"]}
 _YES_OR_NO = {"enum": ["yes", "no"]}
 _COUNT = {"type": "integer", "minimum": 0}
+#: Of what may be drawn: its name in braces until then.
+_NUMBER_OR_VALUE = {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": r"^\{\w+\}$"}]}
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 #: Of an identifier: `containers-reach-each-other`.
 _ID = {"type": "string", "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$"}
@@ -54,7 +56,7 @@ LAB: Mapping[str, Any] = {
             underlay=_TEXT, first=_COUNT, openvswitch=_YES_OR_NO,
             scenario=_TEXT, containers=_COUNT, built=_TEXT,
             settings={"type": "object", "additionalProperties": _SAID},
-            mtu={"type": "integer"}, rate=_TEXT, delay=_TEXT, loss=_TEXT,
+            mtu=_NUMBER_OR_VALUE, rate=_TEXT, delay=_TEXT, loss=_TEXT,
         ),
         typed_before=_SCRIPTS,
         **{"break": {"type": "array", "items": _TEXT}},
