@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 
 from xlab.errors import DeadlineError, UsageError, XlabError
 from xlab.faults.expectation import Broken, Pair, Topology, expected
-from xlab.faults.kinds import Fault, parse
+from xlab.faults.kinds import Fault, Order, parse
 from xlab.kernel.processes import wait_until
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
@@ -54,13 +54,17 @@ class Faults:
 
     def do(self, text: str) -> None:
         """What a person typed; UsageError for nonsense, also for what is not so now."""
-        if self._flow is None:
-            self.topology = Topology.of(self.lab, None)
-        order = parse(text, self.topology)
+        order = self.read(text)
         if order.mend:
             self.mend(self._in_force(order.fault))
         else:
             self.apply(order.fault)
+
+    def read(self, text: str) -> Order:
+        """What was typed, as of now; UsageError for nonsense."""
+        if self._flow is None:
+            self.topology = Topology.of(self.lab, None)
+        return parse(text, self.topology)
 
     def apply(self, fault: Fault) -> None:
         """Make it happen; UsageError where it cannot, since it has already or its host is down."""

@@ -335,7 +335,7 @@ class Survives(Kind, word="survives"):
 
     def examine(self, lab: Lab, faults: Faults, wait_s: float) -> Seen:
         order = self.given["fault"]
-        fault = fault_kinds.parse(order, faults.topology).fault
+        fault = faults.read(order).fault
         if fault in faults.in_force:
             return Seen(False, f"`{order}` is in force already: `{fault.cure}` mends it")
         ((word, arguments),) = self.given["then"].items()
