@@ -119,12 +119,14 @@ class Sightings:
         """Frames on the link that belong to something else."""
         return len(self.frames) - len(self.seen)
 
-    def all_took(self, encapsulation: str, *, lossy: bool = False) -> bool:
-        """Each request and each reply passed once, in that encapsulation; nothing was missed.
+    def all_took(self, encapsulation: str, *, lossy: bool = False, times: int = 1) -> bool:
+        """Each request and each reply passed so many times, in that encapsulation; nothing was
+        missed.
 
         On links that lose packets on purpose, some replies may be missing, as ping missed them.
         """
         expected = self.sent + self.answered if lossy and self.answered else 2 * self.sent
+        expected *= times
         return self.count(encapsulation) == len(self.seen) == expected and not self.dropped
 
 

@@ -245,7 +245,10 @@ class Address(Kind, word="address"):
 
 
 class Takes(Kind, word="takes"):
-    """Ten marked echoes and their answers all cross a physical link in that encapsulation."""
+    """Ten marked echoes and their answers all cross a physical link in that encapsulation.
+
+    On the link of a third host each of them is seen twice: it comes in, and goes on.
+    """
 
     shape: ClassVar[Mapping[str, Any]] = _shape(
         "from", "to", "in",
@@ -265,7 +268,9 @@ class Takes(Kind, word="takes"):
                                                              for s in seen.seen})}  # fmt: skip
         listed = ", ".join(f"{n} {_in_words(kind)}" for kind, n in counts.items())
         text = f"of {2 * seen.sent} packets on the physical link of {at}: {listed or 'none'}"
-        return Seen(seen.all_took(wanted, lossy=lab.lossy), text)
+        ends = [_host_name(source), _host_name(target) if isinstance(target, Node) else at.name]
+        times = 1 if at.name in ends else 2
+        return Seen(seen.all_took(wanted, lossy=lab.lossy, times=times), text)
 
 
 class Mtu(Kind, word="mtu"):
