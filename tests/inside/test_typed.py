@@ -266,6 +266,9 @@ def test_docker_says_that_it_is_emulated_once_and_what_it_does_not_do(world: Wor
     assert docker("run", "--rm", "-i", "busybox", "tr", "a-z", "A-Z", stdin="typed\n") == (
         0, "TYPED\n", "",
     )  # fmt: skip
+    status, _, said = docker("run", "--restart", "on-failure:3", "ubuntu")
+    assert (status, "there are no, always, unless-stopped" in said) == (125, True)
+    assert docker("run", "--restart", "always", "--rm", "ubuntu")[0] == 125
     status, _, said = docker("run", "--name", "lost", "ubuntu", "/bn/bash")
     assert (status, "stat /bn/bash: no such file or directory" in said) == (127, True)
     status, identity, _ = docker("run", "-dit", "--name", "c1", "-e", "SAID=hello", "ubuntu")
@@ -292,6 +295,10 @@ def test_docker_says_that_it_is_emulated_once_and_what_it_does_not_do(world: Wor
     wait_until(
         lambda: docker("logs", "said")[1] == "logged\n", timeout_s=PATIENCE_S, awaited="the log"
     )
+    kept = docker("run", "-d", "--restart", "always", "--name", "kept", "busybox", "sleep", "99")
+    assert kept[0] == 0
+    assert world.say("exec", "h1", "--", "systemctl", "restart", "docker").status == 0
+    assert docker("ps", "--no-trunc")[1].count("\n") == 2  # its heading, and "kept"
     assert world.say("exec", "h1", "--", "systemctl", "stop", "docker").status == 0
     status, _, said = docker("ps")
     assert (status, "Is the docker daemon running?" in said) == (1, True)

@@ -19,7 +19,7 @@ from xlab.kernel.packets import decode
 from xlab.kernel.processes import wait_until
 from xlab.lab import underlay
 from xlab.lab.capture import Capture
-from xlab.lab.docker import Container, DaemonOptions, ForwardPolicy
+from xlab.lab.docker import Container, DaemonOptions, ForwardPolicy, RestartPolicy
 from xlab.lab.lab import OUTSIDE, Host, Lab
 from xlab.lab.node import Node
 
@@ -323,6 +323,27 @@ def test_starting_what_runs_changes_nothing() -> None:
     host.docker.start_container(container)
     assert container.address.packed[-1] == 64
     assert host.docker.run("c2").address.packed[-1] == 65
+
+
+@sandboxed
+def test_a_restart_policy_counts_when_the_daemon_starts() -> None:
+    """As `docker run --restart` has them; what was only created was never started by anybody."""
+    host = host_with_br0()
+    policies: list[RestartPolicy] = ["no", "always", "unless-stopped", "always", "unless-stopped"]
+    containers = [host.docker.run(f"c{n}") for n in range(len(policies))]
+    created = host.docker.create("created")
+    for container, policy in zip([*containers, created], [*policies, "always"], strict=True):
+        container.restart_policy = policy
+    for container in containers[3:]:
+        host.docker.stop(container)
+    host.docker.shut_down()
+    host.docker.start(NOTES)
+    assert host.docker.containers == [containers[number] for number in (1, 2, 3)]
+    assert last_octets(host) == [64, 65, 66]
+    host.docker.start_container(containers[4])
+    host.docker.crash()
+    host.docker.start(NOTES)
+    assert host.docker.containers == containers[1:]
 
 
 @sandboxed

@@ -169,7 +169,7 @@ class _Reader:
         named = _NAME.fullmatch(folder.name)
         if not named:
             raise UsageError(f"{folder}:1: an exercise's folder is called as 05-share-out-a-subnet")
-        said = self._valid("lab.yaml", self._open("lab.yaml"))
+        said = self._valid(schemas.UNDRAWN, self._open("lab.yaml"))
         if said is None:
             return None
         student = str(said.value.get("student", self._variant.student))
@@ -180,7 +180,7 @@ class _Reader:
             place, _, text = str(error).partition(": ")
             self.problems.append(said.problem(tuple(place.split(".")), text))
             return None
-        said = self._valid("lab.yaml", self._filled(said))
+        said = self._valid(schemas.LAB, self._filled(said))
         if said is None:
             return None
         lab = {**said.value, **_unsealed(said.value)}
@@ -222,11 +222,11 @@ class _Reader:
             return None
         return document.read(file)
 
-    def _valid(self, name: str, found: Document | None) -> Document | None:
+    def _valid(self, schema: Mapping[str, Any], found: Document | None) -> Document | None:
         if found is None:
             return None
-        wrong = list(found.problems(schemas.BY_FILE[name]))
-        self.problems += [each for each in wrong if each not in self.problems]
+        wrong = list(found.problems(schema))
+        self.problems += wrong
         return None if wrong else found
 
     def _filled(self, found: Document) -> Document:
@@ -237,7 +237,7 @@ class _Reader:
 
     def _yaml(self, name: str) -> Document | None:
         found = self._open(name)
-        return self._valid(name, self._filled(found)) if found else None
+        return self._valid(schemas.BY_FILE[name], self._filled(found)) if found else None
 
     def _checks(self, name: str, *, shown: bool) -> list[Check] | None:
         found = self._yaml(name)

@@ -11,8 +11,6 @@ _TEXT = {"type": "string", "minLength": 1}
 _SAID = {"type": ["string", "integer", "number"]}
 _YES_OR_NO = {"enum": ["yes", "no"]}
 _COUNT = {"type": "integer", "minimum": 0}
-#: Of what may be drawn: its name in braces until then.
-_NUMBER_OR_VALUE = {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": r"^\{\w+\}$"}]}
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 #: Of an identifier: `containers-reach-each-other`.
 _ID = {"type": "string", "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$"}
@@ -44,6 +42,22 @@ _DRAWN = {
     "text": _TEXT,
 }
 
+_VARIANTS = {
+    "type": "object",
+    "propertyNames": {"pattern": "^\\w+$"},
+    # Of `case` the values are words beside it.
+    "additionalProperties": {
+        "type": "object",
+        "properties": {**_DRAWN, "prefix": _SAID, "step": _COUNT},
+        "oneOf": [{"required": [word]} for word in _DRAWN],
+    },
+}
+
+#: Of lab.yaml before anything has been drawn: whatever else there is may be a value yet.
+UNDRAWN: Mapping[str, Any] = {
+    "$schema": _DIALECT, "type": "object", "properties": {"variants": _VARIANTS}
+}  # fmt: skip
+
 LAB: Mapping[str, Any] = {
     "$schema": _DIALECT,
     **_object(
@@ -56,21 +70,12 @@ LAB: Mapping[str, Any] = {
             underlay=_TEXT, first=_COUNT, openvswitch=_YES_OR_NO,
             scenario=_TEXT, containers=_COUNT, built=_TEXT,
             settings={"type": "object", "additionalProperties": _SAID},
-            mtu=_NUMBER_OR_VALUE, rate=_TEXT, delay=_TEXT, loss=_TEXT,
+            mtu={"type": "integer"}, rate=_TEXT, delay=_TEXT, loss=_TEXT,
         ),
         typed_before=_SCRIPTS,
         **{"break": {"type": "array", "items": _TEXT}},
         files={"type": "object", "additionalProperties": _TEXT},
-        variants={
-            "type": "object",
-            "propertyNames": {"pattern": "^\\w+$"},
-            # Of `case` the values are words beside it.
-            "additionalProperties": {
-                "type": "object",
-                "properties": {**_DRAWN, "prefix": _SAID, "step": _COUNT},
-                "oneOf": [{"required": [word]} for word in _DRAWN],
-            },
-        },
+        variants=_VARIANTS,
         # Of what was handed to one student.
         student=_TEXT, sealed=_TEXT,
     ),

@@ -15,7 +15,7 @@ import secrets
 import shlex
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Interface
@@ -33,6 +33,8 @@ from xlab.sandbox.console import Attachable, Console
 
 State = Literal["created", "starting", "running", "exited"]
 ForwardPolicy = Literal["accept", "drop"]
+#: Which containers start with the daemon: none; all; all that nobody has stopped.
+RestartPolicy = Literal["no", "always", "unless-stopped"]
 
 DEFAULT_BRIDGE = "docker0"
 
@@ -89,6 +91,9 @@ class Container(Node):
         #: Whether its program has a terminal, whether somebody can type, and whether it is removed
         #: when that has ended: -t, -i and --rm.
         self.tty = self.interactive = self.auto_remove = False
+        self.restart_policy: RestartPolicy = "no"
+        #: Whether somebody has stopped it since it was started last.
+        self.stopped_by_hand = False
         #: Its program, if that has a console; the last one, when it has ended.
         self.program: Attachable | None = None
         self._console: Console | None = None
@@ -148,6 +153,14 @@ class Container(Node):
         if self.program and self.program.process is process:
             self.program.console.ended()
         self.on_exit(self, process)
+
+    @property
+    def starts_with_daemon(self) -> bool:
+        """By its restart policy; one that was never started does not."""
+        return self.state == "exited" and (
+            self.restart_policy == "always"
+            or (self.restart_policy == "unless-stopped" and not self.stopped_by_hand)
+        )
 
     def is_run_by(self, process: Process) -> bool:
         """Whether `process` is the container's first process, and not that of an earlier start."""
@@ -247,6 +260,11 @@ class Docker:
         options = options or DaemonOptions()
         with commands.step(self.host.name, options.command_line()):
             self._start(options)
+        for container in self.all_containers:
+            if container.starts_with_daemon:
+                # Docker writes why it could not into its log, and goes on.
+                with suppress(XlabError):
+                    self.start_container(container)
         self.on_start()
 
     def shut_down(self) -> None:
@@ -256,7 +274,7 @@ class Docker:
         """
         with self._lock:
             for container in self.containers:
-                self.stop(container)
+                self._halt(container)
             self._pool = None
 
     def _start(self, options: DaemonOptions) -> None:
@@ -305,8 +323,8 @@ class Docker:
     def crash(self) -> None:
         """The host's power has failed: nothing runs and no address is out.
 
-        What Docker keeps on disk is still there: containers, which are "exited" now.  None has a
-        restart policy, so once the daemon has been started again somebody must start them.
+        What Docker keeps on disk is still there: containers, which are "exited" now.  One without a
+        restart policy must be started by somebody, once the daemon has been started again.
         """
         with self._lock:
             fallen, self._pool, self._rules = self.containers, None, ""
@@ -434,6 +452,7 @@ class Docker:
                 pool.release(address)
                 raise
             container.state, container.ended_by_itself = "running", False
+            container.stopped_by_hand = False
 
     def start_all(self) -> list[Container]:
         """`docker start $(docker ps -aq)`, in the order of their creation; returns them."""
@@ -443,6 +462,11 @@ class Docker:
 
     def stop(self, container: Container) -> None:
         """`docker stop`: its processes end, its interface and address go."""
+        with self._lock:
+            container.stopped_by_hand = True
+            self._halt(container)
+
+    def _halt(self, container: Container) -> None:
         with self._lock:
             if container.state != "running":
                 return
@@ -530,7 +554,7 @@ class Docker:
             # It may have been stopped and started again before this thread heard of its end.
             if container.is_run_by(process):
                 container.ended_by_itself = container.state == "running"
-                self.stop(container)
+                self._halt(container)
                 if container.auto_remove:
                     self.remove(container)
 

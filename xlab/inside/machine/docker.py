@@ -13,7 +13,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast, get_args
 
 from xlab.errors import CapabilityError, CommandError, DockerError
 from xlab.inside.machine.typist import (
@@ -25,7 +25,7 @@ from xlab.inside.machine.typist import (
     Typist,
 )
 from xlab.kernel.processes import search_path
-from xlab.lab.docker import Container, Docker, Moment, SystemContainer
+from xlab.lab.docker import Container, Docker, Moment, RestartPolicy, SystemContainer
 from xlab.sandbox.console import Attachable, Console, close_all
 
 NOTICE = (
@@ -94,7 +94,6 @@ _INSTEAD_IN_RUN = {
            "weave run ADDRESS/PREFIX gives one of your own",
     "mac-address=": "it follows from the address",
     "entrypoint=": "the program and its arguments stand behind the image's name",
-    "restart=": "docker start NAME starts one again",
     "u user=": "there is no one but root here",
     "w workdir=": "docker run IMAGE sh -c 'cd FOLDER && …', or docker exec -w",
     "env-file=": "-e NAME=VALUE, once for each",
@@ -160,7 +159,7 @@ def options_of_run(typist: Typist) -> Options:
     """What follows `docker run`; RefusalError where it asks for what is not emulated."""
     options = Options(
         typist.words, "i interactive", "t tty", "d detach", "e env=", "h hostname=", "name=", "rm",
-        "net network=", "privileged", "cap-add=", instead=_INSTEAD_IN_RUN, anywhere=False,
+        "restart=", "net network=", "privileged", "cap-add=", instead=_INSTEAD_IN_RUN, anywhere=False,
     )  # fmt: skip
     if not options.rest:
         raise RefusalError('"docker run" requires at least 1 argument.')
@@ -169,10 +168,20 @@ def options_of_run(typist: Typist) -> Options:
         raise RefusalError(f"--network {network} is not emulated: {_ONE_NETWORK}")
     if len(os.fsencode(options.value("hostname") or "")) > _LONGEST_HOSTNAME:
         raise RefusalError(f"a host name has at most {_LONGEST_HOSTNAME} bytes")
+    _require_restart_policy(options)
     if "detach" not in options and "tty" in options and "interactive" in options:
         if not typist.terminal:
             raise RefusalError("the input device is not a TTY")
     return options
+
+
+def _require_restart_policy(options: Options) -> None:
+    policy = options.value("restart", "no")
+    if policy not in get_args(RestartPolicy):
+        listed = ", ".join(get_args(RestartPolicy))
+        raise RefusalError(f"--restart {policy} is not emulated; there are {listed}", 125)
+    if policy != "no" and "rm" in options:
+        raise RefusalError("Conflicting options: --restart and --rm", 125)
 
 
 def create(docker: Docker, options: Options) -> Container:
@@ -186,6 +195,7 @@ def create(docker: Docker, options: Options) -> Container:
     container.tty = "tty" in options
     container.interactive = "interactive" in options
     container.auto_remove = "rm" in options
+    container.restart_policy = cast(RestartPolicy, options.value("restart", "no"))
     container.env = dict(each.partition("=")[::2] for each in options.values("env"))
     container.hostname = options.value("hostname") or container.hostname
     return container
@@ -575,7 +585,11 @@ def describe(docker: Docker, container: Container) -> dict[str, Any]:
         },
         "Image": container.image,
         "Name": f"/{container.short_name}",
-        "HostConfig": {"NetworkMode": "bridge", "AutoRemove": container.auto_remove},
+        "HostConfig": {
+            "NetworkMode": "bridge",
+            "AutoRemove": container.auto_remove,
+            "RestartPolicy": {"Name": container.restart_policy, "MaximumRetryCount": 0},
+        },
         "Config": {
             "Hostname": container.hostname,
             "Tty": container.tty,
