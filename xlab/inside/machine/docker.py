@@ -159,7 +159,8 @@ def options_of_run(typist: Typist) -> Options:
     """What follows `docker run`; RefusalError where it asks for what is not emulated."""
     options = Options(
         typist.words, "i interactive", "t tty", "d detach", "e env=", "h hostname=", "name=", "rm",
-        "restart=", "net network=", "privileged", "cap-add=", instead=_INSTEAD_IN_RUN, anywhere=False,
+        "restart=", "net network=", "privileged", "cap-add=",
+        instead=_INSTEAD_IN_RUN, anywhere=False,
     )  # fmt: skip
     if not options.rest:
         raise RefusalError('"docker run" requires at least 1 argument.')
