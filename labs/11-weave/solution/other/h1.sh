@@ -1,0 +1,6 @@
+# task 1
+weave launch {h2} {h3}
+
+# task 2
+docker run -d --name c1 busybox sleep infinity
+weave attach {a1}/{bits} c1
