@@ -23,12 +23,14 @@ def sheet(exercise: Exercise, given: Mapping[str, Any] | None = None) -> str:
         if not check.shown:
             continue
         asked = check.arguments
+        # A choice stands on a line of its own: it is copied from there.
         kind = (
-            f"one of: {', '.join(map(str, asked['choice']))}" if "choice" in asked
+            "one of these lines" if "choice" in asked
             else f"a number: {asked['number']}" if "number" in asked
             else asked["text"]
         )  # fmt: skip
         said = textwrap.wrap(f"{asked['question']} ({kind})", 96)
+        said += [f"    {each}" for each in asked.get("choice", ())]
         known = (given or {}).get(check.id)
         lines += ["", *(f"# {line}" for line in said)]
         lines.append(f"{check.id}: {_scalar(known)}" if known is not None else f"{check.id}:")
