@@ -63,7 +63,7 @@ class There:
 
     @property
     def addresses(self) -> dict[IPv4Address, str]:
-        """Its addresses, and which device has each."""
+        """Its addresses, and which device has each, the last if several have it."""
         return {
             IPv4Interface(own).ip: name
             for name, device in self.devices.items()
@@ -83,7 +83,7 @@ class There:
         return next((each for name in own for each in self.addresses_of(name)), None)
 
     def addresses_of(self, device: str) -> list[IPv4Address]:
-        return [address for address, name in self.addresses.items() if name == device]
+        return [IPv4Interface(own).ip for own in self.devices.get(device, {}).get("addresses", ())]
 
     def is_up(self, device: str) -> bool:
         return bool(self.devices.get(device, {}).get("up"))

@@ -26,6 +26,7 @@ from xlab.lab.docker import Container
 from xlab.lab.lab import OUTSIDE, Host, Lab, concurrently
 from xlab.lab.node import Node
 from xlab.lab.ovs import Bridge, Port
+from xlab.lab.path_mtu import vanishes
 from xlab.lab.reachability import sample_pairs, unreachable
 from xlab.lab.weave import ROUTER
 from xlab.record.judgement import Carried, Judgement, Stage, State
@@ -48,8 +49,9 @@ Pair = tuple[Node, Node | None, IPv4Address]
 #: What packets went in, for a reader.
 _WORDS = {kind: "plain" if kind == "none" else kind for kind in get_args(Encapsulation)}
 
-#: How long somebody is asked once more, only to hear why it did not answer.
-_REASON_S = 1.0
+#: How long what must come true may take where something is wrong already; and how long somebody
+#: is asked once more, only to hear why it did not answer.
+_HURRIED_S, _REASON_S = 1.2, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class Judge:
         #: Hosts whose Docker is where the method wants it; and the containers that count.
         self._placed: list[There] = []
         self._containers: dict[Host, list[Container]] = {}
+        self._interface = "eth0"
         #: Pairs of containers that do not reach each other.
         self._silent: set[tuple[Node, Node]] = set()
         self._stage: str | None = None
@@ -267,7 +270,7 @@ class Judge:
                 return _missing(f"{host}: no container runs{which}{had}", look + _tutorial(see))
             for container, own in running.items():
                 container.prefer_address(own.ip)
-            self._containers[host] = list(running)
+            self._containers[host], self._interface = list(running), interface
             return _right(_listed([f"{c.short_name} {own}" for c, own in running.items()]))
 
         text = f"{host} runs a container" + (f" with an {interface}" if interface != "eth0" else "")
@@ -363,7 +366,7 @@ class Judge:
             if back.options.get("remote_ip", "") in map(str, there.addresses):
                 keys = port.options.get("key", "0"), back.options.get("key", "0")
                 if keys[0] != keys[1]:
-                    return f"{port.name} has key {keys[0]}, {back.name} of {peer} has {keys[1]}"
+                    return f"{port.name} has key {keys[0]}, {back.name} of {peer} key {keys[1]}"
         return ""
 
     def _no_tunnel(self, there: There, kind: str, see: str) -> Seen:
@@ -565,8 +568,28 @@ class Judge:
         ring = list(zip(nodes, nodes[1:] + nodes[:1], strict=True))
         for source, target in dict.fromkeys([*ring, *((b, a) for a, b in ring)]):
             if source is not target and (source, target) not in self._silent:
+                self._large_packets_are_not_lost(source, target, see=see)
                 look = f"`ip -br link`, which MTU? {_tutorial(see)}"
                 self._hold(Transfers(source, target), look=look)
+
+    def _large_packets_are_not_lost(self, source: Node, target: Node, *, see: str) -> None:
+        """Somebody says so if they are too large, and TCP can go by that."""
+
+        def seen() -> Seen:
+            size = source.mtu(self._interface)
+            if vanishes(
+                source, target, size=size, round_trip_s=self._lab.round_trip_s,
+                timeout_s=self._patience_s,
+            ):  # fmt: skip
+                what = f"packets of {size} bytes from {source} to {target} vanish"
+                host = self._lab.host_of(source)
+                look = f"`ip -br link` on {host}, which MTU? {_tutorial(see)}, C12"
+                return _wrong(f"{what}, and nobody says that they are too large", look)
+            return _right(f"{size} bytes arrive, or {source} is told that they are too many")
+
+        name = f"{source}-large-packets-to-{target}"
+        text = f"large packets from {source} to {target} are not lost silently"
+        self._see(name, text, "a reply, or a word", seen)
 
     def takes(self, encapsulation: Encapsulation, text: str, *, to_host: bool = False) -> None:
         """Marked pings from the first host's container to the last's, or to that host itself."""
@@ -609,21 +632,14 @@ class Judge:
     def nic_leaves_its_bridge(self, host: Host) -> Cut:
         there = self._there[host]
         nic, bridge = there.nic, there.bridge_of(there.nic)
-        return Cut(
-            f"{nic} of {host} detached from {bridge}",
-            lambda: host.remove_from_bridge(nic),
-            lambda: host.add_to_bridge(bridge, nic),
+        return _undoing(
+            f"{nic} of {host} detached from {bridge}", lambda: host.take_out_of_bridge(nic)
         )
 
     def tunnels_are_deleted(self, host: Host, kind: str) -> Cut:
         """They come back as they were, whatever somebody had set."""
         ports = [port.name for _, port in self._there[host].tunnels(kind)]
-        put_back: list[Callable[[], None]] = []
-        return Cut(
-            f"{kind.upper()} ports of {host} deleted",
-            lambda: put_back.append(host.ovs.take_out(ports)),
-            lambda: put_back.pop()(),  # noqa: PLW0108 - there is one only after the cut
-        )
+        return _undoing(f"{kind.upper()} ports of {host} deleted", lambda: host.ovs.take_out(ports))
 
     # -- plumbing ----------------------------------------------------------------------------------
 
@@ -647,7 +663,8 @@ class Judge:
 
     @property
     def _patience_s(self) -> float:
-        return STANDING_PATIENCE_S + 5 * self._lab.round_trip_s
+        usual_s = _HURRIED_S if self._broken else STANDING_PATIENCE_S
+        return usual_s + 5 * self._lab.round_trip_s
 
     def _terms(self, patience_s: float | None = None) -> Terms:
         patience_s = patience_s or self._patience_s
@@ -780,6 +797,12 @@ def _state(container: Container) -> str:
     if container.state == "exited":
         return f"has exited ({container.exit_code})"
     return f"is {container.state}"
+
+
+def _undoing(text: str, cut: Callable[[], Callable[[], None]]) -> Cut:
+    """Of a cut that says how it is healed."""
+    heal: list[Callable[[], None]] = []
+    return Cut(text, lambda: heal.append(cut()), lambda: heal.pop()())  # noqa: PLW0108
 
 
 # -- what several look at --------------------------------------------------------------------------
