@@ -235,7 +235,7 @@ def judge(lab: Lab, settings: Settings, check: Judge) -> None:
 
     check.stage("with the route through the tunnel")
     if way == "past the tunnel":
-        check.passes_over("the notes' route carries the traffic, which is right, too (2.6)")
+        check.passes_over("the hosts' routes lead past the tunnel, which is right, too (2.6)")
     judge_routes(lab, check, see="2.6")
     check.takes("gre", "in GRE, through the tunnel")
     tunnels = check.tunnels_are_deleted(lab.hosts[0], "gre")

@@ -366,20 +366,15 @@ class OpenVSwitch:
 
         XlabError while ovsdb-server is dead.
         """
-        ports = {row["_uuid"][1]: row for row in self._rows("Port", *_OF_A_PORT)}
-        interfaces = {row["_uuid"][1]: row for row in self._rows("Interface", *_OF_AN_INTERFACE)}
-        return [
-            Bridge(
-                str(bridge["name"]),
-                tuple(
-                    _port_of(ports[port], interfaces[interface])
-                    for port in _references(bridge["ports"])
-                    for interface in _references(ports[port]["interfaces"])
-                ),
-                bridge["stp_enable"] is True or bridge["rstp_enable"] is True,
-            )
-            for bridge in self._rows("Bridge", "name", "ports", "stp_enable", "rstp_enable")
+        asked = [
+            select("Bridge", "name", "ports", "stp_enable", "rstp_enable"),
+            select("Port", "_uuid", "interfaces", "protected"),
+            select("Interface", "_uuid", "name", "type", "options", "error"),
         ]
+        try:
+            return _bridges(*(result["rows"] for result in self._transact(asked)))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise XlabError(f"{self.host}: Open vSwitch says what cannot be read") from error
 
     def take_out(self, names: Sequence[str]) -> Callable[[], None]:
         """`ovs-vsctl del-port NAME` of several at once; what is returned puts them back.
@@ -527,12 +522,28 @@ class OpenVSwitch:
         return self._daemons[name].blamed(name, reason)
 
 
-#: Without the UUID of equal rows there is one.
-_OF_A_PORT = ("_uuid", "interfaces", "protected")
-_OF_AN_INTERFACE = ("_uuid", "name", "type", "options", "error")
+def _bridges(
+    bridges: Sequence[Mapping[str, Any]],
+    ports: Sequence[Mapping[str, Any]],
+    interfaces: Sequence[Mapping[str, Any]],
+) -> list[Bridge]:
+    port_of = {row["_uuid"][1]: row for row in ports}
+    interface_of = {row["_uuid"][1]: row for row in interfaces}
+    return [
+        Bridge(
+            str(bridge["name"]),
+            tuple(
+                _port(port_of[port], interface_of[interface])
+                for port in _references(bridge["ports"])
+                for interface in _references(port_of[port]["interfaces"])
+            ),
+            bridge["stp_enable"] is True or bridge["rstp_enable"] is True,
+        )
+        for bridge in bridges
+    ]
 
 
-def _port_of(port: Mapping[str, Any], interface: Mapping[str, Any]) -> Port:
+def _port(port: Mapping[str, Any], interface: Mapping[str, Any]) -> Port:
     return Port(
         str(interface["name"]),
         str(interface["type"] or "system"),

@@ -12,7 +12,8 @@ name or an address that the tutorial has: they go by what is there (`found`) and
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from itertools import combinations, permutations
@@ -95,6 +96,10 @@ class Judge:
             zip(lab.hosts, concurrently(lambda host: found.look(lab, host), lab.hosts), strict=True)
         )
         self._owners = {a: t for t in self._there.values() for a in t.addresses}
+        for host, there in self._there.items():
+            if there.address and there.address != _address(host):
+                host.prefer_address(there.address)  # the one it came with is gone
+        self._gateway = _address(lab.gateway)
         #: Hosts whose Docker is where the method wants it; and the containers that count.
         self._placed: list[There] = []
         self._containers: dict[Host, list[Container]] = {}
@@ -311,7 +316,8 @@ class Judge:
     def _intrusions(self, there: There) -> Iterable[str]:
         docker = there.host.docker
         names = {address: str(of) for address, of in self._owners.items() if of is not there}
-        names[self._lab.gateway.address] = self._lab.gateway.name
+        if self._gateway:
+            names[self._gateway] = self._lab.gateway.name
         for address, name in names.items():
             shared = address == docker.host.device_address(there.docker_bridge)
             if address in docker.range and str(address) != docker.gateway and not shared:
@@ -320,6 +326,7 @@ class Judge:
     def addresses_are_distinct(self) -> None:
         """Of containers, hosts and the gateway."""
         nodes = [*self._all_containers, *self._lab.hosts, self._lab.gateway]
+        nodes = [node for node in nodes if _address(node)]
         if self._all_containers:
             self._hold(
                 AddressesAreDistinct(nodes, "containers, hosts and gateway"),
@@ -392,7 +399,7 @@ class Judge:
             return
 
         def seen() -> Seen:
-            links: set[frozenset[Host]] = set()
+            links: set[frozenset[Node]] = set()
             for host, tunnels in ends.items():
                 for _, port in tunnels:
                     for address, peer in self._owners.items():
@@ -402,8 +409,7 @@ class Judge:
             lost = [str(host) for host in ends if host not in joined]
             if lost:
                 return _wrong(f"no tunnel leads to {_listed(lost)}", "`ovs-vsctl show`")
-            opened = all(_opens(each) for each in ends.values())
-            if len(links) >= len(ends) and not opened:
+            if has_loop(links, {host for host, tunnels in ends.items() if _forwards(tunnels)}):
                 return _wrong(
                     f"{len(links)} tunnels between {len(ends)} hosts make a loop",
                     f"`ovs-vsctl set port NAME protected=true`; {_tutorial(see)}",
@@ -457,7 +463,7 @@ class Judge:
         route = there.route_to(address)
         if route is None or not route.is_default:
             return route
-        if route.via == self._lab.gateway.address:
+        if route.via and route.via == self._gateway:
             beyond = found.routes(self._lab.gateway)
             if any(address in each.destination and not each.is_default for each in beyond):
                 return route
@@ -466,7 +472,7 @@ class Judge:
     def _is_elsewhere(self, address: IPv4Address, here: There) -> bool:
         """Whether another host has it, or the gateway."""
         owner = self._owners.get(address)
-        return owner is not here if owner else address == self._lab.gateway.address
+        return owner is not here if owner else address == self._gateway
 
     # -- weave -------------------------------------------------------------------------------------
 
@@ -832,12 +838,35 @@ def _unplugged(there: There) -> Seen | None:
     return None
 
 
-def _opens(tunnels: Sequence[tuple[Bridge, Port]]) -> bool:
-    """Whether a bridge does not forward from one tunnel to another, or finds loops by itself."""
-    return all(bridge.opens_loops or port.protected for bridge, port in tunnels)
+def _address(node: Node) -> IPv4Address | None:
+    """What it is known by, if it has an address."""
+    try:
+        return node.address
+    except XlabError:
+        return None
 
 
-def _reached(start: Host, links: Iterable[frozenset[Host]]) -> set[Host]:
+def _forwards(tunnels: Sequence[tuple[Bridge, Port]]) -> bool:
+    """Whether what comes by one tunnel leaves by another, and loops are not found by themselves.
+
+    Two protected ports do not forward to each other.
+    """
+    return any(not bridge.opens_loops and not port.protected for bridge, port in tunnels)
+
+
+def has_loop(links: Iterable[frozenset[Node]], forwarding: Set[Node]) -> bool:
+    """Whether a frame could go round in a circle, each of whose hosts forwards it."""
+    circle = [link for link in links if link <= forwarding]
+    while circle:
+        ends = Counter(host for link in circle for host in link)
+        left = [link for link in circle if all(ends[host] > 1 for host in link)]
+        if left == circle:
+            return True
+        circle = left
+    return False
+
+
+def _reached(start: Node, links: Iterable[frozenset[Node]]) -> set[Node]:
     reached, links = {start}, list(links)
     for _ in links:
         for link in links:
