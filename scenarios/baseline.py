@@ -21,6 +21,7 @@ from ipaddress import IPv4Network
 from xlab.errors import UsageError
 from xlab.lab.lab import Host, Lab
 from xlab.scenario.claims import Checks
+from xlab.scenario.judge import Cut, Judge
 from xlab.scenario.scenario import Flow, Part, Portrait, Scenario, Settings, Size
 
 UNDERLAY = IPv4Network("10.211.55.0/24")
@@ -82,6 +83,22 @@ def after_boot(host: Host) -> None:
     host.docker.start_all()
 
 
+def judge(lab: Lab, settings: Settings, check: Judge) -> None:
+    """What must hold of plain Docker on plain hosts, whoever typed it."""
+    check.stage("hosts")
+    check.hosts_reach_each_other()
+
+    check.stage("Docker as it comes")
+    for host in lab.hosts:
+        check.containers_run(host, see='"Where we start"')
+    check.containers_reach_outside()
+    check.containers_reach_other_hosts()
+    check.takes("none", "as it is, from the host's address", to_host=True)
+    port = lab.switch_port(lab.hosts[0])
+    down, up = lambda: lab.wire.set_down(port), lambda: lab.wire.set_up(port)
+    check.stops_when(Cut(f"switch port {port} down", down, up))
+
+
 SCENARIO = Scenario(
     name="baseline",
     summary="no overlay: plain hosts on one switch, the yardstick for ratios",
@@ -89,6 +106,7 @@ SCENARIO = Scenario(
     options=(),
     plan=plan,
     build=build,
+    judge=judge,
     stages=("hosts", "Docker as it comes"),
     portraits=(
         Portrait("none", Part("docker0", "masquerades", on_path=False), of_containers=False),

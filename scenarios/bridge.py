@@ -23,6 +23,7 @@ from xlab.lab.docker import DaemonOptions
 from xlab.lab.lab import Host, Lab
 from xlab.lab.reachability import sample_pairs
 from xlab.scenario.claims import Checks
+from xlab.scenario.judge import Judge
 from xlab.scenario.scenario import Flow, Option, Part, Portrait, Published, Scenario, Settings, Size
 
 SUBNET = IPv4Network("10.211.55.0/24")
@@ -236,6 +237,30 @@ def show_drawbacks(lab: Lab, check: Checks) -> None:
     check.reaches(c1, far, f"port opened again: {c1} reaches {far}", id="port-security-lifted")
 
 
+def judge(lab: Lab, settings: Settings, check: Judge) -> None:
+    """What must hold of this method, whoever typed it and whatever the bridges are called."""
+    check.stage("hosts")
+    check.hosts_reach_each_other()
+
+    check.stage("br0 has taken over eth0")
+    for host in lab.hosts:
+        check.nic_is_bridged(host, see="1.1")
+    check.hosts_reach_outside(see="1.1")
+
+    check.stage("Docker on br0")
+    for host in lab.hosts:
+        check.docker_is_on_the_bridge_of_the_nic(host, see="1.2")
+        check.containers_run(host, see="1.2")
+    check.ranges_are_apart()
+    check.addresses_are_distinct()
+    check.containers_reach_outside()
+    check.containers_reach_other_hosts()
+    check.containers_reach_each_other()
+    check.transfers(see="1.3")
+    check.takes("none", "as it is, unencapsulated")
+    check.stops_when(check.nic_leaves_its_bridge(lab.hosts[0]))
+
+
 SCENARIO = Scenario(
     name="bridge",
     summary="the host's NIC is a port of br0; dockerd -b br0 --fixed-cidr; one flat subnet",
@@ -255,6 +280,7 @@ SCENARIO = Scenario(
     ),
     plan=plan,
     build=build,
+    judge=judge,
     stages=("hosts", "br0 has taken over eth0", "Docker on br0", "drawbacks"),
     portraits=(
         Portrait(

@@ -26,6 +26,7 @@ from xlab.lab.docker import DaemonOptions, ForwardPolicy
 from xlab.lab.lab import Host, Lab, concurrently
 from xlab.lab.ovs import GRE_OVERHEAD_BYTES
 from xlab.scenario.claims import Checks
+from xlab.scenario.judge import Judge
 from xlab.scenario.scenario import Flow, Option, Part, Portrait, Published, Scenario, Settings, Size
 
 UNDERLAY = IPv4Network("192.168.59.0/24")
@@ -206,6 +207,48 @@ def after_boot(lab: Lab, host: Host, settings: Settings) -> None:
         add_underlay_routes(lab, host)
 
 
+def judge(lab: Lab, settings: Settings, check: Judge) -> None:
+    """What must hold of this method, whoever typed it and whatever bridges and ports are called."""
+    check.stage("hosts")
+    check.hosts_reach_each_other()
+
+    check.stage("before the route")
+    for host in lab.hosts:
+        check.has_tunnel(host, "gre", bridge_see="2.1", see="2.2")
+        check.docker_leads_into_the_tunnel(host, "gre", see="2.3")
+        check.containers_run(host, see="2.4")
+    check.tunnels_join_all_hosts("gre", see="2.2")
+    check.ranges_are_apart()
+    check.addresses_are_distinct()
+    check.containers_reach_outside()
+    check.containers_reach_other_hosts()
+    way = check.way_between_containers()
+    if not way:
+        check.containers_do_not_reach_each_other("no host has a route to them")
+
+    # Both routes are right.  Which one is there says at which of the two stages the lab is.
+    check.stage("with the notes' route")
+    if way == "through the tunnel":
+        check.passes_over("the hosts' routes lead through the tunnel")
+    judge_routes(lab, check, see="2.5")
+    check.takes("none", "as it is, past the tunnel")
+
+    check.stage("with the route through the tunnel")
+    if way == "past the tunnel":
+        check.passes_over("the hosts' routes lead past the tunnel, which is right, too (2.6)")
+    judge_routes(lab, check, see="2.6")
+    check.takes("gre", "in GRE, through the tunnel")
+    tunnels = check.tunnels_are_deleted(lab.hosts[0], "gre")
+    check.stops_when(tunnels, stops=way == "through the tunnel")
+
+
+def judge_routes(lab: Lab, check: Judge, *, see: str) -> None:
+    for host in lab.hosts:
+        check.has_routes(host, see=see)
+    check.containers_reach_each_other()
+    check.transfers(see="2.3")
+
+
 SCENARIO = Scenario(
     name="ovs-gre",
     summary="Open vSwitch bridge with a GRE port, one container subnet a host, static routes",
@@ -229,6 +272,7 @@ SCENARIO = Scenario(
     ),
     plan=plan,
     build=build,
+    judge=judge,
     stages=(
         "hosts",
         "before the route",

@@ -28,6 +28,7 @@ from xlab.errors import UsageError
 from xlab.lab.lab import Host, Lab, concurrently
 from xlab.lab.weave import Datapath
 from xlab.scenario.claims import Checks
+from xlab.scenario.judge import Cut, Judge
 from xlab.scenario.scenario import Flow, Option, Part, Portrait, Published, Scenario, Settings, Size
 
 UNDERLAY = IPv4Network("10.211.55.0/24")
@@ -143,6 +144,34 @@ def after_boot(host: Host, plan: Plan) -> None:
         host.weave.attach(address, container)
 
 
+def judge(lab: Lab, settings: Settings, check: Judge) -> None:
+    """What must hold of this method, whoever typed it and whatever the addresses are."""
+    h1 = lab.hosts[0]
+    check.stage("hosts")
+    check.hosts_reach_each_other()
+
+    check.stage("weave launched")
+    for host in lab.hosts:
+        check.router_runs(host, see="3.2")
+    check.routers_are_connected(see="3.2")
+
+    check.stage("weave run")
+    for host in lab.hosts:
+        check.containers_run(host, interface="ethwe", see="3.3")
+    check.containers_share_a_subnet(interface="ethwe", see="3.3")
+    check.addresses_are_distinct()
+    check.containers_reach_outside()
+    check.containers_reach_each_other()
+    check.transfers(see="3.4")
+    if h1.weave.datapath == "sleeve":
+        check.takes("sleeve", "in the routers' UDP")
+    else:
+        check.takes("vxlan", "in the kernel's VXLAN")
+    check.stops_when(
+        Cut(f"UDP port {h1.weave.port} dropped on {h1}", h1.weave.block, h1.weave.unblock)
+    )
+
+
 SCENARIO = Scenario(
     name="weave",
     summary="a weave router on each host; weave run ADDRESS; containers in one subnet",
@@ -158,6 +187,7 @@ SCENARIO = Scenario(
     ),
     plan=plan,
     build=build,
+    judge=judge,
     stages=("hosts", "weave launched", "weave run"),
     datapath=lambda settings: (
         "weave sleeve userspace"

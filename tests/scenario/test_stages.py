@@ -11,9 +11,15 @@ from xlab.errors import UsageError
 from xlab.scenario import catalog, scenario
 
 
-def called(file: Path) -> list[str]:
-    """The stages that a scenario file calls, in the order in which they stand there."""
-    calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+def called(file: Path, *, by_judge: bool = False) -> list[str]:
+    """The stages that a scenario file calls, in the order in which they stand there.
+
+    Those of what builds, or `by_judge` those of what judges a lab that was typed.
+    """
+    functions = [node for node in ast.parse(file.read_text()).body
+                 if isinstance(node, ast.FunctionDef)]  # fmt: skip
+    read = [each for each in functions if each.name.startswith("judge") == by_judge]
+    calls = [node for each in read for node in ast.walk(each) if isinstance(node, ast.Call)]
     found = [
         (call.lineno, call.args[0].value)
         for call in calls
@@ -30,6 +36,15 @@ def test_a_scenario_names_the_stages_it_goes_through(name: str) -> None:
     loaded = scenario.load(file)
     assert list(loaded.stages) == called(file)
     assert loaded.stages[0] == "hosts"
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_what_is_typed_is_judged_by_stages_of_the_same_names_and_order(name: str) -> None:
+    file = catalog.find(name)
+    loaded, judged = scenario.load(file), called(file, by_judge=True)
+    assert loaded.judge is not None
+    assert judged == [stage for stage in loaded.stages if stage in judged]
+    assert judged[0] == "hosts"
 
 
 @pytest.fixture

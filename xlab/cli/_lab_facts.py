@@ -35,6 +35,17 @@ def claims_and_path(told: Recorder | Status) -> dict[str, Any]:
     }
 
 
+def judgement(told: Status) -> dict[str, Any]:
+    """Of a lab that was typed, what `--json` has beside these, and claims with what to look at."""
+    from dataclasses import asdict
+
+    if told.judgement is None:
+        return {}
+    claims = [{**asdict(claim), "look": told.look.get(claim.id)} for claim in told.claims]
+    judged = asdict(told.judgement)
+    return {**judged, "next": judged["next"] or None, "claims": claims}
+
+
 def say_if_ended(lab: RunningLab, node: str, status: int) -> None:
     """A program that was killed may have been killed with its lab, or with its host."""
     import signal

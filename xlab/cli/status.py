@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xlab.cli._app import STATUSES, AsJson, command
-from xlab.cli._lab_facts import age, claims_and_path, faults
+from xlab.cli._lab_facts import age, claims_and_path, faults, judgement
 from xlab.cli._options import complete_lab
 from xlab.cli._streams import print_json
+
+if TYPE_CHECKING:
+    from xlab.cli.screens.screen import Screen
+    from xlab.outside.asking import Status
 
 
 @command(epilog=STATUSES)
@@ -27,7 +31,7 @@ def status(
     prove: Annotated[
         bool,
         typer.Option(
-            "--prove", help="Prove the path anew: the method is cut for a moment, and healed."
+            "--prove", help="Prove the path, too: the method is cut for a moment, and healed."
         ),
     ] = False,
     log: Annotated[
@@ -35,7 +39,12 @@ def status(
     ] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Check a lab's claims again: those that must hold at the end, and the path of its packets."""
+    """Check a lab's claims: those that must hold at the end, and the path of its packets.
+
+    A lab that was begun with `up --empty` or `--until` is judged stage by stage by what is there,
+    whoever typed it and whatever the names: what holds, what is wrong, what comes next, and which
+    way the traffic goes. Nothing is changed unless you say --prove.
+    """
     from xlab.cli.screens.run import RunScreen
     from xlab.cli.screens.screen import Screen
     from xlab.outside import running_lab
@@ -56,13 +65,44 @@ def status(
     dead = found.dead_daemon
     if as_json:
         holds = {"name": lab.name, "holds": found.holds, "dead_daemon": dead or None}
-        print_json({**holds, **claims_and_path(found)})
+        print_json({**holds, **claims_and_path(found), **judgement(found)})
         return 0 if found.holds else 1
+    _say_judgement(screen, found, prove=prove)
     if dead:
         screen.said("daemon", dead, good=False)
     if found.claims or found.path:
         held = sum(claim.holds for claim in found.claims)
-        screen.said("result", f"{held} of {len(found.claims)} claims hold", good=found.holds)
+        said = f"{held} of {len(found.claims)} claims hold"
+        if found.judgement:
+            stages = found.judgement.stages
+            done = sum(stage.state in ("holds", "passed over") for stage in stages)
+            said += f", {done} of {len(stages)} stages are done"
+        screen.said("result", said, good=found.holds)
     else:
         screen.said("result", "nothing has been built that could be checked again")
     return 0 if found.holds else 1
+
+
+def _say_judgement(screen: Screen, found: Status, *, prove: bool) -> None:
+    """Stage by stage, which way the traffic goes, and what to look at next."""
+    from xlab.cli.screens.screen import BAD, GOOD, OPEN
+    from xlab.report import text
+
+    if found.judgement is None:
+        return
+    marks = {"holds": GOOD, "fails": BAD}
+    for number, stage in enumerate(found.judgement.stages):
+        words = [stage.name] if stage.state in marks else [stage.name, stage.state]
+        more = f"; and {len(stage.said) - 2} more" if stage.said[2:] else ""
+        words += ["; ".join(stage.said[:2]) + more] if stage.said else []
+        mark = marks.get(stage.state, OPEN)
+        screen.block("" if number else "stages", ": ".join(words), mark=mark)
+    carried = found.judgement.carries
+    if carried:
+        counts = [f"{number} {text.encapsulation(kind)}" for kind, number in carried.seen()]
+        said = f"{carried.source} > {carried.target}: {', '.join(counts)} on the physical link"
+        screen.said("traffic", said)
+    if prove and not found.path:
+        screen.said("path", "there is nothing yet whose path could be proved")
+    if found.judgement.next:
+        screen.said("next", found.judgement.next)

@@ -25,12 +25,15 @@ from xlab.kernel import namespaces
 from xlab.lab.docker import Container
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
+from xlab.record.judgement import Judgement
 from xlab.record.record import Claim
 from xlab.sandbox import sandbox
 from xlab.sandbox.controller import Emit, Handler, WithDescriptors
 from xlab.sandbox.launching import launch
 from xlab.sandbox.sandbox import Sandbox
 from xlab.scenario.blueprint import Blueprint
+from xlab.scenario.judge import Judge, Proved
+from xlab.scenario.scenario import Flow, Judging
 
 #: How long `run` waits for a program unless told otherwise.
 DEFAULT_TIMEOUT_S = 10.0
@@ -133,32 +136,25 @@ class Verbs:
         """Check again every claim that is to last, and that packets take the method's path.
 
         With `prove` the whole proof of the path, which cuts the method and heals it again.  Claims
-        and path are told as events; returns how many claims there are and how many hold, and what
-        became of a daemon that has died.
+        and path are told as events; returns how many claims there are and how many hold, what
+        became of a daemon that has died, and of a lab that was typed its `judgement`.
         """
         testbed = self._testbed
-        found: list[Claim] = []
+        found: list[bool] = []
 
-        def tell(claim: Claim) -> None:
-            found.append(claim)
-            emit({"kind": "claim", **dataclasses.asdict(claim)})
+        def tell(event: Mapping[str, Any]) -> None:
+            if event["kind"] == "claim":
+                found.append(event["holds"])
+            emit(event)
 
         with testbed.turn:
-            lab, checks = self._whole_lab(), testbed.checks
-            assert checks is not None
-            checks.again(tell)
-            if testbed.built and arguments.get("prove"):
-                proved = proof_of(testbed.built.flow, lab).proof
-                emit({"kind": "path", **dataclasses.asdict(proved)})
-            elif testbed.built:
-                flow = testbed.built.flow
-                checks.stage("path", lasts=False)  # asked here, each time
-                how = f"in {flow.encapsulation}" if flow.encapsulation != "none" else "as it is"
-                text = f"what {flow.source} sends to {flow.target} crosses the physical link {how}"
-                try:
-                    checks.takes(flow.source, flow.target, flow.encapsulation, text)
-                except (XlabError, OSError) as error:  # one of the two has been stopped, say
-                    tell(Claim("path", "path", text, how, str(error), holds=False, evidence=""))
+            lab, prove = self._whole_lab(), bool(arguments.get("prove"))
+            judge = testbed.blueprint.design.scenario.judge
+            judgement = None
+            if testbed.built is None and judge is not None:
+                judgement = self._judge(lab, judge, tell, prove=prove)
+            else:
+                self._check_again(lab, tell, prove=prove)
             dead = ""
             try:
                 lab.require_daemons()
@@ -166,9 +162,42 @@ class Verbs:
                 dead = str(error)
         return {
             "claims": len(found),
-            "hold": sum(claim.holds for claim in found),
+            "hold": sum(found),
             "dead_daemon": dead,
+            "judgement": dataclasses.asdict(judgement) if judgement else None,
         }
+
+    def _check_again(self, lab: Lab, emit: Emit, *, prove: bool) -> None:
+        """What a scenario has built."""
+        testbed, checks = self._testbed, self._testbed.checks
+        assert checks is not None
+
+        def tell(claim: Claim) -> None:
+            emit({"kind": "claim", **dataclasses.asdict(claim)})
+
+        checks.again(tell)
+        if testbed.built and prove:
+            proved = proof_of(testbed.built.flow, lab).proof
+            emit({"kind": "path", **dataclasses.asdict(proved)})
+        elif testbed.built:
+            flow = testbed.built.flow
+            checks.stage("path", lasts=False)  # asked here, each time
+            how = f"in {flow.encapsulation}" if flow.encapsulation != "none" else "as it is"
+            text = f"what {flow.source} sends to {flow.target} crosses the physical link {how}"
+            try:
+                checks.takes(flow.source, flow.target, flow.encapsulation, text)
+            except (XlabError, OSError) as error:  # one of the two has been stopped, say
+                tell(Claim("path", "path", text, how, str(error), holds=False, evidence=""))
+
+    def _judge(self, lab: Lab, judge: Judging, emit: Emit, *, prove: bool) -> Judgement:
+        """What somebody has typed, or is about to."""
+        stated = Judge(lab, emit)
+        judge(lab, self._testbed.blueprint.design.settings, stated)
+        judgement = stated.judgement()
+        if prove and stated.proved:
+            proof = proof_of(_flow_of(stated.proved, lab), lab).proof
+            emit({"kind": "path", **dataclasses.asdict(proof)})
+        return judgement
 
     # -- going in ----------------------------------------------------------------------------------
 
@@ -300,6 +329,21 @@ class Verbs:
             guess = meant(name, known)
             shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if known[20:] else "")
             raise UsageError(f"no node is called {name!r}: there are {shown}{guess}") from None
+
+
+def _flow_of(proved: Proved, lab: Lab) -> Flow:
+    h1, h2 = lab.host_of(proved.source), lab.host_of(proved.target)
+    return Flow(
+        source=proved.source,
+        target=proved.target,
+        control=(h1, h2),
+        encapsulation=proved.encapsulation,
+        watched=h1,
+        cut=proved.cut.cut,
+        heal=proved.cut.heal,
+        cut_text=proved.cut.text,
+        cut_stops_traffic=proved.cut_stops_traffic,
+    )
 
 
 def _node_facts(node: Node) -> dict[str, Any]:

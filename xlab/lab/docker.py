@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Literal
 
 from xlab.errors import DockerError, XlabError
@@ -358,6 +358,13 @@ class Docker:
     def subnet(self) -> str:
         """Of the bridge network, while the daemon runs."""
         return str(self._running_pool().subnet)
+
+    @property
+    def range(self) -> IPv4Network:
+        """Where addresses of its containers come from, while the daemon runs: --fixed-cidr."""
+        pool = self._running_pool()
+        host_bits = (int(pool.last) - int(pool.first)).bit_length()
+        return IPv4Network((pool.first, 32 - host_bits))
 
     @property
     def gateway(self) -> str:

@@ -17,7 +17,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -34,6 +34,12 @@ from xlab.sandbox.console import Console
 _SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B
 _SIOCGIFMTU, _SIOCGIFHWADDR, _SIOCGIFFLAGS = 0x8921, 0x8927, 0x8913
 _IFF_UP = 0x1
+#: What somebody may have set on a port of a bridge, bridge(8).
+_SET_OF_BRIDGE_PORT = (
+    "cost", "priority", "hairpin", "guard", "root_block", "fastleave", "learning", "flood",
+    "mcast_flood", "bcast_flood", "mcast_to_unicast", "neigh_suppress", "vlan_tunnel", "isolated",
+    "locked", "mab",
+)  # fmt: skip
 _DEFAULT = IPv4Network("0.0.0.0/0")
 
 #: Runs as the first process of a node's PID namespace, in the node's mount namespace, and becomes
@@ -358,6 +364,26 @@ class Node:
     def remove_from_bridge(self, port: str) -> None:
         """`ip link set PORT nomaster`, as `brctl delif BRIDGE PORT` does."""
         self.rtnl.now.set_master(port, None)
+
+    def take_out_of_bridge(self, port: str) -> Callable[[], None]:
+        """`ip link set PORT nomaster`; what is returned puts it back, with all that was set."""
+
+        def asked() -> dict[str, Any]:
+            (facts,) = self.listed(["bridge", "-d", "-j", "link", "show", "dev", port])
+            return facts
+
+        before = asked()
+        self.remove_from_bridge(port)
+
+        def put_back() -> None:
+            self.add_to_bridge(before["master"], port)
+            new = asked()
+            for key in _SET_OF_BRIDGE_PORT:
+                if key in before and before[key] != new.get(key):
+                    value = {True: "on", False: "off"}.get(before[key], str(before[key]))
+                    self.configure(["bridge", "link", "set", "dev", port, key, value])
+
+        return put_back
 
     def set_up(self, device: str) -> None:
         self.rtnl.now.set_up(device)

@@ -15,8 +15,9 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Literal
@@ -61,6 +62,39 @@ _VSCTL = ("ovs-vsctl", "--timeout=30")
 
 _TUNNELS = ("gre", "vxlan", "geneve")
 _PATIENCE_S = 30.0
+
+#: What somebody sets in a row, ovs-vswitchd.conf.db(5); all else is what ovs-vswitchd tells.
+_SET_OF_PORT = (
+    "name", "trunks", "cvlans", "tag", "vlan_mode", "qos", "mac", "bond_mode", "lacp",
+    "bond_updelay", "bond_downdelay", "bond_fake_iface", "fake_bridge", "protected",
+    "other_config", "external_ids",
+)  # fmt: skip
+_SET_OF_INTERFACE = (
+    "name", "type", "options", "mac", "mtu_request", "ofport_request", "ingress_policing_rate",
+    "ingress_policing_burst", "ingress_policing_kpkts_rate", "ingress_policing_kpkts_burst",
+    "bfd", "cfm_mpid", "lldp", "other_config", "external_ids",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An interface of a bridge, and of its port what matters here."""
+
+    name: str
+    #: "system" of what the kernel has.
+    type: str
+    options: Mapping[str, str]
+    protected: bool
+    #: Why ovs-vswitchd could not make it; "" if it could.
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    name: str
+    ports: tuple[Port, ...]
+    #: Whether it speaks (R)STP, which opens loops.
+    opens_loops: bool
 
 
 class OpenVSwitch:
@@ -327,7 +361,78 @@ class OpenVSwitch:
             for row in self._rows("Interface", "name", "type", "options", "error")
         )
 
+    def bridges(self) -> list[Bridge]:
+        """Every bridge and what is plugged into it, as the database has it.
+
+        XlabError while ovsdb-server is dead.
+        """
+        asked = [
+            select("Bridge", "name", "ports", "stp_enable", "rstp_enable"),
+            select("Port", "_uuid", "interfaces", "protected"),
+            select("Interface", "_uuid", "name", "type", "options", "error"),
+        ]
+        try:
+            return _bridges(*(result["rows"] for result in self._transact(asked)))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise XlabError(f"{self.host}: Open vSwitch says what cannot be read") from error
+
+    def take_out(self, names: Sequence[str]) -> Callable[[], None]:
+        """`ovs-vsctl del-port NAME` of several at once; what is returned puts them back.
+
+        With all that somebody has set, and under the same OpenFlow numbers, which flows may name.
+        """
+        found = [(name, *self._whole_port(name)) for name in names]
+        self._transact(
+            [
+                mutate("Bridge", _known(bridge), "ports", "delete", ["set", [port["_uuid"]]])
+                for _, bridge, port, _ in found
+            ],
+            apply=True,
+        )
+
+        def put_back() -> None:
+            operations, numbers = [], []
+            for _, bridge, port, interfaces in found:
+                symbols = []
+                for row in interfaces:
+                    symbols.append(self._symbol("interface"))
+                    settings = {key: row[key] for key in _SET_OF_INTERFACE if key in row}
+                    if isinstance(row["ofport"], int) and row["ofport"] > 0:
+                        number = {"ofport_request": row["ofport_request"]}
+                        numbers.append({"op": "update", "table": "Interface",
+                                        "where": _named(row["name"]), "row": number})  # fmt: skip
+                        settings["ofport_request"] = row["ofport"]
+                    operations.append(insert("Interface", settings, symbols[-1]))
+                settings = {key: port[key] for key in _SET_OF_PORT if key in port}
+                settings["interfaces"] = ["set", list(map(reference, symbols))]
+                symbol = self._symbol("port")
+                operations.append(insert("Port", settings, symbol))
+                member = ["set", [reference(symbol)]]
+                operations.append(mutate("Bridge", _known(bridge), "ports", "insert", member))
+            self._transact(operations, apply=True)
+            if numbers:  # a number that nobody asks for any more is kept
+                self._transact(numbers, apply=True)
+            self._refuse_broken(names)
+
+        return put_back
+
     # -- plumbing ----------------------------------------------------------------------------------
+
+    def _whole_port(self, name: str) -> tuple[list[str], dict[str, Any], list[dict[str, Any]]]:
+        """A port's bridge, by UUID, its own row and those of its interfaces, with all columns."""
+        every: list[dict[str, Any]] = [
+            {"op": "select", "table": table, "where": []} for table in ("Port", "Interface")
+        ]
+        ports, interfaces = (result["rows"] for result in self._transact(every))
+        for port in ports:
+            if port["name"] != name:
+                continue
+            inside = set(_references(port["interfaces"]))
+            for bridge in self._rows("Bridge", "_uuid", "ports"):
+                if port["_uuid"][1] in _references(bridge["ports"]):
+                    own = [row for row in interfaces if row["_uuid"][1] in inside]
+                    return bridge["_uuid"], port, own
+        raise XlabError(f"{self.host}: no port named {name}")
 
     def _port(
         self, name: str, interface: dict[str, Any], port: dict[str, Any]
@@ -417,9 +522,50 @@ class OpenVSwitch:
         return self._daemons[name].blamed(name, reason)
 
 
+def _bridges(
+    bridges: Sequence[Mapping[str, Any]],
+    ports: Sequence[Mapping[str, Any]],
+    interfaces: Sequence[Mapping[str, Any]],
+) -> list[Bridge]:
+    port_of = {row["_uuid"][1]: row for row in ports}
+    interface_of = {row["_uuid"][1]: row for row in interfaces}
+    return [
+        Bridge(
+            str(bridge["name"]),
+            tuple(
+                _port(port_of[port], interface_of[interface])
+                for port in _references(bridge["ports"])
+                for interface in _references(port_of[port]["interfaces"])
+            ),
+            bridge["stp_enable"] is True or bridge["rstp_enable"] is True,
+        )
+        for bridge in bridges
+    ]
+
+
+def _port(port: Mapping[str, Any], interface: Mapping[str, Any]) -> Port:
+    return Port(
+        str(interface["name"]),
+        str(interface["type"] or "system"),
+        {str(key): str(value) for key, value in interface["options"][1]},
+        port["protected"] is True,
+        interface["error"] if isinstance(interface["error"], str) else "",
+    )
+
+
+def _references(value: list[Any]) -> list[str]:
+    """UUIDs of a set, of which one stands by itself (RFC 7047, 5.1)."""
+    return [value[1]] if value[0] == "uuid" else [uuid for _, uuid in value[1]]
+
+
 def _named(name: str) -> list[list[str]]:
     """The condition that a row has this name."""
     return [["name", "==", name]]
+
+
+def _known(uuid: list[str]) -> list[list[Any]]:
+    """The condition that a row has this UUID."""
+    return [["_uuid", "==", uuid]]
 
 
 _template_lock = threading.Lock()

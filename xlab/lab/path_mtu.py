@@ -24,11 +24,7 @@ def largest_packet(
 
     Searched from there to `most`; `guess` is tried early.  Raises OSError without a route.
     """
-    with source.entered():
-        pinger = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-    with pinger:
-        pinger.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
-        pinger.connect((str(target.address), 0))
+    with _pinger(source, target) as pinger:
         passes = _probe_of(pinger, round_trip_s)
         # Nearly always the link's MTU, or that less the overhead, is the answer: ask these first.
         if passes(most):
@@ -51,12 +47,44 @@ def largest_packet(
         return low
 
 
-def _probe_of(pinger: socket.socket, round_trip_s: float) -> Callable[[int], bool]:
-    """A function that tells whether a packet of so many bytes gets an echo reply."""
+def vanishes(
+    source: Node, target: Node, *, size: int, round_trip_s: float, timeout_s: float
+) -> bool:
+    """Whether packets of so many bytes get lost, and nobody says that they are too large.
+
+    TCP between two that have learnt better says nothing of it.  Raises OSError without a route.
+    """
+    deadline = Deadline(timeout_s)
+    with _pinger(source, target) as pinger:
+        passes = _probe_of(pinger, round_trip_s)
+        while True:
+            if passes(size) is not None:
+                return False
+            if deadline.passed():
+                return True
+
+
+def _pinger(source: Node, target: Node) -> socket.socket:
+    with source.entered():
+        pinger = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    try:
+        pinger.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
+        pinger.connect((str(target.address), 0))
+    except BaseException:
+        pinger.close()
+        raise
+    return pinger
+
+
+def _probe_of(pinger: socket.socket, round_trip_s: float) -> Callable[[int], bool | None]:
+    """A function that tells whether a packet of so many bytes gets an echo reply.
+
+    False where somebody says that it is too large, None where nobody says anything.
+    """
     identifier = int.from_bytes(os.urandom(2), "big")
     sequence = 0
 
-    def passes(size: int) -> bool:
+    def passes(size: int) -> bool | None:
         nonlocal sequence
         for timeout_s in (round_trip_s + 0.3, round_trip_s + 0.6):
             sequence += 1
@@ -76,6 +104,6 @@ def _probe_of(pinger: socket.socket, round_trip_s: float) -> Callable[[int], boo
                 kind, _, _, got_id, got_sequence = struct.unpack_from("!BBHHH", reply, 20)
                 if (kind, got_id, got_sequence) == (0, identifier, sequence):
                     return True
-        return False
+        return None
 
     return passes

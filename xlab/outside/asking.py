@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from xlab.kernel.processes import Completed
 from xlab.record import record
+from xlab.record.judgement import Judgement
 from xlab.record.record import Claim, PathProof
 from xlab.sandbox.controller import Client
 from xlab.sandbox.entering import Doors
@@ -24,12 +25,18 @@ class Status:
     path: PathProof | None
     #: What became of one that has died; empty if all live.
     dead_daemon: str
+    #: Stage by stage, of a lab that somebody has typed, or that was built to a stage.
+    judgement: Judgement | None = None
+    #: There, what to look at: of claims that do not hold, by their id.
+    look: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool:
         path = self.path
         proved = path is None or (path.proved and path.negative_control)
-        return proved and not self.dead_daemon and all(claim.holds for claim in self.claims)
+        judged = self.judgement is None or self.judgement.holds
+        held = all(claim.holds for claim in self.claims)
+        return proved and judged and held and not self.dead_daemon
 
 
 class Told:
@@ -39,11 +46,15 @@ class Told:
         self.claims: list[Claim] = []
         self.path: PathProof | None = None
         self.notes: list[str] = []
+        #: What to look at, by the id of a claim that does not hold.
+        self.look: dict[str, str] = {}
 
     def hear(self, event: Mapping[str, Any]) -> None:
         fields = {name: value for name, value in event.items() if name != "kind"}
         if event["kind"] == "claim":
             self.claims.append(record.decode(Claim, fields, "claim"))
+            if fields.get("look"):
+                self.look[str(fields["id"])] = str(fields["look"])
         elif event["kind"] == "path":
             self.path = record.decode(PathProof, fields, "path")
         elif event["kind"] == "note":
@@ -64,7 +75,10 @@ def status(
         told.hear(event)
 
     found = client.call("status", {"prove": prove}, hear)
-    return Status(tuple(told.claims), told.path, str(found["dead_daemon"]))
+    judged = found.get("judgement")
+    judgement = record.decode(Judgement, judged, "judgement") if judged else None
+    dead = str(found["dead_daemon"])
+    return Status(tuple(told.claims), told.path, dead, judgement, told.look)
 
 
 def run(

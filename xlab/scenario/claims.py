@@ -27,6 +27,11 @@ STANDING_PATIENCE_S = 2.5
 _Arguments = ParamSpec("_Arguments")
 
 
+def silence_s(lab: Lab) -> float:
+    """How long no answer must come before it counts as none."""
+    return 0.4 + 1.5 * lab.round_trip_s
+
+
 class StageReached(BaseException):
     """Ends a build at the stage that was asked for; no error, so that no scenario may catch it."""
 
@@ -75,8 +80,7 @@ class Checks:
         #: Time spent checking, to be told apart from building.
         self.spent_s = 0.0
         self._patience_s = PATIENCE_S + 5 * lab.round_trip_s
-        #: How long no answer must come before it counts as none.
-        self.silence_s = 0.4 + 1.5 * lab.round_trip_s
+        self.silence_s = silence_s(lab)
 
     def stage(self, name: str, *, lasts: bool = True) -> None:
         """Claims from here on belong to the stage `name`, "before the route" say.

@@ -1,8 +1,9 @@
 """What a scenario file says about itself, and how it is loaded.
 
-A scenario is data and two functions.  `plan` turns the size and the settings into addresses, or
-raises UsageError, before anything exists; `build` types what the tutorial types, checking its
-sentences on the way, and returns the flow that is then proved and measured.
+A scenario is data and two functions, or three.  `plan` turns the size and the settings into
+addresses, or raises UsageError, before anything exists; `build` types what the tutorial types,
+checking its sentences on the way, and returns the flow that is then proved and measured.  `judge`
+says what must hold of the method in a lab that somebody else typed, whatever the names there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from xlab.lab.node import Node
 from xlab.lab.underlay import FEWEST_HOSTS
 from xlab.record.portrait import Part, Portrait, Published
 from xlab.scenario.claims import Checks
+from xlab.scenario.judge import Judge
 
 #: All that a scenario's file needs.
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
 ]  # fmt: skip
 
 Settings = Mapping[str, str]
+Judging = Callable[[Lab, Settings, Judge], None]
 #: Beside namespaces, links and switches; as `xlab doctor` calls it.
 Need = Literal["Open vSwitch", "masquerading"]
 
@@ -79,6 +82,9 @@ class Scenario:
     options: tuple[Option, ...]
     plan: Callable[[Size, Settings], Any]
     build: Callable[[Lab, Any, Size, Settings, Checks], Flow]
+    #: States, in the order of `stages`, what must hold of a lab of this method that was typed; a
+    #: stage that nobody types has nothing there.
+    judge: Judging | None = None
     #: Its place among the others, last without one; and what it does not work without.  Both are
     #: read out of the file, which is not run for that: plain literals.
     order: int | None = None

@@ -20,7 +20,15 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from xlab.cli._streams import DisplayError
-from xlab.cli.screens.screen import BAD, GOOD, LABEL_WIDTH, Screen, side_by_side, verdict_style
+from xlab.cli.screens.screen import (
+    BAD,
+    GOOD,
+    LABEL_WIDTH,
+    OPEN,
+    Screen,
+    side_by_side,
+    verdict_style,
+)
 from xlab.record import record
 from xlab.record.metrics import order
 from xlab.record.record import Claim, Measurement, PathProof, RunRecord
@@ -68,7 +76,9 @@ class RunScreen:
             case "phase":
                 self._phase_ended(event["phase"], event["seconds"])
             case "claim":
-                self._claim(record.decode(Claim, event, "claim"))
+                self._claim(record.decode(Claim, event, "claim"), str(event.get("look") or ""))
+            case "not yet":
+                self._not_yet(event)
             case "path":
                 self._path(record.decode(PathProof, event, "path"))
             case "measurement":
@@ -201,7 +211,7 @@ class RunScreen:
             took = f"built in {text.seconds(self._build_s)}, {took}"
         self.screen.block("", Text.assemble(said, (f"   {took}", "dim")))
 
-    def _claim(self, claim: Claim) -> None:
+    def _claim(self, claim: Claim, look: str = "") -> None:
         self._build_line()
         label, self._label = "" if self._label == "claims" else "claims", "claims"
         self._claims.append(claim.holds)
@@ -213,6 +223,13 @@ class RunScreen:
             self._detail("expected", claim.expected)
             self._detail("observed", claim.observed)
             self._detail("evidence", claim.evidence)
+            self._detail("look at", look)
+
+    def _not_yet(self, event: Mapping[str, Any]) -> None:
+        """What nobody has begun to build."""
+        label, self._label = "" if self._label == "claims" else "claims", "claims"
+        said, stage = f"not yet: {event['text']}", text.plain(event["stage"])
+        self.screen.block(label, said, stage, mark=OPEN)
 
     def _detail(self, label: str, content: str) -> None:
         """A line of a broken claim; evidence may be a command and all that it printed."""

@@ -29,8 +29,9 @@ LINE_WIDTH = 100
 LABEL_WIDTH = 11
 _TICK_S = 0.125
 
-#: What stands before a line that is good, bad, or doubtful.
+#: What stands before a line that is good, bad, doubtful, or still to come.
 GOOD, BAD, DOUBTFUL = Text("✓ ", "green"), Text("✗ ", "bold red"), Text("! ", "bold yellow")
+OPEN = Text("· ", "dim")
 NO_MARK = Text()
 
 #: Of cells in a table.
