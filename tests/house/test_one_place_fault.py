@@ -75,6 +75,7 @@ class Stands:
     def _node(self, name: str) -> SimpleNamespace:
         return SimpleNamespace(
             name=name, address=f"address of {name}", is_on=True, daemons=dict,
+            weave=SimpleNamespace(exposed=[]),
             set_down=lambda device: self.did.append((name, f"{device} down")),
             set_up=lambda device: self.did.append((name, f"{device} up")),
         )  # fmt: skip
