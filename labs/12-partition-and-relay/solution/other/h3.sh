@@ -1,0 +1,10 @@
+# task 1
+weave launch {h1} {h2}
+docker run -d --name c1 busybox sleep infinity
+weave attach {a3}/{bits} c1
+
+# task 3
+for second in $(seq 100); do
+    weave status connections | grep -q '{h1}.* established' || break
+    sleep 1
+done
