@@ -499,6 +499,19 @@ def test_a_trace_names_the_dead_daemon_and_no_flooded_copy(gre: World) -> None:
     assert "h1: ovs-vswitchd is dead" in found["reasons"]
 
 
+def test_a_copy_that_a_bridge_has_flooded_has_not_arrived(gre: World) -> None:
+    mac = "02:00:00:00:00:99"
+    with broken(
+        gre,
+        [inside("h1", f"ip neigh replace 192.168.2.1 lladdr {mac} dev br0 nud permanent")],
+        [inside("h1", "ip neigh del 192.168.2.1 dev br0")],
+    ):
+        found = traced(gre, "h1/c1", "h2/c1", 1)
+    assert not found["arrived"]
+    assert way(found["there"])[-1] != "h2/c1:eth0 in"
+    assert f"no interface has the MAC address {mac}, to which it is sent" in found["reasons"]
+
+
 def test_a_trace_to_a_container_whose_host_is_down(gre: World) -> None:
     with broken(gre, [["fault", "crash", "h2"]], [["fault", "--wait", "reboot", "h2"]]):
         found = traced(gre, "h1/c1", "h2/c1", 1)

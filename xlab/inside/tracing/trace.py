@@ -153,6 +153,7 @@ class _Tracer:
             arp = self._arp(watch.frames, last, goal, reasons)
             last = arp[-1] if arp else last
             reasons += self._cut(last, done.stdout + done.stderr)
+            reasons += self._to_nobody(seen, last)
             if self._lab.lossy:
                 reasons.append("links of this lab lose packets on purpose: it may have been that")
         return {
@@ -208,9 +209,15 @@ class _Tracer:
 
     def _leads_on(self, frame: Frame, origin: str) -> bool:
         """Not a copy that a bridge has flooded to whoever it is not for, `origin` among them."""
-        peer = str(self._device(frame).get("peer") or "").partition(":")[0]
+        device = self._device(frame)
+        peer = str(device.get("peer") or "").partition(":")[0]
         if peer and peer not in self._nodes:
             return False
+        if not frame.outgoing and device.get("kind") == "veth" and not device["bridge"]:
+            mac = frame.content[:6]
+            # The lowest bit of the first byte: to a group, or to all (IEEE 802).
+            if not mac[0] & 1 and mac.hex(":") != device["mac"]:
+                return False
         return origin != (peer if frame.outgoing else frame.node)
 
     def _device(self, seen: Frame | Hop) -> Facts:
@@ -376,6 +383,19 @@ class _Tracer:
         if switch and last.device != "eth0" and not any(p["remote"] for p in switch["ports"]):
             found.append(f"{last.node}: {switch['name']} has no tunnel port")
         return list(dict.fromkeys([*found, *self._unplugged(found)]))
+
+    def _to_nobody(self, seen: Sequence[Seen], last: Hop | None) -> list[str]:
+        """The MAC address it was sent to where it was seen last, if no interface of the lab has it."""
+        macs = {device["mac"] for device in self._devices.values()}
+        wanted = [
+            packet.destination_mac
+            for frame, _, packet in seen
+            if last and (frame.node, frame.device) == (last.node, last.device)
+        ]
+        mac = wanted[-1] if wanted else None
+        if not mac or mac[0] & 1 or mac.hex(":") in macs:
+            return []
+        return [f"no interface has the MAC address {mac.hex(':')}, to which it is sent"]
 
     def _unplugged(self, told: Sequence[str]) -> list[str]:
         """Cables of both ends that are not plugged in, but for those of which it has been told.
