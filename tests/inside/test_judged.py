@@ -215,6 +215,8 @@ TUNNEL = """
 RUN = "docker run -d --name c1 busybox sleep infinity"
 
 
+@pytest.mark.kernel
+@pytest.mark.long_in_guest
 @typed_tools
 @vswitch
 def test_open_vswitch_as_the_tutorial_types_it_by_either_route(world: World) -> None:
@@ -293,6 +295,8 @@ def test_mistakes_with_open_vswitch(world: World) -> None:
     lab.holds(packets={"gre": 20})
 
 
+@pytest.mark.kernel
+@pytest.mark.long_in_guest
 @vswitch
 def test_open_vswitch_as_a_stranger_builds_it(world: World) -> None:
     """Docker's own bridge by --bip, other names and ranges, `ip`, a route over the tunnel's bridge.

@@ -9,7 +9,7 @@ import pytest
 from xlab.record.judgement import Carried, Judgement, Stage
 from xlab.record.record import UnderlayPackets
 from xlab.scenario.found import _routes
-from xlab.scenario.judge import has_loop
+from xlab.scenario.looks import has_loop
 
 
 @pytest.mark.parametrize(

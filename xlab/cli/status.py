@@ -70,7 +70,7 @@ def status(
     _say_judgement(screen, found, prove=prove)
     if dead:
         screen.said("daemon", dead, good=False)
-    if found.claims or found.path:
+    if found.claims or found.path or found.judgement:
         held = sum(claim.holds for claim in found.claims)
         said = f"{held} of {len(found.claims)} claims hold"
         if found.judgement:

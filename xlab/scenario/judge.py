@@ -12,8 +12,7 @@ name or an address that the tutorial has: they go by what is there (`found`) and
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from itertools import combinations, permutations
@@ -26,15 +25,15 @@ from xlab.lab.capture import follow_pings
 from xlab.lab.docker import Container
 from xlab.lab.lab import OUTSIDE, Host, Lab, concurrently
 from xlab.lab.node import Node
-from xlab.lab.ovs import Bridge, Port
 from xlab.lab.path_mtu import vanishes
 from xlab.lab.reachability import sample_pairs, unreachable
 from xlab.lab.weave import ROUTER
 from xlab.record.judgement import Carried, Judgement, Stage, State
 from xlab.record.record import Claim, UnderlayPackets
-from xlab.scenario import found
+from xlab.scenario import found, looks
 from xlab.scenario.claims import STANDING_PATIENCE_S, silence_s
 from xlab.scenario.found import Route, There
+from xlab.scenario.looks import Seen, listed, missing, of_docker, right, tutorial, wrong
 from xlab.scenario.statements import (
     AddressesAreDistinct,
     DoesNotReach,
@@ -53,16 +52,6 @@ _WORDS = {kind: "plain" if kind == "none" else kind for kind in get_args(Encapsu
 #: How long what must come true may take where something is wrong already; and how long somebody
 #: is asked once more, only to hear why it did not answer.
 _HURRIED_S, _REASON_S = 1.2, 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What was seen where something was looked for."""
-
-    state: Literal["holds", "fails", "not yet"]
-    observed: str
-    #: What to look at next: a command, a section of the tutorial.
-    look: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +100,8 @@ class Judge:
         self._unless: tuple[State, str] | None = None
         self._broken: list[str] = []
         self._missing: list[str] = []
-        #: Whether a stage before has parts that nobody has begun.
-        self._incomplete = False
+        #: Whether a stage before has parts that nobody has begun; whether any claim has failed.
+        self._incomplete = self._is_wrong = False
         self._stages: list[Stage] = []
         self._carries: Carried | None = None
         self._seen_taking: tuple[Node, Node, Encapsulation] | None = None
@@ -157,12 +146,12 @@ class Judge:
 
         def seen() -> Seen:
             if troubles := [there.trouble for there in theirs if there.trouble]:
-                return _wrong("; ".join(troubles), "`xlab ps`; `xlab fault reboot HOST`")
+                return wrong("; ".join(troubles), "`xlab ps`; `xlab fault reboot HOST`")
             bare = [str(there) for there in theirs if there.address is None]
             if len(bare) == len(theirs):
-                return _missing("no host has an address", "`ip -br address`")
+                return missing("no host has an address", "`ip -br address`")
             if bare:
-                return _wrong(f"{_listed(bare)}: no address", f"`ip -br address` on {bare[0]}")
+                return wrong(f"{listed(bare)}: no address", f"`ip -br address` on {bare[0]}")
             sample = sample_pairs(self._lab.hosts)
             pairs = [(a, b, self._address(self._lab.host_of(b))) for a, b in sample]
             return self._answers(pairs, lambda a, b: f"`ip route` on {a}; {_traced(a, b)}")
@@ -176,53 +165,24 @@ class Judge:
         ]
         self._see(
             "hosts-reach-outside", "each host reaches the outside", "an answer to each",
-            lambda: self._answers(pairs, lambda a, _: f"`ip route` on {a}; {_tutorial(see)}"),
+            lambda: self._answers(pairs, lambda a, _: f"`ip route` on {a}; {tutorial(see)}"),
         )  # fmt: skip
 
     def nic_is_bridged(self, host: Host, *, see: str) -> None:
         """eth0 is a port of a Linux bridge; the host's address is there, and eth0 has none."""
 
-        def seen(there: There) -> Seen:
-            nic = there.nic
-            if nic not in there.devices:
-                return _wrong(f"{host} has no {nic}", f"`ip -br link` on {host}")
-            bridge, its = there.bridge_of(nic), there.addresses_of(nic)
-            if not bridge:
-                holder = there.addresses.get(there.address) if there.address else None
-                if holder in (None, nic):
-                    return _missing(f"{host}: {nic} is a port of no bridge", _tutorial(see))
-                lost = f"{holder} has {there.address}, but {nic} is a port of no bridge"
-                return _wrong(f"{host}: {lost}", f"`brctl show` on {host}; {_tutorial(see)}")
-            if its:
-                return _wrong(
-                    f"{host}: {nic}, a port of {bridge}, still has {its[0]}",
-                    f"`ip -br address` on {host}; docs/tutorial.md C2",
-                )
-            if not there.addresses_of(bridge):
-                return _wrong(f"{host}: {bridge} has no address", f"`ip -br address` on {host}")
-            return _up(there, nic, bridge) or _right(
-                f"{nic} is a port of {bridge}, {there.addresses_of(bridge)[0]}"
-            )
-
         text = f"on {host} a bridge has taken over {self._there[host].nic}, and its address"
-        self._see_on(host, "nic-is-bridged", text, "eth0 a port, the address on its bridge", seen)
+        self._see_on(host, "nic-is-bridged", text, "eth0 a port, the address on its bridge",
+                     lambda there: looks.bridged_nic(there, see))  # fmt: skip
 
     # -- Docker ------------------------------------------------------------------------------------
 
     def docker_is_on_the_bridge_of_the_nic(self, host: Host, *, see: str) -> None:
-        def seen(there: There) -> Seen:
-            bridge, wanted = there.docker_bridge, there.bridge_of(there.nic)
-            if wanted and bridge != wanted and there.docker_is_as_it_came:
-                return _missing(f"{host}: Docker is not on {wanted}", _tutorial(see))
-            if stopped := _stopped(there):
-                return stopped
-            if bridge != wanted:
-                where = f"{there.nic} is a port of {wanted or 'no bridge'}"
-                return _wrong(f"{host}: Docker uses {bridge}; {where}", _of_docker(host))
-            return _unplugged(there) or _right(f"Docker uses {bridge}")
-
         text = f"Docker of {host} is on the bridge that {self._there[host].nic} is a port of"
-        if self._see_on(host, "docker-is-on-the-bridge", text, "the same bridge", seen):
+        if self._see_on(
+            host, "docker-is-on-the-bridge", text, "the same bridge",
+            lambda there: looks.docker_on_the_bridge_of_the_nic(there, see),
+        ):  # fmt: skip
             self._placed.append(self._there[host])
 
     def docker_leads_into_the_tunnel(self, host: Host, kind: str, *, see: str) -> None:
@@ -231,69 +191,41 @@ class Judge:
         Asked only where there is a tunnel.
         """
 
-        def seen(there: There) -> Seen:
-            bridge = there.docker_bridge
-            ends = {switch.name: switch for switch, _ in there.tunnels(kind)}
-            switches, name = list(ends), next(iter(ends))
-            joints = {k: v for each in ends.values() for k, v in there.joints(each).items()}
-            if bridge not in joints and there.docker_is_as_it_came:
-                short = f"Docker is not on {_listed(joints)}"
-                if not joints:
-                    short = f"{name} is a port of no bridge"
-                return _missing(f"{host}: {short}", _tutorial(see))
-            if stopped := _stopped(there):
-                return stopped
-            if bridge in joints:
-                of = f"{joints[bridge][0]} is a port of {bridge}, which Docker uses"
-                return _up(there, *joints[bridge], bridge) or _unplugged(there) or _right(of)
-            routed = [each for each in switches if there.addresses_of(each)]
-            if routed:
-                of = f"packets are routed over {routed[0]}, {there.addresses_of(routed[0])[0]}"
-                return _up(there, routed[0]) or _unplugged(there) or _right(of)
-            return _wrong(
-                f"{host}: {name} is a port of {_listed(joints) or 'no bridge'}, and has no "
-                f"address; Docker uses {bridge}",
-                f"`brctl show` on {host}; {_tutorial(see)}",
-            )
-
         if self._there[host].tunnels(kind):
             text = f"what containers of {host} send can get into the tunnel"
             expected = "Docker's bridge and Open vSwitch's joined, and up"
-            if self._see_on(host, "docker-leads-into-the-tunnel", text, expected, seen):
+            if self._see_on(
+                host, "docker-leads-into-the-tunnel", text, expected,
+                lambda there: looks.docker_at_the_tunnel(there, kind, see),
+            ):  # fmt: skip
                 self._placed.append(self._there[host])
 
     def containers_run(self, host: Host, *, see: str, interface: str = "eth0") -> None:
         """One at least, with an address on that interface; these are what is asked from here on."""
-
-        def seen(there: There) -> Seen:
-            running = there.containers(interface)
-            if not running:
-                others = [f"{c.short_name} {_state(c)}" for c in host.docker.all_containers]
-                which = f" with an {interface}" if interface != "eth0" else ""
-                had = f" ({_listed(others)})" if others else ""
-                look = f"`docker ps -a` on {host}; " if others else ""
-                return _missing(f"{host}: no container runs{which}{had}", look + _tutorial(see))
+        there = self._there[host]
+        if not self._unless and (running := there.containers(interface)):
             for container, own in running.items():
                 container.prefer_address(own.ip)
             self._containers[host], self._interface = list(running), interface
-            return _right(_listed([f"{c.short_name} {own}" for c, own in running.items()]))
-
-        text = f"{host} runs a container" + (f" with an {interface}" if interface != "eth0" else "")
-        self._see_on(host, "containers-run", text, "one or more", seen)
+        self._see_on(
+            host, "containers-run",
+            f"{host} runs a container" + (f" with an {interface}" if interface != "eth0" else ""),
+            "one or more", lambda there: looks.running_containers(there, interface, see),
+        )  # fmt: skip
 
     def ranges_are_apart(self) -> None:
         """No two Dockers hand out the same addresses, nor those of hosts and of the gateway."""
-        wrong: list[str] = []
+        faults: list[str] = []
 
         def seen() -> Seen:
             for a, b in combinations(self._placed, 2):
-                wrong.extend(self._overlap(a, b))
+                faults.extend(self._overlap(a, b))
             for there in self._placed:
-                wrong.extend(self._intrusions(there))
-            if wrong:
+                faults.extend(self._intrusions(there))
+            if faults:
                 last = self._placed[-1].host
-                return _wrong("; ".join(wrong[:3]), _of_docker(last))
-            return _right(_listed([f"{t} {t.host.docker.range}" for t in self._placed]))
+                return wrong("; ".join(faults[:3]), of_docker(last))
+            return right(listed([f"{t} {t.host.docker.range}" for t in self._placed]))
 
         if self._placed:
             text = "each host has a range of its own for its containers"
@@ -338,86 +270,23 @@ class Judge:
     def has_tunnel(self, host: Host, kind: str, *, see: str, bridge_see: str) -> None:
         """A bridge of Open vSwitch has a port of that kind to another host."""
         peers = {address: there for address, there in self._owners.items() if there.host != host}
-
-        def seen(there: There) -> Seen:
-            if not there.switches:
-                return _missing(f"{host}: Open vSwitch has no bridge", _tutorial(bridge_see))
-            said = []
-            for switch, port in there.tunnels(kind):
-                remote = port.options.get("remote_ip", "")
-                peer = {str(address): of for address, of in peers.items()}.get(remote)
-                if fault := self._fault_of(there, port, peer):
-                    return _wrong(f"{host}: {fault}", f"`ovs-vsctl show` on {host}")
-                said.append(f"{port.name} of {switch.name} leads to {remote}, {peer}")
-            if said:
-                return _right("; ".join(said))
-            return self._no_tunnel(there, kind, see)
-
         others = [other.name for other in self._lab.hosts if other is not host]
         whither = others[0] if len(others) == 1 else "another host"
         text = f"{host} has a {kind.upper()} port to {whither}, on a bridge of Open vSwitch"
-        self._see_on(host, f"has-{kind}-tunnel", text, f"type={kind}, its remote_ip", seen)
-
-    def _fault_of(self, there: There, port: Port, peer: There | None) -> str:
-        """What is wrong with a tunnel's port; "" if nothing is."""
-        remote = port.options.get("remote_ip", "")
-        if port.error:
-            return f"{port.name}: {port.error}"
-        if not remote:
-            return f"{port.name} has no remote_ip"
-        if remote in map(str, there.addresses):
-            return f"{port.name} leads to {remote}, which is {there}'s own"
-        if peer is None:
-            return f"{port.name} leads to {remote}, which no other host has"
-        for _, back in peer.tunnels(port.type):
-            if back.options.get("remote_ip", "") in map(str, there.addresses):
-                keys = port.options.get("key", "0"), back.options.get("key", "0")
-                if keys[0] != keys[1]:
-                    return f"{port.name} has key {keys[0]}, {back.name} of {peer} key {keys[1]}"
-        return ""
-
-    def _no_tunnel(self, there: There, kind: str, see: str) -> Seen:
-        others = [
-            (switch, port) for switch in there.switches for port in switch.ports
-            if port.options.get("remote_ip")
-        ]  # fmt: skip
-        if others:
-            _, port = others[0]
-            return _wrong(
-                f"{there}: {port.name} is of type {port.type}, not {kind}",
-                f"`ovs-vsctl show` on {there}",
-            )
-        untyped = [p.name for s in there.switches for p in s.ports if p.error]
-        more = f" ({untyped[0]} has no type yet)" if untyped else ""
-        names = _listed([switch.name for switch in there.switches])
-        return _missing(f"{there}: {names} has no {kind.upper()} port{more}", _tutorial(see))
+        self._see_on(
+            host, f"has-{kind}-tunnel", text, f"type={kind}, its remote_ip",
+            lambda there: looks.tunnel(there, kind, peers, see=see, bridge_see=bridge_see),
+        )  # fmt: skip
 
     def tunnels_join_all_hosts(self, kind: str, *, see: str) -> None:
         """And make no loop, unless something opens it.  Of two hosts that goes without saying."""
-        ends = {t.host: t.tunnels(kind) for t in self._there.values()}
-        if len(ends) < 3 or not all(ends.values()):
-            return
-
-        def seen() -> Seen:
-            links: set[frozenset[Node]] = set()
-            for host, tunnels in ends.items():
-                for _, port in tunnels:
-                    for address, peer in self._owners.items():
-                        if str(address) == port.options.get("remote_ip"):
-                            links.add(frozenset((host, peer.host)))
-            joined = _reached(self._lab.hosts[0], links)
-            lost = [str(host) for host in ends if host not in joined]
-            if lost:
-                return _wrong(f"no tunnel leads to {_listed(lost)}", "`ovs-vsctl show`")
-            if has_loop(links, {host for host, tunnels in ends.items() if _forwards(tunnels)}):
-                return _wrong(
-                    f"{len(links)} tunnels between {len(ends)} hosts make a loop",
-                    f"`ovs-vsctl set port NAME protected=true`; {_tutorial(see)}",
-                )
-            return _right(f"{len(links)} tunnels")
-
-        text = f"{kind.upper()} ports join all hosts, without a loop"
-        self._see("tunnels-join-all-hosts", text, "a tree, or split horizon", seen)
+        ends = {there.host: there.tunnels(kind) for there in self._there.values()}
+        if len(ends) > 2 and all(ends.values()):
+            text = f"{kind.upper()} ports join all hosts, without a loop"
+            self._see(
+                "tunnels-join-all-hosts", text, "a tree, or split horizon",
+                lambda: looks.joined(ends, self._owners, see),
+            )  # fmt: skip
 
     # -- routes ------------------------------------------------------------------------------------
 
@@ -444,15 +313,15 @@ class Judge:
                 if route is None:
                     subnet = other.docker.subnet if other.docker.is_running else address
                     what = f"{host} has no route to {other}'s containers, {subnet}"
-                    return _missing(what, f"`ip route` on {host}; {_tutorial(see)}")
+                    return missing(what, f"`ip route` on {host}; {tutorial(see)}")
                 if not route.device:
-                    return _wrong(f"{host}: {route.text}", f"`ip route` on {host}")
+                    return wrong(f"{host}: {route.text}", f"`ip route` on {host}")
                 if route.via and not self._is_elsewhere(route.via, there):
                     whose = "its own" if route.via in there.addresses else "nobody's"
                     what = f"{host}: {route.text}: that address is {whose}"
-                    return _wrong(what, f"`ip route` on {host}; docs/tutorial.md C13")
+                    return wrong(what, f"`ip route` on {host}; docs/tutorial.md C13")
                 said.append(route.text)
-            return _right("; ".join(dict.fromkeys(said)))
+            return right("; ".join(dict.fromkeys(said)))
 
         if others:
             text = f"{host} has a route to the other hosts' containers"
@@ -480,10 +349,10 @@ class Judge:
         def seen(_: There) -> Seen:
             alive = host.weave.alive().get(ROUTER)
             if alive is None:
-                return _missing(f"{host}: no weave router", _tutorial(see))
+                return missing(f"{host}: no weave router", tutorial(see))
             if not alive:
-                return _wrong(f"{host}: the router has ended", f"`weave launch` on {host}")
-            return _right(f"{host.weave.name}, in a container named {ROUTER}")
+                return wrong(f"{host}: the router has ended", f"`weave launch` on {host}")
+            return right(f"{host.weave.name}, in a container named {ROUTER}")
 
         self._see_on(host, "router-runs", f"{host} runs a weave router", "a router", seen)
 
@@ -505,11 +374,11 @@ class Judge:
                 few = {name: number for name, number in counted().items() if number < others}
                 if few:
                     name = next(iter(few))
-                    return _wrong(
+                    return wrong(
                         "; ".join(f"{n} has {k} of {others} connections" for n, k in few.items()),
-                        f"`weave status connections` on {name}; {_tutorial(see)}",
+                        f"`weave status connections` on {name}; {tutorial(see)}",
                     )
-            return _right(f"{len(hosts) * others} connections")
+            return right(f"{len(hosts) * others} connections")
 
         if others > 0:
             text = "every router is connected with every other"
@@ -527,11 +396,11 @@ class Judge:
             networks = {own.network: container for container, own in owns.items()}
             if len(networks) > 1:
                 (first, one), (second, other) = list(networks.items())[:2]
-                return _wrong(
+                return wrong(
                     f"{one} is in {first}, {other} in {second}",
-                    f"`ip address show {interface}` in {other}; {_tutorial(see)}",
+                    f"`ip address show {interface}` in {other}; {tutorial(see)}",
                 )
-            return _right(str(next(iter(networks))))
+            return right(str(next(iter(networks))))
 
         if len(self._containers) > 1:
             text = "containers are in one subnet"
@@ -575,7 +444,7 @@ class Judge:
         for source, target in dict.fromkeys([*ring, *((b, a) for a, b in ring)]):
             if source is not target and (source, target) not in self._silent:
                 self._large_packets_are_not_lost(source, target, see=see)
-                look = f"`ip -br link`, which MTU? {_tutorial(see)}"
+                look = f"`ip -br link`, which MTU? {tutorial(see)}"
                 self._hold(Transfers(source, target), look=look)
 
     def _large_packets_are_not_lost(self, source: Node, target: Node, *, see: str) -> None:
@@ -589,9 +458,9 @@ class Judge:
             ):  # fmt: skip
                 what = f"packets of {size} bytes from {source} to {target} vanish"
                 host = self._lab.host_of(source)
-                look = f"`ip -br link` on {host}, which MTU? {_tutorial(see)}, C12"
-                return _wrong(f"{what}, and nobody says that they are too large", look)
-            return _right(f"{size} bytes arrive, or {source} is told that they are too many")
+                look = f"`ip -br link` on {host}, which MTU? {tutorial(see)}, C12"
+                return wrong(f"{what}, and nobody says that they are too large", look)
+            return right(f"{size} bytes arrive, or {source} is told that they are too many")
 
         name = f"{source}-large-packets-to-{target}"
         text = f"large packets from {source} to {target} are not lost silently"
@@ -620,9 +489,9 @@ class Judge:
             if not seen.all_took(encapsulation, lossy=self._lab.lossy):
                 said = said or "no packet on the physical link"
                 look = f"`ip route` on each host; {_traced(source, target)}"
-                return _wrong(f"{source} to {target} and back: {said}", look)
+                return wrong(f"{source} to {target} and back: {said}", look)
             self._seen_taking = source, target, encapsulation
-            return _right(said)
+            return right(said)
 
         name = f"{source}-to-{target}-takes-{encapsulation}"
         expected = f"{_WORDS[encapsulation]} both ways"
@@ -669,7 +538,7 @@ class Judge:
 
     @property
     def _patience_s(self) -> float:
-        usual_s = _HURRIED_S if self._broken else STANDING_PATIENCE_S
+        usual_s = _HURRIED_S if self._is_wrong else STANDING_PATIENCE_S
         return usual_s + 5 * self._lab.round_trip_s
 
     def _terms(self, patience_s: float | None = None) -> Terms:
@@ -680,7 +549,7 @@ class Judge:
         if pairs:
             sources = dict.fromkeys(source for source, _, _ in pairs)
             verb = "reach" if len(sources) > 1 else "reaches"
-            text = f"{_listed(map(str, sources))} {verb} {what}"
+            text = f"{listed(map(str, sources))} {verb} {what}"
             self._see(name, text, "an answer to each", lambda: self._answers(pairs, _traced))
 
     def _answers(self, pairs: Sequence[Pair], look: Callable[[Node, str], str]) -> Seen:
@@ -692,7 +561,7 @@ class Judge:
             list(targets), timeout_s=self._patience_s, round_trip_s=self._lab.round_trip_s
         )
         if not silent:
-            return _right(f"{len(pairs)} of {len(pairs)} answer")
+            return right(f"{len(pairs)} of {len(pairs)} answer")
         for source, address in silent:
             if target := targets[source, address]:
                 self._silent.add((source, target))
@@ -705,7 +574,7 @@ class Judge:
             why = Reaches(source, address).check(self._terms(_REASON_S)).observed
             said += why.removeprefix("no reply") if why.startswith("no reply") else ""
         more = f"; of {len(pairs)} pairs {len(silent)} are silent" if silent[1:] else ""
-        return _wrong(said + more, look(source, str(target or address)))
+        return wrong(said + more, look(source, str(target or address)))
 
     def _hold(self, statement: Statement, *, look: str) -> None:
         """A statement of those that builds make, with what to look at if it fails."""
@@ -727,7 +596,7 @@ class Judge:
         there = self._there[host]
 
         def seen() -> Seen:
-            return _missing(there.trouble, "`xlab ps`") if there.trouble else look_at(there)
+            return missing(there.trouble, "`xlab ps`") if there.trouble else look_at(there)
 
         return self._see(f"{host}-{name}", text, expected, seen)
 
@@ -738,7 +607,7 @@ class Judge:
         try:
             seen = look_at()
         except (XlabError, OSError) as error:  # a container has just been stopped, say
-            seen = _wrong(str(error), "")
+            seen = wrong(str(error), "")
         if seen.state == "not yet" and seen.observed in self._missing:
             return False
         if seen.state == "not yet":
@@ -757,8 +626,9 @@ class Judge:
     def _told(self, claim: Claim, look: str, said: str) -> None:
         event = {"kind": "claim", **dataclasses.asdict(claim)}
         if not claim.holds:
+            self._is_wrong = True
             self._broken.append(said)
-            self._what_next(_wrong(said, look))
+            self._what_next(wrong(said, look))
             event["look"] = look
         self._tell(event)
 
@@ -769,40 +639,8 @@ class Judge:
 # -- words -----------------------------------------------------------------------------------------
 
 
-def _right(observed: str) -> Seen:
-    return Seen("holds", observed)
-
-
-def _wrong(observed: str, look: str) -> Seen:
-    return Seen("fails", observed, look)
-
-
-def _missing(what: str, look: str) -> Seen:
-    return Seen("not yet", what, look)
-
-
-def _tutorial(section: str) -> str:
-    return f"docs/tutorial.md {section}"
-
-
 def _traced(source: Node, target: Node | str) -> str:
     return f"`xlab trace {source} {target}`"
-
-
-def _of_docker(host: Host) -> str:
-    return f"`systemctl cat docker` on {host}"
-
-
-def _listed(names: Iterable[str], most: int = 4) -> str:
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def _state(container: Container) -> str:
-    if container.state == "exited":
-        return f"has exited ({container.exit_code})"
-    return f"is {container.state}"
 
 
 def _undoing(text: str, cut: Callable[[], Callable[[], None]]) -> Cut:
@@ -811,65 +649,9 @@ def _undoing(text: str, cut: Callable[[], Callable[[], None]]) -> Cut:
     return Cut(text, lambda: heal.append(cut()), lambda: heal.pop()())  # noqa: PLW0108
 
 
-# -- what several look at --------------------------------------------------------------------------
-
-
-def _up(there: There, *devices: str) -> Seen | None:
-    """The first of these that is down, if one is."""
-    for device in devices:
-        if not there.is_up(device):
-            return _wrong(f"{there}: {device} is down", f"`ip link show {device}` on {there}")
-    return None
-
-
-def _stopped(there: There) -> Seen | None:
-    if there.host.docker.is_running:
-        return None
-    return _wrong(f"{there}: Docker does not run", f"`journalctl -u docker` on {there}")
-
-
-def _unplugged(there: There) -> Seen | None:
-    """A container whose end on the host is no port of Docker's bridge any more."""
-    for container in there.host.containers:
-        port, bridge = container.host_interface, there.bridge_of(container.host_interface)
-        if port in there.devices and bridge != there.docker_bridge:
-            where = f"{port} is a port of {bridge or 'no bridge'}, not of {there.docker_bridge}"
-            return _wrong(f"{container}: {where}", f"`brctl show` on {there}")
-    return None
-
-
 def _address(node: Node) -> IPv4Address | None:
     """What it is known by, if it has an address."""
     try:
         return node.address
     except XlabError:
         return None
-
-
-def _forwards(tunnels: Sequence[tuple[Bridge, Port]]) -> bool:
-    """Whether what comes by one tunnel leaves by another, and loops are not found by themselves.
-
-    Two protected ports do not forward to each other.
-    """
-    return any(not bridge.opens_loops and not port.protected for bridge, port in tunnels)
-
-
-def has_loop(links: Iterable[frozenset[Node]], forwarding: Set[Node]) -> bool:
-    """Whether a frame could go round in a circle, each of whose hosts forwards it."""
-    circle = [link for link in links if link <= forwarding]
-    while circle:
-        ends = Counter(host for link in circle for host in link)
-        left = [link for link in circle if all(ends[host] > 1 for host in link)]
-        if left == circle:
-            return True
-        circle = left
-    return False
-
-
-def _reached(start: Node, links: Iterable[frozenset[Node]]) -> set[Node]:
-    reached, links = {start}, list(links)
-    for _ in links:
-        for link in links:
-            if link & reached:
-                reached |= link
-    return reached
