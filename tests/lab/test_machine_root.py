@@ -195,6 +195,20 @@ def test_a_host_without_its_database_starts_with_an_empty_one() -> None:
         assert h1.run(["ping", "-n", "-c1", "-W5", str(h2.address)]).returncode == 0
 
 
+@pytest.mark.usefixtures("open_vswitch")
+@sandboxed
+def test_eth0_of_open_vswitch_has_the_mtu_of_the_network_after_a_boot_too() -> None:
+    lab = Lab(underlay.describe(None, hosts=2), own_disks=True, ovs="userspace", mtu=1400)
+    lab.give_addresses(IPv4Network("10.211.55.0/24"), first=3, gateway=1)
+    h1 = lab.hosts[0]
+    for _ in range(2):
+        assert h1.run(["cat", "/sys/class/net/eth0/mtu"]).stdout == "1400\n"
+        too_long = h1.run(["ping", "-c1", "-Mdo", "-s1373", "10.211.55.1"], check=False)
+        assert "essage too long" in too_long.stdout + too_long.stderr
+        lab.crash(h1)
+        lab.boot(h1)
+
+
 @sandboxed
 def test_a_lab_that_is_only_run_has_none_of_it() -> None:
     lab = build(own_disks=False)

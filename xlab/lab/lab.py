@@ -40,6 +40,8 @@ _MANY_HOSTS = 16
 
 #: The userspace datapath's uplink, as the host knows it.
 _UPLINK = "p1"
+#: What an interface has where nothing is said.
+_ETHERNETS_MTU = 1500
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -637,7 +639,9 @@ class Lab:
 
     def _add_uplink(self, host: Host) -> None:
         mac = _underlay_mac(host.number)
-        host.ovs.add_bridge("eth0", internal_ports=[_UPLINK], mac=mac)
+        # Known before the uplink is moved away, or ovs-vswitchd would let larger packets out.
+        mtu = self.mtu if self.mtu != _ETHERNETS_MTU else None
+        host.ovs.add_bridge("eth0", internal_ports=[_UPLINK], mac=mac, mtu=mtu)
 
 
 def concurrently(function: Callable[[_In], _Out], items: Sequence[_In]) -> list[_Out]:

@@ -218,13 +218,19 @@ class OpenVSwitch:
     # -- configuration -----------------------------------------------------------------------------
 
     def add_bridge(
-        self, name: str, *, internal_ports: Sequence[str] = (), mac: str | None = None
+        self,
+        name: str,
+        *,
+        internal_ports: Sequence[str] = (),
+        mac: str | None = None,
+        mtu: int | None = None,
     ) -> None:
         """`ovs-vsctl add-br NAME` (and `add-port NAME P -- set interface P type=internal` …)."""
         operations = []
         ports = []
         for port in (name, *internal_ports):
-            operation, new = self._port(port, {"type": "internal"}, {})
+            interface = {"type": "internal"} | ({"mtu_request": mtu} if mtu else {})
+            operation, new = self._port(port, interface, {})
             operations += operation
             ports.append(reference(new))
         bridge: dict[str, Any] = {"name": name, "ports": ["set", ports]}
@@ -244,6 +250,8 @@ class OpenVSwitch:
         for port in internal_ports:
             command += ["--", "add-port", name, port]
             command += ["--", "set", "interface", port, "type=internal"]
+        for port in (name, *internal_ports) if mtu else ():
+            command += ["--", "set", "interface", port, f"mtu_request={mtu}"]
         with commands.step(self.host.name, f"ovs-vsctl add-br {name}"):
             commands.did(self.host.name, [*_VSCTL, *command])
 
