@@ -1,0 +1,19 @@
+# task 1
+ovs-vsctl add-br {switch}
+ovs-vsctl add-port {switch} gre0 -- set interface gre0 type=gre options:remote_ip={h2}
+# task 2
+brctl addbr {bridge}
+ifconfig {bridge} {door1} netmask {mask}
+brctl addif {bridge} {switch}
+ip link set {bridge} mtu {mtu}
+ip link set {switch} up
+sysctl net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.{bridge}.send_redirects=0
+# task 3
+sed -i 's|^ExecStart=.*|& -b {bridge}|' /lib/systemd/system/docker.service
+systemctl daemon-reload
+systemctl restart docker
+docker run -d --name c1 busybox sleep infinity
+docker run -d --name c2 busybox sleep infinity
+# task 4
+ip route add {range2} via {door2} dev {bridge} onlink
+# task 5
