@@ -1,0 +1,4 @@
+# task 1
+# task 2
+ovs-vsctl set port gre2 protected=true -- set port gre3 protected=true
+# task 3
