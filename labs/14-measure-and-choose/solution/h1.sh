@@ -1,0 +1,3 @@
+# task 1
+weave launch
+weave attach {w1}/{bits} c1
