@@ -93,7 +93,7 @@ class Judge:
         self._placed: list[There] = []
         self._containers: dict[Host, list[Container]] = {}
         self._interface = "eth0"
-        #: Pairs of containers that do not reach each other.
+        #: Pairs of hosts, and of containers, that do not reach each other.
         self._silent: set[tuple[Node, Node]] = set()
         self._stage: str | None = None
         #: Why this stage is not judged.
@@ -146,6 +146,9 @@ class Judge:
 
         def seen() -> Seen:
             if troubles := [there.trouble for there in theirs if there.trouble]:
+                down = {there.host for there in theirs if there.trouble}
+                pairs = permutations(self._lab.hosts, 2)
+                self._silent.update(pair for pair in pairs if down & set(pair))
                 return wrong("; ".join(troubles), "`xlab ps`; `xlab fault reboot HOST`")
             bare = [str(there) for there in theirs if there.address is None]
             if len(bare) == len(theirs):
@@ -153,8 +156,8 @@ class Judge:
             if bare:
                 return wrong(f"{listed(bare)}: no address", f"`ip -br address` on {bare[0]}")
             sample = sample_pairs(self._lab.hosts)
-            pairs = [(a, b, self._address(self._lab.host_of(b))) for a, b in sample]
-            return self._answers(pairs, lambda a, b: f"`ip route` on {a}; {_traced(a, b)}")
+            asked = [(a, b, self._address(self._lab.host_of(b))) for a, b in sample]
+            return self._answers(asked, lambda a, b: f"`ip route` on {a}; {_traced(a, b)}")
 
         self._see("hosts-reach-each-other", "hosts reach each other", "an answer to each", seen)
 
@@ -442,7 +445,7 @@ class Judge:
         nodes = list(self._firsts.values())
         ring = list(zip(nodes, nodes[1:] + nodes[:1], strict=True))
         for source, target in dict.fromkeys([*ring, *((b, a) for a, b in ring)]):
-            if source is not target and (source, target) not in self._silent:
+            if source is not target and not self._is_silent(source, target):
                 self._large_packets_are_not_lost(source, target, see=see)
                 look = f"`ip -br link`, which MTU? {tutorial(see)}"
                 self._hold(Transfers(source, target), look=look)
@@ -473,7 +476,7 @@ class Judge:
         source, target = self._ends
         if to_host:
             target = self._lab.hosts[-1]
-        if source is target or (source, target) in self._silent:
+        if source is target or self._is_silent(source, target):
             return
 
         def seen() -> Seen:
@@ -545,7 +548,13 @@ class Judge:
         patience_s = patience_s or self._patience_s
         return Terms(self._lab, self._stage or "", patience_s, silence_s(self._lab))
 
+    def _is_silent(self, source: Node, target: Node) -> bool:
+        """Whether it is known not to answer, or its host not to answer the source's."""
+        homes = self._lab.host_of(source), self._lab.host_of(target)
+        return (source, target) in self._silent or homes in self._silent
+
     def _reach(self, name: str, what: str, pairs: Sequence[Pair]) -> None:
+        pairs = [each for each in pairs if each[1] is None or not self._is_silent(each[0], each[1])]
         if pairs:
             sources = dict.fromkeys(source for source, _, _ in pairs)
             verb = "reach" if len(sources) > 1 else "reaches"
@@ -570,7 +579,7 @@ class Judge:
         said = f"{source} gets no reply from {target or 'the outside'}, {address}"
         if source.address == address:
             said = f"{source} and {target} have one address, {address}"
-        elif isinstance(source, Container):  # of whose programs none is the student's
+        elif isinstance(source, Container) and not self._is_wrong:  # it has the machine's ping
             why = Reaches(source, address).check(self._terms(_REASON_S)).observed
             said += why.removeprefix("no reply") if why.startswith("no reply") else ""
         more = f"; of {len(pairs)} pairs {len(silent)} are silent" if silent[1:] else ""
