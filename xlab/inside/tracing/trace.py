@@ -385,7 +385,7 @@ class _Tracer:
         return list(dict.fromkeys([*found, *self._unplugged(found)]))
 
     def _to_nobody(self, seen: Sequence[Seen], last: Hop | None) -> list[str]:
-        """The MAC address it was sent to where it was seen last, if no interface of the lab has it."""
+        """The MAC address it was sent to where it was seen last, if no interface here has it."""
         macs = {device["mac"] for device in self._devices.values()}
         wanted = [
             packet.destination_mac
