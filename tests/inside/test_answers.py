@@ -64,7 +64,7 @@ REFUSED = [
     ("docker run -v /a:/b ubuntu", 125, "docker exec -i NAME sh -c 'cat >FILE' <FILE"),
     ("docker run --mount type=bind ubuntu", 125, "/home is the machine's own"),
     ("docker run --link c1:db ubuntu", 125, "/etc/hosts"),
-    ("docker run --restart always ubuntu", 125, "docker start NAME"),
+    ("docker run --restart on-failure ubuntu", 125, "always, unless-stopped"),
     ("docker run --network host ubuntu", 125, "docker network ls shows the one there is, bridge"),
     ("docker run --gpus all ubuntu", 125, "there are -i, -t, -d, -e, -h, --name, --rm, --net"),
     ("docker network create mine", 1, "docker network ls shows the one there is, bridge"),
