@@ -213,7 +213,9 @@ class _Tracer:
         peer = str(device.get("peer") or "").partition(":")[0]
         if peer and peer not in self._nodes:
             return False
-        if not frame.outgoing and device.get("kind") == "veth" and not device["bridge"]:
+        # The wire passes on whatever comes, as with a delay line between two of its interfaces.
+        ends_here = device.get("kind") == "veth" and not device["bridge"] and frame.node != "wire"
+        if not frame.outgoing and ends_here:
             mac = frame.content[:6]
             # The lowest bit of the first byte: to a group, or to all (IEEE 802).
             if not mac[0] & 1 and mac.hex(":") != device["mac"]:
