@@ -66,7 +66,7 @@ REFUSED = [
     ("docker run --link c1:db ubuntu", 125, "/etc/hosts"),
     ("docker run --restart on-failure ubuntu", 125, "always, unless-stopped"),
     ("docker run --network host ubuntu", 125, "docker network ls shows the one there is, bridge"),
-    ("docker run --gpus all ubuntu", 125, "there are -i, -t, -d, -e, -h, --name, --rm, --restart, --net"),
+    ("docker run --gpus all ubuntu", 125, "there are -i, -t, -d, -e, -h, --name, --rm, --restart"),
     ("docker network create mine", 1, "docker network ls shows the one there is, bridge"),
     ("weave nonsense", 1, "there are launch, run"),
     ("weave connect 10.211.55.4", 1, "weave launch PEER"),
