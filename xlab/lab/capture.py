@@ -119,15 +119,25 @@ class Sightings:
         """Frames on the link that belong to something else."""
         return len(self.frames) - len(self.seen)
 
-    def all_took(self, encapsulation: str, *, lossy: bool = False, times: int = 1) -> bool:
-        """Each request and each reply passed so many times, in that encapsulation; nothing was
-        missed.
+    def different(self, encapsulation: str) -> int:
+        """How many packets they were, each counted once: who forwards has it on its link twice."""
+        found = [s.packet for s in self.seen if s.decoded.encapsulation == encapsulation]
+        return len({(packet.icmp_type, packet.icmp_sequence) for packet in found})
+
+    def all_took(self, encapsulation: str, *, lossy: bool = False) -> bool:
+        """Each request and each reply passed once, in that encapsulation; nothing was missed."""
+        return self.all_were_in(encapsulation, lossy=lossy) and self.count(encapsulation) == (
+            self.different(encapsulation)
+        )
+
+    def all_were_in(self, encapsulation: str, *, lossy: bool = False) -> bool:
+        """Each request and each reply passed, in that encapsulation and no other.
 
         On links that lose packets on purpose, some replies may be missing, as ping missed them.
         """
         expected = self.sent + self.answered if lossy and self.answered else 2 * self.sent
-        expected *= times
-        return self.count(encapsulation) == len(self.seen) == expected and not self.dropped
+        in_it, different = self.count(encapsulation), self.different(encapsulation)
+        return in_it == len(self.seen) and different == expected and not self.dropped
 
 
 def follow_pings(

@@ -242,9 +242,9 @@ class Address(Kind, word="address"):
 
 
 class Takes(Kind, word="takes"):
-    """Ten marked echoes and their answers all cross a physical link in that encapsulation.
+    """Ten marked echoes and their answers all cross a physical link, in that encapsulation alone.
 
-    On the link of a third host each of them is seen twice: it comes in, and goes on.
+    Each counts once: on the link of a host that forwards it comes in, and goes on.
     """
 
     shape: ClassVar[Mapping[str, Any]] = _shape(
@@ -261,13 +261,10 @@ class Takes(Kind, word="takes"):
             link = lab.physical_link(at)
             seen = follow_echoes(source, target, wire=lab.wire, interface=link,
                                  round_trip_s=lab.round_trip_s)  # fmt: skip
-        counts = {kind: seen.count(kind) for kind in sorted({s.decoded.encapsulation
-                                                             for s in seen.seen})}  # fmt: skip
-        listed = ", ".join(f"{n} {_in_words(kind)}" for kind, n in counts.items())
+        kinds = sorted({sighting.decoded.encapsulation for sighting in seen.seen})
+        listed = ", ".join(f"{seen.different(kind)} {_in_words(kind)}" for kind in kinds)
         text = f"of {2 * seen.sent} packets on the physical link of {at}: {listed or 'none'}"
-        ends = [_host_name(source), _host_name(target) if isinstance(target, Node) else at.name]
-        times = 1 if at.name in ends else 2
-        return Seen(seen.all_took(wanted, lossy=lab.lossy, times=times), text)
+        return Seen(seen.all_were_in(wanted, lossy=lab.lossy), text)
 
 
 class Mtu(Kind, word="mtu"):
@@ -338,11 +335,14 @@ class Survives(Kind, word="survives"):
     def examine(self, lab: Lab, faults: Faults, wait_s: float) -> Seen:
         order = self.given["fault"]
         fault = faults.read(order).fault
-        if fault in faults.in_force:
-            return Seen(False, f"`{order}` is in force already: `{fault.cure}` mends it")
         ((word, arguments),) = self.given["then"].items()
         then = Kind.known[word](arguments)
         over = self.given.get("mended") == "yes"
+        if fault in faults.in_force and not over:
+            seen = then.examine(lab, faults, wait_s)
+            return Seen(seen.holds, f"under `{order}`: {seen.text}")
+        if fault in faults.in_force:
+            return Seen(False, f"`{order}` is in force already: `{fault.cure}` mends it")
         faults.apply(fault)
         try:
             if over:

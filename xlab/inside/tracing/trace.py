@@ -31,7 +31,7 @@ from xlab.kernel.packets import (
     find_echoes,
 )
 from xlab.lab import network
-from xlab.lab.lab import Host, Lab
+from xlab.lab.lab import Host, Lab, concurrently
 from xlab.lab.node import Node
 
 #: A frame that was seen, and the packet in it that is followed.
@@ -71,28 +71,43 @@ def trace(lab: Lab, source: Node, target: Node | IPv4Address, *, gone: str = "")
     {source, target, address, arrived, answered, there, back, arp, stopped, reasons}; `there`,
     `back` and `arp` are lists of `Hop` as objects.  UsageError if the two are one node.
     """
-    if not isinstance(target, Node):
-        target = _owner(lab, target) or target
-    if source is target:
+    if isinstance(target, Node):
+        owner, address = target, target.address
+    else:
+        owner, address = _owner(lab, target), target
+    if source is owner:
         raise UsageError(f"{source} to itself passes no interface: name two nodes")
-    return _Tracer(lab, source, target, gone).run()
+    return _Tracer(lab, source, owner, address, gone).run()
 
 
 def _owner(lab: Lab, address: IPv4Address) -> Node | None:
-    """Whose address it is, if one node's alone."""
+    """Whose address it is, if one node's alone: what it is reached by, or on whichever interface."""
+    nodes = [node for node in (*lab.hosts, *lab.containers, lab.gateway) if node.is_on]
     found = []
-    for node in (*lab.hosts, *lab.containers, lab.gateway):
+    for node in nodes:
         with suppress(XlabError):  # it has none
             found += [node] if node.address == address else []
+    if not found:
+        has = concurrently(lambda node: _has(node, address), nodes)
+        found = [node for node, has_it in zip(nodes, has, strict=True) if has_it]
     return found[0] if len(found) == 1 else None
 
 
+def _has(node: Node, address: IPv4Address) -> bool:
+    """On lo, too, where a host keeps an address that belongs to no link."""
+    shown = node.listed(["ip", "-j", "-4", "address", "show", "to", str(address)])
+    return any(each.get("addr_info") for each in shown)
+
+
 class _Tracer:
-    def __init__(self, lab: Lab, source: Node, target: Node | IPv4Address, gone: str) -> None:
+    def __init__(
+        self, lab: Lab, source: Node, target: Node | None, address: IPv4Address, gone: str
+    ) -> None:
         self._lab = lab
         self._source = source
-        self._target = target if isinstance(target, Node) else None
-        self._address = target.address if isinstance(target, Node) else target
+        #: Whose address it is, if that is known.
+        self._target = target
+        self._address = address
         self._target_name = self._target.name if self._target else gone
         self._nodes = {node.name: node for node in self._on_the_way()}
         self._facts: dict[str, Facts] = {facts["name"]: facts for facts in network.look(lab)}
