@@ -42,7 +42,7 @@ def test_what_is_wrong_is_told_with_its_line() -> None:
         "x.yaml:1: 'c' is missing",
         "x.yaml:1: a: 'one' is not of type 'integer'",
         "x.yaml:2: b: 'y' is not one of ['x']",
-        "x.yaml:3: there is no such thing here ('d' was unexpected)",
+        "x.yaml:3: there is no 'd' here",
     ]
 
 

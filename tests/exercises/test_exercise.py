@@ -40,24 +40,31 @@ def test_a_draft_has_nothing_wrong(folder: Path) -> None:
     [
         ("lab.yaml", "minutes: 20", "minutes: soon", "lab.yaml:2: minutes: 'soon' is not of type"),
         ("lab.yaml", "minutes: 20", "minutes: 25", "README.md:3: lab.yaml and checks.yaml make"),
-        ("lab.yaml", "  hosts: 2", "  hoses: 2", "lab.yaml:4: machines: there is no such thing"),
+        ("lab.yaml", "  hosts: 2", "  hoses: 2", "lab.yaml:4: there is no 'hoses' here"),
         ("lab.yaml", "[underlay, 3]", "[overlay, 3]", "lab.yaml:10: overlay is no value"),
         ("lab.yaml", "title: ", "title: A ", "README.md:1: its first heading is to be: # 21 A Two"),
         ("README.md", "4 points", "5 points", "README.md:3: lab.yaml and checks.yaml make"),
         ("README.md", "20 minutes. 4", "Some 4", "README.md:1: it is to say: N minutes. P points"),
-        ("README.md", "## Task 1:", "## Task 2:", "checks.yaml:2: README.md has no task 1"),
-        ("README.md", "{own1}", "{own9}", "README.md:1: {own9} is no value of lab.yaml"),
-        ("checks.yaml", "reaches:", "raeches:", "checks.yaml:4: there is no such thing here"),
-        ("checks.yaml", "{from: h1, ", "{form: h1, ", "checks.yaml:4: reaches: "),
+        ("README.md", "## Task 1:", "## Task 2:", "checks.yaml:2: there: README.md has no task 1"),
+        ("README.md", "{own1}", "{own9}", "README.md:18: {own9} is no value of lab.yaml"),
+        ("checks.yaml", "reaches:", "raeches:", "checks.yaml:4: there: there is no 'raeches' here"),
+        ("checks.yaml", "{from: h1, ", "{form: h1, ", "checks.yaml:4: there: reaches: "),
         ("checks.yaml", "  task: 1\n  points: 2", "  task: 1\n  needs: [no]\n  points: 2",
-         "checks.yaml:3: no is no check before this one"),
+         "checks.yaml:3: there: needs: no is no check before"),
         ("checks.yaml", "id: next-hop", "id: there", "checks.yaml:15: there stands here twice"),
         ("hints.yaml", "there:", "their:", "hints.yaml:1: their is no check"),
         ("hints.yaml", "there:", "their:", "checks.yaml:1: hints.yaml has none for there"),
         ("solution/answers.yaml", "the gateway", "my mother", "answers.yaml:1: next-hop: my mot"),
         ("solution/answers.yaml", "next-hop", "next-hip", "answers.yaml:1: next-hip is no"),
-        ("solution/faults.yaml", "fails: [there]", "fails: [here]", "faults.yaml:1: here is no"),
-        ("solution/faults.yaml", "  undo:", "  redo:", "solution/faults.yaml:1: "),
+        ("checks.yaml", "  pass: h1", "  pas: h1", "checks.yaml:5: there: there is no 'pas' here"),
+        ("checks.yaml", "  pass: h1", "  pas: h1", "checks.yaml:1: there: 'pass' is missing"),
+        ("checks.yaml", "from: h1,", "from: h9,", "checks.yaml:4: there: no host is called h9"),
+        ("lab.yaml", "  h1: ip", "  h9: ip", "no host is called h9: there are h1, h2"),
+        ("README.md", "`next-hop`", "`next`", "checks.yaml:15: README.md does not ask `next-hop`"),
+        ("solution/h1.sh", "# task 1", "# task 2", "solution/h1.sh:1: README.md has no task 2"),
+        ("solution/h1.sh", "{net2}", "{net3}", "solution/h1.sh:2: {net3} is no value of lab.yaml"),
+        ("solution/faults.yaml", "fails: [there]", "fails: [here]", "faults.yaml:4: h1 has lost"),
+        ("solution/faults.yaml", "  undo:", "  redo:", "faults.yaml:3: h1 has lost its"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_with_file_and_line(
@@ -95,11 +102,13 @@ def test_hidden_checks_stand_with_the_solution(folder: Path) -> None:
 
 
 def test_a_script_is_divided_by_its_tasks(folder: Path) -> None:
-    (folder / "solution/h1.sh").write_text("set -e\n# task 1\none\n# task 3: more\nthree\n")
+    (folder / "solution/h1.sh").write_text("set -e\n# task 1\none\n# task 2: more\ntwo\n")
     (folder / "solution/h2.sh").write_text("all of it\n")
+    readme = folder / "README.md"
+    readme.write_text(readme.read_text().replace("## Questions", "## Task 2: more\n\n## Questions"))
     found = exercise.load(folder, ANNA)
     assert found.solution
     assert found.solution.scripts == {
-        "h1": {1: "set -e\n\none\n", 3: "\nthree\n"}, "h2": {1: "all of it\n"}
+        "h1": {1: "set -e\n\none\n", 2: "\ntwo\n"}, "h2": {1: "all of it\n"}
     }  # fmt: skip
-    assert found.solution.tasks() == [1, 3]
+    assert found.solution.tasks() == [1, 2]

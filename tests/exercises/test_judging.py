@@ -11,8 +11,8 @@ import pytest
 
 from xlab.errors import NoAnswerError, XlabError
 from xlab.exercises import exercise, judging
-from xlab.exercises.exercise import Check, Exercise
 from xlab.exercises.judging import Outcome
+from xlab.exercises.model import Check, Exercise
 from xlab.exercises.variants import Variant
 
 

@@ -11,7 +11,7 @@ from tests.support import documents
 from tests.support.documents import ROOT
 from tests.support.labs import why_no_open_vswitch
 from xlab.exercises import beginning, catalog, document, exercise, selftest, variants
-from xlab.exercises.exercise import Exercise
+from xlab.exercises.model import Exercise
 from xlab.exercises.variants import Variant
 from xlab.scenario import blueprint
 

@@ -78,7 +78,16 @@ def test_networks_never_overlap() -> None:
             {"n": {"network": "10.0.0.0/8", "prefix": 24}, "p": {"part": ["n", 26, 4]}},
             "variants.p: part: 10.",
         ),
-        ({"b": {"one_of": ["x"]}, "a": {"case": "b", "y": "z"}}, "variants.a: case: 'x'"),
+        (
+            {"b": {"one_of": ["x"]}, "a": {"case": "b", "y": "z"}},
+            "variants.a: nothing is said of the case that b is x",
+        ),
+        ({"a": {"case": "b", "y": "z"}}, "variants.a: b is no value that stands before"),
+        (
+            {"a": {"text": "{b}"}, "b": {"text": "c"}},
+            "variants.a: b is no value that stands before",
+        ),
+        ({"a": {"network": "10.0.0.0/28", "prefix": 24}}, "variants.a: network: 10.0.0.0/28 has"),
         ({"a": {"between": [2, 1]}}, "variants.a: between: "),
         (
             {f"n{i}": {"network": "192.168.0.0/16", "prefix": 17} for i in range(3)},

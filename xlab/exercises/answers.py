@@ -10,7 +10,7 @@ from typing import Any
 
 from xlab.errors import UsageError
 from xlab.exercises import document
-from xlab.exercises.exercise import Check, Exercise
+from xlab.exercises.model import Check, Exercise
 
 NAME = "answers.yaml"
 _NUMBER = re.compile(r"[-+]?[0-9]+(?:[.,][0-9]+)?")
@@ -67,6 +67,17 @@ def judged(given: Any, expected: Mapping[str, Any]) -> tuple[bool, str]:
         return said.casefold() == str(expected["choice"]).casefold(), repr(said)
     matched = re.search(str(expected["text"]), said, re.IGNORECASE | re.DOTALL)
     return matched is not None, repr(said[:80])
+
+
+def amiss(check: Check, given: Any) -> str:
+    """Why an answer can't be right, whatever is; nothing if it may be."""
+    said = str(given).strip()
+    choices = [str(each) for each in check.arguments.get("choice", ())]
+    if choices and said.casefold() not in map(str.casefold, choices):
+        return f"{said!r} is none of: {', '.join(choices)}"
+    if "number" in check.arguments and not _NUMBER.search(said):
+        return f"{said!r} holds no number"
+    return ""
 
 
 def right(expected: Mapping[str, Any]) -> Any:

@@ -11,8 +11,8 @@ from typing import Any
 
 from xlab.errors import UsageError, XlabError, at
 from xlab.exercises import answers, machines, machines_ovs
-from xlab.exercises.exercise import Exercise, Solution
 from xlab.exercises.judging import Lab
+from xlab.exercises.model import Exercise, Solution
 from xlab.lab.conditions import parse_delay, parse_loss, parse_rate
 from xlab.scenario.request import Request
 

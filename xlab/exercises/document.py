@@ -55,13 +55,27 @@ class Document:
         from jsonschema.exceptions import best_match
 
         for error in Draft202012Validator(schema).iter_errors(self.value):
+            place = tuple(error.absolute_path)
+            if text := _alternatives(error):
+                yield self.problem(place, self._named(place) + text)
+                continue
             closest = best_match([error])
             place = tuple(closest.absolute_path)
-            known = closest.schema.get("properties", {}) if closest.schema else {}
-            extra = [key for key in closest.instance if key not in known] if (
-                closest.validator == "additionalProperties"
-            ) else []  # fmt: skip
-            yield self.problem((*place, *extra[:1]), _said(closest, place))
+            if closest.validator == "additionalProperties":
+                extra = next(key for key in closest.instance if key not in
+                             closest.schema.get("properties", {}))  # fmt: skip
+                yield self.problem(
+                    (*place, extra), f"{self._named(place)}there is no {extra!r} here"
+                )
+            else:
+                yield self.problem(place, self._named(place) + _said(closest, place))
+
+    def _named(self, place: Place) -> str:
+        """Of one in a list what it is called: "containers-reach-each-other: "."""
+        listed = self.value if isinstance(self.value, list) else []
+        item = listed[place[0]] if place and isinstance(place[0], int) and listed else None
+        name = (item.get("id") or item.get("fault")) if isinstance(item, dict) else None
+        return f"{str(name)[:60]}: " if name else ""
 
     def replaced(self, value: Any) -> Document:
         """The same places with other values."""
@@ -132,11 +146,24 @@ def _scalar(node: Any) -> str | int | float:
     return said
 
 
+def _alternatives(error: Any) -> str:
+    """What to say where one of several things is wanted, each with what it needs beside it."""
+    if error.validator not in ("oneOf", "anyOf") or not isinstance(error.instance, dict):
+        return ""
+    if not all(set(each) == {"required"} for each in error.validator_value):
+        return ""
+    wanted = [each["required"] for each in error.validator_value]
+    firsts = ", ".join(dict.fromkeys(each[0] for each in wanted))
+    there = [each for each in wanted if each[0] in error.instance]
+    if not there:
+        return f"one of these is missing: {firsts}"
+    if len(there) > 1:
+        return f"only one of these may stand here: {', '.join(each[0] for each in there)}"
+    lacking = [each for each in there[0] if each not in error.instance]
+    return f"{' and '.join(map(repr, lacking))} is missing"
+
+
 def _said(error: Any, place: Place) -> str:
     where = ".".join(str(each) for each in place if isinstance(each, str))
-    text = str(error.message)
-    if error.validator in ("required", "additionalProperties"):
-        text = text.replace(" is a required property", " is missing").replace(
-            "Additional properties are not allowed", "there is no such thing here"
-        )
-    return f"{where}: {text[:200]}" if where else text[:200]
+    text = str(error.message)[:200].replace(" is a required property", " is missing")
+    return f"{where}: {text}" if where else text

@@ -18,7 +18,8 @@ from typing import Any
 
 from xlab.errors import UsageError
 from xlab.exercises import answers, document, exercise, variants
-from xlab.exercises.exercise import SEALED, Exercise
+from xlab.exercises.exercise import SEALED
+from xlab.exercises.model import Exercise
 from xlab.exercises.variants import Variant
 from xlab.kernel import disk
 
@@ -43,14 +44,29 @@ def secret_in(file: Path) -> bytes:
 def export(folder: Path, variant: Variant, into: Path) -> Path:
     """One student's exercise into a new folder below `into`, which is returned."""
     found = exercise.load(folder, variant)
-    target = into / folder_name(variant.student) / found.name
-    if target.exists():
-        raise UsageError(f"{target} is there already")
+    target = _target(into, variant, folder)
     files = {name: text.encode() for name, text in _texts(folder, found).items()}
     for number, file in enumerate(found.files.values(), 1):
         files[f"files/{number}{file.suffix}"] = file.read_bytes()
     disk.make_folder(target)
     disk.write(target, files)
+    return target
+
+
+def require_possible(folders: Sequence[Path], students: Sequence[Variant], into: Path) -> None:
+    """UsageError before anything is written: all have values, and no folder is there yet."""
+    for student in students:
+        for folder in folders:
+            exercise.load(folder, student)
+            _target(into, student, folder)
+
+
+def _target(into: Path, variant: Variant, folder: Path) -> Path:
+    target = into / folder_name(variant.student) / folder.name
+    if target.exists():
+        raise UsageError(
+            f"{target} is there already: remove it, or name the students and exercises that are new"
+        )
     return target
 
 
@@ -86,13 +102,13 @@ def _texts(folder: Path, found: Exercise) -> dict[str, str]:
         "title": found.title,
         "minutes": found.minutes,
         "student": found.student,
-        "sealed": exercise.sealed(lab),
+        "sealed": exercise.sealed({key: lab[key] for key in SEALED}),
     }
     return {
         "README.md": found.readme,
         "lab.yaml": _yaml(said),
         "checks.yaml": _yaml(_filled(folder / "checks.yaml", found.values)),
-        "hints.yaml": _yaml(_filled(folder / "hints.yaml", found.values)),
+        "hints.yaml": _yaml({"sealed": exercise.sealed(found.hints)}),
         answers.NAME: answers.sheet(found),
     }
 

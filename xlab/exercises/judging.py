@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from xlab.errors import NoAnswerError, XlabError
 from xlab.exercises import answers
-from xlab.exercises.exercise import Check, Exercise
+from xlab.exercises.model import Check, Exercise
 
 
 class Lab(Protocol):
@@ -52,6 +52,8 @@ class Result:
         asked = self.check.arguments
         if self.check.word == "answer":
             return str(asked["question"])
+        if self.outcome is Outcome.SKIPPED:
+            return f"{self.check.id} was not asked."
         return self.check.passed if self.outcome is Outcome.PASSED else self.check.failed
 
     def facts(self) -> dict[str, Any]:
@@ -125,6 +127,8 @@ def _answered(exercise: Exercise, check: Check, given: Mapping[str, Any]) -> Res
     if check.id not in given:
         return Result(check, Outcome.FAILED, f"no answer yet in {answers.NAME}")
     if exercise.solution is None or check.id not in exercise.solution.answers:
+        if amiss := answers.amiss(check, given[check.id]):
+            return Result(check, Outcome.FAILED, amiss)
         return Result(check, Outcome.UNJUDGED, f"{given[check.id]!r}: your teacher judges it")
     holds, taken = answers.judged(given[check.id], exercise.solution.answers[check.id])
     return Result(check, Outcome.PASSED if holds else Outcome.FAILED, taken)

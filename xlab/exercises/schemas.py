@@ -130,6 +130,8 @@ HINTS: Mapping[str, Any] = {
     "$schema": _DIALECT,
     "type": "object",
     "propertyNames": _ID,
+    # Of what was handed out: one word, with all of them in it.
+    "properties": {"sealed": _TEXT},
     "additionalProperties": {"type": "array", "items": _TEXT, "minItems": 3, "maxItems": 3},
 }
 

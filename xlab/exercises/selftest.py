@@ -15,8 +15,8 @@ from typing import Any
 
 from xlab.errors import UsageError, XlabError
 from xlab.exercises import answers, beginning, judging
-from xlab.exercises.exercise import Exercise, Fault, Solution
 from xlab.exercises.judging import Lab, Outcome, Result
+from xlab.exercises.model import Exercise, Fault, Solution
 from xlab.outside import api
 
 
@@ -86,7 +86,7 @@ def _at_start(exercise: Exercise, lab: Lab) -> str:
         return f"{hidden} points of hidden checks"
     if got != exercise.start_points:
         names = ", ".join(result.check.id for result in shown if result.points)
-        return f"{got} points ({names}); README.md says {exercise.start_points}"
+        return f"{got} points{names and f' ({names})'}; README.md says {exercise.start_points}"
     return ""
 
 
@@ -108,24 +108,39 @@ def _answered_wrong(
 
 
 def _notices(exercise: Exercise, lab: Lab, fault: Fault, given: Mapping[str, Any]) -> str:
-    """What was not as the fault says; it is undone again."""
-    beginning.type_in(lab, fault.do, f"fault {fault.text}")
-    if fault.order:
-        lab.call("fault", {"order": fault.order})
-    results = judging.judge(exercise, lab, {**given, **fault.answers})
-    if fault.order:
-        in_force = lab.call("fault", {})["in_force"]
-        cures = [each["cure"] for each in in_force if each["fault"] == fault.order]
-        for cure in cures:
-            lab.call("fault", {"order": cure})
-    beginning.type_in(lab, fault.undo, f"undoing {fault.text}")
-    failed = {r.check.id for r in results if r.outcome is Outcome.FAILED}
-    wrong = [f"{name} does not fail" for name in fault.fails if name not in failed]
+    """What was not as the fault says; it is undone again, and what failed passes then."""
+    try:
+        beginning.type_in(lab, fault.do, "do")
+        if fault.order:
+            lab.call("fault", {"order": fault.order})
+        results = judging.judge(exercise, lab, {**given, **fault.answers})
+        for each in lab.call("fault", {})["in_force"] if fault.order else ():
+            if each["fault"] == fault.order:
+                lab.call("fault", {"order": each["cure"]})
+        beginning.type_in(lab, fault.undo, "undo")
+    except XlabError as error:
+        return str(error)
+    by_id = {result.check.id: result for result in results}
+    wrong = [_unnoticed(by_id[name]) for name in fault.fails]
     wrong += [
-        f"{r.check.id} fails, too: {r.seen}"
-        for r in results if r.check.id in failed - set(fault.fails)
+        f"{name} fails, too: {result.seen}" for name, result in by_id.items()
+        if result.outcome is Outcome.FAILED and name not in fault.fails
     ]  # fmt: skip
-    return "; ".join([*wrong, *filter(None, [_broken(results)])])
+    wrong.append(_broken(results))
+    failed = [check for check in exercise.checks if check.id in fault.fails]
+    if undone := _all_pass(judging.judge(exercise, lab, given, checks=failed)):
+        wrong.append(f"once it is undone: {undone}")
+    return "; ".join(filter(None, wrong))
+
+
+def _unnoticed(result: Result) -> str:
+    """Of a check that was to fail; nothing if it did."""
+    match result.outcome:
+        case Outcome.FAILED:
+            return ""
+        case Outcome.SKIPPED:
+            return f"{result.check.id} is skipped, since {result.seen}: name that one"
+    return f"{result.check.id} does not fail"
 
 
 def _broken(results: list[Result]) -> str:

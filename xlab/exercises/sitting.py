@@ -14,8 +14,8 @@ from typing import Any
 
 from xlab.errors import UsageError, XlabError
 from xlab.exercises import answers, beginning, exercise, judging
-from xlab.exercises.exercise import Exercise
 from xlab.exercises.judging import Outcome, Result
+from xlab.exercises.model import Exercise
 from xlab.exercises.variants import Variant
 from xlab.experiments.recorder import Recorder, Watch
 from xlab.kernel import disk

@@ -50,6 +50,10 @@ def drawn(wanted: Mapping[str, Any], key: bytes) -> dict[str, Value]:
     networks: list[IPv4Network] = []
     for name, how in wanted.items():
         with at(f"variants.{name}"):
+            for said in filter(lambda said: isinstance(said, str), how.values()):
+                for other in unknown_in(said, values):
+                    if other in wanted:
+                        raise UsageError(f"{other} is no value that stands before this one")
             values[name] = _value(name, how, values, networks, key)
     return values
 
@@ -83,6 +87,13 @@ def _value(
             raise ValueError("there is nothing to choose from")
         return given(those[chosen(len(those))])
 
+    def case(of: str) -> Value:
+        if of not in values:
+            raise UsageError(f"{of} is no value that stands before this one")
+        if str(values[of]) not in how:
+            raise UsageError(f"nothing is said of the case that {of} is {values[of]}")
+        return given(how[str(values[of])])
+
     def network(said: str) -> IPv4Network:
         if said not in values:
             raise UsageError(f"{said} is no value that stands before this one")
@@ -105,7 +116,7 @@ def _value(
         "netmask": lambda of: str(network(of).netmask),
         "bits": lambda of: network(of).prefixlen,
         "sum": lambda those: sum(map(number, those)),
-        "case": lambda of: given(how[str(values[of])]),
+        "case": case,
         "text": given,
     }
     word = next(each for each in rules if each in how)
@@ -128,6 +139,8 @@ def _network(
     around: IPv4Network, prefix: int, taken: list[IPv4Network], chosen: Callable[[int, int], int]
 ) -> str:
     """One that overlaps none of those drawn before."""
+    if not around.prefixlen <= prefix <= 32:
+        raise ValueError(f"{around} has no /{prefix}")
     choices = 1 << (prefix - around.prefixlen)
     for turn in count():
         found = _part(around, prefix, chosen(choices, turn))

@@ -14,7 +14,7 @@ from xlab.errors import XlabError
 
 if TYPE_CHECKING:
     from xlab.cli.screens.screen import Screen
-    from xlab.exercises.exercise import Exercise
+    from xlab.exercises.model import Exercise
     from xlab.exercises.sitting import Sitting
 
 

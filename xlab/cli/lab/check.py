@@ -30,7 +30,8 @@ def check(*, name: Name = None, task: Task = None, as_json: AsJson = False) -> i
         show = _Shown(screen, found)
         with screen.running():
             results = found.check(task=task, tell=show.result)
-        got, most = judging.points(results), sum(r.check.points for r in results)
+        judged = [r for r in results if r.outcome is not Outcome.UNJUDGED]
+        got, most = judging.points(results), sum(r.check.points for r in judged)
         if as_json:
             print_json(
                 {**sitting_facts(found), "points": got, "of": most, "hints_cost": found.cost,
@@ -38,7 +39,7 @@ def check(*, name: Name = None, task: Task = None, as_json: AsJson = False) -> i
             )  # fmt: skip
         else:
             _say_result(screen, found, results, got, most)
-    return 0 if all(r.outcome is Outcome.PASSED for r in results) else 1
+    return 0 if all(r.outcome in (Outcome.PASSED, Outcome.UNJUDGED) for r in results) else 1
 
 
 class _Shown:
@@ -76,8 +77,10 @@ def _say_result(
     from xlab.exercises.judging import Outcome
 
     sees_all = len(sitting.exercise.checks) == len(sitting.exercise.shown)
-    whole = sitting.exercise.solution is not None and sees_all
+    whole = sees_all and sitting.exercise.solution is not None
     of: Any = "points" if whole else "points of the checks you can see"
+    left = sum(r.check.points for r in results if r.outcome is Outcome.UNJUDGED)
+    of += f", {left} for your teacher to judge" if left else ""
     cost = f", {sitting.cost} less for hints" if sitting.cost else ""
     done = got == most
     screen.said("result", f"{got} of {most} {of}{cost}", good=done)

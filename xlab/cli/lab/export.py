@@ -45,16 +45,19 @@ def export(
     exporting.require_distinct(names)
     key = exporting.secret_in(secret)
     chosen = folders(words)
+    whose = [Variant(name, key) for name in names]
+    exporting.require_possible(chosen, whose, output)
     made = [
-        {"student": name, "folder": str(exporting.export(folder, Variant(name, key), output))}
-        for name in names
+        {"student": each.student, "folder": str(exporting.export(folder, each, output))}
+        for each in whose
         for folder in chosen
     ]
     if as_json:
         print_json(made)
         return 0
     screen = Screen(sys.stdout)
-    screen.said("written", f"{len(made)} exercises for {len(names)} students in {short(output)}")
+    each = f"{len(chosen)} exercise{'s' if len(chosen) > 1 else ''}"
+    screen.said("written", f"{each} for each of {len(names)} students, in {short(output)}")
     screen.said("secret", f"{short(secret)}: with it the same values are drawn again; keep it")
     return 0
 

@@ -71,17 +71,15 @@ def trace(lab: Lab, source: Node, target: Node | IPv4Address, *, gone: str = "")
     {source, target, address, arrived, answered, there, back, arp, stopped, reasons}; `there`,
     `back` and `arp` are lists of `Hop` as objects.  UsageError if the two are one node.
     """
-    if isinstance(target, Node):
-        owner, address = target, target.address
-    else:
-        owner, address = _owner(lab, target), target
+    owner = target if isinstance(target, Node) else _owner(lab, target)
+    address = target.address if isinstance(target, Node) else target
     if source is owner:
         raise UsageError(f"{source} to itself passes no interface: name two nodes")
     return _Tracer(lab, source, owner, address, gone).run()
 
 
 def _owner(lab: Lab, address: IPv4Address) -> Node | None:
-    """Whose address it is, if one node's alone: what it is reached by, or on whichever interface."""
+    """Whose address it is, if one node's alone: by what it is reached, or on any interface."""
     nodes = [node for node in (*lab.hosts, *lab.containers, lab.gateway) if node.is_on]
     found = []
     for node in nodes:
