@@ -62,6 +62,7 @@ def test_hints_come_one_by_one_and_cost(begun: World) -> None:
     assert "ip route add" not in said[0] + said[1]
     assert "ip route add" in said[2]
     assert told(begun, "check")[1]["hints_cost"] == 2
+    assert "; 0 after 2 for hints" in begun.say("lab", "check").stdout
     refused = begun.say("lab", "hint", "nothing")
     assert refused.status == 2
     assert "there are no hints on 'nothing'; there are on: there" in refused.stderr
@@ -86,11 +87,12 @@ def test_one_at_a_time_and_none_that_is_none(begun: World, folder: Path) -> None
     assert again.status == 2
     assert "two-ways has begun: `xlab lab check` tells" in again.stderr
     assert begun.say("up", "baseline", "--empty").status == 0
-    refused = begun.say("lab", "check", "--name", "baseline")
-    assert refused.status == 2
-    assert "baseline is no exercise's lab" in refused.stderr
     # There is one exercise still, whatever other labs there are.
-    assert told(begun, "check")[1]["lab"] == "two-ways"
+    for words in ((), ("21",), ("two-ways",), ("21-two-ways",)):
+        assert told(begun, "check", *words)[1]["lab"] == "two-ways"
+    refused = begun.say("lab", "check", "07")
+    assert refused.status == 2
+    assert "exercise 07 has not been started; started: 21-two-ways" in refused.stderr
     assert begun.say("down", "--all").status == 0
     nothing = begun.say("lab", "check")
     assert nothing.status == 2
@@ -109,8 +111,9 @@ def test_what_was_handed_out_is_done_where_it_lies(world: World, folder: Path) -
     sheet = world.folder / there / answers.NAME
     sheet.write_text(sheet.read_text().replace("next-hop:", "next-hop: h2"))
     said = world.say("lab", "check")
-    assert "0 of 4 points of the checks you can see" in said.stdout
-    assert "unjudged" in said.stdout
+    assert "0 of 3 points of the checks you can see, 1 for your teacher to judge" in said.stdout
+    sheet.write_text(sheet.read_text().replace(": h2", ": my mother"))
+    assert "'my mother' is none of: the gateway, h2, nobody" in world.say("lab", "check").stdout
 
 
 def test_a_lab_that_cant_be_prepared_does_not_stay(world: World, folder: Path) -> None:
@@ -120,3 +123,26 @@ def test_a_lab_that_cant_be_prepared_does_not_stay(world: World, folder: Path) -
     assert said.status == 1
     assert "typed_before: on h1 it ended with status" in said.stderr
     assert world.labs() == []
+
+
+def test_a_sheet_that_cant_be_read_stops_no_other_check(begun: World) -> None:
+    sheet = begun.folder / "work/21-two-ways" / answers.NAME
+    sheet.write_text("next-hop the gateway\nb: 1\n")
+    said = begun.say("lab", "check")
+    assert said.status == 1
+    assert "h1 gets no answer from" in said.stdout
+    assert "answers.yaml:2: " in said.stdout
+
+
+def test_only_the_first_unfinished_task_is_shown_in_full(world: World, folder: Path) -> None:
+    readme, checks = folder / "README.md", folder / "checks.yaml"
+    readme.write_text(readme.read_text().replace("## Questions", "## Task 2: more\n\n## Questions"))
+    text, last = checks.read_text().split("- id: back\n  task: 1")
+    checks.write_text(f"{text}- id: back\n  task: 2{last}")
+    assert world.say("lab", "start", str(folder)).status == 0
+    said = world.say("lab", "check").stdout
+    assert "h1 gets no answer" in said
+    assert "h2 gets no answer" not in said
+    assert "task 2   more" in said
+    for more in (("--all",), ("--task", "2")):
+        assert "h2 gets no answer" in world.say("lab", "check", *more).stdout

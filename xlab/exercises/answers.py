@@ -18,7 +18,10 @@ _NUMBER = re.compile(r"[-+]?[0-9]+(?:[.,][0-9]+)?")
 
 def sheet(exercise: Exercise, given: Mapping[str, Any] | None = None) -> str:
     """The file with its questions, and with the answers that are known."""
-    lines = [f"# Answers to {exercise.number} {exercise.title}. Write each after its colon."]
+    lines = [
+        f"# Answers to {exercise.number} {exercise.title}.",
+        "# Write each behind its colon and a space, as in `how-many: 3`.",
+    ]
     for check in exercise.questions:
         if not check.shown:
             continue

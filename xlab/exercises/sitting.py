@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,23 @@ class Sitting:
     lab: RunningLab
     #: Where README.md and answers.yaml are.
     work: Path
+    #: Whether answers.yaml was there before.
+    resumed: bool = field(default=False, kw_only=True)
     #: How many hints on each check were given; which checks passed when they were last carried out.
     hinted: dict[str, int]
     passed: list[str]
 
+    #: Why answers could not be read when they last were; the checks of the lab go on without.
+    answers_error: str = field(default="", kw_only=True)
+
     def given(self) -> dict[str, Any]:
         """The answers so far."""
-        return answers.read(self.work / answers.NAME)
+        self.answers_error = ""
+        try:
+            return answers.read(self.work / answers.NAME)
+        except UsageError as error:
+            self.answers_error = str(error)
+            return {}
 
     def check(self, *, task: int | None, tell: Callable[[Result], object]) -> list[Result]:
         """Carry out the checks that are seen, or those of a task and what they need."""
@@ -73,8 +83,10 @@ class Sitting:
             listed = ", ".join(each for each in known)
             raise UsageError(f"there are no hints on {check!r}; there are on: {listed}")
         level = min(self.hinted.get(check, 0) + 1, len(known[check]))
-        self.hinted[check] = level
-        self._keep()
+        # Of what has been done no hint is one.
+        if check not in self.passed:
+            self.hinted[check] = level
+            self._keep()
         return check, level, known[check][level - 1]
 
     def require_task(self, number: int) -> None:
@@ -90,7 +102,7 @@ class Sitting:
         wanted = [each for each in solution.tasks() if task in (None, each)]
         for each in wanted:
             beginning.solve(self.lab, solution, after=each - 1, until=each + 1)
-        given = self.given()
+        given = answers.read(self.work / answers.NAME)
         for check in self.exercise.questions:
             if task in (None, check.task):
                 given[check.id] = answers.right(solution.answers[check.id])
@@ -155,9 +167,10 @@ def start(
         if not handed:
             disk.make_folder(work)
             disk.write(work, {"README.md": found.readme.encode(), _SEED: f"{seed}\n".encode()})
-        if not (work / answers.NAME).exists():
+        resumed = bool(answers.read(work / answers.NAME))
+        if not resumed:
             disk.write_whole(work / answers.NAME, answers.sheet(found).encode())
-        sitting = Sitting(found, lab, work, {}, [])
+        sitting = Sitting(found, lab, work, {}, [], resumed=resumed)
         sitting._keep()
     except BaseException:
         with suppress(XlabError):
@@ -168,9 +181,9 @@ def start(
 
 
 @contextmanager
-def find(name: str | None) -> Iterator[Sitting]:
-    """The one in the lab of that name, or in the only lab in which there is an exercise."""
-    with _lab(name) as lab:
+def find(word: str | None) -> Iterator[Sitting]:
+    """The one of that number or name, or the only one that has been started."""
+    with _lab(word) as lab:
         facts = lab.call("exercise", {})
         if facts is None:
             raise UsageError(
@@ -179,21 +192,29 @@ def find(name: str | None) -> Iterator[Sitting]:
         yield _sitting(lab, facts)
 
 
-def running() -> list[str]:
-    """The names of exercises whose labs run."""
-    return [facts["folder"] for _, facts in _exercises()]
+def running() -> dict[str, Path]:
+    """The folders of exercises whose labs run, by the lab's name."""
+    return {lab: Path(facts["folder"]) for lab, facts in _exercises()}
 
 
 @contextmanager
-def _lab(name: str | None) -> Iterator[RunningLab]:
-    if name is None:
-        found = [lab for lab, _ in _exercises()]
-        if not found:
-            raise UsageError("no exercise has been started; `xlab lab start EXERCISE` does")
-        if len(found) > 1:
-            raise UsageError(f"which exercise? --name says: {', '.join(found)}")
-        name = found[0]
-    with running_lab.find(name) as lab:
+def _lab(word: str | None) -> Iterator[RunningLab]:
+    found = running()
+    if word is not None:
+        wanted = word.zfill(2) if word.isdecimal() else Path(word).name
+        meant = [lab for lab, folder in found.items()
+                 if wanted in (lab, folder.name, folder.name[:2])]  # fmt: skip
+    else:
+        meant = list(found)
+    if not meant and word is not None:
+        listed = ", ".join(folder.name for folder in found.values()) or "none"
+        raise UsageError(f"exercise {word} has not been started; started: {listed}")
+    if not meant:
+        raise UsageError("no exercise has been started; `xlab lab start EXERCISE` does")
+    if len(meant) > 1:
+        listed = ", ".join(folder.name[:2] for folder in found.values())
+        raise UsageError(f"which exercise? There are {listed}: `xlab lab check {listed[:2]}`")
+    with running_lab.find(meant[0]) as lab:
         yield lab
 
 

@@ -43,6 +43,14 @@ Words = Annotated[
         autocompletion=complete_exercise,
     ),
 ]
+Running = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[EXERCISE]",
+        help="Which, if several have been started: its number or its name.",
+        autocompletion=complete_exercise,
+    ),
+]
 Task = Annotated[int | None, typer.Option("--task", metavar="N", help="Of README.md.")]
 
 
@@ -67,12 +75,16 @@ def facts(exercise: Exercise) -> dict[str, Any]:
 
 def say_start(screen: Screen, sitting: Sitting, task: int) -> None:
     """The exercise's lab stands: what to do first, and what to type."""
+    from xlab.exercises.sitting import running
+
     found = sitting.exercise
     readme = short(sitting.work / "README.md")
     screen.headline(
         f"{found.number} {found.title}", f"{found.minutes} minutes", f"{found.points} points"
     )
-    screen.said("read", readme)
+    screen.said(
+        "read", f"{readme}: the picture, your values, {len(found.tasks)} tasks, of which this"
+    )
     screen.blank()
     screen.text(found.task_text(task))
     screen.blank()
@@ -80,7 +92,12 @@ def say_start(screen: Screen, sitting: Sitting, task: int) -> None:
     screen.said("type", f"{COMMAND} shell {hosts[0]}" + (f", … {hosts[-1]}" if hosts[1:] else ""))
     screen.said("", f"{COMMAND} lab check")
     screen.said("", f"{COMMAND} lab hint")
-    screen.said("answers", short(sitting.work / "answers.yaml"))
+    kept = ", with what you wrote before" if sitting.resumed else ""
+    screen.said("answers", short(sitting.work / "answers.yaml") + kept)
+    others = [f"{each.name[:2]} is still up: {COMMAND} down {name}"
+              for name, each in running().items() if name != sitting.lab.name]  # fmt: skip
+    for other in others:
+        screen.said("note", other)
 
 
 def short(path: Path) -> str:

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from xlab.cli._app import COMMAND, AsJson, command
-from xlab.cli._options import Name
 from xlab.cli._streams import print_json
 
 
@@ -34,7 +33,10 @@ def hint(
             autocompletion=complete_check,
         ),
     ] = None,
-    name: Name = None,
+    exercise: Annotated[
+        str | None,
+        typer.Option("--exercise", metavar="EXERCISE", help="Which, if several have been started."),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Show the next hint on a check: where to think, where to look, what to type.
@@ -44,7 +46,7 @@ def hint(
     from xlab.cli.screens.screen import Screen
     from xlab.exercises import sitting
 
-    with sitting.find(name) as found:
+    with sitting.find(exercise) as found:
         check, level, text = found.hint(check)
         most = len(found.exercise.hints[check])
     if as_json:

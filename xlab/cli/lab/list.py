@@ -19,14 +19,14 @@ def list_exercises(*, as_json: AsJson = False) -> int:
     from xlab.exercises.variants import Variant
     from xlab.report.tables import Column, Table
 
-    running = set(sitting.running())
+    running = set(sitting.running().values())
     entries: list[dict[str, Any]] = []
     for folder in catalog.folders():
         try:
             entry = facts(exercise.load(folder, Variant("")))
         except XlabError as error:
             entry = {"name": folder.name, "folder": str(folder), "error": str(error)}
-        entries.append({**entry, "running": str(folder) in running})
+        entries.append({**entry, "running": folder in running})
     if as_json:
         print_json(entries)
         return 0

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from xlab.cli._app import AsJson, command
-from xlab.cli._options import Name
-from xlab.cli.lab._shared import Task
+from xlab.cli.lab._shared import Running, Task
 from xlab.cli.lab.start import begin
 
 
 @command()
-def reset(*, name: Name = None, task: Task = None, as_json: AsJson = False) -> int:
+def reset(*, word: Running = None, task: Task = None, as_json: AsJson = False) -> int:
     """End an exercise's lab and begin it anew, with the same values; answers.yaml stays.
 
     With --task the tasks before that one are solved already.
     """
     from xlab.exercises import sitting
 
-    with sitting.find(name) as found:
+    with sitting.find(word) as found:
         folder, student = str(found.exercise.folder), found.exercise.student
         found.require_task(task or 1)
         found.lab.down()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 
 from xlab.cli._app import COMMAND, AsJson, command
-from xlab.cli._options import Name
 from xlab.cli._streams import print_json
-from xlab.cli.lab._shared import Task
+from xlab.cli.lab._shared import Running, Task
 
 
 @command()
-def solve(*, name: Name = None, task: Task = None, as_json: AsJson = False) -> int:
+def solve(*, word: Running = None, task: Task = None, as_json: AsJson = False) -> int:
     """Type the solution into an exercise's lab, and write its answers; with --task of that task.
 
     For teachers: students have no solution/.
@@ -19,7 +18,7 @@ def solve(*, name: Name = None, task: Task = None, as_json: AsJson = False) -> i
     from xlab.cli.screens.screen import Screen
     from xlab.exercises import sitting
 
-    with sitting.find(name) as found:
+    with sitting.find(word) as found:
         found.require_task(task or 1)
         typed = found.solve(task)
         lab = found.lab.name
