@@ -25,6 +25,8 @@ from xlab.exercises.variants import Variant
         ("none", {"number": 0}, False),
         ("GRE", {"choice": "gre"}, True),
         ("gre ", {"choice": "gre"}, True),
+        ("It goes there.", {"choice": "it goes there"}, True),
+        ("0x040a", {"number": 1034}, True),
         ("gre or not", {"choice": "gre"}, False),
         ("it is masqueraded", {"text": "masquerad"}, True),
         ("Masquerading", {"text": "masquerad"}, True),

@@ -80,6 +80,12 @@ def test_what_was_solved_is_gone_after_a_reset_and_the_values_stay(begun: World)
     assert begun.say("down").status == 0
     assert begun.say("lab", "start", found["folder"]).status == 0
     assert told(begun, "check")[1]["values"] == before
+    # Of other values the old answers are none.
+    assert begun.say("down").status == 0
+    assert begun.say("lab", "start", found["folder"], "--seed", "ben").status == 0
+    assert [each["outcome"] for each in told(begun, "check")[1]["checks"]] == ["failed"] * 3
+    kept = begun.folder / "work/21-two-ways/answers-anna.yaml"
+    assert answers.read(kept) == {"next-hop": "the gateway"}
 
 
 def test_one_at_a_time_and_none_that_is_none(begun: World, folder: Path) -> None:

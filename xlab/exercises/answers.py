@@ -13,7 +13,7 @@ from xlab.exercises import document
 from xlab.exercises.model import Check, Exercise
 
 NAME = "answers.yaml"
-_NUMBER = re.compile(r"[-+]?[0-9]+(?:[.,][0-9]+)?")
+_NUMBER = re.compile(r"0x[0-9a-fA-F]+|[-+]?[0-9]+(?:[.,][0-9]+)?")
 
 
 def sheet(exercise: Exercise, given: Mapping[str, Any] | None = None) -> str:
@@ -62,21 +62,29 @@ def judged(given: Any, expected: Mapping[str, Any]) -> tuple[bool, str]:
         found = _NUMBER.search(said)
         if not found:
             return False, f"{said!r} holds no number"
-        number, wanted = float(found[0].replace(",", ".")), float(expected["number"])
+        number, wanted = _value(found[0]), float(expected["number"])
         within = float(str(expected.get("within", "0")).rstrip("% ")) / 100 * abs(wanted)
         tolerance = max(float(expected.get("tolerance", 0)), within)
         return abs(number - wanted) <= tolerance + 1e-9, f"{number:g}"
     if "choice" in expected:
-        return said.casefold() == str(expected["choice"]).casefold(), repr(said)
+        return _bare(said) == _bare(str(expected["choice"])), repr(said)
     matched = re.search(str(expected["text"]), said, re.IGNORECASE | re.DOTALL)
     return matched is not None, repr(said[:80])
+
+
+def _value(number: str) -> float:
+    return float(int(number, 16)) if number.startswith("0x") else float(number.replace(",", "."))
+
+
+def _bare(choice: str) -> str:
+    return choice.strip(" .").casefold()
 
 
 def amiss(check: Check, given: Any) -> str:
     """Why an answer can't be right, whatever is; nothing if it may be."""
     said = str(given).strip()
     choices = [str(each) for each in check.arguments.get("choice", ())]
-    if choices and said.casefold() not in map(str.casefold, choices):
+    if choices and _bare(said) not in map(_bare, choices):
         return f"{said!r} is none of: {', '.join(choices)}"
     if "number" in check.arguments and not _NUMBER.search(said):
         return f"{said!r} holds no number"

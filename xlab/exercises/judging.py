@@ -126,9 +126,9 @@ def _judged(
 def _answered(exercise: Exercise, check: Check, given: Mapping[str, Any]) -> Result:
     if check.id not in given:
         return Result(check, Outcome.FAILED, f"no answer yet in {answers.NAME}")
+    if amiss := answers.amiss(check, given[check.id]):
+        return Result(check, Outcome.FAILED, amiss)
     if exercise.solution is None or check.id not in exercise.solution.answers:
-        if amiss := answers.amiss(check, given[check.id]):
-            return Result(check, Outcome.FAILED, amiss)
         return Result(check, Outcome.UNJUDGED, f"{given[check.id]!r}: your teacher judges it")
     holds, taken = answers.judged(given[check.id], exercise.solution.answers[check.id])
     return Result(check, Outcome.PASSED if holds else Outcome.FAILED, taken)

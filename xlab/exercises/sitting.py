@@ -146,7 +146,8 @@ def start(
     """
     handed = exercise.is_handed_out(folder)
     work = folder if handed else WORK.resolve() / folder.name
-    seed = seed or seed_in(work) or new_seed()
+    before = seed_in(work)
+    seed = seed or before or new_seed()
     found = exercise.load(folder, Variant(seed))
     if registry.taken(found.slug):
         raise UsageError(
@@ -167,7 +168,9 @@ def start(
         if not handed:
             disk.make_folder(work)
             disk.write(work, {"README.md": found.readme.encode(), _SEED: f"{seed}\n".encode()})
-        resumed = bool(answers.read(work / answers.NAME))
+        if before not in (None, seed):
+            _set_aside(work / answers.NAME, f"answers-{before}.yaml")
+        resumed = (work / answers.NAME).exists() and _has_answers(work / answers.NAME)
         if not resumed:
             disk.write_whole(work / answers.NAME, answers.sheet(found).encode())
         sitting = Sitting(found, lab, work, {}, [], resumed=resumed)
@@ -178,6 +181,19 @@ def start(
         lab.close()
         raise
     return told, sitting
+
+
+def _set_aside(sheet: Path, name: str) -> None:
+    """Answers to other values than the ones there are now."""
+    if sheet.exists():
+        sheet.replace(sheet.with_name(name))
+
+
+def _has_answers(sheet: Path) -> bool:
+    try:
+        return bool(answers.read(sheet))
+    except UsageError:
+        return True
 
 
 @contextmanager

@@ -87,15 +87,16 @@ def _show(screen: Screen, sitting: Sitting, results: Sequence[Result], *, in_ful
 
 
 def _show_one(screen: Screen, result: Result) -> None:
+    from xlab.cli.screens.screen import LABEL_WIDTH
     from xlab.exercises.judging import Outcome
 
     good = {Outcome.PASSED: True, Outcome.FAILED: False}.get(result.outcome)
     check = result.check
     screen.said("", result.text, f"{result.points} of {check.points}", good=good)
     if good is not True:
-        screen.said("", f"  {check.id}: {result.seen}")
+        screen.block("", f"{check.id}: {result.seen}", label_width=LABEL_WIDTH + 2)
     if good is False and check.look:
-        screen.said("", f"  {check.look}")
+        screen.block("", check.look, label_width=LABEL_WIDTH + 2)
 
 
 def _say_result(

@@ -56,5 +56,5 @@ def hint(
     screen.headline(check, f"hint {level} of {most}")
     screen.wrapped(text, indent=2)
     if level < most:
-        screen.said("next", f"{COMMAND} lab hint {check}")
+        screen.said("next", f"{COMMAND} lab hint {check}   (a point less, in practice)")
     return 0

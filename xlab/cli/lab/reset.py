@@ -19,4 +19,4 @@ def reset(*, word: Running = None, task: Task = None, as_json: AsJson = False) -
         folder, student = str(found.exercise.folder), found.exercise.student
         found.require_task(task or 1)
         found.lab.down()
-    return begin(folder, seed=student, task=task or 1, as_json=as_json)
+    return begin(folder, seed=student, task=task or 1, as_json=as_json, again=True)

@@ -36,7 +36,7 @@ def start(*, word: Word, seed: Seed = None, task: Task = None, as_json: AsJson =
     return begin(str(catalog.find(word)), seed=seed, task=task or 1, as_json=as_json)
 
 
-def begin(folder: str, *, seed: str | None, task: int, as_json: bool) -> int:
+def begin(folder: str, *, seed: str | None, task: int, as_json: bool, again: bool = False) -> int:
     """Start it, and say so."""
     from pathlib import Path
 
@@ -51,6 +51,8 @@ def begin(folder: str, *, seed: str | None, task: int, as_json: bool) -> int:
             print_json({**sitting_facts(begun), "task": task})
         else:
             say_start(screen, begun, task)
+            if again:
+                screen.said("note", "shells in its hosts have ended: open them again")
     return 0
 
 
