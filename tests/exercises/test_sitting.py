@@ -31,6 +31,7 @@ def told(world: World, *words: str) -> tuple[int, Any]:
 
 def test_an_exercise_from_its_start_to_all_its_points(begun: World) -> None:
     work = begun.folder / "work/21-two-ways"
+    assert "xlab lab check" in begun.say("status").stdout
     own2 = told(begun, "check")[1]["values"]["own2"]
     assert f"Let h1 reach `{own2}`" in (work / "README.md").read_text()
 

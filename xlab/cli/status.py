@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xlab.cli._app import STATUSES, AsJson, command
+from xlab.cli._app import COMMAND, STATUSES, AsJson, command
 from xlab.cli._lab_facts import age, claims_and_path, faults, judgement
 from xlab.cli._options import complete_lab
 from xlab.cli._streams import print_json
@@ -55,7 +55,7 @@ def status(
 
             sys.stdout.write(text.plain(lab.log()))
             return 0
-        facts = lab.describe()
+        facts, exercise = lab.describe(), lab.call("exercise", {})
         screen = Screen(sys.stderr if as_json else sys.stdout)
         run = RunScreen(screen)
         with run.running():
@@ -80,6 +80,8 @@ def status(
         screen.said("result", said, good=found.holds)
     else:
         screen.said("result", "nothing has been built that could be checked again")
+    if exercise:
+        screen.said("exercise", f"{COMMAND} lab check")
     return 0 if found.holds else 1
 
 

@@ -77,7 +77,7 @@ def _value(number: str) -> float:
 
 
 def _bare(choice: str) -> str:
-    return choice.strip(" .").casefold()
+    return choice.strip(" .").casefold().removeprefix("the ")
 
 
 def amiss(check: Check, given: Any) -> str:

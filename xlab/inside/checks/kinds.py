@@ -180,8 +180,12 @@ class Transfers(Kind, word="transfers"):
     shape: ClassVar[Mapping[str, Any]] = _shape("from", "to", **{"from": _NODE, "to": _NODE})
 
     def examine(self, lab: Lab, faults: Faults, wait_s: float) -> Seen:
-        # One that hangs is waited for as long as it may take to begin: no second one.
-        return _await(lambda: self._once(lab, wait_s), 0)
+        # One that hangs is waited for as long as it may take.  One that does not begin may have met
+        # neighbours that are only being found out: it is tried once more.
+        seen = _await(lambda: self._once(lab, wait_s), 0)
+        return (
+            seen if "no connection" not in seen.text else _await(lambda: self._once(lab, wait_s), 0)
+        )
 
     def _once(self, lab: Lab, wait_s: float) -> Seen:
         with ExitStack() as stack:
