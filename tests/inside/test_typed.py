@@ -364,6 +364,36 @@ def test_a_service_that_does_not_start_says_why(world: World, options: str, said
     assert world.say("exec", "h2", "--", "systemctl", "is-active", "docker").stdout == "active\n"
 
 
+def test_a_unit_with_two_commands_starts_and_ends_nothing(world: World) -> None:
+    assert world.say("up", "baseline", "--empty").status == 0
+
+    def h1(command: str) -> str:
+        said = world.say("exec", "h1", "--", "sh", "-c", command)
+        return f"{said.stdout}{said.stderr}status {said.status}"
+
+    folder, line = "/etc/systemd/system/docker.service.d", "ExecStart=/usr/bin/dockerd --mtu 1400"
+    made = h1(f"mkdir -p {folder}; printf '[Service]\\n{line}\\n' >{folder}/override.conf")
+    assert made == "status 0"
+    refused = h1("systemctl daemon-reload; systemctl restart docker")
+    assert "Failed to restart docker.service: Unit docker.service has a bad unit file" in refused
+    assert refused.endswith("status 1")
+    assert "docker.service: Service has more than one ExecStart= setting" in h1("journalctl -n 1")
+    shown = h1("systemctl status docker")
+    assert "bad-setting" in shown
+    assert "Active: active (running)" in shown
+    # Nor does a boot start it.
+    h1("reboot")
+    wait_until(
+        lambda: "inactive" in h1("systemctl is-active docker"),
+        timeout_s=PATIENCE_S, awaited="the host after the reboot",
+    )  # fmt: skip
+    mended = h1(
+        f"sed -i 's/^ExecStart/ExecStart=\\n&/' {folder}/override.conf; systemctl daemon-reload; "
+        "systemctl start docker; systemctl is-active docker"
+    )
+    assert mended == "active\nstatus 0"
+
+
 def test_docker_says_which_network_it_is_on(shells: Shells) -> None:
     """docker0's at first; br0's when it has been told so, and started again by its old name."""
     shells.up("bridge")

@@ -55,6 +55,14 @@ def test_a_drop_in_takes_back_what_was_said_and_says_it_anew() -> None:
         parse(stock, "[Service]\nExecStart=\n").command()
 
 
+def test_a_second_command_is_refused_but_for_a_oneshot() -> None:
+    drop_in = "[Service]\nExecStart=/usr/bin/dockerd --bip 10.0.0.1/24\n"
+    with pytest.raises(UsageError, match=r"^docker\.service: Service has more than one ExecStart="):
+        parse(systemd.unit_for(DaemonOptions()), drop_in).command()
+    oneshot = "[Service]\nType=oneshot\nExecStart=first\nExecStart=second\n"
+    assert parse(oneshot).command() == ["second"]
+
+
 def test_variables_are_put_in() -> None:
     unit = parse(
         '[Service]\nEnvironment="OPTS=-b br0" NAME=br9\nExecStart=dockerd $OPTS --x=${NAME} $NONE\n'

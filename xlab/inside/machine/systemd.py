@@ -4,8 +4,8 @@
     openvswitch-switch  ovsdb-server and ovs-vswitchd, where the host has them
     networking          `ifup -a`, as Debian's
 
-As with systemd a unit file that was edited counts after `daemon-reload`, and a service that is
-enabled is started when the host boots.
+As with systemd a unit file that was edited counts after `daemon-reload`, one that it refuses starts
+nothing and ends nothing, and a service that is enabled is started when the host boots.
 """
 
 from __future__ import annotations
@@ -101,8 +101,7 @@ class Systemd:
         self._states.clear()
         for name in self._services:
             with self._jobs[name], suppress(_FailedError):  # the journal has it
-                if not self._services[name].is_active():
-                    self._start(name)
+                self._do("start", name)
 
     # -- systemctl ---------------------------------------------------------------------------------
 
@@ -164,6 +163,13 @@ class Systemd:
             try:
                 with self._jobs[name]:
                     self._do(asked.verb, name)
+            except _BadUnitError:
+                asked.typist.err(
+                    f"Failed to {asked.verb} {name}.service: Unit {name}.service has a bad unit "
+                    f"file setting.\nSee system logs and 'systemctl status {name}.service' for "
+                    "details.\n"
+                )
+                status = 1
             except _FailedError:
                 asked.typist.err(
                     f"Job for {name}.service failed because the control process exited with error "
@@ -239,7 +245,7 @@ class Systemd:
     @_SUBCOMMANDS.named("daemon-reload", unlisted=["daemon-reexec"])
     def _reload(self, _: _Asked) -> None:
         for name, state in list(self._states.items()):
-            state.unit = self._read(name)
+            state.unit = self._loaded(name)
 
     @_SUBCOMMANDS.named("list-units", unlisted=["list-unit-files"])
     def _list(self, asked: _Asked) -> None:
@@ -259,6 +265,8 @@ class Systemd:
 
     def _do(self, verb: str, name: str) -> None:
         active = self._services[name].is_active()
+        if verb != "stop" and self._state(name).unit.trouble:
+            raise _BadUnitError
         if verb == "stop" or (active and verb != "start"):
             self._stop(name)
         if verb in ("restart", "reload-or-restart") or (
@@ -291,6 +299,8 @@ class Systemd:
         state = self._state(name)
         unit, paths = state.unit, list(state.unit.files)
         where = f"loaded ({paths[0]}; enabled)" if paths else "loaded (of the lab; enabled)"
+        if unit.trouble:
+            where = f"bad-setting (Reason: Unit {name}.service has a bad unit file setting.)"
         dot, running = {"active": ("●", "running"), "inactive": ("○", "dead")}.get(
             word, ("×", "Result: exit-code")
         )
@@ -323,8 +333,14 @@ class Systemd:
 
     def _state(self, name: str) -> _State:
         if name not in self._states:
-            self._states[name] = _State(self._read(name))
+            self._states[name] = _State(self._loaded(name))
         return self._states[name]
+
+    def _loaded(self, name: str) -> Unit:
+        unit = self._read(name)
+        if unit.trouble:
+            self.note("systemd", f"{unit.name}: {unit.trouble}")
+        return unit
 
     def _read(self, name: str) -> Unit:
         unit = f"{name}.service"
@@ -358,6 +374,10 @@ exit 1
 
 class _FailedError(Exception):
     """A unit did not start; why is in the journal."""
+
+
+class _BadUnitError(_FailedError):
+    """Its files are refused, so that nothing was tried."""
 
 
 # -- the services ----------------------------------------------------------------------------------

@@ -4,8 +4,8 @@
     /etc/systemd/system/NAME.d/*.conf  on top of it, in the order of their names
 
 Of the format (systemd.unit(5), systemd.service(5)) what a service of one command needs: continued
-lines, comments, an empty ExecStart= that takes back what was said before, Environment=,
-EnvironmentFile=, $NAME and ${NAME}.
+lines, comments, an empty ExecStart= that takes back what was said before (without it a second one
+is refused), Environment=, EnvironmentFile=, $NAME and ${NAME}.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ PLACES = (
     Path("/etc/systemd/system"), Path("/run/systemd/system"), Path("/usr/lib/systemd/system")
 )  # fmt: skip
 
+_SEVERAL = (
+    "Service has more than one ExecStart= setting, which is only allowed for Type=oneshot "
+    "services. Refusing."
+)
+
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+)$)")
 
 
@@ -38,7 +43,7 @@ class Unit:
     description: str
     exec_start: str
     environment: dict[str, str] = field(default_factory=dict)
-    #: Why its files cannot be read, if they cannot.
+    #: Why systemd would not load it, if it would not.
     trouble: str = ""
 
     def command(self) -> list[str]:
@@ -105,15 +110,18 @@ _LONGEST_COMMAND = _LONGEST_VARIABLES = 1 << 17
 
 def parse(name: str, files: Mapping[Path, str]) -> Unit:
     """A unit from the text of its files, in their order."""
-    description, command, environment = name, "", dict[str, str]()
+    description, kind, environment = name, "", dict[str, str]()
+    commands: list[str] = []
     variables, left = 0, _LONGEST_VARIABLES
     for text in files.values():
         for section, key, value in _settings(text):
             match section, key:
                 case "Unit", "Description":
                     description = value
+                case "Service", "Type":
+                    kind = value
                 case "Service", "ExecStart":
-                    command = value.lstrip("@-:+!")
+                    commands = [*commands, value.lstrip("@-:+!")] if value else []
                 case "Service", "Environment":
                     environment |= _assignments(value)
                 case "Service", "EnvironmentFile" if variables < _MOST_FILES:
@@ -122,7 +130,9 @@ def parse(name: str, files: Mapping[Path, str]) -> Unit:
                     left -= len(content)
                     if left >= 0:
                         environment |= _variables(content)
-    return Unit(name, dict(files), description, command, environment)
+    trouble = _SEVERAL if len(commands) > 1 and kind != "oneshot" else ""
+    command = commands[-1] if commands else ""
+    return Unit(name, dict(files), description, command, environment, trouble)
 
 
 def _settings(text: str) -> Iterator[tuple[str, str, str]]:
