@@ -488,6 +488,30 @@ def test_a_trace_says_that_no_cable_leads_there(gre: World) -> None:
     assert reasons == ["wire: no cable leads from s1 to h2"]
 
 
+def test_a_trace_says_that_a_locked_port_turns_its_sender_away(gre: World) -> None:
+    (eth0,) = json.loads(gre.say(*inside("h1", "ip -j link show eth0")).stdout)
+    admitted = f"{eth0['address']} dev s1-eth1 master"
+    reason = f"s1-eth1, port of s1, is locked, and s1 has no entry for {eth0['address']} there"
+    unlock = f"bridge fdb del {admitted}; bridge link set dev s1-eth1 learning on locked off"
+    with broken(
+        gre,
+        [
+            inside("wire", "bridge link set dev s1-eth1 learning off locked on"),
+            inside("wire", "ip link set dev s1-eth1 type bridge_slave fdb_flush"),
+            ["fault", "link", "h2", "down"],
+        ],
+        [["exec", "wire", "--", "sh", "-c", unlock], ["fault", "link", "h2", "up"]],
+    ):
+        found = traced(gre, "h1/c1", "h2/c1", 1)
+        assert found["stopped"] == "wire:s1-eth1, coming in"
+        assert f"wire: {reason}" in found["reasons"]
+        # Once it is admitted, only the cable is left.
+        assert gre.say(*inside("wire", f"bridge fdb replace {admitted} static")).status == 0
+        found = traced(gre, "h1/c1", "h2/c1", 1)
+        assert "wire: s1-eth2, port of s1, is down" in found["reasons"]
+        assert "locked" not in str(found["reasons"])
+
+
 def test_a_trace_names_the_dead_daemon_and_no_flooded_copy(gre: World) -> None:
     daemon = ["h1", "ovs-vswitchd"]
     with broken(gre, [["fault", "kill", *daemon]], [["fault", "--wait", "restart", *daemon]]):

@@ -65,6 +65,18 @@ def bridge_entry(node: Node, bridge: str, mac: str) -> str:
     return f"{bridge} fdb: {mac} dev {entries[0].get('ifname')}"
 
 
+def turned_away(node: Node, bridge: str, port: str, mac: str) -> bool:
+    """Whether a port is locked, and its bridge has no entry there for a frame's source address."""
+    ports = node.listed(["bridge", "-d", "-j", "link", "show", "dev", port])
+    if not any(each.get("locked") for each in ports):
+        return False
+    table = node.listed(["bridge", "-j", "fdb", "show", "br", bridge])
+    return not any(
+        (e.get("mac"), e.get("ifname"), e.get("master", bridge)) == (mac, port, bridge)
+        for e in table
+    )
+
+
 def vxlan_entry(node: Node, device: str, mac: str) -> str:
     """Where a VXLAN device sends a frame for that address."""
     table = node.listed(["bridge", "-j", "fdb", "show", "dev", device])

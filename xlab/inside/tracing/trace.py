@@ -59,8 +59,9 @@ class Hop:
     peers: tuple[str, str] | None
     #: Source and destination of the packet itself; of an ARP request None.
     inner: tuple[str, str] | None
-    #: Length of the frame in bytes.
+    #: Length of the frame in bytes, and who has sent it.
     size: int
+    source_mac: str
     #: The table entry that says where it goes from here.
     decision: str = ""
 
@@ -217,6 +218,7 @@ class _Tracer:
             self._between(packet),
             (str(packet.source), str(packet.destination)) if packet.source else None,
             len(frame.content),
+            frame.content[6:12].hex(":"),
             decision,
         )
 
@@ -381,6 +383,7 @@ class _Tracer:
             and not each["up"]
             and (not each["peer"] or each["peer"].partition(":")[0] in self._nodes)
         ]
+        found += self._turned_away(last)
         if last.node == "wire" and bridge:
             reached = self._cabled(bridge)
             found += [
@@ -398,6 +401,15 @@ class _Tracer:
         if switch and last.device != "eth0" and not any(p["remote"] for p in switch["ports"]):
             found.append(f"{last.node}: {switch['name']} has no tunnel port")
         return list(dict.fromkeys([*found, *self._unplugged(found)]))
+
+    def _turned_away(self, last: Hop) -> list[str]:
+        bridge = self._device(last).get("bridge")
+        if last.outgoing or not bridge or bridge == _OVS:
+            return []
+        if not tables.turned_away(self._nodes[last.node], bridge, last.device, last.source_mac):
+            return []
+        port = f"{last.node}: {last.device}, port of {bridge}"
+        return [f"{port}, is locked, and {bridge} has no entry for {last.source_mac} there"]
 
     def _to_nobody(self, seen: Sequence[Seen], last: Hop | None) -> list[str]:
         """The MAC address it was sent to where it was seen last, if no interface here has it."""
