@@ -242,6 +242,26 @@ class Address(Kind, word="address"):
         return Seen(own in IPv4Network(given["in"]), f"{node} has {own}")
 
 
+class Containers(Kind, word="containers"):
+    """At least so many containers run on a host, each with an address in a network."""
+
+    shape: ClassVar[Mapping[str, Any]] = _shape(
+        "of", "in", "at_least",
+        of=_NODE, at_least={"type": "integer", "minimum": 1}, **{"in": _TEXT},
+    )  # fmt: skip
+
+    def look(self, lab: Lab) -> Seen:
+        host, network = lab.host_of(self.given["of"]), IPv4Network(self.given["in"])
+        running = host.containers if host.is_on else []
+        inside = 0
+        for container in running:
+            with suppress(XlabError):  # it has ended meanwhile, or has no address
+                found = places.find(lab, container.name)
+                inside += places.require_address(found) in network
+        text = f"running on {host}: {len(running)}; of them with an address of {network}: {inside}"
+        return Seen(inside >= self.given["at_least"], text)
+
+
 # -- the way packets go ----------------------------------------------------------------------------
 
 
