@@ -24,3 +24,4 @@ ip link set to-{guest} up
 ip -n {guest} address add 172.17.200.1/16 dev eth0
 ip -n {guest} link set eth0 up
 ip -n {guest} route add default via 172.17.0.1
+docker run -d --name c3 busybox sleep infinity

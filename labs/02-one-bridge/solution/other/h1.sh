@@ -37,3 +37,4 @@ ip netns exec {guest} ip address add 172.17.255.254/16 dev q4
 ip netns exec {guest} route add default gw 172.17.0.1
 docker run -d --name c1 ubuntu sleep infinity
 docker run -d --name c2 ubuntu sleep infinity
+docker run -d --name c3 ubuntu sleep infinity
