@@ -98,6 +98,21 @@ def test_a_check_says_what_there_is(
     assert lab.fault().in_force == ()
 
 
+def test_an_address_is_on_its_device_alone(lab: LabHandle) -> None:
+    asked = {"of": "h2", "is": "10.9.0.1", "device": "to-red"}
+    lab["h2"].run("ip", "address", "add", "10.9.0.1/24", "dev", "docker0")
+    lab["h2"].run("ip", "address", "del", "172.17.0.1/16", "dev", "docker0")
+    try:
+        holds, seen = check(lab, "address", asked)
+        assert not holds
+        assert seen in ("h2 has 10.9.0.1 on to-red and on docker0",
+                        "h2 has 10.9.0.1 on docker0 and on to-red")  # fmt: skip
+    finally:
+        lab["h2"].run("ip", "address", "flush", "dev", "docker0")
+        lab["h2"].run("ip", "address", "add", "172.17.0.1/16", "dev", "docker0")
+    assert check(lab, "address", asked)[0]
+
+
 def test_every_kind_is_tried_here() -> None:
     (marked,) = [
         mark for mark in test_a_check_says_what_there_is.pytestmark if mark.name == "parametrize"

@@ -214,7 +214,7 @@ class Distinct(Kind, word="distinct"):
 
 
 class Address(Kind, word="address"):
-    """A node has an address, or one in a network; on `device` if that is said."""
+    """A node has an address, or one in a network; on `device` alone if that is said."""
 
     shape: ClassVar[Mapping[str, Any]] = {
         "oneOf": [
@@ -235,6 +235,9 @@ class Address(Kind, word="address"):
                 if found is None:
                     raise AbsentError(f"{device} of {node} has no address")
                 own = found.ip
+                others = [name for name, ip in places.addresses(node).items() if ip == own]
+                if others != [device]:
+                    return Seen(False, f"{node} has {own} on {' and on '.join(others)}")
             else:
                 own = places.require_address(node)
         if "is" in given:

@@ -92,28 +92,7 @@ def require_address(node: Node) -> IPv4Address:
         raise AbsentError(f"{node} has no address") from None
 
 
-def _host(lab: Lab, name: str) -> Host:
-    for host in lab.hosts:
-        if host.name == name:
-            return host
-    raise XlabError(f"no host is called {name!r}")
-
-
-def _settle(node: Node) -> None:
-    """What the node is reached by is what its interfaces have now, not what it was once given."""
-    found = _addresses(node)
-    with suppress(XlabError):
-        if node.address in found.values():
-            return
-    first = "ethwe" if isinstance(node, Container) else "eth0"
-    usual = [found[first]] if first in found else []
-    others = [own for device, own in found.items() if device != _DOCKER0]
-    chosen = next(iter([*usual, *others]), None)
-    if chosen is not None:
-        node.prefer_address(chosen)
-
-
-def _addresses(node: Node) -> dict[str, IPv4Address]:
+def addresses(node: Node) -> dict[str, IPv4Address]:
     """The first of each interface but lo, in the kernel's order."""
     found = {}
     for device in node.interfaces():
@@ -126,3 +105,24 @@ def _addresses(node: Node) -> dict[str, IPv4Address]:
         if own is not None:
             found[device] = own.ip
     return found
+
+
+def _host(lab: Lab, name: str) -> Host:
+    for host in lab.hosts:
+        if host.name == name:
+            return host
+    raise XlabError(f"no host is called {name!r}")
+
+
+def _settle(node: Node) -> None:
+    """What the node is reached by is what its interfaces have now, not what it was once given."""
+    found = addresses(node)
+    with suppress(XlabError):
+        if node.address in found.values():
+            return
+    first = "ethwe" if isinstance(node, Container) else "eth0"
+    usual = [found[first]] if first in found else []
+    others = [own for device, own in found.items() if device != _DOCKER0]
+    chosen = next(iter([*usual, *others]), None)
+    if chosen is not None:
+        node.prefer_address(chosen)
