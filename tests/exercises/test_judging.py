@@ -60,6 +60,16 @@ def test_what_needs_one_that_did_not_pass_is_skipped(sample: Exercise) -> None:
     assert lab.asked == ["h1", "h4"]
 
 
+def test_what_needs_an_answer_is_asked_once_there_is_one(sample: Exercise) -> None:
+    """Who judges it is another matter."""
+    question = next(check for check in sample.checks if check.id == "next-hop")
+    (other,) = checks(("next-hop",))
+    handed = dataclasses.replace(sample, solution=None, checks=(question, other))
+    for given, expected in (({}, "skipped"), ({"next-hop": "The gateway"}, "passed")):
+        _, result = judging.judge(handed, Answers(True), given)
+        assert str(result.outcome) == expected
+
+
 def test_what_cant_be_carried_out_is_no_pass_and_no_failure(sample: Exercise) -> None:
     lab = Answers(XlabError("the exercise names no such node"), True)
     assert outcomes(sample, lab, (), ("c1",), ()) == ["broken", "skipped", "passed"]

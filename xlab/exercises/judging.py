@@ -1,7 +1,8 @@
 """An exercise's checks, carried out in a lab, and what each came to.
 
 A check that needs another which did not pass is skipped; one that can't be carried out is the
-grader's error and earns nothing; and so is an answer that only the teacher can judge.
+grader's error and earns nothing; and so is an answer that only the teacher can judge, which is
+enough for those that need it.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def _judged(
 ) -> Result:
     lacking = [
         name for name in check.needs
-        if name in before and before[name].outcome is not Outcome.PASSED
+        if name in before and before[name].outcome not in (Outcome.PASSED, Outcome.UNJUDGED)
     ]  # fmt: skip
     if lacking:
         return Result(check, Outcome.SKIPPED, f"it needs {' and '.join(lacking)}")
