@@ -471,6 +471,30 @@ def test_a_trace_says_that_there_is_no_route(gre: World) -> None:
     assert never["reasons"][0] == "h1: route to 198.51.100.1: Network is unreachable"
 
 
+def test_a_trace_says_that_a_host_does_not_forward(gre: World) -> None:
+    with broken(
+        gre,
+        [inside("h1", "sysctl -qw net.ipv4.ip_forward=0")],
+        [inside("h1", "sysctl -qw net.ipv4.ip_forward=1")],
+    ):
+        found = traced(gre, "h1/c1", "h2/c1", 1)
+    assert found["stopped"] == "h1:br0, coming in"
+    assert found["reasons"][0] == "h1: it does not forward (net.ipv4.ip_forward=0)"
+    assert found["there"][-1]["decision"] == "it does not forward (net.ipv4.ip_forward=0)"
+
+
+def test_a_trace_finds_the_port_that_is_down(gre: World) -> None:
+    with broken(
+        gre,
+        [inside("h1", "ip link set obr0 down"), inside("h1", "ip neigh flush dev br0")],
+        [inside("h1", "ip link set obr0 up")],
+    ):
+        found = traced(gre, "h1/c1", "h2/c1", 1)
+    # The request is flooded to h1/c1, too, from where the ping has come.
+    assert found["stopped"] == "h1:br0, leaving"
+    assert "h1: obr0, port of br0, is down" in found["reasons"]
+
+
 def test_a_trace_finds_the_pulled_cable(gre: World) -> None:
     with broken(gre, [["fault", "link", "h2", "down"]], [["fault", "link", "h2", "up"]]):
         said = gre.say("trace", "h1/c1", "h2/c1")

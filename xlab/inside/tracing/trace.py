@@ -41,6 +41,8 @@ Seen = tuple[Frame, Decoded, Packet]
 _PINGS = 2
 _ANSWER_S = 0.4
 
+_NO_FORWARDING = "it does not forward (net.ipv4.ip_forward=0)"
+
 #: What `ip` calls the master of ports of Open vSwitch in the kernel.
 _OVS = "ovs-system"
 
@@ -164,7 +166,8 @@ class _Tracer:
             }
             reasons += sorted(counted)
             goal = self._source.address if back else self._address
-            arp = self._arp(watch.frames, last, goal, reasons)
+            origin = self._target_name if back else self._source.name
+            arp = self._arp(watch.frames, last, goal, origin, reasons)
             last = arp[-1] if arp else last
             reasons += self._cut(last, done.stdout + done.stderr)
             reasons += self._to_nobody(seen, last)
@@ -269,7 +272,14 @@ class _Tracer:
             return "its own address: NAT, and on" if on else "arrived"
         if source is None or target is None:
             return ""
-        return f"route: {tables.route(node, target, source=str(source), arrived=frame.device)}"
+        routed = self._forwarded(node, target, str(source), frame.device)
+        return routed if routed == _NO_FORWARDING else f"route: {routed}"
+
+    def _forwarded(self, node: Node, target: IPv4Address, source: str, arrived: str) -> str:
+        """The route of what has arrived; where nothing is forwarded `ip` says there is none."""
+        routed = tables.route(node, target, source=source, arrived=arrived)
+        found = "dev" in routed.split() or self._facts[node.name]["forwards"]
+        return routed if found else _NO_FORWARDING
 
     def _between(self, packet: Packet) -> tuple[str, str] | None:
         """The hosts whose routers carry it, if sleeve does."""
@@ -312,7 +322,12 @@ class _Tracer:
         return {name: tables.dropped(node) for name, node in self._nodes.items() if name != "wire"}
 
     def _arp(
-        self, frames: Sequence[Frame], last: Hop | None, goal: IPv4Address, reasons: list[str]
+        self,
+        frames: Sequence[Frame],
+        last: Hop | None,
+        goal: IPv4Address,
+        origin: str,
+        reasons: list[str],
     ) -> list[Hop]:
         """Where the node that had it last asks for the next one's MAC in vain: that request."""
         node = self._nodes[last.node if last else self._source.name]
@@ -320,7 +335,7 @@ class _Tracer:
         if node.name == "wire" or (last and self._device(last).get("bridge")):
             return []  # no route was asked for what a bridge passes on
         if arrived and last is not None and last.inner and not self._is_of(node.name, goal):
-            routed = tables.route(node, goal, source=last.inner[0], arrived=last.device)
+            routed = self._forwarded(node, goal, last.inner[0], last.device)
         elif last is None or arrived:
             routed = tables.route(node, goal)
         else:
@@ -328,7 +343,8 @@ class _Tracer:
         following = tables.next_hop(routed, goal)
         if following is None:
             if not self._is_of(node.name, goal):
-                reasons.append(f"{node}: route to {goal}: {routed}")
+                what = routed if routed == _NO_FORWARDING else f"route to {goal}: {routed}"
+                reasons.append(f"{node}: {what}")
             return []
         address, device = following
         if not tables.unanswered(node, address, device):
@@ -342,7 +358,9 @@ class _Tracer:
         asked = [
             (f, match[1])
             for f in self._in_order(frames)
-            if (match := wanted.search(f.content)) and self._leads_on(f, node.name)
+            if (match := wanted.search(f.content))
+            and self._leads_on(f, node.name)
+            and (not origin or self._leads_on(f, origin))
         ]
         start = next((i for i, (f, _) in enumerate(asked) if f.node == node.name), len(asked))
         passed: dict[tuple[str, str, bool], Frame] = {}
