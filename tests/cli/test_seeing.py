@@ -395,6 +395,37 @@ def test_a_packet_is_followed_through_weaves_routers(weave: World) -> None:
     assert "sleeve h2 > h1, 10.211.55.4 > 10.211.55.3" in shown
 
 
+def test_a_router_that_passes_it_on_is_on_the_way(world: World) -> None:
+    if not machine().tun.usable:
+        pytest.skip(machine().tun.detail)
+    up = world.say("up", "weave", "--hosts", "3", "--empty")
+    assert (up.status, up.stderr) == (0, ""), up
+    apart = "iptables -I INPUT -p tcp --dport 6783 -s"
+    for order in (
+        inside("h1", f"{apart} 10.211.55.5 -j DROP"),
+        inside("h3", f"{apart} 10.211.55.3 -j DROP"),
+        inside("h1", "weave launch"),
+        inside("h2", "weave launch 10.211.55.3"),
+        inside("h3", "weave launch 10.211.55.4"),
+    ):
+        done = world.say(*order)
+        assert done.status == 0, done
+    for number in (1, 3):
+        run = f"weave run 192.168.1.{number}/24 -d --name c1 busybox sleep infinity"
+        assert world.say(*inside(f"h{number}", run)).status == 0
+
+    def reached() -> bool:
+        return world.say(*inside("h1/c1", "ping -nc1 -W1 192.168.1.3")).status == 0
+
+    wait_until(reached, timeout_s=PATIENCE_S, awaited="a way by h2")
+    found = traced(world, "h1/c1", "h3/c1", 0)
+    for hops in (found["there"], found["back"]):
+        assert [each for each in way(hops) if each[:3] == "h2:"] == ["h2:eth0 in", "h2:eth0 out"]
+        (coming,) = (hop for hop in hops if hop["node"] == "h2" and not hop["outgoing"])
+        assert coming["decision"].endswith("the weave router passes it on, by sleeve")
+    assert found["there"][-1]["decision"] == "arrived"
+
+
 def test_a_trace_says_which_flow_of_open_vswitch_has_dropped_it(gre: World) -> None:
     with broken(
         gre,

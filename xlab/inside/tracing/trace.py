@@ -110,8 +110,8 @@ class _Tracer:
         self._target = target
         self._address = address
         self._target_name = self._target.name if self._target else gone
-        self._nodes = {node.name: node for node in self._on_the_way()}
         self._facts: dict[str, Facts] = {facts["name"]: facts for facts in network.look(lab)}
+        self._nodes = {node.name: node for node in self._on_the_way()}
         self._devices: dict[tuple[str, str], Facts] = {
             (name, device["name"]): device
             for name, facts in self._facts.items()
@@ -126,8 +126,37 @@ class _Tracer:
         homes = [self._lab[end.partition("/")[0]] for end in ends]
         found = [self._source, *([self._target] if self._target else []), *homes]
         if homes[0] is not homes[1]:
-            found.append(self._lab.wire)
+            found += [*self._relays(*(home.name for home in homes)), self._lab.wire]
         return dict.fromkeys(node for node in found if node.is_on)
+
+    def _relays(self, source: str, target: str) -> Iterable[Node]:
+        """Hosts whose weave routers may pass it on: those on the shortest ways between the two."""
+        routers = {name: facts["router"] for name, facts in self._facts.items() if facts["router"]}
+        owners = {
+            own.partition("/")[0]: name
+            for name in routers
+            for device in self._facts[name]["devices"]
+            for own in device["addresses"]
+        }
+
+        def distances(start: str) -> dict[str, int]:
+            found = {start: 0}
+            waiting = [start]
+            for here in waiting:
+                for remote in routers.get(here, {"remotes": ()})["remotes"]:
+                    other = owners.get(remote, here)
+                    if other not in found:
+                        found[other] = found[here] + 1
+                        waiting.append(other)
+            return found
+
+        there, back = distances(source), distances(target)
+        return [
+            self._lab[name]
+            for name in there
+            if name not in (source, target)
+            and there[name] + back.get(name, len(there)) == there.get(target)
+        ]
 
     def run(self) -> dict[str, Any]:
         token = os.urandom(16)
@@ -267,6 +296,9 @@ class _Tracer:
             return str(device.get("conditions") or "")
         if target is not None and self._is_of(frame.node, target):
             if decoded.encapsulation != "none":
+                onward = follower if follower and follower[0].node == frame.node else None
+                if onward and onward[1].encapsulation == "sleeve":
+                    return "its own address: the weave router passes it on, by sleeve"
                 return "its own address: the encapsulation ends here"
             on = follower is not None and follower[0].node == frame.node
             return "its own address: NAT, and on" if on else "arrived"
