@@ -1,5 +1,5 @@
 # task 1
-weave launch {h3}
+weave launch {h1}
 
 # task 2
 docker run -d --name c1 busybox sleep infinity

@@ -1,5 +1,5 @@
 # task 1
-weave launch
+weave launch {h2}
 
 # task 2
 docker run -d --name c1 busybox sleep infinity
