@@ -2,11 +2,14 @@
 ovs-vsctl add-br {switch}
 ovs-vsctl add-port {switch} to-peer
 ovs-vsctl set interface to-peer type=gre options:remote_ip={h2}
+ip address add {trial1}/{bits} dev {switch}
+ip link set {switch} up
 # task 2
 ip link add {bridge} type bridge
 ip address add {door1}/{bits} dev {bridge}
 ip link set {switch} master {bridge}
-ip link set {switch} up
+ip address flush dev {switch}
+ip address add {trial1}/{bits} dev {bridge}
 ip link set {bridge} up
 # task 3
 mkdir -p /etc/docker
