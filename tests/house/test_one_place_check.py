@@ -67,7 +67,7 @@ def test_it_is_in_the_schema() -> None:
     ("written", "status", "told"),
     [
         ("named: {host: h1, so: anna}", 0, "✓ two-ways"),
-        ("named: {host: h1}", 1, "checks.yaml:4: named: 'so' is missing"),
+        ("named: {host: h1}", 1, "checks.yaml:4: there: named: 'so' is missing"),
     ],
 )
 def test_it_is_written_and_validated(tmp_path: Path, written: str, status: int, told: str) -> None:
