@@ -48,7 +48,7 @@ def test_nothing_is_wrong_with_its_files_whoever_has_it(folder: Path) -> None:
         assert exercise.problems(folder, Variant(seed)) == []
         found = exercise.load(folder, Variant(seed))
         blueprint.design(beginning.asked(found).request)
-        assert "{" not in re.sub(r"\$\{|\{print|awk '\{", "", found.readme), seed
+        assert variants.unknown_in(re.sub(r"\{print\}", "", found.readme), {}) == [], seed
 
 
 @every_exercise
@@ -58,7 +58,8 @@ def test_it_has_the_form_of_all(folder: Path) -> None:
     tasks = [f"Task {number}: {title}" for number, title in found.tasks.items()]
     assert headings == [*SECTIONS[:-1], *tasks, SECTIONS[-1]]
     assert len(found.checks) >= 4
-    assert 0 < sum(check.points for check in found.questions) <= found.points / 2
+    # What has been done counts at least as much as what has been understood, or nearly.
+    assert 0 < sum(check.points for check in found.questions) <= 0.6 * found.points
     # Whoever does nothing gains nothing.
     assert found.start_points == 0
     assert found.other is not None
