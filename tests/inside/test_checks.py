@@ -134,6 +134,17 @@ def test_a_program_of_the_hosts_is_not_believed(lab: LabHandle) -> None:
         h1.run("rm", "/usr/local/sbin/ping", "/usr/local/sbin/ip")
 
 
+@pytest.mark.parametrize("made", ["mkfifo {}", "mkdir {}", "touch {}", "ln -s /dev/tty {}"])
+def test_what_is_no_namespace_is_none(lab: LabHandle, made: str) -> None:
+    path = "/run/netns/odd"
+    lab["h2"].run("sh", "-ec", made.format(path))
+    try:
+        holds, seen = check(lab, "reaches", {"from": "h2 netns odd", "to": "h1"})
+        assert (holds, "network namespace" in seen) == (False, True), seen
+    finally:
+        lab["h2"].run("rm", "-rf", path)
+
+
 def test_quiet_notices_a_busy_link(lab: LabHandle) -> None:
     flood = lab["h2"].popen("ping", "-q", "-i", "0.002", str(lab["h1"].address))
     try:

@@ -35,7 +35,9 @@ class NamedNamespace(Node):
         host.inhabited()
         try:
             with host.entered():
-                opened = os.open(_NAMED / name, os.O_RDONLY | os.O_CLOEXEC)
+                # A pipe of that name would be waited for.
+                how = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+                opened = os.open(_NAMED / name, how)
         except (OSError, ValueError) as error:
             raise AbsentError(f"there is no network namespace {name} in {host}") from error
         self.namespaces: Namespaces = dataclasses.replace(host.namespaces, net=opened)
