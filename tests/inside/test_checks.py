@@ -134,6 +134,19 @@ def test_a_program_of_the_hosts_is_not_believed(lab: LabHandle) -> None:
         h1.run("rm", "/usr/local/sbin/ping", "/usr/local/sbin/ip")
 
 
+def test_a_mac_that_has_changed_is_found_out_at_once(lab: LabHandle) -> None:
+    """By itself the kernel believes an entry for half a minute, and asks again for some seconds."""
+    h2, between_hosts = lab["h2"], {"from": "h1", "to": "h2"}
+    before = h2.run("cat", "/sys/class/net/eth0/address").stdout.strip()
+    assert check(lab, "reaches", between_hosts)[0] is True
+    try:
+        for address in ("02:00:00:00:99:99", before):
+            h2.run("ip", "link", "set", "eth0", "address", address)
+            assert check(lab, "reaches", between_hosts, wait_s=5)[0] is True
+    finally:
+        h2.run("ip", "link", "set", "eth0", "address", before)
+
+
 @pytest.mark.parametrize("made", ["mkfifo {}", "mkdir {}", "touch {}", "ln -s /dev/tty {}"])
 def test_what_is_no_namespace_is_none(lab: LabHandle, made: str) -> None:
     path = "/run/netns/odd"

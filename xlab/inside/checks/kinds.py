@@ -75,7 +75,7 @@ class Kind(ABC):
 
         XlabError or OSError if that can't be found out: then nothing is known.
         """
-        return _await(lambda: self.look(lab), wait_s)
+        return _await(lambda: self.look(lab), wait_s, lab)
 
     def look(self, lab: Lab) -> Seen:
         """Whether it holds now; AbsentError if what it is about is not there."""
@@ -99,8 +99,13 @@ def examine(
     return seen
 
 
-def _await(look: Callable[[], Seen], wait_s: float) -> Seen:
-    """What is seen once it holds, or at last."""
+def _await(look: Callable[[], Seen], wait_s: float, lab: Lab) -> Seen:
+    """What is seen once it holds, or at last.
+
+    Between two looks neighbours are forgotten: a station that has another MAC now, as a bridge
+    whose ports have changed, would be sent to in vain for some ten seconds more (arp(7)).  What
+    somebody has entered by hand stays.
+    """
     seen = Seen(False, "")
     last_chance = Deadline(min(wait_s, _ABSENT_S))
 
@@ -111,6 +116,10 @@ def _await(look: Callable[[], Seen], wait_s: float) -> Seen:
         except AbsentError as error:
             seen = Seen(False, str(error))
             return last_chance.passed()
+        if not seen.holds:
+            for node in lab.nodes:
+                if node.is_on:
+                    node.rtnl.forget_neighbours()
         return seen.holds
 
     with suppress(DeadlineError):
@@ -182,9 +191,11 @@ class Transfers(Kind, word="transfers"):
     def examine(self, lab: Lab, faults: Faults, wait_s: float) -> Seen:
         # One that hangs is waited for as long as it may take.  One that does not begin may have met
         # neighbours that are only being found out: it is tried once more.
-        seen = _await(lambda: self._once(lab, wait_s), 0)
+        seen = _await(lambda: self._once(lab, wait_s), 0, lab)
         return (
-            seen if "no connection" not in seen.text else _await(lambda: self._once(lab, wait_s), 0)
+            seen
+            if "no connection" not in seen.text
+            else _await(lambda: self._once(lab, wait_s), 0, lab)
         )
 
     def _once(self, lab: Lab, wait_s: float) -> Seen:
