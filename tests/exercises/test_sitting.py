@@ -17,8 +17,8 @@ _FIXTURES = (world, usual_signals)
 
 
 @pytest.fixture
-def begun(world: World, folder: Path) -> World:
-    said = world.say("lab", "start", str(folder), "--seed", "anna")
+def begun(world: World, hasty: Path) -> World:
+    said = world.say("lab", "start", str(hasty), "--seed", "anna")
     assert (said.status, said.stderr) == (0, "")
     assert "## Task 1: a way there and a way back" in said.stdout
     return world
@@ -89,8 +89,8 @@ def test_what_was_solved_is_gone_after_a_reset_and_the_values_stay(begun: World)
     assert answers.read(kept) == {"next-hop": "the gateway"}
 
 
-def test_one_at_a_time_and_none_that_is_none(begun: World, folder: Path) -> None:
-    again = begun.say("lab", "start", str(folder))
+def test_one_at_a_time_and_none_that_is_none(begun: World, hasty: Path) -> None:
+    again = begun.say("lab", "start", str(hasty))
     assert again.status == 2
     assert "two-ways has begun: `xlab lab check` tells" in again.stderr
     assert begun.say("up", "baseline", "--empty").status == 0
@@ -106,9 +106,9 @@ def test_one_at_a_time_and_none_that_is_none(begun: World, folder: Path) -> None
     assert "no exercise has been started" in nothing.stderr
 
 
-def test_what_was_handed_out_is_done_where_it_lies(world: World, folder: Path) -> None:
+def test_what_was_handed_out_is_done_where_it_lies(world: World, hasty: Path) -> None:
     said = world.say(
-        "lab", "export", str(folder), "--student", "anna", "--secret", "key", "-o", "out"
+        "lab", "export", str(hasty), "--student", "anna", "--secret", "key", "-o", "out"
     )
     assert (said.status, said.stderr) == (0, "")
     there = "out/anna/21-two-ways"
@@ -123,10 +123,10 @@ def test_what_was_handed_out_is_done_where_it_lies(world: World, folder: Path) -
     assert "'my mother' is none of: the gateway, h2, nobody" in world.say("lab", "check").stdout
 
 
-def test_a_lab_that_cant_be_prepared_does_not_stay(world: World, folder: Path) -> None:
-    lab = folder / "lab.yaml"
+def test_a_lab_that_cant_be_prepared_does_not_stay(world: World, hasty: Path) -> None:
+    lab = hasty / "lab.yaml"
     lab.write_text(lab.read_text().replace("h1: ip address add", "h1: ip addrezz add"))
-    said = world.say("lab", "start", str(folder))
+    said = world.say("lab", "start", str(hasty))
     assert said.status == 1
     assert "typed_before: on h1 it ended with status" in said.stderr
     assert world.labs() == []
@@ -141,12 +141,12 @@ def test_a_sheet_that_cant_be_read_stops_no_other_check(begun: World) -> None:
     assert "answers.yaml:2: " in said.stdout
 
 
-def test_only_the_first_unfinished_task_is_shown_in_full(world: World, folder: Path) -> None:
-    readme, checks = folder / "README.md", folder / "checks.yaml"
+def test_only_the_first_unfinished_task_is_shown_in_full(world: World, hasty: Path) -> None:
+    readme, checks = hasty / "README.md", hasty / "checks.yaml"
     readme.write_text(readme.read_text().replace("## Questions", "## Task 2: more\n\n## Questions"))
     text, last = checks.read_text().split("- id: back\n  task: 1")
     checks.write_text(f"{text}- id: back\n  task: 2{last}")
-    assert world.say("lab", "start", str(folder)).status == 0
+    assert world.say("lab", "start", str(hasty)).status == 0
     said = world.say("lab", "check").stdout
     assert "h1 gets no answer" in said
     assert "h2 gets no answer" not in said

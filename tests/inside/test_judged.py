@@ -259,6 +259,7 @@ def test_open_vswitch_as_the_tutorial_types_it_by_either_route(world: World) -> 
     assert "h1/c1 > h2/c1: 20 gre on the physical link" in world.say("status").stdout
 
 
+@pytest.mark.slow
 @typed_tools
 @vswitch
 def test_mistakes_with_open_vswitch(world: World) -> None:
@@ -346,6 +347,7 @@ def test_open_vswitch_as_a_stranger_builds_it(world: World) -> None:
     lab.holds(packets={"gre": 20})
 
 
+@pytest.mark.slow
 @vswitch
 def test_one_segment_needs_no_route(world: World) -> None:
     """Ranges apart in one subnet, which the tunnel joins, by a veth for the bridge's own port."""
@@ -374,6 +376,7 @@ def test_one_segment_needs_no_route(world: World) -> None:
 # -- weave and plain hosts -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_weave_typed_and_with_its_mistakes(world: World) -> None:
     lab = Typed(world, "weave")
     assert lab.status().states == ["holds", "not yet", "after that"]

@@ -96,7 +96,7 @@ class World(Marked):
 
     def say(self, *arguments: str, stdin: str = "") -> Said:
         """`xlab ARGUMENTS`, without a terminal."""
-        if self._forks and arguments[0] != "up":
+        if self._forks and not _leaves_a_lab(arguments):
             return self._say_at_once(arguments, stdin.encode())
         done = subprocess.run(
             [*self.xlab, *arguments],
@@ -109,7 +109,7 @@ class World(Marked):
     def _say_at_once(self, arguments: Sequence[str], stdin: bytes) -> Said:
         """The same by a fork of this process, which saves Python's start.
 
-        Not for `up`: the mark is what a program was started with.
+        Not for what leaves a lab standing: the mark is what a program was started with.
         """
         files = [os.memfd_create(name) for name in ("stdin", "stdout", "stderr")]
         os.write(files[0], stdin)
@@ -173,6 +173,10 @@ class World(Marked):
         for stream in (self._holder.stdin, self._holder.stdout):
             assert stream is not None
             stream.close()
+
+
+def _leaves_a_lab(arguments: Sequence[str]) -> bool:
+    return arguments[0] == "up" or arguments[:2] in (("lab", "start"), ("lab", "reset"))
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -41,7 +41,7 @@ def load(folder: Path, variant: Variant) -> Exercise:
 
 def problems(folder: Path, variant: Variant) -> list[Problem]:
     """All that is wrong with it, file by file and line by line."""
-    reader = _Reader(folder, variant)
+    reader = _Reader(folder, variant, others=_TRIED)
     try:
         reader.read()
     except UsageError as error:
@@ -56,9 +56,11 @@ def problems(folder: Path, variant: Variant) -> list[Problem]:
 class _Reader:
     """Reads a folder, and gathers what is wrong with it."""
 
-    def __init__(self, folder: Path, variant: Variant) -> None:
+    def __init__(self, folder: Path, variant: Variant, *, others: int = 0) -> None:
+        """So many `others` are to have values, too."""
         self._folder = folder
         self._variant = variant
+        self._others = others
         self.problems: list[Problem] = []
         self._values: dict[str, Value] = {}
         #: By name, with values filled in; those with which nothing is wrong.
@@ -110,7 +112,7 @@ class _Reader:
         """Whether there are values; and whether some others would have none."""
         wanted = said.value.get("variants", {})
         keys = [self._variant.key(self._folder.name)]
-        keys += [Variant(str(number)).key(self._folder.name) for number in range(_TRIED)]
+        keys += [Variant(str(number)).key(self._folder.name) for number in range(self._others)]
         for key in keys:
             try:
                 drawn = variants.drawn(wanted, key)
