@@ -32,7 +32,7 @@ class Named(Kind, word="named"):
 
 if sys.argv[1] == "examine":
     host = SimpleNamespace(name="h1", hostname="anna", require_daemons=lambda: None)
-    lab = SimpleNamespace(hosts=[host])
+    lab = SimpleNamespace(hosts=[host], nodes=[])
     for so in ("anna", "ben"):
         seen = kinds.examine("named", {"host": "h1", "so": so}, lab, None, wait_s=0)
         print(seen.holds, seen.text)
