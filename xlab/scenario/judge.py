@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 from xlab.errors import DeadlineError, XlabError
 from xlab.kernel.packets import Encapsulation
 from xlab.kernel.processes import wait_until
-from xlab.lab.capture import follow_pings
+from xlab.lab.capture import follow_echoes
 from xlab.lab.docker import Container
 from xlab.lab.lab import OUTSIDE, Host, Lab, concurrently
 from xlab.lab.node import Node
@@ -481,7 +481,7 @@ class Judge:
 
         def seen() -> Seen:
             link = self._lab.physical_link(self._lab.host_of(source))
-            seen = follow_pings(source, target, wire=self._lab.wire, interface=link)
+            seen = follow_echoes(source, target, wire=self._lab.wire, interface=link)
             counts = {kind: seen.count(kind) for kind in get_args(Encapsulation)}
             if seen.seen:
                 packets = UnderlayPackets(**counts, stray=seen.stray)
