@@ -82,9 +82,7 @@ def say_start(screen: Screen, sitting: Sitting, task: int) -> None:
     screen.headline(
         f"{found.number} {found.title}", f"{found.minutes} minutes", f"{found.points} points"
     )
-    screen.said(
-        "read", f"{readme}: the picture, your values, {len(found.tasks)} tasks, of which this"
-    )
+    screen.said("read", f"{readme}: the picture, your values, all {len(found.tasks)} tasks")
     screen.blank()
     screen.text(found.task_text(task))
     screen.blank()
