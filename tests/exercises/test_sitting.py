@@ -69,6 +69,7 @@ def test_hints_come_one_by_one_and_cost(begun: World) -> None:
     assert "there are no hints on 'nothing'; there are on: there" in refused.stderr
 
 
+@pytest.mark.slow
 def test_what_was_solved_is_gone_after_a_reset_and_the_values_stay(begun: World) -> None:
     before = told(begun, "check")[1]["values"]
     assert begun.say("lab", "solve").status == 0
@@ -141,6 +142,7 @@ def test_a_sheet_that_cant_be_read_stops_no_other_check(begun: World) -> None:
     assert "answers.yaml:2: " in said.stdout
 
 
+@pytest.mark.slow
 def test_only_the_first_unfinished_task_is_shown_in_full(world: World, hasty: Path) -> None:
     readme, checks = hasty / "README.md", hasty / "checks.yaml"
     readme.write_text(readme.read_text().replace("## Questions", "## Task 2: more\n\n## Questions"))

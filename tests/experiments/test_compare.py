@@ -78,7 +78,8 @@ def rounds_in(results: Path) -> int:
 ONCE_A_BUILD = ("--probe", "recovery", "--probe", "first-packet")
 
 
-@pytest.mark.parametrize("once_a_build", [(), pytest.param(ONCE_A_BUILD, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("once_a_build", [(), ONCE_A_BUILD])
 def test_killed_after_its_second_round_it_goes_on_at_the_third(
     tmp_path: Path, once_a_build: tuple[str, ...]
 ) -> None:

@@ -169,6 +169,7 @@ def test_bridge_as_the_tutorial_types_it_and_with_its_mistakes(world: World) -> 
     assert lab.type("h1", "bridge -d link show dev eth0") == before
 
 
+@pytest.mark.slow
 def test_bridge_as_a_stranger_builds_it(world: World) -> None:
     """`ip` for brctl, another name, another range; on the other host docker0 itself, by --bip."""
     lab = Typed(world, "bridge")
@@ -297,6 +298,7 @@ def test_mistakes_with_open_vswitch(world: World) -> None:
     lab.holds(packets={"gre": 20})
 
 
+@pytest.mark.slow
 @pytest.mark.kernel
 @pytest.mark.long_in_guest
 @vswitch

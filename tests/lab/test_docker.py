@@ -416,8 +416,8 @@ def test_the_client_says_what_docker_says() -> None:
         host.docker.container("c9")
     assert host.docker.container(first.id[:12]) is first
     # A name that is the beginning of another's ID.
-    named = host.docker.run(first.id[:2])
-    assert host.docker.container(first.id[:2]) is named
+    named = host.docker.run(first.id[:4])
+    assert host.docker.container(first.id[:4]) is named
     named.id = first.id[:20] + named.id[20:]
     with pytest.raises(DockerError, match="Multiple IDs found with provided prefix"):
         host.docker.container(first.id[:12])

@@ -98,7 +98,7 @@ KINDS = {
 }
 #: Those of which every `bin/test` kills one.  The others do the same as some of these, or are
 #: measured in rounds and take long to go on.
-QUICK = ("run", "up", "exec", "fault", "capture", "down", "a script")
+QUICK = ("run", "up", "fault", "capture", "a script")
 
 
 def order(seed: str) -> Order:

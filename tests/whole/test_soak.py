@@ -60,7 +60,7 @@ LONGEST_S = 25.0
 MOST_GROWTH_KB = 4096
 
 
-#: What every `bin/test` soaks at one switch; bridge and Open vSwitch it does among three.
+#: What every `bin/test` soaks at one switch; Open vSwitch it does among three.
 FAST = "weave, fastdp"
 #: The kind of fault that a network with one switch can't have.
 BETWEEN_SWITCHES = "link between switches"
@@ -78,7 +78,7 @@ def test_eight_faults(method: str, record_property: Record) -> None:
     record_property(RECOVERIES, told["recoveries"])
 
 
-@pytest.mark.parametrize("method", ["bridge", "ovs-gre"])
+@pytest.mark.parametrize("method", ["ovs-gre", pytest.param("bridge", marks=pytest.mark.slow)])
 def test_eight_faults_among_three_switches(method: str, record_property: Record) -> None:
     """s1 ── s2 ── s3, a host at each."""
     told = soak(method, Size(hosts=3, containers=1), faults=8, topo="linear,3")
