@@ -123,6 +123,10 @@ class NoAnswerError(SandboxError):
         self.pid = pid
 
 
+class LimitError(XlabError):
+    """What runs in a lab took more than it may, and was ended; says what and how much."""
+
+
 class RecordError(XlabError):
     """A run record that cannot be read; names the file and the place in it."""
 

@@ -21,6 +21,7 @@ from xlab.probes.catalog import OF_ANOTHER_LAB
 from xlab.record import record
 from xlab.record.record import Node, RunRecord
 from xlab.sandbox import controller, sandbox
+from xlab.sandbox.containment import Limits
 from xlab.scenario import blueprint
 from xlab.scenario.request import Request
 
@@ -71,7 +72,9 @@ def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Pa
 class Bench:
     """A lab in a sandbox of its own, attached: it ends with us.  All it tells is recorded."""
 
-    def __init__(self, recorder: Recorder, *, name: str | None = None) -> None:
+    def __init__(
+        self, recorder: Recorder, *, name: str | None = None, limits: Limits | None = None
+    ) -> None:
         """Launch the sandbox; the blueprint must be known.  CapabilityError, SandboxError.
 
         With a name it may be left standing (`stay`); UsageError if that is taken.
@@ -79,7 +82,7 @@ class Bench:
         equipped = recorder.blueprint
         assert equipped is not None
         self._recorder = recorder
-        self._lab = launch_lab(equipped, name=name)
+        self._lab = launch_lab(equipped, name=name, limits=limits)
         self._stays = False
         self._client = controller.Client(self._lab.channel)
         recorder.timings["sandbox"] = self._lab.started_s

@@ -21,13 +21,15 @@ from xlab.faults import kinds
 from xlab.faults.faults import Faults
 from xlab.faults.kinds import HostCrash
 from xlab.inside.build import Testbed, proof_of
-from xlab.kernel import namespaces
+from xlab.kernel import foreign, namespaces
 from xlab.lab.docker import Container
 from xlab.lab.lab import Host, Lab
+from xlab.lab.machine_root import TYPED
 from xlab.lab.node import Node
 from xlab.record.judgement import Judgement
 from xlab.record.record import Claim
-from xlab.sandbox import sandbox
+from xlab.sandbox import containment, sandbox
+from xlab.sandbox.containment import Limits
 from xlab.sandbox.controller import Emit, Handler, WithDescriptors
 from xlab.sandbox.launching import launch
 from xlab.sandbox.sandbox import Sandbox
@@ -35,6 +37,7 @@ from xlab.scenario.blueprint import Blueprint
 from xlab.scenario.judge import Judge, Proved
 from xlab.scenario.scenario import Flow, Judging
 
+_MOST_TYPED_BYTES = 1 << 20
 #: How long `run` waits for a program unless told otherwise.
 DEFAULT_TIMEOUT_S = 10.0
 
@@ -45,17 +48,32 @@ def launch_lab(
     name: str | None = None,
     keep: Sequence[Path] = (),
     machines: bool = False,
+    limits: Limits | None = None,
 ) -> Sandbox:
     """A sandbox in which the lab can be built, see `launching.launch`; with a name it may stay.
 
-    In one that may its hosts are machines to work on; in another if `machines` says so.
+    In one that may its hosts are machines to work on; in another if `machines` says so.  With
+    `limits` every verb raises LimitError once one of them has been exceeded.
     """
 
     def handlers() -> dict[str, Handler]:
         testbed = Testbed(blueprint, machines=machines or bool(name))
-        return testbed.verbs() | Verbs(testbed, name or "").verbs()
+        verbs = testbed.verbs() | Verbs(testbed, name or "").verbs()
+        return {word: _kept(handler) for word, handler in verbs.items()} if limits else verbs
 
-    return launch(handlers, name=name, keep=keep)
+    return launch(handlers, name=name, keep=keep, limits=limits)
+
+
+def _kept(handler: Handler) -> Handler:
+    """What goes wrong where everything has been ended goes wrong for that."""
+
+    def handle(arguments: Mapping[str, Any], emit: Emit) -> Any:
+        try:
+            return handler(arguments, emit)
+        finally:
+            containment.require_kept()
+
+    return handle
 
 
 class Verbs:
@@ -71,6 +89,8 @@ class Verbs:
         #: From the first one on.
         self._faults: Faults | None = None
         self._exercise: Any = None
+        #: What was on the hosts' disks when an exercise began, by host and path.
+        self._untouched: dict[str, dict[str, str]] = {}
 
     def verbs(self) -> dict[str, Handler]:
         return {
@@ -86,6 +106,8 @@ class Verbs:
             "trace": self.trace,
             "check": self.check,
             "exercise": self.exercise,
+            "typed": self.typed,
+            "peak": lambda *_: containment.peak(),
             "stay": self.stay,
         }
 
@@ -259,14 +281,41 @@ class Verbs:
                 lab,
                 self._faults_of(lab),
                 wait_s=None if wait_s is None else float(wait_s),
+                strict=bool(arguments.get("strict")),
             )
         return {"holds": seen.holds, "seen": seen.text}
 
     def exercise(self, arguments: Mapping[str, Any], _: Emit) -> Any:
-        """What is known of the exercise that is done here, once `facts` of it have been told."""
+        """What is known of the exercise that is done here, once `facts` of it have been told.
+
+        What is on the hosts' disks when they are told first is nobody's own doing.
+        """
         if "facts" in arguments:
+            if self._exercise is None:
+                self._untouched = {host.name: host.changed_files() for host in self._hosts_on()}
             self._exercise = arguments["facts"]
         return self._exercise
+
+    def typed(self, _: Mapping[str, Any], __: Emit) -> dict[str, Any]:
+        """What was typed in shells, by node, and the files that were changed, by host and path.
+
+        Both are the student's, and may be anything; a file that is long or no text is left out.
+        """
+        lines, files = {}, {}
+        for host in self._hosts_on():
+            for node in (host, *host.containers):
+                with suppress(XlabError, OSError), node.entered():
+                    found = foreign.text(Path(TYPED), longest_bytes=_MOST_TYPED_BYTES)
+                    lines[node.name] = found
+            before = self._untouched.get(host.name, {})
+            files[host.name] = {
+                path: text for path, text in host.changed_files().items()
+                if before.get(path) != text
+            }  # fmt: skip
+        return {"lines": lines, "files": files}
+
+    def _hosts_on(self) -> list[Host]:
+        return [host for host in self._whole_lab().hosts if host.is_on]
 
     def fault(self, arguments: Mapping[str, Any], _: Emit) -> dict[str, Any]:
         """Do what `order` says, see `faults.kinds`; without one only tell.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import platform
 import signal
 import time
 from collections.abc import Callable
@@ -41,6 +42,8 @@ MS_SLAVE = 1 << 19
 
 #: The same numbers on every architecture that Linux 5.12 and later runs on.
 _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_MOUNT_SETATTR = 430, 431, 432, 442
+#: That of older calls differs: of x86-64, and of those that came later (asm-generic/unistd.h).
+_SYS_PIVOT_ROOT = 155 if platform.machine() == "x86_64" else 41
 _FSOPEN_CLOEXEC, _FSMOUNT_CLOEXEC = 1, 1
 _FSCONFIG_CMD_CREATE = 6
 _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV, _MOUNT_ATTR_NOEXEC = 2, 4, 8
@@ -48,10 +51,14 @@ _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_RDONLY = 1
 
+_MNT_DETACH = 2
+
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
 
 #: How long a mount that is to become read-only may be written to.
 _BUSY_S = 5.0
@@ -129,6 +136,17 @@ def detached_mount(kind: str) -> int:
         os.close(context)
 
 
+def become_root_of_mounts(folder: str) -> None:
+    """Make what is mounted at `folder` the calling thread's root, and leave the one before behind.
+
+    pivot_root(2) with one folder for both: the old root lies on top of the new one, and goes.
+    """
+    os.chdir(folder)
+    _syscall(_SYS_PIVOT_ROOT, b".", b".", subject=folder)
+    _call("umount2", b".", _MNT_DETACH, subject=folder)
+    os.chdir("/")
+
+
 def make_read_only(path: str, *, below: bool = True) -> None:
     """Make the mount at `path` read-only for this mount namespace, mount_setattr(2).
 
@@ -157,6 +175,17 @@ def make_read_only(path: str, *, below: bool = True) -> None:
 def die_with_parent(signum: int = signal.SIGKILL) -> None:
     """Have the kernel send us `signum` when our parent ends (PR_SET_PDEATHSIG)."""
     _call("prctl", _PR_SET_PDEATHSIG, ctypes.c_ulong(signum), 0, 0, 0)
+
+
+def set_dumpable(dumpable: bool) -> None:
+    """Whether those with our user's rights may look into us and change us (PR_SET_DUMPABLE)."""
+    _call("prctl", _PR_SET_DUMPABLE, ctypes.c_ulong(dumpable), 0, 0, 0)
+
+
+def gain_no_rights() -> None:
+    """Nothing we execute gains rights by its owner or capabilities (PR_SET_NO_NEW_PRIVS)."""
+    _call("prctl", _PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), ctypes.c_ulong(0), ctypes.c_ulong(0),
+          ctypes.c_ulong(0))  # fmt: skip
 
 
 def adopt_orphans(adopt: bool) -> None:

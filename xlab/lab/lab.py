@@ -85,6 +85,10 @@ class Machine(Node):
                 with self.entered():
                     foreign.put(_HOSTS, foreign.read(_HOSTS) + self._others().encode())
 
+    def changed_files(self) -> dict[str, str]:
+        """What is on its disk and not on the machine's, see `machine_root.changed`."""
+        return machine_root.changed(self.name) if self._own_disk else {}
+
     def _others(self) -> str:
         """Lines of /etc/hosts."""
         return "".join(
@@ -315,6 +319,11 @@ class Lab:
         """The lowest rate among the links' conditions; None where no link has one."""
         rates = [c.conditions.rate_bits_per_second for c in self._conditions.values()]
         return min((rate for rate in rates if rate), default=None)
+
+    @property
+    def tells_neighbours(self) -> bool:
+        """Whether hosts have been told each other's MACs, as entries made by hand."""
+        return self._mesh
 
     @property
     def lossy(self) -> bool:

@@ -22,11 +22,13 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from xlab.errors import XlabError
 from xlab.kernel import foreign, sole_user, syscalls
 from xlab.sandbox import sandbox
 
@@ -43,6 +45,16 @@ _OPEN = ("/home", "/mnt", "/media")
 
 #: What a package keeps there is one machine's, not the next one's.
 _EMPTY = ("/var/lib/openvswitch", "/var/lib/docker", "/var/lib/containerd", "/etc/openvswitch")
+
+#: What a shell keeps of what is typed in a node: seconds, status and command, ended by a NUL.
+TYPED = "/root/.typed"
+#: Of files that somebody has changed.
+_MOST_CHANGED = 500
+_KEPT_BY_PROGRAMS = re.compile(
+    r"/etc/(openvswitch|docker|ssl)/|/etc/(hosts|hostname|resolv\.conf|machine-id|mtab|ld\.so\.cache)$"
+    r"|/root/\.(typed|\w*history|lesshst|viminfo|cache|local|config|ssh)\b|.*\.sw[a-p]$|.*~$"
+    r"|/usr/lib/systemd/system/docker\.service$"
+)
 
 _copying = threading.Lock()
 
@@ -86,7 +98,7 @@ def mount(
         with sandbox.still_visible(_mounted_below(path)):
             syscalls.mount("overlay", path, "overlay", 0, options)
     # Whoever has Python or a checkout below /root needs it there: routers are started with it.
-    with sandbox.still_visible(sandbox.needed_below("/root")):
+    with sandbox.still_visible(sandbox.shown_below("/root")):
         for path in ("/var/log", "/root"):
             syscalls.mount(str(disk / path[1:]), path, flags=syscalls.MS_BIND)
     for path in _EMPTY:
@@ -94,6 +106,31 @@ def mount(
             own = disk / "empty" / path[1:]
             own.mkdir(parents=True, exist_ok=True)
             syscalls.mount(str(own), path, flags=syscalls.MS_BIND)
+
+
+def changed(name: str) -> dict[str, str]:
+    """Texts that a disk has and the machine has not, or others there, by their paths.
+
+    Of /etc, /root and /usr; what a program keeps for itself is left out, and what is long or no
+    text.  Whoever is root in the node may have put anything there: nothing is followed.
+    """
+    found: dict[str, str] = {}
+    tops = {"/etc": "etc/upper", "/usr": "usr/upper", "/root": "root"}
+    for place, below in tops.items():
+        top = _DISKS / name / below
+        for folder, _, files in os.walk(top):
+            for file in files:
+                if len(found) == _MOST_CHANGED:
+                    return found
+                own = Path(folder, file)
+                path = f"{place}/{own.relative_to(top)}"
+                if _KEPT_BY_PROGRAMS.match(path):
+                    continue
+                with suppress(OSError, XlabError, UnicodeDecodeError):
+                    facts = own.lstat()
+                    if stat.S_ISREG(facts.st_mode):
+                        found[path] = foreign.read(own).decode()
+    return found
 
 
 def discard(name: str) -> None:
@@ -127,7 +164,7 @@ def _mount_points() -> list[str]:
 def _mounted_below(path: str) -> list[Path]:
     """What Python or we are started from that is mounted somewhere below `path`."""
     device = Path(path).stat().st_dev
-    return [found for found in sandbox.needed_below(path) if found.stat().st_dev != device]
+    return [found for found in sandbox.shown_below(path) if found.stat().st_dev != device]
 
 
 def _make(disk: Path, hostname: str, hosts: str) -> None:

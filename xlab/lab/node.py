@@ -28,7 +28,7 @@ from xlab.kernel import namespaces, processes, sysctls
 from xlab.kernel.namespaces import Namespaces
 from xlab.kernel.processes import Completed, Process, find_program
 from xlab.lab import commands
-from xlab.sandbox import sandbox
+from xlab.sandbox import containment, sandbox
 from xlab.sandbox.console import Console
 
 _SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B
@@ -541,8 +541,12 @@ class Node:
     def _furnish(self) -> None:
         """Mounts that make the node feel alone: /sys of its network, private /run and /tmp."""
         with self.entered():
-            sandbox.mount_sys(rootless=sandbox.kind() == "rootless")
-            sandbox.mount_private_folders()
+            if containment.limits():
+                sandbox.mount_private_folders()
+                containment.enter_fresh_root()
+            else:
+                sandbox.mount_sys(rootless=sandbox.kind() == "rootless")
+                sandbox.mount_private_folders()
 
 
 def _is_still_the_shell(pid: int) -> bool:

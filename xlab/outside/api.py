@@ -43,6 +43,7 @@ from xlab.outside import asking
 from xlab.outside.asking import Status, Told
 from xlab.record.record import Claim, PathProof
 from xlab.sandbox import entering, sandbox
+from xlab.sandbox.containment import Limits
 from xlab.sandbox.controller import Client
 from xlab.sandbox.pulse import Pulse
 from xlab.scenario.request import Request
@@ -110,10 +111,14 @@ def of_request(
     machines: bool = False,
     check: bool = True,
     keep: Sequence[str | os.PathLike[str]] = (),
+    limits: Limits | None = None,
 ) -> LabHandle:
-    """The same for a request that has been made."""
+    """The same for a request that has been made; with `limits` for the work of strangers.
+
+    LimitError is what then is raised of whatever is asked once one was exceeded.
+    """
     how = {"until": until, "empty": empty}
-    return LabHandle(request, how=how, machines=machines, check=check, keep=keep)
+    return LabHandle(request, how=how, machines=machines, check=check, keep=keep, limits=limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,7 @@ class LabHandle:
         machines: bool,
         check: bool,
         keep: Sequence[str | os.PathLike[str]],
+        limits: Limits | None = None,
     ) -> None:
         #: All that were checked while it was built.
         self.claims: tuple[Claim, ...] = ()
@@ -153,6 +159,7 @@ class LabHandle:
         self._machines = machines
         self._check = check
         self._keep = [str(Path(folder).resolve()) for folder in keep]
+        self._limits = limits
         self._nodes: dict[str, NodeHandle] = {}
         self._process: _LabProcess | None = None
         self._connections: _Connections | None = None
@@ -259,6 +266,7 @@ class LabHandle:
             "until": self._how["until"],
             "keep": self._keep,
             "machines": self._machines,
+            "limits": dataclasses.asdict(self._limits) if self._limits else None,
         }
         facts, channel = process.launch(asked)
         pulse = Pulse(facts["pid"])

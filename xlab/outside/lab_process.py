@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from xlab.inside.verbs import launch_lab
 from xlab.kernel import capabilities
 from xlab.sandbox import controller
+from xlab.sandbox.containment import Limits
 from xlab.sandbox.sandbox import Sandbox
 from xlab.scenario import blueprint
 from xlab.scenario.request import Request
@@ -55,7 +56,8 @@ def _launch(asked: Mapping[str, Any]) -> tuple[dict[str, Any], Sandbox]:
         until = design.scenario.stage(until)
     equipped = blueprint.equip(design, capabilities.probe())
     keep = [Path(folder) for folder in asked["keep"]]
-    lab = launch_lab(equipped, keep=keep, machines=asked["machines"])
+    limits = Limits(**asked["limits"]) if asked["limits"] else None
+    lab = launch_lab(equipped, keep=keep, machines=asked["machines"], limits=limits)
     facts = {"until": until, "datapath": equipped.datapath, "notes": list(equipped.notes)}
     return {**facts, "pid": lab.pid}, lab
 

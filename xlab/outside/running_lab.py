@@ -27,6 +27,7 @@ from xlab.kernel.processes import Completed
 from xlab.outside import asking
 from xlab.outside.asking import Status
 from xlab.sandbox import registry, sandbox
+from xlab.sandbox.containment import Limits
 from xlab.sandbox.controller import Client
 from xlab.sandbox.entering import Doors
 from xlab.sandbox.pulse import IDLE_S, Pulse
@@ -207,12 +208,14 @@ def up(
     until: str | None = None,
     empty: bool = False,
     watch: Watch = lambda _: None,
+    limits: Limits | None = None,
 ) -> Recorder:
     """Start a lab that stays; returns when it has been built, and what was found on the way.
 
     Its name is the scenario's unless given.  With `until` the build ends where that stage begins;
     with `empty` hosts are wired, and that is all.  A lab in which claims do not hold stays; one
-    that cannot be built does not, and the error is raised.  UsageError if the name is taken.
+    that cannot be built does not, and the error is raised.  UsageError if the name is taken.  With
+    `limits` it is one for the work of strangers (`containment`).
     """
     design = blueprint.design(request)
     name = registry.validated(name or design.scenario.name)
@@ -222,7 +225,7 @@ def up(
         until = design.scenario.stage(until)
     recorder = Recorder(design, watch)
     recorder.blueprint = blueprint.equip(design, capabilities.probe())
-    with Bench(recorder, name=name) as bench:
+    with Bench(recorder, name=name, limits=limits) as bench:
         bench.build(until=until, empty=empty)
         bench.stay()
     return recorder

@@ -21,6 +21,7 @@ from typing import Literal
 
 from xlab.errors import XlabError
 from xlab.kernel.processes import Process, shell_status
+from xlab.sandbox import containment
 
 Stream = Literal["out", "err"]
 _STREAMS: tuple[Stream, Stream] = ("out", "err")
@@ -88,8 +89,10 @@ class Console:
 
     @property
     def stdin_path(self) -> str:
-        """What to open for standard input where our /proc is seen."""
-        return self.tty_path or f"/proc/{os.getpid()}/fd/{self._theirs[0]}"
+        """What to open for standard input where our /proc is seen, if it is seen there."""
+        if self.stdin and not containment.limits():
+            return self.tty_path or f"/proc/{os.getpid()}/fd/{self._theirs[0]}"
+        return self.tty_path or os.devnull
 
     @property
     def input_end(self) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from xlab.sandbox import controller, sandbox
+from xlab.sandbox.containment import Limits
 from xlab.sandbox.controller import Handler
 from xlab.sandbox.sandbox import Sandbox
 
@@ -25,13 +26,17 @@ def launch(
     *,
     name: str | None = None,
     keep: Sequence[Path] = (),
+    limits: Limits | None = None,
 ) -> Sandbox:
     """Start a sandbox whose pid 1 answers what is asked by `handlers`, which it makes itself.
 
     The rest, and what is raised, is as in `sandbox.launch`.
     """
     return sandbox.launch(
-        lambda *channels: controller.serve(handlers(), *channels), name=name, keep=keep
+        lambda *channels: controller.serve(handlers(), *channels),
+        name=name,
+        keep=keep,
+        limits=limits,
     )
 
 

@@ -29,7 +29,8 @@ from xlab.errors import CapabilityError, SandboxError
 from xlab.kernel import namespaces, signals, sole_user, syscalls
 from xlab.kernel.netlink import Rtnl
 from xlab.kernel.processes import search_path, shell_status
-from xlab.sandbox import registry
+from xlab.sandbox import containment, registry
+from xlab.sandbox.containment import Limits
 
 #: What a lab run by root must not be able to do to the machine, by number in linux/capability.h:
 #: SYS_MODULE, SYS_RAWIO, SYS_BOOT, SYS_TIME, MKNOD, MAC_ADMIN, SYSLOG.  A user namespace rules
@@ -40,9 +41,6 @@ _DROPPED_CAPABILITIES = (16, 17, 22, 25, 27, 33, 34)
 _GUARDED = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
 
 _CGROUPS = "/sys/fs/cgroup"
-
-#: All that a lab run by root finds in /dev, beside terminals: no disk, no console, no memory.
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "net/tun")
 
 #: pid 1 gets the caller's descriptor table; all but these are replaced by /dev/null.
 _STDOUT, _STDERR = 1, 2
@@ -127,25 +125,29 @@ def launch(
     *,
     name: str | None = None,
     keep: Sequence[Path] = (),
+    limits: Limits | None = None,
 ) -> Sandbox:
     """Start a sandbox whose pid 1 runs `serve(channel, listener)`; returns when that is ready.
 
     `channel` is a stream socket to us.  Attached by default: `listener` is None, and pid 1 dies
     with the calling process.  With a `name` it is detached: `listener` listens under that name, and
     pid 1 outlives us, if it wants to when our end of the channel closes.  `keep` are folders under
-    /tmp or /run that must stay visible inside.
+    /tmp or /run that must stay visible inside.  With `limits` it is contained, for strangers' work:
+    see `containment`.
 
     Raises UsageError if a sandbox of that name is running, CapabilityError if the kernel allows no
     such namespaces, SandboxError if anything else fails.
     """
     begun = time.monotonic()
+    if limits and kind() == "root":
+        raise SandboxError("root of a lab of root's can't be contained")
     listener = registry.listen(name) if name else None
     ours, theirs = socket.socketpair()
     if not listener:
         # Pid 1 becomes our child when the launcher exits, so that it can ask to die with us.
         syscalls.adopt_orphans(True)
     try:
-        launcher = syscalls.fork(lambda: _launcher(serve, ours, theirs, listener, keep))
+        launcher = syscalls.fork(lambda: _launcher(serve, ours, theirs, listener, keep, limits))
         theirs.close()
         _, status = os.waitpid(launcher, 0)
         if os.WIFSIGNALED(status):
@@ -285,6 +287,7 @@ def _launcher(
     channel: socket.socket,
     listener: socket.socket | None,
     keep: Sequence[Path],
+    limits: Limits | None,
 ) -> NoReturn:
     try:
         # Pid 1 waits for the caller's word or for its end to close, which a copy would keep open.
@@ -301,7 +304,7 @@ def _launcher(
             os._exit(1)
         rootless = uid != 0
         first = syscalls.fork(
-            lambda: _first_process(serve, channel, listener, keep, rootless=rootless)
+            lambda: _first_process(serve, channel, listener, keep, limits, rootless=rootless)
         )
         _send(channel, pid=first)
         os._exit(0)
@@ -315,6 +318,7 @@ def _first_process(
     channel: socket.socket,
     listener: socket.socket | None,
     keep: Sequence[Path],
+    limits: Limits | None,
     *,
     rootless: bool,
 ) -> NoReturn:
@@ -339,12 +343,16 @@ def _first_process(
             os.chdir("/")
         _default_signals()
         syscalls.set_process_name("xlab")
+        if limits:
+            containment.begin(limits)
         _private_mounts(keep, rootless=rootless)
         socket.sethostname("xlab")
         settle(rootless=rootless)
         rtnl = Rtnl()
         rtnl.now.set_up("lo")
         rtnl.close()
+        if limits:
+            containment.guard_pid_1()
         _send(channel, ready=True)
         serve(channel, listener)
     except BaseException as error:  # noqa: BLE001 - the caller is told, and nothing may return
@@ -439,30 +447,39 @@ def _private_mounts(keep: Sequence[Path], *, rootless: bool) -> None:
     """
     syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_SLAVE)
     _kept.extend(needed_below("/run", "/tmp", keep=keep))
-    mount_private_folders()
+    mount_private_folders(of_pid_1=True)
     mount_proc(rootless=rootless)
     mount_sys(rootless=rootless)
     if not rootless:
         _mount_devices()
     if Path("/dev/shm").is_dir():
         mount_shared_memory()
+    if containment.limits():
+        containment.set_the_stage()
 
 
 #: Folders under /tmp or /run that stay visible; the same in every mount namespace of the lab.
 _kept: list[Path] = []
 
 
-def mount_private_folders() -> None:
+def mount_private_folders(*, of_pid_1: bool = False) -> None:
     """A /run and a /tmp of its own for the calling thread's mount namespace, next to empty."""
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
-    with still_visible(_kept):
-        syscalls.mount("tmpfs", "/run", "tmpfs", flags, "mode=755")
-        syscalls.mount("tmpfs", "/tmp", "tmpfs", flags, "mode=1777")
+    # Below pid 1's /run is what nodes have on their disks.
+    with still_visible(_kept if of_pid_1 or not containment.limits() else ()):
+        syscalls.mount("tmpfs", "/run", "tmpfs", flags, _holding("755", whole=of_pid_1))
+        syscalls.mount("tmpfs", "/tmp", "tmpfs", flags, _holding("1777"))
     Path("/run/lock").mkdir()
     sole_user.provide(search_path())
     # Nearly everywhere /var/run is a symbolic link to /run.
     if not Path("/run").samefile("/var/run"):
         syscalls.mount("/run", "/var/run", flags=syscalls.MS_BIND | syscalls.MS_REC)
+
+
+def _holding(mode: str, *, whole: bool = False) -> str:
+    """Options of a file system in memory; the `whole` of what a lab may write on its disks."""
+    limits = containment.limits()
+    return limits.tmpfs(mode, 1 if whole else 4) if limits else f"mode={mode}"
 
 
 @contextmanager
@@ -486,6 +503,11 @@ def needed_below(*places: str, keep: Sequence[Path] = ()) -> list[Path]:
         if below and not any(path.is_relative_to(done) for done in folders):
             folders.append(path)
     return folders
+
+
+def shown_below(place: str) -> list[Path]:
+    """The same that a node sees: where that is contained, none (`containment.enter_fresh_root`)."""
+    return [] if containment.limits() else needed_below(place)
 
 
 def mount_proc(*, rootless: bool) -> None:
@@ -526,12 +548,15 @@ def mount_sys(*, rootless: bool) -> None:
 
 
 def _mount_devices() -> None:
-    """A /dev of `_DEVICES`: `dd of=/dev/sda` in an emulated host must find no disk.
+    """A /dev of a few: `dd of=/dev/sda` in an emulated host must find no disk.
 
     The terminals are the machine's, or none would have a name in the lab, ttyname(3).
     """
     path = Path("/dev")
-    found = {name: os.open(path / name, os.O_PATH) for name in _DEVICES if (path / name).exists()}
+    found = {
+        name: os.open(path / name, os.O_PATH)
+        for name in containment.DEVICES if (path / name).exists()
+    }  # fmt: skip
     terminals = os.open(path / "pts", os.O_PATH)
     syscalls.mount("tmpfs", "/dev", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "mode=755")
     for name, descriptor in found.items():
