@@ -135,6 +135,48 @@ def test_a_program_of_the_hosts_is_not_believed(lab: LabHandle) -> None:
         h1.run("rm", "/usr/local/sbin/ping", "/usr/local/sbin/ip")
 
 
+@pytest.mark.parametrize(
+    ("host", "do", "undo"),
+    [
+        ("h1", "ip address add 10.9.0.2/32 dev lo", "ip address del 10.9.0.2/32 dev lo"),
+        (
+            "h2",
+            "iptables -t nat -A PREROUTING -d 10.9.0.2 -p icmp -j DNAT --to-destination 10.9.0.1",
+            "iptables -t nat -F PREROUTING",
+        ),
+    ],
+)
+def test_who_answers_in_its_place_is_found_out(
+    lab: LabHandle, host: str, do: str, undo: str
+) -> None:
+    lab[host].run("sh", "-ec", do)
+    try:
+        assert lab["h1"].run("ping", "-c1", "-W2", "10.9.0.2", check=False).returncode == 0
+        holds, seen = check(lab, "reaches", H1_RED)
+        assert not holds
+        assert "an answer came to h1, and not from h2 netns red" in seen
+    finally:
+        lab[host].run("sh", "-ec", undo)
+    assert check(lab, "reaches", H1_RED, wait_s=USUAL_WAIT_S)[0]
+
+
+def test_neighbours_made_by_hand_help_only_where_nobody_is_strict(lab: LabHandle) -> None:
+    between = {"from": "h1", "to": "h2"}
+    h1, h2 = lab["h1"], lab["h2"]
+    mac = h2.run("cat", "/sys/class/net/eth0/address").stdout.strip()
+    h1.run("ip", "neigh", "replace", str(h2.address), "lladdr", mac, "nud", "permanent",
+           "dev", "eth0")  # fmt: skip
+    silent = "net.ipv4.conf.eth0.arp_ignore"
+    h2.run("sysctl", "-qw", f"{silent}=8")
+    try:
+        assert check(lab, "reaches", between, wait_s=USUAL_WAIT_S)[0]
+        asked = {"word": "reaches", "arguments": between, "wait_s": 0.0, "strict": True}
+        assert not lab.call("check", asked)["holds"]
+    finally:
+        h2.run("sysctl", "-qw", f"{silent}=0")
+    assert check(lab, "reaches", between, wait_s=USUAL_WAIT_S)[0]
+
+
 def test_a_mac_that_has_changed_is_found_out_at_once(lab: LabHandle) -> None:
     """By itself the kernel believes an entry for half a minute, and asks again for some seconds."""
     h2, between_hosts = lab["h2"], {"from": "h1", "to": "h2"}

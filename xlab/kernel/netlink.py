@@ -94,13 +94,16 @@ class Rtnl:
             return False
         return True
 
-    def forget_neighbours(self) -> None:
-        """Delete the dynamic ARP entries of this namespace, `ip neigh flush all`."""
+    def forget_neighbours(self, *, by_hand: bool = False) -> None:
+        """Delete the dynamic ARP entries of this namespace, `ip neigh flush all`.
+
+        Those that somebody has made `by_hand`, too, if that is said.
+        """
         with self._lock:
             found = self._dump_neighbours()
         gone = []
         for index, state, address in found:
-            if not state & (_NUD_PERMANENT | _NUD_NOARP):
+            if not state & (_NUD_NOARP if by_hand else _NUD_PERMANENT | _NUD_NOARP):
                 body = struct.pack("=BxxxiHBB", socket.AF_INET, index, 0, 0, 0)
                 body += _attribute(_NDA_DST, address)
                 gone.append((_RTM_DELNEIGH, 0, body, f"ip neigh del {IPv4Address(address)}"))

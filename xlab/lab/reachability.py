@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import os
 import random
+import select
 import selectors
 import socket
 import struct
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address
 from itertools import permutations
@@ -36,6 +37,8 @@ _TURN_S = 0.05
 #: Where links delay packets, so many more are under way for every second of it.
 _MORE_PER_S = 400
 _RESEND_AFTER_S = 0.4
+#: Of what nobody guesses; with the header as long as any other echo of ours.
+_NUMBER_BYTES = 16
 
 #: How many pairs are all asked, and how many of more.
 _ALL_OF, _SAMPLE = 2000, 500
@@ -67,6 +70,62 @@ def ping_until_answered(source: Node, target: IPv4Address, *, timeout_s: float) 
         wait_until(answered, timeout_s=timeout_s, awaited=f"an answer from {target}")
     assert result is not None
     return result
+
+
+def is_heard(
+    source: Node,
+    target: Node,
+    address: IPv4Address,
+    *,
+    timeout_s: float = 3.0,
+    round_trip_s: float = 0.0,
+) -> bool:
+    """Whether `target` itself, by that address, hears `source`, and `source` what is answered.
+
+    Nobody on the way can pretend to be it, be they root: what is asked is a number nobody knows
+    beforehand, looked for by a socket in the target; the answer to it is sent from there with
+    another such number.  A firewall takes both for one ping, RFC 792 and conntrack alike.
+    """
+    if source is target:
+        return True
+    asked, answered = os.urandom(_NUMBER_BYTES), os.urandom(_NUMBER_BYTES)
+    identifier = int.from_bytes(os.urandom(2), "big")
+    with echo_socket(source) as ours, echo_socket(target) as theirs:
+        try:
+            theirs.bind((str(address), 0))
+        except OSError:
+            return False  # it does not have that address
+        deadline, resend_at = Deadline(timeout_s + 2 * round_trip_s), Deadline(0)
+        sequence = 0
+        while not deadline.passed():
+            ask()
+            if resend_at.passed():
+                resend_at, sequence = Deadline(_RESEND_AFTER_S), sequence + 1
+                with suppress(OSError):  # no route, or a full queue
+                    request = echo_request(identifier, sequence, data=asked)
+                    ours.sendto(request, (str(address), 0))
+            waited_s = max(0.0, min(deadline.left_s(), resend_at.left_s()))
+            for ready in select.select([ours, theirs], [], [], waited_s)[0]:
+                for sender, message in _messages_in(ready):
+                    if ready is theirs and message[:1] == b"\x08" and message[8:] == asked:
+                        # As the kernel answers, but for the number: the same identifier.
+                        with suppress(OSError):
+                            theirs.sendto(_message(ECHO_REPLY, message[4:8] + answered), sender)
+                    elif ready is ours and message[:1] == b"\0" and message[8:] == answered:
+                        return True
+    return False
+
+
+def _messages_in(channel: socket.socket) -> Iterator[tuple[tuple[str, int], bytes]]:
+    """ICMP messages that have come in, and who sent them."""
+    while True:
+        try:
+            packet, (sender, _) = channel.recvfrom(2048)
+        except BlockingIOError:
+            return
+        except OSError:
+            continue  # the kernel's word for an unreachable host, which comes as ICMP as well
+        yield (sender, 0), packet[(packet[0] & 0xF) * 4 :]
 
 
 def sample_pairs(nodes: Sequence[Node]) -> list[tuple[Node, Node]]:
@@ -245,5 +304,10 @@ def echoes_in(channel: socket.socket, identifier: int) -> list[tuple[int, int]]:
 def echo_request(identifier: int, sequence: int, *, size: int = 24, data: bytes = b"") -> bytes:
     """An ICMP message of so many bytes, RFC 792; zeros follow its data."""
     body = struct.pack("!HH", identifier, sequence) + data.ljust(size - 8, b"\0")
-    summed = checksum(struct.pack("!BBH", _ECHO_REQUEST, 0, 0) + body)
-    return struct.pack("!BBH", _ECHO_REQUEST, 0, summed) + body
+    return _message(_ECHO_REQUEST, body)
+
+
+def _message(kind: int, body: bytes) -> bytes:
+    """Of ICMP: what stands before and in `body` is summed up, RFC 792."""
+    summed = checksum(struct.pack("!BBH", kind, 0, 0) + body)
+    return struct.pack("!BBH", kind, 0, summed) + body

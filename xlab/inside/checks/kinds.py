@@ -29,7 +29,7 @@ from xlab.lab.capture import Capture, follow_echoes
 from xlab.lab.lab import Lab
 from xlab.lab.node import Node
 from xlab.lab.path_mtu import largest_packet
-from xlab.lab.reachability import unreachable
+from xlab.lab.reachability import is_heard, unreachable
 from xlab.lab.transfer import transfer
 
 #: How long something may take to come true where a check does not say.
@@ -40,6 +40,8 @@ _ABSENT_S = 0.5
 _PAUSE_S = 0.2
 #: An echo is asked for again every 0.4 s: silence is three that were not answered.
 _LOOK_S, _SILENCE_S = 0.6, 1.3
+#: Of those who have just answered.
+_HEARD_S = 1.0
 _TRANSFER_BYTES = 256 << 10
 _QUIET_S, _QUIET_LOOKS = 1.0, 3
 
@@ -83,9 +85,19 @@ class Kind(ABC):
 
 
 def examine(
-    word: str, arguments: Any, lab: Lab, faults: Faults, *, wait_s: float | None = None
+    word: str,
+    arguments: Any,
+    lab: Lab,
+    faults: Faults,
+    *,
+    wait_s: float | None = None,
+    strict: bool = False,
 ) -> Seen:
-    """See `Kind.examine`."""
+    """See `Kind.examine`; `strict` is not to be helped by neighbours that were entered by hand."""
+    if strict and not lab.tells_neighbours:
+        for node in lab.nodes:
+            if node.is_on:
+                node.rtnl.forget_neighbours(by_hand=True)
     seen = Kind.known[word](arguments).examine(
         lab, faults, USUAL_WAIT_S if wait_s is None else wait_s
     )
@@ -153,14 +165,32 @@ class Reaches(Kind, word="reaches"):
         with ExitStack() as stack:
             pairs = self._pairs(lab, stack)
             silent = unreachable(pairs, timeout_s=_LOOK_S, round_trip_s=lab.round_trip_s)
-            if not silent:
-                return Seen(True, f"{len(pairs)} of {len(pairs)} answer" if len(pairs) > 1 else
-                            "an answer came")  # fmt: skip
-            source, target = silent[0]
-            why = _unanswered(source, target)
+            if silent:
+                why = _unanswered(*silent[0])
+            else:
+                silent = [pair for pair in pairs if not self._is_it(*pair, lab)]
+                if not silent:
+                    return Seen(True, f"{len(pairs)} of {len(pairs)} answer" if len(pairs) > 1 else
+                                "an answer came")  # fmt: skip
+                source, target = silent[0]
+                why = f"an answer came to {source}, and not from {_named(target)}: it heard nothing"
         if len(pairs) == 1:
             return Seen(False, why)
         return Seen(False, f"{len(pairs) - len(silent)} of {len(pairs)} answer; {why}")
+
+    def _is_it(self, source: Node, target: Node | IPv4Address, lab: Lab) -> bool:
+        """Whether it is the target that answers, and nobody in its place."""
+        if isinstance(target, Node):
+            asked = {target: target.address}
+        elif places.has(source, target):
+            return False  # it would be asking itself
+        else:
+            asked = dict.fromkeys(places.owners(lab, target), target)
+        # Of what nobody we know has, there is nobody to ask.
+        return not asked or any(
+            is_heard(source, node, address, timeout_s=_HEARD_S, round_trip_s=lab.round_trip_s)
+            for node, address in asked.items()
+        )
 
     def _pairs(self, lab: Lab, stack: ExitStack) -> list[tuple[Node, Node | IPv4Address]]:
         if "all" in self.given:

@@ -13,7 +13,7 @@ from pathlib import Path
 from xlab.errors import XlabError
 from xlab.kernel.namespaces import Namespaces
 from xlab.lab.docker import Container
-from xlab.lab.lab import Host, Lab
+from xlab.lab.lab import OUTSIDE, Host, Lab
 from xlab.lab.node import Node
 
 #: Of `ip netns`, ip-netns(8).
@@ -84,6 +84,19 @@ def target(lab: Lab, name: str) -> Node | IPv4Address:
     node = find(lab, name)
     require_address(node)
     return node
+
+
+def owners(lab: Lab, address: IPv4Address) -> list[Node]:
+    """Who has that address, on whichever interface; of the outside's none but the gateway."""
+    if address == OUTSIDE:
+        return [lab.gateway]
+    return [node for node in lab.nodes if node.is_on and has(node, address)]
+
+
+def has(node: Node, address: IPv4Address) -> bool:
+    found = node.listed(["ip", "-json", "-4", "address", "show"])
+    return any(each.get("local") == str(address)
+               for device in found for each in device.get("addr_info", ()))  # fmt: skip
 
 
 def require_address(node: Node) -> IPv4Address:
