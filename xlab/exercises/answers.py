@@ -10,6 +10,7 @@ from typing import Any
 
 from xlab.errors import UsageError
 from xlab.exercises import document
+from xlab.exercises.document import Document
 from xlab.exercises.model import Check, Exercise
 
 NAME = "answers.yaml"
@@ -42,16 +43,18 @@ def sheet(exercise: Exercise, given: Mapping[str, Any] | None = None) -> str:
 
 def read(file: Path) -> dict[str, Any]:
     """What was answered; nothing if there is no such file.  UsageError names file and line."""
-    if not file.exists():
-        return {}
-    found = document.read(file)
+    return of_document(document.read(file)) if file.exists() else {}
+
+
+def of_document(found: Document) -> dict[str, Any]:
+    """The same of what has been read."""
     if found.value is None:
         return {}
     if not isinstance(found.value, dict):
-        raise UsageError(f"{file}:1: ID: ANSWER is wanted on each line")
+        raise UsageError(f"{found.file}:1: ID: ANSWER is wanted on each line")
     for name, said in found.value.items():
         if isinstance(said, dict | list):
-            raise UsageError(f"{file}:{found.line((name,))}: {name}: one answer is wanted")
+            raise UsageError(f"{found.file}:{found.line((name,))}: {name}: one answer is wanted")
     return {name: said for name, said in found.value.items() if str(said).strip()}
 
 

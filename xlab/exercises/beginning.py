@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from xlab.exercises import answers, machines, machines_ovs
 from xlab.exercises.judging import Lab
 from xlab.exercises.model import Exercise, Solution
 from xlab.lab.conditions import parse_delay, parse_loss, parse_rate
+from xlab.outside import api
+from xlab.sandbox.containment import Limits
 from xlab.scenario.request import Request
 
 #: What one script may take; a router waits for its peers, and a machine may be busy.
@@ -56,6 +59,26 @@ def asked(exercise: Exercise) -> Asked:
         )
     until = None if built in ("yes", "no") else built
     return Asked(request, until, empty=built == "no")
+
+
+@contextmanager
+def begun(exercise: Exercise, *, limits: Limits | None = None) -> Iterator[Lab]:
+    """A lab of its own for the exercise, as the student finds it; ends with the block.
+
+    With `limits` it is one for the work of strangers.
+    """
+    wanted = asked(exercise)
+    made = api.of_request(
+        wanted.request,
+        until=wanted.until,
+        empty=wanted.empty,
+        machines=True,
+        check=False,
+        limits=limits,
+    )
+    with made as lab:
+        prepare(exercise, lab)
+        yield lab
 
 
 def prepare(exercise: Exercise, lab: Lab) -> None:

@@ -98,9 +98,14 @@ def parse(content: bytes | str, file: Path) -> Document:
     import yaml
 
     lines: dict[Place, int] = {}
+    seen: set[yaml.Node] = set()
 
     def build(node: yaml.Node, place: Place) -> Any:
         lines[place] = node.start_mark.line + 1
+        # One that stands for another may stand for a billion (an alias of aliases of aliases).
+        if node in seen:
+            raise UsageError(f"{file}:{node.start_mark.line + 1}: an alias (*name) is used here")
+        seen.add(node)
         if isinstance(node, yaml.MappingNode):
             found: dict[str, Any] = {}
             for key, inner in node.value:

@@ -180,7 +180,7 @@ class _Reader:
         scripts = {}
         for file in sorted((self._folder / name).glob("*.sh")):
             text = str(variants.filled(self._text(f"{name}/{file.name}"), self._values))
-            scripts[file.stem] = _parts(text)
+            scripts[file.stem] = parts(text)
         answers = self._yaml(f"{name}/answers.yaml")
         if not scripts and answers is None:
             return None
@@ -236,16 +236,17 @@ def _unsealed(said: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _parts(script: str) -> dict[int, str]:
+def parts(script: str) -> dict[int, str]:
     """By task; what stands before the first `# task N` belongs to the first."""
     found = list(PART.finditer(script))
     if not found:
         return {1: script}
     ends = [each.start() for each in found[1:]] + [len(script)]
-    parts = {int(each[1]): script[each.end() : end] for each, end in zip(found, ends, strict=True)}
+    by_task = {int(each[1]): script[each.end() : end]
+               for each, end in zip(found, ends, strict=True)}  # fmt: skip
     first = int(found[0][1])
-    parts[first] = script[: found[0].start()] + parts[first]
-    return parts
+    by_task[first] = script[: found[0].start()] + by_task[first]
+    return by_task
 
 
 def is_name(text: str) -> bool:

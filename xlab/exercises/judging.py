@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from xlab.errors import NoAnswerError, XlabError
+from xlab.errors import LimitError, NoAnswerError, XlabError
 from xlab.exercises import answers
 from xlab.exercises.model import Check, Exercise
 
@@ -80,14 +80,20 @@ def judge(
     *,
     checks: Sequence[Check] | None = None,
     tell: Callable[[Result], object] = lambda _: None,
+    looks: int = 1,
+    strict: bool = False,
 ) -> list[Result]:
     """Carry out `checks`, or all, in their order; `given` are the answers.
 
-    `tell` hears of each as it is known.  NoAnswerError if the lab does not answer.
+    `tell` hears of each as it is known.  What does not hold is asked again until there were so many
+    `looks`; `strict` is as in `checks.kinds.examine`.  NoAnswerError if the lab does not answer.
     """
     results: dict[str, Result] = {}
     for check in exercise.checks if checks is None else checks:
-        result = _judged(exercise, check, lab, given, results)
+        for _ in range(looks):
+            result = _judged(exercise, check, lab, given, results, strict=strict)
+            if result.outcome is not Outcome.FAILED or check.word == "answer":
+                break
         results[check.id] = result
         tell(result)
     return list(results.values())
@@ -103,6 +109,8 @@ def _judged(
     lab: Lab,
     given: Mapping[str, Any],
     before: Mapping[str, Result],
+    *,
+    strict: bool = False,
 ) -> Result:
     lacking = [
         name for name in check.needs
@@ -114,10 +122,13 @@ def _judged(
         return _answered(exercise, check, given)
     begun = time.monotonic()
     try:
-        asked = {"word": check.word, "arguments": check.arguments, "wait_s": check.wait_s}
+        asked = {"word": check.word, "arguments": check.arguments, "wait_s": check.wait_s,
+                 "strict": strict}  # fmt: skip
         found = lab.call("check", asked)
     except NoAnswerError:
         raise
+    except LimitError as error:
+        return Result(check, Outcome.FAILED, str(error), time.monotonic() - begun)
     except XlabError as error:
         return Result(check, Outcome.BROKEN, str(error), time.monotonic() - begun)
     outcome = Outcome.PASSED if found["holds"] else Outcome.FAILED

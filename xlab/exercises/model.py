@@ -12,7 +12,7 @@ from xlab.exercises.variants import Value
 
 #: In README.md, and in a solution's scripts.
 TASK = re.compile(r"^## Task ([0-9]+): (.+)$", re.MULTILINE)
-PART = re.compile(r"^# task ([0-9]+)\b.*$", re.MULTILINE)
+PART = re.compile(r"^# (?:task|part) ([0-9]+)\b.*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,15 @@ solved by other commands  all points
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from xlab.errors import UsageError, XlabError
 from xlab.exercises import answers, beginning, judging
+from xlab.exercises.beginning import begun
 from xlab.exercises.judging import Lab, Outcome, Result
 from xlab.exercises.model import Exercise, Fault, Solution
-from xlab.outside import api
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +60,6 @@ def selftest(
     except XlabError as error:
         note("to carry it out", str(error))
     return found
-
-
-@contextmanager
-def begun(exercise: Exercise) -> Iterator[Lab]:
-    """A lab of its own for the exercise, as the student finds it; ends with the block."""
-    asked = beginning.asked(exercise)
-    made = api.of_request(
-        asked.request, until=asked.until, empty=asked.empty, machines=True, check=False
-    )
-    with made as lab:
-        beginning.prepare(exercise, lab)
-        yield lab
 
 
 def _at_start(exercise: Exercise, lab: Lab) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from xlab.errors import UsageError, XlabError
 from xlab.exercises import answers, beginning, exercise, judging
+from xlab.exercises.grading import typed
 from xlab.exercises.judging import Outcome, Result
 from xlab.exercises.model import Exercise
 from xlab.exercises.variants import Variant
@@ -88,6 +89,13 @@ class Sitting:
             self.hinted[check] = level
             self._keep()
         return check, level, known[check][level - 1]
+
+    def draft(self) -> dict[str, str]:
+        """Scripts by host of what has been typed so far, see `grading.typed`."""
+        said = self.lab.call("typed", {})
+        lines = [line for node, text in said["lines"].items() for line in typed.parse(node, text)]
+        title = f"{self.exercise.number} {self.exercise.title}"
+        return typed.draft(lines, said["files"], exercise=title)
 
     def require_task(self, number: int) -> None:
         """UsageError if there is none of that number."""

@@ -8,8 +8,8 @@ group(__name__, "Exercises: begin one, be checked, get hints; write, prove and h
 
 #: As the help has them: what a student types, then what a teacher does.
 _ORDER = (
-    *("list", "start", "check", "hint", "reset", "solve"),
-    *("new", "validate", "selftest", "export"),
+    *("list", "start", "check", "hint", "reset", "solve", "submit"),
+    *("new", "validate", "selftest", "export", "grade"),
 )
 for _name in _ORDER:
     import_module(f"{__name__}.{_name}")

@@ -14,6 +14,7 @@ from xlab.errors import XlabError
 
 if TYPE_CHECKING:
     from xlab.cli.screens.screen import Screen
+    from xlab.exercises.judging import Result
     from xlab.exercises.model import Exercise
     from xlab.exercises.sitting import Sitting
 
@@ -96,6 +97,20 @@ def say_start(screen: Screen, sitting: Sitting, task: int) -> None:
               for name, each in running().items() if name != sitting.lab.name]  # fmt: skip
     for other in others:
         screen.said("note", other)
+
+
+def show_result(screen: Screen, result: Result) -> None:
+    """What a check came to."""
+    from xlab.cli.screens.screen import LABEL_WIDTH
+    from xlab.exercises.judging import Outcome
+
+    good = {Outcome.PASSED: True, Outcome.FAILED: False}.get(result.outcome)
+    check = result.check
+    screen.said("", result.text, f"{result.points} of {check.points}", good=good)
+    if good is not True:
+        screen.block("", f"{check.id}: {result.seen}", label_width=LABEL_WIDTH + 2)
+    if good is False and check.look:
+        screen.block("", check.look, label_width=LABEL_WIDTH + 2)
 
 
 def short(path: Path) -> str:

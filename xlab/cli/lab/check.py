@@ -10,7 +10,7 @@ import typer
 
 from xlab.cli._app import COMMAND, AsJson, command
 from xlab.cli._streams import print_json
-from xlab.cli.lab._shared import Running, Task, short, sitting_facts
+from xlab.cli.lab._shared import Running, Task, short, show_result, sitting_facts
 
 if TYPE_CHECKING:
     from xlab.cli.screens.screen import Screen
@@ -82,21 +82,8 @@ def _show(screen: Screen, sitting: Sitting, results: Sequence[Result], *, in_ful
         screen.said(f"task {number}", title, f"{judging.points(found)} of {most}")
         if not shut or in_full:
             for result in found:
-                _show_one(screen, result)
+                show_result(screen, result)
         shut = shut or not all(map(_is_done, found))
-
-
-def _show_one(screen: Screen, result: Result) -> None:
-    from xlab.cli.screens.screen import LABEL_WIDTH
-    from xlab.exercises.judging import Outcome
-
-    good = {Outcome.PASSED: True, Outcome.FAILED: False}.get(result.outcome)
-    check = result.check
-    screen.said("", result.text, f"{result.points} of {check.points}", good=good)
-    if good is not True:
-        screen.block("", f"{check.id}: {result.seen}", label_width=LABEL_WIDTH + 2)
-    if good is False and check.look:
-        screen.block("", check.look, label_width=LABEL_WIDTH + 2)
 
 
 def _say_result(

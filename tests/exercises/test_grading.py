@@ -1,0 +1,362 @@
+"""Submissions graded: right ones have their points, cheats gain nothing, nobody is harmed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.support.labs import why_no_sandbox
+from xlab.exercises import answers, beginning, drafting, exercise
+from xlab.exercises.export import folder_name
+from xlab.exercises.grading import course, submission
+from xlab.exercises.grading.course import Course, Terms
+from xlab.exercises.grading.submission import Submission
+from xlab.exercises.model import Exercise
+from xlab.exercises.variants import Variant
+from xlab.record.grade import Grade
+from xlab.sandbox.containment import Limits
+
+pytestmark = pytest.mark.sandbox
+
+SECRET = b"0123456789abcdef0123456789abcdef"
+NAME = "21-two-ways"
+#: Stands where no submission may read.
+MARK = "what nobody may read"
+#: Small, so that it is reached soon.
+LIMITS = Limits(processes=200, memory_bytes=512 << 20, disk_bytes=64 << 20, files=5000,
+                file_bytes=32 << 20)  # fmt: skip
+
+#: Answers ARP and every ping itself, in place of whoever is to be behind t0.
+_PRETENDER = r"""
+import socket, struct
+t1 = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+t1.bind(("t1", 0))
+mac = b"\2\0\0\0\0\x99"
+while True:
+    frame, (_, _, kind, *_) = t1.recvfrom(2048)
+    if kind == 4:
+        continue
+    if frame[12:14] == b"\x08\x06" and frame[21] == 1:
+        answer = frame[6:12] + mac + frame[12:20] + b"\0\2" + mac + frame[38:42] + frame[22:32]
+    elif frame[12:14] == b"\x08\0" and frame[23] == 1 and frame[34] == 8:
+        body = b"\0\0\0\0" + frame[38:]
+        total = sum(struct.unpack(f"!{(len(body) + 1) // 2}H", body + bytes(len(body) % 2)))
+        while total >> 16:
+            total = (total & 0xFFFF) + (total >> 16)
+        body = b"\0\0" + struct.pack("!H", ~total & 0xFFFF) + body[4:]
+        answer = frame[6:12] + mac + frame[12:26] + frame[30:34] + frame[26:30] + body
+    else:
+        continue
+    t1.send(answer)
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A submission: before and after the scripts of the solution, or in their place."""
+
+    points: int
+    status: str = "graded"
+    cause: str = ""
+    h1: str = ""
+    h2: str = ""
+    solved: bool = False
+    answered: bool = False
+    #: What must, and what must not, have been printed.
+    said: str = ""
+    not_said: tuple[str, ...] = field(default=())
+
+
+#: Of 4 points: there (2), back (1), the question (1).
+CASES: dict[str, Case] = {
+    "right": Case(4, solved=True, answered=True),
+    "half": Case(2, h1="ip route add {net2} via {h2}"),
+    "empty": Case(0, h1="true"),
+    "unlike": Case(3, h1="route add -net {net2} gw {h2} dev eth0", h2="ip r a {net1} via {h1}"),
+    # -- cheats
+    "programs": Case(
+        0,
+        h1="""
+        alias ping='true'; PATH=/root:$PATH
+        for name in ping ip; do
+            printf '#!/bin/sh\\necho "64 bytes from {own2}: time=0.1 ms"' >/root/$name
+            chmod +x /root/$name; cp /root/$name /usr/bin/$name; cp /root/$name /usr/sbin/$name
+        done
+        echo /root/none.so >/etc/ld.so.preload
+        export LD_PRELOAD=/root/none.so
+        """,
+    ),
+    "in its place": Case(
+        0, h1="ip address add {own2}/32 dev lo", h2="ip address add {own1}/32 dev lo"
+    ),
+    "pretender": Case(
+        0,
+        h1=f"""
+        ip link add t0 type veth peer name t1
+        ip link set t0 up; ip link set t1 up; ip route add {{net2}} dev t0
+        cat >/root/p.py <<'END'\n{_PRETENDER}\nEND
+        {sys.executable} -I -S /root/p.py >/dev/null 2>&1 &
+        ping -c9 -i0.3 -W2 {{own2}} | grep 'bytes from' && echo it answers
+        """,
+        said="it answers",
+    ),
+    "neighbours by hand": Case(
+        # Of the way there; back h2 asks h1, who tells.
+        1,
+        h1="""
+# part 1
+        ping -c1 -W2 {h2}
+        mac=$(ip neigh show {h2} | sed 's/.*lladdr \\([^ ]*\\).*/\\1/')
+        ip neigh replace {h2} lladdr $mac dev eth0 nud permanent
+# part 3
+        ping -c1 -W2 {own2} && echo it answers
+        """,
+        h2="""
+# part 2
+        sysctl -w net.ipv4.conf.eth0.arp_ignore=8
+        """,
+        solved=True,
+        said="it answers",
+    ),
+    # -- vandals
+    "vandal": Case(
+        3,
+        h1="umount -l /sys /proc /dev/pts /run; rm -rf /usr/bin /usr/sbin /etc /run/xlab",
+        solved=True,
+    ),
+    "bomb": Case(
+        1, "stopped", "more than 200 processes", h1="b() { b | b & }; b; sleep 60", solved=True,
+        answered=True,
+    ),
+    "memory": Case(
+        1, "stopped", "more than 512 MiB of memory", answered=True, solved=True,
+        h1=f"{sys.executable} -I -S -c 'x = bytearray(2 << 30)'",
+    ),
+    "shared memory": Case(
+        0, "stopped", "more than 512 MiB of memory",
+        h1="mkdir /root/m; mount -t tmpfs -o size=9g none /root/m\n"
+           "for i in $(seq 64); do head -c 31M /dev/zero >/root/m/$i; done; sleep 9",
+    ),
+    "filler": Case(3, h1="for i in 1 2 3; do head -c 31M /dev/zero >/root/$i; done; ls -s /root/3",
+                   solved=True, said="No space left"),
+    "files": Case(3, h1="cd /root; seq 100000 | xargs touch 2>&1 | tail -1", solved=True,
+                  said="No space left"),
+    "sparse": Case(3, h1="truncate -s 10G /root/x; ls -s /root/x", solved=True,
+                   said="File size limit"),
+    "setuid": Case(0, h1="cp /bin/sh /tmp/s; chmod u+s /tmp/s; /tmp/s -c 'head -1 /etc/shadow'; "
+                         "mknod /tmp/sda b 8 0; head -c1 /tmp/sda; echo done",
+                   said="done", not_said=("root:",)),
+    "endless output": Case(3, h1="yes", solved=True),
+    "never ends": Case(3, h1="sleep 1000", solved=True),
+    "will not die": Case(
+        3, solved=True,
+        h1="trap '' TERM HUP INT; (trap '' TERM HUP INT; while :; do sleep 1; done) &",
+    ),
+    "reader": Case(
+        0,
+        h1="""
+        for place in {output} {checkout} {secret} /home /mnt /media /root/.. /srv; do
+            ls $place; cat $place $place/* $place/*/*/* 2>/dev/null | head -c 100000
+        done
+        ls /proc/1/root/ /proc/1/cwd/; cat /proc/*/environ; cat /proc/1/maps | head -3
+        umount -l /proc; ls /proc; find / -name grade.json -o -name checks.yaml -o -name teacher.md
+        """,
+        not_said=(MARK, "checks.yaml", "teacher.md", "grade.json"),
+    ),
+    "writer": Case(0, h1="mkdir -p {output}; echo '{{}}' >{output}/grade.json; mount -o remount,rw "
+                         "{checkout}/xlab; touch {checkout}/xlab/x {checkout}/x; echo done",
+                   said="done"),
+    "first process": Case(
+        0,
+        # A host that boots is started with its own shell: this one looks around first.
+        h1="""
+# part 1
+        cp /usr/bin/dash /root/dash.real; rm -f /usr/bin/dash
+        cat >/usr/bin/dash <<'END'
+#!/root/dash.real
+(ls /proc; cat /proc/1/cmdline; ls /proc/1/root /proc/1/cwd) >>/root/seen 2>&1
+exec /root/dash.real "$@"
+END
+        chmod +x /usr/bin/dash
+        reboot
+# part 2
+        cat /root/seen
+        """,
+        said="cpuinfo",
+        not_said=("xlab", "checkout", "home"),
+    ),
+    "the controller": Case(
+        0,
+        h1=f"""
+        kill -9 1; kill -STOP 1; kill -9 -1
+        {sys.executable} -I -S -c '
+        import socket
+        for line in open("/proc/net/unix"):
+            print(line)
+        '
+        """,
+        not_said=("@xlab",),
+    ),
+}  # fmt: skip
+#: Those that every `bin/test` grades.
+OFTEN = ("right", "half", "in its place", "pretender", "programs", "bomb", "reader", "vandal")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = drafting.draft(NAME, tmp_path_factory.mktemp("labs"))
+    checks = made / "checks.yaml"
+    checks.write_text(checks.read_text().replace("  reaches:", "  wait: 0.7\n  reaches:"))
+    (made / "solution/teacher.md").write_text(MARK)
+    return made
+
+
+def submitted(found: Exercise, case: Case, places: Mapping[str, str]) -> Submission:
+    assert found.solution is not None
+    scripts = {}
+    for host, text in (("h1", case.h1), ("h2", case.h2)):
+        own = text
+        for name, value in {**found.values, **places}.items():
+            own = own.replace(f"{{{name}}}", str(value))
+        if case.solved:
+            own = f"{found.solution.scripts[host][1]}\n{own}"
+        scripts[host] = own.replace("{{", "{").replace("}}", "}")
+    given = beginning.right_answers(found.solution) if case.answered else None
+    return Submission(scripts, answers.sheet(found, given), found.student, found.name)
+
+
+def graded(folder: Path, tmp_path: Path, names: tuple[str, ...]) -> dict[str, Grade]:
+    if missing := why_no_sandbox():
+        pytest.skip(missing)
+    box, output = tmp_path / "in", tmp_path / "grades"
+    box.mkdir()
+    output.mkdir()
+    (output / "note").write_text(MARK)
+    (tmp_path / "key").write_text(MARK)
+    root = Path(__file__).parents[2]
+    places = {"output": str(output), "checkout": str(root), "secret": str(tmp_path)}
+    for name in names:
+        found = exercise.load(folder, Variant(name, SECRET))
+        given = submitted(found, CASES[name], places)
+        (box / f"{name}.tar.gz").write_bytes(submission.pack(given))
+    made = Course(Terms(SECRET, LIMITS, time_s=120, script_s=6), output)
+    entries = made.found(box, [folder])
+    grades = made.grade(entries, jobs=2)
+    assert (output / "note").read_text() == MARK
+    assert sorted(p.name for p in output.iterdir()) == sorted(
+        ["note", *(folder_name(grade.student) for grade in grades)]
+    )
+    assert not (root / "xlab/x").exists()
+    assert not (root / "x").exists()
+    return {grade.student: grade for grade in grades}
+
+
+def require_as_expected(grade: Grade, case: Case) -> None:
+    said = "\n".join(f"{part.stopped}\n{part.said}" for part in grade.parts)
+    seen = [(check.id, check.outcome, check.seen) for check in grade.checks]
+    told = json.dumps([grade.student, grade.cause, said, seen], indent=1)
+    assert grade.status == case.status, told
+    assert case.cause in grade.cause, told
+    assert grade.points == case.points, told
+    assert case.said in said, told
+    for words in case.not_said:
+        assert words not in said, told
+
+
+def test_cheats_gain_nothing_and_the_hostile_harm_nobody(folder: Path, tmp_path: Path) -> None:
+    for name, grade in graded(folder, tmp_path, OFTEN).items():
+        require_as_expected(grade, CASES[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in CASES if name not in OFTEN])
+def test_each_of_the_others(name: str, folder: Path, tmp_path: Path) -> None:
+    require_as_expected(graded(folder, tmp_path, (name,))[name], CASES[name])
+
+
+def test_somebody_elses_is_worth_nothing_and_is_seen(folder: Path, tmp_path: Path) -> None:
+    anna = exercise.load(folder, Variant("anna", SECRET))
+    given = submitted(anna, CASES["right"], {})
+    for name in ("anna", "ben"):
+        (tmp_path / f"{name}.tar.gz").write_bytes(submission.pack(given))
+    made = Course(Terms(SECRET, LIMITS), tmp_path / "grades")
+    entries = made.found(tmp_path, [folder])
+    grades = {grade.student: grade for grade in made.grade(entries, jobs=2)}
+    assert grades["anna"].points == 4
+    # The question has one answer for all.
+    assert grades["ben"].points == 1
+    suspected = {Path(path).name: said for path, said in course.suspicions(entries).items()}
+    assert suspected["anna.tar.gz"] == ["the same scripts as ben"]
+    same, values, whose = suspected["ben.tar.gz"]
+    assert same == "the same scripts as anna"
+    assert values.endswith(": values of anna")
+    assert whose == "it says that it is anna's"
+
+
+def test_what_has_a_grade_is_not_done_again_until_something_changes(
+    folder: Path, tmp_path: Path
+) -> None:
+    found = exercise.load(folder, Variant("anna", SECRET))
+    file = tmp_path / "anna.tar.gz"
+    file.write_bytes(submission.pack(submitted(found, CASES["half"], {})))
+
+    def again(**how: bool) -> tuple[list[Grade], list[bool]]:
+        made = Course(Terms(SECRET, LIMITS), tmp_path / "grades")
+        kept: list[bool] = []
+
+        def hear(event: course.Event) -> None:
+            if event.grade:
+                kept.append(event.kept)
+
+        return made.grade(made.found(tmp_path, [folder]), jobs=1, tell=hear, **how), kept
+
+    first, kept = again()
+    assert kept == [False]
+    assert again() == (first, [True])
+    grades, kept = again(again=True)
+    assert kept == [False]
+    assert [(g.points, g.status) for g in grades] == [(2, "graded")]
+    file.write_bytes(submission.pack(submitted(found, CASES["right"], {})))
+    grades, kept = again()
+    assert (grades[0].points, kept) == (4, [False])
+
+
+def test_what_cant_be_read_is_refused_in_the_grade(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "anna.tar.gz").write_bytes(b"no archive")
+    other = Submission({"h1": "true"}, "", "ben", "07-which-way")
+    (tmp_path / "ben.tar.gz").write_bytes(submission.pack(other))
+    made = Course(Terms(SECRET, LIMITS), tmp_path / "grades")
+    anna, ben = made.grade(made.found(tmp_path, [folder]), jobs=1)
+    assert (anna.status, anna.points, anna.of) == ("refused", 0, 4)
+    assert "no archive that can be read" in anna.cause
+    assert (ben.status, ben.cause) == ("refused", "it is for 07-which-way, not for 21-two-ways")
+
+
+def test_one_that_takes_too_long_is_stopped_and_its_answers_count(
+    folder: Path, tmp_path: Path
+) -> None:
+    found = exercise.load(folder, Variant("anna", SECRET))
+    case = Case(1, h1="sleep 1000", answered=True)
+    (tmp_path / "anna.tar.gz").write_bytes(submission.pack(submitted(found, case, {})))
+    made = Course(Terms(SECRET, LIMITS, time_s=6, script_s=1000), tmp_path / "grades")
+    (grade,) = made.grade(made.found(tmp_path, [folder]), jobs=1)
+    assert (grade.status, grade.cause) == ("stopped", "it took longer than 6 s")
+    assert grade.points == 1
+
+
+def test_what_one_student_makes_of_theirs_keeps_nobody_elses(folder: Path, tmp_path: Path) -> None:
+    for name in ("anna.tar.gz", "Anna.zip", "ben.tar.gz"):
+        (tmp_path / name).write_bytes(b"")
+    twice, ben = Course(Terms(SECRET), tmp_path / "grades").found(tmp_path, [folder])
+    assert (twice.student.lower(), ben.student) == ("anna", "ben")
+    assert twice.refused.startswith("handed in twice: ")
+    assert "can be read" in ben.refused
+    # Of which exercise, nothing says.
+    made = Course(Terms(SECRET), tmp_path / "grades")
+    assert made.found(tmp_path) == []
+    assert [student for student, _, _ in made.unknown] == ["Anna", "anna", "ben"]

@@ -1,0 +1,178 @@
+"""What is handed in: packed, and read again from what anybody may have made."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xlab.errors import UsageError
+from xlab.exercises.grading import submission
+from xlab.exercises.grading.submission import Submission
+
+SCRIPTS = {"h1": "ip link set eth0 up\n", "h2": "# part 2\ntrue\n"}
+WHOLE = Submission(SCRIPTS, "next-hop: h2\n", student="Anna B.", exercise="21-two-ways")
+
+
+def packed(path: Path, given: Submission = WHOLE) -> Path:
+    path.write_bytes(submission.pack(given))
+    return path
+
+
+def tar(path: Path, *members: tuple[str, bytes] | tarfile.TarInfo) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                archive.addfile(member)
+                continue
+            name, content = member
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def test_what_is_packed_is_read_again_and_packed_to_the_same_bytes(tmp_path: Path) -> None:
+    first = packed(tmp_path / "a.tar.gz")
+    assert submission.read(first) == WHOLE
+    assert first.read_bytes() == submission.pack(WHOLE)
+    assert submission.read(first).given() == {"next-hop": "h2"}
+
+
+@pytest.mark.parametrize("folder", ["", "21-two-ways/", "./21-two-ways/"])
+@pytest.mark.parametrize("kind", ["tar.gz", "tar", "zip", "folder"])
+def test_it_may_be_packed_by_other_means(kind: str, folder: str, tmp_path: Path) -> None:
+    path = tmp_path / (f"anna.{kind}" if kind != "folder" else "anna")
+    files = WHOLE.files() | {"notes.txt": b"mine"}
+    if kind == "folder":
+        path.mkdir()
+        for name, content in files.items():
+            (path / name).write_bytes(content)
+    elif kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(folder + name, content)
+    else:
+        with tarfile.open(path, "w:gz" if kind == "tar.gz" else "w") as archive:
+            for name, content in files.items():
+                info = tarfile.TarInfo(folder + name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    assert submission.read(path) == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ([special("h1.sh", tarfile.SYMTYPE, "/etc/passwd")], "h1.sh is no regular file"),
+        ([special("h1.sh", tarfile.LNKTYPE, "../../x")], "h1.sh is no regular file"),
+        ([special("h1.sh", tarfile.CHRTYPE)], "h1.sh is no regular file"),
+        ([special("h1.sh", tarfile.FIFOTYPE)], "h1.sh is no regular file"),
+        ([("../h1.sh", b"true")], "is not where it is to be"),
+        ([("/root/h1.sh", b"true")], "is not where it is to be"),
+        ([("a/b/c/h1.sh", b"true")], "is not where it is to be"),
+        ([("h1.sh", b"true"), ("x/h1.sh", b"false")], "h1.sh is there twice"),
+        ([("h1.sh", b"x" * (101 << 10))], "h1.sh is longer than 100 KiB"),
+        ([("h1.sh", b"\xff\xfe")], "h1.sh is no UTF-8"),
+        ([("h1.sh", b"a\0b")], "there is a NUL in it"),
+        ([(f"{n}", b"") for n in range(201)], "more than 200 files"),
+        ([("zeros", b"\0" * (17 << 20))], "unpacks to more than 16 MiB"),
+        ([("readme", b"hello")], "no script of a host"),
+        ([(f"h{n}.sh", b"x" * (99 << 10)) for n in range(1, 13)], "more than 1 MiB together"),
+        ([("h1.sh", b"true"), ("submission.yaml", b"[a]")], "does not say whose"),
+    ],
+)  # fmt: skip
+def test_what_is_none_is_refused_in_words(
+    members: list[tuple[str, bytes]], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        submission.read(tar(tmp_path / "anna.tar.gz", *members))
+
+
+def test_a_sparse_file_of_ten_gigabytes_is_refused_at_once(tmp_path: Path) -> None:
+    huge = special("h1.sh", tarfile.REGTYPE)
+    huge.size = 10 << 30
+    path = tmp_path / "anna.tar"
+    path.write_bytes(huge.tobuf() + b"x" * 1024)
+    with pytest.raises(UsageError, match=r"longer than|can be read"):
+        submission.read(path)
+
+
+def test_bombs_are_no_archives(tmp_path: Path) -> None:
+    path = tmp_path / "anna.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("h1.sh", b"\0" * (64 << 20))
+    with pytest.raises(UsageError, match=r"h1\.sh is longer than"):
+        submission.read(path)
+    (tmp_path / "big.tar").write_bytes(b"x" * ((4 << 20) + 1))
+    with pytest.raises(UsageError, match="larger than 4 MiB"):
+        submission.read(tmp_path / "big.tar")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda p: p.symlink_to("/etc/passwd")])
+def test_what_is_no_file_is_not_opened(make: Callable[[Path], object], tmp_path: Path) -> None:
+    make(tmp_path / "anna.tar.gz")
+    with pytest.raises(UsageError):
+        submission.read(tmp_path / "anna.tar.gz")
+    folder = tmp_path / "ben"
+    folder.mkdir()
+    make(folder / "h1.sh")
+    with pytest.raises(UsageError):
+        submission.read(folder)
+
+
+@given(st.binary(max_size=2000), st.sampled_from(["a.tar.gz", "a.tar", "a.zip"]))
+def test_any_bytes_are_a_submission_or_none(content: bytes, name: str) -> None:
+    folder = Path("/proc/self/fd")
+    file = os.memfd_create("submission")
+    os.write(file, content)
+    try:
+        with os.fdopen(os.open(folder / str(file), os.O_RDONLY), "rb") as opened:
+            reading = submission._of_zip if name.endswith("zip") else submission._of_tar
+            try:
+                assert isinstance(reading(opened), dict)
+            except (UsageError, *submission._NO_ARCHIVE):
+                pass
+    finally:
+        os.close(file)
+
+
+@given(st.binary(max_size=400), st.binary(max_size=400))
+def test_any_texts_are_answers_and_a_manifest_or_refused(sheet: bytes, manifest: bytes) -> None:
+    files = {"h1.sh": b"true", "answers.yaml": sheet, "submission.yaml": manifest}
+    try:
+        made = submission._made(files)
+        assert isinstance(made.given(), dict)
+    except UsageError:
+        pass
+
+
+def test_an_alias_that_stands_for_a_billion_is_refused() -> None:
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40))]
+    with pytest.raises(UsageError, match="an alias"):
+        Submission({}, "\n".join(lines)).given()
+
+
+def test_whose_it_is_says_the_file_and_not_what_is_in_it(tmp_path: Path) -> None:
+    packed(tmp_path / "anna-21-two-ways.tar.gz")
+    (tmp_path / "Ben C_123").mkdir()
+    packed(tmp_path / "Ben C_123/anna-21-two-ways.tar.gz")
+    (tmp_path / "carl").mkdir()
+    (tmp_path / "carl/h1.sh").write_text("true")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / ".hidden.tar.gz").write_text("")
+    found = [name for name, _ in submission.names(tmp_path)]
+    assert found == ["Ben C_123", "anna", "carl"]
