@@ -233,6 +233,8 @@ def _keep(screen: Screen, made: Course, entries: Sequence[Entry]) -> int:
     for part in grade.parts:
         if part.stopped or part.said.strip():
             screen.block(f"{part.host} {part.number}", f"{part.stopped} {part.said}".strip())
+    if grade.cause:
+        screen.said(grade.status, grade.cause, good=False)
     screen.said("result", f"{grade.points} of {grade.of} points")
     screen.said("lab", f"{COMMAND} shell h1 --name {name}; {COMMAND} down {name} ends it")
     return 0
