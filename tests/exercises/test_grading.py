@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -347,6 +348,33 @@ def test_one_that_takes_too_long_is_stopped_and_its_answers_count(
     (grade,) = made.grade(made.found(tmp_path, [folder]), jobs=1)
     assert (grade.status, grade.cause) == ("stopped", "it took longer than 6 s")
     assert grade.points == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("filled", "outcome", "status"), [(True, "failed", "graded"), (False, "broken", "error")]
+)
+def test_whose_fault_it_is_that_a_check_cant_be_carried_out(
+    filled: bool, outcome: str, status: str, folder: Path, tmp_path: Path
+) -> None:
+    """A host does not boot whose disk is full; and which faults there are only the lab knows."""
+    own = tmp_path / "labs" / NAME
+    shutil.copytree(folder, own)
+    checks = own / "checks.yaml"
+    then = "then: {reaches: {from: h1, to: h2}}"
+    fault = "crash h1" if filled else "melt h1"
+    text = checks.read_text().replace(
+        'reaches: {from: h2, to: "{own1}"}', f"survives: {{fault: {fault}, mended: yes, {then}}}"
+    )
+    checks.write_text(text)
+    filling = "cd /root; seq 100000 | xargs touch 2>/dev/null" if filled else "true"
+    found = exercise.load(own, Variant("anna", SECRET))
+    given = submitted(found, Case(0, h1=filling, solved=True), {})
+    (tmp_path / "anna.tar.gz").write_bytes(submission.pack(given))
+    made = Course(Terms(SECRET, LIMITS, script_s=20), tmp_path / "grades")
+    (grade,) = made.grade(made.found(tmp_path, [own]), jobs=1)
+    (back,) = [check for check in grade.checks if check.id == "back"]
+    assert (back.outcome, grade.status) == (outcome, status), (back.seen, grade.cause)
 
 
 def test_what_one_student_makes_of_theirs_keeps_nobody_elses(folder: Path, tmp_path: Path) -> None:

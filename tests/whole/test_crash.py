@@ -277,6 +277,8 @@ def kill_and_look(told: Order, folder: Path, python: Sequence[str]) -> None:
             place.down()
 
 
+#: What a comparison has seen of a daemon, or of a lab's first process, that was killed.
+_FOUND_DEAD = ("has ended (status -9)", "controller is gone")
 BIN_XLAB = str(ROOT / "bin" / "xlab")
 
 
@@ -345,9 +347,9 @@ class Place:
             kill(victim)
             ended = command.end(patience_s=600)
             self.found_dead = (
-                told.kind == "compare"
+                told.kind in ("compare", "sweep")
                 and ended.status == 1
-                and "has ended (status -9)" in ended.stdout
+                and any(words in ended.stdout for words in _FOUND_DEAD)
             )
             try:
                 assert_ends_well(
@@ -393,7 +395,8 @@ class Place:
                     *(["--resume", str(begun[0])] if begun else told.arguments[1:]),
                     status=int(self.found_dead),
                 )
-                assert ("has ended (status -9)" in again.stdout) == self.found_dead, again
+                found_dead = any(words in again.stdout for words in _FOUND_DEAD)
+                assert found_dead == self.found_dead, again
                 (folder,) = results.iterdir()
                 assert (folder / f"{told.kind}.json").exists()
             case "scale":

@@ -77,7 +77,7 @@ def submit(
         tell("a fresh lab")
         # Root's labs can't be contained, and need not: it is one's own work.
         limits = Limits() if sandbox.kind() == "rootless" else None
-        replayed = replay(exercise, given, limits=limits, script_s=120.0, tell=tell)
+        replayed = replay(exercise, given, limits=limits, script_s=60.0, tell=tell)
     shown = [result for result in replayed.results if result.check.shown]
     judged = [result for result in shown if result.outcome is not Outcome.UNJUDGED]
     file = found.work / f"{export.folder_name(exercise.student)}-{exercise.name}.tar.gz"

@@ -51,7 +51,7 @@ class Terms:
     limits: Limits = field(default_factory=Limits)
     #: For all of a submission, and for each part of a script.
     time_s: float = 600.0
-    script_s: float = 120.0
+    script_s: float = 60.0
     user: str = "nobody"
 
 

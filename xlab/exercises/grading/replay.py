@@ -7,13 +7,13 @@ nobody in the lab can look into or change (`sandbox.containment`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from xlab.errors import CommandError, LimitError, UsageError, XlabError
 from xlab.exercises import answers, beginning, exercise, judging
 from xlab.exercises.grading.submission import Submission
-from xlab.exercises.judging import Lab, Result
+from xlab.exercises.judging import Lab, Outcome, Result
 from xlab.exercises.model import Exercise
 from xlab.sandbox.containment import Limits
 
@@ -99,6 +99,36 @@ def done_in(
     except LimitError as error:
         cause = str(error)
     return Replayed(results, parts, notes, cause, peak)
+
+
+def blamed(
+    found: Exercise,
+    replayed: Replayed,
+    *,
+    limits: Limits | None,
+    script_s: float,
+    tell: Callable[[str], object] = lambda _: None,
+) -> Replayed:
+    """The same with each check that could not be carried out laid at the right door.
+
+    What can't be carried out where the solution was typed is the grader's error.  What can be there
+    was kept from being by what the student has done, as by a disk filled to the last file: it does
+    not hold.
+    """
+    broken = {result.check.id for result in replayed.results if result.outcome is Outcome.BROKEN}
+    if not broken or found.solution is None:
+        return replayed
+    tell("the solution, to compare with")
+    scripts = {host: "".join(f"# part {number}\n{text}" for number, text in by_task.items())
+               for host, by_task in found.solution.scripts.items()}  # fmt: skip
+    right = Submission(scripts, answers.sheet(found, beginning.right_answers(found.solution)))
+    control = replay(found, right, limits=limits, script_s=script_s, tell=tell)
+    broken -= {result.check.id for result in control.results if result.outcome is Outcome.BROKEN}
+    results = [
+        replace(result, outcome=Outcome.FAILED) if result.check.id in broken else result
+        for result in replayed.results
+    ]
+    return replace(replayed, results=results)
 
 
 def without_lab(found: Exercise, given: Submission, cause: str) -> Replayed:

@@ -78,7 +78,7 @@ def _scenarios() -> list[Path]:
 def _graded(job: Job) -> dict[str, Any]:
     from xlab.exercises import exercise
     from xlab.exercises.grading import grade
-    from xlab.exercises.grading.replay import replay
+    from xlab.exercises.grading.replay import blamed, replay
     from xlab.exercises.grading.submission import Submission
     from xlab.exercises.variants import Variant
     from xlab.record import record
@@ -87,13 +87,12 @@ def _graded(job: Job) -> dict[str, Any]:
     found = exercise.load(Path(job.folder), Variant(job.student, **secret))
     given = Submission(job.scripts, job.answers, *job.says)
     begun = time.monotonic()
-    replayed = replay(
-        found,
-        given,
-        limits=Limits(**job.limits),
-        script_s=job.script_s,
-        tell=lambda step: _say({"step": step}),
-    )
+    how: dict[str, Any] = {
+        "limits": Limits(**job.limits),
+        "script_s": job.script_s,
+        "tell": lambda step: _say({"step": step}),
+    }
+    replayed = blamed(found, replay(found, given, **how), **how)
     made = grade.of_replayed(
         found, given, replayed, file=job.file, key=job.key,
         took_s=round(time.monotonic() - begun, 2),
