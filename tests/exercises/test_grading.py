@@ -167,7 +167,7 @@ CASES: dict[str, Case] = {
         ls /proc/1/root/ /proc/1/cwd/; cat /proc/*/environ; cat /proc/1/maps | head -3
         umount -l /proc; ls /proc; find / -name grade.json -o -name checks.yaml -o -name teacher.md
         """,
-        not_said=(MARK, "checks.yaml", "teacher.md", "grade.json"),
+        not_said=(MARK, "/checks.yaml", "/teacher.md", "/grade.json"),
     ),
     "writer": Case(0, h1="mkdir -p {output}; echo '{{}}' >{output}/grade.json; mount -o remount,rw "
                          "{checkout}/xlab; touch {checkout}/xlab/x {checkout}/x; echo done",
@@ -269,7 +269,11 @@ def require_as_expected(grade: Grade, case: Case) -> None:
         assert words not in said, told
 
 
-def test_cheats_gain_nothing_and_the_hostile_harm_nobody(folder: Path, tmp_path: Path) -> None:
+def test_cheats_gain_nothing_and_the_hostile_harm_nobody(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a teacher's shell knows is no student's business.
+    monkeypatch.setenv("TOKEN_OF_THE_TEACHERS", MARK)
     for name, grade in graded(folder, tmp_path, OFTEN).items():
         require_as_expected(grade, CASES[name])
 

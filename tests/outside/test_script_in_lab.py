@@ -25,6 +25,7 @@ from tests.support.labs import (
     ROOT,
     Marked,
     Run,
+    but_for_waiting,
     kill,
     machine,
     why_no_open_vswitch,
@@ -605,7 +606,7 @@ def test_what_takes_a_program_of_ours_is_refused_with_the_remedy(tmp_path: Path)
     file = tmp_path / "weave.sh"
     done = xlab_script("weave", "--output", str(file))
     assert (done.returncode, done.stdout, file.exists()) == (3, "", False)
-    (line,) = done.stderr.splitlines()
+    (line,) = but_for_waiting(done.stderr).splitlines()
     assert "a router program; `--set datapath=fastdp` builds the same network" in line
 
 

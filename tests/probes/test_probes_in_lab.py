@@ -403,7 +403,8 @@ def test_our_own_transactions_stand_in_for_netperf(measured: Measured) -> None:
     measurement = measured["rr tcp_rr_latency_ms"]
     assert measurement["detail"]["tool"] == "xlab"
     assert median(measured, "rr tcp_rr_latency_ms") > 0
-    assert len(measurement["samples"]) >= 3
+    # One for each 50 ms in which there was a transaction: on a busy machine two, say.
+    assert measurement["samples"]
     detail = measurement["detail"]
     assert detail["p50_ms"] <= detail["p90_ms"] <= detail["p99_ms"]
     assert median(measured, "connections tcp_connections_per_second") > 0

@@ -252,7 +252,7 @@ class Course:
             stderr=subprocess.PIPE,
             process_group=0,
             cwd="/",
-            env={**os.environ, "PYTHONPATH": _our_path()},
+            env=_environment(),
         )
         late = threading.Event()
 
@@ -454,9 +454,11 @@ def _folder(entry: Entry) -> Path:
     return Path(folder_name(entry.student)) / entry.exercise.name
 
 
-def _our_path() -> str:
-    """Where the worker finds what we find."""
-    return os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path if entry)
+def _environment() -> dict[str, str]:
+    """All that a worker is told, and with it whatever a submission starts: where programs are."""
+    where_we_are = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path if entry)
+    told = {name: os.environ[name] for name in ("PATH", "LANG", "TERM") if name in os.environ}
+    return {**told, "PYTHONPATH": where_we_are}
 
 
 def _memory() -> tuple[int, int]:
