@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.labs import Run, sandboxed, why_no_open_vswitch
+import xlab
+from tests.support.labs import Run, machine, sandboxed, why_no_open_vswitch, why_no_sandbox
+from xlab.errors import CapabilityError
 from xlab.lab import underlay
 from xlab.lab.lab import Host, Lab
 from xlab.lab.reachability import unreachable
@@ -409,3 +411,14 @@ def test_a_dead_daemon_is_an_error_with_its_log(daemon: str) -> None:
     assert "--- last lines of its log\n" in str(met.value)
     with pytest.raises(Exception, match=rf"h1: {daemon} has ended"):
         host.require_daemons()
+
+
+def test_what_open_vswitch_does_not_survive_is_refused() -> None:
+    if missing := why_no_sandbox() or why_no_open_vswitch():
+        pytest.skip(missing)
+    lab = xlab.lab("ovs-gre", settings={"routes": "underlay"}, mtu=2000)
+    if machine().ovs_datapath.live:
+        with lab:
+            return
+    with pytest.raises(CapabilityError, match="ends \\(SIGSEGV\\) on large packets"), lab:
+        pass

@@ -203,9 +203,11 @@ def options(scenario: str, chance: random.Random, *, conditions: bool = True) ->
         "weave": [[], ["--set", "datapath=fastdp"]],
     }
     found = [*size, *chance.choice(settings.get(scenario, [[]]))]
+    # By the notes' route ovs-vswitchd takes no large ones in user space.
+    mtus = [1400, 1500, 1500 if "routes=underlay" in found else 9000]
     for some in (
         ["--containers", str(chance.randint(1, 4))],
-        ["--mtu", str(chance.choice([1400, 1500, 9000]))],
+        ["--mtu", str(chance.choice(mtus))],
         ["--rate", f"{chance.choice([20, 100])}mbit"],
         ["--delay", f"{chance.randint(1, 5)}ms"],
     ):
