@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.labs import why_no_sandbox
+from xlab.errors import UsageError
 from xlab.exercises import answers, beginning, drafting, exercise
 from xlab.exercises.export import folder_name
 from xlab.exercises.grading import course, submission
@@ -20,6 +21,7 @@ from xlab.exercises.grading.submission import Submission
 from xlab.exercises.model import Exercise
 from xlab.exercises.variants import Variant
 from xlab.record.grade import Grade
+from xlab.sandbox import containment
 from xlab.sandbox.containment import Limits
 
 pytestmark = pytest.mark.sandbox
@@ -392,3 +394,21 @@ def test_what_one_student_makes_of_theirs_keeps_nobody_elses(folder: Path, tmp_p
     made = Course(Terms(SECRET), tmp_path / "grades")
     assert made.found(tmp_path) == []
     assert [student for student, _, _ in made.unknown] == ["Anna", "anna", "ben"]
+
+
+def test_where_a_lab_would_see_it_no_solution_may_lie(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "anna.tar.gz").write_bytes(b"")
+    assert containment.is_seen(Path("/usr/local/src/xlab/labs/05-share-out-a-subnet"))
+    assert not containment.is_seen(folder)
+    monkeypatch.setattr(containment, "is_seen", lambda _: True)
+    with pytest.raises(UsageError, match="which every lab sees"):
+        Course(Terms(SECRET), tmp_path / "grades").found(tmp_path, [folder])
+
+
+def test_two_that_would_have_one_folder_are_not_mixed_up(folder: Path, tmp_path: Path) -> None:
+    for name in ("anna b.tar.gz", "anna-b.tar.gz"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UsageError, match="would have one folder"):
+        Course(Terms(SECRET), tmp_path / "grades").found(tmp_path, [folder])

@@ -134,6 +134,14 @@ def test_what_is_no_file_is_not_opened(make: Callable[[Path], object], tmp_path:
         submission.read(folder)
 
 
+def test_a_link_to_somebody_elses_folder_is_none(tmp_path: Path) -> None:
+    (tmp_path / "ben").mkdir()
+    (tmp_path / "ben/h1.sh").write_text("true")
+    (tmp_path / "anna").symlink_to("ben")
+    with pytest.raises(UsageError, match="it is a link"):
+        submission.read(tmp_path / "anna")
+
+
 @given(st.binary(max_size=2000), st.sampled_from(["a.tar.gz", "a.tar", "a.zip"]))
 def test_any_bytes_are_a_submission_or_none(content: bytes, name: str) -> None:
     folder = Path("/proc/self/fd")

@@ -107,6 +107,12 @@ def code() -> list[Path]:
     return found
 
 
+def is_seen(path: Path) -> bool:
+    """Whether a node would see it: it lies where the machine's programs are."""
+    shown = ("/usr", "/etc", "/var/lib", "/bin", "/sbin", "/lib")
+    return any(path.resolve().is_relative_to(place) for place in shown)
+
+
 def set_the_stage() -> None:
     """In pid 1: what all fresh roots are made from."""
     stage = str(_stage)

@@ -34,6 +34,7 @@ from xlab.kernel import disk
 from xlab.record import grade as graded
 from xlab.record import record
 from xlab.record.grade import Grade, Status
+from xlab.sandbox import containment
 from xlab.sandbox.containment import Limits
 
 _LOOK_S = 0.2
@@ -113,6 +114,7 @@ class Course:
                 both = f"handed in twice: {before.path.name} and {path.name}"
                 entry = replace(before, given=None, refused=both, key=f"{before.key} {entry.key}")
             entries[place] = entry
+        _require_folders(entries.values())
         return list(entries.values())
 
     def _entry(self, student: str, path: Path, wanted: Sequence[Path]) -> Entry | None:
@@ -145,6 +147,11 @@ class Course:
         return Entry(student, path, found, given, refused, key)
 
     def _load(self, student: str, folder: Path) -> Exercise:
+        if containment.is_seen(folder):
+            raise UsageError(
+                f"{folder} lies among programs, which every lab sees, and its solution with it: "
+                "copy it to somewhere else"
+            )
         secret = {"secret": self._terms.secret} if self._terms.secret else {}
         found = exercise.load(folder, Variant(student, **secret))
         if found.solution is None:
@@ -323,6 +330,7 @@ class Course:
         if os.geteuid() == 0:
             raise UsageError("--keep: root's labs can't be contained; do it as an ordinary user")
         name = re.sub(r"[^a-z0-9]+", "-", f"{entry.student}-{entry.exercise.number}".lower())
+        name = name.strip("-")
         asked = beginning.asked(entry.exercise)
         running_lab.up(
             asked.request, name=name, until=asked.until, empty=asked.empty,
@@ -442,6 +450,15 @@ def _named(path: Path, given: Submission | None) -> str:
         return given.exercise
     said = re.search(r"(?:^|[-_.])([0-9]{2}-[a-z0-9-]+)$", submission.stem(path))
     return said[1] if said else ""
+
+
+def _require_folders(entries: Iterable[Entry]) -> None:
+    """UsageError for two students whose grades would lie in one folder."""
+    owners: dict[Path, str] = {}
+    for entry in entries:
+        other = owners.setdefault(_folder(entry), entry.student)
+        if other != entry.student:
+            raise UsageError(f"{other!r} and {entry.student!r} would have one folder: rename one")
 
 
 def _id(entry: Entry) -> str:

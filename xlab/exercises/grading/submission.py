@@ -93,6 +93,8 @@ def stem(path: Path) -> str:
 def read(path: Path) -> Submission:
     """UsageError, in words for the student, for what can't be one."""
     try:
+        if path.is_symlink():
+            raise UsageError("it is a link, to what may be somebody else's")
         if path.is_dir():
             return _made(_of_folder(path))
         with _opened(path) as packed:
