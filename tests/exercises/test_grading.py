@@ -167,6 +167,7 @@ CASES: dict[str, Case] = {
             ls $place; cat $place $place/* $place/*/*/* 2>/dev/null | head -c 100000
         done
         ls /proc/1/root/ /proc/1/cwd/; cat /proc/*/environ; cat /proc/1/maps | head -3
+        cat /proc/keys
         umount -l /proc; ls /proc; find / -name grade.json -o -name checks.yaml -o -name teacher.md
         """,
         not_said=(MARK, "/checks.yaml", "/teacher.md", "/grade.json"),

@@ -43,7 +43,8 @@ MS_SLAVE = 1 << 19
 #: The same numbers on every architecture that Linux 5.12 and later runs on.
 _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_MOUNT_SETATTR = 430, 431, 432, 442
 #: That of older calls differs: of x86-64, and of those that came later (asm-generic/unistd.h).
-_SYS_PIVOT_ROOT = 155 if platform.machine() == "x86_64" else 41
+_SYS_PIVOT_ROOT, _SYS_KEYCTL = (155, 250) if platform.machine() == "x86_64" else (41, 219)
+_KEYCTL_JOIN_SESSION_KEYRING = 1
 _FSOPEN_CLOEXEC, _FSMOUNT_CLOEXEC = 1, 1
 _FSCONFIG_CMD_CREATE = 6
 _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV, _MOUNT_ATTR_NOEXEC = 2, 4, 8
@@ -180,6 +181,14 @@ def die_with_parent(signum: int = signal.SIGKILL) -> None:
 def set_dumpable(dumpable: bool) -> None:
     """Whether those with our user's rights may look into us and change us (PR_SET_DUMPABLE)."""
     _call("prctl", _PR_SET_DUMPABLE, ctypes.c_ulong(dumpable), 0, 0, 0)
+
+
+def leave_keyring() -> None:
+    """Have a session keyring of our own, empty: one is inherited, with all that is in it.
+
+    keyctl_join_session_keyring(3); OSError where the kernel has no keyrings.
+    """
+    _syscall(_SYS_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 def gain_no_rights() -> None:

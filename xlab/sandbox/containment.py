@@ -135,6 +135,8 @@ def guard_pid_1() -> None:
     """Before anything of a stranger's runs."""
     assert _limits is not None
     syscalls.set_dumpable(False)
+    with suppress(OSError):  # a kernel without keyrings
+        syscalls.leave_keyring()
     for kind, most in (
         # The kernel counts threads, pid 1's too, and lets nobody know why no more can be started:
         # a bomb is to meet our own limit first.
