@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 from junitparser import JUnitXml
 
 from xlab.exercises import exercise
-from xlab.exercises.grading import exports, grade
+from xlab.exercises.grading import exports, outcome
 from xlab.exercises.grading.replay import Part, Replayed, without_lab
 from xlab.exercises.grading.submission import Submission
 from xlab.exercises.judging import Outcome, Result
 from xlab.exercises.variants import Variant
-from xlab.record import grade as graded
-from xlab.record import record
+from xlab.record import grade, record
 from xlab.record.grade import Grade
 from xlab.report import grades as page
 
@@ -39,17 +38,17 @@ def one(folder: Path) -> Grade:
     ]
     part = Part("h1", 1, "<script>alert(1)</script>\x1b[2J", "")
     replayed = Replayed(results, [part], ["a note"], "", {"processes": 9, "memory_bytes": 1})
-    return grade.of_replayed(found, GIVEN, replayed, file="anna.zip", key="k", took_s=4.2)
+    return outcome.of_replayed(found, GIVEN, replayed, file="anna.zip", key="k", took_s=4.2)
 
 
 def test_a_grade_is_read_as_it_was_written(one: Grade, tmp_path: Path) -> None:
     assert (one.points, one.of, one.status) == (3, 4, "graded")
-    file = tmp_path / graded.NAME
+    file = tmp_path / grade.NAME
     file.write_bytes(record.as_bytes(record.to_document(one)))
-    assert graded.read(file) == one
+    assert grade.read(file) == one
     file.write_text("{}")
-    assert graded.read(file) is None
-    assert graded.read(tmp_path / "none") is None
+    assert grade.read(file) is None
+    assert grade.read(tmp_path / "none") is None
 
 
 def test_gradescope_has_its_results(one: Grade) -> None:
@@ -99,8 +98,8 @@ def test_the_page_says_who_and_what_fails_and_nothing_in_it_acts(one: Grade) -> 
 
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_any_words_of_a_students_are_text(seen: str, said: str) -> None:
-    check = graded.GradedCheck("there", 1, 0, 2, "failed", "no.", seen, True, 0.0)
-    part = graded.GradedPart("h1", 1, said, "")
+    check = grade.GradedCheck("there", 1, 0, 2, "failed", "no.", seen, True, 0.0)
+    part = grade.GradedPart("h1", 1, said, "")
     made = Grade("x", "21-two-ways", "Two ways", "graded", "", 0, 2, (check,), (part,), (said,), {},
                  "k", "2026-01-01T00:00:00+00:00", 0.0, {}, {}, {})  # fmt: skip
     JUnitXml.fromstring(exports.of_all([made], {})["junit.xml"])
@@ -111,5 +110,5 @@ def test_where_there_is_no_lab_answers_count(folder: Path) -> None:
     found = exercise.load(folder, Variant("anna"))
     made = without_lab(found, GIVEN, "more than 400 processes at a time")
     assert [result.points for result in made.results] == [0, 0, 1]
-    one = grade.of_replayed(found, GIVEN, made, file="f", key="k", took_s=0.0)
+    one = outcome.of_replayed(found, GIVEN, made, file="f", key="k", took_s=0.0)
     assert (one.status, one.points) == ("stopped", 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.labs import why_no_open_vswitch, why_no_sandbox
-from xlab.exercises import answers, beginning, catalog, exercise
+from xlab.exercises import beginning, catalog, exercise
 from xlab.exercises.grading import submission
 from xlab.exercises.grading.course import Course, Terms
 from xlab.exercises.grading.submission import Submission
@@ -29,10 +29,8 @@ def test_its_solution_is_worth_all_and_somebody_elses_nothing(folder: Path, tmp_
     if missing := why_no_sandbox() or ("Open vSwitch" in needs and why_no_open_vswitch()):
         pytest.skip(str(missing))
     assert found.solution is not None
-    scripts = {host: "".join(f"# part {number}\n{text}" for number, text in parts.items())
-               for host, parts in found.solution.scripts.items()}  # fmt: skip
-    sheet = answers.sheet(found, beginning.right_answers(found.solution))
-    given = {"anna": Submission(scripts, sheet), "zoe": Submission(scripts, "")}
+    right = submission.of_solution(found, found.solution)
+    given = {"anna": right, "zoe": Submission(right.scripts, "")}
     for name, each in given.items():
         (tmp_path / f"{name}.tar.gz").write_bytes(submission.pack(each))
     made = Course(Terms(SECRET), tmp_path / "grades")

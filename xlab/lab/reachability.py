@@ -277,14 +277,7 @@ def echo_socket(node: Node) -> socket.socket:
 def echoes_in(channel: socket.socket, identifier: int) -> list[tuple[int, int]]:
     """(ICMP type, sequence) of what has come in about our echoes: replies, and "unreachable"."""
     found: list[tuple[int, int]] = []
-    while True:
-        try:
-            packet = channel.recv(2048)
-        except BlockingIOError:
-            return found
-        except OSError:
-            continue  # the kernel's word for an unreachable host, which comes as ICMP as well
-        message = packet[(packet[0] & 0xF) * 4 :]
+    for _, message in _messages_in(channel):
         if len(message) < 8:
             continue
         kind = message[0]
@@ -299,6 +292,7 @@ def echoes_in(channel: socket.socket, identifier: int) -> list[tuple[int, int]]:
             number, sequence = struct.unpack_from("!HH", echo, 4)
             if number == identifier:
                 found.append((kind, sequence))
+    return found
 
 
 def echo_request(identifier: int, sequence: int, *, size: int = 24, data: bytes = b"") -> bytes:

@@ -108,8 +108,8 @@ def code() -> list[Path]:
 
 
 def is_seen(path: Path) -> bool:
-    """Whether a node would see it: it lies where the machine's programs are."""
-    shown = ("/usr", "/etc", "/var/lib", "/bin", "/sbin", "/lib")
+    """Whether a node would see it: it lies where the machine's programs are, or ours."""
+    shown = [*map(Path, ("/usr", "/etc", "/var/lib", "/bin", "/sbin", "/lib")), *code()]
     return any(path.resolve().is_relative_to(place) for place in shown)
 
 
@@ -255,7 +255,10 @@ def _watch() -> None:
     assert _limits is not None
     hidden_bytes, turn = 0, 0
     while True:
-        pids = [name for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208 - ten times a second
+        try:
+            pids = [entry.name for entry in os.scandir("/proc") if entry.name.isdecimal()]
+        except OSError as error:  # EMFILE: whoever can't be watched any more has taken too much
+            pids, _exceeded = [], _exceeded or f"more than pid 1 may open ({error.strerror})"
         if turn % _THOROUGH == 0:
             hidden_bytes = _in_files(pids) + _in_segments()
         turn += 1

@@ -12,6 +12,7 @@ import typer
 from xlab.cli._app import COMMAND, AsJson, command
 from xlab.cli._streams import print_json
 from xlab.cli.lab._shared import Running, short, show_result
+from xlab.errors import UsageError
 
 _FOLDER = "submission"
 
@@ -38,10 +39,9 @@ def submit(
     from xlab.cli.screens.screen import Screen
     from xlab.exercises import answers, export, judging, sitting
     from xlab.exercises.grading import submission
-    from xlab.exercises.grading.replay import replay
+    from xlab.exercises.grading.replay import SCRIPT_S, replay
     from xlab.exercises.judging import Outcome
     from xlab.kernel import disk
-    from xlab.record import record
     from xlab.sandbox import sandbox
     from xlab.sandbox.containment import Limits
 
@@ -62,7 +62,7 @@ def submit(
         sheet = found.work / answers.NAME
         given = submission.Submission(
             submission.read(folder).scripts if any(folder.glob("h*.sh")) else {},
-            record.read_bytes(sheet).decode() if sheet.exists() else "",
+            _text(sheet),
             student=exercise.student,
             exercise=exercise.name,
         )
@@ -77,7 +77,7 @@ def submit(
         tell("a fresh lab")
         # Root's labs can't be contained, and need not: it is one's own work.
         limits = Limits() if sandbox.kind() == "rootless" else None
-        replayed = replay(exercise, given, limits=limits, script_s=60.0, tell=tell)
+        replayed = replay(exercise, given, limits=limits, script_s=SCRIPT_S, tell=tell)
     shown = [result for result in replayed.results if result.check.shown]
     judged = [result for result in shown if result.outcome is not Outcome.UNJUDGED]
     file = found.work / f"{export.folder_name(exercise.student)}-{exercise.name}.tar.gz"
@@ -102,6 +102,16 @@ def submit(
     screen.said("packed", short(file))
     screen.said("next", f"hand it in; or change {short(folder)}/ and {COMMAND} lab submit again")
     return 0
+
+
+def _text(sheet: Path) -> str:
+    """Of answers, if there are any."""
+    from xlab.record import record
+
+    try:
+        return record.read_bytes(sheet).decode() if sheet.exists() else ""
+    except UnicodeDecodeError:
+        raise UsageError(f"{short(sheet)}: is no UTF-8") from None
 
 
 def _set_aside(folder: Path) -> None:

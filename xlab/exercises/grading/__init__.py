@@ -5,6 +5,6 @@ submission   a script a host and answers: packed, and read from what anybody may
 replay       one of them done again in a contained lab of the student's own variant, and judged
 worker       the process that does that, without rights
 course       many of them at a time: found, shared out, limited, gone on with
-grade        what came of one, as a document
+outcome      what came of one, as a document (`record.grade`)
 exports      the same in others' forms: CSV, JUnit, Gradescope, Classroom 50
 """

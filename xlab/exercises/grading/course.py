@@ -25,14 +25,13 @@ from pathlib import Path
 
 from xlab.errors import UsageError
 from xlab.exercises import beginning, catalog, exercise
-from xlab.exercises.grading import grade, submission, worker
-from xlab.exercises.grading.replay import done_in, without_lab
+from xlab.exercises.grading import outcome, submission, worker
+from xlab.exercises.grading.replay import SCRIPT_S, done_in, without_lab
 from xlab.exercises.grading.submission import Submission
 from xlab.exercises.model import Exercise
 from xlab.exercises.variants import Variant
 from xlab.kernel import disk
-from xlab.record import grade as graded
-from xlab.record import record
+from xlab.record import grade, record
 from xlab.record.grade import Grade, Status
 from xlab.sandbox import containment
 from xlab.sandbox.containment import Limits
@@ -52,7 +51,7 @@ class Terms:
     limits: Limits = field(default_factory=Limits)
     #: For all of a submission, and for each part of a script.
     time_s: float = 600.0
-    script_s: float = 60.0
+    script_s: float = SCRIPT_S
     user: str = "nobody"
 
 
@@ -103,6 +102,8 @@ class Course:
         What one student has made of theirs keeps nobody else's from being graded: it is refused,
         or, where nothing says for which exercise it is, one of `unknown`.
         """
+        for seen in (folder, self._output):
+            _require_unseen(seen, "what is handed in, or the grades,")
         entries: dict[tuple[str, str], Entry] = {}
         for student, path in submission.names(folder):
             entry = self._entry(student, path, wanted)
@@ -138,7 +139,7 @@ class Course:
                 return None
         found = self._load(student, folder)
         terms = self._terms
-        key = grade.key_of(
+        key = outcome.key_of(
             found,
             given or Submission({}, refused),
             limits=(asdict(terms.limits), terms.time_s, terms.script_s),
@@ -147,11 +148,7 @@ class Course:
         return Entry(student, path, found, given, refused, key)
 
     def _load(self, student: str, folder: Path) -> Exercise:
-        if containment.is_seen(folder):
-            raise UsageError(
-                f"{folder} lies among programs, which every lab sees, and its solution with it: "
-                "copy it to somewhere else"
-            )
+        _require_unseen(folder, "its solution")
         secret = {"secret": self._terms.secret} if self._terms.secret else {}
         found = exercise.load(folder, Variant(student, **secret))
         if found.solution is None:
@@ -173,6 +170,7 @@ class Course:
         With `again` those that are there are made anew.
         """
         entries = list(entries)
+        self._ended = False
         disk.make_folder(self._output)
         grades: dict[str, Grade] = {}
 
@@ -338,9 +336,13 @@ class Course:
         )  # fmt: skip
         begun = time.monotonic()
         with running_lab.find(name) as lab:
-            beginning.prepare(entry.exercise, lab)
+            try:
+                beginning.prepare(entry.exercise, lab)
+            except BaseException:
+                lab.down()
+                raise
             replayed = done_in(lab, entry.exercise, entry.given, script_s=self._terms.script_s)
-        return name, grade.of_replayed(
+        return name, outcome.of_replayed(
             entry.exercise, entry.given, replayed, file=entry.path.name, key=entry.key,
             took_s=time.monotonic() - begun,
         )  # fmt: skip
@@ -349,7 +351,7 @@ class Course:
 
     def before(self, entry: Entry) -> Grade | None:
         """The grade that it has; None if nothing is there that still holds."""
-        found = graded.read(self._output / _folder(entry) / graded.NAME)
+        found = grade.read(self._output / _folder(entry) / grade.NAME)
         return found if found and found.key == entry.key and found.status != "error" else None
 
     def _keep(self, entry: Entry, made: Grade) -> None:
@@ -358,17 +360,17 @@ class Course:
         files = {
             str(_folder(entry) / name): content for name, content in exports.beside(made).items()
         }
-        files[str(_folder(entry) / graded.NAME)] = record.as_bytes(record.to_document(made))
+        files[str(_folder(entry) / grade.NAME)] = record.as_bytes(record.to_document(made))
         disk.write(self._output, files, durable=True)
 
     def _without(self, entry: Entry, status: Status, cause: str) -> Grade:
-        return grade.without(
+        return outcome.without(
             entry.exercise, status, cause, file=entry.path.name, key=entry.key, given=entry.given
         )
 
     def _stopped(self, entry: Entry, cause: str) -> Grade:
         assert entry.given is not None
-        return grade.of_replayed(
+        return outcome.of_replayed(
             entry.exercise, entry.given, without_lab(entry.exercise, entry.given, cause),
             file=entry.path.name, key=entry.key, took_s=0.0,
         )  # fmt: skip
@@ -450,6 +452,14 @@ def _named(path: Path, given: Submission | None) -> str:
         return given.exercise
     said = re.search(r"(?:^|[-_.])([0-9]{2}-[a-z0-9-]+)$", submission.stem(path))
     return said[1] if said else ""
+
+
+def _require_unseen(folder: Path, what: str) -> None:
+    if containment.is_seen(folder):
+        raise UsageError(
+            f"{folder} lies among programs, which every lab sees, and {what} with it: copy it to "
+            "somewhere else"
+        )
 
 
 def _require_folders(entries: Iterable[Entry]) -> None:

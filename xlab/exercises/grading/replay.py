@@ -12,6 +12,7 @@ from typing import Any
 
 from xlab.errors import CommandError, LimitError, UsageError, XlabError
 from xlab.exercises import answers, beginning, exercise, judging
+from xlab.exercises.grading import submission
 from xlab.exercises.grading.submission import Submission
 from xlab.exercises.judging import Lab, Outcome, Result
 from xlab.exercises.model import Exercise
@@ -20,6 +21,8 @@ from xlab.sandbox.containment import Limits
 #: What does not hold is looked at so many times, each with all the patience it has.
 _LOOKS = 2
 _LONGEST_SAID = 2000
+#: What each part of a script may take.
+SCRIPT_S = 60.0
 
 #: As it was typed: what fails is told, and does not end the rest.
 _SHELL = ("bash", "-c", """
@@ -119,9 +122,7 @@ def blamed(
     if not broken or found.solution is None:
         return replayed
     tell("the solution, to compare with")
-    scripts = {host: "".join(f"# part {number}\n{text}" for number, text in by_task.items())
-               for host, by_task in found.solution.scripts.items()}  # fmt: skip
-    right = Submission(scripts, answers.sheet(found, beginning.right_answers(found.solution)))
+    right = submission.of_solution(found, found.solution)
     control = replay(found, right, limits=limits, script_s=script_s, tell=tell)
     broken -= {result.check.id for result in control.results if result.outcome is Outcome.BROKEN}
     results = [

@@ -28,8 +28,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from xlab.errors import UsageError
-from xlab.exercises import answers, document
+from xlab.exercises import answers, beginning, document
 from xlab.exercises.exercise import is_name
+from xlab.exercises.model import Exercise, Solution
 
 MANIFEST = "submission.yaml"
 #: An argument of a program has at most 128 KiB (MAX_ARG_STRLEN), and each part becomes one.
@@ -73,6 +74,14 @@ class Submission:
         texts = {f"{host}.sh": text for host, text in self.scripts.items()}
         texts |= {answers.NAME: self.answers, MANIFEST: said}
         return {name: text.encode() for name, text in sorted(texts.items())}
+
+
+def of_solution(found: Exercise, solution: Solution) -> Submission:
+    """What somebody hands in who has typed just that, and knows all answers."""
+    scripts = {host: "".join(f"# part {number}\n{text}" for number, text in by_task.items())
+               for host, by_task in solution.scripts.items()}  # fmt: skip
+    sheet = answers.sheet(found, beginning.right_answers(solution))
+    return Submission(scripts, sheet, found.student, found.name)
 
 
 def is_one(path: Path) -> bool:

@@ -77,7 +77,7 @@ def _scenarios() -> list[Path]:
 
 def _graded(job: Job) -> dict[str, Any]:
     from xlab.exercises import exercise
-    from xlab.exercises.grading import grade
+    from xlab.exercises.grading import outcome
     from xlab.exercises.grading.replay import blamed, replay
     from xlab.exercises.grading.submission import Submission
     from xlab.exercises.variants import Variant
@@ -93,7 +93,7 @@ def _graded(job: Job) -> dict[str, Any]:
         "tell": lambda step: _say({"step": step}),
     }
     replayed = blamed(found, replay(found, given, **how), **how)
-    made = grade.of_replayed(
+    made = outcome.of_replayed(
         found, given, replayed, file=job.file, key=job.key,
         took_s=round(time.monotonic() - begun, 2),
     )  # fmt: skip
