@@ -269,6 +269,7 @@ SCENARIO = Scenario(
     order=3,
     needs=("Open vSwitch", "masquerading"),
     variants=("routes=underlay",),
+    virtual_variants=("datapath=userspace",),
     options=(
         Option(
             "routes",

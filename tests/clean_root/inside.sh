@@ -33,7 +33,7 @@ if [ "$user" != root ]; then
 fi
 python=$($harmless $as_user bin/setup $dev)
 # The guest's kernel is fetched while there is a network to fetch it from.
-[ -z "$dev" ] || $harmless $as_user "$python" -P tests/guest/run.py --check || :
+[ -z "$dev" ] || $harmless $as_user "$python" -P -m xlab.guest --check || :
 if pgrep -l 'ovs|netserver|iperf3' >&2; then
     echo 'clean root: a service was started' >&2
     exit 1

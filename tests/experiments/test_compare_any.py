@@ -100,8 +100,9 @@ def test_a_damaged_comparison_can_be_a_baseline_or_is_refused(
         return
     baseline = tmp_path / "baseline.json"
     baseline.unlink(missing_ok=True)
-    gate.update(baseline, summary)
-    assert gate.load(baseline) == summary
+    # It may be left without a round that counts, on no processor say.
+    if not isinstance(attempt(lambda: gate.update(baseline, summary), UsageError), Refusal):
+        assert gate.load(baseline) == summary
 
 
 @ONE_FOLDER

@@ -11,14 +11,16 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-RUN = Path(__file__).with_name("run.py")
-
 Runner = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, RUN, *arguments], cwd=cwd, capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-m", "xlab.guest", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

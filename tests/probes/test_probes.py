@@ -203,7 +203,8 @@ def test_a_measurement_says_where_its_raw_output_is() -> None:
     assert measured.detail == {"a": 1, "raw": [name]}
     assert (measured.direction, measured.route) == ("h1/c1 > h2/c1", "method")
     assert (measured.streams, measured.round, measured.build) == (4, 2, 3)
-    assert (measured.median, measured.ci95) == (2.0, (1.0, 3.0))
+    # The interval is added where it is recorded: the lab's pid 1 has no use for numpy.
+    assert (measured.median, measured.ci95) == (2.0, None)
     assert measured.started_at.endswith("+00:00")
 
 

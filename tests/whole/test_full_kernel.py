@@ -1,6 +1,6 @@
 """Whole scenarios as root on a full kernel: what only the kernel's own Open vSwitch shows.
 
-These run in the guest (tests/guest/run.py), and wherever else the datapath is live.
+These run in the guest (xlab/guest/view.py), and wherever else the datapath is live.
 """
 
 from __future__ import annotations

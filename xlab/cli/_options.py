@@ -191,6 +191,15 @@ Output = Annotated[
 ]
 Results = Annotated[Path, typer.Option(metavar="DIR", help="Where records are written.")]
 DEFAULT_RESULTS = Path("results")
+Clock = Annotated[
+    str,
+    typer.Option(
+        metavar="real|virtual",
+        help="virtual: in a guest whose clock counts instructions, with a stock kernel; the same "
+        "digits however busy this machine is.",
+        autocompletion=lambda: ["real", "virtual"],
+    ),
+]
 
 
 def duration_s(duration: float | None, *, quick: bool) -> float:

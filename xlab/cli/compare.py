@@ -72,6 +72,7 @@ def compare(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="All methods in under 4 minutes.")] = False,
     settings: options.Settings = None,
+    clock: options.Clock = "real",
     results: options.Results = options.DEFAULT_RESULTS,
     resume: Annotated[
         Path | None,
@@ -88,6 +89,7 @@ def compare(
     from xlab.experiments.compare import methods as catalog
     from xlab.experiments.compare import plan
     from xlab.experiments.compare.journal import Journal, Opening
+    from xlab.guest import packages
     from xlab.kernel import capabilities
     from xlab.scenario import blueprint
 
@@ -103,6 +105,7 @@ def compare(
         streams=streams,
         duration_s=options.duration_s(duration, quick=quick),
         quick=quick,
+        clock=clock,
     )
     chosen = catalog.choose(methods or [], common, options.parse_settings(settings))
     probes = [*(probe or []), *(["tcp-parallel"] if streams not in (None, 1) else [])]
@@ -111,7 +114,10 @@ def compare(
     wanted = plan.make(chosen, precision=share, probes=probes, rounds=repeat, most_rounds=most)
     # Every method makes sense, and the baseline can be; before there is a folder of results.
     designs = [blueprint.design(method.request) for method in chosen]
-    blueprint.equip(designs[0], capabilities.probe())
+    if clock == "virtual":
+        packages.require_able()
+    else:
+        blueprint.equip(designs[0], capabilities.probe())
     options.require_writable(results)
     started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     with Journal.begin(results, Opening(started_at, wanted, tuple(chosen))) as journal:

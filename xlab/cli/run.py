@@ -55,6 +55,7 @@ def run(
         ),
     ] = None,
     settings: options.Settings = None,
+    clock: options.Clock = "real",
     results: options.Results = options.DEFAULT_RESULTS,
     as_json: AsJson = False,
 ) -> int:
@@ -74,6 +75,7 @@ def run(
         repeat=usual_rounds if repeat is None else repeat,
         quick=quick,
         probes=probes,
+        clock=clock,
     )
     return _run(request, results=results, as_json=as_json)
 

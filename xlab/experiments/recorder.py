@@ -10,7 +10,7 @@ from typing import Any
 from xlab.errors import CapabilityError, XlabError
 from xlab.kernel import limits
 from xlab.kernel.environment import environment_facts
-from xlab.record import record
+from xlab.record import record, stats
 from xlab.record.record import (
     Claim,
     Conditions,
@@ -33,7 +33,10 @@ Watch = Callable[[Mapping[str, Any]], None]
 class Recorder:
     """Passes events on and keeps what belongs into the record, so that a run that breaks has it."""
 
-    def __init__(self, design: Design, watch: Watch = lambda _: None) -> None:
+    def __init__(
+        self, design: Design, watch: Watch = lambda _: None, *, intervals: bool = True
+    ) -> None:
+        """Without `intervals` whoever records what is recorded here adds them."""
         self.design = design
         #: None until it is known that this machine can.
         self.blueprint: Blueprint | None = None
@@ -47,9 +50,12 @@ class Recorder:
         #: What the links' conditions came to.
         self.measured: dict[str, float] = {}
         self.nodes: tuple[Node, ...] = ()
+        #: Of a run in a guest: what was recorded there.
+        self.of_guest: RunRecord | None = None
         #: Files for raw/, by name.
         self.raw: dict[str, bytes] = {}
         self._watch = watch
+        self._intervals = intervals
         self._overflows = limits.neighbour_overflows()
 
     def tell(self, event: Mapping[str, Any]) -> None:
@@ -61,7 +67,10 @@ class Recorder:
         elif kind == "path":
             self.path = record.decode(PathProof, fields, "path")
         elif kind == "measurement":
-            self.measurements.append(record.decode(Measurement, fields, "measurement"))
+            found = record.decode(Measurement, fields, "measurement")
+            if self._intervals:
+                found = dataclasses.replace(found, ci95=stats.median_interval(found.samples))
+            self.measurements.append(found)
         elif kind == "note":
             self.events.append(Event(record.now(), "note", event["text"]))
         self._watch(event)
@@ -94,6 +103,16 @@ class Recorder:
 
     def record(self, status: Status, reason: str) -> RunRecord:
         """The record of it all."""
+        if self.of_guest:
+            total = round(self.timings.get("total", 0.0), 4)
+            return dataclasses.replace(
+                self.of_guest,
+                status=status,
+                reason=reason,
+                started_at=self.started_at.isoformat(timespec="milliseconds"),
+                timings_s=dataclasses.replace(self.of_guest.timings_s, total=total),
+                measurements=tuple(self.measurements),
+            )
         overflows = limits.neighbour_overflows() - self._overflows
         if overflows:
             self.tell({"kind": "note", "text": _OVERFLOWED.format(times=overflows)})

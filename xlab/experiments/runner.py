@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from xlab.errors import UsageError, XlabError
+from xlab.experiments.guest_bench import GuestBench
 from xlab.experiments.recorder import Recorder, Watch
+from xlab.guest import frozen
 from xlab.inside.verbs import launch_lab
 from xlab.kernel import capabilities, disk
-from xlab.probes.catalog import OF_ANOTHER_LAB
+from xlab.probes.catalog import DISTURBING, OF_ANOTHER_LAB
 from xlab.record import record
 from xlab.record.record import Node, RunRecord
 from xlab.sandbox import controller, sandbox
@@ -47,10 +49,8 @@ def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Pa
     disk.make_folder(results)
     disk.sweep(results)
 
-    machine = capabilities.probe()
     try:
-        recorder.blueprint = blueprint.equip(recorder.design, machine)
-        with Bench(recorder) as bench:
+        with bench_of(recorder) as bench:
             bench.build()
             bench.measure_rounds()
         status, reason = recorder.verdict()
@@ -67,6 +67,19 @@ def run(request: Request, *, results: Path, watch: Watch) -> tuple[RunRecord, Pa
         )
     except OSError as error:
         raise UnwrittenError(finished, error) from error
+
+
+def bench_of(recorder: Recorder) -> Bench | GuestBench:
+    """Where what is asked for is built: here, or in a guest where its clock is the virtual one."""
+    if recorder.design.request.clock == "virtual":
+        machine = frozen.ready(lambda text: recorder.tell(_getting_ready(text)))
+        return GuestBench(recorder, machine)
+    recorder.blueprint = blueprint.equip(recorder.design, capabilities.probe())
+    return Bench(recorder)
+
+
+def _getting_ready(text: str) -> dict[str, str]:
+    return {"kind": "step", "phase": "guest", "text": text}
 
 
 class Bench:
@@ -138,6 +151,13 @@ class Bench:
     def measure(self, **which: Any) -> None:
         """One round; `which` are arguments of `inside.build.Testbed.measure`."""
         self._call("measure", which)
+
+    def disturb(self, probes: Collection[str], *, round: int, build: int) -> None:  # noqa: A002
+        """Those of `probes` that are measured once a build, when its rounds are done."""
+        self.measure_others(probes, round=round, build=build)
+        breaking = [probe for probe in probes if probe in DISTURBING]
+        if breaking:
+            self.measure(round=round, build=build, probes=breaking, routes=["method"])
 
     def stay(self) -> None:
         """Leave the lab standing: it no longer ends with us, and is found by its name."""

@@ -22,7 +22,7 @@ from xlab.lab import counters
 from xlab.lab.lab import Lab, concurrently
 from xlab.lab.node import Node
 from xlab.probes import link_conditions
-from xlab.probes.catalog import DISTURBING, USUAL
+from xlab.probes.catalog import DISTURBING, USUAL, sensible
 from xlab.probes.facts import Pair, Plan, Sampled
 from xlab.probes.kinds import Site
 from xlab.probes.proof import Proved, prove
@@ -141,6 +141,7 @@ class Testbed:
         pairs = built.pairs(arguments.get("routes") or ROUTES)
         plan = Plan(
             request.duration_s,
+            virtual=request.clock == "virtual",
             quick=request.quick,
             round=number,
             build=int(arguments.get("build", 1)),
@@ -160,6 +161,7 @@ class Testbed:
         probes = arguments.get("probes") or [
             probe for probe in (*USUAL, *request.probes) if last or probe not in DISTURBING
         ]
+        probes = sensible(probes, virtual=plan.virtual)
         found = measure_round(pairs, plan, generator, probes, starting=announce)
         of_lab = measure_lab(
             Site(built.lab, built.flow, built.pairs(["method"])[0], self._memory_before),

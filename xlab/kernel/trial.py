@@ -135,11 +135,13 @@ def _mount_overlay(*, rootless: bool) -> None:
 def _read_until_end(descriptor: int, limit: Patience) -> bytes:
     """What the writers of a pipe leave there; empty if they keep it open for longer than that."""
     content, announced = b"", False
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
     while not limit.passed():
         if limit.waited_s and not announced:
             announced = True
             patience.announce()
-        if select.select([descriptor], [], [], limit.turn_s())[0]:
+        if poller.poll(1000 * limit.turn_s()):
             piece = os.read(descriptor, 4096)
             if not piece:
                 return content

@@ -95,6 +95,9 @@ def is_heard(
             theirs.bind((str(address), 0))
         except OSError:
             return False  # it does not have that address
+        poller = select.poll()
+        for channel in (ours, theirs):
+            poller.register(channel, select.POLLIN)
         deadline, resend_at = Deadline(timeout_s + 2 * round_trip_s), Deadline(0)
         sequence = 0
         while not deadline.passed():
@@ -105,7 +108,9 @@ def is_heard(
                     request = echo_request(identifier, sequence, data=asked)
                     ours.sendto(request, (str(address), 0))
             waited_s = max(0.0, min(deadline.left_s(), resend_at.left_s()))
-            for ready in select.select([ours, theirs], [], [], waited_s)[0]:
+            # Not select(2), which knows no descriptor beyond 1,023.
+            for descriptor, _ in poller.poll(1000 * waited_s):
+                ready = ours if descriptor == ours.fileno() else theirs
                 for sender, message in _messages_in(ready):
                     if ready is theirs and message[:1] == b"\x08" and message[8:] == asked:
                         # As the kernel answers, but for the number: the same identifier.

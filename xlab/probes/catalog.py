@@ -39,6 +39,11 @@ COMPARED = tuple(name for name, probe in ALL.items() if probe.compared)
 ONCE_A_BUILD = (*OF_ANOTHER_LAB, *DISTURBING)
 
 
+def sensible(names: Iterable[str], *, virtual: bool) -> tuple[str, ...]:
+    """Those of `names` that mean something by that clock."""
+    return tuple(name for name in names if not (virtual and ALL[name].not_virtual))
+
+
 def beyond_usual(asked: Iterable[str]) -> tuple[str, ...]:
     """Those of `asked` that not every run has, in the order of `ALL`; "all" means every one.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,9 @@ class Usage:
         """Busy seconds a second; up to the number of processors."""
         return self.busy_s / self.elapsed_s if self.elapsed_s > 0 else 0.0
 
+
+#: In the guest of the virtual clock, which is a machine of its own.
+_EXACT = "XLAB_VIRTUAL" in os.environ
 
 NO_USAGE = Usage(elapsed_s=0.0, busy_s=0.0, daemons_s={})
 
@@ -52,7 +57,21 @@ def measure_idle(seconds: float) -> Usage:
 
 
 def _busy_s() -> float:
+    exact = _exactly_busy_s()
+    if exact is not None:
+        return exact
     return parse_busy_s(Path("/proc/stat").read_text(encoding="ascii"))
+
+
+def _exactly_busy_s() -> float | None:
+    """Of a single processor by the nanoseconds it slept, which root may read; None elsewhere.
+
+    A tick is 10 ms, a tenth of what fixed work in virtual time takes.
+    """
+    if not _EXACT:
+        return None
+    slept = re.findall(r"idle_sleeptime\s*: (\d+) nsecs", Path("/proc/timer_list").read_text())
+    return time.monotonic() - sum(map(int, slept)) / 1e9
 
 
 def _daemons_s(pids: Sequence[int]) -> dict[str, float]:

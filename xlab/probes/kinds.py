@@ -43,6 +43,8 @@ class Probe:
     compared: bool
     #: Another probe between the same two, whose result it draws on.
     after: str
+    #: Why it makes no sense in virtual time; "" if it does.
+    not_virtual: str
 
 
 #: All in modules that have been imported, see `catalog`.
@@ -51,12 +53,19 @@ _Measure = TypeVar("_Measure", bound=Callable[..., Any])
 
 
 def probe(
-    kind: Kind, name: str, about: str, *, place: int = 100, compared: bool = False, after: str = ""
+    kind: Kind,
+    name: str,
+    about: str,
+    *,
+    place: int = 100,
+    compared: bool = False,
+    after: str = "",
+    not_virtual: str = "",
 ) -> Callable[[_Measure], _Measure]:
     """What is decorated measures the probe of that name."""
 
     def declare(measure: _Measure) -> _Measure:
-        DECLARED.append(Probe(kind, name, about, measure, place, compared, after))
+        DECLARED.append(Probe(kind, name, about, measure, place, compared, after, not_virtual))
         return measure
 
     return declare

@@ -25,7 +25,7 @@ from typing import Any, Literal
 from xlab.errors import RecordError
 from xlab.kernel.packets import Encapsulation
 from xlab.record import record
-from xlab.record.record import DatapathClass, Environment, Route, Status
+from xlab.record.record import Clock, DatapathClass, Environment, Route, Status
 from xlab.record.stats import Spread
 
 SCHEMA_VERSION = 1
@@ -64,6 +64,7 @@ class ComparisonPlan:
     #: Once a build, when its rounds are done: probes after which a lab is not what it was, and
     #: those of another lab, built for that alone.
     disturbing: tuple[str, ...] = ()
+    clock: Clock = "real"
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,25 @@ class Event:
     detail: str
 
 
+Clock = Literal["real", "virtual"]
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualMachine:
+    """What figures of the virtual clock depend on, beside the code that was measured."""
+
+    #: Equal where the digits of the same code must be.
+    identity: str
+    #: Of QEMU's, "max,la57=off" say.
+    processor: str
+    qemu: str
+    #: The guest's, kernel included, by name: versions.
+    packages: dict[str, str]
+    python_packages: dict[str, str]
+    #: From what xlab pins: with any, such figures are held against no baseline of another machine.
+    differences: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     kernel: str
@@ -143,6 +162,10 @@ class Environment:
     sandbox: Literal["rootless", "root"]
     congestion_control: str
     notes: tuple[str, ...] = ()
+    #: "virtual": a nanosecond is an instruction of a guest's, all of one price, and seconds but for
+    #: `timings_s.total` are made of those: a cost model, not a stopwatch.
+    clock: Clock = "real"
+    virtual: VirtualMachine | None = None
 
     @property
     def datapath_class(self) -> DatapathClass:

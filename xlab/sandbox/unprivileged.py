@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def become(name: str, needed: Sequence[Path]) -> None:
         with sandbox.still_visible(below):
             flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
             syscalls.mount("tmpfs", str(top), "tmpfs", flags, "mode=755")
+    _share_tun()
     os.chdir("/")
     os.setgroups([])
     try:
@@ -53,6 +55,22 @@ def become(name: str, needed: Sequence[Path]) -> None:
     for path in needed:
         if not os.access(path, os.R_OK | os.X_OK):
             raise CapabilityError(f"{name} can't read {path}", f"`chmod -R o+rX {path}`")
+
+
+def _share_tun() -> None:
+    """Where the machine's TUN node is root's alone, one as udev has it: for everybody.
+
+    Whoever opens it can make an interface only where they have CAP_NET_ADMIN: in a lab.
+    """
+    node = Path("/dev/net/tun")
+    try:
+        facts = node.stat()
+    except FileNotFoundError:
+        return
+    if facts.st_mode & 0o006 != 0o006:
+        syscalls.mount("tmpfs", str(node.parent), "tmpfs", syscalls.MS_NOSUID, "mode=755")
+        os.mknod(node, stat.S_IFCHR, facts.st_rdev)
+        node.chmod(0o666)
 
 
 def _closed_above(path: Path, uid: int) -> list[Path]:

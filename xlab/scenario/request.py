@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from xlab.errors import UsageError
 from xlab.lab.limits import (
@@ -66,6 +67,8 @@ class Request:
     streams: int = DEFAULT_STREAMS
     #: Beyond the usual ones, by name and in order, as `probes.catalog.beyond_usual` has them.
     probes: tuple[str, ...] = ()
+    #: "virtual": in a guest whose clock counts instructions.
+    clock: Literal["real", "virtual"] = "real"
 
     def __post_init__(self) -> None:
         if not self.scenario:
@@ -86,6 +89,8 @@ class Request:
             raise UsageError(
                 f"--loss is {shown(self.loss_ratio)}; the range is 0 to under 1 (under 100 %)"
             )
+        if self.clock not in ("real", "virtual"):
+            raise UsageError(f"--clock is {self.clock[:40]!r}: it is real or virtual")
         within("--duration", self.duration_s, DURATION_S, "seconds")
         within("--repeat", self.repeat, ROUNDS, "rounds")
         within("--streams", self.streams, STREAMS, "TCP streams")

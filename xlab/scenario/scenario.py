@@ -91,6 +91,8 @@ class Scenario:
     needs: tuple[Need, ...] = ()
     #: What `xlab compare all` sets beside it, its packets taking another path: "routes=underlay".
     variants: tuple[str, ...] = ()
+    #: The same where the clock is virtual: what a kernel without that part would do, say.
+    virtual_variants: tuple[str, ...] = ()
     #: The stages of its build, in their order, as it calls them (`Checks.stage`).
     stages: tuple[str, ...] = ()
     #: What carries packets between hosts, where it is not Open vSwitch; "userspace" in it if that.

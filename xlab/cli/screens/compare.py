@@ -61,6 +61,9 @@ class CompareScreen(Onlooker):
 
     # ------------------------------------------------------------------------------- as it happens
 
+    def getting_ready(self, doing: str) -> None:
+        self.screen.block("guest", doing, style="dim")
+
     def forking(self) -> None:
         self.screen.stop()
 

@@ -46,7 +46,7 @@ def choose(names: Sequence[str], common: Request, settings: Mapping[str, str]) -
     has such an option, where its name says nothing else.  Raises UsageError, for a setting that
     nobody knows, too.
     """
-    wanted = list(_expanded(names or ["all"]))
+    wanted = list(_expanded(names or ["all"], virtual=common.clock == "virtual"))
     if BASELINE not in wanted:
         wanted.insert(0, BASELINE)
     for name in wanted:
@@ -66,12 +66,14 @@ def choose(names: Sequence[str], common: Request, settings: Mapping[str, str]) -
     return methods
 
 
-def _expanded(names: Sequence[str]) -> Iterator[str]:
+def _expanded(names: Sequence[str], *, virtual: bool) -> Iterator[str]:
     for name in names:
         if name == "all":
             for found in catalog.names():
                 yield found
-                yield from (f"{found}:{variant}" for variant in _scenario(found).variants)
+                declared = _scenario(found)
+                variants = (*declared.variants, *(declared.virtual_variants if virtual else ()))
+                yield from (f"{found}:{variant}" for variant in variants)
         else:
             yield name
 

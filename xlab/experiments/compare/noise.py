@@ -49,8 +49,15 @@ class Watch:
         labs_share = (descendants_s() - labs_s) / idle.elapsed_s
         return cls(load, max(0.0, idle.busy_share - labs_share), _ticks())
 
+    @classmethod
+    def emulated(cls) -> Watch:
+        """Of guests whose clock counts instructions: what the machine does meanwhile is nothing."""
+        return cls(os.getloadavg()[0], 0.0, (0, 0))
+
     def steal_share(self) -> float:
         """Of the CPU time since the beginning."""
+        if self._begun == (0, 0):
+            return 0.0
         passed, stolen = (now - begun for now, begun in zip(_ticks(), self._begun, strict=True))
         return max(0, stolen) / passed if passed > 0 else 0.0
 

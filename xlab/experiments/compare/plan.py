@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from xlab.errors import UsageError
 from xlab.experiments.compare.methods import Method
 from xlab.lab.limits import within
-from xlab.probes.catalog import ALL, COMPARED, ONCE_A_BUILD, beyond_usual
+from xlab.probes.catalog import ALL, COMPARED, ONCE_A_BUILD, beyond_usual, sensible
 from xlab.record.comparisons import ComparisonPlan
 from xlab.record.intervals import LEAST_BUILDS
 
@@ -18,6 +18,8 @@ MOST_ROUNDS = 1000
 #: A longer comparison has not more rounds of a build but more builds.
 ROUNDS_PER_BUILD = 2
 PRECISION = 0.1
+#: What --repeat counts, by whether it is of the virtual clock.
+_ROUNDS_UNIT = ("rounds, each lab built three times", "builds, each with another seed")
 
 
 def share(text: str) -> float:
@@ -39,16 +41,24 @@ def make(
     """What is usual, where nothing else is said; raises UsageError for what makes no sense.
 
     A quick comparison has a build for each of its rounds, which makes the most of so few, and ends
-    when they are done; another goes on to twice its rounds while intervals are wide.
+    when they are done; another goes on to twice its rounds while intervals are wide.  In virtual
+    time a second round would tell nothing new: each build has one, and a seed of its own.
     """
     first = methods[0].request
-    wanted = rounds if rounds is not None else QUICK_ROUNDS if first.quick else ROUNDS
-    within("--repeat", wanted, (LEAST_BUILDS, MOST_ROUNDS), "rounds, each lab built three times")
-    most = most_rounds if most_rounds is not None else wanted * (1 if first.quick else 2)
+    virtual = first.clock == "virtual"
+    if virtual:
+        usual, least = (1 if first.quick else LEAST_BUILDS), 1
+    else:
+        usual, least = (QUICK_ROUNDS if first.quick else ROUNDS), LEAST_BUILDS
+    wanted = usual if rounds is None else rounds
+    within("--repeat", wanted, (least, MOST_ROUNDS), _ROUNDS_UNIT[virtual])
+    often = 1 if first.quick or virtual else 2
+    most = most_rounds if most_rounds is not None else wanted * often
     within("--most", most, (wanted, 10 * MOST_ROUNDS), "rounds, from those of --repeat on")
     within("--precision", precision, (0.001, 10.0), "of a ratio")
     beyond_usual(probes)  # raises UsageError for a name that is none
-    chosen = dict.fromkeys([*COMPARED, *(ALL if "all" in probes else probes)])
+    asked = [*COMPARED, *(["rr"] if virtual else []), *(ALL if "all" in probes else probes)]
+    chosen = dict.fromkeys(sensible(asked, virtual=virtual))
     return ComparisonPlan(
         methods=tuple(method.name for method in methods),
         probes=tuple(probe for probe in chosen if probe not in ONCE_A_BUILD),
@@ -56,9 +66,12 @@ def make(
         quick=first.quick,
         rounds=wanted,
         most_rounds=most,
-        rounds_per_build=1 if first.quick else min(ROUNDS_PER_BUILD, wanted // LEAST_BUILDS),
+        rounds_per_build=1
+        if first.quick or virtual
+        else min(ROUNDS_PER_BUILD, wanted // LEAST_BUILDS),
         least_builds=LEAST_BUILDS,
         precision=precision,
         seed=secrets.randbelow(1 << 32),
         disturbing=tuple(probe for probe in ONCE_A_BUILD if probe in chosen),
+        clock=first.clock,
     )

@@ -38,11 +38,13 @@ from xlab.experiments.compare.journal import (
     Session,
 )
 from xlab.experiments.compare.methods import BASELINE, Method
+from xlab.experiments.guest_bench import GuestBench, Rounds
 from xlab.experiments.recorder import Recorder
 from xlab.experiments.runner import Bench
+from xlab.guest import frozen
+from xlab.guest.frozen import Frozen
 from xlab.kernel import capabilities, disk
 from xlab.kernel.capabilities import Machine
-from xlab.probes.catalog import DISTURBING
 from xlab.record import record
 from xlab.record.comparisons import Look
 from xlab.record.record import Measurement, Route, RunRecord, Status
@@ -51,6 +53,9 @@ from xlab.scenario import blueprint
 
 class Onlooker:
     """Is told what happens; this one does not care."""
+
+    def getting_ready(self, doing: str) -> None:
+        """Something that is made once takes its time."""
 
     def forking(self) -> None:
         """Sandboxes are about to be forked: there must be no thread but the main one."""
@@ -92,7 +97,7 @@ def carry_out(journal: Journal, onlooker: Onlooker) -> None:
     history, folder = journal.history, journal.folder
     journal.add(Session(record.now()))
     tidy(folder, history)
-    machine = capabilities.probe()
+    machine = _machine(history, onlooker)
     while True:
         look = evaluation.look(history)
         if look:
@@ -116,17 +121,28 @@ def carry_out(journal: Journal, onlooker: Onlooker) -> None:
             write_records(folder, history)
 
 
-class Labs:
-    """All labs of one build, alive at once."""
+def _machine(history: History, onlooker: Onlooker) -> Machine | Frozen:
+    """What labs are built on: this machine, or guests of it."""
+    if history.opening.plan.clock == "virtual":
+        return frozen.ready(onlooker.getting_ready)
+    return capabilities.probe()
 
-    def __init__(self, journal: Journal, machine: Machine, onlooker: Onlooker) -> None:
+
+class Labs:
+    """All labs of one build, alive at once; in guests two at a time, each to its end."""
+
+    def __init__(self, journal: Journal, machine: Machine | Frozen, onlooker: Onlooker) -> None:
         self._journal, self._history = journal, journal.history
         self._machine = machine
         self._onlooker = onlooker
         self._number = self._history.last_build + 1
-        self._labs: dict[str, _Contestant] = {}
+        self._labs: dict[str, _Contestant | _Guest] = {}
         #: By method, why its first try failed.
         self._failed_once: dict[str, str] = {}
+
+    @property
+    def _are_guests(self) -> bool:
+        return isinstance(self._machine, Frozen)
 
     @property
     def alone(self) -> bool:
@@ -155,7 +171,7 @@ class Labs:
         order = self._shuffled(f"{number}")
         self._onlooker.round_begins(number, order)
         started_at = record.now()
-        watch = noise.Watch.begin()
+        watch = noise.Watch.emulated() if self._are_guests else noise.Watch.begin()
         seconds: dict[str, float] = {}
         for name, lab in self._one_by_one(order, seconds):
             try:
@@ -208,7 +224,7 @@ class Labs:
 
     def _one_by_one(
         self, order: Sequence[str], seconds: dict[str, float]
-    ) -> Iterator[tuple[str, _Contestant]]:
+    ) -> Iterator[tuple[str, _Contestant | _Guest]]:
         """Each lab in its turn; puts in `seconds` how long that was, and keeps its raw output."""
         for position, name in enumerate(order, 1):
             lab = self._labs[name]
@@ -234,10 +250,10 @@ class Labs:
         for method in methods:
             self._launch(method)
         labs = [self._labs[method.name] for method in methods if method.name in self._labs]
-        # Building waits more than it computes.
-        pool = ThreadPoolExecutor(2 * (os.cpu_count() or 1))
+        # Building waits more than it computes; a guest computes, for it is measured as well.
+        pool = ThreadPoolExecutor((1 if self._are_guests else 2) * (os.cpu_count() or 1))
         try:
-            futures = {pool.submit(lab.bench.build): lab for lab in labs}
+            futures = {pool.submit(lab.build): lab for lab in labs}
             for future in as_completed(futures):
                 self._note_built(futures[future], future)
         except BaseException:
@@ -256,10 +272,23 @@ class Labs:
             reason = self._failed_once[method.name]
             recorder.tell({"kind": "note", "text": f"built once more, for it failed: {reason}"})
         try:
-            recorder.blueprint = blueprint.equip(recorder.design, self._machine)
-            self._labs[method.name] = _Contestant(method, recorder, Bench(recorder))
+            self._labs[method.name] = self._contestant(method, recorder)
         except XlabError as error:
             self._record(method, recorder, *recorder.broken_by(error))
+
+    def _contestant(self, method: Method, recorder: Recorder) -> _Contestant | _Guest:
+        if not isinstance(self._machine, Frozen):
+            recorder.blueprint = blueprint.equip(recorder.design, self._machine)
+            return _Contestant(method, recorder, Bench(recorder))
+        plan, done = self._history.opening.plan, len(self._history.rounds)
+        rounds = Rounds(
+            self._number,
+            list(range(done + 1, done + 1 + min(plan.rounds_per_build, plan.most_rounds - done))),
+            _routes(method),
+            plan.probes,
+            plan.disturbing,
+        )
+        return _Guest(method, recorder, GuestBench(recorder, self._machine, rounds))
 
     def _pass_on(self, name: str, event: Mapping[str, Any]) -> None:
         if event["kind"] == "step":
@@ -267,7 +296,7 @@ class Labs:
         elif event["kind"] == "forking":
             self._onlooker.forking()
 
-    def _note_built(self, lab: _Contestant, future: Future[None]) -> None:
+    def _note_built(self, lab: _Contestant | _Guest, future: Future[None]) -> None:
         try:
             future.result()
             status, reason = lab.recorder.verdict()
@@ -277,7 +306,7 @@ class Labs:
         self._keep_raw(lab, "first-try-" if retried else "")
         self._record(lab.method, lab.recorder, status, reason)
         if status != "passed":
-            self._labs.pop(lab.method.name).bench.close()
+            self._labs.pop(lab.method.name).close()
 
     def _record(self, method: Method, recorder: Recorder, status: Status, reason: str) -> None:
         result = recorder.record(status, reason)
@@ -294,7 +323,7 @@ class Labs:
     def _drop(self, name: str, reason: str) -> None:
         self._journal.add(Failed(name, self._number, reason))
         self._onlooker.failed(name, reason)
-        self._labs.pop(name).bench.close()
+        self._labs.pop(name).close()
         self._require_baseline()
 
     def _require_baseline(self) -> None:
@@ -303,7 +332,7 @@ class Labs:
             name = self._history.opening.methods[0].name
             raise XlabError(f"{name} failed, and nothing can be compared without it: {reason}")
 
-    def _keep_raw(self, lab: _Contestant, prefix: str = "") -> None:
+    def _keep_raw(self, lab: _Contestant | _Guest, prefix: str = "") -> None:
         """Before the round counts: what is in the journal has its raw output on the disk."""
         folder = build_folder(lab.method, self._number)
         raw = lab.recorder.raw
@@ -313,7 +342,12 @@ class Labs:
 
     def close(self) -> None:
         for lab in self._labs.values():
-            lab.bench.close()
+            lab.close()
+
+
+def _routes(method: Method) -> tuple[Route, ...]:
+    """The hosts of the baseline are its own control."""
+    return ("method",) if method.request.scenario == BASELINE else ("method", "control")
 
 
 @dataclasses.dataclass(slots=True)
@@ -322,17 +356,44 @@ class _Contestant:
     recorder: Recorder
     bench: Bench
 
+    def build(self) -> None:
+        self.bench.build()
+
     def measure(self, number: int, build: int, probes: Sequence[str]) -> None:
-        # The hosts of the baseline are its own control.
-        plain = self.method.request.scenario == BASELINE
-        routes: tuple[Route, ...] = ("method",) if plain else ("method", "control")
-        self.bench.measure(round=number, build=build, probes=list(probes), routes=list(routes))
+        routes = list(_routes(self.method))
+        self.bench.measure(round=number, build=build, probes=list(probes), routes=routes)
 
     def disturb(self, number: int, build: int, probes: Sequence[str]) -> None:
-        self.bench.measure_others(probes, round=number, build=build)
-        breaking = [probe for probe in probes if probe in DISTURBING]
-        if breaking:
-            self.bench.measure(round=number, build=build, probes=breaking, routes=["method"])
+        self.bench.disturb(probes, round=number, build=build)
+
+    def close(self) -> None:
+        self.bench.close()
+
+
+@dataclasses.dataclass(slots=True)
+class _Guest:
+    """A contestant in a guest: all that is asked of it has been measured once it is built."""
+
+    method: Method
+    recorder: Recorder
+    bench: GuestBench
+    _measured: list[Measurement] = dataclasses.field(default_factory=list)
+
+    def build(self) -> None:
+        self.bench.build()
+        self.bench.measure_rounds()
+        # Told when it is asked for.
+        self._measured[:] = self.recorder.measurements
+        self.recorder.measurements.clear()
+
+    def measure(self, number: int, _: int, probes: Sequence[str]) -> None:
+        wanted = [m for m in self._measured if m.round == number and m.probe in probes]
+        self.recorder.measurements.extend(wanted)
+
+    disturb = measure
+
+    def close(self) -> None:
+        self.bench.close()
 
 
 # -- on the disk -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-# Pid 1 of the guest (tests/guest/run.py) on its final root: runs the command and powers off.
+# Pid 1 of the guest (xlab/guest/view.py) on its final root: runs the command and powers off.
 b=/run/guest/busybox
 for port in /sys/class/virtio-ports/*; do
     case $($b cat "$port/name") in

@@ -1,5 +1,5 @@
 #!/bin/sh
-# First program of the guest (tests/guest/run.py), in its initramfs: makes the root and moves there.
+# First program of the guest (xlab/guest/view.py), in its initramfs: makes the root and moves there.
 # virtio_pci, virtio_fs and virtio_console are built into the cloud kernel; overlay is a module.
 b=/bin/busybox
 $b mount -t proc proc /proc

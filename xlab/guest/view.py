@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Run a command as root on a stock Debian kernel, in a throw-away QEMU guest.
 
     this machine                            guest (no network card)
@@ -13,12 +12,12 @@ works everywhere: Python is 5 to 10 times slower in it, and starting a program 1
 Its clock counts instructions while it runs, and real time while it waits: whatever else this
 machine does, ten seconds of patience in there are as much work as ever.
 
-    run.py [--memory MIB] [--limit SECONDS] [--verbose] -- COMMAND...
-    run.py --check        say whether this machine can, having fetched the kernel if need be
+    python -m xlab.guest [--memory MIB] [--limit SECONDS] [--verbose] -- COMMAND...
+    python -m xlab.guest --renew-lock   pin, for the virtual clock's guest, what apt has now
+    python -m xlab.guest --check        whether this machine can, having fetched the kernel
 
 Exit status: that of COMMAND; 3 this machine can't (the reason is on stderr); 124 the limit was
-reached; 70 the guest ended without a result.  The standard library alone is used: it runs before
-anything is set up.
+reached; 70 the guest ended without a result.
 """
 
 from __future__ import annotations
@@ -38,6 +37,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
+
+from xlab.errors import CapabilityError
+from xlab.guest import packages
 
 CANNOT, CRASHED, TIMED_OUT = 3, 70, 124
 
@@ -72,10 +74,6 @@ KERNEL_OPTIONS = (
 )
 
 
-class CannotError(Exception):
-    """This machine can't run the guest; says what is missing."""
-
-
 def main() -> int:
     options = arguments()
     # A shell's background jobs ignore Ctrl-C.
@@ -85,21 +83,30 @@ def main() -> int:
     try:
         missing = [f"{p} (package {d})" for p, d in PROGRAMS.items() if not shutil.which(p)]
         if missing:
-            raise CannotError(f"missing: {', '.join(missing)}")
+            raise CapabilityError(f"missing: {', '.join(missing)}")
         kernel = stock_kernel()
         if options.check:
             return 0
+        if options.renew_lock:
+            with tempfile.TemporaryDirectory() as folder:
+                packages.renew(package_of_kernel(), Path(folder))
+            return 0
         return boot(kernel, options)
-    except CannotError as error:
-        print(f"guest: {error}", file=sys.stderr)
+    except CapabilityError as error:
+        _say(str(error))
         return CANNOT
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
 
 
+def _say(text: str) -> None:
+    sys.stderr.write(f"guest: {text}\n")
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Run a command on a stock kernel, in a guest.")
     parser.add_argument("--check", action="store_true", help="only say whether this machine can")
+    parser.add_argument("--renew-lock", action="store_true", help="pin what apt has now")
     parser.add_argument("--memory", type=int, default=2048, metavar="MIB")
     parser.add_argument("--limit", type=float, default=900.0, metavar="SECONDS")
     parser.add_argument("--verbose", action="store_true", help="the guest's console on stderr")
@@ -107,7 +114,7 @@ def arguments() -> argparse.Namespace:
     options = parser.parse_args()
     if options.command[:1] == ["--"]:
         del options.command[0]
-    if not options.command and not options.check:
+    if not (options.command or options.check or options.renew_lock):
         parser.error("no command")
     return options
 
@@ -118,9 +125,8 @@ def arguments() -> argparse.Namespace:
 def stock_kernel() -> Path:
     """The folder with a Debian cloud kernel's boot/ and usr/lib/modules/, fetched on first use."""
     if platform.machine() != "x86_64":
-        raise CannotError(f"no guest kernel for {platform.machine()}, only for x86_64")
-    home = Path("/var/cache") if os.geteuid() == 0 else Path.home() / ".cache"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or home) / "xlab"
+        raise CapabilityError(f"no guest kernel for {platform.machine()}, only for x86_64")
+    cache = cache_folder()
     kernel = cache / "guest-kernel"
     if not kernel.exists():
         cache.mkdir(parents=True, exist_ok=True)
@@ -132,6 +138,11 @@ def stock_kernel() -> Path:
             with contextlib.suppress(OSError):
                 fresh.rename(kernel)
     return kernel
+
+
+def cache_folder() -> Path:
+    home = Path("/var/cache") if os.geteuid() == 0 else Path.home() / ".cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home) / "xlab"
 
 
 def package_of_kernel() -> str:
@@ -148,11 +159,11 @@ def package_of_kernel() -> str:
         for line in shown.stdout.splitlines():
             if line.strip().startswith("Depends: linux-image-"):
                 return line.split()[-1]
-    raise CannotError("apt knows no package linux-image-cloud-amd64 (Debian has it)")
+    raise CapabilityError("apt knows no package linux-image-cloud-amd64 (Debian has it)")
 
 
 def unpack_kernel(package: str, scratch: Path, kernel: Path) -> None:
-    print(f"guest: fetching {package} (35 MB, once)", file=sys.stderr)
+    _say(f"fetching {package} (35 MB, once)")
     # apt's own sandbox user can't write to a private folder.
     fetched = subprocess.run(
         ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", package],
@@ -162,7 +173,7 @@ def unpack_kernel(package: str, scratch: Path, kernel: Path) -> None:
         check=False,
     )
     if fetched.returncode != 0:
-        raise CannotError(f"apt-get can't download {package}: {fetched.stderr.strip()}")
+        raise CapabilityError(f"apt-get can't download {package}: {fetched.stderr.strip()}")
     (archive,) = scratch.glob("*.deb")
     subprocess.run(["dpkg-deb", "-x", archive, kernel], check=True)
     # Modules are unpacked here once: xz takes long under emulation.
@@ -228,14 +239,14 @@ def boot(kernel: Path, options: argparse.Namespace) -> int:
             try:
                 qemu.wait(options.limit)
             except subprocess.TimeoutExpired:
-                print(f"guest: not done within {options.limit:g} s", file=sys.stderr)
+                _say(f"not done within {options.limit:g} s")
                 return TIMED_OUT
         told = result.read_text().strip()
         if options.verbose or not told:
             log.seek(0)
-            print(tail(log.read()), tail(console.read_text(errors="replace")), file=sys.stderr)
+            sys.stderr.write(f"{tail(log.read())} {tail(console.read_text(errors='replace'))}\n")
         if not told:
-            print(f"guest: ended without a result (QEMU: {qemu.returncode})", file=sys.stderr)
+            _say(f"ended without a result (QEMU: {qemu.returncode})")
             return CRASHED
         return int(told)
 
@@ -323,12 +334,12 @@ def pack_initramfs(kernel: Path, scratch: Path, command: Sequence[str]) -> Path:
     assert busybox is not None, "main has looked"
     shutil.copy(busybox, tree / "bin/busybox")
     (tree / "bin/sh").symlink_to("busybox")
-    shutil.copy(Path(__file__).with_name("init.sh"), tree / "init")
+    shutil.copy(Path(__file__).with_name("view_init.sh"), tree / "init")
     (tree / "init").chmod(0o755)
     (overlay,) = kernel.rglob("overlay.ko")
     shutil.copy(overlay, tree / "overlay.ko")
     shutil.copy(busybox, tree / "guest/busybox")
-    shutil.copy(Path(__file__).with_name("inside.sh"), tree / "guest/inside.sh")
+    shutil.copy(Path(__file__).with_name("view_inside.sh"), tree / "guest/inside.sh")
     (tree / "guest/modules").write_text("\n".join(MODULES) + "\n")
     (tree / "guest/kernel").write_text(f"{kernel}\n")
     (tree / "guest/command.sh").write_text(command_script(command))
@@ -356,8 +367,4 @@ def command_script(command: Sequence[str]) -> str:
 
 
 def tail(text: str) -> str:
-    return "\n".join(text.splitlines()[-40:])
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return "\n".join(text.splitlines()[-80:])
