@@ -103,7 +103,7 @@ def compare(
     common = network.request(
         "baseline",
         streams=streams,
-        duration_s=options.duration_s(duration, quick=quick),
+        duration_s=options.duration_s(duration, quick=quick, clock=clock),
         quick=quick,
         clock=clock,
     )

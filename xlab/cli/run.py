@@ -71,7 +71,7 @@ def run(
         scenario,
         streams=streams,
         settings=settings,
-        duration_s=options.duration_s(duration, quick=quick),
+        duration_s=options.duration_s(duration, quick=quick, clock=clock),
         repeat=usual_rounds if repeat is None else repeat,
         quick=quick,
         probes=probes,

@@ -57,7 +57,9 @@ class Plan:
 
     @property
     def tcp_parallel_s(self) -> float:
-        return self.tcp_s if self.virtual else (0.5 if self.quick else 1.0) * self.duration_s
+        # iperf3 that is told to stop may lose what it knows (a longjmp out of malloc): seldom, but
+        # with the virtual clock again and again.  Whole seconds end by themselves.
+        return (0.5 if self.quick and not self.virtual else 1.0) * self.duration_s
 
     @property
     def udp_s(self) -> float:
@@ -81,10 +83,6 @@ class Plan:
     def transactions(self) -> int:
         """Where their number is fixed."""
         return round(1000 * self.duration_s)
-
-    @property
-    def tcp_s(self) -> float:
-        return (0.4 if self.virtual else 1.0) * self.duration_s
 
     @property
     def varied_s(self) -> float:

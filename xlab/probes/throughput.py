@@ -53,7 +53,7 @@ def probe_tcp(pair: Pair, plan: Plan) -> Sampled:
     """One stream, and the CPU time it costs beyond that of the idle window."""
     trial = Trial("tcp", pair, plan)
     try:
-        transfer = run_iperf(trial, plan.tcp_s)
+        transfer = run_iperf(trial, plan.duration_s)
     except XlabError as error:
         return trial.failed(
             error, {"tcp_bits_per_second": "bit/s", "cpu_seconds_per_gigabyte": "s/GB"}
