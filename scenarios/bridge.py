@@ -265,6 +265,7 @@ SCENARIO = Scenario(
     name="bridge",
     summary="the host's NIC is a port of br0; dockerd -b br0 --fixed-cidr; one flat subnet",
     order=2,
+    adds=(("", "a bridge on each host"),),
     needs=("masquerading",),
     options=(
         Option(

@@ -270,6 +270,11 @@ SCENARIO = Scenario(
     needs=("Open vSwitch", "masquerading"),
     variants=("routes=underlay",),
     virtual_variants=("datapath=userspace",),
+    adds=(
+        ("routes=underlay", "bridges, routing, netfilter"),
+        ("", "Open vSwitch and GRE"),
+        ("datapath=userspace", "the way through user space"),
+    ),
     options=(
         Option(
             "routes",

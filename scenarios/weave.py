@@ -177,6 +177,7 @@ SCENARIO = Scenario(
     summary="a weave router on each host; weave run ADDRESS; containers in one subnet",
     order=4,
     variants=("datapath=fastdp",),
+    adds=(("datapath=fastdp", "bridge and VXLAN"), ("", "the router in user space")),
     options=(
         Option(
             "datapath",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from xlab.errors import CapabilityError
+from xlab.guest import packages
 from xlab.kernel import capabilities, limits, programs
 from xlab.kernel.capabilities import Capability, Machine
 from xlab.kernel.programs import TOOLS, TYPED, Tool
@@ -79,7 +80,7 @@ def diagnose(
         found.append(_neighbours(machine.neighbours))
     needed_by = {"ovs-vswitchd": ovs, "ovsdb-server": ovs, "iptables": masquerading}
     found += [_tool(each, versions, needed_by.get(each.name, _EVERY_SCENARIO)) for each in TOOLS]
-    return [*found, _typed(versions)]
+    return [*found, _typed(versions), _virtual_clock()]
 
 
 # -- the kernel ------------------------------------------------------------------------------------
@@ -207,6 +208,22 @@ def _typed(versions: Mapping[str, str]) -> Finding:
     packages = " ".join(dict.fromkeys(tool.package for tool in missing))
     remedy = f"sudo apt-get install {packages}"
     return Finding(name, None, f"{programs}: not installed", remedy, needed_for)
+
+
+def _virtual_clock() -> Finding:
+    """Nothing is fetched to find out: only what making the guest begins with."""
+    finding = partial(Finding, "virtual clock", needed_for="--clock virtual")
+    try:
+        packages.require_able()
+    except CapabilityError as error:
+        return finding(None, error.missing, error.remedy)
+    version = packages.qemu_version()
+    if version != packages.locked().qemu:
+        pinned = (
+            f"QEMU {version}, pinned is {packages.locked().qemu}: figures of a guest of its own"
+        )
+        return finding(True, pinned)
+    return finding(True, f"QEMU {version}; the guest is fetched when first wanted (70 MB)")
 
 
 def _tool(tool: Tool, versions: Mapping[str, str], needed_for: str) -> Finding:

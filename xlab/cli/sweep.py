@@ -38,6 +38,12 @@ def sweep(
             "measure the points; a worker in this process if not given.",
         ),
     ] = None,
+    clock: Annotated[
+        str | None,
+        typer.Option(
+            metavar="real|virtual", help="As compare has it; the file may say it, too (clock:)."
+        ),
+    ] = None,
     results: options.Results = options.DEFAULT_RESULTS,
     resume: Annotated[
         Path | None,
@@ -54,12 +60,11 @@ def sweep(
         raise UsageError("a sweep has either FILE.yaml or --resume FOLDER")
     from xlab.experiments.sweep import spec
     from xlab.experiments.sweep.outcome import Folder
-    from xlab.record import record
 
     if file is not None:
-        asked = spec.load(file)
+        asked, content = spec.with_clock(file, clock)
         options.require_writable(results)
-        begun = Folder.begin(results, record.read_bytes(file), asked)
+        begun = Folder.begin(results, content, asked)
     else:
         assert resume is not None
         begun = Folder.go_on(resume)

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 _PATH_MTU = "path_mtu_bytes"
+#: In virtual time the same code gives the same digits, whatever else the machine does: so small a
+#: change is one of the code.
+VIRTUAL_TOLERANCE = 0.02
 #: Of a ratio to the plain hosts, whatever the method.
 PLAUSIBLE = (1e-9, 1e9)
 #: What a run that is held against a baseline is taken to have: so many are advised.
@@ -109,6 +112,8 @@ class Experiment:
     def asked(self) -> dict[str, Any]:
         """By name, what must be the same; a version may change, for that is what a gate is for."""
         told = {name: v for name, v in self.parameters.items() if name not in _NO_MATTER}
+        # Older files are of the time when there was one clock.
+        told.setdefault("clock", "real")
         settings = told.pop("settings", None)
         if isinstance(settings, dict):
             told |= {f"--set {name}": value for name, value in settings.items()}
@@ -220,7 +225,8 @@ def _of_comparison(comparison: Comparison, name: str) -> Summary:
         own, plain = (
             values.get((name, *what), {}) for name in (figure.method, comparison.baseline.name)
         )
-        ratios += _ratios(figure.method, *what, by_build(paired(own, plain)))
+        builds = by_build(paired(own, plain))
+        ratios += _ratios(figure.method, *what, builds, comparison.environment)
     return Summary(
         Provenance(
             _now(),
@@ -280,7 +286,7 @@ def _ratios_of(scenario: str, builds: Sequence[RunRecord]) -> Iterator[Ratios]:
                 points = ratio_points(build, figure.metric, "method", figure.streams)
                 found.setdefault((figure.metric, figure.streams), []).append(points.rounds)
     for (metric, streams), ratios in found.items():
-        yield from _ratios(scenario, metric, streams, ratios)
+        yield from _ratios(scenario, metric, streams, ratios, builds[0].environment)
 
 
 def _facts(
@@ -306,12 +312,18 @@ def _facts(
 
 
 def _ratios(
-    method: str, metric: str, streams: int, builds: Sequence[tuple[float, ...]]
+    method: str,
+    metric: str,
+    streams: int,
+    builds: Sequence[tuple[float, ...]],
+    environment: Environment,
 ) -> Iterator[Ratios]:
     """What is held against a baseline; nothing of what is a fact."""
     row = metrics.of(metric)
+    exact = environment.clock == "virtual"
+    tolerance = VIRTUAL_TOLERANCE if exact else row.tolerance
     if builds and not row.counted:
-        yield Ratios(method, metric, streams, row.higher_is_better, tuple(builds), row.tolerance)
+        yield Ratios(method, metric, streams, row.higher_is_better, tuple(builds), tolerance)
 
 
 def _now() -> str:
@@ -356,9 +368,10 @@ def check(result: Summary, baseline: Summary) -> list[Change]:
     """
     _require_same_experiment(result, baseline)
     now = {each.key: each for each in result.ratios}
+    exact = baseline.provenance.environment.clock == "virtual"
     lines = []
     for before in _gating(baseline.ratios):
-        line = _check_ratio(now.get(before.key), before)
+        line = _check_ratio(now.get(before.key), before, exact=exact)
         # A method that passed has facts, whatever became of its ratios.
         there = any(fact.method == before.method for fact in result.facts)
         if line.verdict == "missing" and there and result.provenance.left_out:
@@ -385,12 +398,24 @@ def _require_same_experiment(result: Summary, baseline: Summary) -> None:
             if value != before.get(name, value):
                 change = f"{name} is {_said(value)}, was {_said(before[name])}"
                 methods.setdefault(change, []).append(each.method)
+    for change in _other_guest(result, baseline):
+        methods.setdefault(change, ["the virtual clock"])
     if methods:
         told = [f"{what} ({', '.join(names)})" for what, names in methods.items()]
         if len(told) > _MOST_TOLD:
             told[_MOST_TOLD:] = [f"and {len(told) - _MOST_TOLD} more"]
         raise UsageError(
             f"{result.provenance.result} is another experiment than the baseline: {'; '.join(told)}"
+        )
+
+
+def _other_guest(result: Summary, baseline: Summary) -> Iterator[str]:
+    """Figures of the virtual clock are those of one guest: another's differ for no one's fault."""
+    here, before = result.provenance.environment.virtual, baseline.provenance.environment.virtual
+    if here and before and here.identity != before.identity:
+        yield (
+            f"its guest is {here.identity}, was {before.identity}"
+            + (f" ({', '.join(here.differences[:_MOST_TOLD])})" if here.differences else "")
         )
 
 
@@ -449,12 +474,17 @@ def _gating(ratios: Sequence[Ratios]) -> Iterator[Ratios]:
             yield each
 
 
-def _check_ratio(now: Ratios | None, before: Ratios) -> Change:
+def _check_ratio(now: Ratios | None, before: Ratios, *, exact: bool) -> Change:
     was = f"{before.median:.3g}"
     if now is None:
         remark = "the baseline has it, the result has not"
         return Change("missing", *before.key, was, "nothing", remark=remark)
     change = now.median / before.median - 1
+    if exact:
+        verdict = _judge_exact(change, before)
+        return Change(
+            verdict, *before.key, was, f"{now.median:.3g}", change, None, before.tolerance
+        )
     ci90 = _interval(now, before)
     tolerance = _tolerance(before)
     verdict, remark = _judge(change, ci90, tolerance, now, before)
@@ -546,6 +576,14 @@ def _off(builds: Sequence[NDArray[np.float64]], count: int, *, seed: int) -> NDA
     import numpy as np
 
     return stats.clustered_medians(builds, generator=np.random.default_rng(seed), count=count)
+
+
+def _judge_exact(change: float, before: Ratios) -> Verdict:
+    """Of the virtual clock: chance has no part in it, so one build of each side will do."""
+    worse = -change if before.higher_is_better else change
+    if abs(worse) <= before.tolerance:
+        return "ok"
+    return "regressed" if worse > 0 else "improved"
 
 
 def _judge(

@@ -107,6 +107,7 @@ class Bench:
                 "containers": recorder.design.size.containers,
                 "datapath": equipped.datapath,
                 "sandbox": sandbox.kind(),
+                "clock": recorder.design.request.clock,
                 "settings": recorder.design.settings,
             }
         )

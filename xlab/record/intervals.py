@@ -44,15 +44,25 @@ def estimate(values: Values) -> Estimate | None:
     return Estimate(middle, interval(builds), len(values), len(builds))
 
 
-def ratio(above: Values, below: Values, *, more_is_better: bool) -> Ratio | None:
+#: By a clock that counts instructions: so far may another seed, which is chance, move a ratio.
+RESOLUTION = 0.02
+
+
+def ratio(
+    above: Values, below: Values, *, more_is_better: bool, resolution: float | None = None
+) -> Ratio | None:
     """`above` / `below`, paired by round; a round in which either is missing is left out.
 
+    Of too few builds for an interval the verdict is by the `resolution`, if it is known.
     None without any round, or where nothing can be said in proportion to zero.
     """
     found = estimate(paired({key: value for key, value in above.items() if value > 0}, below))
     if found is None:
         return None
-    verdict = _verdict(found.ci95, more_is_better=more_is_better)
+    seen = found.ci95
+    if seen is None and resolution is not None:
+        seen = found.median * (1 - resolution), found.median * (1 + resolution)
+    verdict = _verdict(seen, more_is_better=more_is_better)
     return Ratio(found.median, found.ci95, found.rounds, found.builds, verdict)
 
 

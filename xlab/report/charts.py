@@ -237,7 +237,7 @@ def grouped(subjects: Sequence[Subject]) -> list[tuple[str, list[Subject]]]:
     named = {id(record): name for name, record in subjects}
     ran = [record for _, record in subjects if record.status != "skipped"]
     return [
-        (f"{kind} datapath", [(named[id(record)], record) for record in members])
+        (kind, [(named[id(record)], record) for record in members])
         for kind, members in tables.groups(ran)
     ]
 

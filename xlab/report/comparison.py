@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from xlab.record.comparisons import Comparison, Figure, MethodResult, Noise, Ratio, find
 from xlab.record.metrics import FOREMOST, is_recovery, of, order
 from xlab.record.record import DatapathClass
-from xlab.report import recoveries, text
+from xlab.report import recoveries, text, virtual
 from xlab.report.prose import Verdict
 from xlab.report.tables import Column, Table
 
@@ -111,6 +111,8 @@ def metrics(comparison: Comparison) -> list[tuple[str, int]]:
 def how(comparison: Comparison) -> list[str]:
     """How the figures came about, a paragraph a topic."""
     plan, noise = comparison.plan, comparison.noise
+    if plan.clock == "virtual":
+        return [*virtual.HOW, _RATIOS.format(unit="build")]
     often = text.count(plan.rounds_per_build, "round") if plan.rounds_per_build > 1 else "round"
     return [
         (
@@ -119,13 +121,16 @@ def how(comparison: Comparison) -> list[str]:
             "machine meets all alike. All labs were up at once, and built anew after every "
             f"{often}; TCP ran for {plan.duration_s:g} s."
         ),
-        (
-            "A ratio is taken within a round, to the baseline (two plain hosts in a lab of their "
-            "own) or to the control (the hosts of the same lab, eth0 to eth0); shown is the median "
-            "over the rounds. Intervals are 95 % bootstrap intervals, by build, then by round."
-        ),
+        _RATIOS.format(unit="round"),
         *([f"Noise: {'; '.join(_reasons(noise))}."] if noise.reasons else []),
     ]
+
+
+_RATIOS = (
+    "A ratio is taken within a {unit}, to the baseline (two plain hosts in a lab of their own) or "
+    "to the control (the hosts of the same lab, eth0 to eth0); shown is the median over all. "
+    "Intervals are 95 % bootstrap intervals, by build, then by round."
+)
 
 
 def _reasons(noise: Noise) -> Iterator[str]:
@@ -231,6 +236,8 @@ def _to_baseline(comparison: Comparison, method: MethodResult, metric: str) -> R
 
 def _trust(comparison: Comparison) -> str:
     noise = comparison.noise
+    if comparison.plan.clock == "virtual":
+        return virtual.MEANING
     if noise.verdict == "quiet":
         return "The machine was quiet: nothing speaks against the figures."
     first, *more = map(text.plain, noise.reasons or ("nobody said why",))

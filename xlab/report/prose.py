@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from xlab.record import metrics
 from xlab.record.figures import figures, find
 from xlab.record.record import Measurement, RunRecord, Status
-from xlab.report import tables, text
+from xlab.report import tables, text, virtual
 from xlab.report.portraits import in_words, published
 
 #: Rounds below which figures are a smoke test, and those of a report.
@@ -79,7 +79,7 @@ def measured(records: Sequence[RunRecord]) -> list[str]:
     told = [record for record in records if record.measurements]
     if not told:
         return []
-    return [f"{_rounds(told)} {_HOW[0]}", *_HOW[1:]]
+    return [*virtual.how(told), f"{_rounds(told)} {_HOW[0]}", *_HOW[1:]]
 
 
 def probes(records: Sequence[RunRecord]) -> list[tuple[str, str, str]]:
@@ -115,6 +115,7 @@ def environment(
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Machine, tools and conditions; where records differ, each value with whose it is."""
     topics: dict[str, Callable[[RunRecord], str]] = {
+        "clock": virtual.clock,
         "kernel": lambda r: r.environment.kernel,
         "processor": lambda r: f"{r.environment.cores} × {r.environment.cpu_model}",
         "load before": lambda r: " ".join(f"{value:.2f}" for value in r.environment.load),
@@ -197,7 +198,10 @@ def _found(records: Sequence[RunRecord]) -> Iterator[str]:
 
 
 def _doubts(records: Sequence[RunRecord]) -> Iterator[str]:
-    rounds = [len({(m.build, m.round) for m in r.measurements}) for r in records if r.measurements]
+    if virtual.any_of(records):
+        yield virtual.MEANING
+    told = [r for r in records if r.measurements and not virtual.is_of(r)]
+    rounds = [len({(m.build, m.round) for m in r.measurements}) for r in told]
     if rounds and min(rounds) < SMOKE_ROUNDS:
         yield (
             f"Few rounds ({text.count(min(rounds), 'round')}): take the figures for a smoke test; "

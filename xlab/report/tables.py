@@ -10,7 +10,7 @@ from typing import Any
 from xlab.record import metrics
 from xlab.record.figures import Figure, figures, find
 from xlab.record.metrics import FOREMOST
-from xlab.record.record import DatapathClass, Route, RunRecord
+from xlab.record.record import Route, RunRecord
 from xlab.record.stats import Spread
 from xlab.report import text
 
@@ -49,7 +49,8 @@ def overview(records: Sequence[RunRecord]) -> list[Table]:
     """The closing table: a scenario a row; a table for each class of datapath, never across."""
     found = groups(records)
     return [
-        _overview(members, f"{kind} datapath" if len(found) > 1 else "") for kind, members in found
+        _overview(members, kind if len(found) > 1 or "virtual" in kind else "")
+        for kind, members in found
     ]
 
 
@@ -84,13 +85,20 @@ def names(records: Sequence[RunRecord]) -> list[str]:
     return named
 
 
-def groups(records: Sequence[RunRecord]) -> list[tuple[DatapathClass, list[RunRecord]]]:
-    """Records by class of datapath, in their order; what was skipped goes with the first class."""
-    ran = {r.environment.datapath_class for r in records if r.status != "skipped"}
-    classes = sorted(ran) or ["kernel"]
+def groups(records: Sequence[RunRecord]) -> list[tuple[str, list[RunRecord]]]:
+    """Records that may be ranked among each other: of one class of datapath, and of one clock.
 
-    def home(record: RunRecord) -> DatapathClass:
-        return classes[0] if record.status == "skipped" else record.environment.datapath_class
+    In their order; what was skipped goes with the first.
+    """
+
+    def kind(record: RunRecord) -> str:
+        clock = ", virtual time" if record.environment.clock == "virtual" else ""
+        return f"{record.environment.datapath_class} datapath{clock}"
+
+    classes = sorted({kind(r) for r in records if r.status != "skipped"}) or ["kernel datapath"]
+
+    def home(record: RunRecord) -> str:
+        return classes[0] if record.status == "skipped" else kind(record)
 
     return [(kind, [record for record in records if home(record) == kind]) for kind in classes]
 
@@ -228,7 +236,9 @@ def settings_of(record: RunRecord) -> dict[str, Any]:
 
 
 def heading(record: RunRecord) -> str:
-    return f"{text.plain(f'{record.scenario}, {record.environment.datapath}')}: {which(record)}"
+    clock = ", virtual time" if record.environment.clock == "virtual" else ""
+    named = f"{record.scenario}, {record.environment.datapath}{clock}"
+    return f"{text.plain(named)}: {which(record)}"
 
 
 def _overview_row(record: RunRecord) -> tuple[str, ...]:
@@ -326,6 +336,7 @@ def _why(record: RunRecord) -> str:
 def _circumstances(record: RunRecord) -> dict[str, str]:
     environment, parameters = record.environment, record.parameters
     return {
+        "clock": environment.clock,
         "kernel": text.plain(environment.kernel),
         "CPU": text.plain(f"{environment.cores} × {environment.cpu_model}"),
         "congestion control": text.plain(environment.congestion_control),

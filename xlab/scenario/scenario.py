@@ -93,6 +93,9 @@ class Scenario:
     variants: tuple[str, ...] = ()
     #: The same where the clock is virtual: what a kernel without that part would do, say.
     virtual_variants: tuple[str, ...] = ()
+    #: What each of these, or "" for itself, adds to the one before, the cheapest first, in words:
+    #: what a packet's cost is taken apart by.
+    adds: tuple[tuple[str, str], ...] = ()
     #: The stages of its build, in their order, as it calls them (`Checks.stage`).
     stages: tuple[str, ...] = ()
     #: What carries packets between hosts, where it is not Open vSwitch; "userspace" in it if that.

@@ -22,7 +22,7 @@ from xlab.record.comparisons import Comparison, Look
 from xlab.record.metrics import FOREMOST
 from xlab.record.record import Measurement, RunRecord
 from xlab.report import comparison as wording
-from xlab.report import text
+from xlab.report import text, virtual
 
 _MARKS = {"passed": "✓", "failed": "✗", "skipped": "skipped"}
 
@@ -52,6 +52,7 @@ class CompareScreen(Onlooker):
             f"{text.count(len(plan.methods), 'method')}, "
             f"{text.count(plan.rounds, 'round')}{more} in {text.count(builds, 'build')}",
             ", ".join((*plan.probes, *plan.disturbing)),
+            *(["virtual time"] if plan.clock == "virtual" else []),
         )
         self.screen.block("folder", str(folder))
         if resumed:
@@ -181,17 +182,21 @@ class CompareScreen(Onlooker):
         self._tables(outcome, after_all=bool(took))
         self.screen.remarks(wording.out(outcome), outcome.notes)
         self.screen.blank()
-        quiet = outcome.noise.verdict == "quiet"
-        said = Text(outcome.noise.verdict, "bold green" if quiet else "bold yellow")
-        if outcome.noise.reasons:
-            said.append(f"   {'; '.join(map(text.plain, outcome.noise.reasons))}", "")
-        self.screen.block("machine", said)
+        if outcome.plan.clock == "virtual":
+            self.screen.block("clock", virtual.MEANING)
+        else:
+            quiet = outcome.noise.verdict == "quiet"
+            said = Text(outcome.noise.verdict, "bold green" if quiet else "bold yellow")
+            if outcome.noise.reasons:
+                said.append(f"   {'; '.join(map(text.plain, outcome.noise.reasons))}", "")
+            self.screen.block("machine", said)
         self.screen.block("rounds", wording.closing(outcome))
         self.screen.result(outcome.status, took)
 
     def _tables(self, outcome: Comparison, *, after_all: bool) -> None:
         """With an empty line between two, and before the first where rounds were shown."""
-        for number, table in enumerate(wording.tables(outcome)):
+        counted = virtual.compared(outcome)
+        for number, table in enumerate([*wording.tables(outcome), *counted]):
             if after_all or number:
                 self.screen.blank()
             self.screen.table(table)

@@ -32,7 +32,7 @@ from xlab.cli.screens.screen import (
 from xlab.record import record
 from xlab.record.metrics import order
 from xlab.record.record import Claim, Measurement, PathProof, RunRecord
-from xlab.report import tables, text
+from xlab.report import tables, text, virtual
 
 _EVIDENCE_LINES = 12
 _STEPS_SHOWN = 12
@@ -104,6 +104,8 @@ class RunScreen:
         figures = tables.route_figures(result)
         if figures.rows:
             self.screen.table(figures, indent=2, titled=False)
+        if counted := virtual.instructions([(result.scenario, result)]):
+            self.screen.table(counted, indent=2, titled=False)
         self._verdict(result)
         if folder:
             self.screen.block("record", f"{folder}/run.json")
@@ -159,7 +161,7 @@ class RunScreen:
             event["scenario"],
             f"{hosts}, {containers} each" if event["containers"] else f"{hosts}, no containers",
             event["datapath"],
-            event["sandbox"],
+            *(["virtual time"] if event.get("clock") == "virtual" else [event["sandbox"]]),
             *(f"{name}={value}" for name, value in (event.get("settings") or {}).items()),
         )
 

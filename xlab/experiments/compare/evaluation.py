@@ -31,7 +31,7 @@ from xlab.record.comparisons import (
 )
 from xlab.record.figures import failed_samples
 from xlab.record.intervals import Values
-from xlab.record.record import Measurement, Route, RunRecord, Status
+from xlab.record.record import Clock, Measurement, Route, RunRecord, Status
 
 
 def evaluate(history: History, ended: Ended | None = None) -> Comparison:
@@ -42,7 +42,8 @@ def evaluate(history: History, ended: Ended | None = None) -> Comparison:
     rounds = tuple(map(_round, history.rounds))
     points = tuple(_points(history))
     by_metric = _by_metric(points)
-    pairs = tuple(_pairs(by_metric, methods))
+    clock = history.opening.plan.clock
+    pairs = tuple(_pairs(by_metric, methods, clock))
     status, reason = _status(methods)
     first = _record(history, history.opening.methods[0])
     plain = {key: list(_values(of, methods[0].name).values()) for key, of in by_metric.items()}
@@ -56,7 +57,7 @@ def evaluate(history: History, ended: Ended | None = None) -> Comparison:
         methods=methods,
         rounds=rounds,
         points=points,
-        figures=tuple(_figures(by_metric, methods)),
+        figures=tuple(_figures(by_metric, methods, clock)),
         pairs=pairs,
         places=tuple(_places(pairs)),
         noise=noise.judge(rounds, plain, cores=first.environment.cores),
@@ -89,7 +90,7 @@ def look(history: History) -> Look | None:
             continue
         baseline = _values(of_method, live[0])
         for name in live[1:]:
-            found = _ratio(metric, _values(of_method, name), baseline)
+            found = _ratio(metric, _values(of_method, name), baseline, plan.clock)
             if found is None:
                 continue  # what never gives a figure is not waited for
             width = intervals.half_width(found)
@@ -247,14 +248,19 @@ def _values(
     return intervals.by_round(each for each in of_method.get(method, ()) if each.route == route)
 
 
-def _ratio(metric: str, above: Values, below: Values) -> Ratio | None:
+def _ratio(metric: str, above: Values, below: Values, clock: Clock) -> Ratio | None:
     row = metrics.of(metric)
     if not row.has_ratios:
         return None
-    return intervals.ratio(above, below, more_is_better=row.higher_is_better)
+    return intervals.ratio(
+        above,
+        below,
+        more_is_better=row.higher_is_better,
+        resolution=intervals.RESOLUTION if clock == "virtual" else None,
+    )
 
 
-def _figures(points: ByMetric, methods: Sequence[MethodResult]) -> Iterator[Figure]:
+def _figures(points: ByMetric, methods: Sequence[MethodResult], clock: Clock) -> Iterator[Figure]:
     for (metric, streams), of_method in points.items():
         baseline = _values(of_method, methods[0].name)
         for number, method in enumerate(methods):
@@ -271,20 +277,20 @@ def _figures(points: ByMetric, methods: Sequence[MethodResult]) -> Iterator[Figu
                 higher_is_better=metrics.of(metric).higher_is_better,
                 value=intervals.estimate(values),
                 control=intervals.estimate(control),
-                to_baseline=_ratio(metric, values, baseline) if number else None,
-                to_control=_ratio(metric, values, control),
+                to_baseline=_ratio(metric, values, baseline, clock) if number else None,
+                to_control=_ratio(metric, values, control, clock),
                 failed_samples=failed_samples(own),
             )
 
 
-def _pairs(points: ByMetric, methods: Sequence[MethodResult]) -> Iterator[Pair]:
+def _pairs(points: ByMetric, methods: Sequence[MethodResult], clock: Clock) -> Iterator[Pair]:
     """Every two methods of a class that passed, the baseline aside."""
     for kind in sorted({method.datapath_class for method in methods[1:]}):
         members = [m.name for m in methods[1:] if (m.datapath_class, m.status) == (kind, "passed")]
         for (metric, streams), of_method in points.items():
             values = {name: _values(of_method, name) for name in members}
             for name, other in itertools.combinations(members, 2):
-                ratio = _ratio(metric, values[name], values[other])
+                ratio = _ratio(metric, values[name], values[other], clock)
                 if ratio:
                     yield Pair(kind, metric, streams, name, other, ratio)
 
@@ -331,7 +337,14 @@ def _recoveries(history: History) -> Iterator[Recovery]:
 def _notes(history: History, pairs: Sequence[Pair]) -> Iterator[str]:
     plan = history.opening.plan
     builds = len({done.build for done in history.rounds})
-    if history.rounds and builds < intervals.LEAST_BUILDS:
+    exact = plan.clock == "virtual" and builds < intervals.LEAST_BUILDS
+    if history.rounds and exact:
+        yield (
+            f"{builds} of the virtual clock's builds: the same code gives the same digits again. "
+            f"Another seed may move a ratio by some percent, so {intervals.RESOLUTION:.0%} count "
+            f"for no difference; --repeat {intervals.LEAST_BUILDS} measures that."
+        )
+    elif history.rounds and builds < intervals.LEAST_BUILDS:
         yield (
             f"{builds} builds are too few for intervals: it takes {intervals.LEAST_BUILDS} to "
             "know how much one differs from the next."
@@ -360,7 +373,7 @@ def _notes(history: History, pairs: Sequence[Pair]) -> Iterator[str]:
         )
     if pairs:
         contests = {(pair.datapath_class, pair.metric, pair.streams) for pair in pairs}
-        if len(pairs) > len(contests):
+        if len(pairs) > len(contests) and not exact:
             yield (
                 f"{len(pairs)} pairs of methods are compared at 95 % each: of 20 that do not "
                 "differ, one is expected to seem to."

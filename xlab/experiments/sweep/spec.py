@@ -112,6 +112,11 @@ class Spec:
 
 def load(file: Path) -> Spec:
     """Read a sweep file; raises UsageError, which names the file and the place in it."""
+    return with_clock(file, None)[0]
+
+
+def with_clock(file: Path, clock: str | None) -> tuple[Spec, bytes]:
+    """The same, and the file's text; with that clock, which the text then says, if one is given."""
     try:
         content = record.read_bytes(file)
     except OSError as error:
@@ -119,7 +124,14 @@ def load(file: Path) -> Spec:
     if len(content) > _MOST_BYTES:
         raise UsageError(f"{file}: larger than {_MOST_BYTES >> 10} KiB")
     with at(str(file)):
-        return parse(content)
+        found = parse(content)
+        if clock is None:
+            return found, content
+        _within("--clock", {"clock": clock})
+        # What the file says of it, if it does, stands on a line of its own.
+        lines = [line for line in content.splitlines() if not line.startswith(b"clock:")]
+        content = b"\n".join([*lines, f"clock: {clock}".encode(), b""])
+        return parse(content), content
 
 
 def parse(content: bytes) -> Spec:
@@ -142,7 +154,7 @@ def parse(content: bytes) -> Spec:
 
 _KEYS = (
     "methods", "axes", "containers", "jitter", "set", "probe", "quick", "repeat", "most",
-    "precision", "duration",
+    "precision", "duration", "clock",
 )  # fmt: skip
 
 
@@ -256,12 +268,20 @@ def _common(found: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         return _read(found[key], key, read) if key in found else default
 
     quick = given("quick", _truth, False)
-    usual_s = QUICK_DURATION_S if quick else DEFAULT_DURATION_S
+    short = quick or found.get("clock") == "virtual"
+    usual_s = QUICK_DURATION_S if short else DEFAULT_DURATION_S
     containers = given("containers", whole, 2)
     duration_s = given("duration", _number, usual_s)
     _within("containers", {"containers": containers})
     _within("duration", {"duration_s": duration_s})
-    fields = {"quick": quick, "containers": containers, "duration_s": duration_s}
+    fields: dict[str, Any] = {
+        "quick": quick,
+        "containers": containers,
+        "duration_s": duration_s,
+    }
+    if "clock" in found:
+        fields["clock"] = _text(found["clock"], "clock")
+        _within("clock", {"clock": fields["clock"]})
     if "jitter" in found:
         fields["jitter_ms"] = given("jitter", parse_delay, 0.0)
     return fields, {

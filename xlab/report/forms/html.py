@@ -15,7 +15,19 @@ from itertools import groupby
 from pathlib import Path
 
 from xlab.record.record import Claim, RunRecord
-from xlab.report import drawing, gallery, links, parts, picture, prose, sweeps, tables, text
+from xlab.report import (
+    costs,
+    drawing,
+    gallery,
+    links,
+    parts,
+    picture,
+    prose,
+    sweeps,
+    tables,
+    text,
+    virtual,
+)
 from xlab.report.content import Content, Part
 from xlab.report.drawing import Drawing
 from xlab.report.markup import Child, Html, join, tag
@@ -39,6 +51,7 @@ def of_results(told: Content, base: Path) -> str:
         _header(told.started_at, told.verdict, _navigation(named, charts=bool(shown))),
         _summary(told, {part.name: f"#{anchor}" for part, anchor in named}),
         _charts(told, shown),
+        _instructions(told),
         _crossing(told),
         [_part(part, anchor, base if told.linked else None) for part, anchor in named],
         _more(told),
@@ -119,6 +132,21 @@ def _figure(shown: Drawing, name: str) -> Html:
         tag("h3", shown.title),
         drawing.embedded(shown, name),
         tag("figcaption", tag("ul", entries, class_="key") if entries else None),
+    )
+
+
+def _instructions(told: Content) -> Html | None:
+    """What the virtual clock counts, and where a packet's go."""
+    table = virtual.instructions(told.subjects)
+    if table is None:
+        return None
+    drawn = costs.parts_of_a_packet(told.subjects)
+    return parts.section(
+        "Instructions",
+        "instructions",
+        parts.table(table),
+        parts.small(virtual.COUNTED),
+        _drawn({"parts-of-a-packet": drawn}) if drawn else None,
     )
 
 

@@ -1,0 +1,137 @@
+"""What figures of the virtual clock mean, in words, and the instructions that they count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from xlab.record import comparisons
+from xlab.record.comparisons import Comparison
+from xlab.record.figures import Figure, figures, find
+from xlab.record.record import Route, RunRecord
+from xlab.report import text
+from xlab.report.tables import Column, Table
+
+#: In every heading.
+NAME = "virtual time"
+MEANING = (
+    "Virtual time: a nanosecond is one instruction of an emulated processor. All instructions have "
+    "one price, there are no caches and no second processor, and what this machine did meanwhile "
+    "has no part in it. The figures are a cost model, not a stopwatch: the same code gives the "
+    "same digits, and they are not to be set beside figures of the real clock."
+)
+HOW = (
+    MEANING,
+    (
+        "A method is built in a guest of its own, with a stock kernel, which is thawed from one "
+        "frozen state each time; nothing reaches it from outside while it works. Another build has "
+        "another seed: other random numbers, and another phase of whatever is periodic. UDP "
+        "offered at a rate and latency under load are left out: on one processor they measure "
+        "turns."
+    ),
+)
+
+
+def is_of(record: RunRecord) -> bool:
+    return record.environment.clock == "virtual"
+
+
+def any_of(records: Iterable[RunRecord]) -> bool:
+    return any(map(is_of, records))
+
+
+def how(records: Iterable[RunRecord]) -> list[str]:
+    """Of how it was measured, the paragraphs that are of this clock alone."""
+    return list(HOW) if any_of(records) else []
+
+
+def clock(record: RunRecord) -> str:
+    """Of the environment: which clock, and by which guest."""
+    guest = record.environment.virtual
+    if guest is None:
+        return record.environment.clock
+    said = (
+        f"virtual, an instruction a nanosecond; guest {guest.identity}: processor "
+        f"{guest.processor}, QEMU {guest.qemu}, {text.count(len(guest.packages), 'package')}"
+    )
+    if guest.differences:
+        said += f"; not as pinned: {', '.join(guest.differences[:5])}"
+        said += " …" if len(guest.differences) > 5 else ""
+    return said
+
+
+# -- instructions ----------------------------------------------------------------------------------
+
+
+#: What stands with the table.
+COUNTED = (
+    "A byte of one TCP stream: all instructions that sender, path and receiver took for it. A "
+    "packet: half of a one-byte request and its reply, from program to program."
+)
+_COLUMNS = (
+    Column("instructions"),
+    Column("a byte of TCP", short="a byte", right=True),
+    Column("× plain hosts", short="× plain", right=True),
+    Column("a packet", right=True),
+    Column("× plain hosts", short="× plain", right=True),
+)
+
+
+def instructions(subjects: Sequence[tuple[str, RunRecord]]) -> Table | None:
+    """What a byte and a packet cost, and how many times what they cost plain hosts.
+
+    A byte of one TCP stream: busy nanoseconds, of sender, path and receiver, by bytes that arrived.
+    A packet: half of a one-byte request and its reply, from program to program.
+    """
+    rows = []
+    for name, record in subjects:
+        found = figures(record) if is_of(record) else ()
+        byte, packet = (find(found, metric) for metric in _COUNTED)
+        if byte or packet:
+            cells = (*_cells(byte, 1.0, text.digits), *_cells(packet, _A_PACKET, _whole))
+            rows.append((text.plain(name), *cells))
+    return Table(_COLUMNS, tuple(rows), "Instructions") if rows else None
+
+
+def compared(comparison: Comparison) -> list[Table]:
+    """The same of a comparison, as a list of one; none if it is of the real clock."""
+    if comparison.plan.clock != "virtual":
+        return []
+    rows = []
+    for method in comparison.methods:
+        byte, packet = (
+            comparisons.find(comparison.figures, method.name, metric) for metric in _COUNTED
+        )
+        if byte or packet:
+            cells = (*_compared(byte, 1.0, text.digits), *_compared(packet, _A_PACKET, _whole))
+            rows.append((text.plain(method.name), *cells))
+    return [Table(_COLUMNS, tuple(rows), "Instructions")] if rows else []
+
+
+def _compared(
+    figure: comparisons.Figure | None, each: float, shown: Callable[[float], str]
+) -> tuple[str, str]:
+    if figure is None or figure.value is None:
+        return text.NOTHING, text.NOTHING
+    return shown(figure.value.median * each), text.ratio(figure.to_baseline)
+
+
+#: Seconds by 10^9 bytes are nanoseconds by bytes; of a round trip in milliseconds the half.
+_COUNTED = ("cpu_seconds_per_gigabyte", "tcp_rr_latency_ms")
+_A_PACKET = 1e6 / 2
+
+
+def a_packet(record: RunRecord, route: Route = "method") -> float | None:
+    """Instructions from program to program; None where request and reply were not measured."""
+    found = find(figures(record), _COUNTED[1]) if is_of(record) else None
+    spread = getattr(found, route) if found else None
+    return spread.median * _A_PACKET if spread else None
+
+
+def _cells(figure: Figure | None, each: float, shown: Callable[[float], str]) -> tuple[str, str]:
+    if figure is None or figure.method is None:
+        return text.NOTHING, text.NOTHING
+    return shown(figure.method.median * each), text.ratio(figure.to_baseline)
+
+
+def _whole(number: float) -> str:
+    return f"{number:,.0f}"
