@@ -17,7 +17,7 @@ from xlab.errors import RecordError, UsageError
 from xlab.experiments import gate
 from xlab.experiments.gate import Change, Experiment, Fact, Provenance, Ratios, Summary
 from xlab.record import comparisons, record, stats
-from xlab.record.record import Environment
+from xlab.record.record import Clock, Environment, VirtualMachine
 
 DATA = Path(__file__).parent.parent / "data"
 RECORDS = DATA / "records"
@@ -598,3 +598,37 @@ def test_the_command_fails_for_a_regression(
     assert [line["subject"] for line in told["lines"] if line["verdict"] == "regressed"] == [
         "effective_mtu"
     ]
+
+
+# -- the virtual clock -----------------------------------------------------------------------------
+
+
+def virtual(*ratios: Ratios, identity: str = "a", clock: Clock = "virtual") -> Summary:
+    guest = VirtualMachine(identity, "max", "10.0", {}, {}, ("libc6 2, not 1",))
+    machine = dataclasses.replace(MACHINE, clock=clock, virtual=guest)
+    told = summary(*ratios, asked=(experiment(clock=clock),))
+    return dataclasses.replace(
+        told, provenance=dataclasses.replace(told.provenance, environment=machine)
+    )
+
+
+@pytest.mark.parametrize(
+    ("now", "verdict"), [(0.80, "ok"), (0.79, "ok"), (0.77, "regressed"), (0.83, "improved")]
+)
+def test_in_virtual_time_one_build_of_each_side_decides(now: float, verdict: str) -> None:
+    before = virtual(tcp((0.80,), tolerance=0.02))
+    line = only(gate.check(virtual(tcp((now,), tolerance=0.02)), before))
+    assert (line.verdict, line.ci90) == (verdict, None)
+
+
+def test_the_two_clocks_are_never_held_against_each_other() -> None:
+    real = summary(tcp(*STEADY))
+    with pytest.raises(UsageError, match="clock is virtual, was real"):
+        gate.check(virtual(tcp((0.8,))), real)
+    with pytest.raises(UsageError, match="clock is real, was virtual"):
+        gate.check(summary(tcp(*STEADY), asked=(experiment(clock="real"),)), virtual(tcp((0.8,))))
+
+
+def test_figures_of_another_guest_are_no_experiment_of_this_one() -> None:
+    with pytest.raises(UsageError, match=r"its guest is b, was a \(libc6 2, not 1\)"):
+        gate.check(virtual(tcp((0.8,)), identity="b"), virtual(tcp((0.8,))))

@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.fake_machine import CLAIM, PATH, machine_with
 from xlab.errors import XlabError
+from xlab.experiments import runner
 from xlab.experiments.compare import evaluation, noise, rounds
 from xlab.experiments.compare.journal import (
     Built,
@@ -268,6 +269,8 @@ def _instead_of_labs(monkeypatch: pytest.MonkeyPatch) -> World:
             self.recorder.raw[f"b{build}-r{round}-method-ping.txt"] = b"64 bytes"
             if (self.name, round) in made.breaking:
                 raise made.breaking[self.name, round]
+
+        disturb = runner.Bench.disturb
 
         def measure_others(self, probes: Sequence[str], *, round: int, build: int) -> None:  # noqa: A002
             if "first-packet" not in probes:

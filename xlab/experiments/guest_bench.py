@@ -47,13 +47,15 @@ class GuestBench:
 
     def __post_init__(self) -> None:
         request = self.recorder.design.request
+        files = _files_of(request.scenario, request.topo)
         job = {
             # What a number stands for is chance alone: a build has its own.
             "seed": self.rounds.build if self.rounds else 1,
             "request": dataclasses.asdict(request),
             "rounds": self.rounds and dataclasses.asdict(self.rounds),
-            "folder": str(Path.cwd()),
-            "files": _files_of(request.scenario, request.topo),
+            # Whatever differs in a job may differ in the digits: only what is needed is in it.
+            "folder": str(Path.cwd()) if files else "/",
+            "files": files,
         }
         repeat = len(self.rounds.numbers) if self.rounds else request.repeat
         self._events = frozen.work(self.machine, job, limit_s=_LIMIT_S * repeat)

@@ -65,7 +65,7 @@ class Frozen:
 def ready(progress: Progress) -> Frozen:
     """The machine for this very xlab, made where it is not in the cache.
 
-    Making it takes half a minute, and the first time some 70 MB of packages are fetched.  Raises
+    Making it takes up to a minute, and the first time some 70 MB of packages are fetched.  Raises
     CapabilityError where this machine can't, XlabError where it broke.
     """
     packages.require_able()
@@ -77,7 +77,7 @@ def ready(progress: Progress) -> Frozen:
         files = userland.our_files()
         memory = place / f"{userland.digest_of(files)}.frozen"
         if not memory.exists():
-            progress("booting the virtual clock's guest, once for this xlab (half a minute)")
+            progress("booting the virtual clock's guest, once for this xlab (a minute)")
             with tempfile.TemporaryDirectory(prefix=".made-", dir=place) as scratch:
                 fresh = Path(scratch, "frozen")
                 with os.fdopen(os.memfd_create("archive"), "w+b") as archive:

@@ -115,10 +115,11 @@ def available(wanted: Sequence[Package]) -> dict[str, str]:
     if os.geteuid() == 0 and len(_policies(shown)) < len(names):
         subprocess.run(["apt-get", "-qq", "update"], capture_output=True, check=False)
         shown = _asked("apt-cache", "policy", *names)
-    found = {}
-    for name, (candidate, versions) in _policies(shown).items():
-        locked_one = next(package.version for package in wanted if package.name == name)
-        found[name] = locked_one if locked_one in versions else candidate
+    policies, found = _policies(shown), {}
+    for package in wanted:
+        if package.name in policies:
+            candidate, versions = policies[package.name]
+            found[package.name] = package.version if package.version in versions else candidate
     missing = [name for name in names if name not in found]
     if missing:
         raise CapabilityError(

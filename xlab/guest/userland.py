@@ -103,6 +103,8 @@ def unpack(files: Sequence[Path], tree: Path) -> None:
     shutil.copyfile(Path(__file__).with_name("frozen_init.sh"), init)
     init.chmod(0o755)
     _in_tree(tree, None, "ldconfig")
+    # By the inode numbers of this disk.
+    shutil.rmtree(tree / "var/cache/ldconfig", ignore_errors=True)
     _compile(tree, None, "/usr/lib/python3.13", f"/{_PYTHON}")
 
 

@@ -1,0 +1,90 @@
+"""How figures of the virtual clock are told: by name, apart from others, and as instructions."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from tests.support.records import sample
+from xlab.record.record import RunRecord, VirtualMachine
+from xlab.report import costs, prose, tables, virtual
+
+GUEST = VirtualMachine("0123456789abcdef", "max", "10.0", {"libc6": "2.41"}, {})
+
+
+def by_virtual_clock(record: RunRecord, *, factor: float = 1.0) -> RunRecord:
+    def slowed(name: str, median: float | None) -> float | None:
+        return median * factor if median and name == "tcp_rr_latency_ms" else median
+
+    return dataclasses.replace(
+        record,
+        environment=dataclasses.replace(record.environment, clock="virtual", virtual=GUEST),
+        measurements=tuple(
+            dataclasses.replace(m, median=slowed(m.metric, m.median)) for m in record.measurements
+        ),
+    )
+
+
+BRIDGE = by_virtual_clock(sample("bridge"))
+
+
+def test_the_two_clocks_are_never_in_one_ranking() -> None:
+    real = sample("bridge")
+    assert [kind for kind, _ in tables.groups([real, BRIDGE])] == [
+        "kernel datapath",
+        "kernel datapath, virtual time",
+    ]
+    assert any("clock (real | virtual)" in said for said in tables.cautions([real, BRIDGE]))
+
+
+def test_a_report_says_what_the_figures_mean_and_of_which_guest() -> None:
+    assert virtual.MEANING in prose.verdict([BRIDGE]).findings
+    assert virtual.MEANING in prose.measured([BRIDGE])
+    told = dict(prose.environment([BRIDGE], ["bridge"]))
+    assert "guest 0123456789abcdef: processor max, QEMU 10.0, 1 package" in told["clock"][0]
+    assert virtual.MEANING not in prose.verdict([sample("bridge")]).findings
+
+
+def test_a_guest_of_other_parts_than_those_pinned_is_marked() -> None:
+    other = dataclasses.replace(GUEST, differences=("libc6 2.42, not 2.41",))
+    record = dataclasses.replace(
+        BRIDGE, environment=dataclasses.replace(BRIDGE.environment, virtual=other)
+    )
+    assert "not as pinned: libc6 2.42, not 2.41" in virtual.clock(record)
+
+
+def test_a_byte_and_a_packet_are_counted_in_instructions() -> None:
+    table = virtual.instructions([("bridge", BRIDGE), ("real", sample("bridge"))])
+    assert table is not None
+    ((name, byte, _, packet, _),) = table.rows
+    found = {m.metric: m.median for m in BRIDGE.measurements if (m.route, m.round) == ("method", 2)}
+    assert name == "bridge"
+    # A second for 10^9 bytes is a nanosecond a byte.
+    cost, trip_ms = found["cpu_seconds_per_gigabyte"], found["tcp_rr_latency_ms"]
+    assert cost is not None
+    assert trip_ms is not None
+    assert float(byte) == pytest.approx(cost, rel=0.2)
+    assert float(packet.replace(",", "")) == pytest.approx(trip_ms * 1e6 / 2, rel=0.2)
+    assert virtual.instructions([("real", sample("bridge"))]) is None
+
+
+def test_a_packet_is_taken_apart_by_paths_that_lack_a_part() -> None:
+    gre = sample("ovs-gre-kernel")
+    subjects = [
+        ("ovs-gre", by_virtual_clock(gre, factor=3.0)),
+        ("ovs-gre:routes=underlay", by_virtual_clock(gre, factor=2.0)),
+    ]
+    drawn = costs.parts_of_a_packet(subjects)
+    assert drawn is not None
+    (stack,) = drawn.stacks
+    assert [part.words for part in stack.parts] == [
+        "plain hosts",
+        "+ bridges, routing, netfilter",
+        "+ Open vSwitch and GRE",
+    ]
+    dearest = virtual.a_packet(subjects[0][1])
+    assert dearest is not None
+    assert stack.total == pytest.approx(dearest)
+    assert "Open vSwitch and GRE" in drawn.in_words()
+    assert costs.parts_of_a_packet([("ovs-gre", gre)]) is None
