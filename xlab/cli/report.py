@@ -50,6 +50,13 @@ def report(
         Path | None,
         typer.Option(metavar="DIR", help="Write each chart there, as SVG and as PNG."),
     ] = None,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="COMPARISON",
+            help="To one comparison: the same by the other clock, whose ratios to show beside.",
+        ),
+    ] = None,
     alone: Annotated[
         bool,
         typer.Option("--alone", help="No links to the records: a page to be handed on by itself."),
@@ -61,16 +68,22 @@ def report(
     asked = "markdown" if markdown else "json" if as_json else None
     named = {ending: form.name for form in forms.known() for ending in form.endings}
     form = form_of(output, named, f"--{asked}", asked)
-    return _report(result, form=form, output=output, charts=charts, alone=alone)
+    return _report(result, form=form, output=output, charts=charts, alone=alone, beside=beside)
 
 
 def _report(
-    results: Sequence[Path], *, form: str, output: Path | None, charts: Path | None, alone: bool
+    results: Sequence[Path],
+    *,
+    form: str,
+    output: Path | None,
+    charts: Path | None,
+    alone: bool,
+    beside: Path | None,
 ) -> int:
     import dataclasses
 
     from xlab.record import comparisons, result_files
-    from xlab.report import content, drawing, gallery, sweeps
+    from xlab.report import clocks, content, drawing, gallery, sweeps
 
     results, passed_over = result_files.results_among(results)
     for path in passed_over:
@@ -89,6 +102,11 @@ def _report(
         comparison = comparisons.load(folder)
         told, errors = content.of_comparison(comparison, folder)
         show, draw = partial(_show_comparison, comparison), partial(gallery.exhibits, told.subjects)
+        if beside is not None:
+            other = comparisons.load(beside)
+            both = clocks.side_by_side(comparison, other)
+            told = dataclasses.replace(told, beside=other)
+            draw = partial(lambda told: {**gallery.exhibits(told.subjects), **both}, told)
     else:
         records, errors = result_files.load(result_files.find(results))
         if not records:
@@ -103,6 +121,8 @@ def _report(
         if output is None:
             sys.stdout.writelines(f"{file}\n" for file in written)
             return status
+    if beside is not None and not (isinstance(told, content.Content) and told.beside):
+        raise UsageError("--beside goes with one comparison")
     if compose is None:
         write_text(show, output)
     else:

@@ -19,6 +19,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from xlab.record import metrics, stats
+from xlab.record.comparisons import Ratio
 from xlab.record.figures import Points, ratio_points, value_points
 from xlab.record.portrait import Range
 from xlab.record.record import Route, RunRecord
@@ -103,6 +104,8 @@ class Chart:
     mark: float | None = None
     #: Whether bars stand for time, and something came before it.
     timeline: bool = False
+    #: What its bars stand for, where that is not a method and its control.
+    signs: tuple[tuple[str, str], ...] = ()
 
     @property
     def height(self) -> float:
@@ -123,17 +126,24 @@ class Chart:
         bars = [bar for panel in self.panels for bar in panel.bars]
         controlled = any(bar.route == "control" for bar in bars)
         spreads = [bar.points.spread for bar in bars if bar.points.spread]
+        named = {kind for kind, _ in self.signs}
         signs = (
+            *((kind, said, True) for kind, said in self.signs),
             ("method", "no answers" if self.timeline else "method", True),
             ("broken", "the fault is in force", self.timeline),
             ("mended", "mending is done", any(bar.mended is not None for bar in bars)),
             ("control", "control: the same two hosts, without the method", controlled),
-            ("round", "a build" if self.timeline else "a round", True),
+            (
+                "round",
+                "a build" if self.timeline else "a round",
+                any(b.points.rounds for b in bars),
+            ),
             ("sample", "a sample", any(bar.points.samples for bar in bars)),
             ("interval", "95 % interval", any(spread.ci95 for spread in spreads)),
             ("published", "published by others, as context", any(bar.band for bar in bars)),
         )
-        return [(kind, said) for kind, said, there in signs if there]
+        found = [(kind, said) for kind, said, there in signs if there]
+        return [each for each in found if each[0] not in named or each in self.signs]
 
     def figure(self, bar: Bar) -> str:
         """A bar's figure and its interval in words, or why there is none."""
@@ -265,6 +275,11 @@ def _drawable(points: Points) -> Points:
     # Where a round is one sample, that is shown once.
     samples = points.samples if len(points.samples) > len(points.rounds) else ()
     return Points(spread, tuple(filter(fits, points.rounds)), tuple(filter(fits, samples)))
+
+
+def points_of(ratio: Ratio | None) -> Points:
+    """What a chart shows of a ratio that has been summed up."""
+    return _drawable(Points(ratio, ()))
 
 
 def _missing(record: RunRecord) -> str:

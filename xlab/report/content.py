@@ -67,6 +67,8 @@ class Content:
     file: Path | None = None
     #: Of each thing the one value of all records, or several with who has each.
     environment: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    #: A comparison by the other clock, whose ratios are shown beside.
+    beside: Comparison | None = None
     #: Whether the records will be found where they are now, by whoever reads this.
     linked: bool = True
 

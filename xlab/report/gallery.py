@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from xlab.record import metrics
-from xlab.report import charts, lines
+from xlab.report import charts, costs, lines
 from xlab.report.charts import Subject
 from xlab.report.drawing import Drawing
 
@@ -36,6 +36,8 @@ _RECIPES = (
     ),
     _Recipe("streams", 8, lines.against_flows, "throughput against streams", "flows"),
     _Recipe("recovery", 10, charts.recovery, "recovery from faults", "recovery"),
+    # Of the virtual clock alone, and without a probe of its own.
+    _Recipe("parts-of-a-packet", 11, costs.parts_of_a_packet),
 )
 _KINDS = {"ratios": charts.ratios, "values": charts.values, "distribution": lines.distribution}
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from xlab.record.record import Claim, RunRecord
 from xlab.report import (
-    costs,
+    clocks,
     drawing,
     gallery,
     links,
@@ -51,6 +51,7 @@ def of_results(told: Content, base: Path) -> str:
         _header(told.started_at, told.verdict, _navigation(named, charts=bool(shown))),
         _summary(told, {part.name: f"#{anchor}" for part, anchor in named}),
         _charts(told, shown),
+        _both_clocks(told),
         _instructions(told),
         _crossing(told),
         [_part(part, anchor, base if told.linked else None) for part, anchor in named],
@@ -136,17 +137,23 @@ def _figure(shown: Drawing, name: str) -> Html:
 
 
 def _instructions(told: Content) -> Html | None:
-    """What the virtual clock counts, and where a packet's go."""
+    """What the virtual clock counts."""
     table = virtual.instructions(told.subjects)
     if table is None:
         return None
-    drawn = costs.parts_of_a_packet(told.subjects)
     return parts.section(
-        "Instructions",
-        "instructions",
-        parts.table(table),
-        parts.small(virtual.COUNTED),
-        _drawn({"parts-of-a-packet": drawn}) if drawn else None,
+        "Instructions", "instructions", parts.table(table), parts.small(virtual.COUNTED)
+    )
+
+
+def _both_clocks(told: Content) -> Html | None:
+    if told.comparison is None or told.beside is None:
+        return None
+    return parts.section(
+        "Both clocks",
+        "clocks",
+        parts.small(clocks.MEANING),
+        _drawn(clocks.side_by_side(told.comparison, told.beside)),
     )
 
 
