@@ -6,9 +6,13 @@ import dataclasses
 
 import pytest
 
+from tests.support.documents import ROOT
 from tests.support.records import sample
+from xlab.errors import UsageError
+from xlab.record import comparisons
+from xlab.record.comparisons import Pair, Verdict
 from xlab.record.record import RunRecord, VirtualMachine
-from xlab.report import costs, prose, tables, virtual
+from xlab.report import clocks, costs, prose, tables, virtual
 
 GUEST = VirtualMachine("0123456789abcdef", "max", "10.0", {"libc6": "2.41"}, {})
 
@@ -88,3 +92,50 @@ def test_a_packet_is_taken_apart_by_paths_that_lack_a_part() -> None:
     assert stack.total == pytest.approx(dearest)
     assert "Open vSwitch and GRE" in drawn.in_words()
     assert costs.parts_of_a_packet([("ovs-gre", gre)]) is None
+
+
+# -- both clocks -----------------------------------------------------------------------------------
+
+SAMPLE = comparisons.load(ROOT / "results/sample")
+BY_INSTRUCTIONS = comparisons.load(ROOT / "results/sample/virtual")
+
+
+def test_both_clocks_stand_side_by_side_where_both_have_a_method() -> None:
+    drawn = clocks.side_by_side(SAMPLE, BY_INSTRUCTIONS)
+    tcp = drawn["tcp_bits_per_second-by-both-clocks"]
+    (panel,) = tcp.panels
+    # What was GRE in user space by the real clock is the variant of that name by the other.
+    assert [group.heading for group in panel.groups] == [
+        "bridge",
+        "ovs-gre:datapath=userspace",
+        "weave",
+        "weave:datapath=fastdp",
+    ]
+    assert {bar.route for group in panel.groups for bar in group.bars} == {"method", "control"}
+    assert ("method", "virtual time") in tcp.key()
+    assert ("control", "real clock") in tcp.key()
+    assert drawn.keys() == clocks.side_by_side(BY_INSTRUCTIONS, SAMPLE).keys()
+
+
+def test_two_of_one_clock_are_not_set_side_by_side() -> None:
+    with pytest.raises(UsageError, match="both comparisons are of the real clock"):
+        clocks.side_by_side(SAMPLE, SAMPLE)
+
+
+def test_where_the_clocks_say_the_opposite_the_page_says_so() -> None:
+    def opposed(pair: Pair) -> Pair:
+        said: Verdict = "slower" if pair.ratio.verdict == "faster" else "faster"
+        return dataclasses.replace(pair, ratio=dataclasses.replace(pair.ratio, verdict=said))
+
+    pair = next(
+        each
+        for each in BY_INSTRUCTIONS.pairs
+        if (each.metric, {each.method, each.other})
+        == ("tcp_bits_per_second", {"bridge", "weave:datapath=fastdp"})
+    )
+    agreed = dataclasses.replace(SAMPLE, pairs=(pair,))
+    assert clocks.disagreements(BY_INSTRUCTIONS, agreed) == []
+    (said,) = clocks.disagreements(
+        BY_INSTRUCTIONS, dataclasses.replace(SAMPLE, pairs=(opposed(pair),))
+    )
+    assert said.startswith("TCP 1 stream: in virtual time bridge is faster than weave:datapath")

@@ -74,7 +74,7 @@ class GuestBench:
                 raise (UsageError if event["usage"] else XlabError)(event["text"])
             if event["kind"] == "finished":
                 self._finish(event)
-            elif event["kind"] not in ("built", "forking"):
+            elif event["kind"] not in ("thawed", "built", "forking"):
                 self.recorder.tell(event)
             if event["kind"] == until:
                 return

@@ -38,10 +38,11 @@ def main() -> int:
     work = importlib.import_module(WORK)
     work.get_ready()
     _clear_free_memory()
+    stopped_at = time.monotonic_ns()
     _stop()
+    leap_ns = time.monotonic_ns() - stopped_at
     subprocess.run(["insmod", "/modules/qemu_fw_cfg.ko"], check=True)
     job = json.loads(Path(f"/sys/firmware/qemu_fw_cfg/by_name/{JOB}/raw").read_bytes())
-    _vary(int(job["seed"]))
     with Path(_port()).open("wb", buffering=0) as port:
 
         def tell(event: dict[str, Any]) -> None:
@@ -49,7 +50,10 @@ def main() -> int:
             while data:
                 data = data[port.write(data) or 0 :]
 
-        work.inside(job, tell)
+        tell({"kind": "thawed", "leap_ns": leap_ns})
+        if "seed" in job:
+            _vary(int(job["seed"]))
+            work.inside(job, tell)
         tell({"kind": "ended"})
     return 0
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from xlab.errors import UsageError
 from xlab.record import comparisons
-from xlab.record.comparisons import Comparison, Figure, MethodResult
+from xlab.record.comparisons import Comparison, Figure, MethodResult, Verdict
 from xlab.record.metrics import FOREMOST
 from xlab.record.record import Clock, Route
 from xlab.report import charts, text
@@ -44,6 +44,36 @@ def side_by_side(one: Comparison, other: Comparison) -> dict[str, Chart]:
     return found
 
 
+def disagreements(one: Comparison, other: Comparison) -> list[str]:
+    """Each two methods of which the clocks say the opposite; what either can't tell is left out."""
+    by_clock = {each.plan.clock: each for each in (one, other)}
+    virtual, real = by_clock["virtual"], by_clock["real"]
+    theirs = {_built_as(method): method.name for method in real.methods}
+    names = {m.name: theirs[_built_as(m)] for m in virtual.methods if _built_as(m) in theirs}
+    verdicts = {(p.metric, p.streams, p.method, p.other): p.ratio.verdict for p in real.pairs}
+    # "a / b is faster" is "b / a is slower".
+    verdicts |= {
+        (metric, streams, b, a): _OPPOSITE[said]
+        for (metric, streams, a, b), said in verdicts.items()
+        if said in _OPPOSITE
+    }
+    found = []
+    for pair in virtual.pairs:
+        if pair.method in names and pair.other in names:
+            key = (pair.metric, pair.streams, names[pair.method], names[pair.other])
+            said = verdicts.get(key)
+            if pair.ratio.verdict in _OPPOSITE and said == _OPPOSITE[pair.ratio.verdict]:
+                found.append(
+                    f"{text.label(pair.metric, pair.streams)}: in virtual time "
+                    f"{text.plain(pair.method)} is {pair.ratio.verdict} than "
+                    f"{text.plain(pair.other)}, by the real clock it is {said}."
+                )
+    return found
+
+
+_OPPOSITE: dict[Verdict, Verdict] = {"faster": "slower", "slower": "faster"}
+
+
 def _groups(metric: str, virtual: Comparison, real: Comparison) -> Iterator[Group]:
     for method in virtual.methods[1:]:
         theirs = next((m for m in real.methods if _built_as(m) == _built_as(method)), None)
@@ -59,7 +89,7 @@ def _groups(metric: str, virtual: Comparison, real: Comparison) -> Iterator[Grou
 def _built_as(method: MethodResult) -> tuple[object, ...]:
     """What must be the same of two methods: "auto" is another datapath on another kernel."""
     options = {name: said for name, said in method.settings.items() if name != "datapath"}
-    return method.scenario, sorted(options.items()), method.datapath_class
+    return method.scenario, tuple(sorted(options.items())), method.datapath_class
 
 
 def _bar(clock: Clock, method: MethodResult, figure: Figure) -> Bar:

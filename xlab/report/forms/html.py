@@ -153,6 +153,7 @@ def _both_clocks(told: Content) -> Html | None:
         "Both clocks",
         "clocks",
         parts.small(clocks.MEANING),
+        parts.notes(clocks.disagreements(told.comparison, told.beside)),
         _drawn(clocks.side_by_side(told.comparison, told.beside)),
     )
 
