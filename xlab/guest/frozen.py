@@ -44,6 +44,8 @@ _KERNEL_OPTIONS = (*KERNEL_OPTIONS, "norandmaps")
 _FREEZING_LIMIT_S = 900.0
 #: A stop without a leap takes the instructions from one look at the clock to the next.
 _TRIES, _NO_LEAP_NS = 8, 50_000
+#: How a folder is called in which something is being made.
+_DRAFT = ".made-"
 #: Between two looks at what a guest has told.
 _LOOK_S = 0.05
 #: Of one set of packages: the last is in use, the one before it is often gone back to.
@@ -75,12 +77,15 @@ def ready(progress: Progress) -> Frozen:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        # What a killed one was at; whoever has the lock is alone here.
+        for left in (*folder.glob(f"{_DRAFT}*"), *folder.glob(f"*/{_DRAFT}*")):
+            shutil.rmtree(left, ignore_errors=True)
         parts, place = _made(folder, progress)
         files = userland.our_files()
         memory = place / f"{userland.digest_of(files)}.frozen"
         if not memory.exists():
             progress("booting the virtual clock's guest, once for this xlab (a minute)")
-            with tempfile.TemporaryDirectory(prefix=".made-", dir=place) as scratch:
+            with tempfile.TemporaryDirectory(prefix=_DRAFT, dir=place) as scratch:
                 fresh = Path(scratch, "frozen")
                 with os.fdopen(os.memfd_create("archive"), "w+b") as archive:
                     code = Path(scratch, "code")
@@ -103,7 +108,7 @@ def _made(folder: Path, progress: Progress) -> tuple[Parts, Path]:
             listed = json.loads((place / "packages.json").read_text())
             return userland.as_parts([Package(**each) for each in listed], qemu), place
     progress("fetching the virtual clock's guest (70 MB, once)")
-    with tempfile.TemporaryDirectory(prefix=".made-", dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(prefix=_DRAFT, dir=folder) as scratch:
         files = Path(scratch, "files")
         files.mkdir()
         fetched = packages.fetch(plan.packages, files)
@@ -331,7 +336,8 @@ def work(frozen: Frozen, job: Mapping[str, Any], *, limit_s: float) -> Iterator[
     """Have a guest do a job (`inside.WORK`); yields what it tells, as it tells it.
 
     The job has a "seed", a whole number: with the same one everything is the same; without one
-    nothing is done.  First it tells that it has been thawed.  Raises XlabError if the guest ends without having done it, or takes longer than `limit_s`.
+    nothing is done.  First it tells that it has been thawed.  Raises XlabError if the guest ends
+    without having done it, or takes longer than `limit_s`.
     """
     deadline = Deadline(limit_s)
     data = json.dumps(job).encode()
