@@ -65,6 +65,26 @@ def test_the_pinned_version_is_taken_where_some_archive_has_it_and_else_the_cand
     assert packages.available(wanted) == {"libc6": "2.41-12+deb13u3", "iperf3": "3.18-2"}
 
 
+def test_a_kernel_that_is_gone_has_a_successor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(_: str, __: str, *names: str) -> str:
+        there = {"linux-image-7-cloud-amd64": "7.1-1", "libc6": "2.41-13"}
+        return "".join(
+            f"{name}:\n  Candidate: {there[name]}\n  Version table:\n"
+            f"     {there[name]} 500\n        500 http://archive.example/debian trixie/main\n"
+            for name in names
+            if name in there
+        )
+
+    monkeypatch.setattr(packages, "_asked", asked)
+    monkeypatch.setattr(packages, "kernel", lambda: "linux-image-7-cloud-amd64")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    wanted = [Package("libc6", "2.41-13", ""), Package("linux-image-6-cloud-amd64", "6.1-1", "")]
+    assert packages.available(wanted) == {
+        "libc6": "2.41-13",
+        "linux-image-7-cloud-amd64": "7.1-1",
+    }
+
+
 @pytest.mark.usefixtures("archive")
 def test_what_only_this_machine_has_cannot_be_fetched() -> None:
     with pytest.raises(CapabilityError, match=r"nothing-here.*apt-get update"):

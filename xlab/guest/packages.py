@@ -22,6 +22,7 @@ from pathlib import Path
 from xlab.errors import CapabilityError
 
 LOCK = Path(__file__).with_name("lock.json")
+_KERNEL = "linux-image-"
 #: Python packages that the work in a guest imports; they come from the environment we run in.
 PYTHON_PACKAGES = ("mininet", "pyroute2", "setuptools")
 
@@ -108,6 +109,23 @@ def require_able() -> None:
             )
 
 
+def kernel() -> str:
+    """The package that linux-image-cloud-amd64 stands for at present."""
+    for attempt in ("with the lists at hand", "after an update"):
+        if attempt == "after an update" and os.geteuid() == 0:
+            subprocess.run(["apt-get", "-qq", "update"], capture_output=True, check=False)
+        shown = subprocess.run(
+            ["apt-cache", "depends", "linux-image-cloud-amd64"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for line in shown.stdout.splitlines():
+            if line.strip().startswith("Depends: linux-image-"):
+                return line.split()[-1]
+    raise CapabilityError("apt knows no package linux-image-cloud-amd64 (Debian has it)")
+
+
 def available(wanted: Sequence[Package]) -> dict[str, str]:
     """By name, the version to be had: the wanted one if apt has it, else its candidate."""
     names = [package.name for package in wanted]
@@ -120,6 +138,11 @@ def available(wanted: Sequence[Package]) -> dict[str, str]:
         if package.name in policies:
             candidate, versions = policies[package.name]
             found[package.name] = package.version if package.version in versions else candidate
+    gone = [name for name in names if name not in found and name.startswith(_KERNEL)]
+    if gone:
+        # Each point release has another one, whose name is another.
+        names = [name for name in names if name not in gone]
+        found |= available([Package(kernel(), "", "")])
     missing = [name for name in names if name not in found]
     if missing:
         raise CapabilityError(
@@ -199,14 +222,11 @@ def python_files() -> Iterable[tuple[str, Path]]:
                 yield path, Path(str(file.locate()))
 
 
-def renew(kernel: str, folder: Path) -> Parts:
-    """Write lock.json anew, of what this machine's apt and environment have now.
-
-    `kernel` is the name of the kernel's package, `folder` an empty one.
-    """
+def renew(folder: Path) -> Parts:
+    """Write lock.json anew, of what apt and the environment have now; `folder` is an empty one."""
     plan = locked()
-    names = [p.name for p in plan.packages if not p.name.startswith("linux-image-")]
-    fetched = fetch([Package(name, "", "") for name in (*names, kernel)], folder)
+    names = [p.name for p in plan.packages if not p.name.startswith(_KERNEL)]
+    fetched = fetch([Package(name, "", "") for name in (*names, kernel())], folder)
     parts = Parts(
         qemu_version(), plan.machine, plan.processor, plan.memory_mib, fetched, python_packages()
     )

@@ -89,7 +89,7 @@ def main() -> int:
             return 0
         if options.renew_lock:
             with tempfile.TemporaryDirectory() as folder:
-                packages.renew(package_of_kernel(), Path(folder))
+                packages.renew(Path(folder))
             return 0
         return boot(kernel, options)
     except CapabilityError as error:
@@ -132,7 +132,7 @@ def stock_kernel() -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".guest-kernel-", dir=cache) as scratch:
             fresh = Path(scratch) / "kernel"
-            unpack_kernel(package_of_kernel(), Path(scratch), fresh)
+            unpack_kernel(packages.kernel(), Path(scratch), fresh)
             # Another run may have been faster: rename() refuses a folder that is there, and either
             # kernel will do.
             with contextlib.suppress(OSError):
@@ -143,23 +143,6 @@ def stock_kernel() -> Path:
 def cache_folder() -> Path:
     home = Path("/var/cache") if os.geteuid() == 0 else Path.home() / ".cache"
     return Path(os.environ.get("XDG_CACHE_HOME") or home) / "xlab"
-
-
-def package_of_kernel() -> str:
-    """The package that linux-image-cloud-amd64 stands for at present."""
-    for attempt in ("with the lists at hand", "after an update"):
-        if attempt == "after an update" and os.geteuid() == 0:
-            subprocess.run(["apt-get", "-qq", "update"], capture_output=True, check=False)
-        shown = subprocess.run(
-            ["apt-cache", "depends", "linux-image-cloud-amd64"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        for line in shown.stdout.splitlines():
-            if line.strip().startswith("Depends: linux-image-"):
-                return line.split()[-1]
-    raise CapabilityError("apt knows no package linux-image-cloud-amd64 (Debian has it)")
 
 
 def unpack_kernel(package: str, scratch: Path, kernel: Path) -> None:

@@ -22,7 +22,7 @@ from xlab.lab import counters
 from xlab.lab.lab import Lab, concurrently
 from xlab.lab.node import Node
 from xlab.probes import link_conditions
-from xlab.probes.catalog import DISTURBING, USUAL, sensible
+from xlab.probes.catalog import ALL, DISTURBING, USUAL, sensible
 from xlab.probes.facts import Pair, Plan, Sampled
 from xlab.probes.kinds import Site
 from xlab.probes.proof import Proved, prove
@@ -161,6 +161,9 @@ class Testbed:
         probes = arguments.get("probes") or [
             probe for probe in (*USUAL, *request.probes) if last or probe not in DISTURBING
         ]
+        for name in request.probes if number == 1 else ():
+            if plan.virtual and ALL[name].not_virtual:
+                emit({"kind": "note", "text": f"{name} is left out: {ALL[name].not_virtual}"})
         probes = sensible(probes, virtual=plan.virtual)
         found = measure_round(pairs, plan, generator, probes, starting=announce)
         of_lab = measure_lab(
