@@ -12,6 +12,7 @@ import pytest
 from xlab.cli import _findings as doctor
 from xlab.cli._findings import Finding
 from xlab.errors import CapabilityError
+from xlab.guest import packages
 from xlab.kernel.capabilities import Capability, Machine
 from xlab.kernel.drivers import State
 from xlab.kernel.programs import TOOLS, TYPED
@@ -220,6 +221,26 @@ def test_tools_that_are_missing() -> None:
         None,
         "sudo apt-get install netperf",
     )
+
+
+def test_what_the_virtual_clock_lacks_is_named_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def row() -> doctor.Finding:
+        found = {finding.name: finding for finding in doctor.diagnose(machine(), {}, NEEDING)}
+        return found["virtual clock"]
+
+    monkeypatch.setattr(packages, "require_able", lambda: None)
+    monkeypatch.setattr(packages, "qemu_version", lambda: packages.locked().qemu)
+    assert row().ok
+    monkeypatch.setattr(packages, "qemu_version", lambda: "6.2")
+    assert "figures of a guest of its own" in row().detail
+
+    def unable() -> None:
+        raise CapabilityError("it needs QEMU", "sudo apt-get install qemu-system-x86")
+
+    monkeypatch.setattr(packages, "require_able", unable)
+    assert (row().ok, row().remedy) == (None, "sudo apt-get install qemu-system-x86")
 
 
 def test_findings_of_this_machine_name_every_tool() -> None:

@@ -650,3 +650,20 @@ def test_csv_has_a_line_a_figure_and_one_for_what_has_none() -> None:
     broken = list(csv.DictReader(io.StringIO(rows.of_sweep(told_badly, Path()))))
     assert [row["status"] for row in broken if not row["method"]] == ["failed"]
     assert not any(cell.startswith(("=", "+", "@")) for row in broken for cell in row.values())
+
+
+# -- the clock -------------------------------------------------------------------------------------
+
+
+def test_the_file_says_the_clock_or_whoever_starts_it(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text("methods: [bridge]\naxes:\n  mtu: [1500, 9000]\nclock: virtual\n")
+    found, content = spec.with_clock(file, None)
+    assert {point.request.clock for point in found.points} == {"virtual"}
+    assert {point.request.duration_s for point in found.points} == {1.0}
+    assert content == file.read_bytes()
+    other, content = spec.with_clock(file, "real")
+    assert {point.request.clock for point in other.points} == {"real"}
+    assert spec.parse(content) == other, "who goes on with it has the same clock"
+    with pytest.raises(UsageError, match="it is real or virtual"):
+        spec.with_clock(file, "sun")
