@@ -1,7 +1,7 @@
 """The guest of the virtual clock: booted once, frozen, and thawed for each piece of work.
 
-    CACHE/xlab/guest/IDENTITY/            vmlinuz, tree/, parts.json: of one set of packages
-    CACHE/xlab/guest/IDENTITY/CODE.frozen the machine with our code of that digest, ready to work
+    CACHE/guest/PACKAGES/               vmlinuz, tree/, packages.json: of one set of packages
+    CACHE/guest/PACKAGES/CODE-….frozen  the machine with our code of that digest, ready to work
 
 QEMU executes one instruction a nanosecond of the guest's clock (`-icount shift=0`), and where the
 guest waits for a timer its clock leaps there (`sleep=off`).  Nothing comes from outside while it
@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -82,7 +82,7 @@ def ready(progress: Progress) -> Frozen:
             shutil.rmtree(left, ignore_errors=True)
         parts, place = _made(folder, progress)
         files = userland.our_files()
-        memory = place / f"{userland.digest_of(files)}.frozen"
+        memory = place / f"{userland.digest_of(files)}-qemu-{parts.qemu}.frozen"
         if not memory.exists():
             progress("booting the virtual clock's guest, once for this xlab (a minute)")
             with tempfile.TemporaryDirectory(prefix=_DRAFT, dir=place) as scratch:
@@ -116,7 +116,7 @@ def _made(folder: Path, progress: Progress) -> tuple[Parts, Path]:
         fresh = Path(scratch, "fresh")
         fresh.mkdir()
         userland.unpack(list(files.glob("*.deb")), fresh / "tree")
-        listed = json.dumps([{**vars_of(each)} for each in fetched], indent=1)
+        listed = json.dumps([asdict(each) for each in fetched], indent=1)
         (fresh / "packages.json").write_text(listed)
         place = folder / (wanted if fetched == plan.packages else f"{wanted}-other")
         shutil.rmtree(place, ignore_errors=True)
@@ -124,14 +124,10 @@ def _made(folder: Path, progress: Progress) -> tuple[Parts, Path]:
     return userland.as_parts(fetched, qemu), place
 
 
-def vars_of(package: Package) -> dict[str, str]:
-    return {"name": package.name, "version": package.version, "sha256": package.sha256}
-
-
 def _key(listed: tuple[Package, ...]) -> str:
     plan = packages.locked()
     # Another Python package, another tree.
-    told = [*map(vars_of, listed), packages.python_packages(), plan.machine, plan.processor]
+    told = [*map(asdict, listed), packages.python_packages(), plan.machine, plan.processor]
     return userland.digest_of_text(json.dumps(told, sort_keys=True))
 
 

@@ -1,6 +1,6 @@
 """The guest's own user land: a tree of files made of packages, and the archive it boots from.
 
-    packages ── dpkg-deb ── CACHE/IDENTITY/tree ──┐
+    packages ── dpkg-deb ── CACHE/PACKAGES/tree ──┐
                                                   ├── archive (initramfs, "newc") ── the guest's /
     xlab's own modules, compiled ─────────────────┘
 
