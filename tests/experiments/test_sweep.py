@@ -32,7 +32,7 @@ from xlab.experiments.sweep.outcome import Failure
 from xlab.experiments.sweep.spec import Point, Spec
 from xlab.record import comparisons, record
 from xlab.record.comparisons import Comparison, Estimate, Figure, Ratio
-from xlab.report import drawing, sweeps
+from xlab.report import drawing, sweeps, virtual
 from xlab.report.forms import csv as rows
 from xlab.report.forms import html, markdown
 from xlab.report.sweeps import Swept
@@ -667,3 +667,12 @@ def test_the_file_says_the_clock_or_whoever_starts_it(tmp_path: Path) -> None:
     assert spec.parse(content) == other, "who goes on with it has the same clock"
     with pytest.raises(UsageError, match="it is real or virtual"):
         spec.with_clock(file, "sun")
+
+
+def test_a_sweep_in_virtual_time_says_so_wherever_it_shows_figures() -> None:
+    content = b"methods: [bridge]\naxes:\n  mtu: [1500, 9000]\nclock: virtual\n"
+    _, told = swept(content)
+    assert told.clock == "virtual"
+    assert all("virtual time" in table.title for table in sweeps.tables(told))
+    assert virtual.MEANING in Swept(told, Path()).verdict.findings
+    assert all("virtual time" in chart.title for chart in sweeps.charts(told).values())

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from xlab.record import metrics
 from xlab.record.comparisons import Ratio, find
 from xlab.record.record import DatapathClass
-from xlab.report import text
+from xlab.report import text, virtual
 from xlab.report.line_chart import STYLES, LineChart, Plot, Series
 from xlab.report.prose import Verdict
 from xlab.report.tables import Column, Table
@@ -69,7 +69,8 @@ class Swept:
         axes = " × ".join(axis.name for axis in sweep.axes)
         named = ", ".join(map(text.plain, methods))
         headline = f"{many}{f' ({axes})' if axes else ''}: {named or 'nothing'} beside plain hosts"
-        return Verdict(sweep.status, headline, (*out(sweep), *sweep.notes))
+        meaning = [virtual.MEANING] if sweep.clock == "virtual" else []
+        return Verdict(sweep.status, headline, (*out(sweep), *meaning, *sweep.notes))
 
 
 def ratio(point: PointDone, method: str, metric: str) -> Ratio | None:
@@ -85,10 +86,14 @@ def ratio(point: PointDone, method: str, metric: str) -> Ratio | None:
 def tables(sweep: Sweep) -> list[Table]:
     """A table a class of datapaths: every point and method, ratios to the baseline of the point."""
     return [
-        Table(_columns(sweep), rows, f"{kind} datapath, × plain hosts")
+        Table(_columns(sweep), rows, f"{kind} datapath{_clock(sweep)}, × plain hosts")
         for kind in _KINDS
         if (rows := tuple(_rows(sweep, kind)))
     ]
+
+
+def _clock(sweep: Sweep) -> str:
+    return f", {virtual.NAME}" if sweep.clock == "virtual" else ""
 
 
 def _columns(sweep: Sweep) -> tuple[Column, ...]:
@@ -181,7 +186,7 @@ def _chart(sweep: Sweep, axis: Axis) -> LineChart | None:
     xs = sorted({x for plot in plots for line in plot.lines for x in line.x})
     still = ", ".join(f"{name} {value}" for name, value in others.items())
     return LineChart(
-        f"Cost against {'MTU' if axis.name == 'mtu' else axis.name}",
+        f"Cost against {'MTU' if axis.name == 'mtu' else axis.name}{_clock(sweep)}",
         _AXIS_NAMES.get(axis.name, axis.name),
         plots,
         _UNITS.get(axis.name, ""),

@@ -8,6 +8,7 @@ from xlab.record import comparisons
 from xlab.record.comparisons import Comparison
 from xlab.record.figures import Figure, figures, find
 from xlab.record.record import Route, RunRecord
+from xlab.record.stats import Spread
 from xlab.report import text
 from xlab.report.tables import Column, Table
 
@@ -83,37 +84,47 @@ def instructions(subjects: Sequence[tuple[str, RunRecord]]) -> Table | None:
     A byte of one TCP stream: busy nanoseconds, of sender, path and receiver, by bytes that arrived.
     A packet: half of a one-byte request and its reply, from program to program.
     """
+    return _table(
+        (name, [(f.method, f.to_baseline) if f else None for f in _counted(figures(record))])
+        for name, record in subjects
+        if is_of(record)
+    )
+
+
+def compared(comparison: Comparison) -> Table | None:
+    """The same of a comparison; None if it is of the real clock."""
+    if comparison.plan.clock != "virtual":
+        return None
+    found = [
+        (method.name, [comparisons.find(comparison.figures, method.name, m) for m in _COUNTED])
+        for method in comparison.methods
+    ]
+    return _table(
+        (name, [(f.value, f.to_baseline) if f else None for f in told]) for name, told in found
+    )
+
+
+#: A median, and its ratio to plain hosts.
+_Told = tuple[Spread | None, Spread | None]
+
+
+def _table(found: Iterable[tuple[str, Sequence[_Told | None]]]) -> Table | None:
+    """`found`: by name, what there is of each of `_COUNTED`."""
     rows = []
-    for name, record in subjects:
-        found = figures(record) if is_of(record) else ()
-        byte, packet = (find(found, metric) for metric in _COUNTED)
+    for name, (byte, packet) in found:
         if byte or packet:
             cells = (*_cells(byte, 1.0, text.digits), *_cells(packet, _A_PACKET, _whole))
             rows.append((text.plain(name), *cells))
     return Table(_COLUMNS, tuple(rows), "Instructions") if rows else None
 
 
-def compared(comparison: Comparison) -> list[Table]:
-    """The same of a comparison, as a list of one; none if it is of the real clock."""
-    if comparison.plan.clock != "virtual":
-        return []
-    rows = []
-    for method in comparison.methods:
-        byte, packet = (
-            comparisons.find(comparison.figures, method.name, metric) for metric in _COUNTED
-        )
-        if byte or packet:
-            cells = (*_compared(byte, 1.0, text.digits), *_compared(packet, _A_PACKET, _whole))
-            rows.append((text.plain(method.name), *cells))
-    return [Table(_COLUMNS, tuple(rows), "Instructions")] if rows else []
+def _cells(told: _Told | None, each: float, shown: Callable[[float], str]) -> tuple[str, str]:
+    median, ratio = told or (None, None)
+    return (text.NOTHING if median is None else shown(median.median * each)), text.ratio(ratio)
 
 
-def _compared(
-    figure: comparisons.Figure | None, each: float, shown: Callable[[float], str]
-) -> tuple[str, str]:
-    if figure is None or figure.value is None:
-        return text.NOTHING, text.NOTHING
-    return shown(figure.value.median * each), text.ratio(figure.to_baseline)
+def _counted(found: Sequence[Figure]) -> list[Figure | None]:
+    return [find(found, metric) for metric in _COUNTED]
 
 
 #: Seconds by 10^9 bytes are nanoseconds by bytes; of a round trip in milliseconds the half.
@@ -126,12 +137,6 @@ def a_packet(record: RunRecord, route: Route = "method") -> float | None:
     found = find(figures(record), _COUNTED[1]) if is_of(record) else None
     spread = getattr(found, route) if found else None
     return spread.median * _A_PACKET if spread else None
-
-
-def _cells(figure: Figure | None, each: float, shown: Callable[[float], str]) -> tuple[str, str]:
-    if figure is None or figure.method is None:
-        return text.NOTHING, text.NOTHING
-    return shown(figure.method.median * each), text.ratio(figure.to_baseline)
 
 
 def _whole(number: float) -> str:

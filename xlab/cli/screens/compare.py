@@ -196,7 +196,8 @@ class CompareScreen(Onlooker):
     def _tables(self, outcome: Comparison, *, after_all: bool) -> None:
         """With an empty line between two, and before the first where rounds were shown."""
         counted = virtual.compared(outcome)
-        for number, table in enumerate([*wording.tables(outcome), *counted]):
+        tables = [*wording.tables(outcome), *([counted] if counted else [])]
+        for number, table in enumerate(tables):
             if after_all or number:
                 self.screen.blank()
             self.screen.table(table)

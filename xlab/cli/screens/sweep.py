@@ -19,7 +19,7 @@ from xlab.experiments.sweep.spec import Spec
 from xlab.record import stats
 from xlab.record.comparisons import Comparison
 from xlab.record.metrics import FOREMOST
-from xlab.report import sweeps, text
+from xlab.report import sweeps, text, virtual
 
 _MARKS = {"passed": Text("✓ ", "bold green"), "failed": BAD}
 
@@ -42,6 +42,7 @@ class SweepScreen:
             text.count(self._points, "point"),
             " × ".join(f"{len(values)} {axis}" for axis, values in spec.axes.items()),
             self._who(workers),
+            *([virtual.NAME] if spec.clock == "virtual" else []),
         )
         self.screen.block("folder", str(folder))
         if done:

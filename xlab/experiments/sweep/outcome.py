@@ -30,7 +30,7 @@ from xlab.experiments.sweep.spec import Point, Spec
 from xlab.kernel import disk
 from xlab.record import comparisons, record, stats
 from xlab.record.comparisons import Comparison, Figure
-from xlab.record.record import DatapathClass, Status
+from xlab.record.record import Clock, DatapathClass, Status
 
 SCHEMA_VERSION = 1
 SPEC_FILE, FILE, POINTS = "sweep.yaml", "sweep.json", "points"
@@ -99,6 +99,7 @@ class Sweep:
     points: tuple[PointDone, ...]
     #: What a reader must know, in words.
     notes: tuple[str, ...]
+    clock: Clock = "real"
     schema_version: int = SCHEMA_VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -237,6 +238,7 @@ def evaluate(
         ),
         points=points,
         notes=tuple(_notes(points)),
+        clock=spec.clock,
     )
 
 

@@ -29,6 +29,7 @@ from xlab.experiments.compare.methods import Method, whole
 from xlab.lab.conditions import parse_delay, parse_loss, parse_rate
 from xlab.record import record
 from xlab.record.comparisons import ComparisonPlan
+from xlab.record.record import Clock
 from xlab.scenario import blueprint, catalog
 from xlab.scenario.request import DEFAULT_DURATION_S, QUICK_DURATION_S, Request
 
@@ -99,6 +100,11 @@ class Spec:
     axes: dict[str, tuple[str, ...]]
     #: In the order in which they are to be carried out.
     points: tuple[Point, ...] = field(repr=False)
+
+    @property
+    def clock(self) -> Clock:
+        """All points have the same."""
+        return self.points[0].request.clock
 
     def numbers(self, axis: str) -> dict[str, float | None]:
         """What the values of an axis come to: hosts, bytes, bit/s, ms, a ratio, streams.
