@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,23 +11,34 @@ import pytest
 
 from tests.support.fake_clock import FakeClock
 from xlab.kernel import patience
-from xlab.kernel.patience import Patience, frees_namespaces, is_held_up
+from xlab.kernel.patience import Look, Patience, frees_namespaces, look_at
 from xlab.kernel.processes import wait_until
 
 TIMEOUT_S = 10.0
 
 
-def lasts_s(held_up: Callable[[float], bool]) -> tuple[float, Patience]:
-    """How long 10 s last with a process that is held up at certain seconds of its life."""
+def lasts_s(
+    held_up: Callable[[float], bool] = lambda _: False,
+    runnable: Callable[[float], bool] = lambda _: False,
+    processors: float = 0.0,
+) -> tuple[float, Patience]:
+    """How long 10 s last with a process that is held up at certain seconds of its life.
+
+    Or has something to do at others; it is given so many processors all the time.
+    """
     clock = FakeClock(0.0)
-    waiting = Patience(7, TIMEOUT_S, clock=clock, held_up=lambda _: held_up(clock.now_s))
+
+    def look(_: int) -> Look:
+        return Look(held_up(clock.now_s), runnable(clock.now_s), 100 + processors * clock.now_s)
+
+    waiting = Patience(7, TIMEOUT_S, clock=clock, look=look)
     while not waiting.passed():
         clock.sleep(waiting.turn_s())
     return clock.now_s, waiting
 
 
 def test_a_process_that_works_has_its_time_and_no_more() -> None:
-    took_s, waiting = lasts_s(lambda _: False)
+    took_s, waiting = lasts_s(runnable=lambda _: True, processors=1)
     assert took_s == pytest.approx(TIMEOUT_S)
     assert waiting.waited_s == 0
 
@@ -44,15 +57,32 @@ def test_what_never_ends_is_not_waited_for_for_ever() -> None:
     assert waiting.waited_s == pytest.approx(300, abs=0.5)
 
 
+@pytest.mark.parametrize(
+    ("processors", "took_s"), [(0.1, 10 / 0.1), (0.5, 10 / 0.5), (1, 10), (2, 10), (0, 310)]
+)
+def test_a_busy_machine_is_not_counted_but_by_what_it_gives(
+    processors: float, took_s: float
+) -> None:
+    lasted_s, waiting = lasts_s(runnable=lambda _: True, processors=processors)
+    # The first look takes all the time for its own.
+    assert lasted_s == pytest.approx(took_s, rel=0.05)
+    assert waiting.waited_s == 0
+
+
+def test_who_sleeps_has_the_time_that_goes_by() -> None:
+    took_s, _ = lasts_s(runnable=lambda now_s: 4 < now_s < 6, processors=0.1)
+    assert took_s == pytest.approx(TIMEOUT_S + 0.9 * 2, abs=0.5)
+
+
 def test_a_process_is_looked_at_now_and_then_however_often_one_asks() -> None:
     clock, looks = FakeClock(0.0), 0
 
-    def look(_: int) -> bool:
+    def look(_: int) -> Look:
         nonlocal looks
         looks += 1
-        return False
+        return Look()
 
-    waiting = Patience(7, 100, clock=clock, held_up=look)
+    waiting = Patience(7, 100, clock=clock, look=look)
     while not waiting.passed():
         clock.sleep(0.01)
     assert looks == pytest.approx(50, abs=2)
@@ -60,7 +90,7 @@ def test_a_process_is_looked_at_now_and_then_however_often_one_asks() -> None:
 
 def test_a_condition_that_a_process_brings_about(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = FakeClock(0.0)
-    monkeypatch.setattr(patience, "is_held_up", lambda pid: pid == 7 and clock.now_s < 40)
+    monkeypatch.setattr(patience, "look_at", lambda pid: Look(pid == 7 and clock.now_s < 40))
     wait_until(
         lambda: clock.now_s > 45, timeout_s=10, awaited="it", pid=7, clock=clock, sleep=clock.sleep
     )
@@ -70,9 +100,19 @@ def test_a_condition_that_a_process_brings_about(monkeypatch: pytest.MonkeyPatch
 
 
 def process(
-    proc: Path, pid: int, *threads: str, comm: str = "ip", children: tuple[int, ...] = ()
+    proc: Path,
+    pid: int,
+    *threads: str,
+    comm: str = "ip",
+    children: tuple[int, ...] = (),
+    used: tuple[int, int, int, int] = (0, 0, 0, 0),
 ) -> None:
     """A process as /proc shows it, whose threads are in these states."""
+    (proc / str(pid)).mkdir(parents=True)
+    times = " ".join(str(number) for number in used)
+    (proc / str(pid) / "stat").write_text(
+        f"{pid} ({comm}) {threads[0]} 1 1 1 0 -1 4194304 0 0 0 0 {times} 20 0 1\n"
+    )
     for number, state in enumerate(threads, pid):
         folder = proc / str(pid) / "task" / str(number)
         folder.mkdir(parents=True)
@@ -86,7 +126,26 @@ def test_uninterruptible_sleep_of_a_thread_or_a_descendant(tmp_path: Path) -> No
     process(tmp_path, 20, "R", comm="a) D (b")
     process(tmp_path, 30, "S", "S", "D")
     process(tmp_path, 40, "S", children=(20, 99))
-    assert [pid for pid in (10, 20, 30, 40, 99) if is_held_up(pid, proc=tmp_path)] == [10, 30]
+    looks = {pid: look_at(pid, proc=tmp_path) for pid in (10, 20, 30, 40, 99)}
+    assert [pid for pid, look in looks.items() if look.held_up] == [10, 30]
+    assert [pid for pid, look in looks.items() if look.runnable] == [10, 20, 40]
+
+
+def test_what_it_had_of_the_processors_with_its_descendants(tmp_path: Path) -> None:
+    process(tmp_path, 10, "S", "S", children=(20,), used=(100, 200, 300, 400))
+    process(tmp_path, 20, "R", comm="a) 7 (b", used=(1, 2, 3, 4))
+    more_s = look_at(10, proc=tmp_path).used_s - look_at(99, proc=tmp_path).used_s
+    assert more_s * os.sysconf("SC_CLK_TCK") == pytest.approx(1010, abs=5)
+
+
+def test_what_we_have_to_do_for_it_ourselves(tmp_path: Path) -> None:
+    process(tmp_path, 10, "S")
+    ours = tmp_path / str(os.getpid()) / "task"
+    process(tmp_path, os.getpid(), "S")
+    for number, state, is_seen in ((threading.get_native_id(), "R", False), (1, "R", True)):
+        (ours / str(number)).mkdir(exist_ok=True)
+        (ours / str(number) / "stat").write_text(f"{number} (us) {state} 1 1 1")
+        assert look_at(10, proc=tmp_path).runnable is is_seen
 
 
 def test_the_kernel_at_work_on_namespaces(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from xlab.errors import CommandError
 from xlab.inside import build
 from xlab.kernel import capabilities, patience, processes, syscalls, trial
 from xlab.kernel.netlink import Rtnl
-from xlab.kernel.patience import announcing, is_held_up
+from xlab.kernel.patience import Look, announcing, is_held_up
 from xlab.kernel.processes import wait_until
 
 pytestmark = pytest.mark.sandbox
@@ -99,7 +99,7 @@ def test_namespaces_that_the_kernel_makes_late_are_no_missing_capability(
 def test_namespaces_that_are_not_made_in_time_are_said_to_be(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(patience, "is_held_up", lambda _: False)
+    monkeypatch.setattr(patience, "look_at", lambda _: Look())
     monkeypatch.setattr(trial, "LIMIT_S", 0.0)
     machine = capabilities.probe()
     assert machine.namespaces.detail == "making namespaces did not end within 0 s"

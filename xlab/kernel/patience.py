@@ -1,4 +1,4 @@
-"""How long a process is waited for, not counting the time in which it waits for the kernel itself.
+"""How long a process is waited for, not counting what the kernel and a busy machine take from it.
 
 The kernel frees the bridges of a lab that has ended one by one, four ticks of its clock each
 (rcu_barrier in br_multicast_dev_del), and holds the lock of all network configuration meanwhile
@@ -8,13 +8,22 @@ and SIGKILL would not end it.  That is seen without asking the kernel for anythi
 
 Whoever has called vfork(2) is in the same state until the child lets go of its memory, perhaps for
 ever; that is no wait for the kernel, which says so (wchan, proc(5)).
+
+What is runnable and not given a processor (state R too) waits for whatever else is at work: at load
+30 a script of one second takes fifteen.  So while there is something to do, only the processor time
+that went into it counts, its own, its children's and ours, who may have to do it; and all the time
+in which nothing is: `sleep 100` takes 100 s on any machine, and a loop has as much processor as a
+quiet machine would have given it.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 
 from xlab.kernel.clock import Clock, Deadline, steady
@@ -32,8 +41,20 @@ _LONGEST_S = 300.0
 _VFORK = frozenset({b"kernel_clone", b"wait_for_vfork_done", b"_do_fork", b"do_fork"})
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a process, its descendants and this process of ours are doing just now."""
+
+    #: Whether a thread of it or of a descendant waits for the kernel.
+    held_up: bool = False
+    #: Whether there is one with something to do, ours included, but for the thread that looks.
+    runnable: bool = False
+    #: Processor time that all have had so far, with the children that have been waited for.
+    used_s: float = 0.0
+
+
 class Patience(Deadline):
-    """A moment `timeout_s` from now, put off while the process, or a child of it, is held up.
+    """A moment `timeout_s` from now, put off while the process, or a child of it, is kept waiting.
 
     By five minutes at the most.
     """
@@ -44,14 +65,16 @@ class Patience(Deadline):
         timeout_s: float,
         *,
         clock: Clock = steady,
-        held_up: Callable[[int], bool] | None = None,
+        look: Callable[[int], Look] | None = None,
     ) -> None:
         super().__init__(timeout_s, clock)
         self._pid = pid
-        self._held_up = held_up or is_held_up
+        self._look = look or look_at
         self._every_s = max(_SHORTEST_TURN_S, timeout_s / _LOOKS)
         self._looked_at_s = clock()
-        #: By how much it was put off.
+        self._used_s: float | None = None
+        self._put_off_s = 0.0
+        #: By how much it was put off because the kernel took its time.
         self.waited_s = 0.0
 
     def turn_s(self) -> float:
@@ -62,29 +85,61 @@ class Patience(Deadline):
         since_s = self._clock() - self._looked_at_s
         if since_s >= self._every_s or super().passed():
             self._looked_at_s += since_s
-            if self.waited_s < _LONGEST_S and self._held_up(self._pid):
-                self.put_off(since_s)
-                self.waited_s += since_s
+            if self._put_off_s < _LONGEST_S:
+                self._allow(since_s, self._look(self._pid))
         return super().passed()
 
+    def _allow(self, since_s: float, seen: Look) -> None:
+        """Put off by what was lost of the time since the last look."""
+        # The first look knows only what was used in all its life, ours included: it takes nothing.
+        used_s = since_s if self._used_s is None else seen.used_s - self._used_s
+        self._used_s = seen.used_s
+        lost_s = 0.0
+        if seen.held_up:
+            lost_s = since_s
+            self.waited_s += since_s
+        elif seen.runnable:
+            lost_s = min(since_s, max(0.0, since_s - used_s))
+        self.put_off(lost_s)
+        self._put_off_s += lost_s
 
-def is_held_up(pid: int, *, proc: Path = Path("/proc")) -> bool:
-    """Whether a thread of the process, or of a descendant, is in uninterruptible sleep.
 
-    False for what has ended, or may not be looked at, and for whoever waits in vfork(2).
-    """
-    waiting = [str(pid)]
+def look_at(pid: int, *, proc: Path = Path("/proc")) -> Look:
+    """What is in sight of it; nothing of what has ended, or may not be looked at."""
+    held_up = runnable = False
+    ticks = 0
+    us, this_thread = os.getpid(), threading.get_native_id()
+    waiting = {pid}
     while waiting:
+        process = proc / str(waiting.pop())
         # It may end while we look.
         with suppress(OSError):
-            threads = proc / waiting.pop() / "task"
-            for thread in threads.iterdir():
-                # The name before the state is in parentheses, and may have some in it.
-                state = (thread / "stat").read_bytes().rpartition(b") ")[2][:1]
+            ticks += sum(int(field) for field in _stat(process)[11:15])
+            for thread in (process / "task").iterdir():
+                state = _stat(thread)[0]
                 if state == b"D" and _sleeps_in(thread) not in _VFORK:
-                    return True
-                waiting += (thread / "children").read_text().split()
-    return False
+                    held_up = True
+                runnable |= state == b"R"
+                waiting |= {int(child) for child in (thread / "children").read_text().split()}
+    with suppress(OSError):
+        for thread in (proc / str(us) / "task").iterdir():
+            runnable |= thread.name != str(this_thread) and _stat(thread)[0] == b"R"
+    times = os.times()
+    ours_s = times.user + times.system + times.children_user + times.children_system
+    return Look(held_up, runnable, ours_s + ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def _stat(of: Path) -> list[bytes]:
+    """The fields behind the name, which is in parentheses and may have some in it: state first."""
+    return (of / "stat").read_bytes().rpartition(b") ")[2].split()
+
+
+def is_held_up(pid: int) -> bool:
+    """Whether a thread of the process, or of a descendant, waits for the kernel.
+
+    False for whoever waits in vfork(2).
+    """
+    return look_at(pid).held_up
 
 
 def _sleeps_in(thread: Path) -> bytes:

@@ -31,6 +31,7 @@ from xlab.exercises.grading.submission import Submission
 from xlab.exercises.model import Exercise
 from xlab.exercises.variants import Variant
 from xlab.kernel import disk
+from xlab.kernel.patience import Patience
 from xlab.record import grade, record
 from xlab.record.grade import Grade, Status
 from xlab.sandbox import containment
@@ -49,7 +50,8 @@ class Terms:
 
     secret: bytes | None = field(default=None, repr=False)
     limits: Limits = field(default_factory=Limits)
-    #: For all of a submission, and for each part of a script.
+    #: For all of a submission, and for each part of a script, as `kernel.patience` counts: what a
+    #: busy machine takes from them is not theirs.
     time_s: float = 600.0
     script_s: float = SCRIPT_S
     user: str = "nobody"
@@ -259,22 +261,27 @@ class Course:
             cwd="/",
             env=_environment(),
         )
-        late = threading.Event()
+        late, over = threading.Event(), threading.Event()
 
-        def end() -> None:
-            late.set()
-            process.kill()
+        def watch() -> None:
+            patience = Patience(process.pid, terms.time_s)
+            while not over.wait(patience.turn_s()):
+                if patience.passed():
+                    late.set()
+                    process.kill()
+                    return
 
-        alarm = threading.Timer(terms.time_s, end)
+        watching = threading.Thread(target=watch, daemon=True)
         with self._lock:
             if self._ended:
                 process.kill()
             self._working[process] = entry
-        alarm.start()
+        watching.start()
         try:
             made = self._heard(entry, process, worker.as_json(job), tell)
         finally:
-            alarm.cancel()
+            over.set()
+            watching.join()
             process.kill()
             process.wait()
             for stream in (process.stdin, process.stdout, process.stderr):

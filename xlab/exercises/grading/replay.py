@@ -21,7 +21,7 @@ from xlab.sandbox.containment import Limits
 #: What does not hold is looked at so many times, each with all the patience it has.
 _LOOKS = 2
 _LONGEST_SAID = 2000
-#: What each part of a script may take.
+#: What each part of a script may take, as `kernel.patience` counts: on a busy machine it is longer.
 SCRIPT_S = 60.0
 
 #: As it was typed: what fails is told, and does not end the rest.
