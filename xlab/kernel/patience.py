@@ -37,6 +37,9 @@ _LOOKS, _SHORTEST_TURN_S = 50, 0.2
 #: longer; the kernel takes 40 s for 1,000 bridges where its clock has 100 Hz.
 _LONGEST_S = 300.0
 
+#: A thirtieth of a processor is the least that is waited for: less is as good as none.
+_LONGEST_STARVED = 30
+
 #: Where in the kernel a thread sleeps that has called vfork(2), by the kernel's version.
 _VFORK = frozenset({b"kernel_clone", b"wait_for_vfork_done", b"_do_fork", b"do_fork"})
 
@@ -56,7 +59,7 @@ class Look:
 class Patience(Deadline):
     """A moment `timeout_s` from now, put off while the process, or a child of it, is kept waiting.
 
-    By five minutes at the most.
+    By five minutes at the most for the kernel, and thirty times `timeout_s` for a busy machine.
     """
 
     def __init__(
@@ -73,7 +76,7 @@ class Patience(Deadline):
         self._every_s = max(_SHORTEST_TURN_S, timeout_s / _LOOKS)
         self._looked_at_s = clock()
         self._used_s: float | None = None
-        self._put_off_s = 0.0
+        self._starves_for_s = _LONGEST_STARVED * timeout_s
         #: By how much it was put off because the kernel took its time.
         self.waited_s = 0.0
 
@@ -85,8 +88,7 @@ class Patience(Deadline):
         since_s = self._clock() - self._looked_at_s
         if since_s >= self._every_s or super().passed():
             self._looked_at_s += since_s
-            if self._put_off_s < _LONGEST_S:
-                self._allow(since_s, self._look(self._pid))
+            self._allow(since_s, self._look(self._pid))
         return super().passed()
 
     def _allow(self, since_s: float, seen: Look) -> None:
@@ -94,14 +96,13 @@ class Patience(Deadline):
         # The first look knows only what was used in all its life, ours included: it takes nothing.
         used_s = since_s if self._used_s is None else seen.used_s - self._used_s
         self._used_s = seen.used_s
-        lost_s = 0.0
-        if seen.held_up:
-            lost_s = since_s
+        if seen.held_up and self.waited_s < _LONGEST_S:
+            self.put_off(since_s)
             self.waited_s += since_s
-        elif seen.runnable:
-            lost_s = min(since_s, max(0.0, since_s - used_s))
-        self.put_off(lost_s)
-        self._put_off_s += lost_s
+        elif seen.runnable and self._starves_for_s > 0:
+            starved_s = min(since_s, max(0.0, since_s - used_s))
+            self.put_off(starved_s)
+            self._starves_for_s -= starved_s
 
 
 def look_at(pid: int, *, proc: Path = Path("/proc")) -> Look:
