@@ -318,6 +318,7 @@ SCENARIO = Scenario(
             "none",
             Part("br0"),
             (Part("obr0", "OVS", on_path=False), Part("gre*", "bypassed", on_path=False)),
+            bypass="the tutorial's own route, via the other host on eth0,",
         ),
     ),
 )

@@ -30,7 +30,7 @@ from xlab.cli.screens.screen import Screen
 from xlab.errors import RecordError
 from xlab.record import comparisons, record
 from xlab.record.record import RunRecord
-from xlab.report import content
+from xlab.report import content, links
 from xlab.report.forms import csv, flent, html, junit, markdown
 from xlab.report.forms import json as json_data
 
@@ -129,7 +129,7 @@ def test_markdown_of_any_record_holds_no_markup_of_its_own(
     assert {token.type for token in tokens} & {"html_inline", "html_block", "image"} == set()
     for token in tokens:
         if token.type == "link_open":
-            assert str(token.attrs["href"]).startswith("x/")
+            assert str(token.attrs["href"]).startswith(("x/", links.GUIDE))
     # The report's own headings, and no other.
     titles = [token.content for token in tokens if token.type == "inline" and token.level == 1]
     assert titles
@@ -149,7 +149,7 @@ def test_a_page_of_any_records_holds_no_markup_of_theirs(
     assert {element.name for element in found.elements} & {"script", "img", "x"} == set()
     assert not [name for e in found.elements for name in e.attributes if name.startswith("on")]
     for target in found.attributes("href"):
-        assert target == "data:," or target.startswith(("#", "0/", "1/"))
+        assert target == "data:," or target.startswith(("#", "0/", "1/", links.GUIDE))
 
 
 def _compared() -> dict[str, Any]:
@@ -194,7 +194,8 @@ def test_reports_on_any_comparison_are_written_and_nothing_in_them_acts(
     found = Page(html.of_results(told, Path("nowhere")))
     assert {element.name for element in found.elements} & {"script", "img", "x"} == set()
     assert all(
-        t.startswith("#") or t in ("data:,", "compare.json") for t in found.attributes("href")
+        t.startswith("#") or t in ("data:,", "compare.json", f"../{links.GUIDE}")
+        for t in found.attributes("href")
     )
     screen = io.StringIO()
     CompareScreen(Screen(screen)).outcome(read)

@@ -25,10 +25,10 @@ from tests.support.reports import HOSTILE, Page, compared, everything
 from xlab import cli
 from xlab.errors import RecordError
 from xlab.record import comparisons
-from xlab.record.comparisons import Comparison
+from xlab.record.comparisons import Comparison, Pair
 from xlab.record.figures import figures, find
 from xlab.report import comparison as wording
-from xlab.report import content, drawing, gallery, lines
+from xlab.report import content, drawing, gallery, lines, links
 from xlab.report.content import Content
 from xlab.report.forms import csv as rows
 from xlab.report.forms import flent, html, junit, markdown
@@ -106,13 +106,10 @@ def test_the_figures_of_its_records_are_those_of_the_comparison(
 
 def test_the_page_begins_with_who_is_first_and_whether_to_believe_it(shown: Page) -> None:
     (heading,) = shown.all("h1")
-    assert heading.text == (
-        "Among kernel datapaths bridge carries most TCP; among userspace datapaths weave carries "
-        "most TCP."
-    )
-    findings = shown.text.partition(heading.text)[2]
-    assert findings.startswith("The machine was noisy (")
-    assert "bridge: 0.9" in findings
+    assert heading.text == ("Fastest here: bridge, in the kernel.")
+    after = shown.text.partition(heading.text)[2]
+    assert after.startswith("Which is fastest here?bridge carries most TCP: 0.9")
+    assert "How sure is that?The machine was noisy (" in after
 
 
 def test_the_page_has_every_section_and_chart(shown: Page, folder: Path) -> None:
@@ -173,7 +170,7 @@ def test_without_its_records_the_outcome_alone_makes_a_page(tmp_path: Path) -> N
     assert "the commands they ran" not in found.text
     assert "Nothing was proved of it" not in found.text
     assert "published 0.06–0.2" in found.text
-    assert markdown.of_results(told, tmp_path).startswith("# ✓ Among kernel datapaths")
+    assert markdown.of_results(told, tmp_path).startswith("# ✓ Fastest here: bridge")
 
 
 def test_without_its_records_recoveries_are_told_as_with_them(tmp_path: Path) -> None:
@@ -260,16 +257,22 @@ def test_hostile_text_stays_text(folder: Path, tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------ words
 
 
+def _alike(pair: Pair) -> Pair:
+    ratio = dataclasses.replace(
+        pair.ratio, median=1.0, ci95=(0.9, 1.1), verdict="indistinguishable"
+    )
+    return dataclasses.replace(pair, ratio=ratio)
+
+
 def test_a_tie_too_few_builds_and_a_failure_are_said_as_such(folder: Path) -> None:
     outcome = comparisons.load(folder)
-    tie = dataclasses.replace(
-        outcome, places=tuple(dataclasses.replace(p, place=1) for p in outcome.places)
+    tie = dataclasses.replace(outcome, pairs=tuple(map(_alike, outcome.pairs)))
+    assert wording.outcome(tie).headline == (
+        "Fastest here: bridge and weave:datapath=fastdp, in the kernel; no difference could be "
+        "measured between them"
     )
-    assert "no difference in TCP throughput can be told between bridge and weave" in (
-        wording.outcome(tie).headline
-    )
-    few = wording.outcome(dataclasses.replace(outcome, places=()))
-    assert few.headline.startswith("Among kernel datapaths too few builds")
+    few = wording.outcome(dataclasses.replace(outcome, pairs=()))
+    assert few.headline == "Too little was measured to say which method is fastest here"
     base, bridge, fastdp, *others = (
         next(m for m in outcome.methods if m.name == name)
         for name in ("baseline", "bridge", "weave:datapath=fastdp", "ovs-gre", "weave")
@@ -416,7 +419,7 @@ def test_each_form_goes_by_the_name_of_its_file(
 ) -> None:
     for name, start in (
         ("a.html", "<!doctype html>"),
-        ("a.md", "# ✓ Among"),
+        ("a.md", "# ✓ Fastest here"),
         ("a.csv", "scenario,name,"),
         ("a.xml", "<testsuites"),
         ("a.txt", "RTT, kernel datapath"),
@@ -477,7 +480,7 @@ def test_the_sample_is_small_and_stands_by_itself() -> None:
     assert all(method.name in found.text for method in outcome.methods)
     assert outcome.started_at[:16].replace("T", " ") in found.text
     targets = found.attributes("href")
-    assert [t for t in targets if not t.startswith("#")] == ["data:,"]
+    assert [t for t in targets if not t.startswith("#")] == ["data:,", f"../../{links.GUIDE}"]
 
 
 # ----------------------------------------------------------------------------------------- courses

@@ -14,7 +14,7 @@ from tests.support.records import sample
 from tests.support.reports import HOSTILE, Page, everything, hostile, render, rendered
 from xlab.record.figures import figures, find
 from xlab.record.record import RunRecord
-from xlab.report import content, text
+from xlab.report import content, links, text
 from xlab.report.forms import html
 from xlab.report.markup import Html, join, tag
 
@@ -201,6 +201,39 @@ def test_a_failed_run_says_so_in_words_everywhere() -> None:
     assert "#figures" not in found.attributes("href"), "no link to charts that are not there"
 
 
+def test_a_cross_leads_to_what_explains_it() -> None:
+    found = rendered("bridge-failed", "ovs-gre")
+    crosses = [e for e in found.all("a") if e.text.startswith("✗")]
+    assert [(e.text, e.attributes["href"]) for e in crosses] == [("✗ 3/4", "#run-1-claims")]
+    (why,) = (e for e in found.all("a") if e.text == "What shows it")
+    assert why.attributes["href"] == "#run-1"
+    told = sample("ovs-gre")
+    assert told.path
+    lost = replace(told, status="failed", path=replace(told.path, proved=False))
+    crosses = [e for e in render(lost).all("a") if "NOT proved" in e.text]
+    assert [e.attributes["href"] for e in crosses] == ["#run-1-path"]
+
+
+def test_the_questions_of_a_class_are_answered_before_anything_else() -> None:
+    found = rendered("bridge", "ovs-gre")
+    asked = [e.text for e in found.all("dt") if "header" in e.inside]
+    assert asked == [
+        "Which is fastest here?",
+        "Why?",
+        "Does the tunnel carry the traffic?",
+        "How sure is that?",
+    ]
+    assert found.text.index("How sure is that?") < found.text.index("Summary", 200)
+
+
+def test_every_page_leads_to_which_method_to_use() -> None:
+    assert f"../../{links.GUIDE}" in rendered("bridge").attributes("href")
+    alone = replace(content.of_records({Path("x/run.json"): sample("bridge")}), linked=False)
+    assert links.GUIDE in Page(html.of_results(alone, Path("/tmp"))).text
+    targets = Page(html.of_results(alone, Path("/tmp"))).attributes("href")
+    assert not [t for t in targets if links.GUIDE in t]
+
+
 def test_udp_has_no_ratio_in_the_page() -> None:
     found = rendered("weave")
     cells: dict[str, list[str]] = {}
@@ -212,7 +245,9 @@ def test_udp_has_no_ratio_in_the_page() -> None:
             cells.setdefault(row, []).append(element.text)
     assert cells["UDP"] == cells["UDP loss"] == ["–"] * 4
     assert "–" not in cells["RTT"]
-    assert "each route was offered 90 % of its own TCP: method 950 Mbit/s" in found.text
+    assert "each was sent 90 % of what its own TCP carried, not the same: method 950 Mbit/s" in (
+        found.text
+    )
 
 
 def test_kernel_and_userspace_are_never_in_one_table_or_one_panel() -> None:
@@ -252,9 +287,8 @@ def test_text_out_of_a_record_stays_text() -> None:
         assert harmful in HOSTILE
         assert harmful not in found.source
     assert "alert(1)" in found.text
-    assert not [
-        t for t in found.attributes("href") if "alert" in t or ".." in t.removeprefix("../")
-    ]
+    targets = set(found.attributes("href")) - {f"../../{links.GUIDE}"}
+    assert not [t for t in targets if "alert" in t or ".." in t.removeprefix("../")]
 
 
 def test_records_that_hold_next_to_nothing_make_a_page() -> None:

@@ -22,7 +22,7 @@ from xlab.record.figures import (
 )
 from xlab.record.record import Measurement, Route, RunRecord
 from xlab.record.stats import Spread
-from xlab.report import content, prose, tables, text
+from xlab.report import conclusion, content, prose, tables, text
 from xlab.report.forms import json as json_data
 from xlab.report.forms import markdown
 
@@ -147,8 +147,9 @@ def test_udp_has_no_ratios_as_each_route_is_offered_a_rate_of_its_own(metric: st
 def test_what_udp_was_offered_is_said_beside_its_figures() -> None:
     (note,) = tables.route_figures(sample("weave")).notes
     assert note == (
-        "UDP has no ratios: each route was offered 90 % of its own TCP: method 950 Mbit/s, "
-        "control 9.30 Gbit/s (sent 4.20 Gbit/s), baseline 18.4 Gbit/s (sent 2.50 Gbit/s)"
+        "UDP: no × columns, for each was sent 90 % of what its own TCP carried, not the same: "
+        "method 950 Mbit/s; control 9.30 Gbit/s, of which 4.20 Gbit/s could be sent; "
+        "baseline 18.4 Gbit/s, of which 2.50 Gbit/s could be sent"
     )
     figure = find(figures(sample("weave")), "udp_bits_per_second")
     assert figure is not None
@@ -333,7 +334,7 @@ def test_the_path_says_how_many_packets_went_which_way() -> None:
     assert text.path(replace(proof, negative_control=False, control_detail="goes on")) == (
         "gre 20/20, control FAILED: goes on"
     )
-    assert text.path(None) == "–"
+    assert text.path(None) == "not tried"
 
 
 # ----------------------------------------------------------------------------------------- tables
@@ -398,8 +399,8 @@ def test_at_a_glance_a_path_is_a_mark_and_a_count() -> None:
     assert [column.title for column in table.columns][-2:] == ["path", "datapath"]
     assert [(row[0], row[-2]) for row in table.rows] == [
         ("bridge 2025-01-02T09:00:15", "✓ plain 20/20"),
-        ("bridge fixed_cidr=off", "–"),
-        ("ovs-gre", "–"),
+        ("bridge fixed_cidr=off", "not tried"),
+        ("ovs-gre", "not tried"),
     ]
 
 
@@ -409,12 +410,13 @@ def test_what_failed_is_noted_with_its_route_and_what_the_probe_said() -> None:
         with_measurements(measured("method", 1, 2.0), measured("method", 2, None), stalled)
     )
     assert table.notes == (
-        "RTT, method: 1 sample failed",
-        "RTT, control: 1 sample failed (no data after 0.2 s)",
+        "RTT, method: in no figure: 1 sample failed",
+        "RTT, control: no figure, for no data after 0.2 s",
+        tables.NOT_MEASURED,
     )
     titles = [column.title for column in table.columns]
     (row,) = table.rows
-    assert row[titles.index("control")] == "failed"
+    assert row[titles.index("control")] == tables.NO_FIGURE
     assert row[titles.index("median")] == "2.00 ms"
 
 
@@ -426,7 +428,41 @@ def test_a_ratio_whose_interval_spans_one_is_marked_indistinguishable() -> None:
     assert tables.INDISTINGUISHABLE in table.notes
     table = tables.route_figures(sample("ovs-gre"))
     assert not any("≈" in cell for row in table.rows for cell in row)
-    assert table.notes == ()
+    assert table.notes == (tables.NO_RATIOS.format("UDP loss"),)
+
+
+@pytest.mark.parametrize("name", ["baseline", "bridge", "ovs-gre", "bridge-quick", "weave"])
+def test_a_cell_without_a_figure_has_its_reason_beneath_the_table(name: str) -> None:
+    table = tables.route_figures(sample(name))
+    blank = [row for row in table.rows if text.NOTHING in row]
+    reasons = " ".join(table.notes)
+    for row in blank:
+        its_own = f"{row[0]}: no × columns" in reasons or (
+            row[0].startswith("UDP") and "UDP: no × columns" in reasons
+        )
+        assert its_own or "(–)" in reasons or f"{row[0]}, method: no figure" in reasons, row
+    assert "nan" not in " ".join(cell for row in table.rows for cell in row)
+
+
+def test_what_a_passed_run_has_no_figure_of_is_no_failure() -> None:
+    idle = replace(
+        measured("method", 1, None, metric="cpu_seconds_per_gigabyte"),
+        detail={"error": "the machine was no busier than when left alone"},
+    )
+    table = tables.route_figures(with_measurements(idle))
+    assert table.rows[0][1] == "no figure"
+    assert table.notes[0] == (
+        "CPU per GB, method: no figure, for the machine was no busier than when left alone"
+    )
+    assert "failed" not in str(table)
+
+
+def test_udp_says_in_plain_words_why_it_has_no_ratios() -> None:
+    (said,) = (note for note in tables.route_figures(sample("weave")).notes if "UDP" in note)
+    assert said.startswith(
+        "UDP: no × columns, for each was sent 90 % of what its own TCP carried, not the same: "
+        "method 950 Mbit/s"
+    )
 
 
 # ---------------------------------------------------------------------------- Markdown and JSON
@@ -517,14 +553,15 @@ def test_the_verdict_is_that_of_the_worst_record(
 
 
 def test_the_verdict_says_what_failed_then_what_was_found_then_how_far_to_trust_it() -> None:
-    findings = prose.verdict(
-        [sample(name) for name in ("ovs-gre", "bridge-failed", "bridge")]
-    ).findings
-    assert findings[0].startswith("bridge failed: “no two containers have one address”")
-    assert findings[1].startswith("ovs-gre: 0.053 × the TCP throughput of plain hosts and 26.1 ×")
-    assert findings[1].endswith("(userspace datapath).")
-    assert findings[-2] == "Figures of kernel and userspace datapaths do not rank methods."
-    assert findings[-1].startswith("Few rounds (3 rounds)")
+    found = prose.verdict([sample(name) for name in ("ovs-gre", "bridge-failed", "bridge")])
+    assert found.findings[0].startswith("bridge failed: “no two containers have one address”")
+    assert found.findings[-1] == (
+        "Between kernel and userspace datapaths the datapath decides, not the method."
+    )
+    *others, last = found.answers
+    assert [answer.label for answer in others] == ["fastest", "why", "tunnel"]
+    assert last.question == conclusion.SURE
+    assert last.said[-1].startswith("Few rounds (3 rounds)")
 
 
 def test_how_it_was_measured_tells_the_rounds_that_there_were() -> None:

@@ -43,11 +43,11 @@ def test_the_two_clocks_are_never_in_one_ranking() -> None:
 
 
 def test_a_report_says_what_the_figures_mean_and_of_which_guest() -> None:
-    assert virtual.MEANING in prose.verdict([BRIDGE]).findings
+    assert virtual.MEANING in prose.verdict([BRIDGE]).answers[-1].said
     assert virtual.MEANING in prose.measured([BRIDGE])
     told = dict(prose.environment([BRIDGE], ["bridge"]))
     assert "guest 0123456789abcdef: processor max, QEMU 10.0, 1 package" in told["clock"][0]
-    assert virtual.MEANING not in prose.verdict([sample("bridge")]).findings
+    assert virtual.MEANING not in prose.verdict([sample("bridge")]).answers[-1].said
 
 
 def test_a_guest_of_other_parts_than_those_pinned_is_marked() -> None:

@@ -56,4 +56,6 @@ class Portrait:
     container_interface: str = ""
     #: Whether the proof is of containers; otherwise of the hosts themselves.
     of_containers: bool = True
+    #: What leads its packets past what is built for them, where something does.
+    bypass: str = ""
     published: Published | None = None

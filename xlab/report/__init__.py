@@ -3,6 +3,8 @@
     records ──> tables.py     figures as columns of text      ──> cli/screens/ (a terminal)
                 comparison.py the outcome of a comparison, likewise
                 text.py       how a figure or a path is worded
+                conclusion.py which is fastest, why, and whether the tunnel carries it
+                machine.py    whether the machine was quiet
                 prose.py      the verdict, how it was measured
                 topology.py   hosts, addresses, the way of a packet
                 portraits.py  what a method builds, what others measured

@@ -6,13 +6,14 @@ hosts of its own lab from eth0 to eth0.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from xlab.record.comparisons import Comparison, Figure, MethodResult, Noise, Ratio, find
-from xlab.record.metrics import FOREMOST, is_recovery, of, order
+from xlab.record.comparisons import Comparison, Figure, MethodResult, Ratio
+from xlab.record.metrics import is_recovery, of, order
 from xlab.record.record import DatapathClass
-from xlab.report import recoveries, text, virtual
+from xlab.report import conclusion, machine, recoveries, text, virtual
+from xlab.report import tables as tables_of_runs
 from xlab.report.prose import Verdict
 from xlab.report.tables import Column, Table
 
@@ -40,17 +41,16 @@ LEGEND = (
 
 
 def outcome(comparison: Comparison) -> Verdict:
-    """Who came first in each class of datapaths, what was found, and how far to trust it."""
-    findings = [*out(comparison), _trust(comparison), *_found(comparison), *comparison.notes]
+    """Who came first, why, what carries the packets, and how far to trust it."""
+    findings = [*out(comparison), *comparison.notes]
     methods = comparison.methods[1:]
     passed = sum(method.status == "passed" for method in methods)
-    said = [said for kind in _kinds(comparison) for said in _leader(comparison, kind)]
+    headline = conclusion.headline(conclusion.field_of(comparison))
     if passed < len(methods):
-        said.insert(0, f"{passed} of {len(methods)} methods passed")
-    headline = "; ".join(said) or f"{text.count(passed, 'method')} beside the baseline"
-    # A method's name is written as it is.
-    headline = headline.replace("among", "Among", headline.startswith("among"))
-    return Verdict(comparison.status, headline, tuple(findings))
+        headline = f"{passed} of {len(methods)} methods passed; {headline}"
+    sure = conclusion.Answer("sure", conclusion.SURE, (trust(comparison),))
+    answers = (*conclusion.of_comparison(comparison), sure)
+    return Verdict(comparison.status, headline, tuple(findings), answers)
 
 
 def tables(comparison: Comparison, asked: Sequence[tuple[str, int]] | None = None) -> list[Table]:
@@ -122,7 +122,7 @@ def how(comparison: Comparison) -> list[str]:
             f"{often}; TCP ran for {plan.duration_s:g} s."
         ),
         _RATIOS.format(unit="round"),
-        *([f"Noise: {'; '.join(_reasons(noise))}."] if noise.reasons else []),
+        *([f"Noise: {'; '.join(machine.reasons(noise))}."] if noise.reasons else []),
     ]
 
 
@@ -131,19 +131,6 @@ _RATIOS = (
     "to the control (the hosts of the same lab, eth0 to eth0); shown is the median over all. "
     "Intervals are 95 % bootstrap intervals, by build, then by round."
 )
-
-
-def _reasons(noise: Noise) -> Iterator[str]:
-    """With metrics by the names that they have in tables."""
-    names = {
-        drift.metric + (f", {drift.streams} streams" if drift.streams > 1 else ""): text.label(
-            drift.metric, drift.streams
-        )
-        for drift in noise.drifts
-    }
-    named = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)")
-    for reason in noise.reasons:
-        yield named.sub(lambda found: names[found[0]], text.plain(reason))
 
 
 def rounds(comparison: Comparison) -> Table:
@@ -185,64 +172,15 @@ def _kinds(comparison: Comparison) -> list[DatapathClass]:
     return list(dict.fromkeys(method.datapath_class for method in comparison.methods[1:]))
 
 
-def _leader(comparison: Comparison, kind: DatapathClass) -> Iterator[str]:
-    """Who is first in TCP throughput; those who share the place together."""
-    members = [
-        m for m in comparison.methods[1:] if (m.datapath_class, m.status) == (kind, "passed")
-    ]
-    first = [
-        text.plain(place.method)
-        for place in comparison.places
-        if (place.datapath_class, place.metric, place.streams, place.place)
-        == (kind, _FOREMOST, 1, 1)
-    ]
-    if len(members) < 2:
-        for method in members:
-            ratio = _to_baseline(comparison, method, _FOREMOST)
-            if ratio:
-                name = text.plain(method.name)
-                yield f"{name} carries {text.ratio(ratio)} × the TCP of plain hosts"
-        return
-    named, among = " and ".join(first), f"among {kind} datapaths"
-    if not first:
-        yield f"{among} too few builds were measured to say who carries most TCP"
-    elif len(first) == len(members):
-        yield f"{among} no difference in TCP throughput can be told between {named}"
-    else:
-        yield f"{among} {named} {'carries' if len(first) == 1 else 'carry'} most TCP"
-
-
-_FOREMOST = "tcp_bits_per_second"
-
-
-def _found(comparison: Comparison) -> Iterator[str]:
-    """The figures that matter most, a method a sentence."""
-    for method in comparison.methods[1:]:
-        said = []
-        for metric in reversed(FOREMOST):
-            ratio = _to_baseline(comparison, method, metric)
-            if ratio:
-                interval = f" ({text.ratio_interval(ratio)})" if ratio.ci95 else ""
-                said.append(f"{text.ratio(ratio)} {of(metric).headline}{interval}")
-        if said:
-            name = text.plain(method.name)
-            yield f"{name}: {' and '.join(said)} ({method.datapath_class} datapath)."
-
-
-def _to_baseline(comparison: Comparison, method: MethodResult, metric: str) -> Ratio | None:
-    figure = find(comparison.figures, method.name, metric)
-    return figure.to_baseline if figure else None
-
-
-def _trust(comparison: Comparison) -> str:
+def trust(comparison: Comparison) -> str:
+    """Whether the machine was quiet; of the virtual clock, what its figures mean."""
     noise = comparison.noise
     if comparison.plan.clock == "virtual":
         return virtual.MEANING
     if noise.verdict == "quiet":
-        return "The machine was quiet: nothing speaks against the figures."
-    first, *more = map(text.plain, noise.reasons or ("nobody said why",))
-    others = f", and {text.count(len(more), 'more reason')}" if more else ""
-    return f"The machine was noisy ({first}{others}): take differences for hints."
+        return machine.in_words(machine.Judgement("quiet", ()))
+    why = tuple(machine.reasons(noise)) or ("nobody said why",)
+    return machine.in_words(machine.Judgement("noisy", why))
 
 
 def _widest(comparison: Comparison) -> str:
@@ -258,14 +196,41 @@ def _table(comparison: Comparison, kind: DatapathClass, metric: str, streams: in
         for figure in comparison.figures
         if (figure.metric, figure.streams) == (metric, streams)
     }
+    has_ratios = of(metric).has_ratios
     members = [m for m in comparison.methods[1:] if m.datapath_class == kind]
     ranked = sorted(members, key=lambda method: _rank(figures.get(method.name)))
     rows = tuple(_row(comparison, method, figures) for method in (comparison.baseline, *ranked))
     title = text.label(metric, streams)
     if len(_kinds(comparison)) > 1:
         title += f", {kind} datapath"
-    failures = _failures(figures[m.name] for m in members if m.name in figures)
-    return Table(COLUMNS, rows, title, tuple(failures))
+    notes = [
+        *_failures(figures[m.name] for m in members if m.name in figures),
+        *_unmeasured(members, figures),
+        *([] if has_ratios else [tables_of_runs.NO_RATIOS.format(text.label(metric, streams))]),
+    ]
+    return _without_empty(Table(COLUMNS, rows, title, tuple(notes)))
+
+
+def _unmeasured(members: Iterable[MethodResult], figures: Mapping[str, Figure]) -> Iterator[str]:
+    """Why there is nothing but the name in a row."""
+    for method in members:
+        if method.name not in figures or figures[method.name].value is None:
+            why = f" ({method.status}: {text.plain(method.reason)})" if method.reason else ""
+            yield f"{text.plain(method.name)} has no figure here{why}"
+
+
+def _without_empty(table: Table) -> Table:
+    """Without the intervals and controls that no row has: of one build, and of plain hosts."""
+    kept = [
+        i
+        for i, column in enumerate(table.columns)
+        if not column.expendable or any(row[i] not in ("", text.NOTHING) for row in table.rows)
+    ]
+    return dataclasses.replace(
+        table,
+        columns=tuple(table.columns[i] for i in kept),
+        rows=tuple(tuple(row[i] for i in kept) for row in table.rows),
+    )
 
 
 def _rank(figure: Figure | None) -> tuple[bool, float]:
@@ -284,16 +249,18 @@ def _row(
     if method.status != "passed":
         name = f"{name} ({method.status})"
     if figure is None:
-        return (name, *[text.NOTHING] * (len(COLUMNS) - 1))
-    yardstick = method is comparison.baseline
+        return (name, *[""] * (len(COLUMNS) - 1))
+    if method is comparison.baseline:
+        median = text.median(figure.metric, figure.unit, figure.value)
+        return (name, median, "", "1", "", "the yardstick", "", "", "")
     return (
         name,
         text.median(figure.metric, figure.unit, figure.value),
         text.median(figure.metric, figure.unit, figure.control),
-        text.ratio(figure.to_baseline),
+        tables_of_runs.ratio(figure.to_baseline),
         text.ratio_interval(figure.to_baseline),
-        "the yardstick" if yardstick else verdict(figure.to_baseline),
-        text.ratio(figure.to_control),
+        verdict(figure.to_baseline),
+        tables_of_runs.ratio(figure.to_control),
         text.ratio_interval(figure.to_control),
         _place(comparison, figure),
     )

@@ -1,4 +1,7 @@
-"""From a report to the files it is about: relative, and to nothing outside a record's folder."""
+"""From a report to the files it is about: relative, and to nothing outside a record's folder.
+
+But for one page of the documentation, which every report leads to where it is there.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from urllib.parse import quote
 
 from xlab.record.record import RunRecord
 
+#: Of a checkout, and what the page is called where there is no link to it.
+GUIDE = "docs/which-method.md"
+_CHECKOUT = Path(__file__).resolve().parents[2]
 _RAW_FILE = re.compile(r"raw/([A-Za-z0-9][\w.+-]*)", re.ASCII)
 
 
@@ -18,6 +24,16 @@ def relative(target: Path, base: Path) -> str:
     On different file systems too: neither needs to be there.
     """
     return quote(os.path.relpath(target.absolute(), base.absolute()), errors="surrogateescape")
+
+
+def guide(base: Path, *, linked: bool) -> str | None:
+    """The address of "Which method should I use?"; None where it is not there for the reader.
+
+    A report that is to be handed on (not `linked`) has it while it stays inside the checkout.
+    """
+    file = _CHECKOUT / GUIDE
+    inside = base.resolve().is_relative_to(_CHECKOUT)
+    return relative(file, base) if file.is_file() and (linked or inside) else None
 
 
 def capture(record: RunRecord) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from xlab.report import text
+from xlab.report import tables, text
 from xlab.report.markup import Child, Html, join, tag
 from xlab.report.tables import Column, Table
 
@@ -69,9 +69,10 @@ def notes(said: Sequence[str]) -> Html | None:
 def table(content: Table, *, targets: Mapping[str, str] | None = None, brief: bool = False) -> Html:
     """A table whose rows become blocks on a narrow screen; its first column names the row.
 
-    A `brief` one is there without its most expendable columns.
+    A row's name leads to its target, and what is wrong in it to what explains it there.  A `brief`
+    one is there without its most expendable columns.
     """
-    labels = _labels(content)
+    labels = tables.labels(content)
     head = tag(
         "tr",
         [
@@ -94,7 +95,7 @@ def table(content: Table, *, targets: Mapping[str, str] | None = None, brief: bo
         data = [
             tag(
                 "td",
-                tag("span", prose(cell)),
+                tag("span", _explained(cell, column, (targets or {}).get(name, ""))),
                 class_=_cell_class(cell, column),
                 data_label=label,
                 role="cell",
@@ -116,21 +117,15 @@ def table(content: Table, *, targets: Mapping[str, str] | None = None, brief: bo
     )
 
 
-def _labels(content: Table) -> list[str]:
-    """Titles that can be told apart when the columns are not beside each other any more."""
-    labels: list[str] = []
-    subject = ratio = ""
-    titles = [column.title for column in content.columns]
-    for title in titles:
-        label = title
-        if title.startswith("× "):
-            label = ratio = f"{subject} {title}" if titles.count(title) > 1 else title
-        elif title == "interval":
-            label = f"{ratio}, interval"
-        else:
-            subject = title
-        labels.append(label)
-    return labels
+#: Columns whose places in a row's target have a name of their own.
+_PLACES = ("claims", "path")
+
+
+def _explained(cell: str, column: Column, target: str) -> Html:
+    if not target or not cell.startswith("✗"):
+        return prose(cell)
+    place = f"-{column.title}" if column.title in _PLACES else ""
+    return tag("a", prose(cell), href=f"{target}{place}")
 
 
 def _cell_class(cell: str, column: Column) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xlab.errors import XlabError
+from xlab.kernel.packets import Encapsulation
 from xlab.record.portrait import Part, Portrait, Published, Range
 from xlab.record.record import RunRecord
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from xlab.scenario.scenario import Scenario
 
 #: What a picture has room for: parts side by side, letters of what a part is called.
-_MOST_PARTS, _LONGEST = 4, 24
+_MOST_PARTS, _LONGEST, _LONGEST_BYPASS = 4, 24, 80
 #: A ratio to plain hosts outside of these was never published, and no axis has room for it.
 _LEAST, _MOST = 1e-4, 1e4
 
@@ -24,14 +25,19 @@ def portrait(record: RunRecord) -> Portrait | None:
     """Fit to be shown; None where nobody knows what the scenario builds."""
     if record.portrait:
         return _clean(record.portrait)
+    return declared(record.scenario, record.path.encapsulation if record.path else None)
+
+
+def declared(name: str, encapsulation: Encapsulation | None) -> Portrait | None:
+    """What a scenario of the catalog says today; None where there is none of that name."""
     from xlab.scenario import catalog
 
     try:
         # Whatever a record says, only a file of the catalog is run for it.
-        known = record.scenario in catalog.names() and _loaded(catalog.find(record.scenario))
+        known = name in catalog.names() and _loaded(catalog.find(name))
     except XlabError:
         return None
-    return known.portrait(record.path.encapsulation if record.path else None) if known else None
+    return known.portrait(encapsulation) if known else None
 
 
 @functools.cache
@@ -55,6 +61,7 @@ def _clean(shown: Portrait) -> Portrait:
         between=tuple(map(short, shown.between[:_MOST_PARTS])),
         eth0=shown.eth0[:_LONGEST],
         container_interface=shown.container_interface[:_LONGEST],
+        bypass=shown.bypass[:_LONGEST_BYPASS],
         published=told if all(_LEAST <= low <= high <= _MOST for low, high in ranges) else None,
     )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from xlab.record import metrics
-from xlab.record.figures import figures, find
+from xlab.record.figures import figures
 from xlab.record.record import Measurement, RunRecord, Status
-from xlab.report import tables, text, virtual
+from xlab.report import conclusion, machine, tables, text, virtual
+from xlab.report.conclusion import Answer
 from xlab.report.portraits import in_words, published
 
 #: Rounds below which figures are a smoke test, and those of a report.
@@ -42,6 +42,8 @@ UNLINKED = (
     "The records, and what every tool printed, were not handed on with this report. Everything in "
     "it comes from them alone."
 )
+#: Before the name of the page that says more.
+GUIDE = "Which method should I use? By what you have, by cost, by operations:"
 #: What holds of comparisons, too.
 MEASURED_BESIDE = _HOW[3:]
 _MARKS: dict[Status, str] = {"passed": "✓", "failed": "✗", "skipped": "–"}
@@ -55,6 +57,8 @@ class Verdict:
     headline: str
     #: What a reader must know next: what failed, what was found, how far to trust it.
     findings: tuple[str, ...]
+    #: What a class would ask of the methods, and what the records answer.
+    answers: tuple[Answer, ...] = ()
 
     @property
     def mark(self) -> str:
@@ -67,11 +71,12 @@ def verdict(records: Sequence[RunRecord]) -> Verdict:
     worst: Status = next((bad for bad in ("failed", "skipped") if bad in came_to), "passed")
     findings = [
         *tables.outcomes(records),
-        *_found(records),
         *tables.cautions(records),
-        *_doubts(records),
     ]
-    return Verdict(worst, _headline(records, worst), tuple(findings))
+    answers = conclusion.of_records(records)
+    if sure := tuple(sureness(records)):
+        answers = (*answers, Answer("sure", conclusion.SURE, sure))
+    return Verdict(worst, _headline(records, worst), tuple(findings), answers)
 
 
 def measured(records: Sequence[RunRecord]) -> list[str]:
@@ -184,23 +189,17 @@ def _headline(records: Sequence[RunRecord], worst: Status) -> str:
     return f"{names} {worst}; {passed} of {len(records)} passed"
 
 
-def _found(records: Sequence[RunRecord]) -> Iterator[str]:
-    """The figures that matter most, a method a sentence."""
-    for record, name in zip(records, tables.names(records), strict=True):
-        found = figures(record)
-        said = [
-            f"{text.ratio(figure.to_baseline)} {metrics.of(metric).headline}"
-            for metric in reversed(metrics.FOREMOST)
-            if (figure := find(found, metric)) and figure.to_baseline
-        ]
-        if said and record.scenario != "baseline":
-            yield f"{name}: {' and '.join(said)} ({record.environment.datapath_class} datapath)."
-
-
-def _doubts(records: Sequence[RunRecord]) -> Iterator[str]:
+def sureness(records: Sequence[RunRecord]) -> Iterator[str]:
+    """How far to trust the figures: the clock, the machine, the number of rounds."""
     if virtual.any_of(records):
         yield virtual.MEANING
     told = [r for r in records if r.measurements and not virtual.is_of(r)]
+    named = zip(records, tables.names(records), strict=True)
+    judged = [(name, found) for record, name in named if (found := machine.judged(record))]
+    for said in dict.fromkeys(machine.in_words(found) for _, found in judged):
+        whose = [name for name, found in judged if machine.in_words(found) == said]
+        everyone = len(whose) == len(judged)
+        yield said if everyone else f"{', '.join(whose)}: {said[0].lower()}{said[1:]}"
     rounds = [len({(m.build, m.round) for m in r.measurements}) for r in told]
     if rounds and min(rounds) < SMOKE_ROUNDS:
         yield (

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from xlab.record import comparisons, stats
 from xlab.record.comparisons import Comparison, Recovery
+from xlab.record.metrics import is_recovery
 from xlab.report import text
 from xlab.report.tables import Column, Table
 
@@ -31,8 +32,14 @@ def table(comparison: Comparison) -> Table | None:
         columns,
         tuple(_rows(comparison)),
         "Recovery: how long answers were missing, from when mending began",
-        tuple(_failures(comparison.recoveries)),
+        (*_failures(comparison.recoveries), *_too_few(comparison)),
     )
+
+
+def _too_few(comparison: Comparison) -> Iterator[str]:
+    found = [f for f in comparison.figures if is_recovery(f.metric)]
+    if any(f.value is None or f.value.ci95 is None for f in found):
+        yield "no interval (–): that takes three builds or more, in which the flow came back"
 
 
 def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
@@ -49,9 +56,9 @@ def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
             yield (
                 name,
                 text.plain(method),
-                text.median(metric, "s", value),
+                text.median(metric, "s", value) if value else "not back",
                 text.interval(metric, "s", value),
-                text.NOTHING if mending is None else text.value("mend_s", "s", mending),
+                "unknown" if mending is None else text.value("mend_s", "s", mending),
                 _flow(found),
             )
 

@@ -86,10 +86,16 @@ def ratio(point: PointDone, method: str, metric: str) -> Ratio | None:
 def tables(sweep: Sweep) -> list[Table]:
     """A table a class of datapaths: every point and method, ratios to the baseline of the point."""
     return [
-        Table(_columns(sweep), rows, f"{kind} datapath{_clock(sweep)}, × plain hosts")
+        Table(_columns(sweep), rows, f"{kind} datapath{_clock(sweep)}, × plain hosts", _blank(rows))
         for kind in _KINDS
         if (rows := tuple(_rows(sweep, kind)))
     ]
+
+
+def _blank(rows: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """What a – means, if there is one."""
+    said = "no figure (–): the point has none, or too few builds for an interval"
+    return (said,) if any(text.NOTHING in row for row in rows) else ()
 
 
 def _clock(sweep: Sweep) -> str:
@@ -132,9 +138,9 @@ def points(sweep: Sweep) -> Table:
         (
             named(point),
             point.status,
-            text.NOTHING if point.seconds is None else text.seconds(point.seconds),
-            point.noise or text.NOTHING,
-            text.plain(point.machine) or text.NOTHING,
+            "not timed" if point.seconds is None else text.seconds(point.seconds),
+            point.noise or "not judged",
+            text.plain(point.machine) or "unknown",
         )
         for point in sweep.points
     )

@@ -8,9 +8,10 @@ from itertools import chain
 from typing import Any
 
 from xlab.record import metrics
+from xlab.record.comparisons import Ratio
 from xlab.record.figures import Figure, figures, find
 from xlab.record.metrics import FOREMOST
-from xlab.record.record import Route, RunRecord
+from xlab.record.record import ROUTES, Route, RunRecord
 from xlab.record.stats import Spread
 from xlab.report import text
 
@@ -20,6 +21,12 @@ LEGEND = (
 )
 #: What is sent of what is offered, below which the difference is worth a word.
 _ALL_BUT = 0.95
+#: In the place of a median that every sample of failed.
+NO_FIGURE = "no figure"
+#: Of figures that stand for themselves.
+NO_RATIOS = "{}: no × columns, for of two such figures the one may be any multiple of the other"
+NO_INTERVAL = "no interval (–): that takes three rounds or more (`--repeat 3`)"
+NOT_MEASURED = "no figure (–): nothing was measured there"
 INDISTINGUISHABLE = "≈ the interval spans 1: no difference can be told."
 
 
@@ -45,6 +52,23 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
+def labels(content: Table) -> list[str]:
+    """Titles that can be told apart when the columns are not beside each other any more."""
+    labels: list[str] = []
+    subject = ratio = ""
+    titles = [column.title for column in content.columns]
+    for title in titles:
+        label = title
+        if title.startswith("× "):
+            label = ratio = f"{subject} {title}" if titles.count(title) > 1 else title
+        elif title.endswith("interval") and ratio:
+            label = f"{ratio}, {title}"
+        else:
+            subject = title
+        labels.append(label)
+    return labels
+
+
 def overview(records: Sequence[RunRecord]) -> list[Table]:
     """The closing table: a scenario a row; a table for each class of datapath, never across."""
     found = groups(records)
@@ -65,7 +89,7 @@ def glance(records: Sequence[RunRecord]) -> list[Table]:
             (named[id(record)], *row[1:path], text.proved(record.path), *row[path + 1 : end])
             for record, row in zip(members, table.rows, strict=True)
         ]
-        found.append(Table(table.columns[:end], tuple(rows), table.title))
+        found.append(Table(table.columns[:end], tuple(rows), table.title, table.notes))
     return found
 
 
@@ -122,15 +146,19 @@ def cautions(records: Sequence[RunRecord]) -> Iterator[str]:
     """What forbids to compare these records."""
     ran = [record for record in records if record.status != "skipped"]
     if len({record.environment.datapath_class for record in ran}) > 1:
-        yield "Figures of kernel and userspace datapaths do not rank methods."
-    circumstances = [_circumstances(record) for record in ran]
+        yield "Between kernel and userspace datapaths the datapath decides, not the method."
+    if listed := differences(ran):
+        yield f"Do not set the figures of these runs side by side: they differ in {listed}."
+
+
+def differences(records: Sequence[RunRecord]) -> str:
+    """In what circumstances they were made that are not the same for all; "" if they are."""
+    circumstances = [_circumstances(record) for record in records]
     values = [
         (name, dict.fromkeys(each[name] for each in circumstances))
         for name in (circumstances[0] if circumstances else ())
     ]
-    listed = "; ".join(f"{name} ({' | '.join(seen)})" for name, seen in values if len(seen) > 1)
-    if listed:
-        yield f"Do not set the figures of these runs side by side: they differ in {listed}."
+    return "; ".join(f"{name} ({' | '.join(seen)})" for name, seen in values if len(seen) > 1)
 
 
 def route_figures(record: RunRecord, *, routes_first: bool = False) -> Table:
@@ -154,7 +182,8 @@ def route_figures(record: RunRecord, *, routes_first: bool = False) -> Table:
     )
     topics = (_failures, _offered, _sender_limited)
     notes = [note for notes_of in topics for figure in found for note in notes_of(figure)]
-    if any(_spans_one(spread) for f in found for spread in (f.to_control, f.to_baseline)):
+    notes += _blanks(found)
+    if any(spans_one(spread) for f in found for spread in (f.to_control, f.to_baseline)):
         notes.append(INDISTINGUISHABLE)
     return Table(columns, tuple(_figure_row(f) for f in found), heading(record), tuple(notes))
 
@@ -176,7 +205,7 @@ def crossing(subjects: Sequence[tuple[str, RunRecord]]) -> Table:
             continue
         added, largest = proof.overhead_bytes, proof.effective_mtu
         mtu = record.parameters.get("mtu")
-        share = text.NOTHING
+        share = "unknown"
         # A record of a stranger may say 0 of both.
         if added is not None and largest + added > 0:
             share = f"{max(largest - _HEADERS_BYTES, 0) / (largest + added):.1%}"
@@ -184,9 +213,9 @@ def crossing(subjects: Sequence[tuple[str, RunRecord]]) -> Table:
             (
                 text.plain(name),
                 text.encapsulation(proof.encapsulation),
-                text.NOTHING if added is None else f"{added} B",
+                "not seen" if added is None else f"{added} B",
                 f"{largest} B",
-                text.plain(f"{mtu} B") if isinstance(mtu, int) else text.NOTHING,
+                text.plain(f"{mtu} B") if isinstance(mtu, int) else "unknown",
                 share,
             )
         )
@@ -220,7 +249,8 @@ def _overview(records: Sequence[RunRecord], title: str) -> Table:
     ]
     if not any(row[-1] for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
-    return Table(columns, tuple(rows), title)
+    blank = any(text.NOTHING in row for row in rows)
+    return Table(columns, tuple(rows), title, (NOT_MEASURED,) if blank else ())
 
 
 def which(record: RunRecord) -> str:
@@ -247,17 +277,17 @@ def _overview_row(record: RunRecord) -> tuple[str, ...]:
     for metric in FOREMOST:
         figure = find(found, metric)
         if figure is None:
-            cells += [text.NOTHING] * 3
+            cells += ["" if record.status == "skipped" else text.NOTHING] * 3
         else:
-            ratios = _ratio(figure.to_control), _ratio(figure.to_baseline)
+            ratios = ratio(figure.to_control), ratio(figure.to_baseline)
             cells += [_median(figure, "method"), *ratios]
     skipped = record.status == "skipped"
     return (
         text.plain(record.scenario),
         text.claims(record),
         *cells,
-        text.NOTHING if skipped else text.path(record.path),
-        text.NOTHING if skipped else text.plain(record.environment.datapath),
+        "" if skipped else text.path(record.path),
+        "" if skipped else text.plain(record.environment.datapath),
     )
 
 
@@ -269,9 +299,9 @@ def _figure_row(figure: Figure) -> tuple[str, ...]:
         text.interval(metric, unit, figure.method),
         _median(figure, "control"),
         _median(figure, "baseline"),
-        _ratio(figure.to_control),
+        ratio(figure.to_control),
         text.ratio_interval(figure.to_control),
-        _ratio(figure.to_baseline),
+        ratio(figure.to_baseline),
         text.ratio_interval(figure.to_baseline),
     )
 
@@ -279,7 +309,7 @@ def _figure_row(figure: Figure) -> tuple[str, ...]:
 def _median(figure: Figure, route: Route) -> str:
     spread: Spread | None = getattr(figure, route)
     if spread is None and figure.failed_samples.get(route):
-        return "failed"
+        return NO_FIGURE
     return text.median(figure.metric, figure.unit, spread)
 
 
@@ -287,8 +317,12 @@ def _failures(figure: Figure) -> Iterator[str]:
     """What failed, on which route, and what the probe said of it."""
     name = text.label(figure.metric, figure.streams)
     for route, number in figure.failed_samples.items():
-        error = f" ({text.plain(figure.errors[route])})" if route in figure.errors else ""
-        yield f"{name}, {route}: {text.count(number, 'sample')} failed{error}"
+        why = text.plain(figure.errors[route]) if route in figure.errors else ""
+        if getattr(figure, route) is None:
+            yield f"{name}, {route}: {NO_FIGURE}, for {why or 'every sample failed'}"
+        else:
+            reason = f" ({why})" if why else ""
+            yield f"{name}, {route}: in no figure: {text.count(number, 'sample')} failed{reason}"
 
 
 def _offered(figure: Figure) -> Iterator[str]:
@@ -296,10 +330,39 @@ def _offered(figure: Figure) -> Iterator[str]:
     said = []
     for route, offered in figure.offered_bits_per_second.items():
         sent = figure.sent_bits_per_second.get(route)
-        less = f" (sent {_speed(sent)})" if sent and sent < _ALL_BUT * offered else ""
+        less = (
+            f", of which {_speed(sent)} could be sent" if sent and _is_less(sent, offered) else ""
+        )
         said.append(f"{route} {_speed(offered)}{less}")
     if said:
-        yield f"UDP has no ratios: each route was offered 90 % of its own TCP: {', '.join(said)}"
+        yield (
+            "UDP: no × columns, for each was sent 90 % of what its own TCP carried, not the same: "
+            f"{'; '.join(said)}"
+        )
+
+
+def _is_less(sent: float, offered: float) -> bool:
+    return sent < _ALL_BUT * offered
+
+
+def _blanks(found: Sequence[Figure]) -> Iterator[str]:
+    """What a – means, where there is one that nothing else explains."""
+    offered = any(figure.offered_bits_per_second for figure in found)
+    for figure in found:
+        told = offered and figure.metric.startswith("udp_")
+        if not (metrics.of(figure.metric).has_ratios or told):
+            yield NO_RATIOS.format(text.label(figure.metric, figure.streams))
+    for figure in found:
+        spreads = (figure.method, figure.to_control, figure.to_baseline)
+        if any(spread and spread.ci95 is None for spread in spreads):
+            yield NO_INTERVAL
+            break
+    if any(
+        getattr(figure, route) is None and route not in figure.failed_samples
+        for figure in found
+        for route in ROUTES
+    ):
+        yield NOT_MEASURED
 
 
 def _sender_limited(figure: Figure) -> Iterator[str]:
@@ -313,11 +376,15 @@ def _speed(bits_per_second: float) -> str:
     return text.value("x_bits_per_second", "", bits_per_second)
 
 
-def _ratio(spread: Spread | None) -> str:
-    return f"≈ {text.ratio(spread)}" if _spans_one(spread) else text.ratio(spread)
+def ratio(spread: Spread | None) -> str:
+    """With ≈ where its interval spans 1: no difference can be told."""
+    return f"≈ {text.ratio(spread)}" if spans_one(spread) else text.ratio(spread)
 
 
-def _spans_one(spread: Spread | None) -> bool:
+def spans_one(spread: Spread | None) -> bool:
+    """Whether no difference can be told; what has no interval may have been judged without."""
+    if isinstance(spread, Ratio) and spread.verdict == "indistinguishable":
+        return True
     return spread is not None and spread.ci95 is not None and spread.ci95[0] <= 1 <= spread.ci95[1]
 
 

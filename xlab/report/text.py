@@ -78,7 +78,7 @@ def seconds(duration_s: float) -> str:
 def path(proof: PathProof | None) -> str:
     """The proof in a few words: "gre 20/20, tunnel cut: stops; healed: back"."""
     if proof is None:
-        return NOTHING
+        return "not tried"
     if not proof.proved:
         return f"NOT proved: {packets(proof)}"
     if not proof.negative_control:
@@ -89,7 +89,7 @@ def path(proof: PathProof | None) -> str:
 def proved(proof: PathProof | None) -> str:
     """What came of the proof, without what cutting and healing did: "✓ gre 20/20"."""
     if proof is None:
-        return NOTHING
+        return "not tried"
     if not proof.proved:
         return f"✗ NOT proved: {packets(proof)}"
     if not proof.negative_control:

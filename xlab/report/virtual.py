@@ -10,7 +10,7 @@ from xlab.record.figures import Figure, figures, find
 from xlab.record.record import Route, RunRecord
 from xlab.record.stats import Spread
 from xlab.report import text
-from xlab.report.tables import Column, Table
+from xlab.report.tables import NOT_MEASURED, Column, Table
 
 #: In every heading.
 NAME = "virtual time"
@@ -100,7 +100,8 @@ def compared(comparison: Comparison) -> Table | None:
         for method in comparison.methods
     ]
     return _table(
-        (name, [(f.value, f.to_baseline) if f else None for f in told]) for name, told in found
+        ((name, [(f.value, f.to_baseline) if f else None for f in told]) for name, told in found),
+        yardstick=comparison.baseline.name,
     )
 
 
@@ -108,14 +109,22 @@ def compared(comparison: Comparison) -> Table | None:
 _Told = tuple[Spread | None, Spread | None]
 
 
-def _table(found: Iterable[tuple[str, Sequence[_Told | None]]]) -> Table | None:
-    """`found`: by name, what there is of each of `_COUNTED`."""
+def _table(
+    found: Iterable[tuple[str, Sequence[_Told | None]]], yardstick: str = ""
+) -> Table | None:
+    """`found`: by name, what there is of each of `_COUNTED`; the `yardstick` is 1."""
     rows = []
     for name, (byte, packet) in found:
         if byte or packet:
-            cells = (*_cells(byte, 1.0, text.digits), *_cells(packet, _A_PACKET, _whole))
+            cells: tuple[str, ...] = (
+                *_cells(byte, 1.0, text.digits),
+                *_cells(packet, A_PACKET, _whole),
+            )
+            if name == yardstick:
+                cells = tuple("1" if cell == text.NOTHING else cell for cell in cells)
             rows.append((text.plain(name), *cells))
-    return Table(_COLUMNS, tuple(rows), "Instructions") if rows else None
+    notes = (NOT_MEASURED,) if any(text.NOTHING in row for row in rows) else ()
+    return Table(_COLUMNS, tuple(rows), "Instructions", notes) if rows else None
 
 
 def _cells(told: _Told | None, each: float, shown: Callable[[float], str]) -> tuple[str, str]:
@@ -129,14 +138,14 @@ def _counted(found: Sequence[Figure]) -> list[Figure | None]:
 
 #: Seconds by 10^9 bytes are nanoseconds by bytes; of a round trip in milliseconds the half.
 _COUNTED = ("cpu_seconds_per_gigabyte", "tcp_rr_latency_ms")
-_A_PACKET = 1e6 / 2
+A_PACKET = 1e6 / 2
 
 
 def a_packet(record: RunRecord, route: Route = "method") -> float | None:
     """Instructions from program to program; None where request and reply were not measured."""
     found = find(figures(record), _COUNTED[1]) if is_of(record) else None
     spread = getattr(found, route) if found else None
-    return spread.median * _A_PACKET if spread else None
+    return spread.median * A_PACKET if spread else None
 
 
 def _whole(number: float) -> str:

@@ -28,6 +28,7 @@ from xlab.report import (
     text,
     virtual,
 )
+from xlab.report.conclusion import Answer
 from xlab.report.content import Content, Part
 from xlab.report.drawing import Drawing
 from xlab.report.markup import Child, Html, join, tag
@@ -48,7 +49,13 @@ def of_results(told: Content, base: Path) -> str:
     shown = gallery.exhibits(told.subjects)
     return parts.document(
         f"{told.verdict.mark} {told.verdict.headline} · xlab",
-        _header(told.started_at, told.verdict, _navigation(named, charts=bool(shown))),
+        _header(
+            told.started_at,
+            told.verdict,
+            _guide(base, linked=told.linked),
+            _navigation(named, charts=bool(shown)),
+            [f"#{anchor}" for part, anchor in named if part.record.status != "passed"],
+        ),
         _summary(told, {part.name: f"#{anchor}" for part, anchor in named}),
         _charts(told, shown),
         _both_clocks(told),
@@ -78,8 +85,23 @@ def _navigation(named: Sequence[tuple[Part, str]], *, charts: bool) -> Html:
     )
 
 
-def _header(starts: Sequence[str], found: Verdict, navigation: Html | None = None) -> Html:
-    """What a page begins with: when it was, what came of it, and what must be known of that."""
+def _header(
+    starts: Sequence[str],
+    found: Verdict,
+    guide: Html,
+    navigation: Html | None = None,
+    failed: Sequence[str] = (),
+) -> Html:
+    """What a page begins with: when it was, what came of it, and what must be known of that.
+
+    `failed` are the places of what did not pass, of which the first findings are.
+    """
+    findings: list[Child] = [
+        join(parts.prose(said), " ", tag("a", "What shows it", href=failed[number]))
+        if number < len(failed)
+        else parts.prose(said)
+        for number, said in enumerate(found.findings)
+    ]
     return tag(
         "header",
         tag("p", f"Cross-host container networking · {_when(starts)}", class_="kicker"),
@@ -89,9 +111,34 @@ def _header(starts: Sequence[str], found: Verdict, navigation: Html | None = Non
             tag("h1", tag("span", f"{found.headline}.")),
             class_=f"verdict {found.status}",
         ),
-        parts.listed(map(parts.prose, found.findings), "findings") if found.findings else None,
+        _answers(found.answers),
+        parts.listed(findings, "findings") if findings else None,
+        guide,
         navigation,
     )
+
+
+def _answers(found: Sequence[Answer]) -> Html | None:
+    if not found:
+        return None
+    return tag(
+        "dl",
+        [
+            tag(
+                "div",
+                tag("dt", each.question),
+                tag("dd", [tag("p", parts.prose(said)) for said in each.said]),
+            )
+            for each in found
+        ],
+        class_="answers",
+    )
+
+
+def _guide(base: Path, *, linked: bool) -> Html:
+    address = links.guide(base, linked=linked)
+    name: Child = tag("a", links.GUIDE, href=address) if address else links.GUIDE
+    return tag("p", prose.GUIDE, " ", name, class_="small")
 
 
 def _summary(told: Content, targets: Mapping[str, str]) -> Html:
@@ -203,7 +250,11 @@ def _part(part: Part, anchor: str, base: Path | None) -> Html:
                 _network(record, anchor),
                 tag(
                     "div",
-                    *([_claims(record), _path(part, base)] if part.files else [_figures(part)]),
+                    *(
+                        [_claims(record, anchor), _path(part, anchor, base)]
+                        if part.files
+                        else [_figures(part)]
+                    ),
                 ),
                 class_="columns",
             ),
@@ -229,9 +280,10 @@ def _network(record: RunRecord, anchor: str) -> Html:
     )
 
 
-def _claims(record: RunRecord) -> Html:
+def _claims(record: RunRecord, anchor: str) -> Html:
     held = sum(claim.holds for claim in record.claims)
-    title = tag("h3", f"Claims: {held} of {len(record.claims)} hold")
+    said = f"Claims: {held} of {len(record.claims)} hold"
+    title = tag("h3", said, id=f"{anchor}-claims")
     stages = [
         [tag("h4", stage), tag("ul", map(_claim, claims), class_="claims")]
         for stage, claims in groupby(record.claims, key=lambda claim: claim.stage)
@@ -265,11 +317,13 @@ def _claim(claim: Claim) -> Html:
     )
 
 
-def _path(part: Part, base: Path | None) -> Html:
+def _path(part: Part, anchor: str, base: Path | None) -> Html:
     file, record = next(iter(part.files)), part.record
     proof = record.path
     if proof is None:
-        return join(tag("h3", "The path"), tag("p", "Nothing was proved of it."))
+        return join(
+            tag("h3", "The path", id=f"{anchor}-path"), tag("p", "Nothing was proved of it.")
+        )
     pairs: list[tuple[str, Child]] = []
     for name, said, good in prose.path_facts(record):
         mark = None
@@ -283,7 +337,7 @@ def _path(part: Part, base: Path | None) -> Html:
     elif proof.evidence:
         pairs.append(("evidence", proof.evidence))
     title = "proved" if proof.proved and proof.negative_control else "NOT proved"
-    return join(tag("h3", f"The path is {title}"), parts.pairs(pairs))
+    return join(tag("h3", f"The path is {title}", id=f"{anchor}-path"), parts.pairs(pairs))
 
 
 def _figures(part: Part) -> Html:
@@ -311,7 +365,11 @@ def of_sweep(told: Swept, base: Path) -> str:
     files = {name: links.relative(told.folder / name, base) for name in sweep.files()}
     return parts.document(
         f"{told.verdict.mark} {told.verdict.headline} · xlab",
-        _header([sweep.started_at, sweep.ended_at], told.verdict),
+        _header(
+            [sweep.started_at, sweep.ended_at],
+            told.verdict,
+            _guide(base, linked=told.linked),
+        ),
         parts.section(
             "Ratios to plain hosts",
             "summary",

@@ -21,7 +21,7 @@ def of_results(told: Content, base: Path) -> str:
     """The whole report, for a file in the folder `base`; every line ends with a newline."""
     crossing = tables.crossing(told.subjects)
     blocks = [
-        *_header(told.verdict),
+        *_header(told.verdict, _guide(base, linked=told.linked)),
         "## Summary",
         *map(_table, told.summary),
         told.legend,
@@ -37,7 +37,7 @@ def of_results(told: Content, base: Path) -> str:
 
 def of_sweep(told: Swept, base: Path) -> str:
     blocks = [
-        *_header(told.verdict),
+        *_header(told.verdict, _guide(base, linked=told.linked)),
         "## Ratios to plain hosts",
         *map(_table, sweeps.tables(told.sweep)),
         sweeps.LEGEND,
@@ -52,8 +52,19 @@ def of_sweep(told: Swept, base: Path) -> str:
     return _joined(blocks)
 
 
-def _header(found: Verdict) -> list[str]:
-    return [f"# {found.mark} {_escape(found.headline)}", _list(map(_escape, found.findings))]
+def _header(found: Verdict, guide: str) -> list[str]:
+    answers = [
+        f"**{_escape(each.question)}** {' '.join(map(_escape, each.said))}"
+        for each in found.answers
+    ]
+    findings = _list(map(_escape, found.findings))
+    return [f"# {found.mark} {_escape(found.headline)}", *answers, findings, guide]
+
+
+def _guide(base: Path, *, linked: bool) -> str:
+    address = links.guide(base, linked=linked)
+    name = f"[{links.GUIDE}]({address})" if address else f"`{links.GUIDE}`"
+    return f"{prose.GUIDE} {name}"
 
 
 def _joined(blocks: Iterable[str]) -> str:
