@@ -173,8 +173,8 @@ def test_conditions_are_told_as_asked_for_and_as_measured() -> None:
 
 def test_a_probe_that_found_nothing_out_has_failed_and_has_no_figure() -> None:
     output = shown(fake.sample("bridge-quick"))
-    assert lines_with(output, "RTT ", "failed", "–")
-    assert lines_with(output, "- RTT, method: 10 samples failed")
+    assert lines_with(output, "RTT ", "no figure", "–")
+    assert lines_with(output, "- RTT, method: no figure, for every sample failed")
 
 
 def test_control_characters_out_of_a_record_do_not_reach_the_terminal() -> None:
@@ -197,9 +197,29 @@ def test_several_scenarios_end_in_one_table_for_each_class_of_datapath() -> None
     assert lines_with(kernel, "ovs-gre", "skipped")
     assert lines_with(userspace, "ovs-gre", "✓ 3/3", "469 µs", "26.1", "1.08 Gbit/s", "0.053")
     assert lines_with(userspace, "ovs 3.5.0 userspace (netdev)")
-    assert lines_with(userspace, "- Figures of kernel and userspace datapaths do not rank methods.")
+    assert lines_with(userspace, "- Between kernel and userspace datapaths the datapath decides")
     assert lines_with(userspace, "- bridge failed: “no two containers have one address”")
     assert lines_with(userspace, "- ovs-gre was skipped: /dev/net/tun cannot be opened")
+
+
+def test_a_run_says_whether_the_machine_was_quiet() -> None:
+    assert lines_with(shown(fake.sample("ovs-gre")), "machine", "quiet")
+    one = lines_with(shown(fake.sample("bridge-quick")), "machine", "unknown   1 round of plain")
+    assert one, "of one round nobody can say"
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_a_narrow_terminal_loses_no_figure(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    told = [fake.sample(name) for name in ("bridge", "ovs-gre")]
+    monkeypatch.setenv("COLUMNS", str(columns))
+    stream = io.StringIO()
+    RunScreen(Screen(stream)).report(told)
+    output = stream.getvalue()
+    assert max(map(len, output.splitlines())) <= columns
+    for figure in ("29.4 µs", "469 µs", "1.08 Gbit/s", "0.053", "0.68", "✓ 4/4"):
+        assert figure in output
+    if columns == 40:
+        assert lines_with(output, "  TCP × baseline", "0.053"), "with its name beside it"
 
 
 def test_many_steps_of_a_build_are_counted_and_not_listed() -> None:

@@ -22,7 +22,7 @@ from xlab.record.comparisons import Comparison, Look
 from xlab.record.metrics import FOREMOST
 from xlab.record.record import Measurement, RunRecord
 from xlab.report import comparison as wording
-from xlab.report import text, virtual
+from xlab.report import conclusion, machine, text, virtual
 
 _MARKS = {"passed": "✓", "failed": "✗", "skipped": "skipped"}
 
@@ -180,16 +180,15 @@ class CompareScreen(Onlooker):
     def outcome(self, outcome: Comparison, took: str = "") -> None:
         """The tables, and what to think of them."""
         self._tables(outcome, after_all=bool(took))
+        self.screen.answers(conclusion.of_comparison(outcome))
+        self.screen.blank()
         self.screen.remarks(wording.out(outcome), outcome.notes)
         self.screen.blank()
         if outcome.plan.clock == "virtual":
             self.screen.block("clock", virtual.MEANING)
         else:
-            quiet = outcome.noise.verdict == "quiet"
-            said = Text(outcome.noise.verdict, "bold green" if quiet else "bold yellow")
-            if outcome.noise.reasons:
-                said.append(f"   {'; '.join(map(text.plain, outcome.noise.reasons))}", "")
-            self.screen.block("machine", said)
+            why = tuple(machine.reasons(outcome.noise))
+            self.screen.machine(machine.Judgement(outcome.noise.verdict, why))
         self.screen.block("rounds", wording.closing(outcome))
         self.screen.result(outcome.status, took)
 

@@ -32,7 +32,7 @@ from xlab.cli.screens.screen import (
 from xlab.record import record
 from xlab.record.metrics import order
 from xlab.record.record import Claim, Measurement, PathProof, RunRecord
-from xlab.report import tables, text, virtual
+from xlab.report import conclusion, machine, tables, text, virtual
 
 _EVIDENCE_LINES = 12
 _STEPS_SHOWN = 12
@@ -120,6 +120,7 @@ class RunScreen:
             return
         self.screen.blank()
         self.screen.wrapped(tables.LEGEND, "dim")
+        self.screen.answers(conclusion.of_records(results))
         for remark in tables.remarks(results):
             self.screen.item("-", remark, sign_style="none")
 
@@ -288,6 +289,8 @@ class RunScreen:
         said = f"{held} of {len(result.claims)} claims hold"
         if result.status == "failed" and result.reason:
             said = text.plain(result.reason)
+        if judged := machine.judged(result):
+            self.screen.machine(judged)
         verdict = Text.assemble((result.status, verdict_style(result.status)), f"   {said}")
         self.screen.block("result", verdict, text.seconds(result.timings_s.total))
 

@@ -21,8 +21,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from xlab.report import text
+from xlab.report import links, prose, text
+from xlab.report.conclusion import Answer
+from xlab.report.machine import Judgement
 from xlab.report.tables import Table
+from xlab.report.tables import labels as labels_of
 
 #: What is set flush right stays near its line on a very wide terminal.
 LINE_WIDTH = 100
@@ -87,6 +90,22 @@ class Screen:
             self.item("✗", line, "bold red", "bold red")
         for note in notes:
             self.item("-", note, "dim")
+
+    def answers(self, found: Sequence[Answer]) -> None:
+        """What a class would ask of the tables above, and where more stands."""
+        for answer in found:
+            for number, said in enumerate(answer.said):
+                self.block("" if number else answer.label, said)
+        if found:
+            self.block("choose", f"{prose.GUIDE} {links.GUIDE}", style="dim")
+
+    def machine(self, judged: Judgement) -> None:
+        """Whether it was quiet, and why not."""
+        styles = {"quiet": "bold green", "noisy": "bold yellow", "unknown": "bold"}
+        said = Text(judged.verdict, styles[judged.verdict])
+        if judged.reasons:
+            said.append(f"   {'; '.join(judged.reasons)}", "")
+        self.block("machine", said)
 
     def result(self, status: str, took: str) -> None:
         self.block("result", status, took, style=verdict_style(status))
@@ -166,6 +185,9 @@ class Screen:
             beside = _fitting(content, widths, room)
             if len(beside) == len(columns):
                 break
+        if not beside or sum(widths[i] for i in beside) + 2 * (len(beside) - 1) > room:
+            self._row_by_row(content, indent)
+            return
         beneath = [i for i, c in enumerate(columns) if c.below and i not in beside]
         self._row(content, titles, beside, widths, indent, "dim")
         for row in content.rows:
@@ -174,6 +196,21 @@ class Screen:
             if said:
                 flowed = side_by_side(said, self._console.width - indent - 4)
                 self.wrapped(flowed, "dim", indent + 4)
+        self._notes(content, indent)
+
+    def _row_by_row(self, content: Table, indent: int) -> None:
+        """Where columns have no room beside each other: each row by its name, a line a figure."""
+        labels = labels_of(content)
+        width = max(map(cell_len, labels[1:]), default=0) + indent + 4
+        for name, *cells in content.rows:
+            self.wrapped(name, "bold", indent)
+            for label, cell in zip(labels[1:], cells, strict=True):
+                if cell not in ("", text.NOTHING):
+                    line = Text(cell, _meaning(cell))
+                    self.block(label, line, indent=indent + 2, label_width=width)
+        self._notes(content, indent)
+
+    def _notes(self, content: Table, indent: int) -> None:
         for note in content.notes:
             self.block("-", note, style="dim", indent=indent, label_width=indent + 2)
 
