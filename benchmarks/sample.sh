@@ -9,14 +9,15 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 sample=$here/results/sample
 if [ $# -eq 0 ]; then
     results=$(mktemp -d)
-    trap 'rm -rf "$results"' EXIT
+    trap 'rm -rf "$results" "${made:-$results}"' EXIT
     "$here/bin/xlab" compare bridge ovs-gre ovs-gre:routes=underlay weave weave:datapath=fastdp \
         --quick --repeat 6 --probe rr --probe loaded-rtt --probe message-sizes --probe flows \
         --probe recovery --results "$results/real"
     "$here/bin/xlab" compare --quick --clock virtual --results "$results/virtual"
     set -- "$results"/real/*-compare "$results"/virtual/*-compare
 fi
-made=$(mktemp -d)
+# As deep as it will stand, so that links hold.
+made=$(mktemp -d "$here/results/.sample.XXXXXX")
 mkdir -p "$made/virtual"
 cp "$1/compare.json" "$made/"
 cp "$2/compare.json" "$made/virtual/"
