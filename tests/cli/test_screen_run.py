@@ -18,7 +18,9 @@ import pytest
 
 from xlab.cli.screens.run import RunScreen
 from xlab.cli.screens.screen import Screen
+from xlab.experiments.pace import Pace
 from xlab.record.record import Claim, RunRecord
+from xlab.scenario.request import Request
 
 
 def _load(path: Path) -> ModuleType:
@@ -222,6 +224,29 @@ def test_a_narrow_terminal_loses_no_figure(monkeypatch: pytest.MonkeyPatch, colu
         assert lines_with(output, "  TCP × baseline", "0.053"), "with its name beside it"
 
 
+def test_of_several_methods_each_says_which_it_is_and_how_long_all_still_take() -> None:
+    stream = io.StringIO()
+    requests = [
+        Request(name, quick=True, duration_s=1.0, repeat=2) for name in ("baseline", "weave")
+    ]
+    screen = RunScreen(Screen(stream), Pace(requests))
+    for name in ("baseline", "ovs-gre-skipped"):
+        told = fake.sample(name)
+        with screen.running():
+            for event in fake.events(told):
+                if event["kind"] == "step" and event["phase"] == "measure":
+                    number = int(event["text"].partition(":")[0].removeprefix("round "))
+                    event |= {"round": number, "step": 2, "steps": 16}
+                screen.watch(event)
+            screen.finished(told, Path("results/x"))
+    output = stream.getvalue()
+    # 2 methods, 2 rounds, 10 s each: off a terminal, too.
+    assert lines_with(output, "baseline   method 1 of 2, about 50 s left")
+    assert re.search(r"round 1  .* about \d+ s left", output)
+    assert lines_with(output, "ovs-gre    method 2 of 2")
+    assert "method" not in shown(fake.sample("baseline")).partition("\n")[0]
+
+
 def test_many_steps_of_a_build_are_counted_and_not_listed() -> None:
     stream = io.StringIO()
     screen = RunScreen(Screen(stream))
@@ -282,6 +307,32 @@ def test_a_terminal_has_colours_and_one_line_that_moves(
     # The line that moves names the probe; it is erased, and rounds need no lines of their own.
     assert re.search(r"measure .*iperf3 h1/c1 > h2/c1.*last: ", output)
     assert "round 1  " not in output
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_line_that_moves_says_in_words_what_is_measured_and_how_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch, terminal: Terminal, columns: int
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    screen = RunScreen(Screen(terminal.stream), Pace([Request("bridge")]))
+    with screen.running():
+        screen.watch(
+            {
+                "kind": "step",
+                "phase": "measure",
+                "text": "round 1 of 3: TCP, one stream, h1/c1 > h2/c1",
+                "round": 1,
+                "step": 2,
+                "steps": 16,
+            }
+        )
+    output = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.close())
+    (line, *_) = (line for line in re.split("[\r\n]+", output) if "about" in line)
+    assert "about 2 min left" in line
+    assert len(line) <= columns - 3
+    assert ("TCP, one stream, h1/c1 > h2/c1" in line) == (columns > 40)
+    assert "TCP, one str" in line
 
 
 def test_no_thread_is_left_between_scenarios_nor_started_before_the_first_event(

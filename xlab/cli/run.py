@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,14 +79,16 @@ def run(
         probes=probes,
         clock=clock,
     )
-    return _run(request, results=results, as_json=as_json)
+    usual = duration is repeat is None
+    return _run(request, results=results, as_json=as_json, usual=usual)
 
 
-def _run(request: Request, *, results: Path, as_json: bool) -> int:
+def _run(request: Request, *, results: Path, as_json: bool, usual: bool) -> int:
+    """`usual`: nobody has said how long it is to take."""
     no_threads()
     from xlab.cli.screens.run import RunScreen
     from xlab.cli.screens.screen import Screen
-    from xlab.experiments import runner
+    from xlab.experiments import pace, runner
     from xlab.scenario import catalog
 
     several = request.scenario == "all"
@@ -92,8 +96,9 @@ def _run(request: Request, *, results: Path, as_json: bool) -> int:
     requests = _requests(request, names) if several else [request]
     catalog.find(names[0])
     options.require_writable(results)
-    screen = RunScreen(Screen(sys.stderr if as_json else sys.stdout))
-    started_at = datetime.now(UTC)
+    is_first = not any(results.glob("*/run.json"))
+    screen = RunScreen(Screen(sys.stderr if as_json else sys.stdout), pace.Pace(requests))
+    begun, started_at = time.monotonic(), datetime.now(UTC)
     found: dict[Path, RunRecord] = {}
     told: list[RunRecord] = []
     unwritten: list[OSError] = []
@@ -127,7 +132,38 @@ def _run(request: Request, *, results: Path, as_json: bool) -> int:
         screen.screen.written(files.together(results, found, started_at))
     elif not several and told[0].status != "skipped":
         screen.screen.written(files.beside(*found.popitem()))
+    if is_first and usual and found and sys.stdout.isatty() and not as_json:
+        took_s = time.monotonic() - begun
+        screen.screen.block("next", _other_length(requests, took_s))
     return min(statuses, key=_WORST_FIRST.index)
+
+
+def _other_length(requests: Sequence[Request], took_s: float) -> str:
+    """What --quick changes, or the lack of it, for whoever runs this for the first time."""
+    from xlab.cli.screens.screen import roughly
+    from xlab.experiments import pace
+
+    quick, clock = requests[0].quick, requests[0].clock
+    others = [
+        dataclasses.replace(
+            each,
+            quick=not quick,
+            duration_s=options.duration_s(None, quick=not quick, clock=clock),
+            repeat=DEFAULT_ROUNDS if quick else QUICK_ROUNDS,
+        )
+        for each in requests
+    ]
+    known, other = (_known_s(pace.of_run, each) for each in (requests, others))
+    # A busy machine is as slow then as it was now.
+    takes = f"takes about {roughly(took_s * other / known)}" if known and other else ""
+    if quick:
+        return f"without --quick it {takes or 'takes longer'}, and intervals are narrower"
+    return f"with --quick it {takes or 'takes less time'}, and intervals are wider"
+
+
+def _known_s(of_run: Callable[[Request], float | None], requests: Sequence[Request]) -> float:
+    """0 where nobody knows it before."""
+    return sum(of_run(each) or 0.0 for each in requests)
 
 
 def _run_one(request: Request, results: Path, screen: RunScreen) -> tuple[RunRecord, Path]:

@@ -142,7 +142,7 @@ class Bench:
         for probe in OF_ANOTHER_LAB.values():
             if probe.name not in probes:
                 continue
-            equipped, text = self._recorder.blueprint, f"round {round}: {probe.name}"
+            equipped, text = self._recorder.blueprint, f"round {round}: {probe.doing}"
             assert equipped is not None
             self._recorder.tell({"kind": "step", "phase": "measure", "text": text})
             self._recorder.tell({"kind": "forking"})

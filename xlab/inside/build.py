@@ -26,7 +26,7 @@ from xlab.probes.catalog import ALL, DISTURBING, USUAL, sensible
 from xlab.probes.facts import Pair, Plan, Sampled
 from xlab.probes.kinds import Site
 from xlab.probes.proof import Proved, prove
-from xlab.probes.rounds import measure_lab, measure_round
+from xlab.probes.rounds import measure_lab, measure_round, steps_of
 from xlab.record import record
 from xlab.record.record import ROUTES, PathProof, Route
 from xlab.sandbox.controller import Emit, Handler
@@ -151,12 +151,6 @@ class Testbed:
         )
         # Seeded, so that a run can be told again; the order differs from round to round.
         generator = random.Random(f"{request.scenario} {number}")
-        where = f"round {number}/{request.repeat}"
-
-        def announce(probe: str, pair: Pair) -> None:
-            _step(emit, "measure", f"{where}: {probe}, {pair.route} {pair.direction}")
-
-        _step(emit, "measure", f"{where}: the machine left alone")
         last = number == request.repeat
         probes = arguments.get("probes") or [
             probe for probe in (*USUAL, *request.probes) if last or probe not in DISTURBING
@@ -165,6 +159,13 @@ class Testbed:
             if plan.virtual and ALL[name].not_virtual:
                 emit({"kind": "note", "text": f"{name} is left out: {ALL[name].not_virtual}"})
         probes = sensible(probes, virtual=plan.virtual)
+        telling = _Telling(emit, number, request.repeat, steps_of(probes, len(pairs)))
+        telling.next("the machine is left alone")
+
+        def announce(probe: str, pair: Pair) -> None:
+            between = _ROUTE_WORDS.get(pair.route, pair.direction)
+            telling.next(f"{ALL[probe].doing}, {between}")
+
         found = measure_round(pairs, plan, generator, probes, starting=announce)
         of_lab = measure_lab(
             Site(built.lab, built.flow, built.pairs(["method"])[0], self._memory_before),
@@ -172,7 +173,7 @@ class Testbed:
             probes,
             # What was left out of the rounds before is made up for.
             disturbing=[number] if arguments.get("probes") else range(1, number + 1),
-            starting=lambda probe: _step(emit, "measure", f"{where}: {probe}"),
+            starting=lambda probe: telling.next(ALL[probe].doing),
         )
         # A daemon that dies ends a probe at once; those of the lab kill daemons themselves.
         with asking_meanwhile(built.lab.require_daemons):
@@ -283,6 +284,27 @@ def _nodes(lab: Lab) -> list[dict[str, Any]]:
 
     nodes = [node for host in lab.hosts for node in (host, *host.containers)]
     return concurrently(facts, nodes)
+
+
+#: Between whom, where that is not the method.
+_ROUTE_WORDS: Mapping[Route, str] = {"control": "host to host", "baseline": "plain hosts"}
+
+
+@dataclasses.dataclass(slots=True)
+class _Telling:
+    """Says of each step of a round what begins, and how many there are."""
+
+    emit: Emit
+    round: int
+    rounds: int
+    steps: int
+    begun: int = 0
+
+    def next(self, doing: str) -> None:
+        self.begun += 1
+        text = f"round {self.round} of {self.rounds}: {doing}"
+        counted = {"round": self.round, "step": self.begun, "steps": self.steps}
+        self.emit({"kind": "step", "phase": "measure", "text": text, **counted})
 
 
 def _tell(emit: Emit, kind: str, fact: Any) -> None:

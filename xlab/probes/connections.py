@@ -25,7 +25,13 @@ _FASTEST_S = 150e-6
 _MOST = 10_000
 
 
-@probe(Kind.BETWEEN_TWO, "connections", "TCP connections opened and closed a second", place=2)
+@probe(
+    Kind.BETWEEN_TWO,
+    "connections",
+    "TCP connections opened and closed a second",
+    place=2,
+    takes=lambda plan: plan.transactions_s,
+)
 def probe_connections(pair: Pair, plan: Plan) -> Sampled:
     """netperf's TCP_CRR, or our own where it is not installed.
 

@@ -58,6 +58,7 @@ def _per_host(
     "control-plane",
     "packets and bytes on the physical links while nobody sends anything",
     place=2,
+    doing="the physical links while nobody sends",
 )
 def probe_control_plane(site: Site, plan: Plan) -> list[Sampled]:
     """What crosses the hosts' physical links, a host and second, while nobody sends anything.

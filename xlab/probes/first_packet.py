@@ -32,6 +32,7 @@ _INTERVAL_S = 0.005
     Kind.OF_ANOTHER_LAB,
     "first-packet",
     "seconds from nothing until the first packet across, with nothing checked",
+    doing="another lab, until its first packet is across",
 )
 def probe_first_packet(blueprint: Blueprint, round: int, build: int) -> Measurement:  # noqa: A002
     """`first_packet_s`; a lab that could not be built, or stayed silent, is a failed sample.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from xlab.lab import counters
     from xlab.lab.lab import Lab
-    from xlab.probes.facts import Pair
+    from xlab.probes.facts import Pair, Plan
     from xlab.scenario.scenario import Flow
 
 
@@ -45,6 +45,10 @@ class Probe:
     after: str
     #: Why it makes no sense in virtual time; "" if it does.
     not_virtual: str
+    #: What is said while it runs.
+    doing: str
+    #: Seconds that it takes between two ends, but for starting programs; None: nobody knows before.
+    takes: Callable[[Plan], float] | None
 
 
 #: All in modules that have been imported, see `catalog`.
@@ -61,11 +65,26 @@ def probe(
     compared: bool = False,
     after: str = "",
     not_virtual: str = "",
+    doing: str = "",
+    takes: Callable[[Plan], float] | None = None,
 ) -> Callable[[_Measure], _Measure]:
-    """What is decorated measures the probe of that name."""
+    """What is decorated measures the probe of that name; `doing` is `about` if nothing else."""
 
     def declare(measure: _Measure) -> _Measure:
-        DECLARED.append(Probe(kind, name, about, measure, place, compared, after, not_virtual))
+        DECLARED.append(
+            Probe(
+                kind,
+                name,
+                about,
+                measure,
+                place=place,
+                compared=compared,
+                after=after,
+                not_virtual=not_virtual,
+                doing=doing or about,
+                takes=takes,
+            )
+        )
         return measure
 
     return declare

@@ -23,7 +23,14 @@ RTT_INTERVAL_S = 0.01
 _MOST_RTT_SAMPLES = 5000
 
 
-@probe(Kind.USUAL, "rtt", "round trips of ping", place=1, compared=True)
+@probe(
+    Kind.USUAL,
+    "rtt",
+    "round trips of ping",
+    place=1,
+    compared=True,
+    takes=lambda plan: plan.rtt_s,
+)
 def probe_rtt(pair: Pair, plan: Plan) -> Sampled:
     """`ping` every 10 ms, after `first_contact`; the first round trip is left out all the same."""
     trial = Trial("rtt", pair, plan)
@@ -85,7 +92,14 @@ def _ping_argv(pair: Pair, count: int, interval_s: float) -> list[str]:
 _RR = {"tcp_rr_latency_ms": "ms"}
 
 
-@probe(Kind.USUAL, "rr", "one-byte requests and replies over one TCP connection", place=2)
+@probe(
+    Kind.USUAL,
+    "rr",
+    "one-byte requests and replies over one TCP connection",
+    place=2,
+    doing="requests and replies",
+    takes=lambda plan: plan.transactions_s,
+)
 def probe_rr(pair: Pair, plan: Plan) -> Sampled:
     """One-byte transactions for a while: netperf's TCP_RR, or our own where it is not installed.
 

@@ -62,6 +62,8 @@ class Echo:
     place=1,
     compared=True,
     not_virtual="streams and echoes take turns on one processor: it would measure the scheduler",
+    doing="round trips while TCP fills the path",
+    takes=lambda plan: plan.rtt_s + plan.duration_s,
 )
 def probe_loaded_rtt(pair: Pair, plan: Plan) -> Sampled:
     """`idle_rtt_ms` and `loaded_rtt_ms`, of one ping that runs all the time."""

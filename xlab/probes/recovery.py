@@ -21,6 +21,7 @@ from xlab.probes.kinds import Kind, Site, probe
     Kind.DISTURBING,
     "recovery",
     "seconds until the flow is back after a link flap, killed daemons, a host's reboot",
+    doing="how long the flow is gone after a fault",
 )
 def probe_recovery(site: Site, plan: Plan) -> Iterator[Sampled]:
     """One measurement a fault, `link_flap_recovery_s` and so on, from when mending began.

@@ -14,10 +14,13 @@ import dataclasses
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-from xlab.probes.catalog import BETWEEN_TWO, OF_LAB
+from xlab.probes.catalog import ALL, BETWEEN_TWO, OF_LAB
 from xlab.probes.cpu import measure_idle
 from xlab.probes.facts import Pair, Plan, Sampled
 from xlab.probes.kinds import Kind, Site
+
+#: Of the programs of a probe, and their end; on two processors that have other things to do, too.
+START_S = 0.15
 
 
 def measure_round(
@@ -44,6 +47,24 @@ def measure_round(
         known = dataclasses.replace(plan, idle=idle, earlier=earlier[number])
         earlier[number][probe] = BETWEEN_TWO[probe].measure(pairs[number], known)
         yield earlier[number][probe]
+
+
+def steps_of(probes: Collection[str], pairs: int) -> int:
+    """How often something begins in a round: the machine left alone is one of them."""
+    return 1 + sum(pairs if probe in BETWEEN_TWO else probe in OF_LAB for probe in probes)
+
+
+def seconds_of(probes: Collection[str], plan: Plan, pairs: int) -> float | None:
+    """What they take by themselves, programs' starts included; None where nobody knows before."""
+    if plan.virtual:
+        return None
+    total = plan.idle_s
+    for probe in probes:
+        takes = ALL[probe].takes
+        if takes is None:
+            return None
+        total += pairs * (takes(plan) + START_S)
+    return total
 
 
 def shuffled(pairs: int, probes: Sequence[str], generator: random.Random) -> list[tuple[int, str]]:

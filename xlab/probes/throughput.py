@@ -48,6 +48,8 @@ class Transfer:
     "throughput of one TCP stream, and the CPU time it costs",
     place=3,
     compared=True,
+    doing="TCP, one stream",
+    takes=lambda plan: plan.duration_s,
 )
 def probe_tcp(pair: Pair, plan: Plan) -> Sampled:
     """One stream, and the CPU time it costs beyond that of the idle window."""
@@ -62,7 +64,12 @@ def probe_tcp(pair: Pair, plan: Plan) -> Sampled:
 
 
 @probe(
-    Kind.USUAL, "tcp-parallel", "throughput of several TCP streams together (--streams, 4)", place=4
+    Kind.USUAL,
+    "tcp-parallel",
+    "throughput of several TCP streams together (--streams, 4)",
+    place=4,
+    doing="TCP, several streams",
+    takes=lambda plan: plan.tcp_parallel_s,
 )
 def probe_tcp_parallel(pair: Pair, plan: Plan) -> Sampled:
     """Several streams at once; the rates are those of all together."""
@@ -86,6 +93,8 @@ def streams_together(trial: Trial, seconds: float) -> Sampled:
     place=5,
     after="tcp",
     not_virtual="sender and receiver take turns on one processor: a rate offered is not one sent",
+    doing="UDP",
+    takes=lambda plan: plan.udp_s,
 )
 def probe_udp(pair: Pair, plan: Plan) -> Sampled:
     """Datagrams that fit the path, offered at 90 % of what TCP reached between the same two."""

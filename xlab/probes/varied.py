@@ -32,6 +32,7 @@ def message_metric(size: int) -> str:
     "message-sizes",
     "throughput against the size of messages, 64 bytes to 64 KiB",
     place=4,
+    takes=lambda plan: len(MESSAGE_BYTES) * plan.varied_s,
 )
 def probe_message_sizes(pair: Pair, plan: Plan) -> Sampled:
     """One TCP stream for each size, TCP_NODELAY: a message is written, and sent, by itself.
@@ -54,7 +55,13 @@ def _messages(pair: Pair, plan: Plan, size: int) -> Sampled:
     return Sampled((dataclasses.replace(rate, metric=metric, detail=detail),), trial.raw)
 
 
-@probe(Kind.BETWEEN_TWO, "flows", "throughput against the number of TCP streams, 1 to 8", place=5)
+@probe(
+    Kind.BETWEEN_TWO,
+    "flows",
+    "throughput against the number of TCP streams, 1 to 8",
+    place=5,
+    takes=lambda plan: len(FLOWS) * plan.varied_s,
+)
 def probe_flows(pair: Pair, plan: Plan) -> Sampled:
     """1, 2, 4 and 8 TCP streams at once; each rate is that of all together."""
     trials = (Trial("flows", pair, plan, streams=number, variant=f"{number}") for number in FLOWS)
@@ -62,7 +69,11 @@ def probe_flows(pair: Pair, plan: Plan) -> Sampled:
 
 
 @probe(
-    Kind.BETWEEN_TWO, "small-packets", "the smallest UDP packets that arrive in a second", place=3
+    Kind.BETWEEN_TWO,
+    "small-packets",
+    "the smallest UDP packets that arrive in a second",
+    place=3,
+    takes=lambda plan: plan.varied_s,
 )
 def probe_small_packets(pair: Pair, plan: Plan) -> Sampled:
     """The least UDP datagrams that fill an Ethernet frame, as many as one process can send.

@@ -4,7 +4,7 @@ ovs-gre    2 hosts, 2 containers each   ovs 3.5.0 userspace (netdev)   rootless
   build    h1 ✓  h2 ✓  tunnel ✓                                                  0.4 s
   claims   ✓ c1 reaches the other host                                before the route
   path     gre 20/20, gre0 cut: stops; healed: back
-  ⠹ measure  iperf3 h1/c1 > h2/c1                                                  8 s
+  ⠹ measure  round 1 of 3: TCP, one stream, h1/c1 > h2/c1                about 2 min left
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -26,6 +26,7 @@ from xlab.cli.screens.screen import (
     LABEL_WIDTH,
     OPEN,
     Screen,
+    roughly,
     side_by_side,
     verdict_style,
 )
@@ -33,6 +34,9 @@ from xlab.record import record
 from xlab.record.metrics import order
 from xlab.record.record import Claim, Measurement, PathProof, RunRecord
 from xlab.report import conclusion, machine, tables, text, virtual
+
+if TYPE_CHECKING:
+    from xlab.experiments.pace import Pace
 
 _EVIDENCE_LINES = 12
 _STEPS_SHOWN = 12
@@ -49,19 +53,27 @@ _UNTOLD = {
 class RunScreen:
     """The display of one command: `running` around each scenario, then `finished`, `closing`."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Screen, pace: Pace | None = None) -> None:
+        """With a `pace` it says which run of how many this is, and how long all still take."""
         self.screen = screen
+        self._pace = pace
         self._begin()
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Around one scenario: whatever happens, the terminal is left as it was found."""
         self._begin()
+        if self._pace:
+            self._pace.begins()
         with self.screen.running():
             yield
+        if self._pace:
+            self._pace.ended()
 
     def watch(self, event: Mapping[str, Any]) -> None:
         """Show one event of the runner; DisplayError where nothing can be shown any more."""
+        if self._pace:
+            self._pace.watch(event)
         try:
             self._show(event)
         except OSError as error:
@@ -95,7 +107,7 @@ class RunScreen:
         self.screen.stop()
         if result.status == "skipped":
             if not self._headed:
-                self.screen.headline(result.scenario)
+                self.screen.headline(result.scenario, *self._where())
             self.screen.block("skipped", result.reason, style="yellow")
             if folder:
                 self.screen.block("", f"{folder}/run.json")
@@ -160,11 +172,24 @@ class RunScreen:
         self._headed = True
         self.screen.headline(
             event["scenario"],
+            *self._where(),
             f"{hosts}, {containers} each" if event["containers"] else f"{hosts}, no containers",
             event["datapath"],
             *(["virtual time"] if event.get("clock") == "virtual" else [event["sandbox"]]),
             *(f"{name}={value}" for name, value in (event.get("settings") or {}).items()),
         )
+
+    def _where(self) -> list[str]:
+        """Which of several this is."""
+        pace = self._pace
+        if pace is None or pace.of == 1:
+            return []
+        left = self._left()
+        return [f"method {pace.number} of {pace.of}{f', {left}' if left else ''}"]
+
+    def _left(self) -> str:
+        left_s = self._pace and self._pace.left_s()
+        return f"about {roughly(left_s)} left" if left_s else ""
 
     def _step(self, phase: str, said: str) -> None:
         if phase != self._phase:
@@ -276,8 +301,9 @@ class RunScreen:
         """Where no line tells what is going on, one for each round says that it goes on."""
         if self._round_values and not self.screen.is_moving:
             values = [self._round_values[key] for key in sorted(self._round_values, key=order)]
-            flowed = side_by_side(values, self.screen.width - LABEL_WIDTH)
-            self.screen.block(f"round {self._round}", flowed)
+            left = self._left()
+            room = self.screen.width - LABEL_WIDTH - (cell_len(left) + 2 if left else 0)
+            self.screen.block(f"round {self._round}", side_by_side(values, room), left)
         self._round_values = {}
 
     def _conditions(self, result: RunRecord) -> None:
@@ -298,7 +324,15 @@ class RunScreen:
 
     def _line(self) -> Text:
         doing = self._doing or _UNTOLD.get(self._phase, "")
-        line = Text.assemble((f"{self.screen.frame()} {self._phase:<8} ", "cyan"), doing)
-        if self._latest:
-            line.append(f"   last: {self._latest}", "dim")
-        return self.screen.moving(line, f"{time.monotonic() - self._phase_since:.0f} s")
+        frame = self.screen.frame()
+        right = self._left() or f"{time.monotonic() - self._phase_since:.0f} s"
+        last = f"   last: {self._latest}" if self._latest else ""
+        # What matters least is left out first: what is measured, and for how long, always shows.
+        lines = [
+            Text.assemble((f"{frame} {self._phase:<8} ", "cyan"), doing, (last, "dim")),
+            Text.assemble((f"{frame} {self._phase:<8} ", "cyan"), doing),
+            Text.assemble((f"{frame} ", "cyan"), doing.rpartition(": ")[2] or self._phase),
+        ]
+        room = self.screen.moving_room(right)
+        line = next((each for each in lines if each.cell_len <= room), lines[-1])
+        return self.screen.moving(line, right)

@@ -31,6 +31,8 @@ from xlab.report.tables import labels as labels_of
 LINE_WIDTH = 100
 LABEL_WIDTH = 11
 _TICK_S = 0.125
+#: Of the line that moves, beside what is flush right.
+_LEAST_MOVING = 16
 
 #: What stands before a line that is good, bad, doubtful, or still to come.
 GOOD, BAD, DOUBTFUL = Text("✓ ", "green"), Text("✗ ", "bold red"), Text("! ", "bold yellow")
@@ -172,7 +174,10 @@ class Screen:
         self._console.print(line, no_wrap=True, overflow="ignore", crop=False)
 
     def table(self, content: Table, *, indent: int = 0, titled: bool = True) -> None:
-        """A table in the width there is: columns are left out, or go beneath their row."""
+        """A table in the width there is: columns are left out, or go beneath their row.
+
+        Where even those do not fit that are always shown, each row is told line by line.
+        """
         if titled and content.title:
             self.wrapped(content.title, "bold", indent)
         # Before anything is measured; and a row stays a row.
@@ -185,17 +190,14 @@ class Screen:
             beside = _fitting(content, widths, room)
             if len(beside) == len(columns):
                 break
-        if not beside or sum(widths[i] for i in beside) + 2 * (len(beside) - 1) > room:
+        if not beside or _needed(beside, widths) > room:
             self._row_by_row(content, indent)
             return
         beneath = [i for i, c in enumerate(columns) if c.below and i not in beside]
         self._row(content, titles, beside, widths, indent, "dim")
         for row in content.rows:
             self._row(content, row, beside, widths, indent)
-            said = [row[i] for i in beneath if row[i] not in ("", text.NOTHING)]
-            if said:
-                flowed = side_by_side(said, self._console.width - indent - 4)
-                self.wrapped(flowed, "dim", indent + 4)
+            self._beneath([row[i] for i in beneath], indent)
         self._notes(content, indent)
 
     def _row_by_row(self, content: Table, indent: int) -> None:
@@ -213,6 +215,11 @@ class Screen:
     def _notes(self, content: Table, indent: int) -> None:
         for note in content.notes:
             self.block("-", note, style="dim", indent=indent, label_width=indent + 2)
+
+    def _beneath(self, cells: Sequence[str], indent: int) -> None:
+        said = [cell for cell in cells if cell not in ("", text.NOTHING)]
+        if said:
+            self.wrapped(side_by_side(said, self._console.width - indent - 4), "dim", indent + 4)
 
     def _row(
         self,
@@ -288,10 +295,17 @@ class Screen:
 
     def moving(self, line: Text, right: str) -> Text:
         """The line that moves: cut to fit, with `right` flush right."""
+        room = self.moving_room(right)
+        if room < _LEAST_MOVING:  # what goes on matters more than for how long
+            right, room = "", self.moving_room("")
+        line.truncate(max(room, 1), overflow="ellipsis", pad=bool(right))
+        return line.append(f"  {right}", "dim") if right else line
+
+    def moving_room(self, right: str) -> int:
+        """Columns that what moves has beside `right`."""
         # Room for the "^C" that the terminal adds: a line that wraps could not be erased.
         width = min(self.width, self._console.width - 3)
-        line.truncate(max(width - len(right) - 2, 1), overflow="ellipsis", pad=True)
-        return line.append(f"  {right}", "dim")
+        return width - (cell_len(right) + 2 if right else 0)
 
     @property
     def _speaks_utf(self) -> bool:
@@ -370,7 +384,7 @@ def side_by_side(items: Sequence[str], room: int) -> str:
 def _fitting(content: Table, widths: Sequence[int], room: int) -> list[int]:
     """The columns that fit side by side: the expendable are left out first, highest rank first."""
     kept = list(range(len(content.columns)))
-    while kept and sum(widths[i] for i in kept) + 2 * (len(kept) - 1) > room:
+    while kept and _needed(kept, widths) > room:
         highest = max(content.columns[i].expendable for i in kept)
         smaller = [i for i in kept if content.columns[i].expendable < highest]
         if not highest:
@@ -381,13 +395,17 @@ def _fitting(content: Table, widths: Sequence[int], room: int) -> list[int]:
     return kept
 
 
+def _needed(columns: Sequence[int], widths: Sequence[int]) -> int:
+    return sum(widths[i] for i in columns) + 2 * (len(columns) - 1)
+
+
 def _meaning(cell: str) -> str:
     """The colour of a cell: only what passed, failed or was skipped has one."""
     if cell.startswith("✓"):
         return "green"
     if cell.startswith("✗") or cell == "failed":
         return "bold red"
-    return "yellow" if cell == "skipped" else ""
+    return "yellow" if cell == "skipped" or cell.startswith("?") else ""
 
 
 def verdict_style(status: str) -> str:
