@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -558,6 +559,69 @@ def test_the_command_updates_and_checks(tmp_path: Path, capsys: pytest.CaptureFi
     suite = next(iter(JUnitXml.fromfile(str(xml))))
     assert suite.failures == 0
     assert suite.tests == len(gate.load(file).ratios) + len(gate.load(file).facts)
+
+
+@pytest.fixture
+def unclear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is typed to check a result of which one ratio is worse, in too few builds to say so."""
+    monkeypatch.setenv("COLUMNS", "80")
+    (folder,) = map(str, RECORDS.glob("*Z-ovs-gre"))
+    file = tmp_path / "baseline.json"
+    assert cli.main(["check", folder, "--baseline", str(file), "--update"]) == 0
+    data = json.loads(file.read_text())
+    (tcp,) = (
+        r for r in data["ratios"] if (r["metric"], r["streams"]) == ("tcp_bits_per_second", 1)
+    )
+    tcp["builds"] = [[ratio * 2 for ratio in build] for build in tcp["builds"]]
+    file.write_text(json.dumps(data))
+    return ["check", folder, "--baseline", str(file)]
+
+
+def test_one_line_says_what_came_of_it(
+    unclear: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(unclear) == 0
+    shown = capsys.readouterr().out
+    result = " ".join(shown[shown.index("  result ") :].split())
+    found = re.fullmatch(
+        r"result passed none of (\d+) lines fails: (\d+) ok, 1 unclear; .*", result
+    )
+    assert found, result
+    assert int(found[1]) == int(found[2]) + 1
+    assert result.endswith("unclear is no failure without --strict")
+
+
+def test_strict_takes_what_is_unclear_for_a_failure(
+    unclear: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    xml = tmp_path / "gate.xml"
+    assert cli.main([*unclear, "--strict", "--junit", str(xml)]) == 1
+    assert re.search(r"result +failed +1 of \d+ lines fail: ", capsys.readouterr().out)
+    assert next(iter(JUnitXml.fromfile(str(xml)))).failures == 1
+    assert cli.main([*unclear, "--junit", str(xml)]) == 0
+    suite = next(iter(JUnitXml.fromfile(str(xml))))
+    assert (suite.failures, suite.skipped) == (0, 1)
+    capsys.readouterr()
+    assert cli.main([*unclear, "--strict", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["status"], told["strict"]) == ("failed", True)
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_lines_fit_any_width_and_keep_what_they_say(
+    unclear: list[str],
+    columns: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    capsys.readouterr()
+    assert cli.main(unclear) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= columns
+    words = " ".join(shown.split())
+    for said in ("? unclear", "-50.0%", "± 11% allowed", "effective MTU", "1462 → 1462"):
+        assert said in words
 
 
 def test_the_command_refuses_another_experiment(

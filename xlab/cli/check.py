@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,14 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xlab.cli._app import STATUSES, AsJson, command
+from xlab.cli._app import AsJson, command
 from xlab.cli._streams import print_error, print_json, write
 
 if TYPE_CHECKING:
-    from xlab.experiments.gate import Change, Summary
+    from xlab.experiments.gate import Change, Summary, Verdict
+    from xlab.report.tables import Table
 
 
-@command(epilog=STATUSES)
+@command(
+    epilog="Exit status: 0 no line has regressed or is missing, nor with --strict is unclear; 1 "
+    "one is; 2 wrong usage, or a result of another experiment than the baseline's.",
+)
 def check(
     *,
     result: Annotated[
@@ -35,12 +40,23 @@ def check(
             "--update", help="Make the result the baseline; tolerances in the file are kept."
         ),
     ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="What is unclear fails, too: status 1 unless every line is ok."
+        ),
+    ] = False,
     junit: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the lines as JUnit XML, too.")
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Hold a result against a baseline: has a method become slower than it was?"""
+    """Hold a result against a baseline: has a method become slower than it was?
+
+    A line for each ratio to the plain hosts, and for each fact. regressed: worse by more than its
+    tolerance, and the interval of the change excludes "no change". unclear: beyond the tolerance,
+    but it may be noise; more rounds tell. missing: the baseline has it, the result has not.
+    """
     from xlab.experiments import gate
 
     if update:
@@ -51,16 +67,19 @@ def check(
     if junit:
         from xlab.report.forms import junit as xml
 
-        write(xml.of_lines(lines, f"xlab check {result.name}"), junit)
-    failed = sum(line.failed for line in lines)
+        write(xml.of_lines(lines, f"xlab check {result.name}", strict=strict), junit)
+    failed = any(line.fails(strict=strict) for line in lines)
     if as_json:
-        print_json({"lines": [asdict(line) for line in lines], "differences": differences})
+        print_json(
+            {
+                "status": "failed" if failed else "passed",
+                "strict": strict,
+                "lines": [asdict(line) for line in lines],
+                "differences": differences,
+            }
+        )
     else:
-        _print(lines)
-        for difference in differences:
-            print(f"- {difference}")
-        if failed:
-            print(f"{failed} of {len(lines)} lines failed")
+        _show(lines, differences, strict=strict)
     return 1 if failed else 0
 
 
@@ -95,28 +114,82 @@ def _print_detectable(baseline: Summary) -> None:
         print(text.plain(f"  {label:{width}}  worse by: {parts}"))
 
 
-def _print(lines: Sequence[Change]) -> None:
+def _show(lines: Sequence[Change], differences: Sequence[str], *, strict: bool) -> None:
+    from collections import Counter
+
+    from rich.text import Text
+
+    from xlab.cli.screens.screen import Screen, verdict_style
     from xlab.report import text
 
-    rows = [_row(line) for line in lines]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row, line in zip(rows, lines, strict=True):
-        shown = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print(f"{text.plain(shown).rstrip()}{f'   {line.remark}' if line.remark else ''}")
+    screen = Screen(sys.stdout)
+    screen.table(_table(lines))
+    screen.remarks((), [_worded(each) for each in differences])
+    failed = sum(line.fails(strict=strict) for line in lines)
+    counts = Counter(line.verdict for line in lines)
+    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in _SIGNS if counts[verdict])
+    said = f"{failed} of {len(lines)} lines fail: {told}"
+    if not failed:
+        said = f"none of {text.count(len(lines), 'line')} fails: {told}"
+    if counts["unclear"] and not strict:
+        said += "; unclear is no failure without --strict"
+    status = "failed" if failed else "passed"
+    screen.block("result", Text.assemble((status, verdict_style(status)), f"   {said}"))
 
 
-_SIGNS = {"ok": "✓", "improved": "✓", "unclear": "?", "regressed": "✗", "missing": "✗"}
+def _worded(said: str) -> str:
+    """With metrics by the names that they have in tables."""
+    import re
 
-
-def _row(line: Change) -> list[str]:
     from xlab.report import text
 
-    return [
-        f"{_SIGNS[line.verdict]} {line.verdict}",
-        line.method,
-        text.label(line.subject, line.streams),
-        f"{line.before} → {line.now}",
-        "" if line.change is None else f"{line.change:+.1%}",
-        "" if line.ci90 is None else f"{line.ci90[0]:+.1%} to {line.ci90[1]:+.1%}",
-        "" if line.tolerance is None else f"± {line.tolerance:.0%}",
-    ]
+    def name(found: re.Match[str]) -> str:
+        return text.label(found[1], int(found[2] or 1))
+
+    return re.sub(r"\b([a-z0-9]+_[a-z0-9_]+)(?:, ([0-9]{1,4}) streams)?", name, said)
+
+
+#: In the order in which they are counted.
+_SIGNS: dict[Verdict, str] = {
+    "ok": "✓",
+    "improved": "✓",
+    "unclear": "?",
+    "regressed": "✗",
+    "missing": "✗",
+}
+#: Of what is counted and not measured.
+_FACTS = {
+    "encapsulation": "on the wire",
+    "effective_mtu": "effective MTU",
+    "overhead_bytes": "bytes added",
+}
+
+
+def _table(lines: Sequence[Change]) -> Table:
+    from xlab.report import text
+    from xlab.report.tables import Column, Table
+
+    columns = (
+        Column("method"),
+        Column("what"),
+        Column("verdict"),
+        Column("baseline → now"),
+        Column("change", right=True),
+        Column("90 % interval", below=True, expendable=1),
+        Column("tolerance", below=True, expendable=2),
+        Column("", below=True, expendable=3),
+    )
+    rows = tuple(
+        (
+            line.method,
+            _FACTS.get(line.subject) or text.label(line.subject, line.streams),
+            f"{_SIGNS[line.verdict]} {line.verdict}",
+            f"{line.before} → {line.now}",
+            "" if line.change is None else f"{line.change:+.1%}",
+            "" if line.ci90 is None else f"{line.ci90[0]:+.1%} to {line.ci90[1]:+.1%}",
+            "" if line.tolerance is None else f"± {line.tolerance:.0%} allowed",
+            line.remark,
+        )
+        for line in lines
+    )
+    return Table(columns, rows)

@@ -171,6 +171,10 @@ class Change:
     def failed(self) -> bool:
         return self.verdict in ("regressed", "missing")
 
+    def fails(self, *, strict: bool) -> bool:
+        """Whether the result must not pass; of a `strict` gate nothing may be unclear."""
+        return self.failed or (strict and self.verdict == "unclear")
+
 
 # -- results ---------------------------------------------------------------------------------------
 

@@ -44,12 +44,12 @@ def _suite(name: str, record: RunRecord) -> TestSuite:
     return suite
 
 
-def of_lines(lines: Iterable[Change], name: str) -> str:
-    """One suite, with a case for each line of the gate."""
+def of_lines(lines: Iterable[Change], name: str, *, strict: bool = False) -> str:
+    """One suite, with a case for each line of the gate; of a `strict` one unclear is a failure."""
     suite = TestSuite(plain(name))
     for line in lines:
         outcome: Failure | Skipped | None = None
-        if line.failed:
+        if line.fails(strict=strict):
             outcome = Failure(plain(_told(line)), type_=line.verdict)
         elif line.verdict == "unclear":
             outcome = Skipped(plain(_told(line)))
