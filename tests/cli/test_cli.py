@@ -176,8 +176,8 @@ def test_results_that_cannot_be_written_are_refused_before_anything_is_built(
     assert cli.main(["run", "bridge", "--results", "file"]) == 2
     assert cli.main(["run", "bridge", "--results", "file/below"]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "xlab: --results file: Not a directory",
-        "xlab: --results file/below: Not a directory",
+        "xlab: --results file: Not a directory; --results DIR writes elsewhere",
+        "xlab: --results file/below: Not a directory; --results DIR writes elsewhere",
     ]
     assert runner.requests == []
 

@@ -523,7 +523,8 @@ def test_what_is_left_is_estimated_from_what_has_ended(
 @pytest.mark.parametrize(
     ("points", "after_s", "said"),
     [
-        (0, 0, "no estimate yet"),
+        (0, 0, "about 3 min left"),
+        (0, 600, "at least 2 min left"),
         (1, 0, "about 60 min left"),
         (1, 600, "about 50 min left"),
         (1, 1500, "at least 40 min left"),
@@ -541,6 +542,15 @@ def test_the_estimate_says_when_a_point_takes_longer_than_others(
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + after_s)
     assert screen.left() == said
+
+
+def test_of_what_nobody_knows_before_there_is_no_estimate_until_a_point_has_ended(
+    tmp_path: Path,
+) -> None:
+    asked = spec.parse(FOUR + b"clock: virtual\n")
+    screen = SweepScreen(Screen(io.StringIO()))
+    screen.begins(asked, tmp_path, [], 1)
+    assert screen.left() == "no estimate yet"
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -225,6 +225,8 @@ def test_what_a_person_types(text: str, fault: Fault, cure: str) -> None:
         ("explode h1", "'explode h1' is no fault"),
         ("link h1 sideways", "'link h1 sideways' is no fault"),
         ("link h9 down", "no link 'h9'; there is: h1, h2, h3, gw, s1-s2, s2-s3"),
+        ("crsh h2", "; did you mean crash?"),
+        ("link s1_s2 down", "did you mean s1-s2?"),
         ("crash gw", "no host 'gw'; there is: h1, h2, h3"),
         ("kill h1 dockerd", "no daemon of h1 'dockerd'; there is: ovsdb-server, ovs-vswitchd"),
         ("kill h7 ovs-vswitchd", "no host 'h7'"),

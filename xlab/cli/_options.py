@@ -229,6 +229,9 @@ def form_of(output: Path | None, forms: Mapping[str, str], option: str, asked: s
     return asked or named or "text"
 
 
+_ELSEWHERE = "--results DIR writes elsewhere"
+
+
 def require_writable(results: Path) -> None:
     """Find out before a run whether its record can be kept; what others left half-written goes."""
     from xlab.kernel import disk
@@ -236,7 +239,7 @@ def require_writable(results: Path) -> None:
     try:
         disk.make_folder(results)
     except OSError as error:
-        raise UsageError(f"--results {results}: {error.strerror}") from error
+        raise UsageError(f"--results {results}: {error.strerror}; {_ELSEWHERE}") from error
     if not os.access(results, os.W_OK | os.X_OK):
-        raise UsageError(f"--results {results}: cannot be written to")
+        raise UsageError(f"--results {results}: cannot be written to; {_ELSEWHERE}")
     disk.sweep(results)

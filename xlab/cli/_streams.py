@@ -86,8 +86,13 @@ def _encodable(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def print_error(message: str) -> None:
-    """To stderr, without control characters: messages quote tools and other people's files."""
+    """To stderr, without control characters: messages quote tools and other people's files.
+
+    What they offer to be pasted begins with `xlab; it becomes what was typed.
+    """
     from xlab.report.text import plain
+
+    message = message.replace("`xlab ", f"`{COMMAND} ")
 
     try:
         sys.stdout.flush()

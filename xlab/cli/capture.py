@@ -14,7 +14,7 @@ import typer
 from xlab.cli._app import command
 from xlab.cli._options import Name, complete_node
 from xlab.cli._streams import print_error
-from xlab.errors import UsageError
+from xlab.errors import UsageError, meant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +69,7 @@ def capture(
     argv += ["-c", str(count)] if count else []
     with running_lab.find(name) as lab:
         doors = lab.enter(node)
+        _require_interface(lab, node, interface)
         if write == "-" and sys.stdout.isatty():
             raise UsageError("--write - is for a file or a pipe, not for a terminal")
         writer = None
@@ -87,6 +88,22 @@ def capture(
             # What was not kept is worse than whatever tcpdump, or the end of its time, comes to.
             status = sandbox.status_of(writer) or status
         return 0 if duration and status == _TIME_IS_OVER else status
+
+
+def _require_interface(lab: RunningLab, node: str, interface: str) -> None:
+    """UsageError says which there are: tcpdump only that there is no such device."""
+    if interface in ("", "any"):
+        return
+    told = lab.run(node, ["cat", "/proc/net/dev"]).stdout
+    known = [line.partition(":")[0].strip() for line in told.splitlines() if ":" in line]
+    if known and interface not in known:
+        there_are = f"{', '.join(known[:_MOST_SHOWN])}{' …' if known[_MOST_SHOWN:] else ''}"
+        guess = meant(interface, known)
+        raise UsageError(f"{node} has no interface {interface!r}: there are {there_are}{guess}")
+
+
+#: Of interfaces in a message; a switch of a large lab has a thousand.
+_MOST_SHOWN = 20
 
 
 def _routers(lab: RunningLab) -> dict[bytes, str]:

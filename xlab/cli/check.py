@@ -12,6 +12,7 @@ import typer
 
 from xlab.cli._app import AsJson, command
 from xlab.cli._streams import print_error, print_json, write
+from xlab.errors import UsageError
 
 if TYPE_CHECKING:
     from xlab.experiments.gate import Change, Summary, Verdict
@@ -61,6 +62,8 @@ def check(
 
     if update:
         return _update(result, baseline)
+    if not baseline.exists():
+        raise UsageError(f"--baseline {baseline}: no such file; --update makes it of {result}")
     before, now = gate.load(baseline), gate.summarise(result)
     lines = gate.check(now, before)
     differences = gate.differences(now, before)

@@ -28,7 +28,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from xlab.errors import UsageError
+from xlab.errors import UsageError, meant
 
 if TYPE_CHECKING:
     from xlab.faults.expectation import Broken, Topology
@@ -119,7 +119,9 @@ def parse(text: str, topology: Topology) -> Order:
     for kind in Fault.kinds:
         if order := kind.read(text, topology):
             return order
-    raise UsageError(f"{_quoted(text)} is no fault; faults are: {', '.join(grammar())}")
+    verbs = {line.split()[0] for line in grammar()}
+    guess = meant(text.split(maxsplit=1)[0], sorted(verbs)) if text.split() else ""
+    raise UsageError(f"{_quoted(text)} is no fault; faults are: {', '.join(grammar())}{guess}")
 
 
 def grammar() -> list[str]:
@@ -317,7 +319,8 @@ def _names(text: str, order: str) -> list[str] | None:
 
 def one_of(name: str, known: Sequence[str], what: str) -> str:
     if name not in known:
-        raise UsageError(f"no {what} {_quoted(name)}; there is: {', '.join(known) or 'none'}")
+        there_is = f"{', '.join(known) or 'none'}{meant(name, known)}"
+        raise UsageError(f"no {what} {_quoted(name)}; there is: {there_is}")
     return name
 
 

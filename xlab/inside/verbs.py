@@ -374,7 +374,7 @@ class Verbs:
         try:
             return lab[name]
         except KeyError:
-            known = [node.name for node in lab.nodes]
+            known = [*(node.name for node in lab.nodes), lab.wire.name]
             guess = meant(name, known)
             shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if known[20:] else "")
             raise UsageError(f"no node is called {name!r}: there are {shown}{guess}") from None

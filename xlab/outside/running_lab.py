@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Self
 
-from xlab.errors import NoAnswerError, SandboxError, UsageError, XlabError
+from xlab.errors import NoAnswerError, SandboxError, UsageError, XlabError, meant
 from xlab.experiments.recorder import Recorder, Watch
 from xlab.experiments.runner import Bench
 from xlab.kernel import capabilities
@@ -168,12 +168,13 @@ def find(name: str | None) -> RunningLab:
         except SandboxError as error:
             reason = f"no lab named {name!r} is running: {error}"
         running = registry.running()
-        raise UsageError(f"{reason}; there {_are(running)}" if running else reason)
+        remedy = f"there {_are(running)}{meant(name, running)}" if running else _NONE
+        raise UsageError(f"{reason}; {remedy}")
     running = registry.running()
     if not running:
-        raise UsageError("no lab is running; `xlab up SCENARIO` starts one")
+        raise UsageError(f"no lab is running; {_NONE}")
     if len(running) > 1:
-        raise UsageError(f"which lab? There {_are(running)}")
+        raise UsageError(f"which lab? There {_are(running)}; {_WHICH}")
     return RunningLab(running[0])
 
 
@@ -229,6 +230,10 @@ def up(
         bench.build(until=until, empty=empty)
         bench.stay()
     return recorder
+
+
+_WHICH = "--name NAME says it, to status and down the name alone"
+_NONE = "`xlab up SCENARIO` starts one"
 
 
 def _are(running: Sequence[str]) -> str:

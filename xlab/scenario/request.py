@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from xlab.errors import UsageError
+from xlab.errors import UsageError, meant
 from xlab.lab.limits import (
     CONTAINERS,
     DELAY_MS,
@@ -126,6 +126,7 @@ def shared_out(
     for name in settings:
         if name not in everything:
             there_are = f"; there are {', '.join(sorted(everything))}" if everything else ""
+            there_are += meant(name, everything)
             raise UsageError(f"--set {name}: no scenario has an option of that name{there_are}")
     return {
         scenario: {name: value for name, value in settings.items() if name in options}

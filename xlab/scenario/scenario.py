@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from xlab.errors import UsageError, line_of
+from xlab.errors import UsageError, line_of, meant
 from xlab.kernel.packets import Encapsulation
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
@@ -116,12 +116,13 @@ class Scenario:
         """
         if not self.stages or text in self.stages:
             return text
-        meant = [stage for stage in self.stages if text.casefold() in stage.casefold()]
-        if len(meant) == 1:
-            return meant[0]
-        many = "is more than one stage" if meant else "is no stage"
-        listed = ", ".join(f"{stage!r}" for stage in meant or self.stages)
-        raise UsageError(f"{text!r} {many} of {self.name}: {listed}")
+        found = [stage for stage in self.stages if text.casefold() in stage.casefold()]
+        if len(found) == 1:
+            return found[0]
+        many = "is more than one stage" if found else "is no stage"
+        listed = ", ".join(f"{stage!r}" for stage in found or self.stages)
+        guess = "" if found else meant(text.casefold(), self.stages)
+        raise UsageError(f"{text!r} {many} of {self.name}: {listed}{guess}")
 
     def settings(self, given: Settings) -> dict[str, str]:
         """Defaults and what was given; UsageError for an unknown name or a value not offered."""
@@ -129,10 +130,12 @@ class Scenario:
         for name, value in given.items():
             if name not in known:
                 offered = ", ".join(known) or "none"
-                raise UsageError(f"{self.name} has no option {name!r}; it has: {offered}")
+                guess = meant(name, known)
+                raise UsageError(f"{self.name} has no option {name!r}; it has: {offered}{guess}")
             choices = known[name].choices
             if choices and value not in choices:
-                raise UsageError(f"{name}={value}: one of {', '.join(choices)} is wanted")
+                listed = f"{', '.join(choices)} is wanted{meant(value, choices)}"
+                raise UsageError(f"{name}={value}: one of {listed}")
         return {option.name: given.get(option.name, option.default) for option in self.options}
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.text import Text
 
 from xlab.cli.screens.screen import BAD, DOUBTFUL, Screen, roughly, side_by_side
+from xlab.experiments import pace
 from xlab.experiments.compare.journal import Disturbed, History, RoundDone
 from xlab.experiments.compare.rounds import Onlooker
 from xlab.record import stats
@@ -41,6 +42,7 @@ class CompareScreen(Onlooker):
         self._build_seconds: list[float] = []
         self._disturbed_seconds: list[float] = []
         self._begun = time.monotonic()
+        self._known_s = None if resumed else pace.of_comparison(plan)
         self._position = 0
         self._asked = 0
         self._wanted: list[str] = []
@@ -53,6 +55,7 @@ class CompareScreen(Onlooker):
             f"{text.count(plan.rounds, 'round')}{more} in {text.count(builds, 'build')}",
             ", ".join((*plan.probes, *plan.disturbing)),
             *(["virtual time"] if plan.clock == "virtual" else []),
+            *([f"about {roughly(self._known_s)}"] if self._known_s else []),
         )
         self.screen.block("folder", str(folder))
         if resumed:
@@ -224,7 +227,8 @@ class CompareScreen(Onlooker):
         round_s = stats.median(self._round_seconds)
         build_s = stats.median(self._build_seconds)
         if round_s is None or build_s is None:
-            return f"{elapsed:.0f} s"
+            known_s = (self._known_s or 0.0) - (time.monotonic() - self._begun)
+            return f"about {roughly(known_s)} left" if known_s > 0 else f"{elapsed:.0f} s"
         rounds = max(self._plan.rounds - len(self._history.rounds), 1)
         builds = -(-rounds // self._plan.rounds_per_build)
         after_s = stats.median(self._disturbed_seconds) or 0.0

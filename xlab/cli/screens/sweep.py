@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.text import Text
 
 from xlab.cli.screens.screen import BAD, DOUBTFUL, Screen, roughly, side_by_side
+from xlab.experiments import pace
 from xlab.experiments.sweep.outcome import PointDone, Sweep, left_s, seconds_of
 from xlab.experiments.sweep.spec import Spec
 from xlab.record import stats
@@ -36,6 +37,7 @@ class SweepScreen:
         self._done = len(done)
         self._workers = workers
         self._took = [seconds for each in done if (seconds := seconds_of(each)) is not None]
+        self._known = _known(spec)
         self._since = self._begun = time.monotonic()
         self.screen.headline(
             "sweep",
@@ -43,6 +45,7 @@ class SweepScreen:
             " × ".join(f"{len(values)} {axis}" for axis, values in spec.axes.items()),
             self._who(workers),
             *([virtual.NAME] if spec.clock == "virtual" else []),
+            *([self.left()] if self._done < self._points else []),
         )
         self.screen.block("folder", str(folder))
         if done:
@@ -101,12 +104,16 @@ class SweepScreen:
         self.screen.result(outcome.status, took)
 
     def left(self) -> str:
-        """How long the points that are left still take, from those that have ended."""
+        """How long the points that are left still take, from those that have ended.
+
+        Before the first has, from what its steps are known to take.
+        """
         running = time.monotonic() - self._since
-        left = left_s(self._took, self._points - self._done, self._workers, running)
+        took = self._took or self._known
+        left = left_s(took, self._points - self._done, self._workers, running)
         if left is None:
             return "no estimate yet"
-        if running <= (stats.median(self._took) or 0.0):
+        if running <= (stats.median(took) or 0.0):
             return f"about {_duration(left)} left"
         return f"at least {_duration(left)} left" if left else "longer than the others"
 
@@ -115,6 +122,13 @@ class SweepScreen:
         line.append(self.screen.bar(self._done, self._points), "cyan")
         line.append(f"  this one for {time.monotonic() - self._since:.0f} s", "dim")
         return self.screen.moving(line, self.left())
+
+
+def _known(spec: Spec) -> list[float]:
+    """How long a point takes, as far as that is known before."""
+    _, plan = spec.points[0].comparison()
+    seconds = pace.of_comparison(plan)
+    return [] if seconds is None else [seconds]
 
 
 def _duration(seconds: float) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xlab.errors import UsageError, at
+from xlab.errors import UsageError, at, meant
 from xlab.lab.conditions import parse_delay, parse_loss, parse_rate
 from xlab.scenario import catalog, scenario
 from xlab.scenario.request import Request, named_values, shared_out
@@ -98,7 +98,8 @@ def _request(
             own[key] = value
         else:
             offered = ", ".join([*known, *_FIELDS])
-            raise UsageError(f"{name}: there is no {key!r}; there are {offered}")
+            guess = meant(key, [*known, *_FIELDS])
+            raise UsageError(f"{name}: there is no {key!r}; there are {offered}{guess}")
     if "hosts" in fields and common.topo is not None:
         raise UsageError(f"{name}: --topo says how many hosts there are")
     with at(name):
