@@ -20,6 +20,7 @@ from xlab.cli.screens.run import RunScreen
 from xlab.cli.screens.screen import Screen
 from xlab.experiments.pace import Pace
 from xlab.record.record import Claim, RunRecord
+from xlab.report import tables
 from xlab.scenario.request import Request
 
 
@@ -93,6 +94,38 @@ def test_no_line_is_wider_than_the_screen_or_ends_in_blanks(
     for line in shown(fake.sample(name), fake.sample("ovs-gre-kernel")).splitlines():
         assert len(line) + len(re.findall("[无法通]", line)) <= columns
         assert line == line.rstrip()
+
+
+@pytest.mark.parametrize("columns", [30, 40, 60])
+def test_on_a_narrow_screen_a_row_is_told_in_words_and_nothing_is_cut(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    stream = io.StringIO()
+    screen = Screen(stream)
+    screen.table(tables.overview([fake.sample("ovs-gre")])[0])
+    said = stream.getvalue()
+    assert max(map(len, said.splitlines())) <= columns
+    words = " ".join(said.split())
+    for part in (
+        "ovs-gre",
+        "✓ 3/3",
+        "RTT 469 µs",
+        "× baseline 26.1",
+        "TCP 1.08 Gbit/s",
+        "gre 20/20",
+    ):
+        assert part in words
+
+
+def test_the_stage_of_a_claim_is_whole_at_any_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = fake.sample("bridge")
+    stage = "with the route through the tunnel"
+    told = replace(told, claims=(replace(told.claims[0], stage=stage),))
+    for columns in (40, 60, 80, 200):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert stage in " ".join(shown(told).split())
+        assert max(map(len, shown(told).splitlines())) <= max(columns, 40)
 
 
 def test_the_wider_the_screen_the_more_columns(monkeypatch: pytest.MonkeyPatch) -> None:

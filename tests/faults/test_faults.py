@@ -223,7 +223,7 @@ def test_what_a_person_types(text: str, fault: Fault, cure: str) -> None:
     [
         ("", "'' is no fault; faults are: link NAME down|up, crash HOST, reboot HOST, kill HOST "),
         ("explode h1", "'explode h1' is no fault"),
-        ("link h1 sideways", "'link h1 sideways' is no fault"),
+        ("link h1 sideways", "'link h1 sideways' is no fault; it is `link NAME down|up`"),
         ("link h9 down", "no link 'h9'; there is: h1, h2, h3, gw, s1-s2, s2-s3"),
         ("crsh h2", "; did you mean crash?"),
         ("link s1_s2 down", "did you mean s1-s2?"),

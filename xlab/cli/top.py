@@ -61,20 +61,23 @@ def _looks(lab: RunningLab, interval_s: float) -> Iterator[list[dict[str, Any]]]
 
 def _watch(name: str, looks: Iterator[list[dict[str, Any]]]) -> None:
     """On the terminal's other screen, until it is interrupted."""
+    import io
+
     from rich.console import Console
     from rich.live import Live
-    from rich.table import Table as Grid
+    from rich.text import Text
+
+    from xlab.cli.screens.screen import Screen
 
     try:
         with Live(console=Console(), screen=True, auto_refresh=False) as live:
             for found in looks:
-                content = _busy(found)
-                grid = Grid(title=f"{name}   Ctrl-C ends", title_justify="left", box=None)
-                for column in content.columns:
-                    grid.add_column(column.title, justify="right" if column.right else "left")
-                for row in content.rows:
-                    grid.add_row(*row)
-                live.update(grid, refresh=True)
+                # As it is printed once: in whatever width there is now.
+                lines = io.StringIO()
+                screen = Screen(lines)
+                screen.headline(name, "Ctrl-C ends")
+                screen.table(_busy(found))
+                live.update(Text(lines.getvalue(), no_wrap=True), refresh=True)
     except KeyboardInterrupt:
         pass  # the way it is meant to end
 

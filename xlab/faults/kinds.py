@@ -119,8 +119,11 @@ def parse(text: str, topology: Topology) -> Order:
     for kind in Fault.kinds:
         if order := kind.read(text, topology):
             return order
-    verbs = {line.split()[0] for line in grammar()}
-    guess = meant(text.split(maxsplit=1)[0], sorted(verbs)) if text.split() else ""
+    verb = next(iter(text.split()), "")
+    verbs = {words.split()[0]: words for words in grammar()}
+    if verb in verbs:
+        raise UsageError(f"{_quoted(text)} is no fault; it is `{verbs[verb]}`")
+    guess = meant(verb, verbs)
     raise UsageError(f"{_quoted(text)} is no fault; faults are: {', '.join(grammar())}{guess}")
 
 

@@ -31,6 +31,8 @@ from xlab.report.tables import labels as labels_of
 LINE_WIDTH = 100
 LABEL_WIDTH = 11
 _TICK_S = 0.125
+#: Of a line, what is flush right of it.
+_MOST_RIGHT = 0.45
 #: Of the line that moves, beside what is flush right.
 _LEAST_MOVING = 16
 
@@ -130,13 +132,14 @@ class Screen:
     ) -> None:
         """A label, a body that wraps beside it, and something flush right of its first line.
 
+        What is too long for that stands on a line of its own, below.
         `style` is that of a body that is a `str`.
         """
         if isinstance(body, str):
             body = Text(text.plain(body), style)
         width = self.width
         start = label_width + mark.cell_len
-        right = right if cell_len(right) <= width // 3 else f"{right[: width // 3 - 1]}…"
+        right, below = ("", right) if cell_len(right) > width * _MOST_RIGHT else (right, "")
         room = max(width - start - (cell_len(right) + 2 if right else 0), 16)
         head = Text(" " * indent).append(label, label_style)
         head.pad_right(max(label_width - head.cell_len, 0))
@@ -149,6 +152,8 @@ class Screen:
                 whole.append(right, "dim")
             whole.rstrip()
             self.line(whole)
+        if below:
+            self.wrapped(below, "dim", start)
 
     def wrapped(self, said: str, style: str = "", indent: int = 0) -> None:
         """Text in the whole width."""
@@ -204,8 +209,11 @@ class Screen:
         """Where columns have no room beside each other: each row by its name, a line a figure."""
         labels = labels_of(content)
         width = max(map(cell_len, labels[1:]), default=0) + indent + 4
+        first = content.columns[0]
         for name, *cells in content.rows:
-            self.wrapped(name, "bold", indent)
+            # A figure with its unit.
+            of = f"{name} {first.title}".rstrip() if first.right else name
+            self.wrapped(of, _meaning(name) or "bold", indent)
             for label, cell in zip(labels[1:], cells, strict=True):
                 if cell not in ("", text.NOTHING):
                     line = Text(cell, _meaning(cell))
