@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from xlab.cli import main
+from xlab.cli import scale as showing
 from xlab.errors import SandboxError, UsageError
 from xlab.experiments import scale
 from xlab.experiments.scale import Capacity, Failure, Sample, ScalePlan, ScaleRecord
@@ -233,6 +235,20 @@ def test_the_table_has_medians_a_host() -> None:
     assert len(rows) == 2 + 3
     assert rows[2].split()[:5] == ["2", "20.0", "ms", "10.0", "ms"]
     assert "1.00 MB" in rows[2]
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_where_the_table_does_not_fit_it_is_told_in_words(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    stream = io.StringIO()
+    record = recorded(sample(2), sample(4), sample(8))
+    showing._show(record, None, stream, chart=False)
+    said = stream.getvalue()
+    assert max(map(len, said.splitlines())) <= columns
+    for part in ("2 hosts", "build a host 10.0 ms", "memory a host 1.00 MB", "at rest a host"):
+        assert part in " ".join(said.split())
 
 
 @pytest.mark.parametrize(

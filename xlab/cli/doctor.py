@@ -28,6 +28,10 @@ def doctor(*, as_json: AsJson = False) -> int:
     return _findings.exit_status(found)
 
 
+#: Below it what was found has a line of its own.
+_LEAST_WIDTH = 60
+
+
 def _show(found: Sequence[Finding]) -> None:
     """What this machine can do; a remedy stands on a line of its own, to be pasted."""
     from rich.cells import cell_len
@@ -45,7 +49,13 @@ def _show(found: Sequence[Finding]) -> None:
         if finding.ok is not True and finding.needed_for:
             body.append(f"\nfor {text.plain(finding.needed_for)}", "dim")
         head = marks[finding.ok] + Text(name, "" if finding.ok is True else "bold")
-        screen.block("", body, mark=head, indent=0, label_width=0)
+        if screen.width < _LEAST_WIDTH:
+            head.rstrip()
+            screen.line(head)
+            screen.block("", body, indent=0, label_width=4)
+        else:
+            screen.block("", body, mark=head, indent=0, label_width=0)
+        # Whole, however narrow it is: it is to be pasted.
         for line in text.plain(finding.remedy).splitlines():
             screen.line(Text(" " * (width + 2) + line, "yellow"))
     impossible = [finding.needed_for for finding in found if finding.ok is False]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from xlab.cli._app import COMMAND, AsJson, command
@@ -46,14 +47,7 @@ def list_scenarios(*, as_json: AsJson = False) -> int:
 
 
 def _print_scenario(entry: Mapping[str, Any]) -> None:
-    import shutil
-    import textwrap
-
-    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
-
-    def wrapped(first: str, content: str) -> None:
-        print(textwrap.fill(content, width, initial_indent=first, subsequent_indent=" " * 12))
-
+    wrapped = partial(_wrapped, indent=12)
     wrapped(f"{entry['name']:<11} ", entry["summary"] or entry["error"])
     for option in entry["options"]:
         values = "|".join(option["choices"]) or "VALUE"
@@ -64,12 +58,30 @@ def _print_scenario(entry: Mapping[str, Any]) -> None:
         wrapped("    stages  ", ", ".join(entry["stages"]))
 
 
+def _wrapped(first: str, content: str, indent: int) -> None:
+    import shutil
+    import textwrap
+
+    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
+    # What is typed (--fixed-cidr, ovs-gre) stays whole.
+    print(
+        textwrap.fill(
+            content,
+            width,
+            initial_indent=first,
+            subsequent_indent=" " * indent,
+            break_on_hyphens=False,
+        )
+    )
+
+
 def _print_probes() -> None:
     from xlab.probes.catalog import ALL, USUAL
 
     print("\nmeasured in every run")
     for name in USUAL:
-        print(f"    {name:<15} {ALL[name].about}")
-    print(f"and if asked for: {COMMAND} run SCENARIO --probe NAME, or --probe all")
+        _wrapped(f"    {name:<15} ", ALL[name].about, indent=20)
+    asked = f"{COMMAND} run SCENARIO --probe NAME, or --probe all"
+    _wrapped("and if asked for: ", asked, indent=4)
     for name in (name for name in ALL if name not in USUAL):
-        print(f"    {name:<15} {ALL[name].about}")
+        _wrapped(f"    {name:<15} ", ALL[name].about, indent=20)

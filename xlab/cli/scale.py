@@ -80,8 +80,16 @@ def _show(finished: ScaleRecord, folder: Path | None, out: TextIO, *, chart: boo
 
     from xlab.report import growth
 
-    print(f"\n{growth.table(finished)}\n", file=out)
     columns = min(shutil.get_terminal_size((100, 24)).columns, 100)
+    table = growth.table(finished)
+    print(file=out)
+    if max(map(len, table.splitlines())) <= columns:
+        print(table, file=out)
+    else:
+        from xlab.cli.screens.screen import Screen
+
+        Screen(out).table(growth.narrow_table(finished))
+    print(file=out)
     for said in growth.words(finished):
         print(textwrap.fill(said, columns, initial_indent="- ", subsequent_indent="  "), file=out)
     print(f"\nresult   {'passed' if finished.passed else 'failed'}", file=out)

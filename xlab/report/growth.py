@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from xlab.experiments.scale import BEARABLE_S, METRICS, Metric, Sample, ScaleRecord
 from xlab.lab.limits import HOSTS
 from xlab.record.power_law import PowerLaw
 from xlab.report import text
 from xlab.report.line_chart import LineChart, Plot, Series
+from xlab.report.tables import Column, Table
 
 #: Up to so many times the largest size a law is drawn on.
 BEYOND = 4
@@ -62,18 +63,29 @@ def table(record: ScaleRecord) -> str:
     rows = [
         ["", *(heading for heading, *_ in _COLUMNS)],
         ["hosts", *(below for _, below, *_ in _COLUMNS)],
+        *_rows(record),
     ]
-    for hosts in sorted({sample.hosts for sample in record.samples}):
-        of_size = [sample for sample in record.samples if sample.hosts == hosts]
-        cells = [
-            amount(unit, statistics.median(map(figure, of_size))) for *_, figure, unit in _COLUMNS
-        ]
-        rows.append([f"{hosts:,}", *cells])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def narrow_table(record: ScaleRecord) -> Table:
+    """The same, to be told in words where the width does not suffice for it."""
+    titles = (f"{heading} {below}".rstrip() for heading, below, *_ in _COLUMNS)
+    columns = (Column("hosts", right=True), *(Column(title, right=True) for title in titles))
+    return Table(columns, tuple(map(tuple, _rows(record))))
+
+
+def _rows(record: ScaleRecord) -> Iterator[list[str]]:
+    for hosts in sorted({sample.hosts for sample in record.samples}):
+        of_size = [sample for sample in record.samples if sample.hosts == hosts]
+        cells = [
+            amount(unit, statistics.median(map(figure, of_size))) for *_, figure, unit in _COLUMNS
+        ]
+        yield [f"{hosts:,}", *cells]
 
 
 # -- words -----------------------------------------------------------------------------------------
