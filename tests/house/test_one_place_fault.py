@@ -114,8 +114,10 @@ def test_a_new_fault_is_read_told_of_and_timed(mute: type[Fault]) -> None:
     assert kinds.grammar()[-2:] == ["mute HOST", "unmute HOST"]
     with pytest.raises(UsageError, match="no host 'h9'; there is: h1, h2, h3"):
         faults.do("mute h9")
-    with pytest.raises(UsageError, match=r"'mute' is no fault; faults are: .*, mute HOST, unmute"):
+    with pytest.raises(UsageError, match="'mute' is no fault; it is `mute HOST`"):
         faults.do("mute")
+    with pytest.raises(UsageError, match=r"'deaf' is no fault; faults are: .*, mute HOST, unmute"):
+        faults.do("deaf")
     # The recovery probe takes what can befall a host; the most shaking comes last.
     timed = kinds.of_host(lab.hosts[0])
     assert list(timed)[-1] == "mute_recovery_s"
