@@ -12,13 +12,13 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from ipaddress import IPv4Network
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
 from tests.support.labs import sandboxed
 from xlab.errors import XlabError
-from xlab.kernel.packets import decode
+from xlab.kernel.packets import Decoded, decode
 from xlab.kernel.processes import wait_until
 from xlab.lab import capture, underlay
 from xlab.lab.capture import Capture, follow_pings
@@ -206,6 +206,22 @@ def test_other_traffic_is_stray() -> None:
 
 
 @sandboxed
+def test_two_packets_in_one_datagram_do_not_make_a_stray_frame_disappear() -> None:
+    """As weave's sleeve has them while it is busy: "-4 other packets" were seen on a link."""
+    packet: Any = None
+    datagram = Decoded("sleeve", None)
+    sightings = capture.Sightings(
+        sent=2,
+        seen=(capture.Sighting(datagram, packet), capture.Sighting(datagram, packet)),
+        frames=((0.0, b"both"), (0.1, b"a stranger's")),
+        dropped=0,
+        answered=2,
+        transcript="",
+    )
+    assert sightings.stray == 1
+    assert sightings.count("sleeve") == 2
+
+
 def test_a_packet_that_passes_twice_is_no_proof() -> None:
     """Each must cross once each way: duplicates mean there is a loop, or another path."""
     story = Story()
