@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -259,8 +260,13 @@ def test_a_capture_ends_when_its_time_is_over(gre: World) -> None:
 
 
 def test_a_capture_says_what_is_not_there(gre: World) -> None:
-    said = gre.say("capture", "h1:eth7")
-    assert (said.status, "eth7: No such device" in said.stderr) == (1, True)
+    said = gre.say("capture", "h1:etho0")
+    assert said.status == 2
+    assert re.search(
+        r"h1 has no interface 'etho0': there are .*, br0, .*; did you mean eth0\?", said.stderr
+    )
+    said = gre.say("capture", "wire:s1eth1")
+    assert (said.status, "did you mean s1-eth1?" in said.stderr) == (2, True)
     (gre.folder / "kept").write_text("mine")
     said = gre.say("capture", "h7:eth0", "--write", "kept")
     assert (said.status, "no node is called 'h7'" in said.stderr) == (2, True)

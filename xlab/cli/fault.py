@@ -54,7 +54,8 @@ def fault(
         more = f" and {len(pairs) - 12} more" if len(pairs) > 12 else ""
         screen.said("cut off", f"{', '.join(pairs[:12])}{more}")
     if found["waited_s"] is not None:
-        screen.said("", f"as is to be expected after {text.seconds(found['waited_s'])}")
+        took = text.seconds(found["waited_s"])
+        screen.said("network", f"does what is to be expected now, after {took}")
     if not order:
         screen.said("faults", "; ".join(found["grammar"]))
     for number, each in enumerate(found["in_force"]):

@@ -79,12 +79,19 @@ def _up(
     if as_json:
         print_json({**facts, **claims_and_path(told), "holds": not reason, "reason": reason})
     else:
-        _say_up(screen.screen, facts, told, reason, time.monotonic() - begun)
+        took_s = time.monotonic() - begun
+        _say_up(screen.screen, facts, told, reason, took_s, empty=empty)
     return 1 if reason else 0
 
 
 def _say_up(
-    screen: Screen, facts: Mapping[str, Any], told: Recorder, reason: str, seconds: float
+    screen: Screen,
+    facts: Mapping[str, Any],
+    told: Recorder,
+    reason: str,
+    seconds: float,
+    *,
+    empty: bool,
 ) -> None:
     from xlab.report import text
     from xlab.sandbox import registry
@@ -99,6 +106,8 @@ def _say_up(
         screen.said("", f"stopped at {facts['until']!r}, whose claims are not checked")
     if reason:
         screen.said("", reason)
+    if empty:
+        screen.said("", "nothing is built: type it, as docs/tutorial.md has it")
     several = registry.option(name)
     nodes = [node["name"] for node in facts["nodes"] if node["kind"] != "gateway"]
     inner = next((node for node in nodes if "/" in node), nodes[0])
@@ -106,5 +115,6 @@ def _say_up(
     screen.said("", f"{COMMAND} exec{several} {nodes[0]} -- ip route")
     screen.said("", f"{COMMAND} cli{several}")
     which = f" {name}" if several else ""
-    screen.said("", f"{COMMAND} status{which}")
+    what = "   what of it is right, and what comes next" if empty else ""
+    screen.said("", f"{COMMAND} status{which}{what}")
     screen.said("", f"{COMMAND} down{which}")
