@@ -526,7 +526,8 @@ def test_list_shows_every_scenario_with_its_options(capsys: Capture) -> None:
         assert entry["summary"].split()[0] in human
     assert "    --set routes=tunnel|underlay\n" in human
     for name, probe in PROBES.items():
-        assert f"    {name:<15} {probe.about}\n" in human
+        # In whatever width there is.
+        assert f" {name} {probe.about} " in f"{' '.join(human.split())} "
 
 
 def test_a_probe_that_is_none_is_wrong_usage(capsys: Capture) -> None:
