@@ -410,7 +410,7 @@ def test_what_failed_is_noted_with_its_route_and_what_the_probe_said() -> None:
         with_measurements(measured("method", 1, 2.0), measured("method", 2, None), stalled)
     )
     assert table.notes == (
-        "RTT, method: in no figure: 1 sample failed",
+        "RTT, method: 1 sample without a figure",
         "RTT, control: no figure, for no data after 0.2 s",
         tables.NOT_MEASURED,
     )

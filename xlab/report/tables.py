@@ -25,7 +25,7 @@ _ALL_BUT = 0.95
 NO_FIGURE = "no figure"
 #: Of figures that stand for themselves.
 NO_RATIOS = "{}: no × columns, for of two such figures the one may be any multiple of the other"
-NO_INTERVAL = "no interval (–): that takes three rounds or more (`--repeat 3`)"
+NO_INTERVAL = "no interval (–): that takes three rounds with a figure (`--repeat 3`)"
 NOT_MEASURED = "no figure (–): nothing was measured there"
 INDISTINGUISHABLE = "≈ the interval spans 1: no difference can be told."
 
@@ -322,7 +322,7 @@ def _failures(figure: Figure) -> Iterator[str]:
             yield f"{name}, {route}: {NO_FIGURE}, for {why or 'every sample failed'}"
         else:
             reason = f" ({why})" if why else ""
-            yield f"{name}, {route}: in no figure: {text.count(number, 'sample')} failed{reason}"
+            yield f"{name}, {route}: {text.count(number, 'sample')} without a figure{reason}"
 
 
 def _offered(figure: Figure) -> Iterator[str]:
