@@ -342,10 +342,10 @@ def _fastest(field: Field) -> Iterator[str]:
             names = _names(found.first)
             yield f"No difference in {what} could be measured between {names}."
         else:
-            yield from _in_order(found)
+            yield from _in_order(field, found)
 
 
-def _in_order(found: Ranking) -> Iterator[str]:
+def _in_order(field: Field, found: Ranking) -> Iterator[str]:
     """Who is first of all, then who is in the other class of datapath."""
     _, _, what = _FIRST[found.metric]
     kinds = {method.datapath_class for method in found.first}
@@ -361,16 +361,22 @@ def _in_order(found: Ranking) -> Iterator[str]:
     (kind,) = kinds
     yield f"{_first(found.metric, found.first)}{_best(found)}."
     for other, first in found.by_class.items():
-        if other != kind:
+        if other == kind:
+            continue
+        alone = len([m for m in _measured(field, found.metric) if m.datapath_class == other]) == 1
+        if alone:
+            yield f"{_names(first)}, {_MOVED[other]}{_ratio(found.metric, first[0])}."
+        else:
             yield f"Of those {_MOVED[other]}: {_first(found.metric, first)}."
 
 
 def _best(found: Ranking) -> str:
     """The ratio of who is first alone."""
-    if len(found.first) > 1:
-        return ""
-    ratio = found.first[0].to_plain[found.metric]
-    return f": {tables.ratio(ratio)} × the {_FIRST[found.metric][2]} of plain hosts"
+    return _ratio(found.metric, found.first[0]) if len(found.first) == 1 else ""
+
+
+def _ratio(metric: str, method: Method) -> str:
+    return f": {tables.ratio(method.to_plain[metric])} × the {_FIRST[metric][2]} of plain hosts"
 
 
 def _first(metric: str, first: Sequence[Method]) -> str:
