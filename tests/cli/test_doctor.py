@@ -89,12 +89,33 @@ def test_which_way_labs_run(sandbox: str, how: str) -> None:
     assert how in find("labs", sandbox=sandbox).detail
 
 
+REFUSED = Capability(
+    "namespaces", State.NO, "AppArmor takes them", "sudo give it", risk="holes may show"
+)
+
+
 def test_no_namespaces_no_labs() -> None:
-    remedy = "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
-    refused = Capability("namespaces", State.NO, "AppArmor takes them", remedy)
-    finding = find("labs", namespaces=refused)
-    assert (finding.ok, finding.detail, finding.remedy) == (False, "AppArmor takes them", remedy)
-    assert status(namespaces=refused) == 3
+    finding = find("labs", namespaces=REFUSED)
+    assert (finding.ok, finding.detail, finding.remedy, finding.risk) == (
+        False,
+        "AppArmor takes them",
+        "sudo give it",
+        "holes may show",
+    )
+    assert status(namespaces=REFUSED) == 3
+
+
+def test_what_gives_something_away_is_not_pasted_out_of_an_error() -> None:
+    asked = blueprint.design(Request("bridge"))
+    with pytest.raises(CapabilityError) as raised:
+        blueprint.equip(asked, machine(namespaces=REFUSED))
+    assert raised.value.missing == "namespaces: AppArmor takes them"
+    assert raised.value.remedy == (
+        "run it as root (sudo), or see `xlab doctor` for what allows it, and its risk"
+    )
+    outside = dataclasses.replace(REFUSED, remedy="docker run --privileged …")
+    with pytest.raises(CapabilityError, match="; see `xlab doctor` for what allows it"):
+        blueprint.equip(asked, machine(namespaces=outside))
 
 
 def test_modules_that_load_by_themselves_are_no_obstacle() -> None:

@@ -6,6 +6,8 @@ import dataclasses
 import errno
 import gzip
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.support.labs import ROOT
+from tests.support.ordinary import ordinary_user
 from xlab.kernel import capabilities, drivers, environment, limits, programs
 from xlab.kernel.capabilities import Observation
 from xlab.kernel.drivers import DRIVERS, Driver, DriverState, Kernel, State
@@ -50,6 +54,9 @@ def observation(**changes: object) -> Observation:
         max_user_namespaces=127000,
         apparmor_restricts=False,
         clone_forbidden=False,
+        filtered=False,
+        container="",
+        interpreter="/usr/bin/python3.12",
         in_chroot=False,
         open_files=1048576,
         neighbours=1024,
@@ -165,23 +172,25 @@ def test_dev_net_tun(tun_errno: int, state: State, remedy: str) -> None:
     assert (tun.state, tun.remedy) == (state, remedy)
 
 
+PROFILE = (
+    "echo 'abi <abi/4.0>, profile xlab \"/usr/bin/python3.12\" flags=(unconfined) { userns, }'"
+    " | sudo tee /etc/apparmor.d/xlab && sudo apparmor_parser -r /etc/apparmor.d/xlab"
+)
+
+
 @pytest.mark.parametrize(
     ("changes", "remedy", "detail"),
     [
-        (
-            {"trial": Trial("map", errno.EPERM), "apparmor_restricts": True},
-            "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
-            "AppArmor",
-        ),
-        (
-            {"trial": Trial("mount", errno.EACCES), "apparmor_restricts": True},
-            "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
-            "AppArmor",
-        ),
+        # With Ubuntu's profile of those who have none, creating goes well, and nothing after it.
+        ({"trial": Trial("map", errno.EPERM), "apparmor_restricts": True}, PROFILE, "AppArmor"),
+        ({"trial": Trial("mount", errno.EACCES), "apparmor_restricts": True}, PROFILE, "AppArmor"),
+        # Without that profile, and under one that denies capabilities, it ends there.
+        ({"trial": Trial("create", errno.EACCES), "apparmor_restricts": True}, PROFILE, "AppArmor"),
+        ({"trial": Trial("create", errno.EPERM), "apparmor_restricts": True}, PROFILE, "AppArmor"),
         (
             {"trial": Trial("create", errno.EPERM), "clone_forbidden": True},
             "sudo sysctl -w kernel.unprivileged_userns_clone=1",
-            "switched off",
+            "unprivileged_userns_clone is 0",
         ),
         (
             {"trial": Trial("create", errno.ENOSPC), "max_user_namespaces": 0},
@@ -201,6 +210,112 @@ def test_why_sandboxes_are_refused(changes: dict[str, object], remedy: str, deta
     assert found.state is State.NO
     assert found.remedy == remedy
     assert detail in found.detail
+    # What is allowed to all is said before it is pasted.
+    assert bool(found.risk) == bool(remedy)
+
+
+@pytest.mark.parametrize("rootless", [True, False])
+@pytest.mark.parametrize(
+    ("tried", "detail"),
+    [(Trial("create", errno.EPERM), "seccomp"), (Trial("proc", errno.EPERM), "masked")],
+)
+def test_a_container_is_to_be_started_otherwise(rootless: bool, tried: Trial, detail: str) -> None:
+    seen = observation(
+        # An Ubuntu below it shows its setting in every container.
+        trial=tried,
+        filtered=True,
+        container="docker",
+        rootless=rootless,
+        apparmor_restricts=tried.step == "create",
+    )
+    found = capabilities.assess(seen).namespaces
+    assert found.remedy == "docker run --privileged …"
+    assert found.risk == "root in such a container is root of the machine"
+    if rootless or tried.step == "proc":
+        assert detail in found.detail
+    else:
+        assert "CAP_SYS_ADMIN" in found.detail
+    podman = capabilities.assess(dataclasses.replace(seen, container="podman")).namespaces
+    assert podman.remedy == "podman run --privileged …"
+    assert "unless the engine itself runs rootless" in podman.risk
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, (False, False, False, "")),
+        ({"kernel/apparmor_restrict_unprivileged_userns": "1\n"}, (True, False, False, "")),
+        ({"kernel/apparmor_restrict_unprivileged_userns": "0\n"}, (False, False, False, "")),
+        ({"kernel/unprivileged_userns_clone": "0\n"}, (False, True, False, "")),
+        ({"kernel/unprivileged_userns_clone": "1\n"}, (False, False, False, "")),
+        ({"../self/status": "Name:\tx\nSeccomp:\t2\nCpus:\t1\n"}, (False, False, True, "")),
+        ({"../self/status": "Name:\tx\nSeccomp:\t0\nCpus:\t1\n"}, (False, False, False, "")),
+        ({"../../.dockerenv": ""}, (False, False, False, "docker")),
+        ({"../../run/.containerenv": ""}, (False, False, False, "podman")),
+    ],
+)
+def test_what_forbids_namespaces_shows_in_files(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: dict[str, str],
+    expected: tuple[bool, bool, bool, str],
+) -> None:
+    monkeypatch.setattr(capabilities, "try_sandbox", lambda **_: Trial())
+    (tmp_path / "proc/sys").mkdir(parents=True)
+    (tmp_path / "proc/self").mkdir()
+    (tmp_path / "proc/self/exe").symlink_to("/opt/a python/bin/python3.13")
+    for name, content in files.items():
+        put(tmp_path, f"proc/sys/{name}", content)
+    seen = capabilities.observe(Kernel(tmp_path, RELEASE))
+    found = (seen.apparmor_restricts, seen.clone_forbidden, seen.filtered, seen.container)
+    assert found == expected
+    assert seen.interpreter == "/opt/a python/bin/python3.13"
+
+
+@pytest.mark.kernel
+def test_debians_switch_is_found_where_it_is(tmp_path: Path) -> None:
+    if "XLAB_GUEST" not in os.environ:
+        pytest.skip("changes the kernel's setting: only in the full-kernel guest")
+    probe = "from xlab.kernel import capabilities; print(capabilities.probe().namespaces.detail)"
+    switch = Path("/proc/sys/kernel/unprivileged_userns_clone")
+
+    def detail() -> str:
+        with ordinary_user(tmp_path) as (python, _):
+            argv = [*python, "-c", probe]
+            env = {**os.environ, "PYTHONPATH": str(ROOT)}
+            return subprocess.run(argv, env=env, capture_output=True, text=True, check=True).stdout
+
+    before = switch.read_text()
+    try:
+        switch.write_text("1")
+        assert detail() == "user and network namespaces\n"
+        switch.write_text("0")
+        assert "kernel.unprivileged_userns_clone is 0" in detail()
+    finally:
+        switch.write_text(before)
+
+
+def test_apparmor_understands_the_profile(tmp_path: Path) -> None:
+    parser = shutil.which("apparmor_parser", path="/usr/sbin:/sbin")
+    if not parser:
+        pytest.skip("apparmor_parser is not installed")
+    restricted = observation(
+        trial=Trial("map", errno.EPERM), apparmor_restricts=True, interpreter="/opt/it's a/python3"
+    )
+    line = capabilities.assess(restricted).namespaces.remedy
+    said, _, _ = line.partition(" | ")
+    profile = subprocess.run(["sh", "-c", said], capture_output=True, check=True).stdout
+    # Neither the kernel nor the cache is touched.
+    done = subprocess.run(
+        [parser, "--skip-kernel-load", "--skip-cache", "--debug"],
+        input=profile,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = (done.stdout + done.stderr).decode()
+    assert re.search(r"Mode:\s+unconfined", told)
+    assert "userns" in told
 
 
 def test_an_overlay_counts_only_if_a_lab_may_mount_it() -> None:

@@ -35,6 +35,8 @@ class Finding:
     #: A line to paste; empty where there is none, or no need.
     remedy: str = ""
     needed_for: str = ""
+    #: What the remedy gives away; empty where that is nothing to speak of.
+    risk: str = ""
 
 
 def findings() -> list[Finding]:
@@ -91,7 +93,7 @@ _EVERY_SCENARIO = "every scenario"
 def _labs(machine: Machine) -> Finding:
     found = machine.namespaces
     if not found.usable:
-        return Finding("labs", False, found.detail, found.remedy, _EVERY_SCENARIO)
+        return Finding("labs", False, found.detail, found.remedy, _EVERY_SCENARIO, found.risk)
     how = {
         "rootless": "run rootless, each in a user namespace of its own",
         "root": "run as root, in namespaces of their own",

@@ -48,6 +48,8 @@ def _show(found: Sequence[Finding]) -> None:
         body = Text(text.plain(finding.detail))
         if finding.ok is not True and finding.needed_for:
             body.append(f"\nfor {text.plain(finding.needed_for)}", "dim")
+        if finding.risk:
+            body.append(f"\nThe line below changes that; its risk: {text.plain(finding.risk)}.")
         head = marks[finding.ok] + Text(name, "" if finding.ok is True else "bold")
         if screen.width < _LEAST_WIDTH:
             head.rstrip()

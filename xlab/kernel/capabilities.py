@@ -11,13 +11,21 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from xlab.kernel import trial
-from xlab.kernel.drivers import DRIVERS, DriverState, Kernel, State, generic_netlink_families
+from xlab.kernel.drivers import (
+    DRIVERS,
+    DriverState,
+    Kernel,
+    State,
+    generic_netlink_families,
+    shown,
+)
 from xlab.kernel.trial import Trial, try_sandbox
 
 
@@ -33,6 +41,8 @@ class Capability:
     remedy: str = ""
     #: The kernel loads the module by itself when a lab uses the feature in the ordinary way.
     on_demand: bool = False
+    #: What the remedy gives away, and for how long; empty where that is nothing to speak of.
+    risk: str = ""
 
     @property
     def live(self) -> bool:
@@ -102,6 +112,12 @@ class Observation:
     apparmor_restricts: bool
     #: Old Debian kernels: unprivileged user namespaces are switched off.
     clone_forbidden: bool
+    #: System calls are filtered: what container engines, and services of systemd, do to theirs.
+    filtered: bool
+    #: What runs the container that this is, "docker" or "podman"; empty if none shows.
+    container: str
+    #: The program that makes labs, as AppArmor knows it: Python's own file, behind all links.
+    interpreter: str
     in_chroot: bool
     open_files: int
     neighbours: int | None
@@ -124,6 +140,9 @@ def observe(kernel: Kernel | None = None, *, inside: bool = False) -> Observatio
         max_user_namespaces=kernel.sysctl("user.max_user_namespaces"),
         apparmor_restricts=kernel.sysctl("kernel.apparmor_restrict_unprivileged_userns") == 1,
         clone_forbidden=kernel.sysctl("kernel.unprivileged_userns_clone") == 0,
+        filtered="\nSeccomp:\t2\n" in shown(kernel.root / "proc/self/status"),
+        container=_container(kernel.root),
+        interpreter=_resolved(kernel.root / "proc/self/exe"),
         in_chroot=_in_chroot(),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         neighbours=kernel.sysctl("net.ipv4.neigh.default.gc_thresh3"),
@@ -136,6 +155,19 @@ def _open_errno(path: str) -> int:
     except OSError as error:
         return error.errno or errno.EIO
     return 0
+
+
+def _container(root: Path) -> str:
+    """By the file that an engine leaves in the containers it makes; others leave none."""
+    marks = {"podman": "run/.containerenv", "docker": ".dockerenv"}
+    return next((engine for engine, file in marks.items() if (root / file).exists()), "")
+
+
+def _resolved(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""
 
 
 def _in_chroot() -> bool:
@@ -223,47 +255,97 @@ def _overlayfs(seen: Observation) -> Capability:
 def _namespaces(seen: Observation) -> Capability:
     """Whether sandboxes can be made; where not, why, as far as the kernel lets one know."""
     if seen.trial.errno:
-        return Capability("namespaces", State.NO, *_refusal(seen))
+        found = _settings(seen) if seen.rootless else None
+        return found or _refusal(seen)
     kind = "user and network namespaces" if seen.rootless else "network namespaces, as root"
     return Capability("namespaces", State.YES, kind)
 
 
-def _refusal(seen: Observation) -> tuple[str, str]:
-    """What forbids it, and the remedy."""
+def _refused(detail: str, remedy: str = "", risk: str = "") -> Capability:
+    return Capability("namespaces", State.NO, detail, remedy, risk=risk)
+
+
+#: What every way of allowing user namespaces gives away.
+_KERNEL_CODE = "use code of the kernel that is otherwise root's alone, and has had holes"
+
+
+def _settings(seen: Observation) -> Capability | None:
+    """Settings that keep user namespaces from ordinary users; None where it is none of them.
+
+    Each as it shows on a stock kernel: a chroot, and Debian's old switch, refuse the creation with
+    EPERM, the limit with ENOSPC.  AppArmor refuses it with EACCES where it may not be at all; with
+    Ubuntu's own profile it is let through, and whatever comes next fails.
+    """
+    create = seen.trial.step == "create"
+    if seen.in_chroot and create:
+        return _refused("the kernel allows no user namespaces inside a chroot")
+    if seen.clone_forbidden:
+        return _refused(
+            "this kernel keeps user namespaces to root (kernel.unprivileged_userns_clone is 0)",
+            "sudo sysctl -w kernel.unprivileged_userns_clone=1",
+            f"until the next boot every program of every user may {_KERNEL_CODE}",
+        )
+    if seen.max_user_namespaces == 0:
+        return _refused(
+            "no user namespace may be made (user.max_user_namespaces is 0)",
+            "sudo sysctl -w user.max_user_namespaces=15000",
+            f"until the next boot every program of every user may {_KERNEL_CODE}",
+        )
+    # A container's filter refuses the creation with EPERM before AppArmor is asked.
+    filtered = seen.filtered and create and seen.trial.errno == errno.EPERM
+    if seen.apparmor_restricts and not filtered:
+        return _refused(
+            "AppArmor takes all capabilities from an ordinary user's namespaces, as Ubuntu has it",
+            _profile_of(seen.interpreter),
+            f"from then on every program in this Python, whoever's, may {_KERNEL_CODE}; as root "
+            "(sudo before the command) labs run without that line",
+        )
+    return None
+
+
+def _profile_of(interpreter: str) -> str:
+    """The line that gives one program, and no other, the right that Ubuntu took from all.
+
+    In the form of the profiles that Ubuntu has for browsers and container engines
+    (/etc/apparmor.d/buildah): it confines nothing.  What that program starts keeps its profile.
+    """
+    profile = f'abi <abi/4.0>, profile xlab "{interpreter}" flags=(unconfined) {{ userns, }}'
+    file = "/etc/apparmor.d/xlab"
+    return f"echo {shlex.quote(profile)} | sudo tee {file} && sudo apparmor_parser -r {file}"
+
+
+def _refusal(seen: Observation) -> Capability:
+    """What else forbids it: limits, and containers."""
     tried = seen.trial
     reason = os.strerror(tried.errno)
-    if seen.rootless:
-        # Ubuntu's restriction lets the namespace be created and takes effect at the first use.
-        if seen.apparmor_restricts and tried.step != "create":
-            return (
-                "AppArmor takes all capabilities from unprivileged user namespaces",
-                "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
-            )
-        if seen.clone_forbidden:
-            return (
-                "unprivileged user namespaces are switched off",
-                "sudo sysctl -w kernel.unprivileged_userns_clone=1",
-            )
-        if seen.max_user_namespaces == 0:
-            return (
-                "user.max_user_namespaces is 0",
-                "sudo sysctl -w user.max_user_namespaces=15000",
-            )
-        if seen.in_chroot and tried.step == "create":
-            return "the kernel allows no user namespaces inside a chroot", ""
     if tried.errno == errno.ENOSPC:
-        return "the limit of namespaces is reached (user.max_*_namespaces)", ""
+        return _refused("the limit of namespaces is reached (user.max_*_namespaces)")
+    if tried.errno == errno.ETIMEDOUT:
+        return _refused(f"making namespaces did not end within {trial.LIMIT_S:g} s")
     if tried.step == "proc":
         # mount_too_revealing(): a container whose own /proc is masked gets no new one.
-        return f"no new /proc can be mounted ({reason}): part of it is masked here", ""
+        masked = f"no new /proc can be mounted ({reason}): part of it is masked here"
+        return _refused(masked, *_privileged(seen))
     if not seen.rootless and tried.errno == errno.EPERM:
-        return f"root has no CAP_SYS_ADMIN here ({reason})", ""
-    if tried.errno == errno.ETIMEDOUT:
-        return f"making namespaces did not end within {trial.LIMIT_S:g} s", ""
+        return _refused(f"root has no CAP_SYS_ADMIN here ({reason})", *_privileged(seen))
+    if seen.filtered and tried.step == "create" and tried.errno == errno.EPERM:
+        filtered = f"a filter of system calls (seccomp) refuses namespaces ({reason})"
+        return _refused(filtered, *_privileged(seen))
     what = {
         "create": "creating namespaces",
         "map": "mapping a user id",
         "mount": "mounting inside a namespace",
         "loopback": "bringing lo up inside a namespace",
     }[tried.step]
-    return f"{what} is refused ({reason})", ""
+    return _refused(f"{what} is refused ({reason})")
+
+
+def _privileged(seen: Observation) -> tuple[str, str]:
+    """What a container must be started with, from outside, and what that gives away."""
+    if not seen.container and not seen.filtered:
+        return "", ""
+    rootless = ", unless the engine itself runs rootless" if seen.container == "podman" else ""
+    return (
+        f"{seen.container or 'docker'} run --privileged …",
+        f"root in such a container is root of the machine{rootless}",
+    )

@@ -12,7 +12,7 @@ from typing import Any
 
 from xlab.errors import CapabilityError
 from xlab.kernel import limits, programs
-from xlab.kernel.capabilities import Machine
+from xlab.kernel.capabilities import Capability, Machine
 from xlab.lab import underlay
 from xlab.lab.conditions import LinkConditions, from_mininet
 from xlab.lab.imposers.chooser import choose
@@ -101,12 +101,20 @@ def equip(asked: Design, machine: Machine) -> Blueprint:
     """Raises CapabilityError, with the remedy, for what this machine can't."""
     for needed in (machine.namespaces, machine.veth, machine.bridge):
         if not needed.usable:
-            raise CapabilityError(f"{needed.name}: {needed.detail}", needed.remedy)
+            raise CapabilityError(f"{needed.name}: {needed.detail}", _remedy(needed))
     limits.require_open_files(machine.open_files, asked.size.hosts * (1 + asked.size.containers))
     wanted = asked.settings.get("datapath", "auto")
     ovs = ovs_datapath(machine, wanted) if "Open vSwitch" in asked.scenario.needs else None
     conditions = _conditions(asked.request, asked.underlay, machine)
     return Blueprint(asked, ovs, conditions, tuple(_notes(asked, machine, ovs, conditions)))
+
+
+def _remedy(lacking: Capability) -> str:
+    """What gives something away is not pasted out of an error: doctor says what."""
+    if not lacking.risk:
+        return lacking.remedy
+    as_root = "run it as root (sudo), or " if "sudo" in lacking.remedy else ""
+    return f"{as_root}see `xlab doctor` for what allows it, and its risk"
 
 
 def ovs_datapath(machine: Machine, wanted: str) -> Datapath:
