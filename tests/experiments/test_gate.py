@@ -664,6 +664,32 @@ def test_the_command_fails_for_a_regression(
     ]
 
 
+def test_the_command_takes_one_tolerance_for_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder,) = map(str, RECORDS.glob("*Z-ovs-gre"))
+    file, table = tmp_path / "baseline.json", tmp_path / "gate.md"
+    arguments = ["check", folder, "--baseline", str(file)]
+    assert cli.main([*arguments, "--update", "--tolerance", "7%"]) == 0
+    assert {each.tolerance for each in gate.load(file).ratios} == {0.07}
+    assert cli.main([*arguments, "--update"]) == 0
+    assert {each.tolerance for each in gate.load(file).ratios} == {0.07}, "it is kept"
+    capsys.readouterr()
+    assert cli.main([*arguments, "--tolerance", "0.09", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {line["tolerance"] for line in told["lines"]} == {0.09, None}
+    for wrong in ("0", "100%", "-3%", "much"):
+        assert cli.main([*arguments, f"--tolerance={wrong}"]) == 2
+        assert "tolerance" in capsys.readouterr().err
+    assert cli.main([*arguments, "--markdown", str(table)]) == 0
+    first, *_, last = table.read_text().splitlines()
+    assert first.startswith(f"## ✓ {Path(folder).name}: none of ")
+    assert last == "" or last.startswith(("|", "- "))
+    rows = [line for line in table.read_text().splitlines() if line.startswith("| ovs-gre")]
+    assert len(rows) == len(told["lines"])
+    assert any("effective MTU" in row and "ok" in row for row in rows)
+
+
 # -- the virtual clock -----------------------------------------------------------------------------
 
 

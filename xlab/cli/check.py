@@ -12,7 +12,7 @@ import typer
 
 from xlab.cli._app import AsJson, command
 from xlab.cli._streams import print_error, print_json, write
-from xlab.errors import UsageError
+from xlab.errors import UsageError, at
 
 if TYPE_CHECKING:
     from xlab.experiments.gate import Change, Summary, Verdict
@@ -47,8 +47,18 @@ def check(
             "--strict", help="What is unclear fails, too: status 1 unless every line is ok."
         ),
     ] = False,
+    tolerance: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="By how much any ratio may become worse, in place of what the baseline says: 5%.",
+        ),
+    ] = None,
     junit: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the lines as JUnit XML, too.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the lines as Markdown, too.")
     ] = None,
     as_json: AsJson = False,
 ) -> int:
@@ -59,12 +69,15 @@ def check(
     but it may be noise; more rounds tell. missing: the baseline has it, the result has not.
     """
     from xlab.experiments import gate
+    from xlab.experiments.compare import plan
 
+    with at("--tolerance"):
+        share = None if tolerance is None else plan.share(tolerance)
     if update:
-        return _update(result, baseline)
+        return _update(result, baseline, share)
     if not baseline.exists():
         raise UsageError(f"--baseline {baseline}: no such file; --update makes it of {result}")
-    before, now = gate.load(baseline), gate.summarise(result)
+    before, now = gate.tolerating(gate.load(baseline), share), gate.summarise(result)
     lines = gate.check(now, before)
     differences = gate.differences(now, before)
     if junit:
@@ -72,6 +85,11 @@ def check(
 
         write(xml.of_lines(lines, f"xlab check {result.name}", strict=strict), junit)
     failed = any(line.fails(strict=strict) for line in lines)
+    if markdown:
+        from xlab.report.forms import markdown as form
+
+        head = f"{'✗' if failed else '✓'} {result.name}: {_said(lines, strict=strict)}"
+        write(form.of_lines(head, _table(lines), map(_worded, differences)), markdown)
     if as_json:
         print_json(
             {
@@ -86,11 +104,11 @@ def check(
     return 1 if failed else 0
 
 
-def _update(result: Path, baseline: Path) -> int:
+def _update(result: Path, baseline: Path, tolerance: float | None) -> int:
     from xlab.experiments import gate
 
     summary = gate.summarise(result)
-    gate.update(baseline, summary)
+    gate.update(baseline, summary, tolerance)
     rounds = summary.provenance.rounds
     print(f"{baseline}: {len(summary.ratios)} ratios of {rounds} rounds, from {result}")
     _print_detectable(summary)
@@ -118,16 +136,24 @@ def _print_detectable(baseline: Summary) -> None:
 
 
 def _show(lines: Sequence[Change], differences: Sequence[str], *, strict: bool) -> None:
-    from collections import Counter
-
     from rich.text import Text
 
     from xlab.cli.screens.screen import Screen, verdict_style
-    from xlab.report import text
 
     screen = Screen(sys.stdout)
     screen.table(_table(lines))
     screen.remarks((), [_worded(each) for each in differences])
+    status = "failed" if any(line.fails(strict=strict) for line in lines) else "passed"
+    said = _said(lines, strict=strict)
+    screen.block("result", Text.assemble((status, verdict_style(status)), f"   {said}"))
+
+
+def _said(lines: Sequence[Change], *, strict: bool) -> str:
+    """How many fail, and how many there are of each verdict."""
+    from collections import Counter
+
+    from xlab.report import text
+
     failed = sum(line.fails(strict=strict) for line in lines)
     counts = Counter(line.verdict for line in lines)
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in _SIGNS if counts[verdict])
@@ -136,8 +162,7 @@ def _show(lines: Sequence[Change], differences: Sequence[str], *, strict: bool) 
         said = f"none of {text.count(len(lines), 'line')} fails: {told}"
     if counts["unclear"] and not strict:
         said += "; unclear is no failure without --strict"
-    status = "failed" if failed else "passed"
-    screen.block("result", Text.assemble((status, verdict_style(status)), f"   {said}"))
+    return said
 
 
 def _worded(said: str) -> str:

@@ -344,8 +344,10 @@ def load(file: Path) -> Summary:
     return summary
 
 
-def update(file: Path, result: Summary) -> None:
+def update(file: Path, result: Summary, tolerance: float | None = None) -> None:
     """Write `result` as the baseline, whole or not at all; tolerances that the file had stay.
+
+    A `tolerance` takes the place of all of them.
 
     Raises UsageError for one that would be empty.
     """
@@ -359,10 +361,23 @@ def update(file: Path, result: Summary) -> None:
             for each in result.ratios
         ),
     )
-    record.write_document(file, record.to_document(kept))
+    record.write_document(file, record.to_document(tolerating(kept, tolerance)))
 
 
 # -- the verdict -----------------------------------------------------------------------------------
+
+
+def tolerating(baseline: Summary, tolerance: float | None) -> Summary:
+    """The same baseline with one tolerance for every ratio of it, 0.1 for 10 %; None leaves it.
+
+    Raises UsageError for a tolerance that every rate would keep.
+    """
+    if tolerance is None:
+        return baseline
+    if not 0 < tolerance < 1:
+        raise UsageError(f"a tolerance lies between 0% and 100%, which {tolerance:.3g} does not")
+    ratios = tuple(dataclasses.replace(each, tolerance=tolerance) for each in baseline.ratios)
+    return dataclasses.replace(baseline, ratios=ratios)
 
 
 def check(result: Summary, baseline: Summary) -> list[Change]:

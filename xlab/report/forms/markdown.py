@@ -52,6 +52,11 @@ def of_sweep(told: Swept, base: Path) -> str:
     return _joined(blocks)
 
 
+def of_lines(head: str, lines: Table, differences: Iterable[str]) -> str:
+    """What `xlab check` says, as a section: for a pull request, or the summary of a CI's job."""
+    return _joined([f"## {_escape(head)}", _table(lines), _list(map(_escape, differences))])
+
+
 def _header(found: Verdict, guide: str) -> list[str]:
     answers = [
         f"**{_escape(each.question)}** {' '.join(map(_escape, each.said))}"
