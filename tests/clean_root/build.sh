@@ -13,7 +13,8 @@ minimal_root() {
     for list in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
         if [ -s "$list" ] && ! grep -qE '^[^#]*\bfile:' "$list"; then set -- "$@" "$list"; fi
     done
-    mmdebstrap --quiet --mode=root --variant=minbase "$VERSION_CODENAME" "$root" "$@"
+    mmdebstrap --quiet --mode=root --variant=minbase ${XLAB_BARE_ONLINE:+--include=sudo} \
+        "$VERSION_CODENAME" "$root" "$@"
     cp "$@" "$root/etc/apt/sources.list.d/"
     rm -f "$root"/etc/apt/sources.list.d/0000* "$root/etc/apt/sources.list"
 }
@@ -21,7 +22,7 @@ minimal_root() {
 echo "clean root: making a minimal $VERSION_CODENAME (half a minute)" >&2
 # With all packages and the Python environment it comes to 1.5 GB.
 mount -t tmpfs -o size=4G,mode=755 bare "$root"
-minimal_root || { echo "clean root: can't: mmdebstrap failed (see above)" >&2; exit 3; }
+minimal_root </dev/null || { echo "clean root: can't: mmdebstrap failed (see above)" >&2; exit 3; }
 for kept in apt/apt.conf.d apt/auth.conf.d apt/keyrings apt/trusted.gpg.d pip.conf xdg/pip hosts; do
     if [ -e "/etc/$kept" ]; then
         case $kept in */*) mkdir -p "$root/etc/${kept%/*}" ;; esac
@@ -29,11 +30,16 @@ for kept in apt/apt.conf.d apt/auth.conf.d apt/keyrings apt/trusted.gpg.d pip.co
     fi
 done
 cp -L /etc/resolv.conf "$root/etc/"
+echo '127.0.0.1 localhost bare' >>"$root/etc/hosts"
 # The authorities that this machine trusts, under a name that no package writes to.
 cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/trusted-here.crt" 2>/dev/null || :
 
 echo 'tester:x:1000:1000:tester:/home/tester:/bin/sh' >>"$root/etc/passwd"
 echo 'tester:x:1000:' >>"$root/etc/group"
+if [ -n "$XLAB_BARE_ONLINE" ]; then
+    echo 'tester:*:20000::::::' >>"$root/etc/shadow"
+    echo 'tester ALL=(ALL) NOPASSWD: ALL' >"$root/etc/sudoers.d/tester"
+fi
 home=$root/root
 [ "$1" = root ] || home=$root/home/$1
 mkdir -p "$home"
@@ -64,6 +70,14 @@ mount -t proc proc "$root/proc"
 mount -t tmpfs -o mode=755 run "$root/run"
 mkdir -p "$root/run/lock"
 
+# Of the network it has no more than its sockets on this machine: what is done to its interfaces, or
+# to its rules, is done in there.
+if [ -n "$XLAB_BARE_ONLINE" ]; then
+    touch "$root/run/online"
+    unshare --net="$root/run/online" -- ip link set lo up
+    pasta --quiet --config-net --netns-only --runas 0 --netns "$root/run/online"
+fi
+
 # Not chroot: the kernel makes no user namespace for a process whose root is not its mount
 # namespace's (EPERM, user_namespaces(7)).
 cd "$root"
@@ -75,4 +89,5 @@ exec /usr/bin/env -i --default-signal=INT,QUIT \
     ${CI+"CI=$CI"} ${http_proxy+"http_proxy=$http_proxy"} ${https_proxy+"https_proxy=$https_proxy"} \
     ${PIP_INDEX_URL+"PIP_INDEX_URL=$PIP_INDEX_URL"} \
     ${PIP_DEFAULT_TIMEOUT+"PIP_DEFAULT_TIMEOUT=$PIP_DEFAULT_TIMEOUT"} \
+    ${XLAB_BARE_ONLINE:+"XLAB_BARE_ONLINE=$XLAB_BARE_ONLINE"} \
     /bin/sh /inside.sh "$@"

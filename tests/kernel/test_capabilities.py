@@ -273,26 +273,29 @@ def test_what_forbids_namespaces_shows_in_files(
 
 
 @pytest.mark.kernel
+@pytest.mark.long_in_guest
 def test_debians_switch_is_found_where_it_is(tmp_path: Path) -> None:
     if "XLAB_GUEST" not in os.environ:
         pytest.skip("changes the kernel's setting: only in the full-kernel guest")
     probe = "from xlab.kernel import capabilities; print(capabilities.probe().namespaces.detail)"
     switch = Path("/proc/sys/kernel/unprivileged_userns_clone")
-
-    def detail() -> str:
-        with ordinary_user(tmp_path) as (python, _):
-            argv = [*python, "-c", probe]
-            env = {**os.environ, "PYTHONPATH": str(ROOT)}
-            return subprocess.run(argv, env=env, capture_output=True, text=True, check=True).stdout
-
-    before = switch.read_text()
+    before, found = switch.read_text(), []
     try:
-        switch.write_text("1")
-        assert detail() == "user and network namespaces\n"
-        switch.write_text("0")
-        assert "kernel.unprivileged_userns_clone is 0" in detail()
+        with ordinary_user(tmp_path) as (python, _):
+            for setting in ("1", "0"):
+                switch.write_text(setting)
+                done = subprocess.run(
+                    [*python, "-c", probe],
+                    env={**os.environ, "PYTHONPATH": str(ROOT)},
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                )
+                found.append(done.stdout.strip())
     finally:
         switch.write_text(before)
+    assert found[0] == "user and network namespaces"
+    assert "kernel.unprivileged_userns_clone is 0" in found[1]
 
 
 def test_apparmor_understands_the_profile(tmp_path: Path) -> None:
