@@ -9,6 +9,7 @@ import pytest
 from xlab.errors import UsageError
 from xlab.exercises import exercise
 from xlab.exercises.variants import Variant
+from xlab.kernel import shipped
 
 ANNA = Variant("anna")
 
@@ -29,6 +30,23 @@ def test_it_has_one_students_values_in_every_text(folder: Path) -> None:
     assert "{" not in found.readme
     assert question.word == "answer"
     assert exercise.load(folder, Variant("ben")).values != found.values
+
+
+def test_where_there_is_no_checkout_texts_name_the_command_as_it_is_called_there(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = folder / "checks.yaml"
+    checks.write_text(checks.read_text().replace("look: ", "look: bin/xlab graph, then ", 1))
+    found = exercise.load(folder, ANNA)
+    looks = [check.look for check in found.checks]
+    assert "$ bin/xlab shell h1\n" in found.readme
+    assert any(look.startswith("bin/xlab graph, then ") for look in looks)
+    monkeypatch.setattr(shipped, "PACKAGE", tmp_path / "site-packages/xlab")
+    installed = exercise.load(folder, ANNA)
+    assert installed.readme == found.readme.replace("bin/xlab", "xlab")
+    assert [c.look for c in installed.checks] == [
+        look.replace("bin/xlab", "xlab") for look in looks
+    ]
 
 
 def test_a_draft_has_nothing_wrong(folder: Path) -> None:

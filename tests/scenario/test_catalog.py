@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from xlab.errors import UsageError, XlabError
+from xlab.kernel import shipped
 from xlab.scenario import catalog
 
 CHECKOUT = Path(__file__).parents[2]
@@ -21,7 +18,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package folder of its own, without scenarios yet."""
     package = tmp_path / "site-packages" / "xlab"
     package.mkdir(parents=True)
-    monkeypatch.setattr(catalog, "_PACKAGE", package)
+    monkeypatch.setattr(shipped, "PACKAGE", package)
     return package
 
 
@@ -103,34 +100,3 @@ def test_this_checkout_offers_each_of_its_scenario_files() -> None:
     files = {file.name for file in (CHECKOUT / "scenarios").glob("[!_]*.py")}
     assert files, "the checkout has scenarios"
     assert {catalog.find(name).name for name in catalog.names()} == files
-
-
-def test_a_wheel_carries_scenarios_and_labs_inside_the_package(tmp_path: Path) -> None:
-    if importlib.util.find_spec("hatchling") is None:
-        pytest.skip("the build backend (hatchling) is not installed")
-    build = "import sys, hatchling.build; print(hatchling.build.build_wheel(sys.argv[1]))"
-    done = subprocess.run(
-        [sys.executable, "-c", build, str(tmp_path)],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        inside = set(archive.namelist())
-        entry_points = next(name for name in inside if name.endswith("entry_points.txt"))
-        assert "xlab = xlab.__main__:main" in archive.read(entry_points).decode()
-    shipped = [
-        file.relative_to(CHECKOUT)
-        for top in ("scenarios", "labs")
-        for file in (CHECKOUT / top).rglob("*")
-        if file.is_file() and not {"__pycache__", "solution"} & set(file.parts)
-    ]
-    assert {f"xlab/{file}" for file in shipped} <= inside
-    # Solutions, answers and hidden checks are a teacher's, who has a checkout.
-    assert not [name for name in inside if "/solution/" in name]
-    assert "xlab/scenario/catalog.py" in inside
-    tops = {name.split("/")[0] for name in inside}
-    assert len(tops) == 2, f"only xlab/ and its metadata lie at the top of the wheel, not {tops}"

@@ -20,6 +20,7 @@ from xlab.exercises import agreement, document, schemas, variants
 from xlab.exercises.document import Document, Problem
 from xlab.exercises.model import PART, Check, Exercise, Fault, Solution
 from xlab.exercises.variants import Value, Variant
+from xlab.kernel import shipped
 from xlab.record import record
 
 _NAME = re.compile(r"([0-9]{2})-([a-z0-9]+(?:-[a-z0-9]+)*)")
@@ -95,7 +96,7 @@ class _Reader:
             typed_before=lab.get("typed_before", {}),
             breaks=tuple(lab.get("break", ())),
             files={place: folder / file for place, file in lab.get("files", {}).items()},
-            readme=str(variants.filled(self._text("README.md"), self._values)),
+            readme=str(self._filled(self._text("README.md"))),
             tasks={},
             start_points=0,
             checks=(*checks, *hidden),
@@ -146,13 +147,20 @@ class _Reader:
         found = self._open(name)
         if found is None:
             return None
-        value = document.mapped(found.value, lambda text: variants.filled(text, self._values))
+        value = document.mapped(found.value, self._filled)
         if name == "lab.yaml" and isinstance(value, dict) and "variants" in value:
             value["variants"] = found.value["variants"]
         valid = self._valid(schemas.BY_FILE[name], found.replaced(value))
         if valid is not None:
             self._documents[name] = valid
         return valid
+
+    def _filled(self, text: str) -> Value:
+        """With its values; and with the command as it is called where there is no checkout."""
+        filled = variants.filled(text, self._values)
+        if isinstance(filled, str) and shipped.find("bin/xlab") is None:
+            return filled.replace("bin/xlab", "xlab")
+        return filled
 
     def _checks(self, name: str, *, shown: bool) -> list[Check] | None:
         found = self._yaml(name)

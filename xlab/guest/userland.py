@@ -22,6 +22,7 @@ from typing import BinaryIO
 from xlab.errors import XlabError
 from xlab.guest import packages
 from xlab.guest.packages import Parts
+from xlab.kernel import shipped
 
 #: What only people read, or nobody: it would be copied into the guest's memory at each boot.
 _UNREAD = (
@@ -132,12 +133,8 @@ def _unpack_modules(tree: Path) -> None:
 
 def our_files() -> list[tuple[str, Path]]:
     """Of xlab what the work in a guest imports, as (path below `OURS`, file), in order."""
-    package = Path(__file__).parents[1]
-    scenarios = next(
-        folder / "scenarios"
-        for folder in (package, package.parent)
-        if (folder / "scenarios").is_dir()
-    )
+    package, scenarios = shipped.PACKAGE, shipped.find("scenarios")
+    assert scenarios is not None
     found = [(f"xlab/{name}", package / name) for name in (*_ROOMS, *_MORE_ROOMS)]
     files = [(path, file) for path, file in found if file.is_file()]
     for path, folder in [*found, ("scenarios", scenarios)]:

@@ -1,9 +1,7 @@
 """Where scenarios and labs are, and what they are called.
 
-A checkout keeps `scenarios/` and `labs/` at its top, beside the package; a wheel carries both
-inside it (pyproject.toml).  Whichever is there is used, the wheel's first.  Nothing here runs a
-scenario: names come from file names, and what is declared is read, so a broken file spoils neither
-`xlab list` nor completion.
+Nothing here runs a scenario: names come from file names, and what is declared is read, so a broken
+file spoils neither `xlab list` nor completion.
 """
 
 from __future__ import annotations
@@ -16,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from xlab.errors import UsageError, XlabError, meant
+from xlab.kernel import shipped
 
 _DECLARATION = re.compile(r"^SCENARIO\b.*?= ", re.MULTILINE)
-_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def folders() -> tuple[Path, Path]:
@@ -26,10 +24,10 @@ def folders() -> tuple[Path, Path]:
 
     Raises XlabError when there are no scenarios: the installation is incomplete.
     """
-    for parent in (_PACKAGE, _PACKAGE.parent):
-        if (parent / "scenarios").is_dir():
-            return parent / "scenarios", parent / "labs"
-    raise XlabError(f"the scenarios are missing from this installation ({_PACKAGE})")
+    scenarios = shipped.find("scenarios")
+    if scenarios is None:
+        raise XlabError(f"the scenarios are missing from this installation ({shipped.PACKAGE})")
+    return scenarios, scenarios.with_name("labs")
 
 
 def names() -> list[str]:
