@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import importlib.metadata
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,11 +19,17 @@ from pathlib import Path
 
 import pytest
 
+from xlab.guest import view
 from xlab.kernel.processes import wait_until
+from xlab.kernel.programs import TOOLS as TOOLS_OF_LABS
+from xlab.kernel.programs import TYPED
 
 BIN = Path(__file__).parents[2] / "bin"
 #: What bin/setup itself, and what it asks the machine for.
-TOOLS = "sh bash dash busybox id cat cp mv rm ls mkdir cmp cksum sed flock mktemp tail readlink env"
+TOOLS = (
+    "sh bash dash busybox id cat cp mv rm ls mkdir cmp cksum sed grep flock mktemp tail readlink"
+    " env date"
+)
 NEEDED = "ip ping ovs-vswitchd iperf3 tcpdump iptables ethtool catatonit ps"
 
 
@@ -241,6 +248,40 @@ def test_without_root_missing_packages_are_one_line_to_paste(checkout: Path, mac
     assert words == f"<{checkout}/bin/setup>\n<--system>\n"
 
 
+def test_worth_having_is_no_reason_to_fail(checkout: Path, machine: Path) -> None:
+    done = setup(checkout, "--system")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("xlab: nothing is missing; worth having: netperf")
+    assert done.stderr.count("\n") == 1
+    for name in ("netperf", "ifup", "brctl", "ifconfig"):
+        program(machine / name, "exit 0")
+    assert setup(checkout, "--system").stderr == ""
+
+
+def test_in_a_wheel_it_is_for_system_packages_alone(machine: Path, tmp_path: Path) -> None:
+    """No lock file is beside it, and whoever installed the wheel had a Python."""
+    package = tmp_path / "site-packages/xlab"
+    shutil.copytree(BIN, package / "bin")
+    (machine / "iperf3").unlink()
+    done = setup(package)
+    assert (done.returncode, done.stdout) == (3, "")
+    paste = f"; to install, run: sudo {package}/bin/setup --system\n"
+    assert done.stderr == f"xlab: missing: iperf3{paste}"
+    program(machine / "iperf3", "exit 0")
+    assert setup(package).returncode == 0
+    assert [each.name for each in package.iterdir()] == ["bin"]
+
+
+def test_its_packages_are_those_that_doctor_and_the_guest_ask_for() -> None:
+    rows = re.findall(r"(?m)^(\S+) +(\S+)  +\S.*$", (BIN / "setup").read_text())
+    package_of = dict(rows)
+    for tool in (*TOOLS_OF_LABS, *TYPED):
+        assert tool.package in package_of.values(), tool
+        assert package_of.get(tool.name, tool.package) == tool.package
+    for name, package in view.PROGRAMS.items():
+        assert package_of.get(name, "util-linux") == package
+
+
 #: In a mount namespace, for what a package manager would write to: an ordinary user holds whatever
 #: lock that user may, and then root sets up.  $PROGRAMS are a machine without iperf3.
 _BESIDE_A_STRANGER = r"""
@@ -273,7 +314,8 @@ def test_no_lock_of_an_ordinary_user_keeps_root_waiting(
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "installing system packages: iperf3" in done.stderr
+    assert " system packages by apt-get (a minute or two; no service is started)\n" in done.stderr
+    assert "xlab:   iperf3              throughput\n" in done.stderr
     assert "waiting" not in done.stderr
 
 
@@ -288,7 +330,7 @@ def test_it_says_what_it_is_waiting_for(checkout: Path) -> None:
         said = waiting.stderr.readline()
         assert said.startswith(f"xlab: waiting: another process has locked {checkout}, to make")
         os.close(folder)
-        assert "making the Python environment" in waiting.stderr.readline()
+        assert "making the Python environment" in waiting.communicate()[1]
     assert waiting.returncode == 0
 
 

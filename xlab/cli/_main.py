@@ -12,8 +12,14 @@ from typing import Any
 import typer
 
 from xlab.cli._app import Job, Settings, app
-from xlab.cli._streams import DisplayError, discard_stdout, prepare_streams, print_error
-from xlab.errors import XlabError
+from xlab.cli._streams import (
+    DisplayError,
+    discard_stdout,
+    prepare_streams,
+    print_error,
+    print_how_to_set_up,
+)
+from xlab.errors import CapabilityError, XlabError
 from xlab.kernel import signals
 
 #: A shell reports a process that a signal ended as 128 + its number; so does xlab.
@@ -39,13 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepare_streams()
     with _first_signal_raises() as raised:
         try:
-            status = _perform(arguments, settings)
+            status = perform(arguments, settings)
             sys.stdout.flush()
         except KeyboardInterrupt as interrupt:
             status = _end_on_interrupt(interrupt, settings)
         except XlabError as error:
             _say(f"xlab: {error}", error, settings)
             status = error.exit_status
+            if isinstance(error, CapabilityError):
+                print_how_to_set_up()
         except (OSError, DisplayError) as error:
             # What was interrupted may find the terminal gone while it is taken down.
             if raised:
@@ -81,7 +89,8 @@ def _end_on_os_error(error: OSError | DisplayError, settings: Settings) -> int:
     return 1
 
 
-def _perform(arguments: Sequence[str] | None, settings: Settings) -> int:
+def perform(arguments: Sequence[str] | None, settings: Settings) -> int:
+    """Parse, and do what is asked; wrong usage is told here, all else raises."""
     try:
         # A job, or the status with which --help, --version and completion end.
         asked: Job | int | None = _program().main(

@@ -111,6 +111,14 @@ def print_how_to_go_on(command: str, folder: Path, done: int, unit: str) -> None
     print_error(f"{kept} kept; to go on: {again}")
 
 
+def print_how_to_set_up() -> None:
+    """To stderr, where programs are missing: bin/xlab installs them by itself, a wheel does not."""
+    from xlab.kernel import programs
+
+    if missing := programs.missing():
+        print_error(f"missing: {', '.join(missing)}; to install: {COMMAND} setup")
+
+
 def discard_stdout() -> None:
     """Let what is still buffered go nowhere, or the interpreter would complain while it ends."""
     try:

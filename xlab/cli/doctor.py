@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from xlab.cli._app import STATUSES, AsJson, command
-from xlab.cli._streams import print_json
+from xlab.cli._streams import print_how_to_set_up, print_json
 
 if TYPE_CHECKING:
     from xlab.cli._findings import Finding
@@ -25,6 +25,7 @@ def doctor(*, as_json: AsJson = False) -> int:
         print_json([asdict(finding) for finding in found])
     else:
         _show(found)
+        print_how_to_set_up()
     return _findings.exit_status(found)
 
 

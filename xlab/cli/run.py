@@ -14,7 +14,7 @@ import typer
 
 from xlab.cli import _options as options
 from xlab.cli._app import STATUS_OF, STATUSES, AsJson, command, no_threads
-from xlab.cli._streams import print_error, print_json
+from xlab.cli._streams import print_error, print_how_to_set_up, print_json
 from xlab.errors import XlabError
 from xlab.scenario.request import DEFAULT_ROUNDS, QUICK_ROUNDS, Request, shared_out
 
@@ -135,7 +135,10 @@ def _run(request: Request, *, results: Path, as_json: bool, usual: bool) -> int:
     if is_first and usual and found and sys.stdout.isatty() and not as_json:
         took_s = time.monotonic() - begun
         screen.screen.block("next", _other_length(requests, took_s))
-    return min(statuses, key=_WORST_FIRST.index)
+    worst: int = min(statuses, key=_WORST_FIRST.index)
+    if worst == STATUS_OF["skipped"]:
+        print_how_to_set_up()
+    return worst
 
 
 def _other_length(requests: Sequence[Request], took_s: float) -> str:

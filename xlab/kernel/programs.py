@@ -23,6 +23,8 @@ class Tool:
     used_for: str
     #: What prints the version.
     version_option: str = "--version"
+    #: Whether xlab has something else in its place.
+    spared: bool = False
 
 
 TOOLS: tuple[Tool, ...] = (
@@ -36,7 +38,7 @@ TOOLS: tuple[Tool, ...] = (
     Tool("ethtool", "ethtool", "offloads of interfaces"),
     Tool("ovs-vswitchd", "openvswitch-switch", "Open vSwitch"),
     Tool("ovsdb-server", "openvswitch-switch", "Open vSwitch"),
-    Tool("netperf", "netperf", "request/response latency", "-V"),
+    Tool("netperf", "netperf", "request/response latency", "-V", spared=True),
 )
 
 #: What the tutorial types and xlab itself never runs.
@@ -56,6 +58,12 @@ def remedy(program: str) -> str:
         if program == tool.name or program.startswith(f"{tool.name}-"):  # iptables-restore, say
             return f"sudo apt-get install {tool.package}"
     return ""
+
+
+def missing() -> list[str]:
+    """Packages that are not there and that no lab should be without; bin/setup installs them."""
+    wanted = [tool for tool in TOOLS if not (tool.spared or locate(tool.name))]
+    return list(dict.fromkeys(tool.package for tool in wanted))
 
 
 def locate(name: str) -> str | None:
