@@ -23,9 +23,11 @@ from typing import Any
 import pytest
 
 from xlab import cli
+from xlab.cli._app import PANELS
 from xlab.cli._findings import Finding
 from xlab.errors import CapabilityError, DeadlineError, UsageError
 from xlab.experiments.runner import UnwrittenError
+from xlab.kernel import programs
 from xlab.probes.catalog import ALL as PROBES
 from xlab.record import record
 from xlab.record.record import RunRecord
@@ -119,8 +121,47 @@ def xlab(
 # ---------------------------------------------------------------------------------- wrong usage
 
 
-def test_help_has_the_commands_in_their_order() -> None:
-    assert [each.name for each in cli.app.registered_commands] == list(cli._ORDER)
+def test_help_has_the_commands_in_their_groups() -> None:
+    for group, arguments in (("xlab", []), ("lab", ["lab"])):
+        shown = xlab(*arguments, "--help").stdout
+        rows = re.findall(r"(?m)^(\S.*):$|^  ([a-z]+) +[A-Z]", shown.partition("help  ")[2])
+        panels: dict[str, list[str]] = {}
+        for panel, command in rows:
+            if command:
+                panels[list(panels)[-1]].append(command)
+            else:
+                panels[panel] = []
+        assert {name: tuple(commands) for name, commands in panels.items()} == PANELS[group]
+
+
+def test_every_command_belongs_to_a_group() -> None:
+    files = {each.stem for each in (ROOT / "xlab/cli").glob("[!_]*.py")} | {"lab"}
+    assert files == {name for names in PANELS["xlab"].values() for name in names}
+    files = {each.stem for each in (ROOT / "xlab/cli/lab").glob("[!_]*.py")}
+    assert files == {name for names in PANELS["lab"].values() for name in names}
+
+
+@pytest.mark.parametrize("words", [[], ["run"], ["lab"], ["lab", "start"]], ids=str)
+def test_help_of_a_command_is_what_its_own_help_says(words: list[str], capsys: Capture) -> None:
+    assert cli.main(["help", *words]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(" ".join(["Usage: xlab", *words]))
+    assert cli.main([*words, "--help"]) == 0
+    assert capsys.readouterr().out == told
+
+
+def test_help_of_no_command_is_wrong_usage(capsys: Capture) -> None:
+    assert cli.main(["help", "nonsense"]) == 2
+    assert "No such command" in capsys.readouterr().err
+
+
+def test_help_completes_the_names_of_commands() -> None:
+    def completed(line: str) -> list[str]:
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+        return xlab(environment={"_XLAB_COMPLETE": "complete_bash", **words}).stdout.split()
+
+    assert completed("xlab help do") == ["down", "doctor"]
+    assert completed("xlab help lab su") == ["submit"]
 
 
 @pytest.mark.parametrize(
@@ -318,6 +359,34 @@ def test_what_the_disk_refuses_is_told_before_the_error(
 
 
 # --------------------------------------------------------------------- errors, signals, streams
+
+
+@pytest.mark.parametrize(
+    ("arguments", "tells"),
+    [
+        (["run", "bridge"], CapabilityError("no iperf3")),
+        (["run", "all"], "ovs-gre-skipped"),
+        (["doctor"], ""),
+    ],
+    ids=str,
+)
+def test_where_programs_are_missing_what_installs_them_is_named(
+    runner: FakeRunner,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    tells: str | BaseException,
+) -> None:
+    runner.tells = {"bridge": tells} if tells else {}
+    missing = {"iperf3", "ovs-vswitchd", "ovsdb-server", "netperf"}
+    monkeypatch.setattr("xlab.cli._findings.findings", lambda: [LACKING])
+    monkeypatch.setattr(programs, "locate", lambda name: None if name in missing else "/bin/true")
+    line = "missing: iperf3, openvswitch-switch; to install: xlab setup\n"
+    assert cli.main(arguments) == 3
+    assert capsys.readouterr().err.endswith(line)
+    monkeypatch.setattr(programs, "locate", lambda name: None if name == "netperf" else "/bin/true")
+    assert cli.main(arguments) == 3
+    assert "missing:" not in capsys.readouterr().err, "there is another meter"
 
 
 @pytest.mark.parametrize("arguments", [["run", "bridge", "--debug"], ["--debug", "run", "bridge"]])
@@ -736,6 +805,25 @@ def test_version(capsys: Capture) -> None:
 
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"xlab {package.__version__}\n"
+
+
+def test_what_is_to_be_pasted_begins_with_what_leads_to_an_installed_program(
+    tmp_path: Path,
+) -> None:
+    program = tmp_path / "its place" / "xlab"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\nfrom xlab.cli._app import COMMAND\nprint(COMMAND)\n")
+    program.chmod(0o755)
+
+    def told(path: str, **more: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, **more}
+        return subprocess.run(
+            [program], env=environment, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    assert told(os.defpath) == f"'{program}'"
+    assert told(f"{program.parent}:{os.defpath}") == "xlab"
+    assert told(os.defpath, XLAB_COMMAND="bin/xlab") == "bin/xlab"
 
 
 def test_completion_for_the_calling_shell_is_shown() -> None:

@@ -11,19 +11,8 @@ from pkgutil import iter_modules
 from xlab.cli._app import app
 from xlab.cli._main import main
 
-#: As the help has them; what is not named here comes last.
-_ORDER = (
-    "run",
-    *("up", "ps", "status", "down"),
-    *("shell", "exec", "cli", "fault"),
-    *("capture", "trace", "graph", "top"),
-    *("compare", "check", "scale", "sweep"),
-    *("report", "script"),
-    *("list", "doctor"),
-)
-_found = [each.name for each in iter_modules(__path__) if not (each.ispkg or each.name[0] == "_")]
-for _name in sorted(_found, key=lambda name: [*_ORDER, name].index(name)):
-    import_module(f"{__name__}.{_name}")
-import_module(f"{__name__}.lab")
+for _found in iter_modules(__path__):
+    if not _found.name.startswith("_") and _found.name != "screens":
+        import_module(f"{__name__}.{_found.name}")
 
 __all__ = ["app", "main"]
