@@ -1,5 +1,5 @@
 # Pid 1 of the bare machine (tests/clean_root/run): makes its root, and moves there.
-#   build.sh ROOT CHECKOUT USER COMMAND...
+#   build.sh ROOT CHECKOUT USER WHEEL COMMAND...        WHEEL is '' for a clone of CHECKOUT
 set -eu
 root=$1 checkout=$2
 shift 2
@@ -43,8 +43,13 @@ fi
 home=$root/root
 [ "$1" = root ] || home=$root/home/$1
 mkdir -p "$home"
-git clone --quiet --depth 1 "file://$checkout" "$home/xlab"
-echo "clean root: $PRETTY_NAME, commit $(git -C "$home/xlab" rev-parse --short HEAD)" >&2
+if [ -n "$2" ]; then
+    cp "$2" "$home/"
+    echo "clean root: $PRETTY_NAME, ${2##*/}" >&2
+else
+    git clone --quiet --depth 1 "file://$checkout" "$home/xlab"
+    echo "clean root: $PRETTY_NAME, commit $(git -C "$home/xlab" rev-parse --short HEAD)" >&2
+fi
 chown -R 1000:1000 "$root/home"
 cp "$checkout/tests/clean_root/inside.sh" "$root/inside.sh"
 
