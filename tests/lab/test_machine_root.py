@@ -13,6 +13,7 @@ from typing import NoReturn
 import pytest
 
 from tests.support.labs import PATIENCE_S, ROOT, run_in_sandbox, sandboxed
+from xlab.kernel import syscalls
 from xlab.lab import counters, underlay
 from xlab.lab.lab import Lab
 
@@ -55,6 +56,17 @@ def test_python_runs_there_wherever_it_is() -> None:
     assert done.returncode == 0
     h1.run(["touch", "/root/mark"])
     assert not Path("/root/mark").exists()
+
+
+@sandboxed
+def test_a_mount_below_another_is_not_in_the_way(tmp_path: Path) -> None:
+    """As in a container: its engine hides /proc/acpi, and then a lab mounts a /proc over that."""
+    covered = tmp_path / "proc/acpi"
+    covered.mkdir(parents=True)
+    for path in (covered, covered.parent):
+        syscalls.mount("tmpfs", str(path), "tmpfs")
+    covered.mkdir()
+    assert build().hosts[0].run(["touch", str(covered / "mine")], check=False).returncode != 0
 
 
 @sandboxed

@@ -18,6 +18,7 @@ An ordinary user owns nothing in the machine's /etc, and an overlay on it would 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -147,10 +148,21 @@ def _protect(open_: Sequence[str]) -> None:
     # lab could not undo it, either (MNT_LOCK_READONLY).
     for point in _mount_points():
         if not any(Path(point).is_relative_to(path) for path in kept):
-            with suppress(FileNotFoundError, PermissionError):  # something else is mounted over it
-                syscalls.make_read_only(point, below=False)
+            _make_read_only(point)
     if Path("/dev/shm").is_dir():
         sandbox.mount_shared_memory()
+
+
+def _make_read_only(point: str) -> None:
+    try:
+        syscalls.make_read_only(point, below=False)
+    except (FileNotFoundError, PermissionError):
+        pass  # something else is mounted over it
+    except OSError as error:
+        # What is mounted over it has a folder of that name, which is no mount: in a container,
+        # whose first /proc had parts of it hidden, /proc/acpi.
+        if error.errno != errno.EINVAL:
+            raise
 
 
 def _mount_points() -> list[str]:
