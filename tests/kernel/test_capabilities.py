@@ -335,6 +335,60 @@ def test_an_overlay_counts_only_if_a_lab_may_mount_it() -> None:
     assert capabilities.assess(loadable).overlayfs.remedy == "sudo modprobe overlay"
 
 
+# -- in a container --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mark", "kind"),
+    [("run/.containerenv", "podman"), (".dockerenv", "docker"), ("run/other", "")],
+)
+def test_a_container_shows_by_the_file_that_its_engine_leaves(
+    tmp_path: Path, mark: str, kind: str
+) -> None:
+    put(tmp_path, mark)
+    assert Kernel(tmp_path, RELEASE).container == kind
+
+
+@pytest.mark.parametrize(
+    ("mark", "config", "state"),
+    [
+        ("run/.containerenv", "", State.LOADABLE),
+        ("run/.containerenv", "CONFIG_NET_SCH_NETEM=m\n", State.LOADABLE),
+        ("run/.containerenv", "# CONFIG_NET_SCH_NETEM is not set\n", State.NO),
+        ("no/container", "", State.NO),
+    ],
+)
+def test_a_container_cannot_see_which_modules_its_host_has(
+    tmp_path: Path, mark: str, config: str, state: State
+) -> None:
+    put(tmp_path, mark)
+    if config:
+        put(tmp_path, "proc/config.gz", gzip.compress(config.encode()))
+    assert Kernel(tmp_path, RELEASE).driver(NETEM).state is state
+
+
+def test_what_a_container_lacks_is_an_option_of_what_started_it() -> None:
+    inside = observation(
+        container="podman",
+        rootless=False,
+        lacking=("NET_ADMIN", "NET_RAW"),
+        tun_errno=errno.ENOENT,
+    )
+    machine = capabilities.assess(inside)
+    assert machine.namespaces.detail == "root has no CAP_NET_ADMIN, CAP_NET_RAW here"
+    assert machine.namespaces.remedy == "podman run --cap-add NET_ADMIN --cap-add NET_RAW …"
+    assert machine.tun.remedy == "podman run --device /dev/net/tun …"
+    assert machine.netem.remedy == "on the host: sudo modprobe sch_netem"
+    assert machine.ovs_datapath.remedy == "on the host: sudo modprobe -a openvswitch vport-gre"
+
+
+def test_a_kernel_without_tun_is_not_helped_by_a_device() -> None:
+    without = {**observation().drivers, "tun": DriverState(State.NO, "this kernel has no tun")}
+    inside = observation(container="podman", drivers=without, tun_errno=errno.ENOENT)
+    assert capabilities.assess(inside).tun.detail == "this kernel has no tun"
+    assert capabilities.assess(inside).tun.remedy == ""
+
+
 # -- tools and environment: real output of Debian 13's packages ------------------------------------
 
 
@@ -512,6 +566,21 @@ def test_a_kernel_that_forbids_namespaces_is_found_out(rootless: bool) -> None:
         timeout=30,
     )
     assert done.stdout.strip() == str(Trial("create", errno.ENOSPC))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to be without")
+@pytest.mark.parametrize("right", ["sys_admin", "net_admin", "net_raw"])
+def test_which_right_root_has_not_is_told(right: str) -> None:
+    program = "from xlab.kernel import capabilities; print(capabilities.observe().lacking)"
+    done = subprocess.run(
+        ["setpriv", "--bounding-set", f"-{right}", sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+        timeout=30,
+    )
+    assert done.stdout.strip() == str((right.upper(),))
 
 
 @pytest.mark.sandbox

@@ -13,7 +13,7 @@ from functools import partial
 
 from xlab.errors import CapabilityError
 from xlab.guest import packages
-from xlab.kernel import capabilities, limits, programs
+from xlab.kernel import capabilities, container, limits, programs
 from xlab.kernel.capabilities import Capability, Machine
 from xlab.kernel.programs import TOOLS, TYPED, Tool
 from xlab.lab.conditions import LinkConditions
@@ -76,7 +76,7 @@ def diagnose(
         _open_vswitch(machine, versions, ovs),
         _conditions(machine),
         _overlayfs(machine),
-        _open_files(machine.open_files),
+        _open_files(machine),
     ]
     if machine.neighbours is not None:
         found.append(_neighbours(machine.neighbours))
@@ -159,9 +159,12 @@ _USUAL_LAB_NODES = 6
 _LARGE_LAB_NODES = 3000
 
 
-def _open_files(limit: int) -> Finding:
+def _open_files(machine: Machine) -> Finding:
+    limit = machine.open_files
     nodes = limits.nodes_within(limit)
     name, remedy = "open files", limits.MORE_OPEN_FILES
+    if machine.container:
+        remedy = container.started_with(machine.container, "--ulimit nofile=65536:65536")
     if nodes < _USUAL_LAB_NODES:
         lab = f"the {_USUAL_LAB_NODES} hosts and containers of a lab"
         too_few = f"at most {limit:,}: too few for {lab}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import shlex
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from xlab.kernel import trial
+from xlab.kernel import container, trial
 from xlab.kernel.drivers import (
     DRIVERS,
     DriverState,
@@ -80,6 +81,7 @@ class Machine:
     neighbours: int | None
     #: For how long the kernel kept us waiting for namespaces, in seconds.
     waited_s: float = 0.0
+    container: container.Kind = ""
 
 
 def probe(*, inside: bool = False) -> Machine:
@@ -121,6 +123,12 @@ class Observation:
     in_chroot: bool
     open_files: int
     neighbours: int | None
+    container: container.Kind = ""
+    #: Rights of root's that labs need and this root has not: a container's has few.
+    lacking: tuple[str, ...] = ()
+
+
+_TUN = "/dev/net/tun"
 
 
 def observe(kernel: Kernel | None = None, *, inside: bool = False) -> Observation:
@@ -129,6 +137,8 @@ def observe(kernel: Kernel | None = None, *, inside: bool = False) -> Observatio
     rootless = os.geteuid() != 0
     filesystems = kernel.filesystems()
     overlay = "overlay" in filesystems
+    # The kernel may load tun for whoever opens the node, but a container has no node by itself.
+    no_node = bool(kernel.container) and not Path(_TUN).exists()
     return Observation(
         kernel=kernel.release,
         rootless=rootless,
@@ -136,7 +146,7 @@ def observe(kernel: Kernel | None = None, *, inside: bool = False) -> Observatio
         families=generic_netlink_families(),
         filesystems=filesystems,
         trial=Trial() if inside else try_sandbox(rootless=rootless, overlay=overlay),
-        tun_errno=_open_errno("/dev/net/tun") if "tun" in kernel.misc_devices() else None,
+        tun_errno=_open_errno(_TUN) if "tun" in kernel.misc_devices() or no_node else None,
         max_user_namespaces=kernel.sysctl("user.max_user_namespaces"),
         apparmor_restricts=kernel.sysctl("kernel.apparmor_restrict_unprivileged_userns") == 1,
         clone_forbidden=kernel.sysctl("kernel.unprivileged_userns_clone") == 0,
@@ -146,7 +156,20 @@ def observe(kernel: Kernel | None = None, *, inside: bool = False) -> Observatio
         in_chroot=_in_chroot(),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         neighbours=kernel.sysctl("net.ipv4.neigh.default.gc_thresh3"),
+        container=kernel.container,
+        lacking=() if rootless else _lacking(shown("/proc/self/status")),
     )
+
+
+#: Of capabilities(7), with their numbers in linux/capability.h.
+_RIGHTS = {"SYS_ADMIN": 21, "NET_ADMIN": 12, "NET_RAW": 13}
+
+
+def _lacking(status: str) -> tuple[str, ...]:
+    """By /proc/self/status."""
+    found = re.search(r"^CapEff:\s*([0-9a-f]{1,16})$", status, re.MULTILINE)
+    effective = int(found[1], 16) if found else -1
+    return tuple(name for name, number in _RIGHTS.items() if not effective >> number & 1)
 
 
 def _open_errno(path: str) -> int:
@@ -201,14 +224,19 @@ def assess(seen: Observation) -> Machine:
         open_files=seen.open_files,
         neighbours=seen.neighbours,
         waited_s=seen.trial.waited_s,
+        container=seen.container,
     )
 
 
 def _driver(seen: Observation, name: str, *, on_demand: bool = False) -> Capability:
     found = seen.drivers[name]
     loadable = found.state is State.LOADABLE and not on_demand
-    remedy = f"sudo modprobe {DRIVERS[name].module}" if loadable else ""
+    remedy = _modprobe(seen, DRIVERS[name].module) if loadable else ""
     return Capability(name, found.state, found.detail, remedy, on_demand)
+
+
+def _modprobe(seen: Observation, modules: str) -> str:
+    return f"{'on the host: ' if seen.container else ''}sudo modprobe {modules}"
 
 
 def _ovs_datapath(seen: Observation) -> Capability:
@@ -219,14 +247,15 @@ def _ovs_datapath(seen: Observation) -> Capability:
         return replace(found, state=State.YES, detail=detail, remedy="")
     if found.state is State.NO:
         return found
-    detail, remedy = "module openvswitch is not loaded", "sudo modprobe -a openvswitch vport-gre"
+    detail = "module openvswitch is not loaded"
+    remedy = _modprobe(seen, "-a openvswitch vport-gre")
     return replace(found, state=State.LOADABLE, detail=detail, remedy=remedy)
 
 
 def _tun(seen: Observation) -> Capability:
-    node = "/dev/net/tun"
+    node = _TUN
     found = _driver(seen, "tun", on_demand=True)
-    if seen.tun_errno is None:
+    if seen.tun_errno is None or (seen.container and found.state is State.NO):
         # The node's driver is not registered.  udev makes the node all the same, and opening it
         # loads the module for anybody who may open it.
         return found if found.state is State.LOADABLE else replace(found, state=State.NO)
@@ -236,6 +265,8 @@ def _tun(seen: Observation) -> Capability:
         errno.EACCES: f"sudo chmod 0666 {node}",
         errno.ENOENT: f"sudo mkdir -p /dev/net && sudo mknod -m 0666 {node} c 10 200",
     }.get(seen.tun_errno, "")
+    if seen.container:
+        remedy = container.started_with(seen.container, f"--device {node}")
     detail = f"{node} does not open ({os.strerror(seen.tun_errno)})"
     return replace(found, state=State.NO, detail=detail, remedy=remedy)
 
@@ -254,6 +285,11 @@ def _overlayfs(seen: Observation) -> Capability:
 
 def _namespaces(seen: Observation) -> Capability:
     """Whether sandboxes can be made; where not, why, as far as the kernel lets one know."""
+    if seen.lacking:
+        rights = ", ".join(f"CAP_{right}" for right in seen.lacking)
+        options = " ".join(f"--cap-add {right}" for right in seen.lacking)
+        remedy = container.started_with(seen.container, options) if seen.container else ""
+        return Capability("namespaces", State.NO, f"root has no {rights} here", remedy)
     if seen.trial.errno:
         found = _settings(seen) if seen.rootless else None
         return found or _refusal(seen)

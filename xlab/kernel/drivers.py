@@ -23,7 +23,7 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
-from xlab.kernel import netlink
+from xlab.kernel import container, netlink
 
 
 class State(StrEnum):
@@ -67,6 +67,7 @@ class Kernel:
     def __init__(self, root: Path = Path("/"), release: str | None = None) -> None:
         self.root = root
         self.release = release or os.uname().release
+        self.container = container.kind(root)
 
     def driver(self, driver: Driver) -> DriverState:
         """Live, loadable or absent, and what showed it.  Looks only; loads nothing."""
@@ -76,7 +77,12 @@ class Kernel:
             return DriverState(State.YES, f"{driver.module} is built into the kernel")
         if self._lists(self._modules, driver.module):
             return DriverState(State.LOADABLE, f"module {driver.module} is not loaded")
-        if f"\n{driver.config}=m\n" in self._config:
+        module = f"\n{driver.config}=m\n" in self._config
+        # A container sees the kernel of its host, but neither its modules nor, mostly, its
+        # configuration.  The kernel loads them all the same.
+        if self.container and not self._modules and (module or not self._config.strip()):
+            return DriverState(State.LOADABLE, f"module {driver.module} is not loaded")
+        if module:
             return DriverState(
                 State.NO, f"module {driver.module} is not in /lib/modules/{self.release}"
             )
