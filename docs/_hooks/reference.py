@@ -66,7 +66,7 @@ def commands() -> str:
         "",
     ]
     for command in _every_command(app, ()):
-        told += _command(*command)
+        told += _command(*command, but=app.epilog)
     return "\n".join(told)
 
 
@@ -79,7 +79,7 @@ def _every_command(group: Any, above: tuple[str, ...]) -> Iterator[tuple[tuple[s
             yield from _every_command(command, (*above, name))
 
 
-def _command(words: tuple[str, ...], command: Any) -> Iterator[str]:
+def _command(words: tuple[str, ...], command: Any, *, but: str) -> Iterator[str]:
     import typer
 
     # Of a form of its own, and imported under several names: any context of typer's will do.
@@ -97,7 +97,7 @@ def _command(words: tuple[str, ...], command: Any) -> Iterator[str]:
         yield f"`{names}`"
         yield f":   {_plain(_joined(about)) or '…'}"
         yield ""
-    if command.epilog:
+    if command.epilog and command.epilog != but:
         yield from _paragraphs(command.epilog)
 
 
@@ -214,7 +214,7 @@ def _shape(hint: Any) -> tuple[str, list[type]]:
         return _SCALARS[hint], []
     if dataclasses.is_dataclass(hint):
         name = typing.cast(type, hint).__name__
-        return f"a [{name}](#{name.lower()})", [typing.cast(type, hint)]
+        return f"[{name}](#{name.lower()})", [typing.cast(type, hint)]
     if origin is typing.Literal:
         return " or ".join(f"`{value}`" for value in arguments), []
     if origin in (typing.Union, types.UnionType):
@@ -226,7 +226,7 @@ def _shape(hint: Any) -> tuple[str, list[type]]:
         return f"{len(arguments)} × {words}", kinds
     if origin is tuple:
         words, kinds = _shape(arguments[0])
-        return f"list: {words}", kinds
+        return f"list of {words}", kinds
     if origin is dict:
         words, kinds = _shape(arguments[1])
         return f"by name: {words}", kinds
