@@ -107,10 +107,13 @@ class Measurement:
     unit: str
     #: "h1/c1 > h2/c1": sender > receiver.
     direction: str
+    #: TCP streams at once.
     streams: int
+    #: Which turn of all probes, and which life of the lab; from 1 on.
     round: int
     build: int
     started_at: str
+    #: In `unit`; one for each echo, interval or transfer.
     samples: tuple[float, ...]
     failed_samples: int = 0
     median: float | None = None
@@ -153,8 +156,11 @@ class Environment:
     kernel: str
     cpu_model: str
     cores: int
+    #: Of 1, 5 and 15 minutes, before the lab was built.
     load: tuple[float, float, float]
+    #: Its version.
     xlab: str
+    #: Versions of the programs that were used.
     tools: dict[str, str]
     #: e.g. "linux bridge", "ovs 3.5.0 userspace (netdev)", "ovs 3.5.0 kernel".
     datapath: str
@@ -213,13 +219,18 @@ class Timings:
 class RunRecord:
     scenario: str
     status: Status
+    #: Why it failed or was skipped; "" if it passed.
     reason: str
+    #: In UTC, "2026-11-24T16:57:52.104+00:00" say.
     started_at: str
+    #: All that was asked for: hosts, containers, the scenario's options, rounds …
     parameters: dict[str, Any]
     environment: Environment
     conditions: Conditions
     timings_s: Timings
+    #: In the order in which they were checked.
     claims: tuple[Claim, ...]
+    #: None where the lab was not built to its end.
     path: PathProof | None
     measurements: tuple[Measurement, ...]
     events: tuple[Event, ...] = ()
