@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 _BLOCK = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NODE = re.compile(r"\s*(\w+)\s*(?:[\[({]+\"?(.*?)\"?[\])}]+)?\s*")
+_AND = re.compile(r"&(?![^\[{(]*[\]})])")
 _ARROW = re.compile(r"-->(?:\|\"?(.*?)\"?\|)?")
 
 _CHARACTER, _HEIGHT, _GAP, _FLOOR, _SIDE = 8.6, 30, 26, 64, 80
@@ -38,7 +39,7 @@ def drawn(notation: str) -> str:
     arrows: list[Arrow] = []
     for line in rest:
         parts = _ARROW.split(line)
-        sides = [[_NODE.fullmatch(one) for one in part.split("&")] for part in parts[::2]]
+        sides = [[_NODE.fullmatch(one) for one in _AND.split(part)] for part in parts[::2]]
         if not all(all(side) for side in sides):
             return ""
         named = [[match for match in side if match] for side in sides]

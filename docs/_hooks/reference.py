@@ -65,21 +65,30 @@ def commands() -> str:
         str(_joined(app.epilog)),
         "",
     ]
-    for command in _every_command(app, ()):
-        told += _command(*command, but=app.epilog)
+    told += _commands(app, (), but=app.epilog)
     return "\n".join(told)
 
 
-def _every_command(group: Any, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name, command in group.commands.items():
+def _commands(group: Any, above: tuple[str, ...], *, but: str) -> Iterator[str]:
+    """The commands of a group in the order of its help, below a heading for each of its panels."""
+    import typer
+
+    panel = None
+    for name in group.list_commands(typer.Context(group)):
+        command = group.commands[name]
         if getattr(command, "hidden", False):
             continue
-        yield (*above, name), command
+        found = getattr(command, "rich_help_panel", None)
+        if not above and isinstance(found, str) and found != panel:
+            panel = found
+            yield f"## {panel}\n"
+        yield from _command((*above, name), command, depth=3 if panel else 2, but=but)
         if hasattr(command, "commands"):
-            yield from _every_command(command, (*above, name))
+            inner = _commands(command, (*above, name), but=but)
+            yield from (re.sub(r"^##", "###", line) if panel else line for line in inner)
 
 
-def _command(words: tuple[str, ...], command: Any, *, but: str) -> Iterator[str]:
+def _command(words: tuple[str, ...], command: Any, *, depth: int, but: str) -> Iterator[str]:
     import typer
 
     # Of a form of its own, and imported under several names: any context of typer's will do.
@@ -89,7 +98,7 @@ def _command(words: tuple[str, ...], command: Any, *, but: str) -> Iterator[str]
         for parameter in command.get_params(context)
         if (record := parameter.get_help_record(context)) and "--help" not in record[0]
     ]
-    yield f"{'#' * (len(words) + 1)} xlab {' '.join(words)}"
+    yield f"{'#' * (depth + len(words) - 1)} xlab {' '.join(words)}"
     yield ""
     yield from _paragraphs(command.help or "")
     yield "```\n" + _joined(command.get_usage(context).removeprefix("Usage: ")) + "\n```\n"

@@ -55,19 +55,28 @@ def on_config(config: MkDocsConfig) -> None:
 
 
 def _unfolded(nav: object) -> list[object]:
-    """The navigation with `labs/*` as the pages it stands for."""
+    """The navigation with `labs/*` as the pages it stands for, without pages that are not there.
+
+    A name that is mistyped is found all the same: MkDocs warns of the page that has no place.
+    """
     found: list[object] = []
     for each in nav if isinstance(nav, list) else []:
         if isinstance(each, dict):
-            found.append(
-                {title: _unfolded(to) if isinstance(to, list) else to for title, to in each.items()}
-            )
-        elif isinstance(each, str) and each.endswith("/*"):
+            ((title, to),) = each.items()
+            if isinstance(to, list):
+                found.append({title: _unfolded(to)})
+            elif _is_there(to):
+                found.append(each)
+        elif each.endswith("/*"):
             pages = sorted(ROOT.glob(f"{each}/README.md"))
             found += [path.relative_to(ROOT).as_posix() for path in pages]
-        else:
+        elif _is_there(each):
             found.append(each)
     return found
+
+
+def _is_there(uri: str) -> bool:
+    return uri.startswith("reference/") or (ROOT / origin(uri)).is_file()
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
