@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
+import html
 import inspect
 import re
 import sys
@@ -38,8 +39,16 @@ def _table(head: tuple[str, ...], rows: typing.Iterable[tuple[str, ...]]) -> Ite
     yield f"| {' | '.join(head)} |"
     yield "|" + "---|" * len(head)
     for row in rows:
-        yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |"
+        yield f"| {' | '.join(map(_cell, row))} |"
     yield ""
+
+
+def _cell(text: str) -> str:
+    """A bar would end it, and in backticks nothing can stand for one."""
+    if "|" not in text:
+        return text
+    coded = re.sub(r"`([^`]*)`", lambda match: f"<code>{html.escape(match[1])}</code>", text)
+    return coded.replace("|", "&#124;")
 
 
 def _joined(text: str) -> str:
@@ -354,7 +363,7 @@ def api() -> str:
     for name in ("lab", "xlab_lab"):
         fixture = getattr(pytest_plugin, name)
         made = getattr(fixture, "__wrapped__", None) or fixture._get_wrapped_function()
-        told += [f"### fixture {name}", "", _docstring(made), ""]
+        told += [f"### The fixture `{name}`", "", _docstring(made), ""]
     return "\n".join(told)
 
 
@@ -384,11 +393,11 @@ def _class(kind: type) -> Iterator[str]:
             continue
         if isinstance(member, property) and member.fget:
             returned = inspect.signature(member.fget).return_annotation
-            yield f"### {name}\n"
+            yield f"### `{name}`\n"
             yield f"```python\n{kind.__name__}.{name}: {returned}\n```\n"
             yield _docstring(member.fget) + "\n"
         elif inspect.isfunction(member):
-            yield f"### {name}\n"
+            yield f"### `{name}`\n"
             yield from _callable(member, f"{kind.__name__}.{name}")
 
 

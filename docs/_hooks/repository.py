@@ -46,6 +46,8 @@ _SHOWN = {".html", ".svg", ".png", ".pdf"}
 _FENCE = re.compile(r"^\s*(```|~~~)")
 #: Code is told apart only so that what looks like a link in it is left alone.
 _LINK = re.compile(r"(`+)(?:(?!`).|(?!\1)`)*?\1(?!`)|\]\((?P<target>[^)\s]+)\)")
+#: On GitHub `a \\| b` in a table is a bar in code; Python's Markdown leaves the backslash there.
+_BARRED = re.compile(r"`([^`]*\\\|[^`]*)`")
 _ITEM = re.compile(r"^(\s*)([-*]|\d+\.) ")
 
 
@@ -175,12 +177,18 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> st
             fence = match[1] if fence is None else None
         elif fence is None:
             line = _LINK.sub(followed, line)
+            if line.startswith("|"):
+                line = _BARRED.sub(_with_bars, line)
             # On GitHub a list needs no empty line before it.
             before = lines[-1] if lines else ""
             if _ITEM.match(line) and before.strip() and not _continues_list(lines):
                 lines.append("")
         lines.append(line)
     return "\n".join(lines)
+
+
+def _with_bars(code: re.Match[str]) -> str:
+    return f"<code>{html.escape(code[1])}</code>".replace("\\|", "&#124;")
 
 
 def _continues_list(lines: list[str]) -> bool:

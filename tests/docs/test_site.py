@@ -99,6 +99,19 @@ def test_links_out_of_docs_lead_to_pages_of_the_site(site: Path) -> None:
     assert (site / "results/sample/charts/throughput-ratio.svg").exists()
 
 
+def test_values_of_exercises_stay(site: Path) -> None:
+    """`{name}` is a student's value, and no attribute of Markdown's."""
+    for folder in sorted(ROOT.glob("labs/*/README.md")):
+        wanted = set(re.findall(r"\{[a-z]\w*\}", text(folder)))
+        told = re.sub(r"<[^>]+>", "", text(site / folder.relative_to(ROOT).parent / "index.html"))
+        assert {name for name in wanted if name not in told} == set(), folder
+
+
+def test_a_bar_within_code_in_a_table_is_one(site: Path) -> None:
+    assert r"`partition h1,h2 \| h3`" in text(ROOT / "docs/teaching.md")
+    assert "<code>partition h1,h2 &#124; h3</code>" in text(site / "teaching.html")
+
+
 def test_wrong_links_end_the_build(tmp_path: Path) -> None:
     """To a page, an anchor, a file of the repository, a line of one."""
     links = ("no.md", "tutorial.md#no", "../scenarios/no.py", "../scenarios/weave.py#L9999")
