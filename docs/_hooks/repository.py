@@ -151,11 +151,19 @@ def _repository_path(uri: str, target: str | None) -> tuple[str | None, str]:
     return found, anchor
 
 
+_VALUES = (
+    "*`{{name}}` stands for a value of your own: `bin/xlab lab start {}` writes this page with all "
+    "of them filled in.*"
+)
+
 # -- a page ----------------------------------------------------------------------------------------
 
 
 def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> str:
     uri = page.file.src_uri
+    if exercise := re.match(r"labs/(\d+)-", uri):
+        title, _, rest = markdown.partition("\n")
+        markdown = f"{title}\n\n{_VALUES.format(exercise[1])}\n{rest}"
 
     def followed(match: re.Match[str]) -> str:
         path, anchor = _repository_path(uri, match["target"])
