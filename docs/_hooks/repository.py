@@ -162,7 +162,7 @@ _VALUES = (
 def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> str:
     uri = page.file.src_uri
     if exercise := re.match(r"labs/(\d+)-", uri):
-        title, _, rest = markdown.partition("\n")
+        title, rest = markdown.split("\n", 1)
         markdown = f"{title}\n\n{_VALUES.format(exercise[1])}\n{rest}"
 
     def followed(match: re.Match[str]) -> str:

@@ -23,13 +23,12 @@ figures of a run: another run may have more of them, and other words behind thei
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -175,9 +174,27 @@ def difference(block: str, output: str) -> str:
             starts = [len(seen) - len(segment)]
         found = next((i for i in starts if i >= at and seen[i : i + len(segment)] == segment), None)
         if found is None or (last and found + len(segment) != len(seen)):
-            return "\n".join(difflib.unified_diff(shown, seen, "shown", "seen", lineterm="", n=4))
+            return _first_otherwise(segment, seen, starts)
         at = found + len(segment)
     return ""
+
+
+def _first_otherwise(segment: list[str], seen: list[str], starts: Iterable[int]) -> str:
+    """Where a part of what is shown stops being what is seen, at the place where it fits best."""
+
+    def fits(start: int) -> int:
+        pairs = list(zip(segment, seen[max(start, 0) :], strict=False))
+        return next((n for n, (a, b) in enumerate(pairs) if a != b), len(pairs))
+
+    start = max(max(starts, key=fits, default=0), 0)
+    same = fits(start)
+    return "\n".join(
+        (
+            f"after  {' '.join(segment[max(same - 8, 0) : same]) or 'the beginning'}",
+            f"shown  {' '.join(segment[same : same + 12]) or 'the end'}",
+            f"seen   {' '.join(seen[start + same : start + same + 12]) or 'the end'}",
+        )
+    )
 
 
 def _segments(words: list[str]) -> list[list[str]]:
