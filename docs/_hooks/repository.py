@@ -89,7 +89,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     while waiting or named:
         for path in named:
             if (uri := site_uri(path)) not in files.src_uris and (ROOT / path).is_file():
-                added = _taken_in(path, uri, config)
+                added = _taken_in(path, uri, config, files)
                 files.append(added)
                 if path.endswith(".md"):
                     waiting.append(added)
@@ -98,11 +98,27 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def _taken_in(path: str, uri: str, config: MkDocsConfig) -> File:
+def _taken_in(path: str, uri: str, config: MkDocsConfig, files: Files) -> File:
+    if path.endswith(".html"):
+        return File.generated(config, uri, content=_report(path, files))
     if path.endswith(".md") or Path(path).suffix in _SHOWN:
         return File.generated(config, uri, abs_src_path=str(ROOT / path))
     content = f"---\nsearch: {{exclude: true}}\nhide: [toc, navigation]\n---\n# {path}\n"
     return File.generated(config, uri, content=content, inclusion=InclusionLevel.NOT_IN_NAV)
+
+
+def _report(path: str, files: Files) -> str:
+    """A page that xlab wrote: what it links to in the repository is elsewhere on the site."""
+
+    def followed(match: re.Match[str]) -> str:
+        found = posixpath.normpath(posixpath.join(posixpath.dirname(path), match[1]))
+        file = files.get_file_from_path(site_uri(found))
+        if file is None:
+            return match[0]
+        return f'href="{posixpath.relpath(file.dest_uri, posixpath.dirname(path))}'
+
+    text = (ROOT / path).read_text(encoding="utf-8")
+    return re.sub(r'href="([^":#]+\.md)', followed, text)
 
 
 def _linked(page: File) -> Iterator[str]:

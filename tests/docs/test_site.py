@@ -95,7 +95,12 @@ def test_links_out_of_docs_lead_to_pages_of_the_site(site: Path) -> None:
     number = next(link for link in tutorial if "bridge.py.html#L" in link).partition("#")[2]
     assert f'id="{number}"' in source
     assert "results/sample/report.html" in Addresses(site / "readme.html").links
-    assert (site / "results/sample/report.html").exists()
+    for report in ("results/sample/report.html", "results/sample/virtual/report.html"):
+        local = [link for link in Addresses(site / report).links if ":" not in link]
+        assert any("which-method.html" in link for link in local)
+        for link in local:
+            path = link.partition("#")[0]
+            assert not path or (site / report).parent.joinpath(path).exists(), link
     assert (site / "results/sample/charts/throughput-ratio.svg").exists()
 
 
