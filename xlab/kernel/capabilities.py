@@ -116,13 +116,12 @@ class Observation:
     clone_forbidden: bool
     #: System calls are filtered: what container engines, and services of systemd, do to theirs.
     filtered: bool
-    #: What runs the container that this is, "docker" or "podman"; empty if none shows.
-    container: str
     #: The program that makes labs, as AppArmor knows it: Python's own file, behind all links.
     interpreter: str
     in_chroot: bool
     open_files: int
     neighbours: int | None
+    #: What runs the container that this is; empty if none shows.
     container: container.Kind = ""
     #: Rights of root's that labs need and this root has not: a container's has few.
     lacking: tuple[str, ...] = ()
@@ -151,7 +150,6 @@ def observe(kernel: Kernel | None = None, *, inside: bool = False) -> Observatio
         apparmor_restricts=kernel.sysctl("kernel.apparmor_restrict_unprivileged_userns") == 1,
         clone_forbidden=kernel.sysctl("kernel.unprivileged_userns_clone") == 0,
         filtered="\nSeccomp:\t2\n" in shown(kernel.root / "proc/self/status"),
-        container=_container(kernel.root),
         interpreter=_resolved(kernel.root / "proc/self/exe"),
         in_chroot=_in_chroot(),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
@@ -178,12 +176,6 @@ def _open_errno(path: str) -> int:
     except OSError as error:
         return error.errno or errno.EIO
     return 0
-
-
-def _container(root: Path) -> str:
-    """By the file that an engine leaves in the containers it makes; others leave none."""
-    marks = {"podman": "run/.containerenv", "docker": ".dockerenv"}
-    return next((engine for engine, file in marks.items() if (root / file).exists()), "")
 
 
 def _resolved(link: Path) -> str:
@@ -382,6 +374,6 @@ def _privileged(seen: Observation) -> tuple[str, str]:
         return "", ""
     rootless = ", unless the engine itself runs rootless" if seen.container == "podman" else ""
     return (
-        f"{seen.container or 'docker'} run --privileged …",
+        container.started_with(seen.container or "docker", "--privileged"),
         f"root in such a container is root of the machine{rootless}",
     )
