@@ -139,7 +139,9 @@ def test_with_several_labs_the_name_is_wanted(bridge: World) -> None:
     assert bridge.say(*plain).status == 0
     for command in (["status"], ["down"], ["exec", "h1", "--", "true"], ["cli"], ["shell", "h1"]):
         said = bridge.say(*command)
-        assert (said.status, said.stderr) == (2, "xlab: which lab? There are bridge, plain\n")
+        which = "--name NAME says it, to status and down the name alone"
+        told = f"xlab: which lab? There are bridge, plain; {which}\n"
+        assert (said.status, said.stderr) == (2, told)
     third = bridge.say("exec", "--name", "plain", "h3", "--", "hostname")
     assert (third.status, third.stdout) == (0, "h3\n")
     assert "no node is called 'h3': there are h1," in bridge.say(
