@@ -74,7 +74,8 @@ TCP 1 stream  1.29 Gbit/s            –      0.095           –
         TABLE,
         TABLE.replace("1.29 Gbit/s", "625 Mbit/s").replace("144–180", "1.1–1.2"),
         TABLE.replace("156 µs", "2.5 ms").replace("144–180", "–"),
-        TABLE + "  - the machine was busy\n",
+        TABLE + "  - the machine was busy\n  machine  noisy   2.0 of 2 processors were busy\n",
+        TABLE.replace("       0.90", "     ≈ 0.90"),
     ],
 )
 def test_figures_and_the_scale_of_units_may_differ(seen: str) -> None:

@@ -14,8 +14,9 @@ whatever it does.  `…` stands for any text.
 
 Compared are words, columns and units.  Figures are masked, except in addresses and names and where
 they are facts and not measurements (2 hosts, 20/20, 38 bytes); so are the scale of a unit, the time
-in a name, and who ran it (root or rootless).  What begins with `- ` or `note` are remarks on the
-figures of a run: another run may have more of them, and other words behind their first figure.
+in a name, and who ran it (root or rootless).  ≈, which says that a figure can't be told from
+another, may stand before any.  What begins with `- `, `note` or `machine` are remarks on a run:
+another may have more of them, other words behind their first figure, and another verdict.
 
     python -m tests.support.shown [--write] FILE...     run, compare; --write renews the blocks
 """
@@ -154,7 +155,7 @@ def what_is_otherwise(shown: Shown, seen: Sequence[str]) -> str:
 
 _FIGURE = r"[~≈<>±+−-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?"
 _FACTS = {"hosts", "containers", "pairs", "claims", "bytes", "addresses", "stages"}
-_REMARK = re.compile(r"^\s*(?:- |note\s)")
+_REMARK = re.compile(r"^\s*(?:- |note\s|machine\s)")
 
 
 def difference(block: str, output: str) -> str:
@@ -162,6 +163,8 @@ def difference(block: str, output: str) -> str:
     shown, shown_remarks = _told(block)
     seen, seen_remarks = _told(output)
     for remark in shown_remarks:
+        if remark[0] == "machine":
+            continue
         start = remark[: remark.index("#")] if "#" in remark else remark
         if not any(each[: len(start)] == start for each in seen_remarks):
             return f"no such remark: {' '.join(remark)}"
@@ -238,7 +241,7 @@ def masked(text: str) -> list[str]:
     text = re.sub(r"\d{4}-\d\d-\d\dT\d{6}Z", "#", text)
     text = re.sub(rf"{_FIGURE} min (?={_FIGURE} s\b)", "", text)
     words: list[str] = []
-    plain = text.split()
+    plain = [word for word in text.split() if word != "≈"]
     for number, word in enumerate(plain):
         after = plain[number + 1] if number + 1 < len(plain) else ""
         before = plain[number - 1] if number else ""
