@@ -205,7 +205,6 @@ def test_other_traffic_is_stray() -> None:
     assert sightings.all_took("none")
 
 
-@sandboxed
 def test_two_packets_in_one_datagram_do_not_make_a_stray_frame_disappear() -> None:
     """As weave's sleeve has them while it is busy: "-4 other packets" were seen on a link."""
     packet: Any = None
@@ -222,6 +221,7 @@ def test_two_packets_in_one_datagram_do_not_make_a_stray_frame_disappear() -> No
     assert sightings.count("sleeve") == 2
 
 
+@sandboxed
 def test_a_packet_that_passes_twice_is_no_proof() -> None:
     """Each must cross once each way: duplicates mean there is a loop, or another path."""
     story = Story()
