@@ -225,7 +225,9 @@ def test_a_disk_that_cannot_be_written_to_is_refused_at_once(
 ) -> None:
     arguments = written_by(asked, breaks, tmp_path)
     with Command(*arguments, folder=tmp_path, prefix=on_a_disk("ro")) as command:
-        ended = assert_ended(command, 2, "xlab: --results disk: cannot be written to")
+        ended = assert_ended(
+            command, 2, "xlab: --results disk: cannot be written to; --results DIR writes elsewhere"
+        )
     assert ended.stdout == ""
 
 
@@ -439,7 +441,8 @@ def test_a_tool_that_is_not_installed(
     hidden = in_private(_HIDDEN.format(tool=tool))
     arguments = ("run", scenario, "--quick")
     with Command(*arguments, folder=tmp_path, prefix=hidden, program=_XLAB) as command:
-        ended = assert_ended(command, 3)
+        package = remedy(missing).rpartition(" ")[2]
+        ended = assert_ended(command, 3, f"missing: {package}; to install: xlab setup")
     (found,) = whole_records(tmp_path / "results")
     assert found.status == "skipped"
     assert found.reason == f"`{missing}` is not installed; {remedy(missing)}"
