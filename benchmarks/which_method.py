@@ -15,8 +15,10 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 from xlab.errors import XlabError
+from xlab.kernel.packets import Encapsulation
 from xlab.record import comparisons
 from xlab.record.comparisons import Comparison, Figure, MethodResult
 from xlab.record.portrait import Published
@@ -34,8 +36,6 @@ _RATIOS = (
     ("loaded_rtt_ms", "round trip, loaded"),
     ("cpu_seconds_per_gigabyte", "CPU a byte"),
 )
-#: What others call what was measured, by whether it is of the method itself.
-_ENCAPSULATIONS = ("none", "gre", "vxlan", "geneve", "sleeve")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -134,10 +134,9 @@ def _mending(found: Comparison) -> list[list[str]]:
                     reboot.append(said)
                 case other:
                     killed.append(f"{other.removesuffix(' kill')} {_gone(found, figure, said)}")
-        none = [] if method is found.baseline or killed else ["none to kill"]
         rows.append([
             "plain hosts" if method is found.baseline else f"`{method.name}`",
-            *("; ".join(each) for each in (flap, killed or none or ["none to kill"], reboot)),
+            *("; ".join(each) for each in (flap, killed or ["none to kill"], reboot)),
         ])  # fmt: skip
     return rows
 
@@ -159,8 +158,8 @@ def _published() -> list[list[str]]:
 
 def _all_published() -> Iterator[Published]:
     for name in catalog.names():
-        for encapsulation in _ENCAPSULATIONS:
-            portrait = portraits.declared(name, encapsulation)  # type: ignore[arg-type]
+        for encapsulation in get_args(Encapsulation):
+            portrait = portraits.declared(name, encapsulation)
             if portrait and portrait.published:
                 yield portrait.published
 
