@@ -103,7 +103,7 @@ def _command(words: tuple[str, ...], command: Any, *, depth: int, but: str) -> I
     # Of a form of its own, and imported under several names: any context of typer's will do.
     context = typer.Context(command, info_name=" ".join(["xlab", *words]))
     records = [
-        (parameter.param_type_name, record)
+        record
         for parameter in command.get_params(context)
         if (record := parameter.get_help_record(context)) and "--help" not in record[0]
     ]
@@ -111,7 +111,7 @@ def _command(words: tuple[str, ...], command: Any, *, depth: int, but: str) -> I
     yield ""
     yield from _paragraphs(command.help or "")
     yield "```\n" + _joined(command.get_usage(context).removeprefix("Usage: ")) + "\n```\n"
-    for _, (names, about) in records:
+    for names, about in records:
         yield f"`{names}`"
         yield f":   {_plain(_joined(about)) or '…'}"
         yield ""
