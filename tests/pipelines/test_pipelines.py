@@ -274,6 +274,8 @@ class Gate:
         for name, script in {
             "xlab": XLAB,
             "setup": f"#!/bin/sh\necho {sys.executable}\n",
+            # Found in PATH: the gate would install it on the machine that runs this test.
+            "qemu-system-x86_64": "#!/bin/sh\n",
         }.items():
             program = folder / "xlab checkout/bin" / name
             program.parent.mkdir(parents=True, exist_ok=True)
@@ -285,7 +287,12 @@ class Gate:
         return subprocess.run(
             [self.folder / "xlab checkout/.ci/gate", *arguments],
             cwd=self.folder,
-            env={**os.environ, "NOTES": str(self.folder / "notes"), **environment},
+            env={
+                **os.environ,
+                "PATH": f"{os.environ['PATH']}:{self.folder / 'xlab checkout/bin'}",
+                "NOTES": str(self.folder / "notes"),
+                **environment,
+            },
             check=False,
         ).returncode
 
@@ -355,3 +362,13 @@ def test_where_nothing_was_measured_the_gate_says_so(gate: Gate) -> None:
     assert gate.run() == 2
     assert gate.run("--rounds") == 2
     assert gate.run("--roundz", "3", "bridge") == 2
+    assert gate.run("--", "bridge", "--results=elsewhere") == 2
+
+
+def test_what_was_measured_the_time_before_is_not_held_against_anything_again(gate: Gate) -> None:
+    (gate.folder / "base.json").write_text("old")
+    assert gate.run("--baseline", "base.json", "bridge") == 0
+    assert gate.run("--baseline", "base.json", "bridge", NOTHING="yes") == 3
+    assert gate.left("summary.md").startswith("## ✗ nothing was measured")
+    assert not (gate.folder / "xlab-results/check.xml").exists()
+    assert len(gate.asked("check")) == 2, "of the first alone"
