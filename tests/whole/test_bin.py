@@ -253,6 +253,10 @@ def test_worth_having_is_no_reason_to_fail(checkout: Path, machine: Path) -> Non
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.startswith("xlab: nothing is missing; worth having: netperf")
     assert done.stderr.count("\n") == 1
+    program(machine / "id", "echo 0")
+    done = setup(checkout, "--system")  # without apt-get
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("xlab: nothing is missing; worth having: netperf")
     for name in ("netperf", "ifup", "brctl", "ifconfig"):
         program(machine / name, "exit 0")
     assert setup(checkout, "--system").stderr == ""
