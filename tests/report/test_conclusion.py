@@ -11,9 +11,10 @@ import pytest
 from tests.support.records import sample
 from xlab.record import comparisons
 from xlab.record.comparisons import Comparison, Figure, MethodResult, Pair, Ratio, Verdict
+from xlab.record.figures import figures, find
 from xlab.record.record import Clock, RunRecord
 from xlab.report import comparison as wording
-from xlab.report import conclusion
+from xlab.report import conclusion, tables
 from xlab.report.conclusion import RTT, TCP, Answer
 
 SAMPLE = comparisons.load(Path(__file__).parents[2] / "results" / "sample")
@@ -192,7 +193,7 @@ def test_the_datapath_is_told_first_with_a_scenario_that_shows_it() -> None:
         "handed to a program in user space and back (ovs 3.5.0 userspace (netdev): ovs-gre and "
         "ovs-gre:routes=underlay; weave sleeve userspace: weave)."
     )
-    assert "it is no verdict on the method" in why
+    assert "say little of the same method in the kernel" in why
     assert "would run in the kernel where that has Open vSwitch; this one offered none" in why
     assert (
         "weave shows it: weave:datapath=fastdp in the kernel 0.80 × the TCP of plain hosts, weave "
@@ -260,7 +261,9 @@ def test_a_run_tells_the_packets_of_its_proof() -> None:
     told = sample("ovs-gre")
     assert told.path
     lost = dataclasses.replace(told, path=dataclasses.replace(told.path, proved=False))
-    assert answers(conclusion.of_records([lost]))["tunnel"].startswith("Not proved: ovs-gre: NOT")
+    assert answers(conclusion.of_records([lost]))["tunnel"].startswith(
+        "Not proved: ovs-gre: gre 20/20"
+    )
 
 
 # -- runs ------------------------------------------------------------------------------------------
@@ -356,4 +359,24 @@ def test_the_samples_page_answers_within_its_first_lines(folder: str) -> None:
 
 def test_a_run_without_figures_is_asked_about_its_path_alone() -> None:
     bare = dataclasses.replace(sample("bridge"), measurements=())
-    assert [a.label for a in conclusion.of_records([bare])] == ["tunnel"]
+    assert [a.label for a in conclusion.of_records([bare])] == ["way"]
+
+
+def test_what_a_method_costs_apart_from_the_way_between_its_hosts() -> None:
+    """The control of ovs-gre goes through the same program, that of weave through the kernel."""
+    (told,) = (a for a in conclusion.of_records([sample("ovs-gre")]) if a.label == "why")
+    tcp = find(figures(sample("ovs-gre")), TCP)
+    assert tcp is not None
+    assert tcp.to_control is not None
+    assert f"need none of the method: ovs-gre {tables.ratio(tcp.to_control)} ×." in told.said[1]
+
+
+def test_who_is_first_by_throughput_alone_is_no_more_than_that() -> None:
+    found = comparisons.load(Path(__file__).parents[2] / "results/sample")
+    assert conclusion.headline(conclusion.field_of(found)) == (
+        "Most TCP here: bridge and weave:datapath=fastdp, in the kernel; "
+        "shortest round trip: bridge"
+    )
+    (fastest,) = (a for a in conclusion.of_comparison(found) if a.label == "fastest")
+    soonest = next(said for said in fastest.said if said.startswith("bridge answers soonest"))
+    assert soonest == "bridge answers soonest; no difference to plain hosts could be measured."

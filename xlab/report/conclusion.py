@@ -61,6 +61,8 @@ class Method:
     evidence: str
     portrait: Portrait | None
     to_plain: Mapping[str, Spread]
+    #: TCP against that of its own hosts, whose packets need none of the method: its control.
+    to_own_hosts: Spread | None = None
 
     @property
     def bypasses(self) -> bool:
@@ -133,6 +135,9 @@ def headline(field: Field) -> str:
     moved = {method.datapath_class for method in found.first}
     several = len(found.by_class) > 1 and len(moved) == 1
     where = f", {_MOVED[moved.pop()]}" if several else ""
+    soonest = ranking(field, RTT).first
+    if soonest and soonest != found.first:
+        return f"Most TCP {field.here}: {names}{where}; shortest round trip: {_names(soonest)}"
     tie = "; no difference could be measured between them" if len(found.first) > 1 else ""
     return f"Fastest {field.here}: {names}{where}{tie}"
 
@@ -171,6 +176,7 @@ def _compared(comparison: Comparison, method: MethodResult) -> Method:
         and figure.to_baseline
     }
     proved = bool(method.builds) and all(build.path_proved for build in method.builds)
+    tcp = comparisons.find(comparison.figures, method.name, TCP)
     return Method(
         name=method.name,
         scenario=method.scenario,
@@ -183,6 +189,7 @@ def _compared(comparison: Comparison, method: MethodResult) -> Method:
         evidence="" if proved else text.plain(method.reason),
         portrait=portraits.declared(method.scenario, method.encapsulation),
         to_plain=found,
+        to_own_hosts=tcp.to_control if tcp else None,
     )
 
 
@@ -209,6 +216,7 @@ def _field(records: Sequence[RunRecord], clock: Clock) -> Field | None:
 
 def _recorded(record: RunRecord, name: str) -> Method:
     found, proof = figures(record), record.path
+    tcp = find(found, TCP)
     return Method(
         name=name,
         scenario=record.scenario,
@@ -225,6 +233,7 @@ def _recorded(record: RunRecord, name: str) -> Method:
             for metric in _FIRST
             if (figure := find(found, metric)) and figure.to_baseline
         },
+        to_own_hosts=tcp.to_control if tcp else None,
     )
 
 
@@ -309,7 +318,9 @@ def _answers(field: Field) -> Iterator[Answer]:
         yield Answer("why", "Why?", why)
     carried = tuple(_carried(field.methods))
     if carried:
-        yield Answer("tunnel", "Does the tunnel carry the traffic?", carried)
+        tunnelled = any(map(_has_a_tunnel, field.methods))
+        asked = "Does the tunnel carry the traffic?" if tunnelled else "Which way does it go?"
+        yield Answer("tunnel" if tunnelled else "way", asked, carried)
 
 
 def _cost(method: Method) -> Iterator[str]:
@@ -376,7 +387,10 @@ def _best(found: Ranking) -> str:
 
 
 def _ratio(metric: str, method: Method) -> str:
-    return f": {tables.ratio(method.to_plain[metric])} × the {_FIRST[metric][2]} of plain hosts"
+    ratio = method.to_plain[metric]
+    if tables.spans_one(ratio):
+        return "; no difference to plain hosts could be measured"
+    return f": {tables.ratio(ratio)} × the {_FIRST[metric][2]} of plain hosts"
 
 
 def _first(metric: str, first: Sequence[Method]) -> str:
@@ -402,15 +416,11 @@ def _why(field: Field, measured: Sequence[Method]) -> Iterator[str]:
         before = f"The kernel itself moves the packets of {_names(kernel)}. " if kernel else ""
         decided = _datapath_decides(field, others, alone=not kernel)
         lead = "The datapath, before anything else." if decided else "First the datapath."
-        after = (
-            "That price is the datapath's: it is no verdict on the method."
-            if decided
-            else "That is a difference of datapath, not of method."
-        )
         yield (
             f"{lead} {before}Every packet of {_names(others)} is handed to a program in user space "
-            f"and back ({programs}). {after}"
+            f"and back ({programs}). Their figures say little of the same method in the kernel."
         )
+        yield from _of_their_own_hosts(others)
         if fallen := [m for m in others if m.fell_back]:
             yield (
                 f"{_names(fallen)} would run in the kernel where that has Open vSwitch; "
@@ -426,6 +436,24 @@ def _why(field: Field, measured: Sequence[Method]) -> Iterator[str]:
     for method in measured:
         if method.bypasses:
             yield _bypass(field, method, measured)
+
+
+def _of_their_own_hosts(methods: Sequence[Method]) -> Iterator[str]:
+    """What in user space the methods cost, apart from the way that all packets of a host take.
+
+    Through Open vSwitch the hosts' own packets are moved by the same program; weave leaves them to
+    the kernel.
+    """
+    carried = [
+        f"{text.plain(method.name)} {tables.ratio(method.to_own_hosts)} ×"
+        for method in methods
+        if method.to_own_hosts
+    ]
+    if carried:
+        yield (
+            "Beside the TCP of its own hosts, whose packets need none of the method: "
+            f"{_listed(carried)}. What is missing there is the method's work in user space."
+        )
 
 
 def _datapath_decides(field: Field, others: Sequence[Method], *, alone: bool) -> bool:
@@ -505,8 +533,14 @@ def _carried(methods: Sequence[Method]) -> Iterator[str]:
         )
     for method in methods:
         if not method.path_proved and (method.encapsulation or method.passed):
-            why = f": {method.evidence}" if method.evidence else ""
+            why = f": {method.evidence.removeprefix('NOT proved: ')}" if method.evidence else ""
             yield f"Not proved: {text.plain(method.name)}{why}."
+
+
+def _has_a_tunnel(method: Method) -> bool:
+    """Whether it was built, or was seen on the wire."""
+    between = method.portrait.between if method.portrait else ()
+    return bool(between) or method.encapsulation not in (None, "none")
 
 
 def _on_the_wire(method: Method) -> str:
