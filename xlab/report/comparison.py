@@ -35,7 +35,8 @@ RECOVERY = ("recovery_s", 1)
 
 LEGEND = (
     "× control: against the hosts of the same lab, eth0 to eth0. × baseline: against two plain "
-    "hosts in a lab of their own, in the same round. Place: among methods of the same class of "
+    "hosts in a lab of their own, in the same round; a ratio is the median of the rounds' own, and "
+    "not that of the medians beside it. Place: among methods of the same class of "
     "datapaths; those between which no difference can be told share one."
 )
 
