@@ -37,15 +37,20 @@ class Hook(BuildHookInterface[Any]):
         texts[_COMPLETIONS["zsh"]] += '_xlab_completion "$@"\n'
         for number, (place, text) in enumerate(texts.items()):
             file = Path(self._made.name, str(number))
-            file.write_text(text)
+            file.write_text(text, encoding="utf-8")
             build_data["shared_data"][str(file)] = place
 
     def _said(self, *arguments: str, **environment: str) -> str:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "xlab", *arguments],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([self.root, *sys.path])} | environment,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([self.root, *sys.path]),
+                "PYTHONUTF8": "1",
+                **environment,
+            },
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             check=True,
         )
         return done.stdout

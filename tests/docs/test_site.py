@@ -31,12 +31,17 @@ def hook(name: str) -> ModuleType:
     return module
 
 
+_NOWHERE = dict.fromkeys(
+    ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"
+)
+
+
 def built(folder: Path, *, config: Path = ROOT / "mkdocs.yml") -> subprocess.CompletedProcess[str]:
     """MkDocs, strict, without a way to other hosts.  (With --quiet it would count no warnings.)"""
     command = [sys.executable, "-P", "-m", "mkdocs", "build", "--strict"]
     return subprocess.run(
         [*command, "--config-file", str(config), "--site-dir", str(folder)],
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "http_proxy": "http://127.0.0.1:9"},
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", **_NOWHERE},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +60,7 @@ def test_what_never_ends_is_not_waited_for_for_ever() -> None:
 
 
 @pytest.mark.parametrize(
-    ("processors", "took_s"), [(0.1, 10 / 0.1), (0.5, 10 / 0.5), (1, 10), (2, 10), (0, 31 * 10)]
+    ("processors", "took_s"), [(0.1, 10 / 0.1), (0.5, 10 / 0.5), (1, 10), (2, 10), (0, 310)]
 )
 def test_a_busy_machine_is_not_counted_but_by_what_it_gives(
     processors: float, took_s: float
@@ -67,6 +69,13 @@ def test_a_busy_machine_is_not_counted_but_by_what_it_gives(
     # The first look takes all the time for its own.
     assert lasted_s == pytest.approx(took_s, rel=0.05)
     assert waiting.waited_s == 0
+
+
+def test_who_looks_late_has_waited_too() -> None:
+    clock = FakeClock(0.0)
+    waiting = Patience(7, TIMEOUT_S, clock=clock, look=lambda _: Look(runnable=True))
+    clock.sleep(3 * TIMEOUT_S)
+    assert not waiting.passed()
 
 
 def test_who_sleeps_has_the_time_that_goes_by() -> None:
@@ -136,6 +145,13 @@ def test_what_it_had_of_the_processors_with_its_descendants(tmp_path: Path) -> N
     process(tmp_path, 20, "R", comm="a) 7 (b", used=(1, 2, 3, 4))
     more_s = look_at(10, proc=tmp_path).used_s - look_at(99, proc=tmp_path).used_s
     assert more_s * os.sysconf("SC_CLK_TCK") == pytest.approx(1010, abs=5)
+
+
+def test_what_another_child_of_ours_had_is_not_its_own(tmp_path: Path) -> None:
+    before_s = look_at(99, proc=tmp_path).used_s
+    work = "import time\nwhile time.process_time() < 1: pass"
+    subprocess.run([sys.executable, "-S", "-c", work], check=True)
+    assert look_at(99, proc=tmp_path).used_s - before_s < 0.5
 
 
 def test_what_we_have_to_do_for_it_ourselves(tmp_path: Path) -> None:

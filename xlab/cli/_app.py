@@ -81,7 +81,7 @@ class _Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """As PANELS have them; what is not named there comes last."""
-        named = [name for names in PANELS[self.name or ""].values() for name in names]
+        named = [name for names in PANELS.get(self.name or "", {}).values() for name in names]
         found = super().list_commands(ctx)
         return sorted(found, key=lambda each: named.index(each) if each in named else len(named))
 
@@ -130,7 +130,7 @@ def group(package: str, told: str) -> None:
 
 
 def _panel(group: str, command: str) -> str:
-    panels = PANELS[group].items()
+    panels = PANELS.get(group, {}).items()
     return next((panel for panel, names in panels if command in names), _OTHERS)
 
 

@@ -155,7 +155,7 @@ def observe(kernel: Kernel | None = None, *, inside: bool = False) -> Observatio
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         neighbours=kernel.sysctl("net.ipv4.neigh.default.gc_thresh3"),
         container=kernel.container,
-        lacking=() if rootless else _lacking(shown("/proc/self/status")),
+        lacking=() if rootless else _lacking(shown(kernel.root / "proc/self/status")),
     )
 
 

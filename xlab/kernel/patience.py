@@ -33,12 +33,10 @@ _announce: ContextVar[Callable[[str], object]] = ContextVar("announce", default=
 #: Looks at a process in all its time, and the shortest time between two.
 _LOOKS, _SHORTEST_TURN_S = 50, 0.2
 
-#: What a program can make wait as long as it likes, a file system of its own say, is waited for no
-#: longer; the kernel takes 40 s for 1,000 bridges where its clock has 100 Hz.
+#: What a program can make wait as long as it likes, a file system of its own say, or by children
+#: whose time nobody is told (SIGCHLD ignored), is waited for no longer; the kernel takes 40 s for
+#: 1,000 bridges where its clock has 100 Hz.
 _LONGEST_S = 300.0
-
-#: A thirtieth of a processor is the least that is waited for: less is as good as none.
-_LONGEST_STARVED = 30
 
 #: Where in the kernel a thread sleeps that has called vfork(2), by the kernel's version.
 _VFORK = frozenset({b"kernel_clone", b"wait_for_vfork_done", b"_do_fork", b"do_fork"})
@@ -52,14 +50,14 @@ class Look:
     held_up: bool = False
     #: Whether there is one with something to do, ours included, but for the thread that looks.
     runnable: bool = False
-    #: Processor time that all have had so far, with the children that have been waited for.
+    #: Processor time that all have had so far; of descendants with their children that have ended.
     used_s: float = 0.0
 
 
 class Patience(Deadline):
     """A moment `timeout_s` from now, put off while the process, or a child of it, is kept waiting.
 
-    By five minutes at the most for the kernel, and thirty times `timeout_s` for a busy machine.
+    By five minutes at the most for the kernel, and as much, or `timeout_s`, for a busy machine.
     """
 
     def __init__(
@@ -76,7 +74,7 @@ class Patience(Deadline):
         self._every_s = max(_SHORTEST_TURN_S, timeout_s / _LOOKS)
         self._looked_at_s = clock()
         self._used_s: float | None = None
-        self._starves_for_s = _LONGEST_STARVED * timeout_s
+        self._starves_for_s = max(_LONGEST_S, timeout_s)
         #: By how much it was put off because the kernel took its time.
         self.waited_s = 0.0
 
@@ -93,8 +91,9 @@ class Patience(Deadline):
 
     def _allow(self, since_s: float, seen: Look) -> None:
         """Put off by what was lost of the time since the last look."""
-        # The first look knows only what was used in all its life, ours included: it takes nothing.
-        used_s = since_s if self._used_s is None else seen.used_s - self._used_s
+        # The first look knows only what was used in all its life, ours included: it takes a turn
+        # for used, and what is beyond that for lost: we, too, have waited for a processor.
+        used_s = self._every_s if self._used_s is None else seen.used_s - self._used_s
         self._used_s = seen.used_s
         if seen.held_up and self.waited_s < _LONGEST_S:
             self.put_off(since_s)
@@ -125,8 +124,10 @@ def look_at(pid: int, *, proc: Path = Path("/proc")) -> Look:
     with suppress(OSError):
         for thread in (proc / str(us) / "task").iterdir():
             runnable |= thread.name != str(this_thread) and _stat(thread)[0] == b"R"
+    # Not that of our children which have ended: who waits for many at once would take the time of
+    # each for that of every other.
     times = os.times()
-    ours_s = times.user + times.system + times.children_user + times.children_system
+    ours_s = times.user + times.system
     return Look(held_up, runnable, ours_s + ticks / os.sysconf("SC_CLK_TCK"))
 
 

@@ -70,6 +70,11 @@ class Method:
         built = self.portrait.between if self.portrait else ()
         return self.path_proved and self.encapsulation == "none" and bool(built)
 
+    @property
+    def way_past(self) -> str:
+        """What leads its packets past what was built."""
+        return (self.portrait.bypass if self.portrait else "") or "its route"
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -108,13 +113,12 @@ def of_comparison(comparison: Comparison) -> tuple[Answer, ...]:
 def of_records(records: Sequence[RunRecord]) -> tuple[Answer, ...]:
     """The answers of run records, each clock's by itself."""
     fields = [field for clock in ("real", "virtual") if (field := _field(records, clock))]
-    found = [_printable(answer) for field in fields for answer in _answers(field)]
+    found = [(field.clock, _printable(answer)) for field in fields for answer in _answers(field)]
     if len(fields) < 2:
-        return tuple(found)
-    clocks = [field.clock for field in fields for _ in _answers(field)]
+        return tuple(answer for _, answer in found)
     return tuple(
         Answer(answer.label, f"{answer.question} ({clock} clock)", answer.said)
-        for clock, answer in zip(clocks, found, strict=True)
+        for clock, answer in found
     )
 
 
@@ -486,8 +490,7 @@ def _both_ways(field: Field, kernel: Sequence[Method], others: Sequence[Method])
 def _bypass(field: Field, method: Method, measured: Sequence[Method]) -> str:
     """What takes no tunnel is fast for that; said against those that take the one it stands by."""
     name = text.plain(method.name)
-    route = (method.portrait.bypass if method.portrait else "") or "its route"
-    said = f"{name} has no tunnel to pay for: {route} bypasses it, and packets go plain."
+    said = f"{name} has no tunnel to pay for: {method.way_past} bypasses it, and packets go plain."
     rivals = [
         m
         for m in measured
@@ -521,9 +524,8 @@ def _carried(methods: Sequence[Method]) -> Iterator[str]:
         named = _listed(f"{text.plain(m.name)} ({_on_the_wire(m)})" for m in tunnelled)
         yield f"Yes: {named}. {_evidence(tunnelled, 'with the tunnel cut the traffic stops')}"
     for method in bypassing:
-        route = (method.portrait.bypass if method.portrait else "") or "its route"
         yield (
-            f"No: {text.plain(method.name)}. A tunnel stands, but {route} bypasses it. "
+            f"No: {text.plain(method.name)}. A tunnel stands, but {method.way_past} bypasses it. "
             f"{_evidence([method], 'with the tunnel cut the traffic goes on')}"
         )
     if plain:

@@ -330,19 +330,14 @@ def _offered(figure: Figure) -> Iterator[str]:
     said = []
     for route, offered in figure.offered_bits_per_second.items():
         sent = figure.sent_bits_per_second.get(route)
-        less = (
-            f", of which {_speed(sent)} could be sent" if sent and _is_less(sent, offered) else ""
-        )
+        is_less = sent and sent < _ALL_BUT * offered
+        less = f", of which {_speed(sent)} could be sent" if sent and is_less else ""
         said.append(f"{route} {_speed(offered)}{less}")
     if said:
         yield (
             "UDP: no × columns, for each was sent 90 % of what its own TCP carried, not the same: "
             f"{'; '.join(said)}"
         )
-
-
-def _is_less(sent: float, offered: float) -> bool:
-    return sent < _ALL_BUT * offered
 
 
 def _blanks(found: Sequence[Figure]) -> Iterator[str]:

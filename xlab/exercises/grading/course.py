@@ -276,12 +276,13 @@ class Course:
             if self._ended:
                 process.kill()
             self._working[process] = entry
-        watching.start()
         try:
+            watching.start()
             made = self._heard(entry, process, worker.as_json(job), tell)
         finally:
             over.set()
-            watching.join()
+            if watching.ident is not None:
+                watching.join()
             process.kill()
             process.wait()
             for stream in (process.stdin, process.stdout, process.stderr):
