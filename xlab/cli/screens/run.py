@@ -292,7 +292,7 @@ class RunScreen:
             self._round_line()
             self._round = measurement.round
         metric, median = measurement.metric, measurement.median
-        found = "failed" if median is None else text.value(metric, measurement.unit, median)
+        found = "no figure" if median is None else text.value(metric, measurement.unit, median)
         self._latest = f"{text.label(metric, measurement.streams)} {found}"
         if measurement.route == "method":
             self._round_values[metric, measurement.streams] = self._latest
