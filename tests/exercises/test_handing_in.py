@@ -70,6 +70,27 @@ def test_what_was_typed_is_handed_in_and_graded(world: World, hasty: Path) -> No
     assert "1 graded, 1 of them before" in again.stdout
 
 
+def test_points_that_no_script_rebuilds_are_not_lost_unnoticed(world: World, hasty: Path) -> None:
+    """What `exec` does is recorded nowhere: packed, it would be graded as if never done."""
+    values = exercise.load(hasty, Variant("anna")).values
+    assert world.say("lab", "start", str(hasty), "--seed", "anna").status == 0
+    route = ["ip", "route", "add", str(values["net2"]), "via", str(values["h2"])]
+    assert world.say("exec", "h1", "--", *route).status == 0
+    said = world.say("lab", "submit")
+    assert said.status == 1, said.stderr
+    assert "the lab has 2 points that the scripts do not rebuild: there" in said.stdout
+    assert "`exec`" in said.stdout
+    assert not list((world.folder / WORK).glob("*.tar.gz"))
+    told = json.loads(world.say("lab", "submit", "--anyway", "--json").stdout)
+    assert (told["points"], told["lost"]) == (0, ["there"])
+    assert Path(told["file"]).exists()
+    # Written where the message says, it is there.
+    (world.folder / WORK / "submission/h1.sh").write_text(" ".join(route) + "\n")
+    done = world.say("lab", "submit", "--json")
+    told = json.loads(done.stdout)
+    assert (done.status, told["points"], told["lost"]) == (0, 2, [])
+
+
 def test_words_that_make_no_sense(world: World, hasty: Path) -> None:
     (world.folder / "in").mkdir()
     for words, said in (

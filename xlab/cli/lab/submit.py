@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from itertools import count
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,11 +14,19 @@ from xlab.cli._streams import print_json
 from xlab.cli.lab._shared import Running, short, show_result
 from xlab.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from xlab.cli.screens.screen import Screen
+    from xlab.exercises.grading.replay import Part
+    from xlab.exercises.judging import Result
+
 _FOLDER = "submission"
 
 
 @command(
-    epilog="Exit status: 0 packed, whatever its points; 1 it can't be done again; 2 wrong usage."
+    epilog="Exit status: 0 packed, whatever its points; 1 not packed, as the lab has points that "
+    "the scripts do not rebuild; 2 wrong usage."
 )
 def submit(
     *,
@@ -26,6 +34,10 @@ def submit(
     anew: Annotated[
         bool,
         typer.Option("--anew", help="Draft the scripts anew; those before are set aside."),
+    ] = False,
+    anyway: Annotated[
+        bool,
+        typer.Option("--anyway", help="Pack it even if the lab has points that the scripts lack."),
     ] = False,
     as_json: AsJson = False,
 ) -> int:
@@ -52,7 +64,8 @@ def submit(
         folder = found.work / _FOLDER
         if anew and folder.is_dir():
             _set_aside(folder)
-        if not folder.is_dir():
+        drafted = not any(folder.glob("h*.sh"))
+        if drafted:
             scripts = found.draft()
             disk.make_folder(folder)
             disk.write(folder, {f"{host}.sh": text.encode() for host, text in scripts.items()})
@@ -78,19 +91,21 @@ def submit(
         # Root's labs can't be contained, and need not: it is one's own work.
         limits = Limits() if sandbox.kind() == "rootless" else None
         replayed = replay(exercise, given, limits=limits, script_s=SCRIPT_S, tell=tell)
+        tell("the lab that stands")
+        lost = _lost(word, replayed.results)
+    refused = bool(lost) and not anyway
     shown = [result for result in replayed.results if result.check.shown]
     judged = [result for result in shown if result.outcome is not Outcome.UNJUDGED]
     file = found.work / f"{export.folder_name(exercise.student)}-{exercise.name}.tar.gz"
-    disk.write_whole(file, submission.pack(given))
+    if not refused:
+        disk.write_whole(file, submission.pack(given))
     if as_json:
-        print_json({"file": str(file), "folder": str(folder), "points": judging.points(judged),
-                    "of": sum(r.check.points for r in judged), "cause": replayed.cause or None,
+        print_json({"file": None if refused else str(file), "folder": str(folder),
+                    "points": judging.points(judged), "of": sum(r.check.points for r in judged),
+                    "cause": replayed.cause or None, "lost": [result.check.id for result in lost],
                     "checks": [result.facts() for result in shown]})  # fmt: skip
-        return 0
-    for part in replayed.parts:
-        failed = [line for line in part.said.splitlines() if line.startswith("status ")]
-        for line in [*failed, *([part.stopped] if part.stopped else [])]:
-            screen.said(f"{part.host}.sh", f"part {part.number}: {line}")
+        return int(refused)
+    _say_parts(screen, replayed.parts)
     for result in shown:
         if result.outcome not in (Outcome.PASSED, Outcome.UNJUDGED):
             show_result(screen, result)
@@ -99,9 +114,52 @@ def submit(
     behind = f", {left} for your teacher to judge" if left else ""
     screen.said("result", f"{got} of {most} points of the checks you can see{behind}",
                 good=got == most)  # fmt: skip
+    if lost:
+        _say_lost(screen, lost, folder, drafted=drafted)
+    if refused:
+        screen.said("packed", "nothing; --anyway packs it as it is", good=False)
+        return 1
     screen.said("packed", short(file))
     screen.said("next", f"hand it in; or change {short(folder)}/ and {COMMAND} lab submit again")
     return 0
+
+
+def _lost(word: str | None, replayed: Sequence[Result]) -> list[Result]:
+    """What holds in the lab that stands, and did not where the scripts were done again."""
+    from xlab.exercises import judging, sitting
+
+    lacking = [result.check for result in replayed
+               if result.check.shown and result.check.word != "answer"
+               and result.outcome is not judging.Outcome.PASSED]  # fmt: skip
+    with sitting.find(word) as found:
+        standing = judging.judge(found.exercise, found.lab, {}, checks=lacking)
+    return [result for result in standing if result.points]
+
+
+def _say_parts(screen: Screen, parts: Sequence[Part]) -> None:
+    """What of the scripts ended with an error, or was stopped."""
+    for part in parts:
+        failed = [line for line in part.said.splitlines() if line.startswith("status ")]
+        for line in [*failed, *([part.stopped] if part.stopped else [])]:
+            screen.said(f"{part.host}.sh", f"part {part.number}: {line}")
+
+
+def _say_lost(screen: Screen, lost: Sequence[Result], folder: Path, *, drafted: bool) -> None:
+    """Points of the lab that stands, and how they come into the scripts."""
+    from xlab.exercises import judging
+    from xlab.report import text
+
+    points = text.count(judging.points(lost), "point")
+    names = ", ".join(result.check.id for result in lost)
+    screen.said(
+        "lost", f"the lab has {points} that the scripts do not rebuild: {names}", good=False
+    )
+    kept = "what `exec` and `lab solve` do is not recorded"
+    if not drafted:
+        kept += f", and {short(folder)}/ stays as it was drafted before"
+    again = f"{COMMAND} lab submit --anew"
+    screen.said("", f"{kept}: type it in `{COMMAND} shell` and then {again}, or write it into "
+                    f"{short(folder / 'h1.sh')}, a script a host")  # fmt: skip
 
 
 def _text(sheet: Path) -> str:
