@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.terminal import Terminal
 from xlab import cli
 from xlab.cli._app import PANELS
 from xlab.cli._findings import Finding
@@ -903,3 +904,18 @@ def test_intervals_are_computed_without_starting_threads(tmp_path: Path) -> None
         check=True,
     )
     assert done.stdout.split()[-1] == "1"
+
+
+@pytest.mark.parametrize("words", [["run", "nosuch"], ["list"]])
+def test_words_stay_whole_on_a_narrow_terminal(words: list[str], tmp_path: Path) -> None:
+    argv = [sys.executable, "-P", "-m", "xlab", *words]
+    told = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tmp_path)
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    with Terminal(argv, folder=tmp_path, environment=environment, size=(24, 60)) as terminal:
+        status, seen = terminal.end()
+    assert status == told.returncode
+    lines = seen.splitlines()
+    assert len(lines) > 1
+    # Only what is longer than a line is longer, and all words are there.
+    assert not [line for line in lines if len(line) > 60 and len(line.split()) > 2]
+    assert seen.split() == (told.stderr or told.stdout).split()

@@ -10,7 +10,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -88,7 +88,8 @@ def _encodable(error: UnicodeError) -> tuple[str | bytes, int]:
 def print_error(message: str) -> None:
     """To stderr, without control characters: messages quote tools and other people's files.
 
-    What they offer to be pasted begins with `xlab; it becomes what was typed.
+    What they offer to be pasted begins with `xlab; it becomes what was typed.  On a terminal they
+    wrap between words; elsewhere they stay one line, for whoever searches them.
     """
     from xlab.report.text import plain
 
@@ -99,9 +100,43 @@ def print_error(message: str) -> None:
     except OSError:
         discard_stdout()
     try:
-        print(plain(message), file=sys.stderr, flush=True)
+        message = plain(message)
+        if message.startswith("xlab: ") and sys.stderr.isatty():
+            message = _wrapped(message, width_of(sys.stderr))
+        print(message, file=sys.stderr, flush=True)
     except OSError:
         pass  # nobody is left to tell
+
+
+def width_of(stream: TextIO) -> int:
+    """Of lines on it: COLUMNS, else as wide as its terminal is, 100 at most."""
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked):
+        return min(int(asked), _WIDEST)
+    # shutil's asks the first sys.stdout, whose descriptor `_Terminal` took over.
+    with suppress(OSError, ValueError):
+        return min(os.get_terminal_size(stream.fileno()).columns or _WIDEST, _WIDEST)
+    return _WIDEST
+
+
+_WIDEST = 100
+
+
+def _wrapped(message: str, width: int) -> str:
+    """Between words; what is between backticks, to be typed, stays on a line if one holds it."""
+    import re
+    import textwrap
+
+    glue = "\0"
+    lines = []
+    for line in message.split("\n"):
+        glued = re.sub(
+            "`[^`]*`", lambda m: m[0] if len(m[0]) > width else m[0].replace(" ", glue), line
+        )
+        lines += textwrap.wrap(
+            glued, width, break_long_words=False, break_on_hyphens=False, replace_whitespace=False
+        ) or [""]
+    return "\n".join(lines).replace(glue, " ")
 
 
 def print_how_to_go_on(command: str, folder: Path, done: int, unit: str) -> None:

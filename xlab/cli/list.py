@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from xlab.cli._app import COMMAND, AsJson, command
-from xlab.cli._streams import print_json
+from xlab.cli._streams import print_json, width_of
 from xlab.errors import XlabError
 
 
@@ -59,15 +60,13 @@ def _print_scenario(entry: Mapping[str, Any]) -> None:
 
 
 def _wrapped(first: str, content: str, indent: int) -> None:
-    import shutil
     import textwrap
 
-    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
     # What is typed (--fixed-cidr, ovs-gre) stays whole.
     print(
         textwrap.fill(
             content,
-            width,
+            width_of(sys.stdout),
             initial_indent=first,
             subsequent_indent=" " * indent,
             break_on_hyphens=False,
