@@ -253,12 +253,15 @@ def test_what_is_not_as_expected_is_named_with_the_faults() -> None:
 def test_what_cannot_be_now_is_refused() -> None:
     story = Story()
     story.faults.do("link h1 down")
+    mended = "in force: link h1 down, which `xlab fault link h1 up` mends"
+    with pytest.raises(UsageError, match=f"`heal` mends `partition`, which is not .*; {mended}$"):
+        story.faults.do("heal")
     story.faults.do("partition h1 | h2")
     for text, message in {
         "link h1 down": "`link h1 down` is in force already",
-        "link h2 up": "`link h2 up`: there is no such fault; in force: link h1 down, partition h1,",
+        "link h2 up": f"`link h2 up` mends `link h2 down`, which is not in force; {mended}; part",
         "partition h1 | h3": "there is a partition already; `heal` mends it",
-        "reboot h1": "`reboot h1`: there is no such fault",
+        "reboot h1": "`reboot h1` mends `crash h1`, which is not in force",
         "kill h1 weave": "no daemon of h1 'weave'; there is: none",
     }.items():
         with pytest.raises(UsageError, match=message.replace("|", r"\|")):

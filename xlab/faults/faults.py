@@ -161,8 +161,11 @@ class Faults:
         for fault in self.in_force:
             if fault.cure == wanted.cure:
                 return fault
-        now = ", ".join(map(str, self.in_force)) or "nothing"
-        raise UsageError(f"`{wanted.cure}`: there is no such fault; in force: {now}")
+        now = [f"{fault}, which `xlab fault {fault.cure}` mends" for fault in self.in_force]
+        raise UsageError(
+            f"`{wanted.cure}` mends `{str(wanted).strip()}`, which is not in force; "
+            f"in force: {'; '.join(now) or 'nothing'}"
+        )
 
     def _broken(self) -> Broken:
         broken = Broken()
