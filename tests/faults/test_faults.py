@@ -200,6 +200,8 @@ def test_any_text_is_a_fault_that_can_be_or_refused(text: str) -> None:
         ("link h1 down", LinkDown("h1"), "link h1 up"),
         ("link gw down", LinkDown("gw"), "link gw up"),
         ("link s2-s1 down", LinkDown("s1-s2"), "link s1-s2 up"),
+        ("link s1-eth1 down", LinkDown("h1"), "link h1 up"),
+        ("link s2-eth2 down", LinkDown("s1-s2"), "link s1-s2 up"),
         ("  crash   h2 ", HostCrash("h2"), "reboot h2"),
         ("kill h1 ovs-vswitchd", DaemonKill("h1", "ovs-vswitchd"), "restart h1 ovs-vswitchd"),
         ("partition h1,h2 | h3", Partition((("h1", "h2", "gw"), ("h3",))), "heal"),

@@ -79,6 +79,16 @@ class Topology:
     def trunks(self) -> tuple[str, ...]:
         return tuple(map(self.trunk_name, self.underlay.trunks))
 
+    def link_at(self, port: str) -> str | None:
+        """The link at a switch's port: "h1" at "s1-eth1", "s1-s2" at either end of that."""
+        for link in self.underlay.uplinks:
+            if link.a.interface == port:
+                return link.b.node
+        for link in self.underlay.trunks:
+            if port in (link.a.interface, link.b.interface):
+                return self.trunk_name(link)
+        return None
+
     def trunk_name(self, link: Link) -> str:
         """ "s1-s2", whichever end the topology names first."""
         return "-".join(sorted((link.a.node, link.b.node), key=self.underlay.switches.index))

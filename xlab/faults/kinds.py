@@ -2,6 +2,7 @@
 
     a person types      which does                                         and mends it by typing
     link h1 down        pulls the cable of a host, of gw, of s1-s2         link h1 up
+                        (or named by a switch's port: s1-eth1)
     crash h2            takes a host's power away                          reboot h2
     kill h1 DAEMON      SIGKILL to ovs-vswitchd, ovsdb-server or weave     restart h1 DAEMON
     partition h1 | h2   breaks the physical network into pieces            heal
@@ -155,6 +156,7 @@ class LinkDown(Fault):
     def found(self, topology: Topology) -> Fault:
         reverse = "-".join(reversed(self.link.split("-")))
         link = reverse if reverse in topology.trunks else self.link
+        link = topology.link_at(link) or link
         return LinkDown(one_of(link, (*topology.ends, *topology.trunks), "link"))
 
     @classmethod
