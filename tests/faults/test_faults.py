@@ -207,6 +207,7 @@ def test_any_text_is_a_fault_that_can_be_or_refused(text: str) -> None:
         ("partition h1,h2 | h3", Partition((("h1", "h2", "gw"), ("h3",))), "heal"),
         ("partition h1|gw , h2", Partition((("h1", "h3"), ("gw", "h2"))), "heal"),
         ("partition gw | h3 | h1", Partition((("gw", "h2"), ("h3",), ("h1",))), "heal"),
+        ("partition h1,h2 '|' h3", Partition((("h1", "h2", "gw"), ("h3",))), "heal"),
     ],
 )
 def test_what_a_person_types(text: str, fault: Fault, cure: str) -> None:
@@ -233,7 +234,8 @@ def test_what_a_person_types(text: str, fault: Fault, cure: str) -> None:
         ("kill h1 dockerd", "no daemon of h1 'dockerd'; there is: ovsdb-server, ovs-vswitchd"),
         ("kill h7 ovs-vswitchd", "no host 'h7'"),
         ("partition", "no host ''; there is: h1, h2, h3, gw"),
-        ("partition h1,h2", 'a partition has two sides or more, as in "h1,h2 | h3"'),
+        ("partition h1,h2", "a partition has two sides or more, as in h1,h2 '|' h3"),
+        ("explode", "partition HOST,… '|' HOST,…, heal"),
         ("partition h1 | h2,h1", "h1 is on two sides"),
         ("partition h1 |", "no host ''"),
         ("heal h1", "'heal h1' is no fault"),

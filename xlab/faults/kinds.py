@@ -254,7 +254,8 @@ class Partition(Fault):
     sides: tuple[tuple[str, ...], ...]
 
     cure_order = "heal"
-    grammar = ("partition HOST,… | HOST,…", "heal")
+    # Quoted, as most type it in a shell, which else makes a pipe of it.
+    grammar = ("partition HOST,… '|' HOST,…", "heal")
     example = "partition h1 '|' h2, heal"
 
     @classmethod
@@ -301,14 +302,14 @@ class Partition(Fault):
 def _sides(text: str, topology: Topology) -> tuple[tuple[str, ...], ...]:
     sides = [
         [one_of(name.strip(), topology.ends, "host") for name in side.split(",")]
-        for side in text.strip().removeprefix("partition").split("|")
+        for side in text.replace("'|'", "|").strip().removeprefix("partition").split("|")
     ]
     named = [name for side in sides for name in side]
     for name in named:
         if named.count(name) > 1:
             raise UsageError(f"{_quoted(text)}: {name} is on two sides")
     if len(sides) < 2:
-        raise UsageError(f'{_quoted(text)}: a partition has two sides or more, as in "h1,h2 | h3"')
+        raise UsageError(f"{_quoted(text)}: a partition has two sides or more, as in h1,h2 '|' h3")
     sides[0] += [name for name in topology.ends if name not in named]
     return tuple(map(tuple, sides))
 
