@@ -205,9 +205,12 @@ def _has_answers(sheet: Path) -> bool:
 
 
 @contextmanager
-def find(word: str | None) -> Iterator[Sitting]:
-    """The one of that number or name, or the only one that has been started."""
-    with _lab(word) as lab:
+def find(word: str | None, *, verb: str = "check") -> Iterator[Sitting]:
+    """The one of that number or name, or the only one that has been started.
+
+    UsageError if there are several: it says how to name one to the `verb` of `xlab lab`.
+    """
+    with _lab(word, verb) as lab:
         facts = lab.call("exercise", {})
         if facts is None:
             raise UsageError(
@@ -221,15 +224,16 @@ def running() -> dict[str, Path]:
     return {lab: Path(facts["folder"]) for lab, facts in _exercises()}
 
 
+def lab_of(word: str) -> str:
+    """The name of the lab of an exercise that runs, by its number or name; else the word itself."""
+    meant = _meant(word, running())
+    return meant[0] if len(meant) == 1 else word
+
+
 @contextmanager
-def _lab(word: str | None) -> Iterator[RunningLab]:
+def _lab(word: str | None, verb: str) -> Iterator[RunningLab]:
     found = running()
-    if word is not None:
-        wanted = word.zfill(2) if word.isdecimal() else Path(word).name
-        meant = [lab for lab, folder in found.items()
-                 if wanted in (lab, folder.name, folder.name[:2])]  # fmt: skip
-    else:
-        meant = list(found)
+    meant = list(found) if word is None else _meant(word, found)
     if not meant and word is not None:
         listed = ", ".join(folder.name for folder in found.values()) or "none"
         raise UsageError(f"exercise {word} has not been started; started: {listed}")
@@ -237,9 +241,15 @@ def _lab(word: str | None) -> Iterator[RunningLab]:
         raise UsageError("no exercise has been started; `xlab lab start EXERCISE` does")
     if len(meant) > 1:
         listed = ", ".join(folder.name[:2] for folder in found.values())
-        raise UsageError(f"which exercise? There are {listed}: `xlab lab check {listed[:2]}`")
+        raise UsageError(f"which exercise? There are {listed}: `xlab lab {verb} {listed[:2]}`")
     with running_lab.find(meant[0]) as lab:
         yield lab
+
+
+def _meant(word: str, found: Mapping[str, Path]) -> list[str]:
+    wanted = word.zfill(2) if word.isdecimal() else Path(word).name
+    return [lab for lab, folder in found.items()
+            if wanted in (lab, folder.name, folder.name[:2])]  # fmt: skip
 
 
 def _exercises() -> list[tuple[str, Mapping[str, Any]]]:

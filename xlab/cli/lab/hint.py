@@ -46,7 +46,11 @@ def hint(
     from xlab.cli.screens.screen import Screen
     from xlab.exercises import sitting
 
-    with sitting.find(exercise) as found:
+    # As the other commands have it, `lab hint 09`: a number alone is an exercise's.
+    if check is not None and check.isdecimal() and exercise is None:
+        check, exercise = None, check
+    verb = f"hint {check} --exercise" if check else "hint"
+    with sitting.find(exercise, verb=verb) as found:
         check, level, text = found.hint(check)
         most = len(found.exercise.hints[check])
     if as_json:

@@ -15,7 +15,7 @@ def reset(*, word: Running = None, task: Task = None, as_json: AsJson = False) -
     """
     from xlab.exercises import sitting
 
-    with sitting.find(word) as found:
+    with sitting.find(word, verb="reset") as found:
         folder, student = str(found.exercise.folder), found.exercise.student
         found.require_task(task or 1)
         found.lab.down()

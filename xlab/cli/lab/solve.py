@@ -18,7 +18,7 @@ def solve(*, word: Running = None, task: Task = None, as_json: AsJson = False) -
     from xlab.cli.screens.screen import Screen
     from xlab.exercises import sitting
 
-    with sitting.find(word) as found:
+    with sitting.find(word, verb="solve") as found:
         found.require_task(task or 1)
         typed = found.solve(task)
         lab = found.lab.name

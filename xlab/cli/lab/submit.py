@@ -58,7 +58,7 @@ def submit(
     from xlab.sandbox.containment import Limits
 
     screen = Screen(sys.stderr if as_json else sys.stdout)
-    with sitting.find(word) as found:
+    with sitting.find(word, verb="submit") as found:
         exercise = found.exercise
         screen.headline(f"{exercise.number} {exercise.title}", "to hand in")
         folder = found.work / _FOLDER
@@ -131,7 +131,7 @@ def _lost(word: str | None, replayed: Sequence[Result]) -> list[Result]:
     lacking = [result.check for result in replayed
                if result.check.shown and result.check.word != "answer"
                and result.outcome is not judging.Outcome.PASSED]  # fmt: skip
-    with sitting.find(word) as found:
+    with sitting.find(word, verb="submit") as found:
         standing = judging.judge(found.exercise, found.lab, {}, checks=lacking)
     return [result for result in standing if result.points]
 
