@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.world import World, usual_signals, world
-from xlab.exercises import answers
+from xlab.exercises import answers, drafting
 
 pytestmark = pytest.mark.sandbox
 
@@ -105,6 +105,28 @@ def test_one_at_a_time_and_none_that_is_none(begun: World, hasty: Path) -> None:
     nothing = begun.say("lab", "check")
     assert nothing.status == 2
     assert "no exercise has been started" in nothing.stderr
+
+
+def test_of_two_each_is_named_by_its_number(begun: World, hasty: Path) -> None:
+    other = drafting.draft("22-two-more", hasty.parent)
+    assert begun.say("lab", "start", str(other)).status == 0
+    for typed, remedy in (
+        (["hint"], "hint 22"),
+        (["hint", "9"], ""),
+        (["hint", "there"], "hint there --exercise 22"),
+        (["solve"], "solve 22"),
+        (["submit"], "submit 22"),
+    ):
+        refused = begun.say("lab", *typed)
+        assert refused.status == 2
+        expected = f"`xlab lab {remedy}`" if remedy else "exercise 9 has not been started"
+        assert expected in refused.stderr
+    assert "hint 1 of 3" in begun.say("lab", "hint", "22").stdout
+    assert begun.say("down", "22", "two-ways").status == 0
+    assert begun.say("ps", "--json").stdout.strip() == "[]"
+    wrong = begun.say("down", "22")
+    assert wrong.status == 2
+    assert "no lab named '22' is running" in wrong.stderr
 
 
 def test_what_was_handed_out_is_done_where_it_lies(world: World, hasty: Path) -> None:

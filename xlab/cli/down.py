@@ -20,7 +20,7 @@ def down(
         list[str] | None,
         typer.Argument(
             metavar="[NAME]...",
-            help="Which labs; may be left out while there is one.",
+            help="Which labs, or the numbers of exercises; may be left out while there is one.",
             autocompletion=complete_lab,
         ),
     ] = None,
@@ -41,9 +41,20 @@ def down(
     if not wanted:
         screen.said("", "no lab is running")
     # All are looked up before the first is ended: a wrong name among them changes nothing.
-    for lab in [running_lab.find(name) for name in wanted]:
+    for lab in [running_lab.find(_lab_named(name)) for name in wanted]:
         begun = time.monotonic()
         with lab:
             lab.down()
         screen.said("down", lab.name, text.seconds(time.monotonic() - begun))
     return 0
+
+
+def _lab_named(name: str | None) -> str | None:
+    """The name itself, or of the lab of the exercise that is called so."""
+    from xlab.sandbox import registry
+
+    if name is None or name in registry.running():
+        return name
+    from xlab.exercises import sitting
+
+    return sitting.lab_of(name)
