@@ -132,6 +132,7 @@ def test_all_reach_each_other() -> None:
     story.check.all_reach_each_other(story.lab.hosts, "hosts")
     assert not story.claim().holds
     assert story.claim().observed.startswith("6 of 12 pairs answer; silent: h1 > h4, h2 > h4")
+    assert story.claim().observed.endswith(" and 1 more")
 
 
 @sandboxed

@@ -144,6 +144,8 @@ class AllReachEachOther(Statement):
         pairs = sample_pairs(self.nodes)
         silent = unreachable(pairs, timeout_s=terms.patience_s, round_trip_s=terms.lab.round_trip_s)
         examples = ", ".join(f"{a} > {b}" for a, b in silent[:5])
+        if silent[5:]:
+            examples += f" and {len(silent) - 5} more"
         sampled = "" if len(pairs) == self._total else f", sampled of {self._total:,}"
         return terms.claim(
             f"all-{self.what.replace(' ', '-')}-reach-each-other",
