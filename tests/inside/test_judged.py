@@ -241,6 +241,8 @@ def test_open_vswitch_as_the_tutorial_types_it_by_either_route(world: World) -> 
     assert "h1/c1 does NOT reach h2/c1" in before.screen
     assert before.missing[0] == "h1 has no route to h2's containers, 192.168.2.0/24"
     assert before.carried == {}
+    # What is still to come is not wrong.
+    assert re.search(r"result +· (\d+) of \1 claims hold, 2 of 4", world.say("status").stdout)
 
     # The notes' route.
     lab.type("h1", "ip route add 192.168.2.0/24 via 192.168.59.104 dev eth0")
@@ -254,6 +256,7 @@ def test_open_vswitch_as_the_tutorial_types_it_by_either_route(world: World) -> 
     # And the tunnel's, once on one side alone.
     lab.type("h1", "ip route replace 192.168.2.0/24 via 192.168.2.1 dev br0 onlink")
     lab.fails("h1-c1-to-h2-c1-takes-gre", "10 plain, 10 gre")
+    assert re.search(r"result +✗ \d+ of", world.say("status").stdout)
     lab.type("h2", "ip route replace 192.168.1.0/24 via 192.168.1.1 dev br0 onlink")
     tunnel = lab.holds(packets={"gre": 20})
     assert tunnel.states == ["holds", "holds", "passed over", "holds"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,8 @@ from xlab.cli._options import complete_lab
 from xlab.cli._streams import print_json
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from xlab.cli.screens.screen import Screen
     from xlab.outside.asking import Status
 
@@ -77,12 +80,25 @@ def status(
             stages = found.judgement.stages
             done = sum(stage.state in ("holds", "passed over") for stage in stages)
             said += f", {done} of {len(stages)} stages are done"
-        screen.said("result", said, good=found.holds)
+        screen.block("result", said, mark=_mark_of(found))
     else:
         screen.said("result", "nothing has been built that could be checked again")
     if exercise:
         screen.said("exercise", f"{COMMAND} lab check")
     return 0 if found.holds else 1
+
+
+def _mark_of(found: Status) -> Text:
+    """What is merely still to come is not wrong, whatever the exit status says."""
+    from xlab.cli.screens.screen import BAD, GOOD, OPEN
+
+    if found.holds:
+        return GOOD
+    judged = found.judgement
+    if judged is None or any(stage.state == "fails" for stage in judged.stages):
+        return BAD
+    # Of all that `Status.holds` asks, only that there are stages to come.
+    return OPEN if dataclasses.replace(found, judgement=None).holds else BAD
 
 
 def _say_judgement(screen: Screen, found: Status, *, prove: bool) -> None:
