@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -85,6 +86,8 @@ def _report(
     from xlab.record import comparisons, result_files
     from xlab.report import clocks, content, drawing, gallery, sweeps
 
+    if len(results) == 1 and not os.path.lexists(results[0]):
+        raise RecordError(f"{results[0]}: No such file or directory; {result_files.WHERE}")
     results, passed_over = result_files.results_among(results)
     for path in passed_over:
         print_error(f"xlab: {path}: no result, passed over")

@@ -9,7 +9,8 @@ from xlab.errors import RecordError
 from xlab.record import comparisons, record
 from xlab.record.record import RunRecord
 
-_WHERE = "`xlab run` writes to results/, or where its --results says"
+#: What to name instead of what is not there.
+WHERE = "`xlab run` writes to results/, or where its --results says"
 
 #: A folder with one of these may be without records of its own.
 _REPORTS = ("report.html", "scale.json", comparisons.FILE)
@@ -50,7 +51,7 @@ def find(paths: Iterable[Path]) -> list[Path]:
         except OSError as error:
             raise RecordError(f"{str(path)[:300]}: {error.strerror}") from error
         if not inside:
-            raise RecordError(f"{path}: no run.json here or in the folders in it; {_WHERE}")
+            raise RecordError(f"{path}: no run.json here or in the folders in it; {WHERE}")
         found.update(dict.fromkeys(inside))
     if reports and not found:
         raise RecordError(f"{reports[0]}: a report; name the folders of the records it is about")
