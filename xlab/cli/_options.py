@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xlab.errors import UsageError, XlabError
+from xlab.errors import UsageError, XlabError, at
 from xlab.faults import kinds
 from xlab.scenario.request import (
     DEFAULT_DURATION_S,
@@ -156,12 +156,16 @@ class Network:
             return {}
         from xlab.lab.conditions import parse_delay, parse_loss, parse_rate
 
-        return {
-            "rate_bits_per_second": None if self.rate is None else parse_rate(self.rate),
-            "delay_ms": None if self.delay is None else parse_delay(self.delay),
-            "jitter_ms": None if self.jitter is None else parse_delay(self.jitter),
-            "loss_ratio": None if self.loss is None else parse_loss(self.loss),
-        }
+        found: dict[str, Any] = {}
+        for option, name, typed, parse in (
+            ("--rate", "rate_bits_per_second", self.rate, parse_rate),
+            ("--delay", "delay_ms", self.delay, parse_delay),
+            ("--jitter", "jitter_ms", self.jitter, parse_delay),
+            ("--loss", "loss_ratio", self.loss, parse_loss),
+        ):
+            with at(option):
+                found[name] = None if typed is None else parse(typed)
+        return found
 
 
 Duration = Annotated[
