@@ -219,6 +219,19 @@ def test_flowcharts_are_drawn(site: Path) -> None:
         assert "language-mermaid" not in text(page), page
 
 
+def test_cells_of_wide_tables_know_the_titles_of_their_columns() -> None:
+    narrow = hook("narrow")
+    head = "<table>\n<thead><tr><th></th><th>a <code>b</code></th>{}</tr></thead>\n"
+    row = '<tbody><tr><td>one</td><td style="x">2 &amp; 3</td>{}</tr></tbody></table>'
+    small = head.format("") + row.format("")
+    assert narrow.on_page_content(small) == small
+    wide = head.format("<th>c</th>") + row.format("<td></td>")
+    told = narrow.on_page_content(wide)
+    assert '<td data-label=""><span>one</span></td>' in told
+    assert '<td style="x" data-label="a b"><span>2 &amp; 3</span></td>' in told
+    assert '<td data-label="c"><span></span></td>' in told
+
+
 # -- in a browser --------------------------------------------------------------------------------
 
 _CUT_OFF = """
@@ -227,13 +240,20 @@ _CUT_OFF = """
                  && !e.closest('.md-typeset__scrollwrap, pre, .diagram'))
     .map(e => e.tagName + ' ' + e.textContent.slice(0, 60))
 """
+#: Tables that must be moved to be read.
+_MOVED = """
+[...document.querySelectorAll('.md-typeset__scrollwrap')]
+    .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.trim().slice(0, 60))
+"""
 #: Each kind of page: prose, tables, long code, lines of code, charts, a drawing, what is generated.
 _PAGES = (
     "index.html",
     "tutorial.html",
     "architecture.html",
     "readme.html",
+    "which-method.html",
     "reference/commands.html",
+    "reference/metrics.html",
     "reference/record.html",
     "scenarios/bridge.py.html",
     "labs/14-measure-and-choose/index.html",
@@ -252,6 +272,7 @@ def test_nothing_is_cut_off_and_nothing_is_asked_of_others(
                 page.open(site / name)
                 assert page.evaluate("document.documentElement.scrollWidth") <= width_px, name
                 assert page.evaluate(_CUT_OFF) == [], name
+                assert page.evaluate(_MOVED) == [], name
                 assert page.evaluate(
                     "[...document.images].every(i => i.complete && i.naturalWidth > 0)"
                 ), name
