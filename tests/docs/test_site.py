@@ -232,6 +232,15 @@ def test_cells_of_wide_tables_know_the_titles_of_their_columns() -> None:
     assert '<td data-label="c"><span></span></td>' in told
 
 
+def test_only_long_code_in_a_line_of_text_may_be_broken() -> None:
+    narrow = hook("narrow")
+    short = "<p><code>--fixed-cidr</code></p>"
+    block = f"<pre><span></span><code>{'x' * 90}</code></pre>"
+    assert narrow.on_page_content(short + block) == short + block
+    long = "<code>sudo iptables -P FORWARD ACCEPT</code>"
+    assert narrow.on_page_content(long) == long.replace("<code", '<code class="long"')
+
+
 # -- in a browser --------------------------------------------------------------------------------
 
 _CUT_OFF = """
@@ -245,9 +254,16 @@ _MOVED = """
 [...document.querySelectorAll('.md-typeset__scrollwrap')]
     .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.trim().slice(0, 60))
 """
+#: Blocks of code with a line that is wider; on a phone they are moved.
+_LONG_LINES = """
+[...document.querySelectorAll('article pre code')]
+    .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 60))
+"""
 #: Each kind of page: prose, tables, long code, lines of code, charts, a drawing, what is generated.
 _PAGES = (
     "index.html",
+    "desks.html",
+    "pipelines.html",
     "tutorial.html",
     "architecture.html",
     "readme.html",
@@ -273,6 +289,7 @@ def test_nothing_is_cut_off_and_nothing_is_asked_of_others(
                 assert page.evaluate("document.documentElement.scrollWidth") <= width_px, name
                 assert page.evaluate(_CUT_OFF) == [], name
                 assert page.evaluate(_MOVED) == [], name
+                assert width_px < 1280 or page.evaluate(_LONG_LINES) == [], name
                 assert page.evaluate(
                     "[...document.images].every(i => i.complete && i.naturalWidth > 0)"
                 ), name
