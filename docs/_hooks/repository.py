@@ -54,6 +54,8 @@ _ITEM = re.compile(r"^(\s*)([-*]|\d+\.) ")
 def on_config(config: MkDocsConfig) -> None:
     config.nav = _unfolded(config.nav)
     config.watch.append(str(ROOT / "labs"))
+    # A server's page for what is not there: its paths begin at the server's root, which files lack.
+    config.theme.static_templates.discard("404.html")
 
 
 def _unfolded(nav: object) -> list[object]:
