@@ -27,6 +27,9 @@ from pygments.formatters.html import HtmlFormatter
 from pygments.lexers import TextLexer, get_lexer_for_filename
 from pygments.util import ClassNotFound
 
+from xlab.exercises import exercise, variants
+from xlab.exercises.variants import Variant
+
 ROOT = Path(__file__).resolve().parents[2]
 #: index.md is the start; the theme takes a README.md at the top for one, too.
 _NAMES = {"README.md": "readme.md"}
@@ -170,18 +173,22 @@ def _repository_path(uri: str, target: str | None) -> tuple[str | None, str]:
 
 
 _VALUES = (
-    "*`{{name}}` stands for a value of your own: `bin/xlab lab start {}` writes this page with all "
-    "of them filled in.*"
+    "*Subnets, names and faults here are one student's. `bin/xlab lab start {}` writes this page "
+    "with values of your own.*"
 )
+#: Whose values the site shows.
+_ONE_STUDENT = Variant("the site")
 
 # -- a page ----------------------------------------------------------------------------------------
 
 
 def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> str:
     uri = page.file.src_uri
-    if exercise := re.match(r"labs/(\d+)-", uri):
-        title, rest = markdown.split("\n", 1)
-        markdown = f"{title}\n\n{_VALUES.format(exercise[1])}\n{rest}"
+    if number := re.match(r"labs/(\d+)-", uri):
+        # Pictures have their columns only with values in them.
+        values = exercise.load((ROOT / uri).parent, _ONE_STUDENT).values
+        title, rest = str(variants.filled(markdown, values)).split("\n", 1)
+        markdown = f"{title}\n\n{_VALUES.format(number[1])}\n{rest}"
 
     def followed(match: re.Match[str]) -> str:
         path, anchor = _repository_path(uri, match["target"])
