@@ -97,6 +97,29 @@ def test_each_time_without_answers_is_the_records() -> None:
             assert abs(shown / right - 1) <= tolerance(), f"{RENEW}{method}, {title}: {right:.3g}"
 
 
+def test_the_times_that_can_be_told_apart_are_those_that_are_named() -> None:
+    """By intervals: of the cable none; of the reboot plain hosts and the bridge from all."""
+    apart: dict[str, set[frozenset[str]]] = {}
+    for metric in ("link_flap_recovery_s", "host_reboot_recovery_s"):
+        spans = {f["method"]: f["value"]["ci95"] for f in raw(REAL)["figures"]
+                 if f["metric"] == metric}  # fmt: skip
+        apart[metric] = {
+            frozenset((a, b))
+            for a, b in combinations(spans, 2)
+            if spans[a][0] > spans[b][1] or spans[b][0] > spans[a][1]
+        }
+    assert apart["link_flap_recovery_s"] == set()
+    assert apart["host_reboot_recovery_s"] == {
+        frozenset((a, b.name))
+        for a in ("baseline", "bridge")
+        for b in comparisons.load(REAL).methods
+        if a != b.name
+    }
+    said = " ".join(TEXT.split())
+    assert "no two methods can be told apart there" in said
+    assert "plain hosts and the bridge can be told from each other and from the rest" in said
+
+
 def test_a_record_that_changes_is_noticed(tmp_path: Path) -> None:
     told = raw(VIRTUAL)
     for figure in told["figures"]:
