@@ -121,9 +121,21 @@ _STATEMENT = re.compile(
 )
 
 
+#: A row of the table that sets the methods side by side.
+_ROW = re.compile(r"\|[^|]+\| `bin/(xlab run [^`]+)` \| (\d+) (\w+) \| (\d+) \| (\d+) \|")
+
+
 def citations() -> list[Cited]:
     found = []
     for line in documents.lines(TUTORIAL):
+        if row := _ROW.fullmatch(line.text.strip()):
+            run, packets, kind, added, largest = row.groups()
+            told = {
+                f"path.underlay_packets.{'none' if kind == 'plain' else kind}": packets,
+                "path.overhead_bytes": added,
+                "path.effective_mtu": largest,
+            }
+            found += [Cited(f"bin/{run}", field, None, value) for field, value in told.items()]
         _, *parts = _RECORD.split(line.text)
         for command, told in zip(parts[::2], parts[1::2], strict=True):
             statements = list(_STATEMENT.finditer(told))
@@ -136,6 +148,17 @@ def citations() -> list[Cited]:
 
 def commands() -> list[str]:
     return sorted({cited.command for cited in citations()})
+
+
+def test_the_methods_stand_side_by_side_in_figures_of_their_records() -> None:
+    sides = [cited for cited in citations() if cited.subject == "path.overhead_bytes"]
+    assert [cited.command.removeprefix("bin/xlab run ") for cited in sides] == [
+        "bridge",
+        "ovs-gre",
+        "ovs-gre --set routes=underlay",
+        "weave",
+        "weave --set datapath=fastdp",
+    ]
 
 
 def test_the_runs_that_the_tutorial_cites_exist() -> None:
