@@ -232,7 +232,7 @@ def test_several_scenarios_end_in_one_table_for_each_class_of_datapath() -> None
     assert lines_with(kernel, "ovs-gre", "skipped")
     assert lines_with(userspace, "ovs-gre", "✓ 3/3", "469 µs", "26.1", "1.08 Gbit/s", "0.053")
     assert lines_with(userspace, "ovs 3.5.0 userspace (netdev)")
-    assert lines_with(userspace, "- Between kernel and userspace datapaths the datapath decides")
+    assert lines_with(userspace, "- Figures of kernel and userspace datapaths do not rank methods")
     assert lines_with(userspace, "- bridge failed: “no two containers have one address”")
     assert lines_with(userspace, "- ovs-gre was skipped: /dev/net/tun cannot be opened")
 

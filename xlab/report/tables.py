@@ -146,7 +146,7 @@ def cautions(records: Sequence[RunRecord]) -> Iterator[str]:
     """What forbids to compare these records."""
     ran = [record for record in records if record.status != "skipped"]
     if len({record.environment.datapath_class for record in ran}) > 1:
-        yield "Between kernel and userspace datapaths the datapath decides, not the method."
+        yield "Figures of kernel and userspace datapaths do not rank methods."
     if listed := differences(ran):
         yield f"Do not set the figures of these runs side by side: they differ in {listed}."
 
