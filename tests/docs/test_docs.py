@@ -93,6 +93,16 @@ def test_every_step_of_the_tutorial_links_to_the_line_that_does_it() -> None:
         assert scenarios == (set() if name == "3.1 Download" else methods[name[0]]), name
 
 
+def test_the_minutes_of_an_afternoon_are_those_of_its_exercises() -> None:
+    text = " ".join((ROOT / "docs/teaching.md").read_text(encoding="utf-8").split())
+    files = sorted(ROOT.glob("labs/*/lab.yaml"))
+    minutes = [int(re.findall(r"(?m)^minutes: (\d+)", file.read_text())[0]) for file in files]
+    told = re.search(r"of (\d+) to (\d+) minutes: (\d+), (\d+) and (\d+) minutes in all", text)
+    assert told
+    sums = [sum(minutes[at : at + 5]) for at in (0, 5, 10)]
+    assert list(map(int, told.groups())) == [min(minutes), max(minutes), *sums]
+
+
 def test_corrections_are_numbered_and_each_reference_has_one() -> None:
     text = TUTORIAL.read_text(encoding="utf-8")
     numbers = [int(number) for number in re.findall(r"(?m)^- \*\*C(\d+)\. ", text)]
