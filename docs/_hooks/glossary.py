@@ -100,8 +100,8 @@ def _first(text: str, waiting: list[Term]) -> tuple[int, int, Term] | None:
     for place, term in enumerate(waiting):
         if match := term.found_by.search(text):
             start, end = match.span(match.lastindex or 0)
-            # NODE is what a command takes, not a word.
-            if not text[start:end].isupper():
+            # NODE is what a command takes, not a word; GRE is one.
+            if not text[start:end].isupper() or term.name.isupper():
                 found.append((start, place, end, term))
     if not found:
         return None
