@@ -140,12 +140,12 @@ def citations() -> list[Cited]:
     for line in documents.lines(TUTORIAL):
         if row := _ROW.fullmatch(line.text.strip()):
             run, packets, kind, added, largest = row.groups()
-            told = {
+            in_row = {
                 f"path.underlay_packets.{'none' if kind == 'plain' else kind}": packets,
                 "path.overhead_bytes": added,
                 "path.effective_mtu": largest,
             }
-            found += [Cited(f"bin/{run}", field, None, value) for field, value in told.items()]
+            found += [Cited(f"bin/{run}", field, None, value) for field, value in in_row.items()]
         _, *parts = _RECORD.split(line.text)
         for command, told in zip(parts[::2], parts[1::2], strict=True):
             statements = list(_STATEMENT.finditer(told))

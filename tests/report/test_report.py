@@ -555,9 +555,7 @@ def test_the_verdict_is_that_of_the_worst_record(
 def test_the_verdict_says_what_failed_then_what_was_found_then_how_far_to_trust_it() -> None:
     found = prose.verdict([sample(name) for name in ("ovs-gre", "bridge-failed", "bridge")])
     assert found.findings[0].startswith("bridge failed: “no two containers have one address”")
-    assert found.findings[-1] == (
-        "Figures of kernel and userspace datapaths do not rank methods."
-    )
+    assert found.findings[-1] == ("Figures of kernel and userspace datapaths do not rank methods.")
     *others, last = found.answers
     assert [answer.label for answer in others] == ["fastest", "why", "tunnel"]
     assert last.question == conclusion.SURE
