@@ -11,7 +11,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.support import recoveries
+from tests.support import guard, recoveries
 from tests.support.labs import run_in_sandbox, why_no_open_vswitch, why_no_sandbox
 from tests.support.ordinary import ordinary_user
 
@@ -36,6 +36,16 @@ hypothesis.settings.load_profile("fast")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    guarding = guard.begun()
+
+    def end() -> None:
+        guarding.kill()
+        guarding.wait()
+
+    config.add_cleanup(end)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,0 +1,66 @@
+"""What tests leave standing when they are killed, as by timeout(1), ends all the same.
+
+A lab that stays is a process of nobody's: a fixture takes it down, but not where pytest has been
+ended by SIGTERM or SIGKILL.  A process beside it waits for that, and kills what bears its mark.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+NAME = "XLAB_TESTED_BY"
+_WATCH = """
+import sys
+from tests.support import guard
+guard.watch(int(sys.argv[1]), sys.argv[2])
+"""
+
+
+def begun() -> subprocess.Popen[bytes]:
+    """Everything that is started from here on bears the mark; `kill` the guard before the end."""
+    mark = os.environ[NAME] = str(uuid.uuid4())
+    root = Path(__file__).parents[2]
+    environment = {name: value for name, value in os.environ.items() if name != NAME}
+    return subprocess.Popen(
+        [sys.executable, "-c", _WATCH, str(os.getpid()), mark],
+        cwd=root,
+        env={**environment, "PYTHONPATH": str(root)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def watch(pid: int, mark: str) -> None:
+    """Wait for the end of a process, then kill all that is left with its mark."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        pass
+    else:
+        select.select([descriptor], [], [])
+    marked = f"{NAME}={mark}".encode()
+    # What is being started meanwhile shows at the next look.
+    while found := [each for each in _all() if marked in _environment(each)]:
+        for each in found:
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+
+
+def _all() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
