@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -40,12 +41,7 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 def pytest_configure(config: pytest.Config) -> None:
     guarding = guard.begun()
-
-    def end() -> None:
-        guarding.kill()
-        guarding.wait()
-
-    config.add_cleanup(end)
+    config.add_cleanup(lambda: os.kill(guarding, signal.SIGKILL))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -17,26 +17,33 @@ from pathlib import Path
 
 NAME = "XLAB_TESTED_BY"
 _WATCH = """
-import sys
+import os, sys
 from tests.support import guard
+# Nobody's child: some tests look whether they have any.
+if child := os.fork():
+    print(child)
+    os._exit(0)
+os.setsid()
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 guard.watch(int(sys.argv[1]), sys.argv[2])
 """
 
 
-def begun() -> subprocess.Popen[bytes]:
-    """Everything that is started from here on bears the mark; `kill` the guard before the end."""
+def begun() -> int:
+    """The guard's pid, to be killed at a good end.  What is started from here on bears the mark."""
     mark = os.environ[NAME] = str(uuid.uuid4())
     root = Path(__file__).parents[2]
     environment = {name: value for name, value in os.environ.items() if name != NAME}
-    return subprocess.Popen(
-        [sys.executable, "-c", _WATCH, str(os.getpid()), mark],
+    started = subprocess.run(
+        [sys.executable, "-u", "-c", _WATCH, str(os.getpid()), mark],
         cwd=root,
         env={**environment, "PYTHONPATH": str(root)},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        check=True,
     )
+    return int(started.stdout)
 
 
 def watch(pid: int, mark: str) -> None:
