@@ -128,21 +128,24 @@ def _report(path: str, files: Files) -> str:
 
 def _linked(page: File) -> Iterator[str]:
     """The paths in the repository that a page links to."""
-    for line in _text_lines(page.content_string):
+    prose = (line for line, is_prose in _lines(page.content_string) if is_prose)
+    for line in prose:
         for match in _LINK.finditer(line):
             path, anchor = _repository_path(page.src_uri, match["target"])
             if path is not None and (anchor or path not in _TOLD_BY):
                 yield path
 
 
-def _text_lines(markdown: str) -> Iterator[str]:
+def _lines(markdown: str) -> Iterator[tuple[str, bool]]:
+    """Each, and whether it is prose: no fence, nor between two of them."""
     fence = None
     for line in markdown.splitlines():
         match = _FENCE.match(line)
         if match and fence in {None, match[1]}:
             fence = match[1] if fence is None else None
-        elif fence is None:
-            yield line
+            yield line, False
+        else:
+            yield line, fence is None
 
 
 def site_uri(path: str) -> str:
@@ -203,12 +206,8 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> st
         return f"]({relative}{'#' if anchor else ''}{anchor})"
 
     lines: list[str] = []
-    fence = None
-    for line in markdown.splitlines():
-        match = _FENCE.match(line)
-        if match and fence in {None, match[1]}:
-            fence = match[1] if fence is None else None
-        elif fence is None:
+    for line, is_prose in _lines(markdown):
+        if is_prose:
             line = _LINK.sub(followed, line)
             if line.startswith("|"):
                 line = _BARRED.sub(_with_bars, line)
