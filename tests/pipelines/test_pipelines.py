@@ -348,6 +348,39 @@ def test_the_gate_ends_with_the_status_of_the_check(
     assert gate.left("check.xml")
 
 
+def test_what_is_unclear_fails_where_that_is_asked_for(gate: Gate) -> None:
+    (gate.folder / "base.json").write_text("old")
+    assert gate.run("--strict", "--baseline", "base.json", "bridge") == 0
+    held, update = gate.asked("check")
+    assert " --strict " in held
+    assert "--strict" not in update, "a baseline may be unclear"
+
+
+@pytest.mark.parametrize(("strict", "asked"), [("", ""), ("false", ""), ("true", "--strict")])
+def test_the_action_asks_for_it_as_its_caller_does(strict: str, asked: str, tmp_path: Path) -> None:
+    action = pipelines.load(ACTION)
+    (measure,) = [step for step in action["runs"]["steps"] if step.get("id") == "gate"]
+    given = Contexts({"inputs": {**anything(action["inputs"]), "strict": strict}})
+    (tmp_path / ".ci").mkdir()
+    script = tmp_path / ".ci/gate"
+    script.write_text('#!/bin/sh\nfor each; do [ "$each" != --strict ] || echo "$each"; done\n')
+    script.chmod(0o755)
+    ended = subprocess.run(
+        ["bash", "-e", "-c", measure["run"]],
+        env={
+            **os.environ,
+            **{name: given.filled(value) for name, value in measure["env"].items()},
+            **dict.fromkeys(("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"), "/dev/null"),
+            "GITHUB_ACTION_PATH": str(tmp_path),
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.strip() == asked
+
+
 def test_a_baseline_that_is_not_there_is_no_pass(gate: Gate) -> None:
     assert gate.run("--baseline", "none.json", "bridge") == 2
     summary = gate.left("summary.md")

@@ -86,10 +86,11 @@ def check(
         write(xml.of_lines(lines, f"xlab check {result.name}", strict=strict), junit)
     failed = any(line.fails(strict=strict) for line in lines)
     if markdown:
+        from xlab.report import text
         from xlab.report.forms import markdown as form
 
         head = f"{'✗' if failed else '✓'} {result.name}: {_said(lines, strict=strict)}"
-        write(form.of_lines(head, _table(lines), map(_worded, differences)), markdown)
+        write(form.of_lines(head, _table(lines), map(text.with_labels, differences)), markdown)
     if as_json:
         print_json(
             {
@@ -106,6 +107,7 @@ def check(
 
 def _update(result: Path, baseline: Path, tolerance: float | None) -> int:
     from xlab.experiments import gate
+    from xlab.report import text
 
     summary = gate.summarise(result)
     gate.update(baseline, summary, tolerance)
@@ -113,7 +115,7 @@ def _update(result: Path, baseline: Path, tolerance: float | None) -> int:
     print(f"{baseline}: {len(summary.ratios)} ratios of {rounds} rounds, from {result}")
     _print_detectable(summary)
     for reason in summary.provenance.noise:
-        print_error(f"xlab: the machine was noisy: {reason}")
+        print_error(f"xlab: the machine was noisy: {text.with_labels(reason)}")
     return 0
 
 
@@ -139,10 +141,11 @@ def _show(lines: Sequence[Change], differences: Sequence[str], *, strict: bool) 
     from rich.text import Text
 
     from xlab.cli.screens.screen import Screen, verdict_style
+    from xlab.report import text
 
     screen = Screen(sys.stdout)
     screen.table(_table(lines))
-    screen.remarks((), [_worded(each) for each in differences])
+    screen.remarks((), [text.with_labels(each) for each in differences])
     status = "failed" if any(line.fails(strict=strict) for line in lines) else "passed"
     said = _said(lines, strict=strict)
     screen.block("result", Text.assemble((status, verdict_style(status)), f"   {said}"))
@@ -163,18 +166,6 @@ def _said(lines: Sequence[Change], *, strict: bool) -> str:
     if counts["unclear"] and not strict:
         said += "; unclear is no failure without --strict"
     return said
-
-
-def _worded(said: str) -> str:
-    """With metrics by the names that they have in tables."""
-    import re
-
-    from xlab.report import text
-
-    def name(found: re.Match[str]) -> str:
-        return text.label(found[1], int(found[2] or 1))
-
-    return re.sub(r"\b([a-z0-9]+_[a-z0-9_]+)(?:, ([0-9]{1,4}) streams)?", name, said)
 
 
 #: In the order in which they are counted.

@@ -7,7 +7,6 @@ somebody else, but for what its daemons do at rest.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -50,15 +49,7 @@ def judged(record: RunRecord) -> Judgement | None:
 
 def reasons(noise: Noise) -> Iterator[str]:
     """Why a machine was called noisy; with metrics by the names that they have in tables."""
-    names = {
-        drift.metric + (f", {drift.streams} streams" if drift.streams > 1 else ""): text.label(
-            drift.metric, drift.streams
-        )
-        for drift in noise.drifts
-    }
-    named = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)")
-    for reason in noise.reasons:
-        yield named.sub(lambda found: names[found[0]], text.plain(reason))
+    return (text.with_labels(text.plain(reason)) for reason in noise.reasons)
 
 
 def in_words(found: Judgement) -> str:

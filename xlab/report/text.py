@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterator
 from typing import get_args
@@ -21,6 +22,15 @@ def label(metric: str, streams: int = 1) -> str:
     if row.of_streams:
         return f"{row.label} {count(streams, 'stream')}"
     return row.label if streams == 1 else f"{row.label} ×{streams}"
+
+
+def with_labels(said: str) -> str:
+    """A sentence with metrics, "tcp_bits_per_second, 4 streams", by the names that tables give."""
+    return re.sub(
+        r"\b([a-z0-9]+_[a-z0-9_]+)(?:, ([0-9]{1,4}) streams)?",
+        lambda found: label(found[1], int(found[2] or 1)),
+        said,
+    )
 
 
 def value(metric: str, unit: str, number: float) -> str:
