@@ -238,6 +238,10 @@ def test_a_container_is_to_be_started_otherwise(rootless: bool, tried: Trial, de
     podman = capabilities.assess(dataclasses.replace(seen, container="podman")).namespaces
     assert podman.remedy == "podman run --privileged …"
     assert "unless the engine itself runs rootless" in podman.risk
+    # Of another engine, or of systemd.
+    other = capabilities.assess(dataclasses.replace(seen, container="")).namespaces
+    assert not other.remedy
+    assert "RestrictNamespaces=no" in other.detail
 
 
 @pytest.mark.parametrize(

@@ -353,12 +353,12 @@ def _refusal(seen: Observation) -> Capability:
     if tried.step == "proc":
         # mount_too_revealing(): a container whose own /proc is masked gets no new one.
         masked = f"no new /proc can be mounted ({reason}): part of it is masked here"
-        return _refused(masked, *_privileged(seen))
+        return _confined(masked, seen)
     if not seen.rootless and tried.errno == errno.EPERM:
-        return _refused(f"root has no CAP_SYS_ADMIN here ({reason})", *_privileged(seen))
+        return _confined(f"root has no CAP_SYS_ADMIN here ({reason})", seen)
     if seen.filtered and tried.step == "create" and tried.errno == errno.EPERM:
         filtered = f"a filter of system calls (seccomp) refuses namespaces ({reason})"
-        return _refused(filtered, *_privileged(seen))
+        return _confined(filtered, seen)
     what = {
         "create": "creating namespaces",
         "map": "mapping a user id",
@@ -368,12 +368,19 @@ def _refusal(seen: Observation) -> Capability:
     return _refused(f"{what} is refused ({reason})")
 
 
-def _privileged(seen: Observation) -> tuple[str, str]:
-    """What a container must be started with, from outside, and what that gives away."""
-    if not seen.container and not seen.filtered:
-        return "", ""
-    rootless = ", unless the engine itself runs rootless" if seen.container == "podman" else ""
-    return (
-        container.started_with(seen.container or "docker", "--privileged"),
-        f"root in such a container is root of the machine{rootless}",
-    )
+def _confined(detail: str, seen: Observation) -> Capability:
+    """By whoever started this: what they can do about it from outside, and what that gives away."""
+    if seen.container:
+        rootless = ", unless the engine itself runs rootless" if seen.container == "podman" else ""
+        return _refused(
+            detail,
+            container.started_with(seen.container, "--privileged"),
+            f"root in such a container is root of the machine{rootless}",
+        )
+    if seen.filtered:
+        # A container of another engine, or a service of systemd: no line of ours would help there.
+        detail += (
+            "; what started this can lift that: a container engine by its privileged mode, "
+            "systemd by RestrictNamespaces=no"
+        )
+    return _refused(detail)
