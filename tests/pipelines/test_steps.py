@@ -153,6 +153,17 @@ def test_the_steps_of_a_job_succeed(
     uploads.require(name, "claims.xml", "report.html", "run.json", ".pcap")
 
 
+def test_the_job_of_the_virtual_clock_sees_no_difference_between_two_runs(tmp_path: Path) -> None:
+    with bare_machine("root", tmp_path) as machine:
+        steps, uploads = runner(machine, "root")
+        assert steps.job(WORKFLOW, "virtual") == "success", "\n".join(steps.log)
+    held = re.findall(r"^\| bridge \|.*$", steps.summary, re.MULTILINE)
+    assert len(held) > 3, steps.summary
+    assert all("ok" in line for line in held), held
+    for name in ("first", "second"):
+        uploads.require(name, "report.html", "run.json", "new-baseline.json")
+
+
 @pytest.mark.parametrize("user", ["root", "tester"])
 def test_the_action_measures_checks_and_ends_with_checks_status(user: str, tmp_path: Path) -> None:
     """Without a baseline; then against one of the same experiment in which the path was another."""

@@ -22,7 +22,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -48,7 +48,8 @@ _TRIES, _NO_LEAP_NS = 8, 50_000
 _DRAFT = ".made-"
 #: Between two looks at what a guest has told.
 _LOOK_S = 0.05
-#: Of one set of packages: the last is in use, the one before it is often gone back to.
+#: Of machines of one set of packages, and of such sets: the last is in use, the one before it is
+#: often gone back to.
 _KEPT = 2
 
 
@@ -94,8 +95,9 @@ def ready(progress: Progress) -> Frozen:
                     archive.flush()
                     _freeze_well(parts, place / "vmlinuz", archive.fileno(), fresh)
                 fresh.rename(memory)
-            _forget_all_but(_KEPT, place)
+            _forget_all_but(_KEPT, place.glob("*.frozen"))
         os.utime(memory)
+        os.utime(place)
         return Frozen(parts, place / "vmlinuz", memory)
 
 
@@ -121,20 +123,28 @@ def _made(folder: Path, progress: Progress) -> tuple[Parts, Path]:
         place = folder / (wanted if fetched == plan.packages else f"{wanted}-other")
         shutil.rmtree(place, ignore_errors=True)
         fresh.rename(place)
+    _forget_all_but(_KEPT, folder.glob("*/"))
     return userland.as_parts(fetched, qemu), place
 
 
 def _key(listed: tuple[Package, ...]) -> str:
     plan = packages.locked()
-    # Another Python package, another tree.
-    told = [*map(asdict, listed), packages.python_packages(), plan.machine, plan.processor]
+    told = [
+        *map(asdict, listed),
+        packages.python_packages(),
+        plan.machine,
+        plan.processor,
+        userland.recipe(),
+    ]
     return userland.digest_of_text(json.dumps(told, sort_keys=True))
 
 
-def _forget_all_but(kept: int, place: Path) -> None:
-    memories = sorted(place.glob("*.frozen"), key=lambda file: file.stat().st_mtime)
-    for file in memories[:-kept]:
-        file.unlink(missing_ok=True)
+def _forget_all_but(kept: int, found: Iterable[Path]) -> None:
+    for each in sorted(found, key=lambda place: place.stat().st_mtime)[:-kept]:
+        if each.is_dir():
+            shutil.rmtree(each, ignore_errors=True)
+        else:
+            each.unlink(missing_ok=True)
 
 
 # -- QEMU ------------------------------------------------------------------------------------------

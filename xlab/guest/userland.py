@@ -72,10 +72,24 @@ _MODULES = (
     *("xt_addrtype", "xt_tcpudp", "xt_comment", "xt_nat", "xt_mark", "iptable_nat"),
     *("iptable_filter", "cls_u32", "cls_matchall", "act_mirred", "sch_ingress"),
 )
+_UNPACK = """
+import lzma, pathlib, sys
+for file in map(pathlib.Path, sys.argv[1:]):
+    file.with_suffix("").write_bytes(lzma.decompress(file.read_bytes()))
+    file.unlink()
+"""
 #: Where ours is in the guest, and which rooms of it the work there imports.
 OURS = "opt"
 _ROOMS = ("experiments", "faults", "guest", "inside", "kernel", "lab", "probes", "record")
 _MORE_ROOMS = ("sandbox", "scenario", "weave", "__init__.py", "errors.py")
+
+
+_INIT = Path(__file__).with_name("frozen_init.sh")
+
+
+def recipe() -> str:
+    """By which packages become a tree: another recipe, another tree."""
+    return digest_of([("init", _INIT), ("unpack", Path(__file__))])
 
 
 def unpack(files: Sequence[Path], tree: Path) -> None:
@@ -101,7 +115,7 @@ def unpack(files: Sequence[Path], tree: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, place)
     init = tree / "init"
-    shutil.copyfile(Path(__file__).with_name("frozen_init.sh"), init)
+    shutil.copyfile(_INIT, init)
     init.chmod(0o755)
     _in_tree(tree, None, "ldconfig")
     # By the inode numbers of this disk.
@@ -110,24 +124,29 @@ def unpack(files: Sequence[Path], tree: Path) -> None:
 
 
 def _unpack_modules(tree: Path) -> None:
-    """Those we need and what they need, in the order of loading: xz takes long under emulation."""
+    """Those we need and what they need, in the order of loading: xz takes long under emulation.
+
+    By the guest's own kmod and Python: a container of Debian has neither kmod nor xz.
+    """
     (modules,) = (tree / "usr/lib/modules").iterdir()
-    _run("depmod", "-b", tree, modules.name)
-    shown = _run("modprobe", "-d", tree, "-S", modules.name, "-a", "--show-depends", *_MODULES)
+    _in_tree(tree, None, "depmod", modules.name)
+    listed = ("-S", modules.name, "-a", "--show-depends", *_MODULES)
+    shown = _in_tree(tree, None, "modprobe", *listed)
     wanted = dict.fromkeys(
-        Path(line.split()[1]) for line in shown.splitlines() if line.startswith("insmod ")
+        tree / line.split()[1].lstrip("/")
+        for line in shown.splitlines()
+        if line.startswith("insmod ")
     )
     # It answers to what is asked for after a virtual machine's work has begun.
     (fw_cfg,) = modules.rglob("qemu_fw_cfg.ko*")
     (tree / "modules").mkdir()
-    names = []
     for file in [*wanted, fw_cfg]:
-        unpacked = tree / "modules" / file.name.removesuffix(".xz")
         shutil.copyfile(file, tree / "modules" / file.name)
-        if file.suffix == ".xz":
-            _run("xz", "-d", tree / "modules" / file.name)
-        names.append(unpacked.name)
-    (tree / "modules/order").write_text("\n".join(names[:-1]) + "\n")
+    packed = [f"/modules/{file.name}" for file in [*wanted, fw_cfg] if file.suffix == ".xz"]
+    # -B: what is compiled is compiled below, in one way.
+    _in_tree(tree, None, "python3.13", "-P", "-S", "-B", "-c", _UNPACK, *packed)
+    names = [file.name.removesuffix(".xz") for file in wanted]
+    (tree / "modules/order").write_text("\n".join(names) + "\n")
     shutil.rmtree(modules.parent)
 
 
@@ -218,11 +237,11 @@ def _compile(tree: Path, ours: Path | None, *folders: str) -> None:
     )
 
 
-def _in_tree(tree: Path, ours: Path | None, *argv: str, check: bool = True) -> None:
-    """Run a program of the tree with the tree as its root."""
+def _in_tree(tree: Path, ours: Path | None, *argv: str, check: bool = True) -> str:
+    """Run a program of the tree with the tree as its root; returns what it printed."""
     bound = f'mount --bind "$2" "$1/{OURS}" && ' if ours else ""
     script = f'{bound}root=$1 && shift 2 && exec chroot "$root" "$@"'
-    _run(
+    return _run(
         *("unshare", "--user", "--map-root-user", "--mount", "--"),
         *("sh", "-c", script, "sh", tree, ours or "", *argv),
         check=check,
