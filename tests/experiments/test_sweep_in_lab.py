@@ -495,6 +495,13 @@ def assert_two_points_compared(where: Path, said: str) -> Path:
         )
         assert tcp.value is not None
         assert tcp.to_baseline is not None
-        assert tcp.to_baseline.rounds == 3
+        # On a starved machine a second of streams may bring nothing; that is told.
+        told = [p for p in comparison.points if (p.metric, p.streams) == (tcp.metric, streams)]
+        assert all(p.error for p in told if p.median is None), told
+        measured = [
+            {p.round for p in told if (p.method, p.route) == (method, "method") and p.median}
+            for method in ("baseline", "bridge")
+        ]
+        assert tcp.to_baseline.rounds == len(set.intersection(*measured)) > 0
     assert {file.name for file in folder.glob("flows.*")} == {"flows.svg", "flows.png"}
     return folder
