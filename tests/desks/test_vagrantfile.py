@@ -98,8 +98,8 @@ def test_vagrant_accepts_what_it_says_to_a_provider(provider: str, tmp_path: Pat
     [
         ("", 'type: "shell"', 'type: "shel"'),
         ("", "config.vm.hostname", "config.vm.hostnam"),
-        ("libvirt", "libvirt.memory", "libvirt.memry"),
-        ("virtualbox", "virtualbox.memory", "virtualbox.memry"),
+        pytest.param("libvirt", "libvirt.memory", "libvirt.memry", marks=pytest.mark.slow),
+        pytest.param("virtualbox", "virtualbox.memory", "virtualbox.memry", marks=pytest.mark.slow),
     ],
 )
 def test_a_slip_would_be_found(provider: str, right: str, wrong: str, tmp_path: Path) -> None:

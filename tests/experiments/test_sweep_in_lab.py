@@ -384,7 +384,14 @@ _LONG = f"{_TWO}duration: 600\n"
 
 
 @pytest.mark.sandbox
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_killed_while_labs_stand_it_leaves_nothing_but_what_to_go_on_with(
     tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -420,7 +427,8 @@ def test_a_killed_process_of_a_point_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.sandbox
-@pytest.mark.parametrize("dies", [pytest.param("who asked", marks=pytest.mark.slow), "the worker"])
+@pytest.mark.slow
+@pytest.mark.parametrize("dies", ["who asked", "the worker"])
 def test_labs_of_a_cluster_end_with_who_asked_and_with_the_worker(
     tmp_path: Path, dies: str
 ) -> None:

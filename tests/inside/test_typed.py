@@ -206,12 +206,18 @@ def test_the_chapter_on_weave(shells: Shells) -> None:
 @pytest.mark.parametrize(
     ("scenario", "encapsulation", "of_h1", "of_h2"),
     [
-        ("bridge", "none", "10.211.55.64 10.211.55.65", "10.211.55.128 10.211.55.129"),
+        pytest.param(
+            "bridge", "none", "10.211.55.64 10.211.55.65", "10.211.55.128 10.211.55.129",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "ovs-gre", "gre", "192.168.1.2 192.168.1.3", "192.168.2.2 192.168.2.3",
             marks=[typed_vswitch, pytest.mark.kernel, pytest.mark.long_in_guest],
         ),
-        ("weave", "sleeve", "192.168.1.10 192.168.1.11", "192.168.1.2 192.168.1.3"),
+        pytest.param(
+            "weave", "sleeve", "192.168.1.10 192.168.1.11", "192.168.1.2 192.168.1.3",
+            marks=pytest.mark.slow,
+        ),
     ],
 )  # fmt: skip
 def test_what_is_printed_for_each_host_makes_the_network_when_it_is_run_there(
