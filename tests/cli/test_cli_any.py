@@ -1,8 +1,8 @@
 """Any words on the command line are a job, or wrong usage that is told: never a traceback.
 
-No job is done here: typer is asked what the words mean, as `_main.main` asks it, and then the
-command, where it makes more sense of them before it does anything.  The words are those of the
-commands there are, whatever they are, and what people put beside them.
+No job is done here: `_main` is asked what the words mean, and then the command, where it makes more
+sense of them before it does anything.  The words are those of the commands there are, whatever they
+are, and what people put beside them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from tests.support.fuzzing import attempt
 from xlab.cli import app
 from xlab.cli._app import Settings
-from xlab.cli._main import _ClickError
+from xlab.cli._main import understood
 from xlab.errors import UsageError
 
 PROGRAM: Any = typer.main.get_command(app)
@@ -71,16 +71,12 @@ def command_lines(draw: st.DrawFn) -> list[str]:
 def meaning(words: list[str]) -> object:
     """A job, or an exit status."""
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        try:
-            job = PROGRAM.main(words, prog_name="xlab", standalone_mode=False, obj=Settings())
-            doing = DOING.get(job.func.__name__, ()) if isinstance(job, partial) else ()
-            with ExitStack() as patches:
-                for each in doing:
-                    patches.enter_context(mock.patch(each, side_effect=UsageError("understood")))
-                return job() if doing else job
-        except _ClickError as error:
-            error.show()
-            return 2
+        job = understood(words, Settings())
+        doing = DOING.get(job.func.__name__, ()) if isinstance(job, partial) else ()
+        with ExitStack() as patches:
+            for each in doing:
+                patches.enter_context(mock.patch(each, side_effect=UsageError("understood")))
+            return job() if doing and callable(job) else job
 
 
 @given(command_lines())

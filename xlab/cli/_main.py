@@ -19,13 +19,12 @@ from xlab.cli._streams import (
     print_error,
     print_how_to_set_up,
 )
+from xlab.cli._wrong_usage import ClickError, refusal
 from xlab.errors import CapabilityError, XlabError
 from xlab.kernel import signals
 
 #: A shell reports a process that a signal ended as 128 + its number; so does xlab.
 _SIGNALLED = 128
-#: What typer raises for wrong usage; older versions have it from click, newer ones from within.
-_ClickError: type[Any] = typer.BadParameter.__mro__[2]
 
 
 class _Terminated(KeyboardInterrupt):
@@ -90,23 +89,30 @@ def _end_on_os_error(error: OSError | DisplayError, settings: Settings) -> int:
 
 
 def perform(arguments: Sequence[str] | None, settings: Settings) -> int:
-    """Parse, and do what is asked; wrong usage is told here, all else raises."""
-    try:
-        # A job, or the status with which --help, --version and completion end.
-        asked: Job | int | None = _program().main(
-            arguments, prog_name="xlab", standalone_mode=False, obj=settings
-        )
-    except _ClickError as error:
-        error.show()
-        return 2
-    except typer.Abort:
-        return _SIGNALLED + signal.SIGINT
-    if not callable(asked):
-        return asked or 0
+    """Parse, and do what is asked; what can't be raises."""
+    asked = understood(sys.argv[1:] if arguments is None else arguments, settings)
+    if isinstance(asked, int):
+        return asked
     from xlab.kernel.patience import announcing
 
     with announcing(lambda said: print_error(f"xlab: {said}")):
         return asked()
+
+
+def understood(arguments: Sequence[str], settings: Settings) -> Job | int:
+    """A job, or the status with which --help, --version and completion end; or UsageError."""
+    try:
+        asked = _program().main(
+            list(arguments), prog_name="xlab", standalone_mode=False, obj=settings
+        )
+    except ClickError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # a way to ask for help
+            error.show()
+            return 2
+        raise refusal(error, _program(), arguments) from error
+    except typer.Abort:
+        return _SIGNALLED + signal.SIGINT
+    return asked if callable(asked) else int(asked or 0)
 
 
 @functools.cache
