@@ -130,7 +130,7 @@ def test_a_method_whose_claims_fail_is_listed_and_not_measured(
     comparison = carried_out(tmp_path)
     weave = comparison.methods[2]
     assert (weave.status, comparison.status) == ("failed", "failed")
-    assert "1 of 1 claims do not hold" in weave.reason
+    assert "does not hold: expected" in weave.reason
     assert "weave" not in {name for _, _, name, _ in world.asked}
     assert world.builds["weave"] == 2
     assert record.load(folder(tmp_path) / "weave/b1").status == "failed"
@@ -155,9 +155,9 @@ def test_a_build_that_fails_is_tried_once_more_which_is_told(world: World, tmp_p
     assert told == [("weave", "failed", retried.record.reason)]
     builds = comparison.methods[2].builds
     assert [bool(build.first_try) for build in builds] == [False, True, False]
-    assert "claims do not hold" in builds[1].first_try
+    assert "does not hold" in builds[1].first_try
     (note,) = [note for note in comparison.notes if "weave" in note]
-    assert note.startswith("weave was built twice in build 2, for it failed the first time: 1 of 1")
+    assert note.startswith("weave was built twice in build 2, for it failed the first time: “h1")
     kept = record.load(folder(tmp_path) / "weave/b2")
     assert kept.status == "passed"
     assert [event.detail for event in kept.events if "built once more" in event.detail]

@@ -178,14 +178,19 @@ def test_the_record_is_json_that_names_its_version(world: World) -> None:
 @pytest.mark.parametrize(
     ("events", "reason"),
     [
-        ([{**CLAIM, "holds": False}, PATH], "1 of 1 claims do not hold: h1-reaches-h2"),
-        ([CLAIM], "the path is not proved"),
-        ([CLAIM, {**PATH, "proved": False}], "the path is not proved"),
+        ([{**CLAIM, "holds": False, "observed": "no\nanswer"}, PATH],
+         "“h1 reaches h2” (hosts) does not hold: expected a reply, observed no answer"),
+        ([{**CLAIM, "holds": False}, {**CLAIM, "holds": False, "id": "2"}, CLAIM, PATH],
+         "observed a reply (2 of 3 claims do not hold)"),
+        ([{**CLAIM, "holds": False, "observed": "x" * 5000}, PATH], "observed " + "x" * 119 + "…"),
+        ([CLAIM], "the path is not proved: it was not tried"),
+        ([CLAIM, {**PATH, "proved": False}],
+         "the path is not proved: expected 20 packets on the wire as plain, observed 20"),
         ([CLAIM, {**PATH, "negative_control": False, "control_detail": "goes on"}],
          "the negative control failed (goes on)"),
         ([], "the path is not proved"),
     ],
-    ids=["claim", "no path", "not proved", "control", "nothing"],
+    ids=["claim", "claims", "long", "no path", "not proved", "control", "nothing"],
 )  # fmt: skip
 def test_what_does_not_hold_is_the_reason(world: World, events: list[Event], reason: str) -> None:
     world.story = telling(*events)

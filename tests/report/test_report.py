@@ -535,8 +535,19 @@ def test_every_row_of_a_markdown_table_has_as_many_cells_as_its_head() -> None:
             "passed",
             "All 3 scenarios work: 8 of 8 claims hold, and every path is proved",
         ),
-        (["bridge-failed"], "failed", "bridge failed"),
-        (["ovs-gre-skipped"], "skipped", "ovs-gre was skipped"),
+        (
+            ["bridge-failed"],
+            "failed",
+            (
+                "bridge failed: “no two containers have one address” (containers run) does not "
+                "hold: expected 4 different addresses, observed 10.211.55.2 on h1/c1 and on h2/c1"
+            ),
+        ),
+        (
+            ["ovs-gre-skipped"],
+            "skipped",
+            "ovs-gre was skipped: /dev/net/tun cannot be opened; as root: chmod 0666 /dev/net/tun",
+        ),
         (["baseline", "ovs-gre-skipped"], "skipped", "ovs-gre skipped; 1 of 2 passed"),
         (
             ["baseline", "ovs-gre-skipped", "bridge-failed"],

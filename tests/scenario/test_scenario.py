@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.fuzzing import Refusal, attempt
-from xlab.errors import UsageError
-from xlab.scenario import catalog
+from xlab.errors import UsageError, XlabError
+from xlab.lab.lab import Lab
+from xlab.scenario import blueprint, catalog
+from xlab.scenario.blueprint import Blueprint
+from xlab.scenario.claims import Checks
+from xlab.scenario.request import Request
 from xlab.scenario.scenario import Option, Scenario, Size, load
 
 SCENARIOS = ["baseline", "bridge", "ovs-gre"]
@@ -226,3 +231,39 @@ def test_any_settings_and_any_size_are_planned_or_refused(
     for option in scenario.options:
         assert not option.choices or found[option.name] in option.choices
     attempt(lambda: scenario.plan(Size(hosts, containers), found), UsageError)
+
+
+# -- building --------------------------------------------------------------------------------------
+
+STOPS = """
+from xlab.errors import NetlinkError
+from xlab.scenario.scenario import Scenario
+def build(lab, plan, size, settings, check):
+    {}
+SCENARIO = Scenario("mine", "a method of my own", (), lambda *_: None, build)
+"""
+
+
+class _NoDaemons:
+    """As much of a lab as a build needs that ends at once."""
+
+    blaming_daemons = staticmethod(nullcontext)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("lab.nonsense", "AttributeError: "),
+        ("raise NetlinkError('look up br9', 19, 'No such device')", "netlink: look up br9: "),
+    ],
+)
+def test_a_build_that_stops_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, said: str
+) -> None:
+    scenario_file(tmp_path, STOPS.format(line))
+    # A path that is relative is so to where it was typed, and not to where the lab is built.
+    monkeypatch.chdir(tmp_path)
+    found = Blueprint(blueprint.design(Request("./mine.py")), None, {})
+    monkeypatch.chdir("/")
+    with pytest.raises(XlabError, match=f"^the build stopped at mine.py:5, after “hosts”: {said}"):
+        found.build(cast(Lab, _NoDaemons()), cast(Checks, SimpleNamespace(stages=["hosts"])))

@@ -11,6 +11,7 @@ from xlab.errors import CapabilityError, XlabError
 from xlab.kernel import limits
 from xlab.kernel.environment import environment_facts
 from xlab.record import record, stats
+from xlab.record.cause import cause
 from xlab.record.record import (
     Claim,
     Conditions,
@@ -91,15 +92,8 @@ class Recorder:
 
         The path of a lab that is not built to its end (not `whole`) is not proved.
         """
-        broken = [claim.id for claim in self.claims if not claim.holds]
-        reasons = []
-        if broken:
-            reasons.append(f"{len(broken)} of {len(self.claims)} claims do not hold: {broken[0]} …")
-        if whole and (self.path is None or not self.path.proved):
-            reasons.append("the path is not proved")
-        elif whole and self.path and not self.path.negative_control:
-            reasons.append(f"the negative control failed ({self.path.control_detail})")
-        return ("failed", "; ".join(reasons)) if reasons else ("passed", "")
+        reason = cause(self.claims, self.path, whole=whole)
+        return ("failed", reason) if reason else ("passed", "")
 
     def record(self, status: Status, reason: str) -> RunRecord:
         """The record of it all."""

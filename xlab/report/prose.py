@@ -69,10 +69,9 @@ def verdict(records: Sequence[RunRecord]) -> Verdict:
     """The verdict on these records together."""
     came_to = {record.status for record in records}
     worst: Status = next((bad for bad in ("failed", "skipped") if bad in came_to), "passed")
-    findings = [
-        *tables.outcomes(records),
-        *tables.cautions(records),
-    ]
+    # Of one record that is the headline.
+    outcomes = tables.outcomes(records) if len(records) > 1 else ()
+    findings = [*outcomes, *tables.cautions(records)]
     answers = conclusion.of_records(records)
     if sure := tuple(sureness(records)):
         answers = (*answers, Answer("sure", conclusion.SURE, sure))
@@ -184,7 +183,8 @@ def _headline(records: Sequence[RunRecord], worst: Status) -> str:
         path = "its path is" if len(records) == 1 else "every path is"
         return f"{subject} {verb}: {held} of {total} claims hold, and {path} proved"
     if len(records) == 1:
-        return f"{names} failed" if worst == "failed" else f"{names} was skipped"
+        (said,) = tables.outcomes(records)
+        return said.rstrip(".")
     passed = sum(record.status == "passed" for record in records)
     return f"{names} {worst}; {passed} of {len(records)} passed"
 

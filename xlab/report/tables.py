@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 from xlab.record import metrics
+from xlab.record.cause import cause
 from xlab.record.comparisons import Ratio
 from xlab.record.figures import Figure, figures, find
 from xlab.record.metrics import FOREMOST
@@ -139,7 +140,7 @@ def outcomes(records: Sequence[RunRecord]) -> Iterator[str]:
         if record.status == "skipped":
             yield f"{name} was skipped: {text.plain(record.reason)}"
         elif record.status == "failed":
-            yield f"{name} failed: {_why(record)}"
+            yield f"{name} failed: {why(record)}"
 
 
 def cautions(records: Sequence[RunRecord]) -> Iterator[str]:
@@ -383,16 +384,10 @@ def spans_one(spread: Spread | None) -> bool:
     return spread is not None and spread.ci95 is not None and spread.ci95[0] <= 1 <= spread.ci95[1]
 
 
-def _why(record: RunRecord) -> str:
-    """The first broken claim, else what is wrong with the path, else the record's own reason."""
-    broken = text.broken(record)
-    if broken:
-        more = f", and {text.count(len(broken) - 1, 'more claim')}" if len(broken) > 1 else ""
-        first = broken[0]
-        return f"“{text.plain(first.text)}” ({text.plain(first.stage)}) does not hold{more}"
-    if record.path and not (record.path.proved and record.path.negative_control):
-        return text.path(record.path)
-    return text.plain(record.reason) or "see its record"
+def why(record: RunRecord) -> str:
+    """What did not hold, said anew of older records, too; if all did, the record's own reason."""
+    found = cause(record.claims, record.path, whole=record.path is not None)
+    return text.plain(found or record.reason) or "see its record"
 
 
 def _circumstances(record: RunRecord) -> dict[str, str]:

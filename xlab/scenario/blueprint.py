@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from xlab.errors import CapabilityError
+from xlab.errors import CapabilityError, XlabError, line_of
 from xlab.kernel import limits, programs
 from xlab.kernel.capabilities import Capability, Machine
 from xlab.lab import underlay
@@ -31,6 +32,8 @@ class Design:
 
     request: Request
     scenario: Scenario
+    #: Whence it was loaded.
+    file: Path
     #: Every option of the scenario.
     settings: Mapping[str, str]
     underlay: Underlay
@@ -77,15 +80,31 @@ class Blueprint:
         )
 
     def build(self, lab: Lab, checks: Checks) -> Flow:
-        """Build the scenario; what it raises is a dead daemon's DaemonError if there is one."""
+        """Build the scenario; what it raises is a dead daemon's DaemonError if there is one.
+
+        Else an error that breaks the build says where in the scenario's file.
+        """
         asked = self.design
         with lab.blaming_daemons():
-            return asked.scenario.build(lab, asked.plan, asked.size, asked.settings, checks)
+            try:
+                return asked.scenario.build(lab, asked.plan, asked.size, asked.settings, checks)
+            except Exception as error:
+                place = f"{asked.file.name}:{line_of(asked.file, error)}"
+                stage = f", after “{checks.stages[-1]}”" if checks.stages else ""
+                stopped = f"the build stopped at {place}{stage}"
+                if isinstance(error, XlabError):
+                    if error.exit_status == XlabError.exit_status:
+                        error.args = (f"{stopped}: {error}",)
+                    raise
+                if isinstance(error, OSError):
+                    raise
+                raise XlabError(f"{stopped}: {type(error).__name__}: {error}") from error
 
 
 def design(request: Request) -> Design:
     """Raises UsageError for what makes no sense, whatever the machine."""
-    wanted = scenario.load(catalog.find(request.scenario))
+    file = catalog.find(request.scenario).absolute()
+    wanted = scenario.load(file)
     settings = wanted.settings(request.settings)
     described = underlay.describe(
         request.topo,
@@ -94,7 +113,7 @@ def design(request: Request) -> Design:
         fewest=wanted.fewest_hosts,
     )
     size = Size(hosts=len(described.hosts), containers=request.containers)
-    return Design(request, wanted, settings, described, size, wanted.plan(size, settings))
+    return Design(request, wanted, file, settings, described, size, wanted.plan(size, settings))
 
 
 def equip(asked: Design, machine: Machine) -> Blueprint:
