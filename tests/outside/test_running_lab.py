@@ -295,7 +295,7 @@ def test_a_failed_claim_leaves_the_lab_and_says_so(world: World) -> None:
     up = world.say("up", "bridge", "--set", "fixed-cidr=none")
     assert up.status == 1
     assert "✗ bridge stands" in up.stdout
-    assert "claims do not hold: addresses-never-collide" in " ".join(up.stdout.split())
+    assert "” (Docker on br0) does not hold: expected" in " ".join(up.stdout.split())
     assert [lab["name"] for lab in world.labs()] == ["bridge"]
 
 
@@ -973,6 +973,18 @@ def test_faults_are_made_and_mended(world: World) -> None:
     assert world.say("fault", "crash", "h1").status == 0
     status = world.say("status")
     assert (status.status, "fault: crash h1" in status.stdout) == (1, True)
+    # What mends it comes first; what shows that it is there is no news.
+    assert status.stdout.splitlines()[1].split() == [
+        "to",
+        "mend",
+        "xlab",
+        "fault",
+        "--wait",
+        "reboot",
+        "h1",
+    ]
+    assert status.stdout.endswith("claims hold; in force: crash h1\n")
+    assert "evidence" not in status.stdout
     assert "observed  h1 is down, and its containers with it" in status.stdout
     assert "Error response from daemon" not in status.stdout
 

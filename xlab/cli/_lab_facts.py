@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from xlab.cli._app import COMMAND
 from xlab.cli._streams import print_error
 
 if TYPE_CHECKING:
+    from xlab.cli.screens.screen import Screen
     from xlab.experiments.recorder import Recorder
     from xlab.outside.asking import Status
     from xlab.outside.running_lab import RunningLab
@@ -15,6 +17,15 @@ if TYPE_CHECKING:
 
 def faults(facts: Mapping[str, Any]) -> list[str]:
     return [f"fault: {fault}" for fault in facts["faults"]]
+
+
+def say_how_to_mend(screen: Screen, lab: RunningLab, in_force: Sequence[Mapping[str, Any]]) -> None:
+    """A command a fault."""
+    from xlab.sandbox import registry
+
+    for number, each in enumerate(in_force):
+        cure = f"{COMMAND} fault{registry.option(lab.name)} --wait {each['cure']}"
+        screen.said("" if number else "to mend", cure)
 
 
 def age(seconds: float) -> str:

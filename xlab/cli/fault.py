@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from xlab.cli._app import COMMAND, AsJson, command
+from xlab.cli._app import AsJson, command
+from xlab.cli._lab_facts import say_how_to_mend
 from xlab.cli._options import Name, complete_fault
 from xlab.cli._streams import print_json
 from xlab.faults.kinds import Fault
@@ -36,7 +37,6 @@ def fault(
     from xlab.cli.screens.screen import Screen
     from xlab.outside import running_lab
     from xlab.report import text
-    from xlab.sandbox import registry
 
     order = " ".join(words or [])
     with running_lab.find(name) as lab:
@@ -58,7 +58,5 @@ def fault(
         screen.said("network", f"does what is to be expected now, after {took}")
     if not order:
         screen.said("faults", "; ".join(found["grammar"]))
-    for number, each in enumerate(found["in_force"]):
-        cure = f"{COMMAND} fault{registry.option(lab.name)} --wait {each['cure']}"
-        screen.said("" if number else "to mend", cure)
+    say_how_to_mend(screen, lab, found["in_force"])
     return 0

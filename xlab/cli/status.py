@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xlab.cli._app import COMMAND, STATUSES, AsJson, command
-from xlab.cli._lab_facts import age, claims_and_path, faults, judgement
+from xlab.cli._lab_facts import age, claims_and_path, faults, judgement, say_how_to_mend
 from xlab.cli._options import complete_lab
 from xlab.cli._streams import print_json
 
@@ -46,7 +46,8 @@ def status(
 
     A lab that was begun with `up --empty` or `--until` is judged stage by stage by what is there,
     whoever typed it and whatever the names: what holds, what is wrong, what comes next, and which
-    way the traffic goes. Nothing is changed unless you say --prove.
+    way the traffic goes. Nothing is changed unless you say --prove. While a fault is in force, the
+    command that mends it comes first.
     """
     from xlab.cli.screens.run import RunScreen
     from xlab.cli.screens.screen import Screen
@@ -60,10 +61,13 @@ def status(
             return 0
         facts, exercise = lab.describe(), lab.call("exercise", {})
         screen = Screen(sys.stderr if as_json else sys.stdout)
-        run = RunScreen(screen)
+        # What a fault does is no riddle: what shows it is left to --json.
+        run = RunScreen(screen, evidence=not facts["faults"])
         with run.running():
             since = f"{facts['state']} {age(facts['uptime_s'])}"
             screen.headline(lab.name, since, *faults(facts))
+            if facts["faults"]:
+                say_how_to_mend(screen, lab, lab.call("fault", {})["in_force"])
             found = lab.status(run.watch, prove=prove)
     dead = found.dead_daemon
     if as_json:
@@ -80,6 +84,8 @@ def status(
             stages = found.judgement.stages
             done = sum(stage.state in ("holds", "passed over") for stage in stages)
             said += f", {done} of {len(stages)} stages are done"
+        if not found.holds and facts["faults"]:
+            said += f"; in force: {'; '.join(facts['faults'])}"
         screen.block("result", said, mark=_mark_of(found))
     else:
         screen.said("result", "nothing has been built that could be checked again")

@@ -53,9 +53,13 @@ _UNTOLD = {
 class RunScreen:
     """The display of one command: `running` around each scenario, then `finished`, `closing`."""
 
-    def __init__(self, screen: Screen, pace: Pace | None = None) -> None:
-        """With a `pace` it says which run of how many this is, and how long all still take."""
+    def __init__(self, screen: Screen, pace: Pace | None = None, *, evidence: bool = True) -> None:
+        """With a `pace` it says which run of how many this is, and how long all still take.
+
+        Without `evidence` a broken claim has only what was expected, and observed.
+        """
         self.screen = screen
+        self._evidence = evidence
         self._pace = pace
         self._begin()
 
@@ -250,7 +254,8 @@ class RunScreen:
         if not claim.holds:
             self._detail("expected", claim.expected)
             self._detail("observed", claim.observed)
-            self._detail("evidence", claim.evidence)
+            if self._evidence:
+                self._detail("evidence", claim.evidence)
             self._detail("look at", look)
 
     def _not_yet(self, event: Mapping[str, Any]) -> None:
