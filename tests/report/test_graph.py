@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 from xlab.report import graph, picture
-from xlab.report.picture import Network
+from xlab.report.picture import Box, Cable, Network, Site
 
 _HOSTILE = '<b>"#end;&'
 
@@ -61,3 +61,19 @@ def test_text_says_what_is_down() -> None:
     assert "\nh2  down\n" in written
     assert "└ eth0  MTU 1500  DOWN\n" in written
     assert f"── wire:{_HOSTILE}  s1-eth1  DOWN" in written
+
+
+def test_a_legend_has_what_occurs_and_nothing_else() -> None:
+    def signs(shown: Network) -> list[str | None]:
+        found = [e.get("class") for e in ET.fromstring(picture.document(shown)).iter()]
+        return [each for each in found if each and each.startswith("p-sign ")]
+
+    assert signs(lab()) == [
+        "p-sign p-host", "p-sign p-part", "p-sign p-part p-down", "p-sign p-link"
+    ]  # fmt: skip
+    assert graph.as_text(lab()).endswith("\n\n── cable, bridge port\n")
+    tunnel = Cable("h1:a", "h2:a", kind="tunnel")
+    sites = tuple(Site(h, (Box(f"{h}:a", "a", (), 2),)) for h in ("h1", "h2"))
+    tunnelled = Network("", sites, (Box("wire:s1", "s1", (), 4),), (tunnel,))
+    assert signs(tunnelled) == ["p-sign p-host", "p-sign p-part", "p-sign p-tunnel"]
+    assert graph.as_text(tunnelled).endswith("\n\n══ tunnel between hosts\n")

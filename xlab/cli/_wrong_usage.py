@@ -36,7 +36,7 @@ def _command(program: Any, arguments: Sequence[str]) -> tuple[list[str], dict[st
 
 
 def _wrong(error: Any, commands: dict[str, Any]) -> str:
-    said = error.message.rstrip(".")
+    said = str(error.message).rstrip(".")
     match type(error).__name__:
         case "NoSuchOption":
             name = error.option_name

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from xlab.report import text
-from xlab.report.picture import Box, Cable, Network, Site
+from xlab.report.picture import LINES, Box, Cable, Network, Site
 
 Facts = Mapping[str, Any]
 
@@ -177,11 +177,21 @@ def as_text(shown: Network) -> str:
                 for cable in shown.cables
                 if cable.a == box.id
             ]
+    kinds = {cable.kind for cable in shown.cables}
+    signs = [f"{sign} {said}" for kind, (sign, said) in _SIGNS.items() if kind in kinds]
+    lines += ["", *signs] if signs else []
     return "\n".join(text.plain(line) for line in lines) + "\n"
 
 
+#: What each kind of cable is drawn as, and stands for; a picture says the same of its lines.
+_SIGNS = {
+    kind: (sign, LINES[f"p-{kind}"])
+    for kind, sign in {"link": "──", "routed": "╌╌", "tunnel": "══"}.items()
+}
+
+
 def _in_words(cable: Cable, site: str) -> str:
-    sign = {"link": "──", "routed": "╌╌", "tunnel": "══"}[cable.kind]
+    sign, _ = _SIGNS[cable.kind]
     target = cable.b.removeprefix(f"{site}:")
     label = f"  {cable.label}" if cable.label and cable.label != "routed" else ""
     return f"{sign} {target}{label}{'' if cable.up else '  DOWN'}"

@@ -10,8 +10,9 @@
     ┌──┼─────────────               sites beneath, upside down
 
 A row is as wide as its site, so that cables go straight down; where one passes a row by, the row
-leaves it a lane.  Lengths are in px.  Colours and fonts of a page's pictures are the page's
-(page.css, classes p-…); a picture by itself brings its own.
+leaves it a lane.  Last stands what the signs mean that occur.  Lengths are in px.  Colours and
+fonts of a page's pictures are the page's (page.css, classes p-…); a picture by itself brings its
+own.
 """
 
 from __future__ import annotations
@@ -147,6 +148,15 @@ _ROW_H, _BEND_H, _NAMED_H = 18, 66, 34
 _LANE = 60
 #: From this width on a box has room for its only note beside its name.
 _WIDE = 200
+#: What each kind of line stands for, by its class.
+LINES = {
+    "p-link": "cable, bridge port",
+    "p-routed": "routed by the host",
+    "p-tunnel": "tunnel between hosts",
+    "p-way": "way of the proof's packets",
+    "p-doubt": "way that was to be proved",
+}
+_SIGN_W, _LEGEND_H = 22, 18
 #: How wide a letter is drawn, roughly.
 _EM, _SMALL_EM = 6.4, 5.9
 
@@ -187,7 +197,9 @@ class _Drawing:
         y += _NAMED_H if any(cable.label for cable in shown.cables) else _ROW_H
         y = self._spread([(self._ordered(shown.switches), 1, self.width - 2)], y)
         y += _BEND_H if self._bends(shown.switches) else _ROW_H if shown.beneath else 1
-        self.height = self._stand(shown.beneath, y, upside_down=True) + 1 if shown.beneath else y
+        y = self._stand(shown.beneath, y, upside_down=True) + 1 if shown.beneath else y
+        self._legend = tuple(_legend(shown, self.width, y + _LEGEND_H))
+        self.height = max(at for _, _, _, at in self._legend) + 8
 
     def ink(self) -> list[Html]:
         sites = (*self._shown.sites, *self._shown.beneath)
@@ -197,6 +209,7 @@ class _Drawing:
             *(line for line, _ in cables),
             *(_box(box, place) for box, place in self._boxes.values()),
             *(label for _, label in cables if label),
+            *(_sign(*each) for each in self._legend),
         ]
 
     # -- places ------------------------------------------------------------------------------------
@@ -296,6 +309,43 @@ class _Drawing:
         x, y = 0.6 * x1 + 0.4 * x2, 0.6 * upper.bottom + 0.4 * lower.y
         label = _words(x + (-5 if anchor else 5), y + 6, cable.label, "p-label", anchor=anchor)
         return _line((x1, upper.bottom), (x2, lower.y), kind), label
+
+
+def _legend(shown: Network, width: float, y: float) -> Iterator[tuple[str, str, float, float]]:
+    """Each sign that occurs, what it stands for and where: from `y` on, in lines so wide."""
+    x = 1.0
+    for sign, said in _signs(shown):
+        wide = _SIGN_W + 6 + _EM * text.columns(said) + 12
+        if x > 1 and x + wide - 12 > width:
+            x, y = 1.0, y + _LEGEND_H
+        yield sign, said, x, y
+        x += wide
+
+
+def _signs(shown: Network) -> Iterator[tuple[str, str]]:
+    """By its class, what each stands for; that of a box on the way is the way's."""
+    boxes = list(shown.boxes())
+    yield "p-host", "host" if shown.beneath else "host, gateway"
+    if any(not box.on_path for box in boxes):
+        switch = "" if all(box.on_path for box in shown.switches) else ", switch"
+        yield "p-part", f"container, interface, bridge{switch}"
+    ups = [part.up for parts in (boxes, shown.sites, shown.cables) for part in parts]
+    if not all(ups):
+        yield "p-part p-down", "down, be it box or line"
+    if any(len(box.frame) > 1 for box in boxes):
+        yield "p-cell p-outer", "header on the wire"
+    drawn = {f"p-{cable.kind}" for cable in shown.cables}
+    yield from ((sign, said) for sign, said in LINES.items() if sign in drawn)
+
+
+def _sign(sign: str, said: str, x: float, y: float) -> Html:
+    kind = f"p-sign {sign}"
+    shape = (
+        _line((x, y - 4), (x + _SIGN_W, y - 4), kind)
+        if sign in LINES
+        else tag("rect", x=x, y=y - 10, width=_SIGN_W, height=12, rx=3, class_=kind)
+    )
+    return tag("g", shape, _words(x + _SIGN_W + 6, y, said, "p-note"))
 
 
 def _bent(cable: Cable) -> bool:
