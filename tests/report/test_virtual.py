@@ -87,6 +87,12 @@ def test_a_packet_is_taken_apart_by_paths_that_lack_a_part() -> None:
         "+ bridges, routing, netfilter",
         "+ Open vSwitch and GRE",
     ]
+    # The bar is the dearest variant's, and within it stands where each ends.
+    assert stack.name == "ovs-gre"
+    assert [part.ends for part in stack.parts] == ["", "ovs-gre:routes=underlay", "ovs-gre"]
+    (alone,) = (costs.parts_of_a_packet(subjects[1:]) or drawn).stacks
+    assert alone.name == "ovs-gre:routes=underlay"
+    assert not any(part.ends for part in alone.parts)
     dearest = virtual.a_packet(subjects[0][1])
     assert dearest is not None
     assert stack.total == pytest.approx(dearest)

@@ -4,10 +4,13 @@
     ▒▒▒▒▒▒▒▒▒▒▒▒▒████████████▓▓▓▓▓▓▓▓▓▓▓▓▓▓
     ▒ plain hosts                            22,000
     █ + bridges, routing, netfilter          12,700
+      = ovs-gre:routes=underlay
     ▓ + Open vSwitch and GRE                 14,900
+      = ovs-gre
 
-Each bar is a whole of its own.  What is added is a difference of two measurements, so a path must
-have been measured for its part to be shown; scenarios say which (`adds`).
+Each bar is a whole of its own, and has the name of the variant that is all of it; where several are
+in it, each part says which one ends there.  What is added is a difference of two measurements, so a
+path must have been measured for its part to be shown; scenarios say which (`adds`).
 """
 
 from __future__ import annotations
@@ -33,11 +36,13 @@ _SQUARE, _INDENT = 8, 14
 class Part:
     words: str
     instructions: float
+    #: The variant whose last part it is, where the bar has several.
+    ends: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A scenario's parts, the plain hosts' first."""
+    """The parts of a scenario's dearest variant, by its name, the plain hosts' first."""
 
     name: str
     parts: tuple[Part, ...]
@@ -48,7 +53,11 @@ class Stack:
 
     @property
     def height(self) -> float:
-        return _HEADING_H + _BAR_H + _LINE_H * len(self.parts) + _GAP_H
+        return _HEADING_H + _BAR_H + _LINE_H * self.lines + _GAP_H
+
+    @property
+    def lines(self) -> int:
+        return sum(2 if part.ends else 1 for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +74,9 @@ class Stacks:
     def in_words(self) -> str:
         said = [
             f"{stack.name}: "
-            + ", ".join(f"{part.words} {part.instructions:,.0f}" for part in stack.parts)
+            + ", ".join(
+                f"{part.words} {part.instructions:,.0f}{_end(part)}" for part in stack.parts
+            )
             for stack in self.stacks
         ]
         return f"{self.title}. {'; '.join(said)}."
@@ -80,6 +91,10 @@ class Stacks:
             top += stack.height
 
 
+def _end(part: Part) -> str:
+    return f" = {part.ends}" if part.ends else ""
+
+
 def parts_of_a_packet(subjects: Sequence[tuple[str, RunRecord]]) -> Stacks | None:
     """Of records of the virtual clock; None where no path and a part less of it were measured."""
     packets = {
@@ -89,7 +104,7 @@ def parts_of_a_packet(subjects: Sequence[tuple[str, RunRecord]]) -> Stacks | Non
     if plain is None:
         return None
     scenarios = dict.fromkeys(record.scenario for _, record in subjects)
-    stacks = [Stack(name, _parts(name, packets, plain)) for name in scenarios]
+    stacks = [_stack(name, packets, plain) for name in scenarios]
     found = tuple(stack for stack in stacks if len(stack.parts) > 1)
     return Stacks(found) if found else None
 
@@ -104,16 +119,19 @@ def _plain(subjects: Sequence[tuple[str, RunRecord]]) -> float | None:
     return None
 
 
-def _parts(scenario: str, packets: Mapping[str, float], plain: float) -> tuple[Part, ...]:
-    found, before = [Part(PLAIN, plain)], plain
-    for variant, words in _adds(scenario):
-        cost = packets.get(f"{scenario}:{variant}" if variant else scenario)
-        if cost is None:
-            continue
+def _stack(scenario: str, packets: Mapping[str, float], plain: float) -> Stack:
+    added = {
+        f"{scenario}:{variant}" if variant else scenario: words
+        for variant, words in _adds(scenario)
+    }
+    measured = [name for name in added if name in packets]
+    parts, before = [Part(PLAIN, plain)], plain
+    for name in measured:
+        ends = name if len(measured) > 1 else ""
         # What costs nothing may come out a little below it.
-        found.append(Part(f"+ {words}", max(0.0, cost - before)))
-        before = max(before, cost)
-    return tuple(found)
+        parts.append(Part(f"+ {added[name]}", max(0.0, packets[name] - before), ends))
+        before = max(before, packets[name])
+    return Stack(measured[-1] if measured else scenario, tuple(parts))
 
 
 def _adds(scenario: str) -> tuple[tuple[str, str], ...]:
@@ -130,22 +148,26 @@ def _draw(canvas: Canvas, stack: Stack, top: float) -> None:
 
     canvas.say(text.plain(stack.name), y=top + 15, weight="bold", size=HEADING_SIZE)
     canvas.say(f"{stack.total:,.0f}", y=top + 15, at_right=True, weight="bold")
-    height = _BAR_H + _LINE_H * len(stack.parts)
+    height = _BAR_H + _LINE_H * stack.lines
     axes = canvas.axes(top + _HEADING_H, height)
     width = WIDTH - 2 * SIDE
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     axes.axis("off")
-    left = 0.0
+    left, line = 0.0, _BAR_H
     for number, part in enumerate(stack.parts):
         colour = PALETTE[_COLOURS[number % len(_COLOURS)]]
         share = part.instructions / stack.total * width if stack.total else 0.0
         style: dict[str, Any] = {"facecolor": colour, "edgecolor": CARD, "linewidth": 0.8}
         axes.add_patch(Rectangle((left, 0), share, _BAR_H, **style))
-        line = _BAR_H + _LINE_H * number
         axes.add_patch(Rectangle((0, line + 5), _SQUARE, _SQUARE, **style))
         y, said = top + _HEADING_H + line + 12.5, f"{part.instructions:,.0f}"
         room = COLUMNS - len(said) - 4
         canvas.say(text.plain(part.words), x=SIDE + _INDENT, y=y, colour=DIM, room=room)
         canvas.say(said, y=y, at_right=True)
+        if part.ends:
+            y += _LINE_H
+            canvas.say(text.plain(_end(part).strip()), x=SIDE + _INDENT, y=y, colour=DIM)
+            line += _LINE_H
+        line += _LINE_H
         left += share
