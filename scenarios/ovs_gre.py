@@ -76,7 +76,7 @@ def build(lab: Lab, plan: None, size: Size, settings: Settings, check: Checks) -
     check.addresses_are_distinct(lab.containers)
     check.reaches_outside(c1)
     check.reaches(c1, h2, f"{c1} reaches the other host {h2}")
-    check.does_not_reach(c1, far, f"{c1} does NOT reach {far} (notes: 无法ping通该主机上的容器)")
+    check.does_not_reach(c1, far, f"{c1} does NOT reach {far} (notes: “无法ping通该主机上的容器”)")
 
     for host in lab.hosts:
         add_underlay_routes(lab, host)

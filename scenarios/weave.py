@@ -118,7 +118,7 @@ def build(lab: Lab, plan: Plan, size: Size, settings: Settings, check: Checks) -
     )
     check.addresses_are_distinct(lab.containers)
     check.reaches_outside(c1)
-    check.reaches(c1, far, f"{c1} reaches {far} on the other host (notes: 已经可以联通另一台主机)")
+    check.reaches(c1, far, f"{c1} reaches {far} on another host (notes: “已经可以联通另一台主机”)")
     check.all_reach_each_other(lab.containers, "containers")
     check.transfers(c1, far)
 

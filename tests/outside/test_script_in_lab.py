@@ -101,7 +101,7 @@ VARIANTS = {
         ("h1:c1", "eth0", "192.168.1.2/24"),
         ("h2:c1", "eth0", "192.168.2.2/24"),
         "on h1 ovs-vsctl --timeout=30 del-port obr0 gre0",
-        "h1/c1 does NOT reach h2/c1 (notes: 无法ping通该主机上的容器)",
+        "h1/c1 does NOT reach h2/c1 (notes: “无法ping通该主机上的容器”)",
     ),
     "ovs-gre, underlay": Variant(
         Request("ovs-gre", containers=1, settings={"routes": "underlay"}),

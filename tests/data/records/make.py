@@ -287,7 +287,7 @@ def weave() -> RunRecord:
                   "h5/c1$ ip -brief -4 address show ethwe\n"
                   "ethwe@if7        UP             192.168.1.34/24"),
             Claim("h1-c1-reaches-h5-c1", "weave run",
-                  "h1/c1 reaches h5/c1 on the other host (notes: 已经可以联通另一台主机)",
+                  "h1/c1 reaches h5/c1 on another host (notes: “已经可以联通另一台主机”)",
                   "an echo reply", "a reply after 0.532 ms", True,
                   "h1/c1$ ping -n -c1 -i0.2 -w5 192.168.1.34\n"
                   "PING 192.168.1.34 (192.168.1.34) 56(84) bytes of data."),
