@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import tarfile
@@ -140,6 +141,42 @@ def test_a_link_to_somebody_elses_folder_is_none(tmp_path: Path) -> None:
     (tmp_path / "anna").symlink_to("ben")
     with pytest.raises(UsageError, match="it is a link"):
         submission.read(tmp_path / "anna")
+
+
+def test_nobody_hands_in_what_lies_behind_a_link(tmp_path: Path) -> None:
+    """Not where it leads to a folder of folders, either."""
+    (tmp_path / "ben/private").mkdir(parents=True)
+    (tmp_path / "ben/private/h1.sh").write_text("true")
+    (tmp_path / "collected").mkdir()
+    (tmp_path / "collected/anna").symlink_to(tmp_path / "ben")
+    found = list(submission.names(tmp_path / "collected"))
+    assert found == [("anna", tmp_path / "collected/anna")]
+    with pytest.raises(UsageError, match="it is a link"):
+        submission.read(found[0][1])
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+@pytest.mark.parametrize("size", [5 << 10, 15 << 20])
+def test_headers_that_take_for_ever_are_refused_at_once(
+    kind: bytes, size: int, tmp_path: Path
+) -> None:
+    """15 KB, packed, of which reading one regular expression makes 10^14 steps."""
+    header = special("h1.sh", kind)
+    header.size = size
+    long = header.tobuf(tarfile.GNU_FORMAT) + b"0" * size
+    path = tmp_path / "anna.tar.gz"
+    path.write_bytes(gzip.compress(long.ljust(-(-len(long) // 512) * 512, b"\0")))
+    with pytest.raises(UsageError, match="a header in it is too long"):
+        submission.read(path)
+
+
+def test_many_headers_are_as_one(tmp_path: Path) -> None:
+    header = special("h1.sh", tarfile.XHDTYPE)
+    header.size = 4 << 10
+    path = tmp_path / "anna.tar"
+    path.write_bytes((header.tobuf(tarfile.GNU_FORMAT) + b"0" * (4 << 10)) * 33)
+    with pytest.raises(UsageError, match="a header in it is too long"):
+        submission.read(path)
 
 
 @given(st.binary(max_size=2000), st.sampled_from(["a.tar.gz", "a.tar", "a.zip"]))
