@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.world import World, usual_signals, world
-from xlab.exercises import answers, drafting
+from xlab.exercises import answers, drafting, sitting
 
 pytestmark = pytest.mark.sandbox
 
@@ -88,6 +89,18 @@ def test_what_was_solved_is_gone_after_a_reset_and_the_values_stay(begun: World)
     assert [each["outcome"] for each in told(begun, "check")[1]["checks"]] == ["failed"] * 3
     kept = begun.folder / "work/21-two-ways/answers-anna.yaml"
     assert answers.read(kept) == {"next-hop": "the gateway"}
+
+
+@pytest.mark.parametrize("seed", ["a/../../b", "\x1b]0;mine\a", "x" * 300])
+def test_answers_to_any_seed_are_set_aside_where_they_lie(seed: str, tmp_path: Path) -> None:
+    """Whoever made the folder wrote its seed."""
+    sheet = tmp_path / "work/answers.yaml"
+    sheet.parent.mkdir()
+    sheet.write_text("mine")
+    sitting._set_aside(sheet, seed)
+    (kept,) = sheet.parent.iterdir()
+    assert kept.read_text() == "mine"
+    assert re.fullmatch(r"answers-[\w.-]+\.yaml", kept.name)
 
 
 def test_one_at_a_time_and_none_that_is_none(begun: World, hasty: Path) -> None:

@@ -6,6 +6,7 @@ What the lab is an exercise of, it knows itself (`Verbs.exercise`): it is found 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -177,7 +178,7 @@ def start(
             disk.make_folder(work)
             disk.write(work, {"README.md": found.readme.encode(), _SEED: f"{seed}\n".encode()})
         if before not in (None, seed):
-            _set_aside(work / answers.NAME, f"answers-{before}.yaml")
+            _set_aside(work / answers.NAME, before or "")
         resumed = (work / answers.NAME).exists() and _has_answers(work / answers.NAME)
         if not resumed:
             disk.write_whole(work / answers.NAME, answers.sheet(found).encode())
@@ -191,10 +192,12 @@ def start(
     return told, sitting
 
 
-def _set_aside(sheet: Path, name: str) -> None:
+def _set_aside(sheet: Path, seed: str) -> None:
     """Answers to other values than the ones there are now."""
     if sheet.exists():
-        sheet.replace(sheet.with_name(name))
+        # A seed may be any text, and whoever made the folder wrote it.
+        name = re.sub(r"[^\w.@+-]+", "-", seed)[:100]
+        sheet.replace(sheet.with_name(f"answers-{name}.yaml"))
 
 
 def _has_answers(sheet: Path) -> bool:
