@@ -932,3 +932,16 @@ def test_words_stay_whole_on_a_narrow_terminal(words: list[str], tmp_path: Path)
     # Only what is longer than a line is longer, and all words are there.
     assert not [line for line in lines if len(line) > 60 and len(line.split()) > 2]
     assert seen.split() == (told.stderr or told.stdout).split()
+
+
+def test_grades_are_told_on_a_terminal_one_by_one(tmp_path: Path) -> None:
+    """And the line that moves keeps none of them waiting, as it did the second."""
+    for name in ("anna", "ben", "carl"):
+        (tmp_path / f"{name}-01-namespaces-by-hand.tar.gz").touch()
+    argv = [sys.executable, "-P", "-m", "xlab", "lab", "grade", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with Terminal(argv, folder=tmp_path, environment=environment) as terminal:
+        for name in ("anna", "ben", "carl"):
+            terminal.expect(f"{name}, 01: refused: it is no archive")
+        status, said = terminal.end()
+    assert (status, "3 refused" in said) == (0, True)

@@ -118,6 +118,7 @@ def grade(
         return _keep(screen, made, wanted)
     progress = _Progress(screen, len(wanted), jobs or _processors())
     with screen.running():
+        progress.show()
         grades = made.grade(
             wanted, jobs=progress.jobs, again=again or bool(one), tell=progress.hear
         )
@@ -170,16 +171,22 @@ class _Progress:
         return self._kept
 
     def hear(self, event: Event) -> None:
+        """A step by any thread, a grade by the one whose screen it is."""
         who = f"{event.entry.student}, {event.entry.exercise.number}"
         with self._lock:
             if event.grade is None:
                 self._steps[who] = event.step
-            else:
-                self._steps.pop(who, None)
-                self._done += 1
-                self._kept += event.kept
-                if not event.kept:
-                    self._say(who, event.grade)
+                return
+            self._steps.pop(who, None)
+            self._done += 1
+            self._kept += event.kept
+        # Without the lock: before it says anything, the screen draws `_line` for the last time.
+        if not event.kept:
+            self._say(who, event.grade)
+        self.show()
+
+    def show(self) -> None:
+        """The line that moves; steps show when it moves next."""
         self._screen.refresh(self._line)
 
     def _say(self, who: str, grade: Grade) -> None:
