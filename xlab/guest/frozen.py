@@ -18,20 +18,23 @@ import select
 import shlex
 import shutil
 import socket
+import stat
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from xlab.errors import XlabError
+from xlab.errors import CapabilityError, XlabError
 from xlab.guest import packages, userland
 from xlab.guest.inside import JOB, PORT
 from xlab.guest.packages import Package, Parts
 from xlab.guest.view import KERNEL_OPTIONS, cache_folder
+from xlab.kernel import disk
 from xlab.kernel.clock import Deadline
 
 #: What there is to tell while a guest is made ready, in words.
@@ -76,8 +79,8 @@ def ready(progress: Progress) -> Frozen:
     packages.require_able()
     folder = cache_folder() / "guest"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    _require_ours(folder)
+    with _locked(folder / "lock", progress):
         # What a killed one was at; whoever has the lock is alone here.
         for left in (*folder.glob(f"{_DRAFT}*"), *folder.glob(f"*/{_DRAFT}*")):
             shutil.rmtree(left, ignore_errors=True)
@@ -99,6 +102,35 @@ def ready(progress: Progress) -> Frozen:
         os.utime(memory)
         os.utime(place)
         return Frozen(parts, place / "vmlinuz", memory)
+
+
+def _require_ours(folder: Path) -> None:
+    """CapabilityError where somebody else could put a machine of theirs into the cache."""
+    for each in (folder.parent, folder):
+        found = each.stat()
+        if not disk.is_trusted(found) or found.st_mode & stat.S_IWOTH:
+            raise CapabilityError(
+                f"the virtual clock's guest lies in {each}, which others can change",
+                "name a folder of your own by XDG_CACHE_HOME",
+            )
+
+
+@contextmanager
+def _locked(file: Path, progress: Progress) -> Iterator[None]:
+    """For one process at a time.  Whoever can open the file could lock it: nobody else can."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            os.fchmod(descriptor, 0o600)  # earlier versions made it readable
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            by = disk.who_holds(descriptor)
+            progress(f"waiting for the virtual clock's guest, which is being made{by}")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _made(folder: Path, progress: Progress) -> tuple[Parts, Path]:
