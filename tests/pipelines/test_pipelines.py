@@ -159,6 +159,23 @@ def test_no_script_holds_what_a_caller_gave() -> None:
             assert given == [], place
 
 
+def test_the_name_of_an_artifact_is_no_other_output(tmp_path: Path) -> None:
+    """Values with a line break in them would be: "a", then "status=0"."""
+    (tmp_path / ".ci").mkdir()
+    gate = tmp_path / ".ci/gate"
+    gate.write_text("#!/bin/sh\nexit 1\n")
+    gate.chmod(0o755)
+    script = pipelines.load(ACTION)["runs"]["steps"][0]["run"]
+    given = {"GITHUB_ACTION_PATH": str(tmp_path), "GITHUB_OUTPUT": str(tmp_path / "outputs"),
+             "FOLDER": "xlab-results/a\nstatus=0", "SCENARIO": "bridge",
+             "BASELINE": "", "TOLERANCE": "", "CLOCK": "", "ROUNDS": ""}  # fmt: skip
+    done = subprocess.run(
+        ["bash", "-e", "-c", script], env={**os.environ, **given}, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 2
+    assert not (tmp_path / "outputs").exists()
+
+
 @pytest.mark.parametrize(("place", "job"), [*jobs()], ids=lambda value: str(value)[:40])
 def test_what_is_used_is_known_and_given_what_it_takes(place: str, job: dict[str, Any]) -> None:
     known = {**FOREIGN, "./": set(pipelines.load(ACTION)["inputs"])}
