@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -105,6 +106,13 @@ def test_a_course_secret_is_made_once_for_its_owner_alone(tmp_path: Path) -> Non
     short.write_text("hunter2\n")
     with pytest.raises(UsageError, match="at least 32 characters"):
         export.secret_in(short)
+
+
+def test_a_secret_is_waited_for_at_no_pipe(tmp_path: Path) -> None:
+    """Where others write too, one may have its name."""
+    os.mkfifo(tmp_path / "course.key")
+    with pytest.raises(UsageError, match="not a file"):
+        export.secret_in(tmp_path / "course.key")
 
 
 def test_what_is_sealed_and_spoilt_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from xlab.exercises.exercise import SEALED
 from xlab.exercises.model import Exercise
 from xlab.exercises.variants import Variant
 from xlab.kernel import disk
+from xlab.record import record
 
 _SECRET_BYTES = 32
 
@@ -31,7 +32,10 @@ def secret_in(file: Path) -> bytes:
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
-        said = file.read_bytes().strip()
+        try:
+            said = record.read_bytes(file).strip()
+        except OSError as error:
+            raise UsageError(f"{file}: {error.strerror}") from error
         if len(said) < _SECRET_BYTES:
             raise UsageError(f"{file}: a course secret has at least 32 characters") from None
         return said
