@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.world import World, usual_signals, world
+from xlab.errors import NoAnswerError
 from xlab.exercises import answers, drafting, sitting
 
 pytestmark = pytest.mark.sandbox
@@ -140,6 +141,20 @@ def test_of_two_each_is_named_by_its_number(begun: World, hasty: Path) -> None:
     wrong = begun.say("down", "22")
     assert wrong.status == 2
     assert "no lab named '22' is running" in wrong.stderr
+
+
+def test_a_lab_that_does_not_answer_may_be_the_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is said to: whoever hears that nothing has begun would begin it anew."""
+
+    def find(name: str) -> None:
+        raise NoAnswerError(name, 8)
+
+    monkeypatch.setattr(sitting.registry, "running", lambda: ["two-ways"])
+    monkeypatch.setattr(sitting.running_lab, "find", find)
+    for word in (None, "21"):
+        with pytest.raises(NoAnswerError, match="xlab down two-ways"), sitting.find(word):
+            pass
+    assert sitting.running() == {}
 
 
 def test_what_was_handed_out_is_done_where_it_lies(world: World, hasty: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xlab.errors import UsageError, XlabError
+from xlab.errors import NoAnswerError, UsageError, XlabError
 from xlab.exercises import answers, beginning, exercise, judging
 from xlab.exercises.grading import typed
 from xlab.exercises.judging import Outcome, Result
@@ -224,7 +224,7 @@ def find(word: str | None, *, verb: str = "check") -> Iterator[Sitting]:
 
 def running() -> dict[str, Path]:
     """The folders of exercises whose labs run, by the lab's name."""
-    return {lab: Path(facts["folder"]) for lab, facts in _exercises()}
+    return {lab: Path(facts["folder"]) for lab, facts in _exercises()[0]}
 
 
 def lab_of(word: str) -> str:
@@ -235,8 +235,11 @@ def lab_of(word: str) -> str:
 
 @contextmanager
 def _lab(word: str | None, verb: str) -> Iterator[RunningLab]:
-    found = running()
+    exercises, unanswered = _exercises()
+    found = {lab: Path(facts["folder"]) for lab, facts in exercises}
     meant = list(found) if word is None else _meant(word, found)
+    if not meant and unanswered:
+        raise unanswered[0]
     if not meant and word is not None:
         listed = ", ".join(folder.name for folder in found.values()) or "none"
         raise UsageError(f"exercise {word} has not been started; started: {listed}")
@@ -255,13 +258,19 @@ def _meant(word: str, found: Mapping[str, Path]) -> list[str]:
             if wanted in (lab, folder.name, folder.name[:2])]  # fmt: skip
 
 
-def _exercises() -> list[tuple[str, Mapping[str, Any]]]:
-    found = []
+def _exercises() -> tuple[list[tuple[str, Mapping[str, Any]]], list[NoAnswerError]]:
+    """Those that run, by the lab's name; and of labs that may be some, why nobody knows."""
+    found, unanswered = [], []
     for name in registry.running():
-        with suppress(XlabError), running_lab.find(name) as lab:
-            if facts := lab.call("exercise", {}):
-                found.append((name, facts))
-    return found
+        try:
+            with running_lab.find(name) as lab:
+                if facts := lab.call("exercise", {}):
+                    found.append((name, facts))
+        except NoAnswerError as error:
+            unanswered.append(error)
+        except XlabError:
+            pass  # it has ended meanwhile
+    return found, unanswered
 
 
 def _sitting(lab: RunningLab, facts: Mapping[str, Any]) -> Sitting:
