@@ -12,6 +12,8 @@ import pytest
 from tests.support.world import World, usual_signals, world
 from xlab.errors import NoAnswerError
 from xlab.exercises import answers, drafting, sitting
+from xlab.outside import running_lab
+from xlab.sandbox import registry
 
 pytestmark = pytest.mark.sandbox
 
@@ -149,8 +151,8 @@ def test_a_lab_that_does_not_answer_may_be_the_one(monkeypatch: pytest.MonkeyPat
     def find(name: str) -> None:
         raise NoAnswerError(name, 8)
 
-    monkeypatch.setattr(sitting.registry, "running", lambda: ["two-ways"])
-    monkeypatch.setattr(sitting.running_lab, "find", find)
+    monkeypatch.setattr(registry, "running", lambda: ["two-ways"])
+    monkeypatch.setattr(running_lab, "find", find)
     for word in (None, "21"):
         with pytest.raises(NoAnswerError, match="xlab down two-ways"), sitting.find(word):
             pass
