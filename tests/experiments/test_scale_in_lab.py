@@ -166,7 +166,7 @@ def test_who_cannot_answer_is_not_waited_for_when_a_daemon_has_died() -> None:
 def test_scale_measures_what_a_mesh_costs(tmp_path: Path) -> None:
     arguments = ["weave", "--hosts", "2,3,4", "--containers", "1", "--repeat", "1", "--rest", "1"]
     with Command("scale", *arguments, "--json", folder=tmp_path) as command:
-        ended = command.end()
+        ended = command.end(patience_s=600)
     assert ended.status == 0, ended.stderr
     data = json.loads(ended.stdout)
     (folder,) = (tmp_path / "results").iterdir()
@@ -193,7 +193,7 @@ def test_scale_measures_what_a_mesh_costs(tmp_path: Path) -> None:
 def test_a_flat_segment_needs_no_control_plane(tmp_path: Path) -> None:
     arguments = ["bridge", "--hosts", "2,4,8", "--repeat", "1", "--rest", "1"]
     with Command("scale", *arguments, folder=tmp_path) as command:
-        ended = command.end()
+        ended = command.end(patience_s=600)
     assert ended.status == 0, ended.stderr
     assert "build 3/3: " in ended.stdout
     assert "None at any size: processes, ends of tunnels, control plane, build" in ended.stdout
@@ -205,7 +205,7 @@ def test_of_a_lab_without_a_method_the_hosts_are_asked(tmp_path: Path) -> None:
     """Each host's c1 has the same address as the others': asked, it would answer itself."""
     arguments = ["baseline", "--hosts", "2,3,4", "--repeat", "1", "--rest", "1", "--json"]
     with Command("scale", *arguments, folder=tmp_path) as command:
-        ended = command.end()
+        ended = command.end(patience_s=600)
     assert ended.status == 0, ended.stderr
     for sample in json.loads(ended.stdout)["samples"]:
         hosts = sample["hosts"]
@@ -217,10 +217,11 @@ def test_a_scenario_that_breaks_at_one_size_is_not_whole(tmp_path: Path) -> None
     breaks.write_text(_BREAKS)
     arguments = [str(breaks), "--hosts", "2,3,4", "--repeat", "1", "--rest", "1"]
     with Command("scale", *arguments, folder=tmp_path) as command:
-        ended = command.end()
+        ended = command.end(patience_s=600)
     assert ended.status == 1
-    assert "3 hosts: FAILED: nobody wants three" in ended.stdout
-    assert "- NOT built: 3 hosts: nobody wants three" in ended.stdout
+    said = "the build stopped at breaks.py:8: nobody wants three"
+    assert f"3 hosts: FAILED: {said}" in ended.stdout
+    assert f"- NOT built: 3 hosts: {said}" in ended.stdout
     (folder,) = (tmp_path / "results").iterdir()
     data = json.loads((folder / "scale.json").read_text())
     assert [sample["hosts"] for sample in data["samples"]] == [2, 4]
