@@ -143,6 +143,38 @@ def test_a_link_to_somebody_elses_folder_is_none(tmp_path: Path) -> None:
         submission.read(tmp_path / "anna")
 
 
+def test_a_folder_that_became_a_link_since_it_was_listed_is_not_read(tmp_path: Path) -> None:
+    for place in ("ben/21-two-ways", "collected/anna/21-two-ways"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "h1.sh").write_text(f"echo {place}")
+    collected = tmp_path / "collected"
+    ((name, path),) = submission.names(collected)
+    assert submission.read(path, collected=collected).scripts["h1"].endswith(str(place))
+    (collected / "anna").rename(tmp_path / "away")
+    (collected / "anna").symlink_to("../ben")
+    assert name == "anna"
+    with pytest.raises(UsageError, match="it is a link"):
+        submission.read(path, collected=collected)
+
+
+def test_a_folder_that_becomes_a_link_while_it_is_read_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for student in ("anna", "ben"):
+        (tmp_path / student).mkdir()
+        (tmp_path / student / "h1.sh").write_text(student)
+    listdir = os.listdir
+
+    def listed(folder: int) -> list[str]:
+        found = listdir(folder)
+        (tmp_path / "anna").rename(tmp_path / "away")
+        (tmp_path / "anna").symlink_to("ben")
+        return found
+
+    monkeypatch.setattr(os, "listdir", listed)
+    assert submission.read(tmp_path / "anna").scripts == {"h1": "anna"}
+
+
 def test_nobody_hands_in_what_lies_behind_a_link(tmp_path: Path) -> None:
     """Not where it leads to a folder of folders, either."""
     (tmp_path / "ben/private").mkdir(parents=True)

@@ -108,7 +108,7 @@ class Course:
             _require_unseen(seen, "what is handed in, or the grades,")
         entries: dict[tuple[str, str], Entry] = {}
         for student, path in submission.names(folder):
-            entry = self._entry(student, path, wanted)
+            entry = self._entry(student, path, folder, wanted)
             if entry is None:
                 continue
             place = (student.casefold(), entry.exercise.name)
@@ -120,10 +120,12 @@ class Course:
         _require_folders(entries.values())
         return list(entries.values())
 
-    def _entry(self, student: str, path: Path, wanted: Sequence[Path]) -> Entry | None:
+    def _entry(
+        self, student: str, path: Path, collected: Path, wanted: Sequence[Path]
+    ) -> Entry | None:
         given, refused = None, ""
         try:
-            given = submission.read(path)
+            given = submission.read(path, collected=collected)
         except UsageError as error:
             refused = str(error)
         named = _named(path, given)

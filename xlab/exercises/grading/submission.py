@@ -12,6 +12,7 @@ to a limit; nothing is unpacked to a disk, and no name in it is ever opened.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -23,6 +24,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -49,6 +51,8 @@ _NO_ARCHIVE = (
     tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError,
     NotImplementedError, RuntimeError, ValueError,
 )  # fmt: skip
+#: Of a link the kernel says that it is one; a pipe is opened, not waited at.
+_NO_LINK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 
 
@@ -104,18 +108,24 @@ def stem(path: Path) -> str:
     return path.name
 
 
-def read(path: Path) -> Submission:
-    """UsageError, in words for the student, for what can't be one."""
+def read(path: Path, *, collected: Path | None = None) -> Submission:
+    """UsageError, in words for the student, for what can't be one.
+
+    No link is followed below `collected` (the folder it is in, if not said), and each folder is
+    held: whoever owns one may have made a link of it since `names` looked.
+    """
+    top = collected or path.parent
     try:
-        if path.is_symlink():
-            raise UsageError("it is a link, to what may be somebody else's")
-        if path.is_dir():
-            return _made(_of_folder(path))
-        with _opened(path) as packed:
-            if os.fstat(packed.fileno()).st_size > _MOST_PACKED_BYTES:
+        with ExitStack() as held:
+            found = held.enter_context(_opened(str(top), flags=os.O_PATH | os.O_CLOEXEC))
+            for name in path.relative_to(top).parts:
+                found = held.enter_context(_opened(name, found, called="it"))
+            if stat.S_ISDIR(os.fstat(found).st_mode):
+                return _made(_of_folder(found))
+            packed = held.enter_context(_regular(found, path.name))
+            if os.fstat(found).st_size > _MOST_PACKED_BYTES:
                 raise UsageError(f"it is larger than {_MOST_PACKED_BYTES >> 20} MiB")
-            found = _of_zip(packed) if path.name.endswith(".zip") else _of_tar(packed)
-            return _made(found)
+            return _made(_of_zip(packed) if path.name.endswith(".zip") else _of_tar(packed))
     except _NO_ARCHIVE as error:
         raise UsageError(f"it is no archive that can be read: {error}") from error
     except OSError as error:
@@ -163,24 +173,37 @@ def _made(found: Mapping[str, bytes]) -> Submission:
     )
 
 
-def _of_folder(folder: Path) -> dict[str, bytes]:
-    return {entry.name: _whole(entry) for entry in sorted(folder.iterdir())
-            if _is_wanted(entry.name)}  # fmt: skip
+def _of_folder(folder: int) -> dict[str, bytes]:
+    found = {}
+    for name in sorted(os.listdir(folder)):
+        if _is_wanted(name):
+            with _opened(name, folder) as file, _regular(file, name) as opened:
+                found[name] = _limited(opened, name)
+    return found
 
 
-def _whole(file: Path) -> bytes:
-    with _opened(file) as opened:
-        return _limited(opened, file.name)
+@contextmanager
+def _opened(
+    name: str, place: int | None = None, *, called: str = "", flags: int = _NO_LINK
+) -> Iterator[int]:
+    """A descriptor of what has this name in a folder that is held (openat(2))."""
+    try:
+        descriptor = os.open(name, flags, dir_fd=place)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise UsageError(f"{called or name} is a link, to what may be somebody else's") from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
-def _opened(file: Path) -> IO[bytes]:
-    """A file that is one: no link, no pipe, no device."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    opened = os.fdopen(os.open(file, flags), "rb")
-    if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
-        opened.close()
-        raise UsageError(f"{file.name} is no regular file")
-    return opened
+def _regular(descriptor: int, name: str) -> IO[bytes]:
+    """To read a file that is one, no pipe and no device; the descriptor stays the caller's."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise UsageError(f"{name} is no regular file")
+    return os.fdopen(descriptor, "rb", closefd=False)
 
 
 def _limited(opened: IO[bytes], name: str) -> bytes:
