@@ -11,6 +11,7 @@ import pytest
 from xlab.errors import UsageError
 from xlab.exercises import beginning, exercise, export
 from xlab.exercises.variants import Variant
+from xlab.kernel import disk
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 
@@ -104,8 +105,47 @@ def test_a_course_secret_is_made_once_for_its_owner_alone(tmp_path: Path) -> Non
     assert export.secret_in(tmp_path / "other.key") != made
     short = tmp_path / "short.key"
     short.write_text("hunter2\n")
+    short.chmod(0o600)
     with pytest.raises(UsageError, match="at least 32 characters"):
         export.secret_in(short)
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        (0o644, "others may read it: chmod 600"),
+        (0o640, "others may read it"),
+        (0o620, "others may write it"),
+        (0o602, "others may write it"),
+    ],
+)
+def test_a_secret_that_others_may_know_is_none(mode: int, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "course.key"
+    made = export.secret_in(file)
+    file.chmod(mode)
+    with pytest.raises(UsageError, match=words):
+        export.secret_in(file)
+    file.chmod(0o400)
+    assert export.secret_in(file) == made
+
+
+def test_a_secret_that_somebody_else_has_made_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by a link to what everybody knows, either; by sudo the teacher's is the teacher's."""
+    (tmp_path / "link.key").symlink_to("/proc/self/status")
+    with pytest.raises(UsageError, match="others may read it"):
+        export.secret_in(tmp_path / "link.key")
+    file = tmp_path / "course.key"
+    made, owner = export.secret_in(file), file.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    monkeypatch.setattr(disk, "is_trusted", lambda found: found.st_uid == os.geteuid())
+    with pytest.raises(UsageError, match=f"it belongs to uid {owner}, who knows"):
+        export.secret_in(file)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(disk, "is_trusted", lambda _found: False)
+    monkeypatch.setenv("SUDO_UID", f"{owner}")
+    assert export.secret_in(file) == made
 
 
 def test_a_secret_is_waited_for_at_no_pipe(tmp_path: Path) -> None:

@@ -121,6 +121,7 @@ def test_a_hundred_are_graded_twice_alike(tmp_path: Path) -> None:
     box, key = tmp_path / "in", tmp_path / "key"
     box.mkdir()
     key.write_bytes(SECRET)
+    key.chmod(0o600)
     expected = class_of_a_hundred(box)
     # Killed in the midst, and gone on with.
     first = grading(box, key, tmp_path / "first")

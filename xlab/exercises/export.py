@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shlex
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,12 +30,15 @@ _SECRET_BYTES = 32
 
 
 def secret_in(file: Path) -> bytes:
-    """The course secret; made, readable for its owner alone, if there is no such file."""
+    """The course secret; made, readable for its owner alone, if there is no such file.
+
+    UsageError for one that somebody else may know: values are drawn from it.
+    """
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
         try:
-            said = record.read_bytes(file).strip()
+            said = _kept(file).strip()
         except OSError as error:
             raise UsageError(f"{file}: {error.strerror}") from error
         if len(said) < _SECRET_BYTES:
@@ -43,6 +48,30 @@ def secret_in(file: Path) -> bytes:
     with os.fdopen(descriptor, "wb") as opened:
         opened.write(made + b"\n")
     return made
+
+
+def _kept(file: Path) -> bytes:
+    """What is in a file of the caller's or root's that nobody else reads or writes."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode):
+        problem = ""
+        if not (disk.is_trusted(found) or _is_of_who_called_sudo(found)):
+            problem = (
+                f"it belongs to uid {found.st_uid}, who knows all values that are drawn from it: "
+                "name another file, or, if you trust them, a copy of your own"
+            )
+        elif others := found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            may = "write" if others & (stat.S_IWGRP | stat.S_IWOTH) else "read"
+            problem = f"others may {may} it: chmod 600 {shlex.quote(str(file))}"
+        if problem:
+            os.close(descriptor)
+            raise UsageError(f"{file}: {problem}")
+    return record.read_descriptor(descriptor)
+
+
+def _is_of_who_called_sudo(found: os.stat_result) -> bool:
+    return os.geteuid() == 0 and os.environ.get("SUDO_UID") == str(found.st_uid)
 
 
 def export(folder: Path, variant: Variant, into: Path) -> Path:
