@@ -71,10 +71,10 @@ def test_classroom_50_has_integers(one: Grade) -> None:
 
 def test_tables_hold_no_formula_and_say_no_grade_where_there_is_none(one: Grade) -> None:
     lost = replace(one, student="ben", status="error", cause="it broke")
-    files = exports.of_all([one, lost], {"anna/21-two-ways": ["the same scripts as ben"]})
+    files = exports.of_all([one, lost], {"anna/21-two-ways": ["the same scripts as ben", "=1"]})
     anna, ben = csv.DictReader(io.StringIO(files["grades.csv"].decode()))
     assert (anna["points"], anna["of"], ben["points"], ben["status"]) == ("3", "4", "", "error")
-    assert anna["remarks"] == "a note; the same scripts as ben"
+    assert anna["remarks"] == "a note; the same scripts as ben;' =1"
     checks = list(csv.DictReader(io.StringIO(files["checks.csv"].decode())))
     assert [check["seen"][:2] for check in checks[:3]] == ["an", "'=", "'t"]
 

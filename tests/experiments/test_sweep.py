@@ -662,6 +662,11 @@ def test_csv_has_a_line_a_figure_and_one_for_what_has_none() -> None:
     broken = list(csv.DictReader(io.StringIO(rows.of_sweep(told_badly, Path()))))
     assert [row["status"] for row in broken if not row["method"]] == ["failed"]
     assert not any(cell.startswith(("=", "+", "@")) for row in broken for cell in row.values())
+    named_badly = dataclasses.replace(
+        sweep, axes=(dataclasses.replace(sweep.axes[0], name="=cmd"),)
+    )
+    heading, *_ = rows.of_sweep(Swept(named_badly, Path()), Path()).splitlines()
+    assert heading.startswith("point,'=cmd,'=cmd_number,method")
 
 
 # -- the clock -------------------------------------------------------------------------------------

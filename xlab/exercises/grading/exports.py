@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from xlab.record import record
+from xlab.record import record, spreadsheet
 from xlab.record.grade import Grade, GradedCheck
 
 
@@ -107,13 +107,8 @@ def _csv(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> bytes:
     writer = csv.writer(written)
     writer.writerow(heading)
     for row in rows:
-        writer.writerow([_harmless(str(cell)) for cell in row])
+        writer.writerow([spreadsheet.harmless(cell) for cell in row])
     return written.getvalue().encode()
-
-
-def _harmless(cell: str) -> str:
-    """No formula of a student's for the teacher's spreadsheet (OWASP, CSV injection)."""
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
 
 
 def _junit(grades: Sequence[Grade]) -> str:

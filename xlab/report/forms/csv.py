@@ -14,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xlab.record import spreadsheet
 from xlab.record.comparisons import Estimate, Figure
 from xlab.record.record import Measurement
 from xlab.report.content import Content, Part
@@ -115,14 +116,12 @@ def _figure(figure: Figure) -> Iterator[object]:
 def _written(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([_cell(value) for value in row] for row in rows)
+    writer.writerows([_cell(value) for value in row] for row in chain([header], rows))
     return written.getvalue()
 
 
 def _cell(value: object) -> object:
     """Nothing out of a record becomes a spreadsheet's formula, or a line of its own."""
-    if not isinstance(value, str):
-        return value
-    said = " ".join(plain(value).split())
-    return f"'{said}" if said.startswith(("=", "+", "-", "@")) else said
+    if isinstance(value, str):
+        value = " ".join(plain(value).split())
+    return spreadsheet.harmless(value)
