@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,36 @@ def test_a_link_to_somebody_elses_folder_is_none(tmp_path: Path) -> None:
     (tmp_path / "anna").symlink_to("ben")
     with pytest.raises(UsageError, match="it is a link"):
         submission.read(tmp_path / "anna")
+
+
+@pytest.mark.parametrize("closed", ["anna", "anna/21-two-ways"])
+def test_a_folder_that_nobody_may_look_into_is_its_students_alone(
+    closed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for student in ("anna", "ben"):
+        (tmp_path / student / "21-two-ways").mkdir(parents=True)
+        (tmp_path / student / "21-two-ways/h1.sh").write_text("true")
+    # Root may look into all: this is the kernel's answer to others.
+    denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    listdir = os.listdir
+
+    def listed(folder: int) -> list[str]:
+        if Path(f"/proc/self/fd/{folder}").samefile(tmp_path / closed):
+            raise denied
+        return listdir(folder)
+
+    def entries(folder: Path) -> Iterator[Path]:
+        if folder == tmp_path / closed:
+            raise denied
+        return (folder / name for name in listdir(folder))
+
+    monkeypatch.setattr(os, "listdir", listed)
+    monkeypatch.setattr(Path, "iterdir", entries)
+    (anna, refused), (ben, taken) = submission.names(tmp_path)
+    assert (anna, refused, ben) == ("anna", tmp_path / closed, "ben")
+    assert submission.read(taken, collected=tmp_path).scripts == {"h1": "true"}
+    with pytest.raises(UsageError, match="it can't be read: Permission denied"):
+        submission.read(refused, collected=tmp_path)
 
 
 def test_a_folder_that_became_a_link_since_it_was_listed_is_not_read(tmp_path: Path) -> None:

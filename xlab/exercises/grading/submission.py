@@ -95,8 +95,11 @@ def of_solution(found: Exercise, solution: Solution) -> Submission:
 
 def is_one(path: Path) -> bool:
     """Whether it looks like one: an archive, or a folder with a script or answers in it."""
-    if path.is_dir():
-        return any(_is_wanted(entry.name) for entry in path.iterdir())
+    try:
+        if path.is_dir():
+            return any(_is_wanted(entry.name) for entry in path.iterdir())
+    except OSError:  # closed by its student: reading it says so
+        return True
     return path.name.endswith(_ARCHIVES)
 
 
