@@ -375,6 +375,21 @@ def test_a_point_that_fails_is_kept_as_failed_and_tried_again(
     assert set(workers.asked) == set(names)
 
 
+@pytest.mark.parametrize("place", [outcome.POINTS, f"{outcome.POINTS}/mtu=1500"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda place: place.symlink_to("/tmp")])
+def test_nothing_is_measured_where_nothing_can_be_kept(
+    make: Callable[[Path], object], place: str, tmp_path: Path
+) -> None:
+    (tmp_path / outcome.SPEC_FILE).write_text("methods: [bridge]\naxes: {mtu: [1500, 9000]}\n")
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    make(tmp_path / place)
+    with (
+        pytest.raises(UsageError, match=f"{place}: not a folder of this sweep's own"),
+        outcome.Folder.go_on(tmp_path),
+    ):
+        pass
+
+
 def test_a_strangers_is_not_gone_on_with(tmp_path: Path) -> None:
     """It says which programs are run, with our rights."""
     if os.geteuid() != 0:

@@ -143,6 +143,7 @@ class Folder:
         """
         _require_own(path)
         spec = asking.load(path / SPEC_FILE)
+        _require_folders(path, spec)
         with _locked(path):
             disk.sweep(path)
             for point in (path / POINTS).glob("*"):
@@ -178,6 +179,14 @@ def _require_own(path: Path) -> None:
         with suppress(OSError):  # reading it says why
             if not disk.is_trusted(found := each.stat()):
                 raise UsageError(f"{path}: somebody else's sweep (uid {found.st_uid})")
+
+
+def _require_folders(path: Path, spec: Spec) -> None:
+    """No link, either: where nothing can be kept (`disk.write`) nothing is to be measured."""
+    points = path / POINTS
+    for each in (points, *(points / point.slug for point in spec.points)):
+        if each.is_symlink() or (each.exists() and not each.is_dir()):
+            raise UsageError(f"{each}: not a folder of this sweep's own")
 
 
 @contextmanager
