@@ -254,6 +254,8 @@ class _NoDaemons:
     ("line", "said"),
     [
         ("lab.nonsense", "AttributeError: "),
+        ("open('/nowhere')", "FileNotFoundError: .*'/nowhere'"),
+        ("assert not lab", "AssertionError$"),
         ("raise NetlinkError('look up br9', 19, 'No such device')", "netlink: look up br9: "),
     ],
 )
@@ -267,3 +269,11 @@ def test_a_build_that_stops_says_where(
     monkeypatch.chdir("/")
     with pytest.raises(XlabError, match=f"^the build stopped at mine.py:5, after “hosts”: {said}"):
         found.build(cast(Lab, _NoDaemons()), cast(Checks, SimpleNamespace(stages=["hosts"])))
+
+
+def test_a_build_that_lacks_open_files_is_not_to_blame(tmp_path: Path) -> None:
+    """The controller says of such an error what limit was met: this machine can't."""
+    file = scenario_file(tmp_path, STOPS.format("raise OSError(24, 'Too many open files')"))
+    found = Blueprint(blueprint.design(Request(str(file))), None, {})
+    with pytest.raises(OSError, match="Too many"):
+        found.build(cast(Lab, _NoDaemons()), cast(Checks, SimpleNamespace(stages=[])))

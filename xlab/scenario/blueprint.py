@@ -6,6 +6,7 @@ request ── design (what is asked for makes sense) ── equip (this machine
 from __future__ import annotations
 
 import dataclasses
+import errno
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,9 +97,10 @@ class Blueprint:
                     if error.exit_status == XlabError.exit_status:
                         error.args = (f"{stopped}: {error}",)
                     raise
-                if isinstance(error, OSError):
-                    raise
-                raise XlabError(f"{stopped}: {type(error).__name__}: {error}") from error
+                if isinstance(error, OSError) and error.errno == errno.EMFILE:
+                    raise  # a limit of this machine; the build is sound
+                said = ": ".join(filter(None, (type(error).__name__, str(error))))
+                raise XlabError(f"{stopped}: {said}") from error
 
 
 def design(request: Request) -> Design:
