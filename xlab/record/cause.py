@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
+from xlab.kernel.packets import Encapsulation
 from xlab.record.record import Claim, PathProof
 
 #: Of what a tool printed: enough to see what is different; all of it stands with the claim.
@@ -36,12 +38,20 @@ def _of_claim(claim: Claim) -> str:
 def _of_path(path: PathProof | None) -> str:
     if path is None:
         return "the path is not proved: it was not tried"
-    kind = "plain" if path.encapsulation == "none" else path.encapsulation
-    seen = getattr(path.underlay_packets, path.encapsulation)
-    return (
-        f"the path is not proved: expected {path.packets_sent} packets on the wire as {kind}, "
-        f"observed {seen}"
-    )
+    seen = {_kind(kind): getattr(path.underlay_packets, kind) for kind in get_args(Encapsulation)}
+    kind = _kind(path.encapsulation)
+    meant = seen.pop(kind)
+    others = "".join(f", {count} as {other}" for other, count in seen.items() if count)
+    observed = f"{meant}{others}"
+    if meant == path.packets_sent and not others and path.evidence:
+        observed += f" ({path.evidence})"  # of frames that the kernel could not keep
+    # Older records do not say how many were sent.
+    sent = f"{path.packets_sent} packets" if path.packets_sent else "every packet"
+    return f"the path is not proved: expected {sent} on the wire as {kind}, observed {observed}"
+
+
+def _kind(encapsulation: str) -> str:
+    return "plain" if encapsulation == "none" else encapsulation
 
 
 def _short(said: str) -> str:
