@@ -23,8 +23,8 @@ from xlab.record.figures import (
 from xlab.record.record import Measurement, Route, RunRecord
 from xlab.record.stats import Spread
 from xlab.report import conclusion, content, prose, tables, text
+from xlab.report.forms import html, markdown
 from xlab.report.forms import json as json_data
-from xlab.report.forms import markdown
 
 
 def measured(
@@ -561,6 +561,19 @@ def test_the_verdict_is_that_of_the_worst_record(
 ) -> None:
     found = prose.verdict([sample(name) for name in names])
     assert (found.status, found.headline) == (status, headline)
+
+
+def test_what_a_build_printed_does_not_all_stand_in_the_heading() -> None:
+    printed = "h1: `ip` ended with status 1:\n" + "a line of it\n" * 60
+    broken = replace(sample("bridge-failed"), claims=(), path=None, reason=printed)
+    headline = prose.verdict([broken]).headline
+    assert headline.startswith("bridge failed: h1: `ip` ended with status 1: a line of it a line")
+    assert headline.endswith("…")
+    assert len(headline) <= 200
+    page = html.of_results(content.of_records({Path("x/run.json"): broken}), Path())
+    assert f"{headline}</span></h1>" in page
+    # Whole, where the scenario has its place.
+    assert page.count("a line of it") > 60
 
 
 def test_the_verdict_says_what_failed_then_what_was_found_then_how_far_to_trust_it() -> None:

@@ -172,6 +172,10 @@ def path_facts(record: RunRecord) -> list[tuple[str, str, bool | None]]:
 # ------------------------------------------------------------------------------------ the verdict
 
 
+#: In columns; what a build's command printed can be a page, and stands with its scenario, whole.
+_LONGEST_HEADLINE = 200
+
+
 def _headline(records: Sequence[RunRecord], worst: Status) -> str:
     held = sum(claim.holds for record in records for claim in record.claims)
     total = sum(len(record.claims) for record in records)
@@ -184,7 +188,7 @@ def _headline(records: Sequence[RunRecord], worst: Status) -> str:
         return f"{subject} {verb}: {held} of {total} claims hold, and {path} proved"
     if len(records) == 1:
         (said,) = tables.outcomes(records)
-        return said.rstrip(".")
+        return text.cut(said.rstrip("."), _LONGEST_HEADLINE)
     passed = sum(record.status == "passed" for record in records)
     return f"{names} {worst}; {passed} of {len(records)} passed"
 

@@ -108,7 +108,7 @@ def _header(
         tag(
             "div",
             tag("span", found.mark, class_="mark", aria_hidden="true"),
-            tag("h1", tag("span", f"{found.headline}.")),
+            tag("h1", tag("span", f"{found.headline}.".replace("….", "…"))),
             class_=f"verdict {found.status}",
         ),
         _answers(found.answers),
