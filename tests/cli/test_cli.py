@@ -172,6 +172,7 @@ def test_help_completes_the_names_of_commands() -> None:
     [
         (["nonsense"], "no command is called 'nonsense'; `xlab help` shows"),
         (["rn"], "no command is called 'rn'; did you mean run? `xlab help` shows"),
+        (["lab", "che'k"], "no command is called 'che'k'; did you mean check? `xlab help lab`"),
         (["lab", "chek"], "'chek'; did you mean check? `xlab help lab` shows"),
         (["run"], "SCENARIO is missing; `xlab help run` shows"),
         (["lab", "start"], "EXERCISE is missing; `xlab help lab start` shows"),
@@ -182,7 +183,8 @@ def test_help_completes_the_names_of_commands() -> None:
         ),
         (["run", "bridge", "--hosts", "two"], "--hosts is 'two': it should be a valid integer; "),
         (["run", "bridge", "--hosts"], "option '--hosts' requires an argument; `xlab help run`"),
-        (["run", "bridge", "more"], "unexpected extra argument"),
+        (["run", "bridge", "more"], "too many arguments: more; `xlab help run`"),
+        (["list", "a", "b"], "too many arguments: a b; `xlab help list`"),
         (["run", "bridge", "--hosts", "1"], "the range is 2 to 1,000"),
         (["run", "bridge", "--mtu", "100"], "the range is 576 to 65,535"),
         (["run", "bridge", "--repeat", "0"], "the range is 1 to 1,000 rounds"),

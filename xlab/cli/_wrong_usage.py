@@ -45,8 +45,10 @@ def _wrong(error: Any, commands: dict[str, Any]) -> str:
             return f"{_named(error.param)} is missing"
         case "BadParameter" if error.param is not None:
             return _bad_value(error, said)
-    if found := re.match("No such command '(.*?)'", said, re.DOTALL):
-        return f"no command is called {found[1]!r}{meant(found[1], commands)}"
+    if found := re.match(r"No such command (['\"])(.*?)\1", said, re.DOTALL):
+        return f"no command is called '{found[2]}'{meant(found[2], commands)}"
+    if found := re.match(r"Got unexpected extra argument\S* \((.*)\)", said, re.DOTALL):
+        return f"too many arguments: {found[1]}"
     return said[:1].lower() + said[1:]
 
 
