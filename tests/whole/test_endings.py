@@ -35,6 +35,7 @@ def build(lab, plan, size, settings, check):
 
 SCENARIO = Scenario("breaks", "it breaks", (), lambda size, settings: None, build)
 """
+_STOPPED = "the build stopped at breaks.py:6: so it is written"
 
 
 @pytest.fixture
@@ -252,7 +253,7 @@ def test_a_full_disk_leaves_no_half_a_record(
     assert re.fullmatch(rf"xlab: disk/\S+Z-{what}: No space left on device\n", ended.stderr), ended
     assert (tmp_path / "left").read_text() == ""
     # What it came to is told all the same.
-    assert "failed   so it is written" in ended.stdout
+    assert f"failed   {_STOPPED}" in ended.stdout
 
 
 def test_a_disk_that_is_full_after_the_record_has_the_record(breaks: str, tmp_path: Path) -> None:
@@ -264,7 +265,7 @@ def test_a_disk_that_is_full_after_the_record_has_the_record(breaks: str, tmp_pa
     full = r"xlab: disk/\S+Z-breaks/report\.\w+: No space left on device\n"
     assert re.fullmatch(full, ended.stderr), ended
     (found,) = whole_records(tmp_path / "copy")
-    assert found.reason == "so it is written"
+    assert found.reason == _STOPPED
     assert not list((tmp_path / "copy").glob(".*"))
 
 
@@ -359,7 +360,7 @@ def test_a_comparison_goes_on_when_there_is_room_again(breaks: str, tmp_path: Pa
     (folder,) = (tmp_path / "copy").iterdir()
     found = comparisons.load(folder)
     assert (found.sessions, found.ending) == (2, "alone")
-    assert found.methods[1].reason == "so it is written"
+    assert found.methods[1].reason == _STOPPED
     assert len(result_files.find([folder])) == sum(len(method.builds) for method in found.methods)
     assert_all_whole(tmp_path / "copy")
 
