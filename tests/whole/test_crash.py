@@ -550,15 +550,16 @@ def find(look: Callable[[], int | None]) -> int:
 def held_here() -> set[str]:
     """Namespaces that any process of this PID namespace is in, holds open or has mounted.
 
-    Processes in PID namespaces of their own are other labs: the kernel may have given them the
-    numbers that a dead lab's namespaces had.  So are those that bear a mark; of what bears ours
-    none may be left, whatever it holds.
+    Processes in PID namespaces of their own, and who made these, are other labs, or unshare(1):
+    the kernel may have given them the numbers that a dead lab's namespaces had.  So are those that
+    bear a mark; of what bears ours none may be left, whatever it holds.
     """
     here = link_target("/proc/self/ns/pid")
     neighbours = [
         pid
         for pid in all_pids()
-        if link_target(f"/proc/{pid}/ns/pid") == here and MARK not in environment_of(pid)
+        if link_target(f"/proc/{pid}/ns/pid_for_children") == here
+        and MARK not in environment_of(pid)
     ]
     held = set().union(*map(namespaces_of, neighbours))
     return held | {line.split()[3] for line in mounts_here() if " nsfs " in line}
