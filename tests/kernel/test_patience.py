@@ -71,11 +71,14 @@ def test_a_busy_machine_is_not_counted_but_by_what_it_gives(
     assert waiting.waited_s == 0
 
 
-def test_who_looks_late_has_waited_too() -> None:
+@pytest.mark.parametrize("runnable", [True, False])
+def test_who_looks_late_has_waited_too(runnable: bool) -> None:
+    """Without a processor, or on a machine that was stopped: what is awaited may sleep by now."""
     clock = FakeClock(0.0)
-    waiting = Patience(7, TIMEOUT_S, clock=clock, look=lambda _: Look(runnable=True))
+    waiting = Patience(7, TIMEOUT_S, clock=clock, look=lambda _: Look(runnable=runnable))
     clock.sleep(3 * TIMEOUT_S)
     assert not waiting.passed()
+    assert waiting.left_s() > TIMEOUT_S / 2
 
 
 def test_who_sleeps_has_the_time_that_goes_by() -> None:

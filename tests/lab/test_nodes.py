@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import struct
@@ -322,6 +323,7 @@ def test_what_does_not_end_in_time_is_killed() -> None:
     with pytest.raises(CommandError) as met:
         h1.run(["sh", "-c", "echo waiting >&2; exec sleep 1000"], timeout_s=0.2)
     assert "did not end within 0.2 s: waiting" in str(met.value)
+    assert re.search(r"waited for, by process: \d+ b'\w+' [SR] in ", met.value.__notes__[0])
     assert met.value.returncode is None
     assert "sleep" not in output(h1, "ps", "-e", "-o", "comm=")
 

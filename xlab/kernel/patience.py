@@ -13,7 +13,7 @@ What is runnable and not given a processor (state R too) waits for whatever else
 30 a script of one second takes fifteen.  So while there is something to do, only the processor time
 that went into it counts, its own, its children's and ours, who may have to do it; and all the time
 in which nothing is: `sleep 100` takes 100 s on any machine, and a loop has as much processor as a
-quiet machine would have given it.
+quiet machine would have given it.  Where we ourselves look too late, what went by does not count.
 """
 
 from __future__ import annotations
@@ -95,13 +95,16 @@ class Patience(Deadline):
         # for used, and what is beyond that for lost: we, too, have waited for a processor.
         used_s = self._every_s if self._used_s is None else seen.used_s - self._used_s
         self._used_s = seen.used_s
+        # Nothing to do, and a look comes far later than it was due: neither had we a processor, or
+        # the whole machine was stopped, and whatever it waits for may have been kept waiting, too.
+        lost_s = since_s - (used_s if seen.runnable else 2 * self._every_s)
+        lost_s = min(since_s, max(0.0, lost_s))
         if seen.held_up and self.waited_s < _LONGEST_S:
             self.put_off(since_s)
             self.waited_s += since_s
-        elif seen.runnable and self._starves_for_s > 0:
-            starved_s = min(since_s, max(0.0, since_s - used_s))
-            self.put_off(starved_s)
-            self._starves_for_s -= starved_s
+        elif self._starves_for_s > 0:
+            self.put_off(lost_s)
+            self._starves_for_s -= lost_s
 
 
 def look_at(pid: int, *, proc: Path = Path("/proc")) -> Look:
@@ -129,6 +132,18 @@ def look_at(pid: int, *, proc: Path = Path("/proc")) -> Look:
     times = os.times()
     ours_s = times.user + times.system
     return Look(held_up, runnable, ours_s + ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def doing(pid: int, *, proc: Path = Path("/proc")) -> str:
+    """What the threads of a process and of ours are at, for who wonders why it did not end."""
+    said = []
+    for process in dict.fromkeys((pid, os.getpid())):
+        with suppress(OSError):
+            for thread in (proc / str(process) / "task").iterdir():
+                name = (thread / "comm").read_bytes().strip()
+                words = (_stat(thread)[0], b"in", _sleeps_in(thread) or b"?")
+                said.append(f"{process} {name!r} {b' '.join(words).decode(errors='replace')}")
+    return "; ".join(said)
 
 
 def _stat(of: Path) -> list[bytes]:

@@ -27,7 +27,7 @@ from xlab.errors import CapabilityError, CommandError, DaemonError, DeadlineErro
 from xlab.kernel import sole_user, syscalls
 from xlab.kernel.clock import Clock, Deadline, steady
 from xlab.kernel.namespaces import Namespaces, entered
-from xlab.kernel.patience import Patience
+from xlab.kernel.patience import Patience, doing
 from xlab.kernel.programs import remedy
 
 
@@ -80,13 +80,15 @@ class Process:
         Within `asking_meanwhile` it may raise what is raised there, too.
         """
         if not self._ends_within(timeout_s):
-            raise CommandError(
+            error = CommandError(
                 self.argv,
                 node=self._node,
                 returncode=None,
                 stderr=self.stderr_tail(),
                 timeout_s=timeout_s,
             )
+            error.add_note(f"waited for, by process: {doing(self.pid)}")
+            raise error
         returncode = self._popen.returncode
         assert returncode is not None
         return int(returncode)
