@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -40,8 +39,7 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    guarding = guard.begun()
-    config.add_cleanup(lambda: os.kill(guarding, signal.SIGKILL))
+    config.pluginmanager.register(guard.Guard())
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

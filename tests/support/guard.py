@@ -1,7 +1,8 @@
 """What tests leave standing when they are killed, as by timeout(1), ends all the same.
 
 A lab that stays is a process of nobody's: a fixture takes it down, but not where pytest has been
-ended by SIGTERM or SIGKILL.  A process beside it waits for that, and kills what bears its mark.
+ended by SIGTERM or SIGKILL, nor a thread of a test where it was interrupted.  A process beside it
+waits for that, and kills what bears its mark.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 NAME = "XLAB_TESTED_BY"
 _WATCH = """
 import os, sys
@@ -27,6 +30,18 @@ os.setsid()
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 guard.watch(int(sys.argv[1]), sys.argv[2])
 """
+
+
+class Guard:
+    """A plugin; whoever registers it begins to be guarded."""
+
+    def __init__(self) -> None:
+        self._pid = begun()
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """Tests that came to their end have taken down what they made, or failed."""
+        if exitstatus != pytest.ExitCode.INTERRUPTED:
+            os.kill(self._pid, signal.SIGKILL)
 
 
 def begun() -> int:
