@@ -941,8 +941,8 @@ def test_grades_are_told_on_a_terminal_one_by_one(tmp_path: Path) -> None:
     for name in ("anna", "ben", "carl"):
         (tmp_path / f"{name}-01-namespaces-by-hand.tar.gz").touch()
     argv = [sys.executable, "-P", "-m", "xlab", "lab", "grade", str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with Terminal(argv, folder=tmp_path, environment=environment) as terminal:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": ""}
+    with Terminal(argv, folder=tmp_path, environment=environment, term="xterm") as terminal:
         for name in ("anna", "ben", "carl"):
             terminal.expect(f"{name}, 01: refused: it is no archive")
         status, said = terminal.end()

@@ -25,13 +25,14 @@ class Terminal:
         folder: Path,
         environment: Mapping[str, str],
         size: tuple[int, int] = (24, 80),
+        term: str = "dumb",
     ) -> None:
-        """Start it; `size` is in lines and columns."""
+        """Start it; `size` is in lines and columns, and a dumb terminal has no line that moves."""
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:
             os.chdir(folder)
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
-            os.execvpe(argv[0], list(argv), {**environment, "TERM": "dumb"})
+            os.execvpe(argv[0], list(argv), {**environment, "TERM": term})
         self._seen = ""
         self._hung_up = False
 
