@@ -55,8 +55,22 @@ def test_an_installation_without_it_says_so(
     assert not script.exists()
 
 
+#: A signal that comes when the script has been started, and before anybody waits for it.
+_AT_ONCE = """
+import os, signal, subprocess, time
+class Popen(subprocess.Popen):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        while not os.path.exists(sys.argv[2]):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+subprocess.Popen = Popen
+"""
+
+
+@pytest.mark.parametrize("at_once", [True, False])
 def test_what_ends_xlab_waits_until_the_script_has_put_its_own_away(
-    script: Path, tmp_path: Path
+    script: Path, tmp_path: Path, at_once: bool
 ) -> None:
     begun, put_away = tmp_path / "begun", tmp_path / "put-away"
     script.write_text(
@@ -65,17 +79,18 @@ def test_what_ends_xlab_waits_until_the_script_has_put_its_own_away(
     )
     program = (
         "import sys; from pathlib import Path; from xlab.kernel import shipped\n"
-        "shipped.PACKAGE = Path(sys.argv[1])\n"
+        f"shipped.PACKAGE = Path(sys.argv[1])\n{_AT_ONCE if at_once else ''}"
         "from xlab import cli; sys.exit(cli.main(['setup']))"
     )
     with subprocess.Popen(
-        [sys.executable, "-P", "-c", program, script.parents[1]],
+        [sys.executable, "-P", "-c", program, script.parents[1], begun],
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         stderr=subprocess.PIPE,
         text=True,
     ) as command:
-        wait_until(begun.exists, timeout_s=60.0, awaited="the script to begin")
-        command.send_signal(signal.SIGTERM)
-        assert command.communicate()[1] == "interrupted by SIGTERM\n"
+        if not at_once:
+            wait_until(begun.exists, timeout_s=60.0, awaited="the script to begin")
+            command.send_signal(signal.SIGTERM)
+        assert command.communicate(timeout=60)[1] == "interrupted by SIGTERM\n"
     assert command.returncode == 143
     assert put_away.exists()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
+from collections.abc import Sequence
 
 from xlab.cli._app import command
 from xlab.errors import XlabError
+from xlab.kernel import signals
 
 
 @command(
@@ -24,15 +27,24 @@ def setup() -> int:
     script = shipped.find("bin/setup")
     if script is None:
         raise XlabError(f"bin/setup is missing from this installation ({shipped.PACKAGE})")
-    status = _ended(subprocess.Popen(["/bin/sh", script, "--system"], stdin=subprocess.DEVNULL))
+    status = _run(["/bin/sh", str(script), "--system"])
     return doctor() if status == 0 else status
 
 
-def _ended(script: subprocess.Popen[bytes]) -> int:
+def _run(argv: Sequence[str]) -> int:
     """Its status; whatever ends xlab waits until the script has put away what is its own."""
+    script: subprocess.Popen[bytes] | None = None
     try:
+        # Or a signal could come when it has been started and nobody knows of it yet.
+        with signals.held_off() as mask:
+            script = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, mask),  # noqa: PLW1509 - no other thread
+            )
         return script.wait()
     except BaseException:
-        script.terminate()
-        script.wait()
+        if script is not None:
+            script.terminate()
+            script.wait()
         raise
