@@ -86,6 +86,7 @@ def test_vagrant_accepts_it(tmp_path: Path) -> None:
     assert "validated successfully" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", ["libvirt", "virtualbox"])
 def test_vagrant_accepts_what_it_says_to_a_provider(provider: str, tmp_path: Path) -> None:
     require_provider(provider, tmp_path)
@@ -97,7 +98,7 @@ def test_vagrant_accepts_what_it_says_to_a_provider(provider: str, tmp_path: Pat
     ("provider", "right", "wrong"),
     [
         ("", 'type: "shell"', 'type: "shel"'),
-        ("", "config.vm.hostname", "config.vm.hostnam"),
+        pytest.param("", "config.vm.hostname", "config.vm.hostnam", marks=pytest.mark.slow),
         pytest.param("libvirt", "libvirt.memory", "libvirt.memry", marks=pytest.mark.slow),
         pytest.param("virtualbox", "virtualbox.memory", "virtualbox.memry", marks=pytest.mark.slow),
     ],

@@ -125,6 +125,7 @@ def test_a_bar_within_code_in_a_table_is_one(site: Path) -> None:
     assert "<code>partition h1,h2 &#124; h3</code>" in text(site / "teaching.html")
 
 
+@pytest.mark.slow
 def test_wrong_links_end_the_build(tmp_path: Path) -> None:
     """To a page, an anchor, a file of the repository, a line of one."""
     links = ("no.md", "tutorial.md#no", "../scenarios/no.py", "../scenarios/weave.py#L9999")

@@ -70,6 +70,7 @@ def test_what_was_typed_is_handed_in_and_graded(world: World, hasty: Path) -> No
     assert "1 graded, 1 of them before" in again.stdout
 
 
+@pytest.mark.slow
 def test_points_that_no_script_rebuilds_are_not_lost_unnoticed(world: World, hasty: Path) -> None:
     """What `exec` does is recorded nowhere: packed, it would be graded as if never done."""
     values = exercise.load(hasty, Variant("anna")).values

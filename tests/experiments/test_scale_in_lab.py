@@ -190,6 +190,7 @@ def test_scale_measures_what_a_mesh_costs(tmp_path: Path) -> None:
     assert f"record   results/{folder.name}/scale.json" in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_flat_segment_needs_no_control_plane(tmp_path: Path) -> None:
     arguments = ["bridge", "--hosts", "2,4,8", "--repeat", "1", "--rest", "1"]
     with Command("scale", *arguments, folder=tmp_path) as command:
@@ -201,6 +202,7 @@ def test_a_flat_segment_needs_no_control_plane(tmp_path: Path) -> None:
     assert re.search(r"^- descriptors of the controller: hosts\^0\.", ended.stdout, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_of_a_lab_without_a_method_the_hosts_are_asked(tmp_path: Path) -> None:
     """Each host's c1 has the same address as the others': asked, it would answer itself."""
     arguments = ["baseline", "--hosts", "2,3,4", "--repeat", "1", "--rest", "1", "--json"]

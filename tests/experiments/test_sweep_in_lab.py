@@ -412,6 +412,7 @@ def test_killed_while_labs_stand_it_leaves_nothing_but_what_to_go_on_with(
 
 
 @pytest.mark.sandbox
+@pytest.mark.slow
 def test_a_killed_process_of_a_point_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "long.yaml").write_text(_LONG.replace("[1, 2]", "[1]"))
     with Command(tmp_path, "long.yaml") as command:

@@ -95,6 +95,7 @@ def test_the_chapter_on_bridges(shells: Shells) -> None:
     type_the_chapter_on_bridges(shells)
 
 
+@pytest.mark.slow
 @typed_tools
 def test_the_chapter_on_bridges_without_root(ordinary_world: World) -> None:
     shells = Shells(ordinary_world)

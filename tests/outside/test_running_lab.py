@@ -571,6 +571,7 @@ def test_a_lab_that_can_open_no_more_files_is_seen_and_ended(world: World) -> No
     world.await_alone()
 
 
+@pytest.mark.slow
 def test_a_stopped_lab_is_ended_without_root(ordinary_world: World) -> None:
     up = ["up", "baseline", "--name", "ill", "--until", "hosts"]
     assert ordinary_world.say(*up).status == 0
@@ -860,6 +861,7 @@ def test_mininets_command_line_measures_between_two_nodes(standing: World) -> No
         assert cli.end()[0] == 0
 
 
+@pytest.mark.slow
 def test_mininets_command_line_outlives_a_host(bridge: World) -> None:
     prompt = "mininet> "
     with bridge.terminal([*bridge.xlab, "cli"], size=(24, 200)) as cli:
