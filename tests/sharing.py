@@ -49,10 +49,10 @@ def _draw(items: Sequence[pytest.Item], folder: Path) -> Iterator[pytest.Item]:
     #: Files whose tests build labs.
     building = {item.path for item in items if item.get_closest_marker("sandbox")}
 
-    def longest_first(item: pytest.Item) -> int:
+    def longest_first(item: pytest.Item) -> float:
         """What is short comes last, so all processes end at about the same time."""
-        if item.get_closest_marker("slow"):
-            return 0
+        if slow := item.get_closest_marker("slow"):
+            return -float(slow.kwargs.get("minutes", 0))
         return 1 if "whole" in item.path.parts else 2 if item.path in building else 3
 
     for name, group in itertools.groupby(sorted(items, key=longest_first), key=_drawn_as):

@@ -25,7 +25,7 @@ from xlab.exercises.grading.submission import Submission
 from xlab.exercises.model import Exercise
 from xlab.exercises.variants import Variant
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
+pytestmark = [pytest.mark.sandbox, pytest.mark.slow(minutes=34)]
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 #: Of bare hosts, of Docker on a bridge, of Open vSwitch.

@@ -67,6 +67,7 @@ def busy() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("machine")
+@pytest.mark.slow(minutes=20)
 def test_two_runs_are_the_same_to_the_last_digit_however_busy_the_machine(tmp_path: Path) -> None:
     words = ("run", "ovs-gre", "--quick", "--clock", "virtual", "--json", "--results")
     quiet = xlab(*words, str(tmp_path / "quiet"))
@@ -137,6 +138,7 @@ def test_files_of_ones_own_come_along(tmp_path: Path) -> None:
     assert [name for name in named if "/" not in name] == ["h1", "h2", "h3"]
 
 
+@pytest.mark.slow(minutes=24)
 def test_the_projects_own_figures_are_what_they_were(
     tmp_path: Path, machine: frozen.Frozen
 ) -> None:

@@ -153,6 +153,7 @@ def test_the_steps_of_a_job_succeed(
     uploads.require(name, "claims.xml", "report.html", "run.json", ".pcap")
 
 
+@pytest.mark.slow(minutes=20)
 def test_the_job_of_the_virtual_clock_sees_no_difference_between_two_runs(tmp_path: Path) -> None:
     with bare_machine("root", tmp_path) as machine:
         steps, uploads = runner(machine, "root")

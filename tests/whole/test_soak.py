@@ -84,7 +84,7 @@ def test_eight_faults_among_three_switches(method: str, record_property: Record)
     record_property(RECOVERIES, told["recoveries"])
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=13)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("topo", [None, "tree,depth=2,fanout=2"])
 def test_two_hundred_faults(
