@@ -171,6 +171,7 @@ def test_help_completes_the_names_of_commands() -> None:
     ("arguments", "said"),
     [
         (["nonsense"], "no command is called 'nonsense'; `xlab help` shows"),
+        (["9" * 5000], f"no command is called '{'9' * 99}…; `xlab help` shows"),
         (["rn"], "no command is called 'rn'; did you mean run? `xlab help` shows"),
         (["lab", "che'k"], "no command is called 'che'k'; did you mean check? `xlab help lab`"),
         (["lab", "chek"], "'chek'; did you mean check? `xlab help lab` shows"),
@@ -185,6 +186,7 @@ def test_help_completes_the_names_of_commands() -> None:
         (["run", "bridge", "--hosts"], "option '--hosts' requires an argument; `xlab help run`"),
         (["run", "bridge", "more"], "too many arguments: more; `xlab help run`"),
         (["list", "a", "b"], "too many arguments: a b; `xlab help list`"),
+        (["list", *map(str, range(9999))], "95 96…; `xlab help list`"),
         (["run", "bridge", "--hosts", "1"], "the range is 2 to 1,000"),
         (["run", "bridge", "--mtu", "100"], "the range is 576 to 65,535"),
         (["run", "bridge", "--repeat", "0"], "the range is 1 to 1,000 rounds"),

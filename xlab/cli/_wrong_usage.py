@@ -14,13 +14,15 @@ from xlab.errors import UsageError, meant
 ClickError: type[Any] = typer.BadParameter.__mro__[2]
 
 _LONGEST_VALUE = 40
+_LONGEST_WORD = 100
+_LONGEST = 300
 
 
 def refusal(error: Any, program: Any, arguments: Sequence[str]) -> UsageError:
     """Says what is wrong with `arguments`, and which help of `program` shows what is right."""
     typed, group = _command(program, arguments)
     remedy = f"`{' '.join(['xlab help', *typed])}` shows what may be typed"
-    return UsageError(f"{_wrong(error, group)}; {remedy}".replace("?; ", "? "))
+    return UsageError(f"{_abridged(_wrong(error, group))}; {remedy}".replace("?; ", "? "))
 
 
 def _command(program: Any, arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
@@ -50,6 +52,12 @@ def _wrong(error: Any, commands: dict[str, Any]) -> str:
     if found := re.match(r"Got unexpected extra argument\S* \((.*)\)", said, re.DOTALL):
         return f"too many arguments: {found[1]}"
     return said[:1].lower() + said[1:]
+
+
+def _abridged(said: str) -> str:
+    """With no more of what was typed than anyone reads."""
+    said = re.sub(rf"(\S{{{_LONGEST_WORD}}})\S+", r"\1…", said)
+    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]}…"
 
 
 def _bad_value(error: Any, said: str) -> str:
