@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.records import sample
@@ -218,6 +218,7 @@ def test_a_single_sample_of_a_single_round_is_a_chart_without_an_interval() -> N
         max_size=8,
     )
 )
+@example([("method", n, (figure,), "icmp_rtt_ms") for n, figure in enumerate((1e308, 0.0, 0.0), 1)])
 def test_any_figures_are_drawn(
     rounds: list[tuple[Route, int, tuple[float, ...], str]],
 ) -> None:
