@@ -373,7 +373,7 @@ class Mtu(Kind, word="mtu"):
 
 
 class Quiet(Kind, word="quiet"):
-    """No more than `most` frames a second pass on the physical link of a host, for three seconds."""
+    """At most `most` frames a second pass on a host's physical link, three seconds in a row."""
 
     shape: ClassVar[Mapping[str, Any]] = _shape(
         "at", "most", at=_NODE, most={"type": "integer", "minimum": 0}
