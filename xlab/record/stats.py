@@ -111,11 +111,11 @@ def _medians(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     ordered = np.sort(rows, axis=1)  # NaN goes to the end
     counts = np.count_nonzero(~np.isnan(ordered), axis=1)
     each = np.arange(len(rows))
-    # Each is halved before: the sum of two that a float can just hold would be infinite.
-    medians: NDArray[np.float64] = (
-        ordered[each, (counts - 1) // 2] / 2 + ordered[each, counts // 2] / 2
-    )
-    return medians
+    below, above = ordered[each, (counts - 1) // 2], ordered[each, counts // 2]
+    # Halved before they are added, the smallest would lose a bit; after it, the largest overflow.
+    with np.errstate(over="ignore"):
+        medians: NDArray[np.float64] = (below + above) / 2
+    return np.where(np.isfinite(medians), medians, below / 2 + above / 2)
 
 
 def clustered_medians(
