@@ -22,7 +22,7 @@ from tests.support import pipelines
 from tests.support.pipelines import ROOT, Machine, Runner, StandIn
 from xlab.experiments import gate
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(minutes=10)
 
 BARE = ROOT / "tests/clean_root/run"
 WORKFLOW = pipelines.load(ROOT / ".github/workflows/xlab.yml")
