@@ -98,6 +98,13 @@ def test_words_columns_and_units_may_not(old: str, new: str) -> None:
     assert shown.difference(TABLE, TABLE.replace(old, new))
 
 
+def test_a_cpu_time_need_not_come_out() -> None:
+    line = "round 1  UDP loss 11.1 %  CPU per GB 12.4 s\nCPU per GB  12.4 s  –  15.8"
+    for other in ("no figure", "–"):
+        assert shown.difference(line, line.replace("12.4 s", other)) == ""
+    assert shown.difference(line, line.replace("11.1 %", "no figure"))
+
+
 def test_facts_are_no_figures() -> None:
     line = "ovs-gre  2 hosts, 2 containers each   gre 20/20   overhead 38 bytes   took 3.2 s"
     assert shown.difference(line, line.replace("3.2", "41")) == ""
