@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import signal
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from xlab.inside.machine import tools
 from xlab.inside.machine.desk import Desk
 from xlab.inside.machine.systemd import DockerService, Systemd
 from xlab.kernel.processes import wait_until
-from xlab.lab import machine_root, underlay
+from xlab.lab import machine_root, underlay, weave
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
 
@@ -192,6 +194,22 @@ def test_of_a_container_that_ended_at_once_it_is_said_why() -> None:
 
 def pings(source: Node, address: str) -> bool:
     return source.run(["ping", "-n", "-c1", "-W0.5", address], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not machine().tun.usable, reason=machine().tun.detail)
+@sandboxed
+def test_a_router_that_gives_no_answer_is_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = Typed()
+    assert typed.say("weave launch")[0] == 0
+    # Nobody was named: the page is empty, and there.
+    assert typed.say("weave status targets") == (0, "", "")
+    assert "there are connections, peers and targets" in typed.say("weave status dns")[2]
+    monkeypatch.setattr(weave, "_ANSWER_S", 0.3)
+    (router,) = typed.lab.hosts[0].weave.pids()
+    os.kill(router, signal.SIGSTOP)
+    status, _, said = typed.say("weave status connections")
+    os.kill(router, signal.SIGCONT)
+    assert (status, said) == (1, "weave: the router of h1 gives no answer within 0.3 s\n")
 
 
 @pytest.mark.skipif(not machine().tun.usable, reason=machine().tun.detail)

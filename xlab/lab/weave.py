@@ -19,6 +19,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Sequence
+from http import HTTPStatus
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any, Literal
 
@@ -51,7 +52,9 @@ _ANSWER_S = 10.0
 #: The report of one among 64 has some 100 kB.
 _LONGEST_ANSWER_BYTES = 16 << 20
 #: The head of an answer, as `xlab.weave.web` writes it.
-_OK = re.compile(rb"HTTP/1\.1 200 [^\r]*\r\n(?:[^\r]*\r\n)*?Content-Length: ([0-9]{1,9})(?:\r|$)")
+_HEAD = re.compile(
+    rb"HTTP/1\.1 ([0-9]{3}) [^\r]*\r\n(?:[^\r]*\r\n)*?Content-Length: ([0-9]{1,9})(?:\r|$)"
+)
 
 
 class Weave:
@@ -236,8 +239,15 @@ class Weave:
         ]
 
     def status(self, page: str = "") -> str | None:
-        """What `weave status [connections|peers|targets]` prints; None for another page."""
-        return self._get(f"/status/{page}" if page else "/status")
+        """What `weave status [connections|peers|targets]` prints; None for another page.
+
+        XlabError if the router, stopped or busy, does not answer.
+        """
+        answer = self._get(f"/status/{page}" if page else "/status")
+        if answer is None:
+            raise XlabError(f"the router of {self.host} gives no answer within {_ANSWER_S:g} s")
+        status, text = answer
+        return text if status == HTTPStatus.OK else None
 
     def block(self) -> None:
         """Drop what peers send over the datapath's port."""
@@ -316,17 +326,17 @@ class Weave:
                 self.host.configure(["bridge", "-batch", "-"], stdin=lines.encode())
 
     def _report(self) -> dict[str, Any] | None:
-        text = self._get("/report")
-        if text is None:
+        answer = self._get("/report")
+        if answer is None:
             return None
         try:
-            report = json.loads(text)
+            report = json.loads(answer[1])
         except (ValueError, RecursionError):
             return None
         return report if isinstance(report, dict) else None
 
-    def _get(self, path: str) -> str | None:
-        """A page of the router's status server on the host's loopback; None if it is not there.
+    def _get(self, path: str) -> tuple[int, str] | None:
+        """(status, text) from the router's status server on the host's loopback; None without one.
 
         Whoever is root in the host decides who answers there, and what.
         """
@@ -348,9 +358,10 @@ class Weave:
             except OSError:
                 return None
         head, _, body = bytes(received).partition(b"\r\n\r\n")
-        found = _OK.match(head)
-        whole = found is not None and int(found[1]) == len(body)
-        return body.decode(errors="replace") if whole else None
+        found = _HEAD.match(head)
+        if found is None or int(found[2]) != len(body):
+            return None
+        return int(found[1]), body.decode(errors="replace")
 
     def _await(self, condition: Any, awaited: str, *, timeout_s: float = _PATIENCE_S) -> None:
         router = self._router
