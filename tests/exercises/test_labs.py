@@ -10,7 +10,16 @@ import pytest
 from tests.support import documents
 from tests.support.documents import ROOT
 from tests.support.labs import why_no_open_vswitch
-from xlab.exercises import beginning, catalog, document, exercise, selftest, variants
+from xlab.exercises import (
+    beginning,
+    catalog,
+    document,
+    exercise,
+    judging,
+    selftest,
+    variants,
+)
+from xlab.exercises.judging import Outcome
 from xlab.exercises.model import Exercise
 from xlab.exercises.variants import Variant
 from xlab.scenario import blueprint
@@ -133,3 +142,18 @@ def test_every_fault_that_can_be_drawn_is_solved(slug: str) -> None:
         require_possible(each)
         tried = selftest.selftest(each, faults=False)
         assert [one.wrong for one in tried] == ["", ""], (each.student, tried)
+
+
+@pytest.mark.sandbox
+@pytest.mark.slow
+def test_rules_that_come_while_a_connection_is_pending_are_waited_for_as_well() -> None:
+    found = exercise.load(catalog.find("partition-and-relay"), Variant(DONE_BY))
+    require_possible(found)
+    assert found.other
+    no_frames = f"iptables -I INPUT -s {found.values['h3']} -p udp -j DROP"
+    with beginning.begun(found) as lab:
+        # As if the rules had come between the routers' handshake and their first datagrams.
+        beginning.type_in(lab, {"h1": no_frames}, "the first rule")
+        beginning.solve(lab, found.other)
+        results = judging.judge(found, lab, beginning.right_answers(found.other))
+    assert {r.check.id: r.seen for r in results if r.outcome is not Outcome.PASSED} == {}

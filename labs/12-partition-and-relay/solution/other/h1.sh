@@ -5,6 +5,6 @@ for chain in "INPUT -s" "OUTPUT -d"; do
 done
 # Until both routers have noticed, by silence.
 for second in $(seq 100); do
-    weave status connections | grep -q '{h3}.* established' || break
+    weave status connections | grep -qE '{h3}.* (established|pending)' || break
     sleep 1
 done
