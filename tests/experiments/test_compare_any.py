@@ -113,6 +113,8 @@ def test_a_damaged_comparison_can_be_a_baseline_or_is_refused(
 @example(("schema_version",), [10**400] * 3)
 @example(("ratios", 0, "builds"), [[0.0]])
 @example(("ratios", 0, "builds"), [[-1.0]])
+@example(("ratios", 0, "metric"), "")
+@example(("facts", 0, "method"), "")
 @example(("experiments", 0, "parameters", "hosts"), (1 << 64) - 1)
 @example(("experiments", 0, "parameters", "settings"), None)
 def test_a_damaged_baseline_is_held_against_a_result_or_refused_by_name(

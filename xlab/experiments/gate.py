@@ -396,13 +396,14 @@ def check(result: Summary, baseline: Summary) -> list[Change]:
         if line.verdict == "missing" and there and result.provenance.left_out:
             line = dataclasses.replace(line, verdict="unclear", remark=_busy(result))
         lines.append(line)
+    missed = {line.method for line in lines}
     facts = {(fact.method, fact.name): fact.value for fact in result.facts}
     measured = {each.method for each in result.ratios} | {fact.method for fact in result.facts}
     lines += [
         _check_fact(facts.get((before.method, before.name)), before)
         for before in baseline.facts
-        # A method that is not there at all is missed once, by its ratios.
-        if before.method in measured
+        # A method that is not there at all is missed once, by its ratios if it had any.
+        if before.method in measured or before.method not in missed
     ]
     return lines
 
@@ -489,7 +490,8 @@ def _gating(ratios: Sequence[Ratios]) -> Iterator[Ratios]:
     there = {(each.method, each.metric) for each in ratios}
     for each in ratios:
         row = metrics.of(each.metric)
-        if (each.method, row.better_told) not in there and not row.counted:
+        told_better = row.better_told and (each.method, row.better_told) in there
+        if not told_better and not row.counted:
             yield each
 
 
