@@ -202,6 +202,7 @@ SPECS = st.text(max_size=20) | st.builds(
 @example("tree,depth=9,fanout=9")
 @example("tree,depth=1000000,fanout=1")
 @example("torus,100000,100000")
+@example("tree,11")
 @example("x" * 5000 + ".py:X")
 @example("\0.py:X")
 def test_any_spec_is_an_underlay_or_refused_before_it_fills_the_memory(spec: str) -> None:

@@ -87,17 +87,21 @@ class Underlay:
     def path(self, first: str, second: str) -> tuple[Link, ...]:
         """The links from one host to another: uplink, trunks, uplink.  Links form a tree."""
         start, end = self.uplink_of(first), self.uplink_of(second)
-        reached: dict[str, tuple[Link, ...]] = {start.a.node: ()}
+        near = self._near()
+        #: By switch, the trunk that leads back to the first host.
+        back: dict[str, Link | None] = {start.a.node: None}
         frontier = [start.a.node]
         while frontier:
-            switch = frontier.pop()
-            for link in self.trunks:
-                if switch in (link.a.node, link.b.node):
-                    other = link.b.node if link.a.node == switch else link.a.node
-                    if other not in reached:
-                        reached[other] = (*reached[switch], link)
-                        frontier.append(other)
-        return (start, *reached[end.a.node], end)
+            for other, link in near[frontier.pop()]:
+                if other not in back:
+                    back[other] = link
+                    frontier.append(other)
+        trunks = []
+        switch = end.a.node
+        while trunk := back[switch]:
+            trunks.append(trunk)
+            switch = trunk.a.node if trunk.b.node == switch else trunk.b.node
+        return (start, *reversed(trunks), end)
 
     def copies_at_once(self, containers: int) -> int:
         """Copies of one broadcast that wait for delivery together, at the most, in packets.
@@ -106,19 +110,24 @@ class Underlay:
         and a step later their `containers` each.
         """
         at = Counter(link.a.node for link in self.uplinks if link.b.node != GATEWAY)
-        near = {switch: list[str]() for switch in self.switches}
-        for link in self.trunks:
-            near[link.a.node].append(link.b.node)
-            near[link.b.node].append(link.a.node)
+        near = self._near()
         most, before = 0, 0
         frontier, reached = [self.switches[0]], {self.switches[0]}
         while frontier or before:
             hosts = sum(at[switch] for switch in frontier)
             most = max(most, hosts + before * containers)
-            frontier = [n for switch in frontier for n in near[switch] if n not in reached]
+            frontier = [n for switch in frontier for n, _ in near[switch] if n not in reached]
             reached.update(frontier)
             before = hosts
         return most
+
+    def _near(self) -> dict[str, list[tuple[str, Link]]]:
+        """By switch, the next switches and the trunks that lead there."""
+        near: dict[str, list[tuple[str, Link]]] = {switch: [] for switch in self.switches}
+        for link in self.trunks:
+            near[link.a.node].append((link.b.node, link))
+            near[link.b.node].append((link.a.node, link))
+        return near
 
 
 def describe(
