@@ -326,11 +326,11 @@ class Weave:
                 self.host.configure(["bridge", "-batch", "-"], stdin=lines.encode())
 
     def _report(self) -> dict[str, Any] | None:
-        answer = self._get("/report")
-        if answer is None:
+        status, text = self._get("/report") or (None, "")
+        if status != HTTPStatus.OK:
             return None
         try:
-            report = json.loads(answer[1])
+            report = json.loads(text)
         except (ValueError, RecursionError):
             return None
         return report if isinstance(report, dict) else None
