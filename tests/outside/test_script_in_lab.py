@@ -595,9 +595,11 @@ def test_whatever_a_scenario_runs_in_a_host_is_in_its_script(
 def xlab_script(*arguments: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-P", "-m", "xlab", "script", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
-    return subprocess.run(
+    done = subprocess.run(
         argv, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
+    done.stderr = but_for_waiting(done.stderr)
+    return done
 
 
 def test_what_takes_a_program_of_ours_is_refused_with_the_remedy(tmp_path: Path) -> None:
@@ -606,7 +608,7 @@ def test_what_takes_a_program_of_ours_is_refused_with_the_remedy(tmp_path: Path)
     file = tmp_path / "weave.sh"
     done = xlab_script("weave", "--output", str(file))
     assert (done.returncode, done.stdout, file.exists()) == (3, "", False)
-    (line,) = but_for_waiting(done.stderr).splitlines()
+    (line,) = done.stderr.splitlines()
     assert "a router program; `--set datapath=fastdp` builds the same network" in line
 
 
