@@ -265,9 +265,9 @@ sys.exit({"passed": 0, "failed": 1, "skipped": 3}[record.status])
 """
 
 
-def but_for_waiting(stderr: str) -> str:
+def but_for_waiting(said: str) -> str:
     """What xlab has said, without that it waits for the kernel to free what others have had."""
-    lines = stderr.splitlines(keepends=True)
+    lines = said.splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith("xlab: waiting for the kernel"))
 
 

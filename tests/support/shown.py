@@ -35,6 +35,7 @@ from pathlib import Path
 
 from tests.support import documents
 from tests.support.documents import ROOT
+from tests.support.labs import but_for_waiting
 
 #: What a block may need of the machine, beside what every lab does.
 NEEDS = {"slow", "userspace-ovs", "root"}
@@ -136,8 +137,9 @@ def outputs(shown: Shown, place: Path, *, timeout_s: float) -> list[str]:
         timeout=timeout_s,
         check=False,
     )
-    parts = re.split(rf"^{mark}\n", done.stdout, flags=re.MULTILINE)
-    assert len(parts) == len(typed) + 1, done.stdout[-2000:]
+    output = but_for_waiting(done.stdout)
+    parts = re.split(rf"^{mark}\n", output, flags=re.MULTILINE)
+    assert len(parts) == len(typed) + 1, output[-2000:]
     return parts[-1 - len(shown.parts()) : -1]
 
 
