@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from tests.support.labs import sandboxed
 from xlab.errors import NetlinkError
-from xlab.kernel.netlink import Batch
+from xlab.kernel.netlink import Batch, Rtnl
 from xlab.lab.node import Node
 
 
@@ -235,6 +237,22 @@ def test_an_interface_that_is_not_there_is_named() -> None:
     error = refusal(node, lambda batch: batch.add_address("eth7", IPv4Interface("10.0.0.1/24")))
     assert (error.operation, error.errno) == ("look up eth7", errno.ENODEV)
     assert not node.rtnl.has("eth7")
+
+
+@sandboxed
+def test_what_goes_meanwhile_is_removed_as_well() -> None:
+    """As the ends of veths do whose other ends are in a namespace that the kernel frees."""
+    names = [str(number) for number in range(40)]
+    with closing(Rtnl()) as here, closing(Rtnl()) as there, ThreadPoolExecutor(2) as both:
+        with here.batch() as batch:
+            for name in names:
+                batch.add_veth(f"a{name}", f"b{name}")
+        for name in names:
+            list(both.map(Rtnl.remove_link, (here, there), (f"a{name}", f"b{name}")))
+            assert not here.has(f"a{name}")
+        with pytest.raises(NetlinkError) as met:
+            here.remove_link("lo")
+    assert met.value.errno == errno.EOPNOTSUPP
 
 
 @sandboxed

@@ -94,6 +94,18 @@ class Rtnl:
             return False
         return True
 
+    def remove_link(self, name: str) -> None:
+        """Delete an interface, if there is one.
+
+        One end of a veth goes with the other, and that with its namespace, whenever the kernel
+        comes to freeing it: to look first would not do.
+        """
+        try:
+            self.now.delete_link(name)
+        except NetlinkError as error:
+            if error.errno != errno.ENODEV:
+                raise
+
     def forget_neighbours(self, *, by_hand: bool = False) -> None:
         """Delete the dynamic ARP entries of this namespace, `ip neigh flush all`.
 

@@ -551,8 +551,7 @@ class Docker:
         The kernel frees a namespace some time after its last reference is gone; the interface must
         be gone by then, or it could still answer for an address that is handed out again.
         """
-        if self.host.rtnl.has(container.host_interface):
-            self.host.rtnl.now.delete_link(container.host_interface)
+        self.host.rtnl.remove_link(container.host_interface)
         if container.is_on:  # else it could not even be booted
             container.close()
 

@@ -552,8 +552,7 @@ class Lab:
         """What is left of one whose other end somebody in the host has deleted or renamed."""
         if uplink in self._imposed:
             self._imposed.pop(uplink).lift()
-        if self.wire.rtnl.has(uplink):
-            self.wire.rtnl.now.delete_link(uplink)
+        self.wire.rtnl.remove_link(uplink)
 
     def _plug_in_anew(self, host: Host) -> None:
         """A new cable from the host to its switch, with the link's conditions."""

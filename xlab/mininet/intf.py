@@ -162,9 +162,8 @@ class Intf(original.Intf):
         self.node.delIntf(self)
         if self.link is not None and self.link.gone:
             return
-        rtnl = self.node.machine.rtnl
-        if self.node.alive and rtnl.has(self.device):
-            rtnl.now.delete_link(self.device)
+        if self.node.alive:
+            self.node.machine.rtnl.remove_link(self.device)
 
     # -- asking ------------------------------------------------------------------------------------
 

@@ -336,9 +336,8 @@ def clean_up() -> None:
     openvswitch.clean_up()
     root = machines.root()
     for name in root.interfaces():
-        # The other end of a veth may have gone with an earlier one.
-        if name != "lo" and root.rtnl.has(name):
-            root.rtnl.now.delete_link(name)
+        if name != "lo":
+            root.rtnl.remove_link(name)
     if isinstance(failed, XlabError):
         raise failed
 

@@ -62,8 +62,8 @@ class Switch(Node, original.Switch):
 
     def stop(self, deleteIntfs: bool = True) -> None:
         """Take the bridge away."""
-        if self._bridged and self.machine.rtnl.has(self.name):
-            self.machine.rtnl.now.delete_link(self.name)
+        if self._bridged:
+            self.machine.rtnl.remove_link(self.name)
         self._bridged = False
         if deleteIntfs:
             self.deleteIntfs()

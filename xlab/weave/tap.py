@@ -149,7 +149,7 @@ class Veth:
         with closing(Rtnl()) as rtnl:
             # Unlike a TAP device it survives a router that was killed.
             if rtnl.has(self.name) and rtnl.has(self._far):
-                rtnl.now.delete_link(self.name)
+                rtnl.remove_link(self.name)
             rtnl.now.add_veth(self.name, self._far, mtu=_LARGEST_MTU)
             rtnl.now.set_up(self._far)
         switch_off = [word for feature in _FOREIGN_SEGMENTATION for word in (feature, "off")]
@@ -210,8 +210,7 @@ class Veth:
 
     def _delete(self) -> None:
         with closing(Rtnl()) as rtnl:
-            if rtnl.has(self.name):
-                rtnl.now.delete_link(self.name)
+            rtnl.remove_link(self.name)
 
 
 def insert_vlan_tag(packet: memoryview, size: int, tag: int, protocol: int) -> int:
