@@ -269,10 +269,10 @@ def test_a_file_too_large_to_be_a_record_is_not_read_whole(
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("1e400", "parameters.x: expected finite numbers, found Infinity"),
-        ('{"y": [0, -1e999]}', "parameters.x: expected finite numbers, found -Infinity"),
+        ("1e400", "parameters.x: expected a finite number, found Infinity"),
+        ('{"y": [0, -1e999]}', "parameters.x.y[1]: expected a finite number, found -Infinity"),
         ("[" * 900 + "]" * 900, "parameters.x: nested too deeply"),
-        ("9" * 4000, "parameters.x: expected numbers of at most 64 bits, found 9999"),
+        ("9" * 4000, "parameters.x: expected a number of at most 64 bits, found 9999"),
     ],
 )
 def test_what_is_open_to_others_can_be_shown_and_written_again(
@@ -324,6 +324,7 @@ PLACES = places(VALID)
 @example((("measurements", 0, "detail"), "measurements[0].detail"), {"x" * 9999: 1})
 @example((("environment", "tools"), "environment.tools"), {"x" * 9999: 1})
 @example((("claims", 0, "text"), "claims[0].text"), "\ud800")
+@example((("parameters", "settings", "routes"), "parameters.settings.routes"), 1 << 64)
 def test_any_value_at_any_place_gives_a_record_or_an_error_that_names_the_place(
     place: tuple[tuple[str | int, ...], str], value: Any
 ) -> None:

@@ -415,7 +415,7 @@ def decode(kind: Any, value: Any, place: str) -> Any:
         return _decode_object(typing.cast(type, kind), value, place)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
-        _refuse_unreadable(value, place, _DEEPEST)
+        _refuse_unreadable(value, place)
         return value
     if origin is Literal:
         if value not in arguments:
@@ -450,18 +450,27 @@ def decode(kind: Any, value: Any, place: str) -> Any:
     return value
 
 
-def _refuse_unreadable(value: Any, place: str, depth: int) -> None:
+def _refuse_unreadable(whole: Any, top: str) -> None:
     """What others keep here is theirs; but it must be possible to show, and to write again."""
-    if isinstance(value, dict | list | tuple):
-        if not depth:
-            raise RecordError(f"{place}: nested too deeply")
-        for inner in value.values() if isinstance(value, dict) else value:
-            _refuse_unreadable(inner, place, depth - 1)
-    elif isinstance(value, float) and not math.isfinite(value):
-        # 1e400 is proper JSON, and infinity to Python.
-        _refuse(place, "finite numbers", value)
-    elif isinstance(value, int) and abs(value) > _LARGEST:
-        _refuse(place, "numbers of at most 64 bits", value)
+
+    def look(value: Any, place: str, depth: int) -> None:
+        if isinstance(value, dict | list | tuple):
+            if not depth:
+                raise RecordError(f"{top}: nested too deeply")
+            if isinstance(value, dict):
+                inside = [(f".{key[:40]}", inner) for key, inner in value.items()]
+            else:
+                inside = [(f"[{i}]", inner) for i, inner in enumerate(value)]
+            for step, inner in inside:
+                # Nobody reads a place that is named in more than a line or two.
+                look(inner, place if len(place) > 160 else place + step, depth - 1)
+        elif isinstance(value, float) and not math.isfinite(value):
+            # 1e400 is proper JSON, and infinity to Python.
+            _refuse(place, "a finite number", value)
+        elif isinstance(value, int) and abs(value) > _LARGEST:
+            _refuse(place, "a number of at most 64 bits", value)
+
+    look(whole, top, _DEEPEST)
 
 
 def _decode_float(value: Any, place: str) -> float:
