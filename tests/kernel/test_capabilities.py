@@ -386,6 +386,12 @@ def test_what_a_container_lacks_is_an_option_of_what_started_it() -> None:
     assert machine.ovs_datapath.remedy == "on the host: sudo modprobe -a openvswitch vport-gre"
 
 
+def test_a_device_that_was_given_and_is_closed_is_opened_on_the_host() -> None:
+    inside = observation(container="podman", tun_errno=errno.EACCES)
+    tun = capabilities.assess(inside).tun
+    assert (tun.state, tun.remedy) == (State.NO, "on the host: sudo chmod 0666 /dev/net/tun")
+
+
 def test_a_kernel_without_tun_is_not_helped_by_a_device() -> None:
     without = {**observation().drivers, "tun": DriverState(State.NO, "this kernel has no tun")}
     inside = observation(container="podman", drivers=without, tun_errno=errno.ENOENT)

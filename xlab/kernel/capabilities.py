@@ -257,7 +257,10 @@ def _tun(seen: Observation) -> Capability:
         errno.EACCES: f"sudo chmod 0666 {node}",
         errno.ENOENT: f"sudo mkdir -p /dev/net && sudo mknod -m 0666 {node} c 10 200",
     }.get(seen.tun_errno, "")
-    if seen.container:
+    if seen.container and seen.tun_errno == errno.EACCES:
+        # It was given its device, and the host's is not open to whoever has started it.
+        remedy = f"on the host: {remedy}"
+    elif seen.container:
         remedy = container.started_with(seen.container, f"--device {node}")
     detail = f"{node} does not open ({os.strerror(seen.tun_errno)})"
     return replace(found, state=State.NO, detail=detail, remedy=remedy)
