@@ -29,6 +29,8 @@ DEVICE = ["--device", "/dev/net/tun"]
 #: What a container must be started with, at least.
 LEAST = [*RIGHTS, *DEVICE]
 
+#: Where root's programs for containers keep what runs, wherever their storage is.
+_RUN = "mount -t tmpfs run /run && "
 #: The image may install packages over this machine's network, and not change it.
 _BUILD = ["setpriv", "--bounding-set", "-net_admin,-sys_module", "unshare", "--mount", "--pid"]
 _BUILD += ["--ipc", "--uts", "--fork", "--kill-child", "--mount-proc", "--", "sh", "-c"]
@@ -36,8 +38,11 @@ _BUILD += ["--ipc", "--uts", "--fork", "--kill-child", "--mount-proc", "--", "sh
 _ALONE = ["unshare", "--mount", "--pid", "--ipc", "--uts", "--net", "--fork", "--kill-child"]
 _ALONE += ["--mount-proc", "--", "sh", "-c"]
 #: crun knows a machine with version 2 of cgroups alone, or with version 1.
-_USUAL_MOUNTS = "mount -t sysfs sys /sys && mount -t cgroup2 cgroup /sys/fs/cgroup && "
+_USUAL_MOUNTS = f"mount -t sysfs sys /sys && mount -t cgroup2 cgroup /sys/fs/cgroup && {_RUN}"
+#: With /dev/net/tun as a stock udev has it, open to all: `--device` gives what its owner may open.
 _AS_ORDINARY = f"""
+mkdir -p $HOME/dev && mount -t tmpfs -o mode=755 tmpfs $HOME/dev &&
+mknod -m 666 $HOME/dev/tun c 10 200 && mount --bind $HOME/dev/tun /dev/net/tun &&
 echo nobody:200000:65536 >$HOME/ids && chmod 644 $HOME/ids &&
 mount --bind $HOME/ids /etc/subuid && mount --bind $HOME/ids /etc/subgid &&
 exec setpriv --reuid {ORDINARY} --regid {ORDINARY} --clear-groups -- "$@"
@@ -56,7 +61,7 @@ class Engine:
         return self._started([*_ALONE, _USUAL_MOUNTS + become, "sh", *argv])
 
     def build(self) -> None:
-        done = self._started([*_BUILD, 'exec "$0"', ROOT / "image/build"])
+        done = self._started([*_BUILD, _RUN + 'exec "$0"', ROOT / "image/build"])
         assert done.returncode == 0, done.stderr
 
     def run(self, options: Sequence[str | Path], *argv: str) -> subprocess.CompletedProcess[str]:
