@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import os
 import re
@@ -138,7 +140,14 @@ def embedded_story(folder: Path) -> None:
         assert_told(carried_out(client, folder))
         assert (folder / "1500").read_text() == str(os.getpid())
         assert_given_up_is_ended(client, folder)
+        client.sync(leave_a_failure)
+    gc.collect()
     assert {file.name for file in folder.iterdir()} == {"1400", "1500", "9000", "began", "ended"}
+
+
+async def leave_a_failure() -> None:
+    """What Dask does where one of its connections takes long to close: nobody asks for it."""
+    asyncio.get_running_loop().create_future().set_exception(TimeoutError("Timeout"))
 
 
 @pytest.mark.sandbox

@@ -202,7 +202,8 @@ _EMBEDDED = {
 
 def _quiet() -> None:
     """What Dask logs is about its own parts; what matters of it comes as errors."""
-    for name in ("distributed", "tornado"):
+    # asyncio tells of what none of them has asked for: a connection that took long to close.
+    for name in ("asyncio", "distributed", "tornado"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # Without a network it finds no address to name its parts by, and takes 127.0.0.1.
     warnings.filterwarnings(
