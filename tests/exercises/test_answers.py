@@ -27,6 +27,7 @@ from xlab.exercises.variants import Variant
         ("gre ", {"choice": "gre"}, True),
         ("It goes there.", {"choice": "it goes there"}, True),
         ("0x040a", {"number": 1034}, True),
+        ("0x" + 300 * "f", {"number": 1034}, False),
         ("gre or not", {"choice": "gre"}, False),
         ("it is masqueraded", {"text": "masquerad"}, True),
         ("Masquerading", {"text": "masquerad"}, True),

@@ -53,6 +53,8 @@ def test_what_is_wrong_is_told_with_its_line() -> None:
         ("a: [1,\n", "x.yaml:2: "),
         ("a: *nothing\n", "x.yaml:1: "),
         (b"\xff\xfe\xff", "x.yaml: no YAML"),
+        ('a: 1\nb: "\\uD800"\n', "x.yaml:2: half of a character"),
+        ('a: 1\n"\\uDFFF": 2\n', "x.yaml:2: half of a character"),
         ("[" * 5000, "x.yaml: nested too deeply"),
     ],
 )

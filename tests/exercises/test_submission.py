@@ -104,6 +104,30 @@ def test_what_is_none_is_refused_in_words(
         submission.read(tar(tmp_path / "anna.tar.gz", *members))
 
 
+def test_the_name_of_a_member_is_not_told(tmp_path: Path) -> None:
+    """One that is no UTF-8 kept a whole class from being graded."""
+    path = tmp_path / "anna.tar"
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
+        archive.addfile(special(os.fsdecode(b"\xff\xfe/h1.sh"), tarfile.SYMTYPE, "x"))
+    with pytest.raises(UsageError, match=r"h1\.sh is no regular file") as refused:
+        submission.read(path)
+    str(refused.value).encode()
+
+
+def test_a_zip_says_nothing_of_the_memory_it_takes(tmp_path: Path) -> None:
+    """LZMA's window of 4 GiB, asked for by some hundred bytes, is not made."""
+    path = tmp_path / "anna.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("h1.sh", b"true\n" * 100)
+    packed = bytearray(path.read_bytes())
+    # Behind the local header (30 bytes) and the name: 2 of version, 2 of size, properties, window.
+    window = 30 + len("h1.sh") + 5
+    packed[window : window + 4] = b"\xff" * 4
+    path.write_bytes(packed)
+    with pytest.raises(UsageError, match=r"h1\.sh is packed in a way of its own"):
+        submission.read(path)
+
+
 def test_a_sparse_file_of_ten_gigabytes_is_refused_at_once(tmp_path: Path) -> None:
     huge = special("h1.sh", tarfile.REGTYPE)
     huge.size = 10 << 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from collections.abc import Mapping
@@ -76,7 +77,11 @@ def judged(given: Any, expected: Mapping[str, Any]) -> tuple[bool, str]:
 
 
 def _value(number: str) -> float:
-    return float(int(number, 16)) if number.startswith("0x") else float(number.replace(",", "."))
+    try:
+        whole = int(number, 16) if number.startswith("0x") else number.replace(",", ".")
+        return float(whole)
+    except OverflowError:  # an integer of more than 1,024 bits
+        return math.inf
 
 
 def _bare(choice: str) -> str:

@@ -17,6 +17,7 @@ from xlab.record import record
 
 _MOST_BYTES = 1 << 20
 _INTEGER, _DECIMAL = re.compile(r"-?[0-9]{1,15}"), re.compile(r"-?[0-9]{1,15}\.[0-9]{1,15}")
+_HALF = re.compile(r"[\ud800-\udfff]")
 
 #: Where a value stands: ("checks", 3, "reaches").
 Place = tuple[str | int, ...]
@@ -100,6 +101,14 @@ def parse(content: bytes | str, file: Path) -> Document:
     lines: dict[Place, int] = {}
     seen: set[yaml.Node] = set()
 
+    def text(node: yaml.Node) -> str:
+        said = str(node.value)
+        # YAML can say half of a surrogate pair ("\uD800"); no file of text can, and no terminal.
+        if _HALF.search(said):
+            line = node.start_mark.line + 1
+            raise UsageError(f"{file}:{line}: half of a character (\\uD800 to \\uDFFF) stands here")
+        return said
+
     def build(node: yaml.Node, place: Place) -> Any:
         lines[place] = node.start_mark.line + 1
         # One that stands for another may stand for a billion (an alias of aliases of aliases).
@@ -109,7 +118,7 @@ def parse(content: bytes | str, file: Path) -> Document:
         if isinstance(node, yaml.MappingNode):
             found: dict[str, Any] = {}
             for key, inner in node.value:
-                name, line = str(key.value), key.start_mark.line + 1
+                name, line = text(key), key.start_mark.line + 1
                 if name in found:
                     raise UsageError(f"{file}:{line}: {name[:40]!r} stands here twice")
                 found[name] = build(inner, (*place, name))
@@ -117,7 +126,8 @@ def parse(content: bytes | str, file: Path) -> Document:
             return found
         if isinstance(node, yaml.SequenceNode):
             return [build(inner, (*place, i)) for i, inner in enumerate(node.value)]
-        return _scalar(node)
+        assert isinstance(node, yaml.ScalarNode)
+        return _scalar(text(node), node.style)
 
     try:
         root = yaml.compose(content, yaml.SafeLoader)
@@ -142,11 +152,10 @@ def mapped(value: Any, change: Callable[[str], Any]) -> Any:
     return value
 
 
-def _scalar(node: Any) -> str | int | float:
-    said = str(node.value)
-    if node.style is None and _INTEGER.fullmatch(said):
+def _scalar(said: str, style: str | None) -> str | int | float:
+    if style is None and _INTEGER.fullmatch(said):
         return int(said)
-    if node.style is None and _DECIMAL.fullmatch(said):
+    if style is None and _DECIMAL.fullmatch(said):
         return float(said)
     return said
 

@@ -145,7 +145,9 @@ def _summarize(made: Course, entries: Sequence[Entry], output: Path) -> Path:
     remarks = {each.place: suspected.get(str(entry.path), [])
                for entry, each in found.items()}  # fmt: skip
     files = exports.of_all(list(found.values()), remarks)
-    files["index.html"] = page.of_grades(list(found.values()), remarks).encode()
+    files["index.html"] = page.of_grades(list(found.values()), remarks).encode(
+        errors="backslashreplace"
+    )
     disk.write(output, files)
     return output / "index.html"
 

@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from xlab.record import record, spreadsheet
 from xlab.record.grade import Grade, GradedCheck
+
+#: All but XML 1.0's Char.
+_UNSAYABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def beside(made: Grade) -> dict[str, bytes]:
@@ -108,7 +112,7 @@ def _csv(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> bytes:
     writer.writerow(heading)
     for row in rows:
         writer.writerow([spreadsheet.harmless(cell) for cell in row])
-    return written.getvalue().encode()
+    return written.getvalue().encode(errors="backslashreplace")
 
 
 def _junit(grades: Sequence[Grade]) -> str:
@@ -136,7 +140,7 @@ def _case(made: Grade, check: GradedCheck) -> TestCase:
 
 def _plain(text: str) -> str:
     """Without what XML 1.0 has no way to say."""
-    return "".join(c if c >= " " or c in "\t\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return _UNSAYABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _said(made: Grade) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,7 +66,7 @@ def key_of(found: Exercise, given: Submission, *, limits: object, secret: bytes 
         given.digest, _of_folder(found.folder), found.student, sorted(found.values.items()),
         limits, __version__, hashlib.sha256(secret or b"").hexdigest(),
     ):  # fmt: skip
-        summed.update(f"{said}\0".encode())
+        summed.update(f"{said}\0".encode(errors="surrogatepass"))
     return summed.hexdigest()
 
 
@@ -106,5 +107,5 @@ def _of_folder(folder: Path) -> str:
     """SHA-256 of an exercise's files."""
     summed = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        summed.update(f"{file.relative_to(folder)}\0".encode() + record.read_bytes(file))
+        summed.update(os.fsencode(file.relative_to(folder)) + b"\0" + record.read_bytes(file))
     return summed.hexdigest()

@@ -16,7 +16,6 @@ import errno
 import gzip
 import hashlib
 import io
-import lzma
 import os
 import re
 import stat
@@ -48,11 +47,13 @@ _LONGEST_HEADER_BYTES, _MOST_HEADER_BYTES = 4 << 10, 128 << 10
 _SCRIPT = re.compile(r"h[1-9][0-9]?\.sh")
 #: What the standard library raises of what is none.
 _NO_ARCHIVE = (
-    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError,
+    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError,
     NotImplementedError, RuntimeError, ValueError,
 )  # fmt: skip
 #: Of a link the kernel says that it is one; a pipe is opened, not waited at.
 _NO_LINK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+#: LZMA may ask for 4 GiB to unpack some hundred bytes.
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 
 
@@ -232,7 +233,7 @@ def _of_tar(packed: IO[bytes]) -> dict[str, bytes]:
             if (name := _wanted(member.name, found)) is None:
                 continue
             if not member.isreg() or member.issparse():
-                raise UsageError(f"{member.name} is no regular file")
+                raise UsageError(f"{name} is no regular file")
             opened = archive.extractfile(member)
             assert opened is not None
             found[name] = _limited(opened, name)
@@ -265,7 +266,9 @@ def _of_zip(packed: IO[bytes]) -> dict[str, bytes]:
                 continue
             kind = stat.S_IFMT(member.external_attr >> 16)
             if member.is_dir() or kind not in (0, stat.S_IFREG):
-                raise UsageError(f"{member.filename} is no regular file")
+                raise UsageError(f"{name} is no regular file")
+            if member.compress_type not in _PACKED:
+                raise UsageError(f"{name} is packed in a way of its own; others' .zip deflate")
             with archive.open(member) as opened:
                 found[name] = _limited(opened, name)
     return found
