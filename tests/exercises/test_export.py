@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import stat
+import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -161,3 +165,83 @@ def test_what_is_sealed_and_spoilt_is_refused(folder: Path, tmp_path: Path) -> N
     (made / "lab.yaml").write_text(text.replace("sealed: ", "sealed: x"))
     with pytest.raises(UsageError, match="what is sealed can't be read"):
         exercise.load(made, Variant(""))
+
+
+def sealing(made: Path, name: str, hidden: object) -> str:
+    """What is wrong once this is sealed in a file of what was handed out; bytes as they are."""
+    plain = hidden if isinstance(hidden, bytes) else json.dumps(hidden).encode()
+    lines = (made / name).read_text().splitlines()
+    # It may go on for several lines, and comes last.
+    kept = lines[: next(i for i, line in enumerate(lines) if line.startswith("sealed:"))]
+    word = json.dumps(base64.b85encode(zlib.compress(plain)).decode())
+    (made / name).write_text("\n".join([*kept, f"sealed: {word}", ""]))
+    listed = [str(problem) for problem in exercise.problems(made, Variant(""))]
+    with pytest.raises(UsageError) as refused:
+        exercise.load(made, Variant(""))
+    assert listed[0] == str(refused.value)
+    assert str(refused.value).startswith(f"{made / name}:{len(kept) + 1}: ")
+    return str(refused.value)
+
+
+MACHINES: dict[str, Any] = {"hosts": 2, "underlay": "10.1.1.0/24", "first": 3}
+WHOLE: dict[str, Any] = {"machines": MACHINES, "typed_before": {}, "break": [], "files": {}}
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        {},
+        {**WHOLE, "machines": []},
+        {**WHOLE, "machines": {"hosts": "tw0"}},
+        {**WHOLE, "machines": {**MACHINES, "hosts": 2.0}},
+        {**WHOLE, "machines": {**MACHINES, "hosts": True}},
+        {**WHOLE, "machines": {**MACHINES, "tw0": 1}},
+        {**WHOLE, "typed_before": 5},
+        {**WHOLE, "typed_before": {"h1": ["tw0"]}},
+        {**WHOLE, "typed_before": {"tw0": "true"}},
+        {**WHOLE, "break": 5},
+        {**WHOLE, "files": ["tw0"]},
+        {**WHOLE, "files": {"h1:/tw0": 5}},
+        b'{"machines": %s%s}' % (b"[" * 900, b"]" * 900),
+    ],
+)
+def test_what_is_sealed_is_to_be_as_it_is_where_it_stands_open(
+    folder: Path, tmp_path: Path, hidden: object
+) -> None:
+    """And is not shown where it isn't."""
+    told = sealing(handed(folder, "anna", tmp_path / "out"), "lab.yaml", hidden)
+    assert "what is sealed" in told
+    assert "tw0" not in told
+
+
+@pytest.mark.parametrize("name", ["lab.yaml", "hints.yaml"])
+@pytest.mark.parametrize(
+    "hidden",
+    [[1], 5, None, b"", b"tw0", b"NaN", b"\xff", b"[" * 900_000, b'"%s"' % (b"tw0" * (1 << 20)),
+     {"sealed": "tw0"}],
+)  # fmt: skip
+def test_what_can_not_have_been_sealed_is_refused(
+    folder: Path, tmp_path: Path, name: str, hidden: object
+) -> None:
+    told = sealing(handed(folder, "anna", tmp_path / "out"), name, hidden)
+    assert told.endswith(": what is sealed can't be read")
+
+
+@pytest.mark.parametrize("hints", [5, "tw0", ["tw0"], ["tw0", "tw0", 0], [["tw0"]] * 3])
+def test_hints_that_are_sealed_are_hints(folder: Path, tmp_path: Path, hints: object) -> None:
+    told = sealing(handed(folder, "anna", tmp_path / "out"), "hints.yaml", {"there": hints})
+    assert "what is sealed" in told
+    assert "tw0" not in told
+
+
+def test_an_exercise_without_hints_is_handed_out_as_well(folder: Path, tmp_path: Path) -> None:
+    """One that only asks has none."""
+    checks = (folder / "checks.yaml").read_text()
+    (folder / "checks.yaml").write_text(checks[checks.index("- id: next-hop") :])
+    (folder / "hints.yaml").write_text("{}\n")
+    faults = folder / "solution/faults.yaml"
+    faults.write_text("- {fault: wrong, answers: {next-hop: h2}, fails: [next-hop]}\n")
+    readme = folder / "README.md"
+    points = exercise.problems(folder, Variant("anna"))[0].text.split()[-2]
+    readme.write_text(readme.read_text().replace("4 points", f"{points} points"))
+    assert exercise.load(handed(folder, "anna", tmp_path / "out"), Variant("")).hints == {}
