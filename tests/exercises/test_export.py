@@ -16,6 +16,7 @@ from xlab.errors import UsageError
 from xlab.exercises import beginning, exercise, export
 from xlab.exercises.variants import Variant
 from xlab.kernel import disk
+from xlab.scenario import blueprint
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 
@@ -245,3 +246,33 @@ def test_an_exercise_without_hints_is_handed_out_as_well(folder: Path, tmp_path:
     points = exercise.problems(folder, Variant("anna"))[0].text.split()[-2]
     readme.write_text(readme.read_text().replace("4 points", f"{points} points"))
     assert exercise.load(handed(folder, "anna", tmp_path / "out"), Variant("")).hints == {}
+
+
+@pytest.mark.parametrize("named", ["{}/program.py", "program.py", "./program.py", "gossip"])
+def test_no_file_of_whoever_made_the_folder_is_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """As a scenario it would be, outside of any lab, whether what names it stands open or not."""
+    made = handed(folder, "anna", tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    Path("program.py").write_text("open('it ran', 'w')\n")
+    scenario, refusal = named.format(tmp_path), ": machines.scenario: a name that `xlab list` shows"
+    machines = {"hosts": 2, "scenario": scenario}
+    assert refusal in sealing(made, "lab.yaml", {**WHOLE, "machines": machines})
+    text = (folder / "lab.yaml").read_text()
+    before = '  underlay: "{underlay}"\n'
+    assert before in text
+    (folder / "lab.yaml").write_text(text.replace(before, f"  scenario: {scenario}\n"))
+    with pytest.raises(UsageError, match=f"lab.yaml:5{refusal}"):
+        blueprint.design(beginning.asked(exercise.load(folder, Variant(""))).request)
+    assert not Path("it ran").exists()
+
+
+def test_a_scenario_of_the_catalog_is_named_open_or_sealed(folder: Path, tmp_path: Path) -> None:
+    text = (folder / "lab.yaml").read_text()
+    (folder / "lab.yaml").write_text(
+        text.replace('  underlay: "{underlay}"\n', "  scenario: ovs-gre\n")
+    )
+    for each in (folder, handed(folder, "anna", tmp_path / "out")):
+        found = exercise.load(each, Variant("anna"))
+        assert blueprint.design(beginning.asked(found).request).scenario.name == "ovs-gre"

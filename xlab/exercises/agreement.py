@@ -10,6 +10,7 @@ from typing import Any
 from xlab.exercises import variants
 from xlab.exercises.document import Document, Problem
 from xlab.exercises.model import PART, TASK, Check, Exercise
+from xlab.scenario import catalog
 
 _TITLE = re.compile(r"^# ([0-9]{2}) (.+)$", re.MULTILINE)
 _EXTENT = re.compile(
@@ -147,6 +148,11 @@ def _hosts_disagree(found: Exercise, documents: Documents) -> Iterator[Problem]:
         if key in found.machines:
             text = f"{key} goes with machines as they come, and scenario with what it builds"
             yield lab.problem(("machines", key), text)
+    scenario = found.machines.get("scenario")
+    if scenario is not None and scenario not in catalog.names():
+        # To load one is to run it, here and as the caller: whoever made the folder may be anybody.
+        text = "machines.scenario: a name that `xlab list` shows is wanted, and no file"
+        yield Problem(lab.file, lab.line(("machines", "scenario")), text)
     for host in found.typed_before:
         if host not in hosts:
             yield lab.problem(("typed_before", host), f"no host is called {host}: {listed}")
