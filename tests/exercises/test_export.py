@@ -7,13 +7,14 @@ import json
 import os
 import stat
 import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from xlab.errors import UsageError
-from xlab.exercises import beginning, exercise, export
+from xlab.exercises import beginning, exercise, export, own_files
 from xlab.exercises.variants import Variant
 from xlab.kernel import disk
 from xlab.scenario import blueprint
@@ -276,3 +277,74 @@ def test_a_scenario_of_the_catalog_is_named_open_or_sealed(folder: Path, tmp_pat
     for each in (folder, handed(folder, "anna", tmp_path / "out")):
         found = exercise.load(each, Variant("anna"))
         assert blueprint.design(beginning.asked(found).request).scenario.name == "ovs-gre"
+
+
+def large(file: Path) -> None:
+    file.touch()
+    os.truncate(file, 40 << 30)
+
+
+#: What somebody may have an exercise put into a host, how it comes to be there, and the refusal.
+NO_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "/etc/passwd": (lambda _: None, "not a file of"),
+    "../victim": (lambda _: None, "not a file of"),
+    "a-link": (lambda file: file.symlink_to("../victim"), "not a file of"),
+    "to-proc": (lambda file: file.symlink_to("/proc/self/environ"), "not a file of"),
+    "a-folder": (lambda file: file.mkdir(), "Is a directory"),
+    "a-fifo": (os.mkfifo, "not a regular file"),
+    "large": (large, "longer than 8,388,608 bytes"),
+    "missing": (lambda _: None, "is missing"),
+}
+
+
+@pytest.mark.parametrize("name", NO_FILES)
+def test_what_is_put_into_a_host_is_a_file_of_the_folder(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    """Else whoever made that has others hand out, or look at, what those alone may read."""
+    place, refusal = NO_FILES[name]
+    (tmp_path / "out/anna").mkdir(parents=True)
+    for where in (folder.parent, tmp_path / "out/anna"):
+        (where / "victim").write_text("theirs")
+    made = handed(folder, "anna", tmp_path / "out")
+    for each in (folder, made):
+        place(each / name)
+    told = sealing(made, "lab.yaml", {**WHOLE, "files": {"h1:/root/x": name}})
+    assert f": files: {made / name}: {refusal}" in told
+    with (folder / "lab.yaml").open("a") as lab:
+        lab.write(f"files:\n  h1:/root/x: {name}\n")
+    with pytest.raises(UsageError, match=f": files: {folder / name}: {refusal}"):
+        handed(folder, "ben", tmp_path / "out")
+    assert not (tmp_path / "out/ben").exists()
+
+
+def test_what_is_put_into_a_host_is_looked_at_when_it_is_read(folder: Path, tmp_path: Path) -> None:
+    """Whoever owns the folder may have made it another since it was found to be all right."""
+    (folder / "packets.pcap").write_bytes(b"packets")
+    with (folder / "lab.yaml").open("a") as lab:
+        lab.write("files:\n  h1:/root/x: packets.pcap\n")
+    found = exercise.load(folder, Variant("anna"))
+    (folder / "packets.pcap").unlink()
+    (folder / "packets.pcap").symlink_to("/etc/passwd")
+    with pytest.raises(UsageError, match="not a file of"):
+        beginning.prepare(found, NoLab())
+    with pytest.raises(UsageError, match="not a file of"):
+        own_files.read(folder, folder / "packets.pcap")
+
+
+class NoLab:
+    """Nothing comes so far as to be asked of it."""
+
+    def call(self, verb: str, arguments: Mapping[str, Any], /) -> Any:
+        raise AssertionError(f"{verb}: {arguments}")
+
+
+@pytest.mark.sandbox
+def test_the_largest_file_comes_into_a_host_whole(folder: Path) -> None:
+    (folder / "large.pcap").write_bytes(b"x" * own_files.MOST_BYTES)
+    with (folder / "lab.yaml").open("a") as lab:
+        lab.write("files:\n  h1:/root/x: large.pcap\n")
+    with beginning.begun(exercise.load(folder, Variant("anna"))) as begun:
+        argv = ["wc", "-c", "/root/x"]
+        done = begun.call("run", {"node": "h1", "argv": argv, "timeout_s": 60.0, "stdin": ""})
+    assert done["stdout"].split()[0] == str(own_files.MOST_BYTES)
