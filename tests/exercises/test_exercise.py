@@ -59,6 +59,7 @@ def test_a_draft_has_nothing_wrong(folder: Path) -> None:
         ("lab.yaml", "minutes: 20", "minutes: soon", "lab.yaml:2: minutes: 'soon' is not of type"),
         ("lab.yaml", "minutes: 20", "minutes: 25", "README.md:3: lab.yaml and checks.yaml make"),
         ("lab.yaml", "  hosts: 2", "  hoses: 2", "lab.yaml:4: there is no 'hoses' here"),
+        ("lab.yaml", "  hosts: 2", "  hosts: 2.0", "lab.yaml:4: machines.hosts: 2.0 is not of"),
         ("lab.yaml", "[underlay, 3]", "[overlay, 3]", "lab.yaml:10: overlay is no value"),
         ("lab.yaml", "title: ", "title: A ", "README.md:1: its first heading is to be: # 21 A Two"),
         ("README.md", "4 points", "5 points", "README.md:3: lab.yaml and checks.yaml make"),

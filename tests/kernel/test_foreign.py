@@ -69,3 +69,44 @@ def test_a_limit_is_what_may_be_read(tmp_path: Path) -> None:
 def test_what_cannot_be_a_name_is_refused() -> None:
     with pytest.raises(XlabError, match="null"):
         foreign.read(Path("/etc/\0"))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("file", "mine"),
+        ("inner/../file", "mine"),
+        ("inner/link", "mine"),
+        ("{}/folder/file", "mine"),
+        ("../victim", None),
+        ("inner/../../victim", None),
+        ("{}/victim", None),
+        ("{}/folder/../victim", None),
+        ("out", None),
+        ("absolute", None),
+        ("elsewhere/victim", None),
+        ("/proc/self/environ", None),
+        ("file\0", None),
+        (".", None),
+    ],
+)
+def test_what_is_wanted_of_a_folder_is_in_it(
+    tmp_path: Path, name: str, expected: str | None
+) -> None:
+    """A link may lead to it, but neither out of the folder nor, by its whole path, back into it."""
+    (tmp_path / "victim").write_text("theirs")
+    folder = tmp_path / "folder"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "file").write_text("mine")
+    (folder / "inner/link").symlink_to("../file")
+    (folder / "out").symlink_to("../victim")
+    (folder / "absolute").symlink_to(folder / "file")
+    (folder / "elsewhere").symlink_to("..")
+    path = folder / name.format(tmp_path)
+    if expected is None:
+        with pytest.raises(XlabError, match=r"not a file of|Is a directory"):
+            foreign.read(path, below=folder)
+    else:
+        assert foreign.read(path, below=folder).decode() == expected
+    with pytest.raises(FileNotFoundError):
+        foreign.read(folder / "missing", below=folder)

@@ -7,9 +7,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from xlab.exercises import variants
+from xlab.errors import UsageError
+from xlab.exercises import own_files, variants
 from xlab.exercises.document import Document, Problem
 from xlab.exercises.model import PART, TASK, Check, Exercise
+from xlab.scenario import catalog
 
 _TITLE = re.compile(r"^# ([0-9]{2}) (.+)$", re.MULTILINE)
 _EXTENT = re.compile(
@@ -147,12 +149,21 @@ def _hosts_disagree(found: Exercise, documents: Documents) -> Iterator[Problem]:
         if key in found.machines:
             text = f"{key} goes with machines as they come, and scenario with what it builds"
             yield lab.problem(("machines", key), text)
+    scenario = found.machines.get("scenario")
+    if scenario is not None and scenario not in catalog.names():
+        # To load one is to run it, here and as the caller: whoever made the folder may be anybody.
+        text = "machines.scenario: a name that `xlab list` shows is wanted, and no file"
+        yield Problem(lab.file, lab.line(("machines", "scenario")), text)
     for host in found.typed_before:
         if host not in hosts:
             yield lab.problem(("typed_before", host), f"no host is called {host}: {listed}")
     for place, file in found.files.items():
-        if not file.is_file() or place.partition(":/")[0] not in hosts:
+        if place.partition(":/")[0] not in hosts:
             yield lab.problem(("files", place), "HOST:/PATH: FILE is wanted")
+        try:
+            own_files.read(found.folder, file)
+        except UsageError as error:
+            yield Problem(lab.file, lab.line(("files", place)), f"files: {error}")
     for file in (found.folder / "solution").rglob("*.sh"):
         if file.stem not in hosts:
             yield Problem(file, 1, f"no host is called {file.stem}: {listed}")

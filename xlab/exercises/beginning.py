@@ -7,11 +7,10 @@ import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from xlab.errors import UsageError, XlabError, at
-from xlab.exercises import answers, machines, machines_ovs
+from xlab.errors import XlabError, at
+from xlab.exercises import answers, machines, machines_ovs, own_files
 from xlab.exercises.judging import Lab
 from xlab.exercises.model import Exercise, Solution
 from xlab.lab.conditions import parse_delay, parse_loss, parse_rate
@@ -85,7 +84,7 @@ def prepare(exercise: Exercise, lab: Lab) -> None:
     """What the student finds: files put there, scripts typed, something broken."""
     for place, file in exercise.files.items():
         host, _, path = place.partition(":")
-        put(lab, host, path, file)
+        put(lab, host, path, own_files.read(exercise.folder, file))
     type_in(lab, exercise.typed_before, f"{exercise.folder / 'lab.yaml'}: typed_before")
     for order in exercise.breaks:
         lab.call("fault", {"order": order})
@@ -118,12 +117,8 @@ def type_in(lab: Lab, scripts: Mapping[str, str], what: str) -> None:
             raise XlabError(f"{what}: on {host} it ended with status {done['returncode']}: {said}")
 
 
-def put(lab: Lab, node: str, path: str, file: Path) -> None:
+def put(lab: Lab, node: str, path: str, content: bytes) -> None:
     """A file into a node."""
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}") from error
     where = shlex.quote(path)
     done = lab.call(
         "run",

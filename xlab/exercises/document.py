@@ -6,6 +6,7 @@ words of checks, and an address is none of YAML's numbers).
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -52,10 +53,9 @@ class Document:
 
     def problems(self, schema: Mapping[str, Any]) -> Iterator[Problem]:
         """Where it is not as a JSON Schema (2020-12) has it."""
-        from jsonschema import Draft202012Validator
         from jsonschema.exceptions import best_match
 
-        for error in Draft202012Validator(schema).iter_errors(self.value):
+        for error in _dialect()(schema).iter_errors(self.value):
             place = tuple(error.absolute_path)
             if text := _alternatives(error):
                 yield self.problem(place, self._named(place) + text)
@@ -81,6 +81,31 @@ class Document:
     def replaced(self, value: Any) -> Document:
         """The same places with other values."""
         return Document(self.file, value, self._lines)
+
+    def unsealed(self, value: Any) -> Unsealed:
+        """The same file with what was sealed in it."""
+        return Unsealed(self.file, value, self._lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Unsealed(Document):
+    """One with values that are not to be read by accident: that one is wrong is all it says."""
+
+    def line(self, place: Place) -> int:
+        return self._lines.get(place) or self._lines[("sealed",)]
+
+    def problem(self, place: Place, text: str) -> Problem:
+        del place, text
+        said = "what is sealed here is not as `xlab lab export` makes it"
+        return Problem(self.file, self.line(("sealed",)), said)
+
+    def problems(self, schema: Mapping[str, Any]) -> Iterator[Problem]:
+        try:
+            valid = _dialect()(schema).is_valid(self.value)
+        except RecursionError:
+            valid = False
+        if not valid:
+            yield self.problem((), "")
 
 
 def read(file: Path) -> Document:
@@ -139,6 +164,18 @@ def parse(content: bytes | str, file: Path) -> Document:
         raise UsageError(f"{file}: no YAML: {str(error).splitlines()[0][:200]}") from error
     except RecursionError as error:
         raise UsageError(f"{file}: nested too deeply") from error
+
+
+@functools.cache
+def _dialect() -> Any:
+    """JSON Schema's, but that 2.0 is no integer: nothing can be counted by it."""
+    from jsonschema import Draft202012Validator, validators
+
+    checker = Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _checker, value: isinstance(value, int) and not isinstance(value, bool)
+    )
+    extend: Any = validators.extend  # it has no types
+    return extend(Draft202012Validator, type_checker=checker)
 
 
 def mapped(value: Any, change: Callable[[str], Any]) -> Any:

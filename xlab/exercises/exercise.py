@@ -28,6 +28,9 @@ _NAME = re.compile(r"([0-9]{2})-([a-z0-9]+(?:-[a-z0-9]+)*)")
 _TRIED = 30
 #: What an exported exercise hands over without its being read by accident.
 SEALED = ("machines", "typed_before", "break", "files")
+_MAY_BE_SEALED = ("lab.yaml", "hints.yaml")
+#: Of what is sealed, unpacked: as much as a file may have.
+_MOST_BYTES = 1 << 20
 
 
 def load(folder: Path, variant: Variant) -> Exercise:
@@ -51,7 +54,7 @@ def problems(folder: Path, variant: Variant) -> list[Problem]:
         reader.problems.append(
             Problem(Path(file), int(line) if line.isdigit() else 1, text or rest)
         )
-    return sorted(reader.problems, key=lambda each: (str(each.file), each.line))
+    return sorted(dict.fromkeys(reader.problems), key=lambda each: (str(each.file), each.line))
 
 
 class _Reader:
@@ -79,7 +82,7 @@ class _Reader:
         said = self._yaml("lab.yaml")
         if said is None:
             return None
-        lab = {**said.value, **_unsealed(said.value)}
+        lab = said.value
         checks = self._checks("checks.yaml", shown=True)
         hidden = self._checks("solution/checks.yaml", shown=False)
         if checks is None or hidden is None:
@@ -143,7 +146,10 @@ class _Reader:
         return None if wrong else found
 
     def _yaml(self, name: str) -> Document | None:
-        """With values in the place of their names, but where the values themselves are made."""
+        """With values in the place of their names, but where the values themselves are made.
+
+        What is sealed in it stands in it, as if it had never been sealed.
+        """
         found = self._open(name)
         if found is None:
             return None
@@ -151,9 +157,21 @@ class _Reader:
         if name == "lab.yaml" and isinstance(value, dict) and "variants" in value:
             value["variants"] = found.value["variants"]
         valid = self._valid(schemas.BY_FILE[name], found.replaced(value))
+        if valid is not None and name in _MAY_BE_SEALED and "sealed" in valid.value:
+            valid = self._valid(schemas.BY_FILE[name], self._unsealed(valid))
         if valid is not None:
             self._documents[name] = valid
         return valid
+
+    def _unsealed(self, found: Document) -> Document | None:
+        """Whoever made the folder may have sealed anything."""
+        said = dict(found.value)
+        hidden = _opened(said.pop("sealed"))
+        if hidden is None:
+            problem = Problem(found.file, found.line(("sealed",)), "what is sealed can't be read")
+            self.problems.append(problem)
+            return None
+        return found.unsealed({**said, **hidden})
 
     def _filled(self, text: str) -> Value:
         """With its values; and with the command as it is called where there is no checkout."""
@@ -170,8 +188,7 @@ class _Reader:
 
     def _hints(self) -> dict[str, tuple[str, ...]]:
         found = self._yaml("hints.yaml")
-        said = _unsealed(found.value) or found.value if found else {}
-        return {name: tuple(each) for name, each in said.items()}
+        return {name: tuple(each) for name, each in (found.value if found else {}).items()}
 
     def _text(self, name: str) -> str:
         file = self._folder / name
@@ -233,15 +250,14 @@ def sealed(hidden: Mapping[str, Any]) -> str:
     return base64.b85encode(zlib.compress(json.dumps(hidden).encode())).decode()
 
 
-def _unsealed(said: Mapping[str, Any]) -> dict[str, Any]:
-    if "sealed" not in said:
-        return {}
+def _opened(text: str) -> dict[str, Any] | None:
+    """What was sealed; None for what can't have been, as what would be sealed once more."""
     try:
-        packed = zlib.decompressobj().decompress(base64.b85decode(said["sealed"]), 1 << 20)
-        found: dict[str, Any] = json.loads(packed)
-    except (ValueError, zlib.error) as error:
-        raise UsageError(f"lab.yaml:1: what is sealed can't be read: {error}") from error
-    return found
+        packed = zlib.decompressobj().decompress(base64.b85decode(text), _MOST_BYTES)
+        found = record.parse_json(packed.decode())
+    except (ValueError, RecursionError, zlib.error):
+        return None
+    return found if isinstance(found, dict) and "sealed" not in found else None
 
 
 def parts(script: str) -> dict[int, str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from xlab.errors import UsageError
-from xlab.exercises import answers, document, exercise, variants
+from xlab.exercises import answers, document, exercise, own_files, variants
 from xlab.exercises.exercise import SEALED
 from xlab.exercises.model import Exercise
 from xlab.exercises.variants import Variant
@@ -80,7 +80,7 @@ def export(folder: Path, variant: Variant, into: Path) -> Path:
     target = _target(into, variant, folder)
     files = {name: text.encode() for name, text in _texts(folder, found).items()}
     for number, file in enumerate(found.files.values(), 1):
-        files[f"files/{number}{file.suffix}"] = file.read_bytes()
+        files[f"files/{number}{file.suffix}"] = own_files.read(folder, file)
     disk.make_folder(target)
     disk.write(target, files)
     return target

@@ -74,7 +74,7 @@ LAB: Mapping[str, Any] = {
         ),
         typed_before=_SCRIPTS,
         **{"break": {"type": "array", "items": _TEXT}},
-        files={"type": "object", "additionalProperties": _TEXT},
+        files={"type": "object", "additionalProperties": _TEXT, "maxProperties": 16},
         variants=_VARIANTS,
         # Of what was handed to one student.
         student=_TEXT, sealed=_TEXT,

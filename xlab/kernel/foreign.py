@@ -1,12 +1,14 @@
-"""Files that somebody in the lab may have put there, read and written by its pid 1.
+"""Files that somebody else may have put there, as those in a lab, read and written by its pid 1.
 
 They may be anything: a FIFO that nobody writes to, a link to /dev/zero, 20 GB of nothing, a link to
 somebody's own files.  Paths are looked up where the calling thread is: in a node's own root, if it
-has entered that (setns(2) moves a thread's root, too), so no link in it leads out.
+has entered that (setns(2) moves a thread's root, too), so no link in it leads out.  Outside of labs
+`below` sees to that.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -14,20 +16,22 @@ import stat
 from pathlib import Path
 
 from xlab.errors import XlabError
+from xlab.kernel import syscalls
 
 #: Of a file that a person writes.
 LONGEST_BYTES = 1 << 16
+#: A FIFO is opened at once, whoever writes to it, and a terminal becomes nobody's own.
+_AT_ONCE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
-def read(path: Path, *, longest_bytes: int = LONGEST_BYTES) -> bytes:
-    """What is in a regular file, or one that links lead to.
+def read(path: Path, *, longest_bytes: int = LONGEST_BYTES, below: Path | None = None) -> bytes:
+    """What is in a regular file, or one that links lead to; none that is not `below` a folder.
 
     Raises FileNotFoundError where there is none, XlabError for what is no such file, or a longer
     one, or cannot be read.
     """
     try:
-        # A FIFO is opened at once, whoever writes to it, and a terminal becomes nobody's own.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        descriptor = os.open(path, _AT_ONCE) if below is None else _opened(path, below)
         with os.fdopen(descriptor, "rb", buffering=0) as opened:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise XlabError(f"{path}: not a regular file")
@@ -45,6 +49,23 @@ def read(path: Path, *, longest_bytes: int = LONGEST_BYTES) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a NUL in its name
         raise XlabError(f"{path}: {getattr(error, 'strerror', '') or error}") from error
     raise XlabError(f"{path}: longer than {longest_bytes:,} bytes")
+
+
+def _opened(path: Path, below: Path) -> int:
+    """Nothing outside of the folder is opened, not even to look at it."""
+    try:
+        inside = str(path.relative_to(below))
+        folder = os.open(below, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return syscalls.open_beneath(folder, inside, _AT_ONCE)
+        finally:
+            os.close(folder)
+    except ValueError:
+        pass
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    raise XlabError(f"{path}: not a file of {below}")
 
 
 def text(path: Path, *, longest_bytes: int = LONGEST_BYTES) -> str:

@@ -42,12 +42,14 @@ MS_SLAVE = 1 << 19
 
 #: The same numbers on every architecture that Linux 5.12 and later runs on.
 _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_MOUNT_SETATTR = 430, 431, 432, 442
+_SYS_OPENAT2 = 437
 #: That of older calls differs: of x86-64, and of those that came later (asm-generic/unistd.h).
 _SYS_PIVOT_ROOT, _SYS_KEYCTL = (155, 250) if platform.machine() == "x86_64" else (41, 219)
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _FSOPEN_CLOEXEC, _FSMOUNT_CLOEXEC = 1, 1
 _FSCONFIG_CMD_CREATE = 6
 _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV, _MOUNT_ATTR_NOEXEC = 2, 4, 8
+_RESOLVE_BENEATH = 0x08
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_RDONLY = 1
@@ -124,6 +126,23 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
         data.encode() or None,
         subject=target,
     )
+
+
+def open_beneath(folder: int, path: str, flags: int) -> int:
+    """A descriptor of what `path` leads to from a folder that is held (openat2(2)).
+
+    EXDEV where that is outside of it: by an absolute path, by `..`, by a link.
+    """
+
+    class How(ctypes.Structure):
+        _fields_ = [(name, ctypes.c_uint64) for name in ("flags", "mode", "resolve")]
+
+    name = os.fsencode(path)
+    if b"\0" in name:  # where to C it ends
+        raise ValueError("embedded null byte")
+    how = How(flags=flags, resolve=_RESOLVE_BENEATH)
+    size = ctypes.c_size_t(ctypes.sizeof(how))
+    return _syscall(_SYS_OPENAT2, folder, name, ctypes.byref(how), size, subject=path)
 
 
 def detached_mount(kind: str) -> int:
