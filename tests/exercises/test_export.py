@@ -220,7 +220,7 @@ def test_what_is_sealed_is_to_be_as_it_is_where_it_stands_open(
 @pytest.mark.parametrize(
     "hidden",
     [[1], 5, None, b"", b"tw0", b"NaN", b"\xff", b"[" * 900_000, b'"%s"' % (b"tw0" * (1 << 20)),
-     {"sealed": "tw0"}],
+     {"sealed": "tw0"}, {"": "\ud800"}],
 )  # fmt: skip
 def test_what_can_not_have_been_sealed_is_refused(
     folder: Path, tmp_path: Path, name: str, hidden: object

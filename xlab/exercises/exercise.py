@@ -255,6 +255,7 @@ def _opened(text: str) -> dict[str, Any] | None:
     try:
         packed = zlib.decompressobj().decompress(base64.b85decode(text), _MOST_BYTES)
         found = record.parse_json(packed.decode())
+        json.dumps(found, ensure_ascii=False).encode()  # half of a character is no text
     except (ValueError, RecursionError, zlib.error):
         return None
     return found if isinstance(found, dict) and "sealed" not in found else None
