@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.fuzzing import Refusal, attempt, memory_below
-from xlab.lab import ovsdb
+from xlab.errors import DaemonError
+from xlab.lab import ovs, ovsdb
+from xlab.lab.node import Node
+from xlab.lab.ovs import OpenVSwitch
 from xlab.lab.ovsdb import Database, OvsdbError
 
 JSON = st.recursive(
@@ -143,3 +148,101 @@ def test_a_server_that_says_nothing_is_not_waited_for_longer_than_agreed(tmp_pat
         with pytest.raises(OvsdbError, match=r"did not answer within 0\.05 s"):
             database.transact()
         database.close()
+
+
+@contextmanager
+def full(path: Path) -> Iterator[None]:
+    """Somebody listens there who lets nobody in, and no more can wait: connect(2) would."""
+    with ExitStack() as closing:
+        listener = closing.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(path))
+        listener.listen(0)
+        while True:
+            waiting = closing.enter_context(socket.socket(socket.AF_UNIX))
+            waiting.setblocking(False)
+            try:
+                waiting.connect(str(path))
+            except BlockingIOError:
+                break
+        yield
+
+
+def test_a_server_whose_queue_is_full_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "db.sock"
+    with full(path), pytest.raises(OvsdbError, match="no connection to ovsdb-server"):
+        soon(lambda: Database(str(path)))
+
+
+def soon(do: Callable[[], object]) -> None:
+    """Do it on a thread that is given up where it takes for ever."""
+    raised: list[BaseException] = []
+
+    def attempted() -> None:
+        try:
+            do()
+        except BaseException as error:  # noqa: BLE001 - it is raised again
+            raised.append(error)
+
+    doing = threading.Thread(target=attempted, daemon=True)
+    doing.start()
+    doing.join(20.0)
+    assert not doing.is_alive(), "it waits still"
+    if raised:
+        raise raised[0]
+
+
+class Stub:
+    """A daemon that runs, and has said nothing."""
+
+    def poll(self) -> None:
+        return None
+
+    def blamed(self, daemon: str, reason: str) -> DaemonError:
+        return DaemonError(daemon, node="h1", reason=reason, log_tail="")
+
+
+@pytest.fixture
+def switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenVSwitch:
+    """That of a host in whose /run somebody else is root."""
+    monkeypatch.setattr(ovs, "_RUN", str(tmp_path))
+    monkeypatch.setattr(ovs, "_SOCKET", str(tmp_path / "db.sock"))
+    found = OpenVSwitch(cast(Node, SimpleNamespace(name="h1", entered=nullcontext)), "userspace")
+    found._daemons = {name: cast(Any, Stub()) for name in ovs.DAEMONS}
+    return found
+
+
+def test_a_full_or_strange_socket_of_the_database_is_none_yet(
+    switch: OpenVSwitch, tmp_path: Path
+) -> None:
+    connected: list[bool] = []
+    path = tmp_path / "db.sock"
+    with full(path):
+        soon(lambda: connected.append(switch._connect()))
+    path.unlink()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as strange:
+        strange.bind(str(path))
+        soon(lambda: connected.append(switch._connect()))
+    assert connected == [False, False]
+
+
+def test_a_control_socket_that_does_not_answer_is_an_error_that_names_host_and_program(
+    switch: OpenVSwitch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ovs, "_PATIENCE_S", 0.05)
+    neighbours = {IPv4Address("192.168.59.104"): "02:00:00:00:00:01"}
+
+    def refused(why: str) -> None:
+        with pytest.raises(DaemonError, match=f"h1.*ovs-vswitchd.*{why}"):
+            soon(lambda: switch.know_neighbours("eth0", neighbours))
+
+    refused("there are 0")
+    path = tmp_path / "ovs-vswitchd.1.ctl"
+    with full(path):
+        refused("temporarily unavailable")
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        refused("timed out")
+    (tmp_path / "ovs-vswitchd.2.ctl").touch()
+    refused("there are 2")

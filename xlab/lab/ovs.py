@@ -327,25 +327,10 @@ class OpenVSwitch:
             {"method": "tnl/neigh/set", "params": [bridge, str(address), mac], "id": number}
             for number, (address, mac) in enumerate(neighbours.items())
         ]
-        with self.host.entered():
-            (path,) = Path(_RUN).glob("ovs-vswitchd.*.ctl")
-            control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            control.connect(str(path))
-        with control:
-            control.settimeout(_PATIENCE_S)
-            control.sendall("".join(map(json.dumps, requests)).encode())
-            received = b""
-            for _ in requests:
-                while not (found := first_message(received)):
-                    data = control.recv(1 << 16)
-                    if not data:
-                        raise self._blame("it closed its control socket")
-                    received += data
-                    if len(received) > _LONGEST_CONTROL_BYTES:
-                        raise self._blame("its answer has no end")
-                answer, received = found
-                if answer.get("error"):
-                    raise XlabError(f"{self.host}: ovs-vswitchd: {answer['error']}")
+        try:
+            self._control(requests)
+        except (OvsdbError, OSError) as error:
+            raise self._blame(f"ovs-vswitchd's control socket: {error}") from error
         for address, mac in neighbours.items():
             command = ["ovs-appctl", "tnl/neigh/set", bridge, str(address), mac]
             commands.did(self.host.name, command)
@@ -426,6 +411,39 @@ class OpenVSwitch:
 
     # -- plumbing ----------------------------------------------------------------------------------
 
+    def _control(self, requests: Sequence[Mapping[str, Any]]) -> None:
+        """Have ovs-vswitchd do all of it, as ovs-appctl would, and wait until it has.
+
+        OvsdbError, or OSError, if it does not: whoever is root in the host decides who answers.
+        """
+        deadline = Deadline(_PATIENCE_S)
+        with self.host.entered():
+            paths = list(Path(_RUN).glob("ovs-vswitchd.*.ctl"))
+            if len(paths) != 1:
+                raise OvsdbError(f"there are {len(paths)}")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
+            # Where the queue is full connect(2) waits, for ever without a limit, unix(7).
+            control.setblocking(False)
+            with self.host.entered():
+                control.connect(str(paths[0]))
+            control.settimeout(_PATIENCE_S)
+            control.sendall("".join(map(json.dumps, requests)).encode())
+            received = b""
+            for _ in requests:
+                while not (found := first_message(received)):
+                    control.settimeout(max(0.001, deadline.left_s()))
+                    data = control.recv(1 << 16)
+                    if not data:
+                        raise OvsdbError("it was closed")
+                    received += data
+                    if len(received) > _LONGEST_CONTROL_BYTES:
+                        raise OvsdbError("an answer has no end")
+                    if deadline.passed():
+                        raise TimeoutError("timed out")
+                answer, received = found
+                if answer.get("error"):
+                    raise XlabError(f"{self.host}: ovs-vswitchd: {answer['error']}")
+
     def _whole_port(self, name: str) -> tuple[list[str], dict[str, Any], list[dict[str, Any]]]:
         """A port's bridge, by UUID, its own row and those of its interfaces, with all columns."""
         every: list[dict[str, Any]] = [
@@ -487,7 +505,7 @@ class OpenVSwitch:
                 self._database = Database(
                     _SOCKET, alive=self._vswitchd_runs, patience=self._patience
                 )
-            except (FileNotFoundError, ConnectionRefusedError):
+            except OvsdbError:
                 return False
         return True
 

@@ -28,6 +28,7 @@ class Database:
     """A connection to the Open_vSwitch database behind the unix socket `path`.
 
     Made inside `node.entered()`, so that `path` is looked up in the node's file system.
+    OvsdbError if nobody listens there, or so many wait to be let in that there is no room.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class Database:
         self._alive = alive
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            # Where the queue is full connect(2) waits, for ever without a limit, unix(7).
+            self._socket.setblocking(False)
             self._socket.connect(path)
-        except OSError:
+        except OSError as error:
             self._socket.close()
-            raise
+            raise OvsdbError(f"no connection to ovsdb-server: {error.strerror}") from error
         self._buffer = b""
         self._id = 0
 

@@ -8,6 +8,7 @@ called: its ports keep their numbers.  Where the kernel has no Open vSwitch it r
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import re
 import shutil
@@ -161,7 +162,9 @@ def _start() -> None:
 def _listens() -> bool:
     """Whether another program in the same "root" has started them."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        return client.connect_ex(str(_FOLDER / "db.sock")) == 0
+        # Where the queue is full connect(2) waits, for ever without a limit, unix(7).
+        client.setblocking(False)
+        return client.connect_ex(str(_FOLDER / "db.sock")) in (0, errno.EAGAIN)
 
 
 def _vsctl() -> str:
