@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -406,6 +407,44 @@ def test_no_status_is_lost_among_many_short_programs() -> None:
 def zombies() -> list[str]:
     shown = subprocess.run(["ps", "-e", "-o", "stat="], capture_output=True, text=True, check=True)
     return [state for state in shown.stdout.split() if state.startswith("Z")]
+
+
+#: Keeps a lease on /run/held, and says so when somebody is kept waiting by it.
+LEASE = """
+import fcntl, os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
+fcntl.fcntl(os.open("/run/held", os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print("leased", flush=True)
+signal.sigwait([signal.SIGIO])
+print("asked", flush=True)
+signal.pause()
+"""
+
+
+@sandboxed
+def test_a_program_whose_start_is_held_up_holds_up_no_other_host() -> None:
+    """Root of a host takes a lease on it, and execve(2) waits until that is given up."""
+    h1, h2 = Node("h1"), Node("h2")
+    output(h1, "cp", "/bin/true", "/run/held")
+    output(h2, "true")
+    with ThreadPoolExecutor(1) as pool, h1.start([sys.executable, "-c", LEASE]) as holder:
+
+        def says(word: str) -> None:
+            processes.wait_until(lambda: word in holder.stdout(), timeout_s=30, awaited=word)
+
+        says("leased")
+        held = pool.submit(h1.run, ["/run/held"])
+        says("asked")
+        # Nobody's, as an orphan is: it may be what is being started.
+        subprocess.Popen(["true"])
+        processes.wait_until(lambda: zombies() != [], timeout_s=30, awaited="a zombie")
+        codes = [h2.run(["sh", "-c", f"exit {n}"], check=False).returncode for n in range(5)]
+        assert codes == [0, 1, 2, 3, 4]
+        assert not held.done()
+        assert zombies() != []
+        holder.stop()
+        assert held.result(30).returncode == 0
+    processes.wait_until(lambda: zombies() == [], timeout_s=30, awaited="the end of all zombies")
 
 
 @sandboxed

@@ -5,6 +5,10 @@ hand wants to wait for its own.  Both at once lose exit statuses.  Here one plac
 (`reap`, called by the controller's loop on SIGCHLD) and hands the status to the `Process` it
 belongs to.  Output goes to memory files instead of pipes: nothing fills up, nothing needs a reader.
 
+A program has been started when execve(2) is done, and whoever is root in a host can hold that up:
+by a lease on the program (F_SETLEASE, fcntl(2)), for 45 s at a time.  So nothing waits for another
+program's start: while there is one, `reap` only leaves alone what nobody is known to own.
+
 A process beside pid 1 in which somebody else's code runs has no orphans, but children that are not
 ours to reap: there a thread waits for each of ours (`reap_only_own`).
 """
@@ -19,7 +23,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -179,6 +183,8 @@ def _add_to_waited(seconds: float) -> None:
 _lock = threading.Lock()
 #: Who is told the wait status, by process number.
 _told: dict[int, Callable[[int], None]] = {}
+#: How many children are being started, whose owners may not be in there yet.
+_births = 0
 _reaps_everything = True
 
 
@@ -217,18 +223,38 @@ def ask() -> None:
 def births() -> Iterator[dict[int, Callable[[int], None]]]:
     """Start a child meanwhile, and enter who is to be told its wait status, by its number.
 
-    It holds `reap` off, which else could take a status before its owner is known.
+    Until then `reap` takes no status whose owner is not known.  Any number may be started at once.
     """
+    global _births
     with _lock:
+        _births += 1
+    try:
         yield _told
+    finally:
+        with _lock:
+            _births -= 1
+        if _reaps_everything:
+            reap()  # what it has left alone meanwhile
 
 
 def reap() -> None:
-    """Reap every child that has ended, ours and adopted ones.  Never blocks."""
+    """Reap every child that has ended, ours and adopted ones.  Never blocks.
+
+    Adopted ones only if none is being started, which `births` makes up for.
+    """
     while True:
         with _lock:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                if _births:
+                    ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                    if ended is None:
+                        return
+                    if ended.si_pid not in _told:
+                        _reap_owned()
+                        return
+                    pid, status = os.waitpid(ended.si_pid, os.WNOHANG)
+                else:
+                    pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
@@ -236,6 +262,15 @@ def reap() -> None:
             told = _told.pop(pid, None)
             if told is not None:
                 told(status)
+
+
+def _reap_owned() -> None:
+    """The kernel shows one that has ended at a time, the same again and again."""
+    for owned in list(_told):
+        with suppress(ChildProcessError):
+            pid, status = os.waitpid(owned, os.WNOHANG)
+            if pid:
+                _told.pop(pid)(status)
 
 
 def see_to_reaping(pid: int) -> None:
