@@ -20,6 +20,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -186,6 +187,11 @@ _told: dict[int, Callable[[int], None]] = {}
 #: How many children are being started, whose owners may not be in there yet.
 _births = 0
 _reaps_everything = True
+
+if sys.version_info < (3, 11, 7):
+    # Until vfork(2) returns, which is when execve(2) is done, older ones let no other thread run
+    # (CPython issue 104372): 3.11.2, which is Debian 12's, does not, 3.11.7 does.
+    subprocess._USE_VFORK = False  # type: ignore[misc]
 
 
 def reap_only_own() -> None:
