@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 STATUSES = (
     "Exit status: 0 all claims hold; 1 a claim or a check failed; 2 wrong usage; 3 this machine "
@@ -70,14 +70,46 @@ class Settings:
     debug: bool = False
 
 
+class _Coercion:
+    """Before typer's own, by pydantic, which takes 65 ms to import: most values need none."""
+
+    def __init__(self, whole: Callable[[], Any]) -> None:
+        self._whole = whole
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value is None:
+            return () if param.multiple or param.nargs == -1 else None
+        if value is param.default:
+            return value
+        annotation = param.type_descriptor.annotation
+        if annotation is str and _is_text(value):
+            return value
+        if annotation == list[str] and all(map(_is_text, value)):
+            return list(value)
+        return self._whole().coerce(value, param=param, ctx=ctx)
+
+
+def _is_text(value: object) -> bool:
+    """pydantic refuses what was typed in another encoding than UTF-8, and says so."""
+    return isinstance(value, str) and value.encode(errors="ignore").decode() == value
+
+
+def _spared(parameters: list[Any]) -> list[Any]:
+    for parameter in parameters:
+        whole = getattr(parameter, "get_runtime_param", None)
+        if whole and not isinstance(whole, partial):
+            parameter.get_runtime_param = partial(_Coercion, whole)
+    return parameters
+
+
+class _OneCommand(TyperCommand):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _spared(super().get_params(ctx))
+
+
 class _Commands(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
-        """typer's own flags default to None, and None is coerced by pydantic: 50 ms of imports."""
-        parameters = super().get_params(ctx)
-        for parameter in parameters:
-            if parameter.default is None and getattr(parameter, "is_bool_flag", False):
-                parameter.default = False
-        return parameters
+        return _spared(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:
         """As PANELS have them; what is not named there comes last."""
@@ -205,7 +237,8 @@ def command(**more: Any) -> Callable[[_Command], _Command]:
         asked.__annotations__ = {}
         package, _, name = do.__module__.rpartition(".")
         panel = _panel(str(_groups[package].info.name), name)
-        _groups[package].command(name, **{"rich_help_panel": panel, **more})(asked)
+        options = {"cls": _OneCommand, "rich_help_panel": panel, **more}
+        _groups[package].command(name, **options)(asked)
         return do
 
     return join

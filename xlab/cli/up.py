@@ -59,7 +59,7 @@ def _up(
 
     from xlab.cli.screens.run import RunScreen
     from xlab.cli.screens.screen import Screen
-    from xlab.outside import running_lab
+    from xlab.outside import running_lab, starting
 
     begun = time.monotonic()
     screen = RunScreen(Screen(sys.stderr if as_json else sys.stdout))
@@ -71,7 +71,7 @@ def _up(
         screen.watch(event)
 
     with screen.running():
-        told = running_lab.up(request, name=name, until=until, empty=empty, watch=watch)
+        told = starting.up(request, name=name, until=until, empty=empty, watch=watch)
     name = name or told.design.scenario.name
     with running_lab.find(name) as lab:
         facts = lab.describe()

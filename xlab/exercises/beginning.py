@@ -24,7 +24,7 @@ _SCRIPT_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """As `running_lab.up` and `xlab.lab` take it."""
+    """As `starting.up` and `xlab.lab` take it."""
 
     request: Request
     until: str | None

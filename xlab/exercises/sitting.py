@@ -21,7 +21,7 @@ from xlab.exercises.model import Exercise
 from xlab.exercises.variants import Variant
 from xlab.experiments.recorder import Recorder, Watch
 from xlab.kernel import disk
-from xlab.outside import running_lab
+from xlab.outside import running_lab, starting
 from xlab.outside.running_lab import RunningLab
 from xlab.record import record
 from xlab.sandbox import registry
@@ -166,7 +166,7 @@ def start(
     if task != 1 and found.solution is None:
         raise UsageError(f"{found.name} has no solution/ here: it begins with task 1")
     asked = beginning.asked(found)
-    told = running_lab.up(
+    told = starting.up(
         asked.request, name=found.slug, until=asked.until, empty=asked.empty, watch=watch
     )
     lab = running_lab.find(found.slug)

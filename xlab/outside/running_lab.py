@@ -1,4 +1,4 @@
-"""A lab that stays, seen from outside: start one, find it, ask it, go into it, end it.
+"""A lab that stays, seen from outside: find it, ask it, go into it, end it.
 
     with running_lab.find("ovs-gre") as lab:
         lab.run("h1", ["ip", "address"])
@@ -20,19 +20,13 @@ from contextlib import suppress
 from typing import Any, Self
 
 from xlab.errors import NoAnswerError, SandboxError, UsageError, XlabError, meant
-from xlab.experiments.recorder import Recorder, Watch
-from xlab.experiments.runner import Bench
-from xlab.kernel import capabilities
 from xlab.kernel.processes import Completed
 from xlab.outside import asking
 from xlab.outside.asking import Status
 from xlab.sandbox import registry, sandbox
-from xlab.sandbox.containment import Limits
-from xlab.sandbox.controller import Client
+from xlab.sandbox.controller import Client, Emit
 from xlab.sandbox.entering import Doors
 from xlab.sandbox.pulse import IDLE_S, Pulse
-from xlab.scenario import blueprint
-from xlab.scenario.request import Request
 
 #: How long `down` asks where it can't kill.
 _ASKING_S = 5.0
@@ -66,7 +60,7 @@ class RunningLab:
         """What its pid 1 has printed."""
         return str(self._answering().call("log", {}, idle_s=IDLE_S))
 
-    def status(self, watch: Watch, *, prove: bool = False) -> Status:
+    def status(self, watch: Emit, *, prove: bool = False) -> Status:
         """See `asking.status`."""
         return asking.status(self._answering(), prove=prove, watch=watch)
 
@@ -78,7 +72,7 @@ class RunningLab:
         """See `asking.enter`."""
         return asking.enter(self._answering(), node, inhabited=inhabited)
 
-    def call(self, verb: str, arguments: Mapping[str, Any], watch: Watch = lambda _: None) -> Any:
+    def call(self, verb: str, arguments: Mapping[str, Any], watch: Emit = lambda _: None) -> Any:
         """Any other verb of its controller."""
         return self._answering().call(verb, arguments, watch)
 
@@ -200,36 +194,6 @@ def _described(name: str) -> dict[str, Any] | None:
     except (XlabError, OSError) as error:
         state, pid = str(error), None
     return {"name": name, "state": state, "pid": pid, "nodes": []}
-
-
-def up(
-    request: Request,
-    *,
-    name: str | None = None,
-    until: str | None = None,
-    empty: bool = False,
-    watch: Watch = lambda _: None,
-    limits: Limits | None = None,
-) -> Recorder:
-    """Start a lab that stays; returns when it has been built, and what was found on the way.
-
-    Its name is the scenario's unless given.  With `until` the build ends where that stage begins;
-    with `empty` hosts are wired, and that is all.  A lab in which claims do not hold stays; one
-    that cannot be built does not, and the error is raised.  UsageError if the name is taken.  With
-    `limits` it is one for the work of strangers (`containment`).
-    """
-    design = blueprint.design(request)
-    name = registry.validated(name or design.scenario.name)
-    if why := registry.taken(name):
-        raise UsageError(why)
-    if until is not None:
-        until = design.scenario.stage(until)
-    recorder = Recorder(design, watch)
-    recorder.blueprint = blueprint.equip(design, capabilities.probe())
-    with Bench(recorder, name=name, limits=limits) as bench:
-        bench.build(until=until, empty=empty)
-        bench.stay()
-    return recorder
 
 
 _WHICH = "--name NAME says it, to status and down the name alone"

@@ -331,7 +331,7 @@ class Course:
 
     def leave_standing(self, entry: Entry) -> tuple[str, Grade]:
         """Do it again in a lab that stays, which is not ended when its time is over; its name."""
-        from xlab.outside import running_lab
+        from xlab.outside import running_lab, starting
 
         if entry.given is None:
             raise UsageError(f"there is nothing to look at: {entry.refused}")
@@ -340,7 +340,7 @@ class Course:
         name = re.sub(r"[^a-z0-9]+", "-", f"{entry.student}-{entry.exercise.number}".lower())
         name = name.strip("-")
         asked = beginning.asked(entry.exercise)
-        running_lab.up(
+        starting.up(
             asked.request, name=name, until=asked.until, empty=asked.empty,
             limits=self._terms.limits,
         )  # fmt: skip
