@@ -245,6 +245,7 @@ def test_vlan_tags_pass_the_delay_line() -> None:
     def story() -> Any:
         wires = Wires(LinkConditions(delay_ms=1.0), delay_line.IMPOSER)
         h1, h2 = wires.hosts
+        h1.run(["ping", "-n", "-c1", "-w30", "10.0.0.2"])
         with h2.entered():
             receiver = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
             receiver.bind(("eth0", 0x0003))
