@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from ipaddress import IPv4Address, IPv4Network
@@ -15,8 +16,9 @@ import pytest
 
 from tests.support.labs import names_in, sandboxed
 from xlab.errors import DockerError
+from xlab.kernel import processes
 from xlab.kernel.packets import decode
-from xlab.kernel.processes import wait_until
+from xlab.kernel.processes import Process, wait_until
 from xlab.lab import underlay
 from xlab.lab.capture import Capture
 from xlab.lab.docker import Container, DaemonOptions, ForwardPolicy, RestartPolicy
@@ -296,6 +298,24 @@ def test_a_main_process_that_ends_at_once_frees_everything() -> None:
     assert host.docker.run("last").address.packed[-1] == 64
     ports = [name for name in host.interfaces() if name.startswith("veth")]
     assert ports == [host.docker.container("last").host_interface]
+
+
+@sandboxed
+def test_a_main_process_may_have_ended_before_anybody_looks() -> None:
+    """On a busy machine whoever starts it goes on when it has been reaped."""
+    host = host_with_br0()
+    spawn = processes.spawn
+
+    def late(argv: Sequence[str], **more: Any) -> Process:
+        process = spawn(argv, **more)
+        process.wait(30)
+        return process
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "spawn", late)
+        container = host.docker.run(command=["false"])
+    wait_until(lambda: not host.containers, timeout_s=30, awaited="the end of the container")
+    assert container.state == "exited"
 
 
 @sandboxed

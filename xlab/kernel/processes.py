@@ -63,6 +63,8 @@ class Process:
         self._err = err
         self.argv = tuple(argv)
         self.pid = popen.pid
+        #: Of a first process: its namespace, a descriptor that is its caller's to close.
+        self.pid_namespace: int | None = None
 
     def poll(self) -> int | None:
         """The exit status (minus the signal's number where one killed it), None while it runs."""
@@ -310,8 +312,11 @@ def spawn(
     """Start `argv` in a node's namespaces, with bytes or a descriptor as standard input.
 
     With `outputs`, descriptors for standard output and error, the process keeps none of either.
+    In a new PID namespace it is the first, and holds a descriptor of that.
     Raises CapabilityError if there is no such program, CommandError if it cannot be executed.
     """
+    # A node has a /proc of its own.
+    ours = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     out, err = _memory_file("stdout"), _memory_file("stderr")
     source = stdin if isinstance(stdin, int) else subprocess.DEVNULL
     if isinstance(stdin, bytes):
@@ -331,6 +336,10 @@ def spawn(
                     start_new_session=True,
                 )  # fmt: skip
                 process = Process(popen, node=node, argv=argv, out=out, err=err)
+                if new_pid_namespace:
+                    # It may have ended by now, but is reaped only if we are told of it.
+                    its = f"{popen.pid}/ns/pid"
+                    process.pid_namespace = os.open(its, os.O_RDONLY | os.O_CLOEXEC, dir_fd=ours)
                 told[popen.pid] = process._end
     except OSError as error:
         os.close(out)
@@ -342,6 +351,7 @@ def spawn(
         # As a shell has it: 126 for what is there and cannot be executed.
         raise CommandError(argv, node=node, returncode=126, stderr=str(error)) from error
     finally:
+        os.close(ours)
         if isinstance(stdin, bytes):
             os.close(source)
     see_to_reaping(process.pid)

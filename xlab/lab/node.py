@@ -473,21 +473,20 @@ class Node:
         old = self.namespaces
         ready, theirs = os.pipe2(os.O_CLOEXEC)
         try:
-            process = processes.spawn(
-                ["/bin/sh", "-c", _FIRST_PROCESS, "sh", *argv],
-                node=self.name,
-                namespaces=dataclasses.replace(old, pid=None),
-                env={
-                    **(env or {}),
-                    "XLAB_GUARD": "yes" if sandbox.kind() == "root" else "no",
-                    "XLAB_STDIN": console.stdin_path if console else os.devnull,
-                },
-                stdin=theirs,
-                outputs=console.outputs if console else None,
-                new_pid_namespace=True,
-            )
             try:
-                pid = os.open(f"/proc/{process.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+                process = processes.spawn(
+                    ["/bin/sh", "-c", _FIRST_PROCESS, "sh", *argv],
+                    node=self.name,
+                    namespaces=dataclasses.replace(old, pid=None),
+                    env={
+                        **(env or {}),
+                        "XLAB_GUARD": "yes" if sandbox.kind() == "root" else "no",
+                        "XLAB_STDIN": console.stdin_path if console else os.devnull,
+                    },
+                    stdin=theirs,
+                    outputs=console.outputs if console else None,
+                    new_pid_namespace=True,
+                )
             finally:
                 os.close(theirs)
             # The shell is the node's, and so is what it starts: they may be anything.
@@ -499,7 +498,7 @@ class Node:
             well = os.read(ready, 1) == b"."
         finally:
             os.close(ready)
-        self.namespaces = dataclasses.replace(old, pid=pid)
+        self.namespaces = dataclasses.replace(old, pid=process.pid_namespace)
         if old.pid is not None:
             os.close(old.pid)
         if self._is_mute:
