@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.labs import sandboxed
 from xlab.errors import NetlinkError
+from xlab.kernel.clock import Deadline
 from xlab.kernel.netlink import Batch, Rtnl
 from xlab.lab.node import Node
 
@@ -253,6 +254,25 @@ def test_what_goes_meanwhile_is_removed_as_well() -> None:
         with pytest.raises(NetlinkError) as met:
             here.remove_link("lo")
     assert met.value.errno == errno.EOPNOTSUPP
+
+
+@sandboxed
+def test_a_link_is_waited_for_until_it_takes_packets() -> None:
+    # Ends with the same number in their namespaces are not urgent to the kernel: from the second
+    # time within a second on, it comes to them up to a second later (linkwatch_urgent_event).
+    waited = 0
+    for number in range(4):
+        near, far = Node(f"a{number}"), Node(f"b{number}")
+        near.rtnl.now.add_veth("eth0", "eth0", peer_namespace=far.namespaces.net, index=2)
+        assert not near.rtnl.inactive(), "without a carrier there is nothing to wait for"
+        near.rtnl.wait_until_active(Deadline(60))
+        far.set_up("eth0")
+        waited += far.rtnl.inactive() == [2]
+        far.rtnl.wait_until_active(Deadline(60))
+        assert not far.rtnl.inactive()
+        facts = link(far, "eth0")
+        assert (facts["ifindex"], facts["operstate"]) == (2, "UP")
+    assert waited
 
 
 @sandboxed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import re
 import signal
 import socket
@@ -291,6 +292,18 @@ def test_static_arp_asks_nobody() -> None:
         assert shown.count("PERMANENT") == 2
         assert net["h2"].MAC() in shown
         assert net.pingAll() == 0
+
+
+@sandboxed
+def test_links_are_active_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Ends with the same number in their namespaces are not urgent to the kernel: from the second
+    # time within a second on, it comes to them up to a second later (linkwatch_urgent_event).
+    for _ in range(3):
+        monkeypatch.setattr("xlab.mininet.link._indexes", itertools.count(2))
+        with xlab.mininet.network(single(), autoStaticArp=True) as net:
+            assert net["h1"].machine.rtnl.index("h1-eth0") == 2
+            assert not net["h1"].machine.rtnl.inactive()
+            assert net.pingAll() == 0
 
 
 @sandboxed

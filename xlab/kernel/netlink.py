@@ -17,23 +17,25 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from xlab.errors import NetlinkError
+from xlab.kernel.clock import Deadline
 
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLM_F_REQUEST, _NLM_F_ACK = 0x1, 0x4
 _NLM_F_EXCL, _NLM_F_CREATE, _NLM_F_DUMP = 0x200, 0x400, 0x300
 
-_RTM_NEWLINK, _RTM_DELLINK, _RTM_SETLINK = 16, 17, 19
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
 _RTM_NEWADDR, _RTM_DELADDR = 20, 21
 _RTM_NEWROUTE, _RTM_DELROUTE = 24, 25
 _RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
-_IFLA_TXQLEN, _IFLA_LINKINFO, _IFLA_GROUP, _IFLA_NET_NS_FD = 13, 18, 27, 28
+_IFLA_TXQLEN, _IFLA_OPERSTATE, _IFLA_LINKINFO, _IFLA_GROUP, _IFLA_NET_NS_FD = 13, 16, 18, 27, 28
 _IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES = 31, 32
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
@@ -42,7 +44,8 @@ _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _NDA_DST, _NDA_LLADDR = 1, 2
 _NUD_NOARP, _NUD_PERMANENT = 0x40, 0x80
-_IFF_UP = 0x1
+_IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
+_OPER_UP = b"\6"
 _RTNH_F_ONLINK = 4
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RTN_UNICAST = 254, 3, 1
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_NOWHERE = 0, 253, 255
@@ -56,6 +59,8 @@ _SIOCGIFINDEX = 0x8933
 _FLUSH_AT_BYTES = 64 * 1024
 #: Each failure is an answer of its own in the receive buffer; 300 of them overflow the default.
 _FLUSH_AT_MESSAGES = 128
+
+_LOOK_AGAIN_AFTER_S = 0.001
 
 
 class Rtnl:
@@ -128,22 +133,51 @@ class Rtnl:
 
     def _dump_neighbours(self) -> list[tuple[int, int, bytes]]:
         """(interface index, state, IPv4 address) of every ARP entry."""
+        body = struct.pack("=BxxxiHBB", socket.AF_INET, 0, 0, 0, 0)
+        found: list[tuple[int, int, bytes]] = []
+        for message in self._dump(_RTM_GETNEIGH, body):
+            if len(message) < 28:
+                continue
+            index, state = struct.unpack_from("=4xiH", message, 16)
+            address = attributes_in(message[28:]).get(_NDA_DST, b"")
+            if len(address) == 4:
+                found.append((index, state, address))
+        return found
+
+    def wait_until_active(self, deadline: Deadline) -> None:
+        """Wait until all veths here that have a carrier take packets, or until the deadline.
+
+        The carrier is there as soon as the other end is up.  But the interface drops what is sent,
+        and its bridge what comes in, until linkwatch_event has run: a work item that waits for a
+        processor and for the lock of all links (net/core/link_watch.c).  Since Linux 6.8 it is done
+        at once for an interface that one asks about (rtnl_getlink).
+        """
+        while (waiting := self.inactive()) and not deadline.passed():
+            for index in waiting:
+                with suppress(NetlinkError):  # it has gone meanwhile
+                    self.exchange(
+                        [(_RTM_GETLINK, 0, _ifinfo(index=index), f"ip link show {index}")]
+                    )
+            time.sleep(_LOOK_AGAIN_AFTER_S)
+
+    def inactive(self) -> list[int]:
+        """The indexes of veths here that drop packets though they are up and have a carrier."""
+        with self._lock:
+            links = self._dump(_RTM_GETLINK, _ifinfo())
+        return [index for index in map(_index_if_inactive, links) if index]
+
+    def _dump(self, kind: int, body: bytes) -> list[bytes]:
+        """The messages, with their headers, that answer a request for all there is of a kind."""
         self._sequence += 1
         flags = _NLM_F_REQUEST | _NLM_F_DUMP
-        body = struct.pack("=BxxxiHBB", socket.AF_INET, 0, 0, 0, 0)
-        header = struct.pack("=IHHII", 16 + len(body), _RTM_GETNEIGH, flags, self._sequence, 0)
+        header = struct.pack("=IHHII", 16 + len(body), kind, flags, self._sequence, 0)
         self._socket.send(header + body)
-        found: list[tuple[int, int, bytes]] = []
+        found: list[bytes] = []
         while True:
-            for kind, _, _, message in messages_in(self._socket.recv(1 << 18)):
-                if kind in (_NLMSG_DONE, _NLMSG_ERROR):
+            for answer, _, _, message in messages_in(self._socket.recv(1 << 18)):
+                if answer in (_NLMSG_DONE, _NLMSG_ERROR):
                     return found
-                if len(message) < 28:
-                    continue
-                index, state = struct.unpack_from("=4xiH", message, 16)
-                address = attributes_in(message[28:]).get(_NDA_DST, b"")
-                if len(address) == 4:
-                    found.append((index, state, address))
+                found.append(message)
 
     @contextmanager
     def batch(self) -> Iterator[Batch]:
@@ -460,6 +494,19 @@ class _AtOnce(Batch):
 def _ifinfo(*, index: int = 0, up: bool | None = None) -> bytes:
     change = 0 if up is None else _IFF_UP
     return struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, _IFF_UP if up else 0, change)
+
+
+def _index_if_inactive(link: bytes) -> int:
+    """Of the kernel's description of an interface: its index if it is a veth with a carrier whose
+    operational state is another yet, be it "unknown", as at first, or "down"; else 0.
+    """
+    index, flags = struct.unpack_from("=4xiI", link, 16)
+    if flags & (_IFF_UP | _IFF_LOWER_UP) != _IFF_UP | _IFF_LOWER_UP:
+        return 0
+    found = attributes_in(link[32:])
+    kind = attributes_in(found.get(_IFLA_LINKINFO, b"")).get(_IFLA_INFO_KIND, b"")
+    is_active = kind.rstrip(b"\0") != b"veth" or found.get(_IFLA_OPERSTATE) == _OPER_UP
+    return 0 if is_active else int(index)
 
 
 def _attribute(kind: int, payload: bytes) -> bytes:

@@ -39,6 +39,9 @@ original.Mininet.inited = True
 
 _groups = numbers_of_our_own()
 
+#: How long one waits for the reply to an echo, and for links that are not ready to carry it.
+_ECHO_PATIENCE_S = 10.0
+
 #: How late iperf3 may be on a busy machine.
 _PATIENCE_S = 30.0
 
@@ -102,6 +105,7 @@ class Mininet(original.Mininet):
             self.build()
         self._look_for_loops()
         super().start()
+        self._wait_until_active()
 
     def stop(self) -> None:
         """End everything the network consists of; a second time does nothing."""
@@ -253,6 +257,7 @@ class Mininet(original.Mininet):
         if not hosts:
             hosts = self.hosts
             log.output("*** Ping: testing ping reachability\n")
+        self._wait_until_active()
         sent = received = 0
         memory = echo.Neighbours([host.machine for host in hosts])
         for source in hosts:
@@ -261,7 +266,10 @@ class Mininet(original.Mininet):
             targets = [(host, host.IP() if host.intfs else None) for host in others]
             asked = [IPv4Address(address) for _, address in targets if address]
             answered = echo.answered(
-                source.machine, asked, timeout_s=float(timeout or 10), neighbours=memory
+                source.machine,
+                asked,
+                timeout_s=float(timeout or _ECHO_PATIENCE_S),
+                neighbours=memory,
             )
             for host, address in targets:
                 came = bool(address) and IPv4Address(address) in answered
@@ -275,6 +283,14 @@ class Mininet(original.Mininet):
         lost = 100.0 * (sent - received) / sent
         log.output(f"*** Results: {int(lost)}% dropped ({received}/{sent} received)\n")
         return lost
+
+    def _wait_until_active(self) -> None:
+        """Links just made or brought up drop packets until the kernel has come to them."""
+        deadline = Deadline(_ECHO_PATIENCE_S)
+        nodes = [machines.root(), *(node.machine for node in [*self.switches, *self.hosts])]
+        for node in dict.fromkeys(nodes):
+            if node.is_on:
+                node.rtnl.wait_until_active(deadline)
 
     def iperf(
         self,
