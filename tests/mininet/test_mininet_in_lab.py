@@ -298,10 +298,12 @@ def test_static_arp_asks_nobody() -> None:
 def test_links_are_active_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     # Ends with the same number in their namespaces are not urgent to the kernel: from the second
     # time within a second on, it comes to them up to a second later (linkwatch_urgent_event).
+    fresh = Node("fresh")
+    index = 1 + max(map(fresh.rtnl.index, fresh.interfaces()))
     for _ in range(3):
-        monkeypatch.setattr("xlab.mininet.link._indexes", itertools.count(2))
+        monkeypatch.setattr("xlab.mininet.link._indexes", itertools.count(index))
         with xlab.mininet.network(single(), autoStaticArp=True) as net:
-            assert net["h1"].machine.rtnl.index("h1-eth0") == 2
+            assert net["h1"].machine.rtnl.index("h1-eth0") == index
             assert not net["h1"].machine.rtnl.inactive()
             assert net.pingAll() == 0
 
