@@ -477,11 +477,11 @@ def test_a_trace_says_that_the_answer_did_not_come_back(gre: World) -> None:
 
 
 def test_a_trace_follows_arp_where_nobody_answers_it(gre: World) -> None:
-    port = "obr0 gre0 -- set interface gre0 type=gre options:remote_ip=192.168.59.104"
     with broken(
         gre,
-        [inside("h1", "ovs-vsctl del-port gre0"), inside("h1", "ip neigh flush all")],
-        [inside("h1", f"ovs-vsctl add-port {port}")],
+        # h1 says of all that h2 sends through the tunnel that nobody takes it, and quotes it.
+        [inside("h1", "sysctl -qw net.ipv4.icmp_ratelimit=0"), *cut("h1")],
+        [connect("h1"), inside("h1", "sysctl -qw net.ipv4.icmp_ratelimit=1000")],
     ):
         # Somebody else who asks for the same address all the time, and is answered.
         asking = "for i in $(seq 400); do ip neigh flush all; ping -nc1 192.168.2.1; done"
@@ -489,9 +489,37 @@ def test_a_trace_follows_arp_where_nobody_answers_it(gre: World) -> None:
         assert gre.say(*behind).status == 0
         found = traced(gre, "h1/c1", "h2/c1", 1)
     assert way(found["there"])[-1] == "h1:br0 in"
+    assert way(found["arp"])[0] == "h1:br0 out"
     assert found["stopped"] == "h1:obr0, leaving"
     assert "h1: nobody answers ARP for 192.168.2.1 on br0" in found["reasons"]
     assert "h1: obr0 has no tunnel port" in found["reasons"]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["MAC known", "MAC unknown"])
+def test_a_trace_ends_where_the_tunnel_does(gre: World, known: bool) -> None:
+    """Not on the way of the ICMP error that quotes what came."""
+    with broken(gre, cut("h2"), [connect("h2")]):
+        if known:
+            mac = json.loads(gre.say(*inside("h2", "ip -j link show br0")).stdout)[0]["address"]
+            replace = f"ip neigh replace 192.168.2.1 lladdr {mac} dev br0 nud reachable"
+            assert gre.say(*inside("h1", replace)).status == 0
+        else:
+            assert gre.say(*inside("h1", "ip neigh flush all")).status == 0
+        found = traced(gre, "h1/c1", "h2/c1", 1)
+    assert found["stopped"] == "h2:eth0, coming in"
+    assert found["there" if known else "arp"][-1]["encapsulation"] == "gre"
+    assert "h2: no tunnel port is for 192.168.59.103" in found["reasons"]
+
+
+def cut(host: str) -> list[list[str]]:
+    """Its tunnel, and it knows nobody's MAC address."""
+    return [inside(host, "ovs-vsctl del-port gre0"), inside(host, "ip neigh flush all")]
+
+
+def connect(host: str) -> list[str]:
+    other = {"h1": "192.168.59.104", "h2": "192.168.59.103"}[host]
+    port = f"obr0 gre0 -- set interface gre0 type=gre options:remote_ip={other}"
+    return inside(host, f"ovs-vsctl add-port {port}")
 
 
 def test_a_trace_says_that_there_is_no_route(gre: World) -> None:

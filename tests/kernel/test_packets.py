@@ -15,7 +15,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from xlab.kernel.packets import Decoded, Packet, decode, find_echoes, write_pcap
+from xlab.kernel.packets import (
+    Decoded,
+    Packet,
+    decode,
+    find_arp_requests,
+    find_echoes,
+    write_pcap,
+)
 
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 NAMES = sorted(path.stem for path in CAPTURES.glob("*.pcap"))
@@ -98,6 +105,42 @@ def check_container_ping(decoded: Decoded, peers: tuple[bytes, bytes] | None = N
     assert (decoded.outer.source, decoded.outer.destination) == (H1, H2)
     assert find_echoes(decoded, TOKEN) == (inner,)
     assert find_echoes(decoded, b"other") == ()
+
+
+# ------------------------------------------------------------------------------- ARP requests
+
+
+def arp_request(sender: IPv4Address = H1, wanted: IPv4Address = H2) -> bytes:
+    begins = bytes.fromhex("0001 0800 06 04 0001")
+    return ethernet(begins + H1_MAC + sender.packed + bytes(6) + wanted.packed, 0x0806)
+
+
+def in_gre(frame: bytes) -> bytes:
+    return ipv4(b"\x00\x00\x65\x58" + frame, 47)
+
+
+def asked(frame: bytes, mac: bytes = H1_MAC, address: IPv4Address = H2) -> int:
+    return len(find_arp_requests(decode(frame), mac.hex(":"), address))
+
+
+def test_an_arp_request_is_found_bare_and_inside() -> None:
+    request = arp_request()
+    assert asked(request) == asked(ethernet(in_gre(request))) == 1
+    assert asked(ethernet(ipv4(udp(sleeve(container_ping(), request, request), 6783), 17))) == 2
+    # Padded, as it is on the wire.
+    assert asked(request.ljust(60, b"\0")) == 1
+
+
+def test_what_is_no_arp_request_of_that_interface_for_that_address() -> None:
+    request = arp_request()
+    assert asked(request, mac=H2_MAC) == asked(request, address=C3) == 0
+    answer = request.replace(bytes.fromhex("06040001"), bytes.fromhex("06040002"))
+    assert asked(answer) == 0
+    assert not any(asked(request[:length]) for length in range(len(request)))
+    # A host that takes no GRE: protocol unreachable, with all of it (RFC 1812, 4.3.2.3).
+    quoting = b"\x03\x02" + bytes(6) + in_gre(request)
+    assert asked(ethernet(ipv4(quoting, 1, H2, H1))) == 0
+    assert asked(ethernet(ipv4(udp(request, 40001), 17))) == 0
 
 
 # ------------------------------------------------------------------------- captures and tcpdump

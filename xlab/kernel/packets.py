@@ -25,7 +25,7 @@ Encapsulation = Literal["none", "gre", "vxlan", "geneve", "sleeve"]
 ICMP, TCP, UDP, GRE = 1, 6, 17, 47
 ECHO_REPLY, ECHO_REQUEST = 0, 8
 
-_IPV4, _TRANSPARENT_ETHERNET = 0x0800, 0x6558
+_IPV4, _ARP, _TRANSPARENT_ETHERNET = 0x0800, 0x0806, 0x6558
 _VLAN_TAGS = (0x8100, 0x88A8)
 
 _ETHERNET_HEADER = struct.Struct("!6s6sH")
@@ -33,6 +33,9 @@ _IPV4_HEADER = struct.Struct("!BxHxxHxBxxII")
 _ICMP_ECHO = struct.Struct("!BxxxHH")
 _UDP_HEADER = struct.Struct("!HHHxx")
 _TWO_WORDS = struct.Struct("!HH")
+#: RFC 826: of Ethernet and IPv4, a request; the sender's MAC, and the address that is asked for.
+_ARP_REQUEST = struct.Struct("!8s6s10x4s")
+_ARP_REQUEST_BEGINS = bytes.fromhex("0001 0800 06 04 0001")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +99,31 @@ def find_echoes(decoded: Decoded, token: bytes) -> tuple[Packet, ...]:
     """The ICMP echo requests and replies whose data holds `token`: those inside an encapsulation,
     or the frame itself where there is none.  Several only in one sleeve datagram.
     """
-    candidates = decoded.inner
+    carried = _carried(decoded)
+    return tuple(p for p in carried if p.icmp_id is not None and token in p.payload)
+
+
+def find_arp_requests(decoded: Decoded, mac: str, address: IPv4Address) -> tuple[Packet, ...]:
+    """The ARP requests for an address by the interface of that MAC, where `find_echoes` looks.
+
+    Not those that an ICMP error quotes: it holds all of a small packet (RFC 1812, 4.3.2.3).
+    """
+    carried = _carried(decoded)
+    return tuple(p for p in carried if p.ether_type == _ARP and _asks(p.payload, mac, address))
+
+
+def _asks(payload: bytes, mac: str, address: IPv4Address) -> bool:
+    if len(payload) < _ARP_REQUEST.size:
+        return False
+    begins, sender, wanted = _ARP_REQUEST.unpack_from(payload)
+    return (begins, sender.hex(":"), wanted) == (_ARP_REQUEST_BEGINS, mac, address.packed)
+
+
+def _carried(decoded: Decoded) -> tuple[Packet, ...]:
+    """What is inside an encapsulation, or the frame itself where there is none."""
     if decoded.encapsulation == "none" and decoded.outer is not None:
-        candidates = (decoded.outer,)
-    return tuple(p for p in candidates if p.icmp_id is not None and token in p.payload)
+        return (decoded.outer,)
+    return decoded.inner
 
 
 def checksum(data: bytes) -> int:

@@ -28,6 +28,7 @@ from xlab.kernel.packets import (
     Decoded,
     Packet,
     decode,
+    find_arp_requests,
     find_echoes,
 )
 from xlab.lab import network
@@ -382,31 +383,23 @@ class _Tracer:
         if not tables.unanswered(node, address, device):
             return []
         reasons.append(f"{node}: nobody answers ARP for {address} on {device}")
-        # Ethernet and IPv4, a request (RFC 826); then the sender's two, an empty MAC, the address.
-        wanted = re.compile(
-            rb"\x08\x06\x00\x01\x08\x00\x06\x04\x00\x01(.{10}).{6}" + re.escape(address.packed),
-            re.DOTALL,
-        )
+        # Others may ask for it just then, too: a container behind that router, say.
+        mac = str(self._devices.get((node.name, device), {}).get("mac"))
         asked = [
-            (f, match[1])
-            for f in self._in_order(frames)
-            if (match := wanted.search(f.content))
-            and self._leads_on(f, node.name)
-            and (not origin or self._leads_on(f, origin))
+            (frame, decoded, request)
+            for frame in self._in_order(frames)
+            for decoded in [decode(frame.content)]
+            for request in find_arp_requests(decoded, mac, address)
+            if self._leads_on(frame, node.name) and (not origin or self._leads_on(frame, origin))
         ]
-        start = next((i for i, (f, _) in enumerate(asked) if f.node == node.name), len(asked))
-        passed: dict[tuple[str, str, bool], Frame] = {}
-        for frame, sender in asked[start:]:
-            # A container behind that router may ask for it just then, too.
-            if sender == asked[start][1]:
-                passed.setdefault((frame.node, frame.device, frame.outgoing), frame)
+        start = next((i for i, (f, *_) in enumerate(asked) if f.node == node.name), len(asked))
+        passed: dict[tuple[str, str, bool], Seen] = {}
+        for seen in asked[start:]:
+            passed.setdefault((seen[0].node, seen[0].device, seen[0].outgoing), seen)
         hops = []
-        for frame in passed.values():
-            decoded = decode(frame.content)
+        for frame, decoded, request in passed.values():
             leaving = decoded.outer if frame.outgoing else None
             decision = self._beyond(frame, leaving) if leaving else ""
-            request = next(iter(decoded.inner), decoded.outer)
-            assert request is not None
             hops.append(self._hop(frame, decoded, request, asked[start][0].time_ns, decision))
         return hops
 
@@ -450,7 +443,21 @@ class _Tracer:
         # The bridge eth0 is the host's way out, which needs none.
         if switch and last.device != "eth0" and not any(p["remote"] for p in switch["ports"]):
             found.append(f"{last.node}: {switch['name']} has no tunnel port")
+        found += self._not_taken_out(last)
         return list(dict.fromkeys([*found, *self._unplugged(found)]))
+
+    def _not_taken_out(self, last: Hop) -> list[str]:
+        """Of what has come encapsulated for Open vSwitch, if no tunnel port is for its sender."""
+        facts = self._facts[last.node]
+        bridges = [switch for switch in facts["switches"] if switch["name"] != "eth0"]
+        if last.outgoing or not last.outer or facts["router"] or not bridges:
+            return []
+        source, target = last.outer
+        remotes = {port["remote"] for switch in bridges for port in switch["ports"]}
+        # "flow" is from whomever the flows name (ovs-vswitchd.conf.db(5), remote_ip).
+        if not self._is_of(last.node, IPv4Address(target)) or {source, "flow"} & remotes:
+            return []
+        return [f"{last.node}: no tunnel port is for {source}"]
 
     def _turned_away(self, last: Hop) -> list[str]:
         bridge = self._device(last).get("bridge")
