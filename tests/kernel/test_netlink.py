@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.labs import sandboxed
+from tests.support.labs import interfaces, sandboxed
 from xlab.errors import NetlinkError
 from xlab.kernel.clock import Deadline
 from xlab.kernel.netlink import Batch, Rtnl
@@ -76,10 +76,10 @@ def test_links_change_and_go() -> None:
     with here.rtnl.batch() as batch:
         batch.rename("a", "uplink")
         batch.move("b", there.namespaces.net, new_name="eth0")
-    assert (here.interfaces(), there.interfaces()) == (["lo", "uplink"], ["lo", "eth0"])
+    assert (interfaces(here), interfaces(there)) == (["lo", "uplink"], ["lo", "eth0"])
     with here.rtnl.batch() as batch:
         batch.delete_link("uplink")
-    assert (here.interfaces(), there.interfaces()) == (["lo"], ["lo"])
+    assert (interfaces(here), interfaces(there)) == (["lo"], ["lo"])
 
 
 @sandboxed
@@ -286,7 +286,7 @@ def test_a_failed_block_sends_nothing_more() -> None:
         raise NetlinkError("a look-up", errno.ENODEV, "in vain")
 
     assert refusal(node, fill).operation == "a look-up"
-    assert node.interfaces() == ["lo"]
+    assert interfaces(node) == ["lo"]
 
 
 # -- size ------------------------------------------------------------------------------------------
@@ -325,5 +325,5 @@ def test_one_batch_makes_and_uses_what_it_made() -> None:
             batch.add_bridge(f"s{number}")
             batch.add_veth(f"s{number}-a", f"s{number}-b", master=f"s{number}")
             batch.add_address(f"s{number}", IPv4Interface(f"10.0.{number}.1/24"))
-    assert len(node.interfaces()) == 1 + 150
+    assert len(interfaces(node)) == 1 + 150
     assert link(node, "s49-a")["master"] == "s49"

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.labs import names_in, sandboxed
+from tests.support.labs import interfaces, names_in, sandboxed
 from xlab.errors import DockerError
 from xlab.kernel import processes
 from xlab.kernel.packets import decode
@@ -415,7 +415,7 @@ def test_what_dockerd_refuses_it_refuses_in_its_words(options: DaemonOptions, wo
         host.docker.start(options)
     assert str(met.value) == words
     # Nothing was changed: no docker0, no address.
-    assert host.interfaces() == ["lo", "br0"]
+    assert interfaces(host) == ["lo", "br0"]
     assert str(host.device_address("br0")) == "10.211.55.3/24"
 
 

@@ -31,6 +31,8 @@ import pytest
 
 from xlab.errors import SandboxError
 from xlab.kernel import capabilities, programs
+from xlab.lab.network import FALLBACK_TUNNELS
+from xlab.lab.node import Node
 from xlab.sandbox import controller
 from xlab.sandbox.launching import launch
 from xlab.scenario.request import Request
@@ -67,6 +69,11 @@ def why_no_open_vswitch() -> str:
     if not (machine().ovs_datapath.live or machine().tun.usable):
         return f"{machine().ovs_datapath.detail}, and {machine().tun.detail}"
     return ""
+
+
+def interfaces(node: Node) -> list[str]:
+    """But for what modules of tunnels put into every namespace of this machine."""
+    return [name for name in node.interfaces() if name not in FALLBACK_TUNNELS]
 
 
 # -- stories inside --------------------------------------------------------------------------------
