@@ -289,12 +289,14 @@ class _Tracer:
             if device.get("kind") == "tun" and between:
                 return f"weave router: to {between[1]}, by sleeve"
             return self._beyond(frame, outermost)
+        if device.get("conditions"):
+            return str(device["conditions"])
         if device.get("bridge") == _OVS:
             return "Open vSwitch's datapath takes it"
         if device.get("bridge"):
             return tables.bridge_entry(node, device["bridge"], mac)
         if frame.node == "wire":
-            return str(device.get("conditions") or "")
+            return ""
         if target is not None and self._is_of(frame.node, target):
             if decoded.encapsulation != "none":
                 onward = follower if follower and follower[0].node == frame.node else None
