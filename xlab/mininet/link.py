@@ -111,6 +111,8 @@ class Link(original.Link):
             self.imposed = imposer.impose(wire, uplink, inward, back=back, mtu=MTU)
             if self.group:
                 wire.rtnl.now.set_group(self.imposed.port, self.group)
+                if self.imposed.bridge:
+                    wire.rtnl.now.set_group(self.imposed.bridge, self.group)
             for intf in (one, other) if self._middle else (end,):
                 self.imposed.switch_off(intf.node.machine, intf.device)
         if self._middle is not None:
@@ -125,6 +127,8 @@ class Link(original.Link):
         if self.imposed is not None and self.imposed.line is not None:
             self.imposed.line.stop()
         super().delete()
+        if self.imposed is not None and self.imposed.bridge and not self.gone:
+            self.imposed.joint.wire.rtnl.remove_link(self.imposed.bridge)
         if self._middle is not None and not self.gone:
             self._middle.delete()
 

@@ -148,6 +148,11 @@ class Imposed:
         """The interface to make a port of the switch."""
         return self.joint.port
 
+    @property
+    def bridge(self) -> str | None:
+        """What joins it again where no process does."""
+        return self.joint.bridge if self.line is None else None
+
     def require_alive(self) -> None:
         """Raises DaemonError, with what it said, if the delay line has died."""
         if self.line is not None and (status := self.line.poll()) is not None:
