@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 from collections.abc import Sequence
@@ -172,6 +173,15 @@ def test_only_one_process_is_at_it(tmp_path: Path) -> None:
             Journal.go_on(folder)
         assert journal.read(folder).ended is not None  # whoever only looks is not kept out
     Journal.go_on(folder).close()
+    assert [file.name for file in folder.iterdir()] == [journal.FILE]
+
+
+def test_whoever_may_read_it_keeps_nobody_out(tmp_path: Path) -> None:
+    """flock(2) asks for no right to write."""
+    folder = write(tmp_path, small())
+    with (folder / journal.FILE).open() as reader:
+        fcntl.flock(reader, fcntl.LOCK_EX)
+        Journal.go_on(folder).close()
 
 
 # -- what a history says ---------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import errno
+import fcntl
 import functools
 import io
 import json
@@ -437,6 +438,11 @@ def test_two_do_not_go_on_with_one_sweep(
     said = capsys.readouterr().err
     assert re.search(r"is being measured right now( by process \d+)?\n", said)
     assert "kept" not in said
+    reader = os.open(folder.path, os.O_RDONLY)
+    fcntl.flock(reader, fcntl.LOCK_EX)  # which asks for no right to write
+    with outcome.Folder.go_on(folder.path):
+        pass
+    os.close(reader)
 
 
 def test_a_sweep_that_waits_for_another_says_so_on_the_screen(

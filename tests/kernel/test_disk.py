@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tests.support.labs import PATIENCE_S
 from tests.support.ordinary import ORDINARY
 from xlab import cli
 from xlab.cli import capture
+from xlab.errors import UsageError
 from xlab.kernel import disk
 from xlab.record import record
 
@@ -342,6 +344,36 @@ def test_none_of_several_is_replaced_before_all_are_written(
 def test_a_name_as_long_as_may_be(tmp_path: Path) -> None:
     disk.write_whole(tmp_path / ("é" * 127), b"there")
     assert (tmp_path / ("é" * 127)).read_bytes() == b"there"
+
+
+def test_whoever_may_only_read_a_folder_cannot_lock_it(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch(0o644)  # of a process that was killed
+    reader = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(reader, fcntl.LOCK_EX)
+    with closing(disk.Lock(tmp_path, "busy")):
+        assert (tmp_path / ".lock").stat().st_mode & 0o077 == 0
+        with pytest.raises(UsageError, match="busy"):
+            disk.Lock(tmp_path, "busy")
+    assert list(tmp_path.iterdir()) == []
+    os.close(reader)
+
+
+def test_a_lock_whose_file_is_removed_meanwhile_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        monkeypatch.undo()
+        (tmp_path / ".lock").unlink()  # as who had the folder until now does
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with (
+        closing(disk.Lock(tmp_path, "busy")),
+        pytest.raises(UsageError, match="busy"),
+    ):
+        disk.Lock(tmp_path, "busy")
 
 
 def test_who_holds_a_lock() -> None:

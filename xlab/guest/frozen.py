@@ -117,11 +117,9 @@ def _require_ours(folder: Path) -> None:
 
 @contextmanager
 def _locked(file: Path, progress: Progress) -> Iterator[None]:
-    """For one process at a time.  Whoever can open the file could lock it: nobody else can."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    """For one process at a time."""
+    descriptor = disk.lock_file(file)
     try:
-        if os.fstat(descriptor).st_uid == os.geteuid():
-            os.fchmod(descriptor, 0o600)  # earlier versions made it readable
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

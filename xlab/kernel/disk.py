@@ -159,12 +159,41 @@ def sweep(folder: Path, name: str = "*") -> None:
                     _remove(place, each)
 
 
-def lock(descriptor: int, busy: str) -> None:
-    """For this process alone, flock(2); UsageError, `busy` and by whom, while another has it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UsageError(f"{busy}{who_holds(descriptor)}") from error
+def lock_file(file: Path) -> int:
+    """A descriptor by which `file`, made if missing, can be locked, flock(2).  Raises OSError.
+
+    Whoever can open a file can lock it, be it only to read: nobody else can open this one.
+    """
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    if os.fstat(descriptor).st_uid == os.geteuid():
+        os.fchmod(descriptor, 0o600)  # earlier versions made it readable
+    return descriptor
+
+
+class Lock:
+    """A folder is for this process alone until `close`, or its end; programs do not inherit that.
+
+    UsageError, `busy` and by whom, while another has it.  Raises OSError.
+    """
+
+    def __init__(self, folder: Path, busy: str) -> None:
+        self._file = folder / ".lock"
+        while True:
+            self._descriptor = lock_file(self._file)
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                by = who_holds(self._descriptor)
+                os.close(self._descriptor)
+                raise UsageError(f"{busy}{by}") from error
+            if os.fstat(self._descriptor).st_nlink:
+                return
+            os.close(self._descriptor)  # whose it was has just removed it
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._file.unlink()
+        os.close(self._descriptor)
 
 
 def who_holds(descriptor: int) -> str:

@@ -251,10 +251,11 @@ def _require_known(known: list[str], names: list[str]) -> None:
 class Journal:
     """A comparison that is being written, by one process at a time."""
 
-    def __init__(self, folder: Path, history: History, descriptor: int) -> None:
+    def __init__(self, folder: Path, history: History, descriptor: int, lock: disk.Lock) -> None:
         self.folder = folder
         self.history = history
         self._descriptor = descriptor
+        self._lock = lock
 
     @classmethod
     def begin(cls, results: Path, opening: Opening) -> Self:
@@ -275,8 +276,11 @@ class Journal:
         try:
             if not disk.is_trusted(found := os.fstat(descriptor)):
                 raise UsageError(f"{folder}: somebody else's comparison (uid {found.st_uid})")
-            # As long as a descriptor of it is open; labs do not inherit it.
-            disk.lock(descriptor, f"{folder}: this comparison is being measured right now")
+            lock = disk.Lock(folder, f"{folder}: this comparison is being measured right now")
+        except BaseException:
+            os.close(descriptor)
+            raise
+        try:
             # Of this very file, whatever has its name by now: it is what may be cut.
             history, content, whole_bytes = _read(file, os.dup(descriptor))
             if whole_bytes < len(content):
@@ -284,9 +288,10 @@ class Journal:
             elif not content.endswith(b"\n"):
                 os.write(descriptor, b"\n")
         except BaseException:
+            lock.close()
             os.close(descriptor)
             raise
-        return cls(folder, history, descriptor)
+        return cls(folder, history, descriptor, lock)
 
     def add(self, entry: Entry) -> None:
         """Once this has returned, the entry outlives us.  Raises OSError."""
@@ -300,6 +305,7 @@ class Journal:
 
     def close(self) -> None:
         os.close(self._descriptor)
+        self._lock.close()
 
     def __enter__(self) -> Self:
         return self

@@ -15,9 +15,8 @@ is versioned and additive like a run record: `Sweep` is the whole file.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -189,17 +188,8 @@ def _require_folders(path: Path, spec: Spec) -> None:
             raise UsageError(f"{each}: not a folder of this sweep's own")
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    try:
-        disk.lock(descriptor, f"{path}: this sweep is being measured right now")
-        yield
-    finally:
-        os.close(descriptor)
+def _locked(path: Path) -> AbstractContextManager[object]:
+    return closing(disk.Lock(path, f"{path}: this sweep is being measured right now"))
 
 
 def _require_same(point: Point, comparison: Comparison, file: Path) -> None:
