@@ -278,6 +278,25 @@ def test_a_link_is_waited_for_until_it_takes_packets() -> None:
 
 
 @sandboxed
+def test_a_link_is_asked_about_whatever_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is of before where it went down and came up again, and the kernel has come to neither."""
+    near, far = Node("a"), Node("b")
+    near.rtnl.now.add_veth("eth0", "eth0", peer_namespace=far.namespaces.net)
+    for node in (near, far):
+        node.set_up("eth0")
+    near.rtnl.wait_until_active(Deadline(60))
+    assert not near.rtnl.inactive()
+    asked = list[str]()
+
+    def exchange(messages: list[tuple[int, int, bytes, str]]) -> None:
+        asked.extend(command for *_, command in messages)
+
+    monkeypatch.setattr(near.rtnl, "exchange", exchange)
+    near.rtnl.wait_until_active(Deadline(60))
+    assert asked == [f"ip link show {near.rtnl.index('eth0')}"]
+
+
+@sandboxed
 def test_a_failed_block_sends_nothing_more() -> None:
     node = Node("h1")
 

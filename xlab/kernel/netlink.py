@@ -150,21 +150,33 @@ class Rtnl:
         The carrier is there as soon as the other end is up.  But the interface drops what is sent,
         and its bridge what comes in, until linkwatch_event has run: a work item that waits for a
         processor and for the lock of all links (net/core/link_watch.c).  Since Linux 6.8 it is done
-        at once for an interface that one asks about (rtnl_getlink).
+        at once for an interface that one asks about (rtnl_getlink).  All are asked about, as the
+        operational state is of the last time: of a link that went down and came up again since, it
+        says nothing (and on an older kernel nothing does).
         """
-        while (waiting := self.inactive()) and not deadline.passed():
-            for index in waiting:
+        asked = list(self._veths_with_carrier())
+        while True:
+            for index in asked:
                 with suppress(NetlinkError):  # it has gone meanwhile
                     self.exchange(
                         [(_RTM_GETLINK, 0, _ifinfo(index=index), f"ip link show {index}")]
                     )
+            asked = self.inactive()
+            if not asked or deadline.passed():
+                return
             time.sleep(_LOOK_AGAIN_AFTER_S)
 
     def inactive(self) -> list[int]:
-        """The indexes of veths here that drop packets though they are up and have a carrier."""
+        """The indexes of veths here that are up and have a carrier, and of which the kernel tells
+        another operational state yet, be it "unknown", as at first, or "down".
+        """
+        return [index for index, state in self._veths_with_carrier().items() if state != _OPER_UP]
+
+    def _veths_with_carrier(self) -> dict[int, bytes | None]:
+        """Their operational states, by index."""
         with self._lock:
             links = self._dump(_RTM_GETLINK, _ifinfo())
-        return [index for index in map(_index_if_inactive, links) if index]
+        return dict(found for link in links if (found := _veth_with_carrier(link)))
 
     def _dump(self, kind: int, body: bytes) -> list[bytes]:
         """The messages, with their headers, that answer a request for all there is of a kind."""
@@ -496,17 +508,14 @@ def _ifinfo(*, index: int = 0, up: bool | None = None) -> bytes:
     return struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, _IFF_UP if up else 0, change)
 
 
-def _index_if_inactive(link: bytes) -> int:
-    """Of the kernel's description of an interface: its index if it is a veth with a carrier whose
-    operational state is another yet, be it "unknown", as at first, or "down"; else 0.
-    """
+def _veth_with_carrier(link: bytes) -> tuple[int, bytes | None] | None:
+    """Index and operational state, if what the kernel describes is a veth that has a carrier."""
     index, flags = struct.unpack_from("=4xiI", link, 16)
     if flags & (_IFF_UP | _IFF_LOWER_UP) != _IFF_UP | _IFF_LOWER_UP:
-        return 0
+        return None
     found = attributes_in(link[32:])
     kind = attributes_in(found.get(_IFLA_LINKINFO, b"")).get(_IFLA_INFO_KIND, b"")
-    is_active = kind.rstrip(b"\0") != b"veth" or found.get(_IFLA_OPERSTATE) == _OPER_UP
-    return 0 if is_active else int(index)
+    return (index, found.get(_IFLA_OPERSTATE)) if kind.rstrip(b"\0") == b"veth" else None
 
 
 def _attribute(kind: int, payload: bytes) -> bytes:
