@@ -421,19 +421,20 @@ def test_what_dockerd_refuses_it_refuses_in_its_words(options: DaemonOptions, wo
 
 @sandboxed
 def test_the_client_says_what_docker_says() -> None:
+    # Names that no ID begins with: as a prefix one ID in 256 would be found by "c1".
     host = host_with_br0()
-    first = host.docker.run("c1")
-    with pytest.raises(DockerError, match='The container name "/c1" is already in use') as met:
-        host.docker.run("c1")
+    first = host.docker.run("web")
+    with pytest.raises(DockerError, match='The container name "/web" is already in use') as met:
+        host.docker.run("web")
     assert first.id in str(met.value)
     assert met.value.exit_code == 125
     with pytest.raises(DockerError, match="Invalid container name") as met:
-        host.docker.run("c one")
+        host.docker.run("we b")
     assert met.value.exit_code == 125
-    with pytest.raises(DockerError, match='cannot remove container "/c1": container is running'):
+    with pytest.raises(DockerError, match='cannot remove container "/web": container is running'):
         host.docker.remove(first)
-    with pytest.raises(DockerError, match="No such container: c9"):
-        host.docker.container("c9")
+    with pytest.raises(DockerError, match="No such container: none"):
+        host.docker.container("none")
     assert host.docker.container(first.id[:12]) is first
     # A name that is the beginning of another's ID.
     named = host.docker.run(first.id[:4])
@@ -444,8 +445,8 @@ def test_the_client_says_what_docker_says() -> None:
     with pytest.raises(DockerError, match=r"No such container: $"):
         host.docker.container("")
     host.docker.remove(first, force=True)
-    with pytest.raises(DockerError, match="No such container: c1"):
-        host.docker.container("c1")
+    with pytest.raises(DockerError, match="No such container: web"):
+        host.docker.container("web")
 
 
 @sandboxed
