@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.commands import on_a_disk
 from tests.support.labs import PATIENCE_S, machine, why_no_open_vswitch
 from tests.support.world import World, ordinary_world, usual_signals, world
 from xlab.kernel.packets import decode
@@ -201,14 +202,14 @@ def test_a_terminal_shows_what_is_inside_of_sleeve(weave: World) -> None:
 
 @pytest.mark.parametrize("name", [pytest.param("full.pcap", marks=pytest.mark.slow), "full.pcapng"])
 def test_a_full_disk_is_told_and_every_packet_on_it_is_whole(gre: World, name: str) -> None:
-    disk = on_a_disk(gre, "size=4k", then=f"cp small/{name} .")
-    running = start(gre, disk, "capture", "h1/c1:eth0", "-w", f"small/{name}", "--", "icmp")
+    disk = on_a_disk("size=4k", then=f"cp disk/{name} .")
+    running = start(gre, disk, "capture", "h1/c1:eth0", "-w", f"disk/{name}", "--", "icmp")
     ping_while(gre, running)
     _, errors = running.communicate()
     assert running.returncode == 1
     said = [line for line in errors.splitlines() if not line.startswith("tcpdump: listening")]
     assert [line for line in said if not line[:1].isdigit()] == [
-        f"xlab: small/{name}: No space left on device"
+        f"xlab: disk/{name}: No space left on device"
     ]
     read = subprocess.run(
         ["tcpdump", "-n", "-r", str(gre.folder / name)],
@@ -219,10 +220,10 @@ def test_a_full_disk_is_told_and_every_packet_on_it_is_whole(gre: World, name: s
 
 
 def test_a_disk_that_cannot_be_written_to_is_told_before_anything_is_captured(gre: World) -> None:
-    disk = on_a_disk(gre, "ro")
-    running = start(gre, disk, "capture", "h1/c1:eth0", "-w", "small/kept.pcap")
+    disk = on_a_disk("ro")
+    running = start(gre, disk, "capture", "h1/c1:eth0", "-w", "disk/kept.pcap")
     assert running.communicate(timeout=PATIENCE_S)[1] == (
-        "xlab: small/kept.pcap: Read-only file system\n"
+        "xlab: disk/kept.pcap: Read-only file system\n"
     )
     assert running.returncode == 1
 
@@ -235,14 +236,6 @@ def test_a_reader_of_a_capture_that_has_read_enough(gre: World) -> None:
     ping_while(gre, running)
     assert "xlab:" not in running.communicate()[1]
     assert running.returncode == 128 + signal.SIGPIPE
-
-
-def on_a_disk(world: World, option: str, *, then: str = ":") -> list[str]:
-    """Starts a command of that world in a mount namespace of its own, where ./small is a disk."""
-    (world.folder / "small").mkdir(exist_ok=True)
-    script = f'mount -t tmpfs -o {option} small small || exit 99; "$@"; status=$?; {then}'
-    private = ["unshare", "--mount", "--propagation", "private"]
-    return [*private, "sh", "-c", f"{script}; exit $status", "sh"]
 
 
 def start(world: World, prefix: list[str], *arguments: str) -> subprocess.Popen[str]:

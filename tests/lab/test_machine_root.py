@@ -55,7 +55,7 @@ def test_python_runs_there_wherever_it_is() -> None:
     done = h1.run([sys.executable, "-P", "-c", "import numpy, xlab.weave"], env=modules)
     assert done.returncode == 0
     h1.run(["touch", "/root/mark"])
-    assert not Path("/root/mark").exists()
+    assert not os.path.exists("/root/mark")  # noqa: PTH110 - an ordinary user may not even look
 
 
 @sandboxed

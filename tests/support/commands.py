@@ -138,3 +138,29 @@ def started_at(pid: int) -> str:
 def still_there(processes: Mapping[int, str]) -> list[int]:
     """Those of some processes, by number and start, that have not ended."""
     return [pid for pid in all_pids() if pid in processes and started_at(pid) == processes[pid]]
+
+
+# -- what a command is started in ------------------------------------------------------------------
+
+#: Without what mountinfo has of it: the number of an ordinary user, which is none in here.
+REMOUNT = "mount --options-mode ignore -o remount"
+
+
+def in_private(script: str, *more: str) -> list[str]:
+    """Starts a command by a shell's script, in a mount namespace of its own, and `more` of them."""
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    namespaces = [*user, *more, "--mount", "--propagation", "private"]
+    return ["unshare", *namespaces, "sh", "-c", script, "sh"]
+
+
+def on_a_disk(option: str, *more: str, meanwhile: str = ":", then: str = ":") -> list[str]:
+    """Starts a command in a mount namespace of its own, in which ./disk is a small one.
+
+    The shell commands `meanwhile` and `then` see it, too, as nobody does from outside.
+    """
+    return in_private(
+        f"mkdir -p disk && mount -t tmpfs -o {option} small disk || exit 99\n"
+        f"( {meanwhile} ) & "
+        f'"$@"; status=$?; {then}; exit $status',
+        *more,
+    )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import Command, Ended, whole_records
+from tests.support.commands import REMOUNT, Command, Ended, in_private, on_a_disk, whole_records
 from tests.support.labs import PATIENCE_S, comm_of, kill, machine
 from xlab.kernel.processes import wait_until
 from xlab.kernel.programs import remedy
@@ -176,36 +176,6 @@ def test_a_reader_that_has_read_enough(tmp_path: Path) -> None:
 # -- disks -----------------------------------------------------------------------------------------
 
 
-def on_a_disk(option: str, *more: str, meanwhile: str = ":", then: str = ":") -> list[str]:
-    """Starts a command in a mount namespace of its own, in which ./disk is a small one.
-
-    The shell commands `meanwhile` and `then` see it, too, as nobody does from outside.
-    """
-    return in_private(
-        f"mkdir disk && mount -t tmpfs -o {option} small disk || exit 99\n"
-        f"( {meanwhile} ) & "
-        f'"$@"; status=$?; {then}; exit $status',
-        *more,
-    )
-
-
-def in_private(script: str, *more: str) -> list[str]:
-    """Starts a command by a shell's script, in a mount namespace of its own, and `more` of them."""
-    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    return [
-        "unshare",
-        *user,
-        *more,
-        "--mount",
-        "--propagation",
-        "private",
-        "sh",
-        "-c",
-        script,
-        "sh",
-    ]
-
-
 def written_by(command: str, breaks: str, folder: Path) -> tuple[str, ...]:
     """What makes that command write results within seconds, though nothing comes of its labs."""
     (folder / "two.yaml").write_text(
@@ -275,7 +245,7 @@ def test_a_disk_that_becomes_read_only_meanwhile(breaks: str, tmp_path: Path) ->
     Path(breaks).write_text(_BREAKS.replace("    raise", waits))
     os.mkfifo(tmp_path / "go")
     os.mkfifo(tmp_path / "gone")
-    disk = on_a_disk("size=1m", meanwhile="read _ <go; mount -o remount,ro disk; echo >gone")
+    disk = on_a_disk("size=1m", meanwhile=f"read _ <go; {REMOUNT},ro disk; echo >gone")
     with Command("run", breaks, "--results", "disk", folder=tmp_path, prefix=disk) as command:
         reach(command, waiting)
         (tmp_path / "go").write_text("\n")
@@ -348,7 +318,7 @@ def assert_all_whole(results: Path) -> None:
 def test_a_comparison_goes_on_when_there_is_room_again(breaks: str, tmp_path: Path) -> None:
     disk = in_private(
         "mkdir disk && mount -t tmpfs -o size=8k small disk || exit 99\n"
-        '"$@"; mount -o remount,size=2m disk\n'
+        f'"$@"; {REMOUNT},size=2m disk\n'
         '"$1" compare --resume disk/*; status=$?; cp -a disk copy; exit $status'
     )
     arguments = written_by("compare", breaks, tmp_path)
