@@ -34,6 +34,9 @@ __all__ = ["ordinary_world", "usual_signals", "world"]
 
 OTHER_SIDE = "192.168.2.2"
 
+#: To mount it an ordinary user needs a user namespace, and from there none may enter their lab.
+own_disk = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk")
+
 
 @pytest.fixture(scope="module")
 def gre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
@@ -200,6 +203,7 @@ def test_a_terminal_shows_what_is_inside_of_sleeve(weave: World) -> None:
     assert (status, "captured" in rest) == (0, True)
 
 
+@own_disk
 @pytest.mark.parametrize("name", [pytest.param("full.pcap", marks=pytest.mark.slow), "full.pcapng"])
 def test_a_full_disk_is_told_and_every_packet_on_it_is_whole(gre: World, name: str) -> None:
     disk = on_a_disk("size=4k", then=f"cp disk/{name} .")
@@ -219,6 +223,7 @@ def test_a_full_disk_is_told_and_every_packet_on_it_is_whole(gre: World, name: s
     assert "truncated" not in read.stderr
 
 
+@own_disk
 def test_a_disk_that_cannot_be_written_to_is_told_before_anything_is_captured(gre: World) -> None:
     disk = on_a_disk("ro")
     running = start(gre, disk, "capture", "h1/c1:eth0", "-w", "disk/kept.pcap")
