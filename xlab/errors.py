@@ -142,6 +142,15 @@ def at(place: str) -> Iterator[None]:
         raise UsageError(f"{place}: {error}") from error
 
 
+#: Characters of what was typed, or stands in a file, that an error repeats.
+_LONGEST_QUOTE = 60
+
+
+def quoted(text: str) -> str:
+    """As Python writes it, and no more of it than anyone wants to read again."""
+    return repr(text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…")
+
+
 def meant(word: str, known: Iterable[str]) -> str:
     """The end of an error about a word that is none of `known`: "; did you mean X?", or nothing."""
     import difflib

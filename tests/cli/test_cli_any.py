@@ -34,7 +34,7 @@ VALUES = st.one_of(
         ["2", "0", "-1", "10ms", "1gbit", "1%", "nan", "inf", "1e400", "9" * 400, "9" * 5000, "",
          "all", "bridge", "weave:datapath=fastdp", "bridge:mtu=9000,delay=1ms", "bridge:", ":", ",",
          "h1", "--", "x=1", "=", "x=", "single,3", "tree,depth=2,fanout=2", "results", "h1 | h2",
-         "a.html", "link", "down", "\udcff", "\x1b[2J", "x" * 300]
+         "9" * 5000 + "ms", "x" * 5000, "a.html", "link", "down", "\udcff", "\x1b[2J", "x" * 300]
     ),
     st.text(st.characters(exclude_characters="\0"), max_size=6),
     st.integers().map(str),
@@ -84,10 +84,15 @@ def meaning(words: list[str]) -> object:
 @example(["run", "bridge", "--hosts", "9" * 5000])
 @example(["run", "bridge", "--duration", "nan"])
 @example(["run", "bridge", "--loss", "9" * 400])
+@example(["run", "bridge", "--loss", "9" * 5000])
+@example(["run", "bridge", "--delay", "9" * 5000])
+@example(["run", "bridge", "--jitter", "9" * 5000 + "ms"])
+@example(["run", "bridge", "--rate", "9" * 5000])
+@example(["run", "x" * 5000])
 @example(["run", "bridge", "--set", "x" * 300])
 @example(["run", "\udcff", "--topo", "\udcff"])
 @example(["scale", "bridge", "--hosts", "9" * 5000])
-@example(["compare", "bridge:" + "x" * 300])
+@example(["compare", "bridge:" + "x" * 5000])
 @example(["compare", "bridge:mtu=" + "9" * 5000])
 def test_any_words_are_a_job_or_wrong_usage(words: list[str]) -> None:
     asked = attempt(lambda: meaning(words), UsageError)

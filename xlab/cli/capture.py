@@ -14,7 +14,7 @@ import typer
 from xlab.cli._app import command
 from xlab.cli._options import Name, complete_node
 from xlab.cli._streams import print_error
-from xlab.errors import UsageError, meant
+from xlab.errors import UsageError, meant, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +99,9 @@ def _require_interface(lab: RunningLab, node: str, interface: str) -> None:
     if known and interface not in known:
         there_are = f"{', '.join(known[:_MOST_SHOWN])}{' …' if known[_MOST_SHOWN:] else ''}"
         guess = meant(interface, known)
-        raise UsageError(f"{node} has no interface {interface!r}: there are {there_are}{guess}")
+        raise UsageError(
+            f"{node} has no interface {quoted(interface)}: there are {there_are}{guess}"
+        )
 
 
 #: Of interfaces in a message; a switch of a large lab has a thousand.

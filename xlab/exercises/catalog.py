@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from xlab.errors import UsageError, meant
+from xlab.errors import UsageError, meant, quoted
 from xlab.scenario import catalog as scenarios
 
 _FOLDER = "[0-9][0-9]-*"
@@ -37,4 +37,4 @@ def find(word: str) -> Path:
     if (here / "lab.yaml").is_file():
         return here.resolve()
     guess = meant(word, [folder.name[3:] for folder in known])
-    raise UsageError(f"no exercise is called {word!r}: `xlab lab list` shows them{guess}")
+    raise UsageError(f"no exercise is called {quoted(word)}: `xlab lab list` shows them{guess}")

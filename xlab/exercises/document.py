@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xlab.errors import UsageError
+from xlab.errors import UsageError, quoted
 from xlab.record import record
 
 _MOST_BYTES = 1 << 20
@@ -66,7 +66,7 @@ class Document:
                 extra = next(key for key in closest.instance if key not in
                              closest.schema.get("properties", {}))  # fmt: skip
                 yield self.problem(
-                    (*place, extra), f"{self._named(place)}there is no {extra!r} here"
+                    (*place, extra), f"{self._named(place)}there is no {quoted(str(extra))} here"
                 )
             else:
                 yield self.problem(place, self._named(place) + _said(closest, place))
@@ -145,7 +145,7 @@ def parse(content: bytes | str, file: Path) -> Document:
             for key, inner in node.value:
                 name, line = text(key), key.start_mark.line + 1
                 if name in found:
-                    raise UsageError(f"{file}:{line}: {name[:40]!r} stands here twice")
+                    raise UsageError(f"{file}:{line}: {quoted(name)} stands here twice")
                 found[name] = build(inner, (*place, name))
                 lines[*place, name] = line
             return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from xlab.errors import UsageError
+from xlab.errors import UsageError, quoted
 from xlab.exercises import exercise
 from xlab.kernel import disk
 
@@ -121,7 +121,7 @@ def draft(name: str, into: Path) -> Path:
     """A folder `name` ("21-my-exercise") that is valid and passes its selftest."""
     folder = into / name
     if not exercise.is_name(name):
-        raise UsageError(f"{name!r}: a number and words are wanted, as 21-two-ways-out")
+        raise UsageError(f"{quoted(name)}: a number and words are wanted, as 21-two-ways-out")
     if folder.exists():
         raise UsageError(f"{folder} is there already")
     words = {"number": name[:2], "title": name[3:].replace("-", " ").capitalize()}

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xlab.errors import UsageError
+from xlab.errors import UsageError, quoted
 from xlab.exercises import answers, document, exercise, own_files, variants
 from xlab.exercises.exercise import SEALED
 from xlab.exercises.model import Exercise
@@ -107,7 +107,7 @@ def folder_name(student: str) -> str:
     """For a student's folder; UsageError for a name with nothing in it that a folder may have."""
     found = re.sub(r"[^\w.@+-]+", "-", student).strip(".-")
     if not found:
-        raise UsageError(f"{student!r} is no name of a student")
+        raise UsageError(f"{quoted(student)} is no name of a student")
     return found[:100]
 
 

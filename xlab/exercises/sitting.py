@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xlab.errors import NoAnswerError, UsageError, XlabError
+from xlab.errors import NoAnswerError, UsageError, XlabError, quoted
 from xlab.exercises import answers, beginning, exercise, judging
 from xlab.exercises.grading import typed
 from xlab.exercises.judging import Outcome, Result
@@ -83,7 +83,7 @@ class Sitting:
                 raise UsageError("all checks have passed that there are hints on")
         if check not in known:
             listed = ", ".join(each for each in known)
-            raise UsageError(f"there are no hints on {check!r}; there are on: {listed}")
+            raise UsageError(f"there are no hints on {quoted(check)}; there are on: {listed}")
         level = min(self.hinted.get(check, 0) + 1, len(known[check]))
         # Of what has been done no hint is one.
         if check not in self.passed:

@@ -29,7 +29,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from xlab.errors import UsageError, meant
+from xlab.errors import UsageError, meant, quoted
 
 if TYPE_CHECKING:
     from xlab.faults.expectation import Broken, Topology
@@ -123,9 +123,9 @@ def parse(text: str, topology: Topology) -> Order:
     verb = next(iter(text.split()), "")
     verbs = {words.split()[0]: words for words in grammar()}
     if verb in verbs:
-        raise UsageError(f"{_quoted(text)} is no fault; it is `{verbs[verb]}`")
+        raise UsageError(f"{quoted(text)} is no fault; it is `{verbs[verb]}`")
     guess = meant(verb, verbs)
-    raise UsageError(f"{_quoted(text)} is no fault; faults are: {', '.join(grammar())}{guess}")
+    raise UsageError(f"{quoted(text)} is no fault; faults are: {', '.join(grammar())}{guess}")
 
 
 def grammar() -> list[str]:
@@ -307,9 +307,9 @@ def _sides(text: str, topology: Topology) -> tuple[tuple[str, ...], ...]:
     named = [name for side in sides for name in side]
     for name in named:
         if named.count(name) > 1:
-            raise UsageError(f"{_quoted(text)}: {name} is on two sides")
+            raise UsageError(f"{quoted(text)}: {name} is on two sides")
     if len(sides) < 2:
-        raise UsageError(f"{_quoted(text)}: a partition has two sides or more, as in h1,h2 '|' h3")
+        raise UsageError(f"{quoted(text)}: a partition has two sides or more, as in h1,h2 '|' h3")
     sides[0] += [name for name in topology.ends if name not in named]
     return tuple(map(tuple, sides))
 
@@ -326,13 +326,5 @@ def _names(text: str, order: str) -> list[str] | None:
 def one_of(name: str, known: Sequence[str], what: str) -> str:
     if name not in known:
         there_is = f"{', '.join(known) or 'none'}{meant(name, known)}"
-        raise UsageError(f"no {what} {_quoted(name)}; there is: {there_is}")
+        raise UsageError(f"no {what} {quoted(name)}; there is: {there_is}")
     return name
-
-
-def _quoted(text: str) -> str:
-    """As much of what was typed as anyone wants to read again."""
-    return repr(text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…")
-
-
-_LONGEST_QUOTE = 60

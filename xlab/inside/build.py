@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Literal
 
-from xlab.errors import UsageError, XlabError
+from xlab.errors import UsageError, XlabError, quoted
 from xlab.kernel import processes
 from xlab.kernel.processes import asking_meanwhile
 from xlab.lab import counters
@@ -108,7 +108,7 @@ class Testbed:
             return {"timings": timings, "conditions": {}, "nodes": [], "raw": {}}
         if until is not None:
             listed = ", ".join(dict.fromkeys(checks.stages))
-            raise UsageError(f"the build has no stage {until!r}; it went through: {listed}")
+            raise UsageError(f"the build has no stage {quoted(until)}; it went through: {listed}")
 
         begun = time.monotonic()
         measured = self._measure_conditions(lab, emit)

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from xlab.errors import UsageError, XlabError, meant
+from xlab.errors import UsageError, XlabError, meant, quoted
 from xlab.faults import kinds
 from xlab.faults.faults import Faults
 from xlab.faults.kinds import HostCrash
@@ -377,7 +377,9 @@ class Verbs:
             known = [*(node.name for node in lab.nodes), lab.wire.name]
             guess = meant(name, known)
             shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if known[20:] else "")
-            raise UsageError(f"no node is called {name!r}: there are {shown}{guess}") from None
+            raise UsageError(
+                f"no node is called {quoted(name)}: there are {shown}{guess}"
+            ) from None
 
 
 def _flow_of(proved: Proved, lab: Lab) -> Flow:

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xlab.errors import UsageError, at
-from xlab.lab.limits import DELAY_MS, RATE_BITS_PER_SECOND, within
+from xlab.errors import UsageError, at, quoted
+from xlab.lab.limits import DELAY_MS, RATE_BITS_PER_SECOND, shown, within
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,9 @@ def parse_delay(text: str) -> float:
     """ "10ms", "1s", "500us" in milliseconds; raises UsageError."""
     match = re.fullmatch(rf"{_NUMBER}\s*([a-z]*)", text.strip().lower())
     if not match or match[2] not in _TIME_UNITS:
-        raise UsageError(f"{text!r} is not a time: write 10ms, 1.5s or 500us")
+        raise UsageError(f"{quoted(text)} is not a time: write 10ms, 1.5s or 500us")
     delay_ms = float(match[1]) * _TIME_UNITS[match[2]]
-    within(f"{text!r}", delay_ms, DELAY_MS, "ms")
+    within(quoted(text), delay_ms, DELAY_MS, "ms")
     return delay_ms
 
 
@@ -101,9 +101,9 @@ def parse_rate(text: str) -> float:
     """
     match = re.fullmatch(rf"{_NUMBER}\s*([kmgt]?)bit(?:/s|ps)?", text.strip().lower())
     if not match:
-        raise UsageError(f"{text!r} is not a rate: write 10mbit, 1.5gbit or 64kbit")
+        raise UsageError(f"{quoted(text)} is not a rate: write 10mbit, 1.5gbit or 64kbit")
     rate = float(match[1]) * _RATE_PREFIXES[match[2]]
-    within(f"{text!r}", rate, RATE_BITS_PER_SECOND, "bit/s")
+    within(quoted(text), rate, RATE_BITS_PER_SECOND, "bit/s")
     return rate
 
 
@@ -111,11 +111,13 @@ def parse_loss(text: str) -> float:
     """ "1%" or "0.01" as a ratio; raises UsageError.  A bare 1 and above could mean either."""
     match = re.fullmatch(rf"{_NUMBER}\s*(%?)", text.strip())
     if not match:
-        raise UsageError(f"{text!r} is not a loss: write 1% or 0.01")
-    ratio = float(match[1]) / (100 if match[2] else 1)
+        raise UsageError(f"{quoted(text)} is not a loss: write 1% or 0.01")
+    number = float(match[1])
+    ratio = number / (100 if match[2] else 1)
     if ratio >= 1:
         raise UsageError(
-            f"loss is {text}; the range is 0% to under 100%, as 0.5% or as a ratio, 0.005"
+            f"loss is {shown(number)}{match[2]}; "
+            "the range is 0% to under 100%, as 0.5% or as a ratio, 0.005"
         )
     return ratio
 

@@ -22,7 +22,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
-from xlab.errors import CapabilityError, UsageError, line_of
+from xlab.errors import CapabilityError, UsageError, line_of, quoted
 
 GATEWAY = "gw"
 
@@ -391,7 +391,7 @@ def _refuse_odd(name: object) -> None:
             f"{repr(name)[:60]} cannot name a node: letters, digits, and _ . - behind the first"
         )
     if len(name) > _LONGEST_NAME:
-        raise UsageError(f"the name {name[:60]!r} is longer than {_LONGEST_NAME} characters")
+        raise UsageError(f"the name {quoted(name)} is longer than {_LONGEST_NAME} characters")
 
 
 def _load(spec: str) -> Any:

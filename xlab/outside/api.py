@@ -37,6 +37,7 @@ from xlab.errors import (
     UsageError,
     XlabError,
     meant,
+    quoted,
 )
 from xlab.kernel.processes import Completed
 from xlab.outside import asking
@@ -175,7 +176,9 @@ class LabHandle:
         except KeyError:
             guess = meant(str(name), self._nodes)
             known = ", ".join(list(self._nodes)[:20])
-            raise UsageError(f"no node is called {name!r}: there are {known}{guess}") from None
+            raise UsageError(
+                f"no node is called {quoted(name)}: there are {known}{guess}"
+            ) from None
 
     def __contains__(self, name: object) -> bool:
         return name in self._nodes

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Self
 
-from xlab.errors import NoAnswerError, SandboxError, UsageError, XlabError, meant
+from xlab.errors import NoAnswerError, SandboxError, UsageError, XlabError, meant, quoted
 from xlab.kernel.processes import Completed
 from xlab.outside import asking
 from xlab.outside.asking import Status
@@ -160,7 +160,7 @@ def find(name: str | None) -> RunningLab:
         except UsageError as error:
             reason = str(error)
         except SandboxError as error:
-            reason = f"no lab named {name!r} is running: {error}"
+            reason = f"no lab named {quoted(name)} is running: {error}"
         running = registry.running()
         remedy = f"there {_are(running)}{meant(name, running)}" if running else _NONE
         raise UsageError(f"{reason}; {remedy}")

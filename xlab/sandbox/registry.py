@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from xlab.errors import SandboxError, UsageError
+from xlab.errors import SandboxError, UsageError, quoted
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
@@ -41,7 +41,7 @@ def validated(name: str) -> str:
     """The name itself; UsageError if no lab can be called that."""
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"no lab can be called {name[:60]!r}: up to 63 letters, digits, '_', '.' and '-', "
+            f"no lab can be called {quoted(name)}: up to 63 letters, digits, '_', '.' and '-', "
             "the first a letter or a digit"
         )
     return name
@@ -98,7 +98,7 @@ def connect(name: str, *, patience_s: float = 0.0) -> socket.socket:
         raise
     except OSError as error:
         channel.close()
-        raise UsageError(f"no lab named {name!r} is running") from error
+        raise UsageError(f"no lab named {quoted(name)} is running") from error
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(0))
     channel.setblocking(True)
     # Anyone may bind an abstract name.

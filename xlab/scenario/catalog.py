@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from xlab.errors import UsageError, XlabError, meant
+from xlab.errors import UsageError, XlabError, meant, quoted
 from xlab.kernel import shipped
 
 _DECLARATION = re.compile(r"^SCENARIO\b.*?= ", re.MULTILINE)
@@ -81,7 +81,9 @@ def find(name_or_path: str) -> Path:
     if "/" in name_or_path:
         raise UsageError(f"not a scenario file (its name must end in .py): {name_or_path}")
     guess = meant(name_or_path.lower().replace("_", "-"), known)
-    raise UsageError(f"no scenario is called {name_or_path!r}: there are {', '.join(known)}{guess}")
+    raise UsageError(
+        f"no scenario is called {quoted(name_or_path)}: there are {', '.join(known)}{guess}"
+    )
 
 
 def _file(name: str) -> Path:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from xlab.errors import UsageError, meant
+from xlab.errors import UsageError, meant, quoted
 from xlab.lab.limits import (
     CONTAINERS,
     DELAY_MS,
@@ -90,7 +90,7 @@ class Request:
                 f"--loss is {shown(self.loss_ratio)}; the range is 0 to under 1 (under 100 %)"
             )
         if self.clock not in ("real", "virtual"):
-            raise UsageError(f"--clock is {self.clock[:40]!r}: it is real or virtual")
+            raise UsageError(f"--clock is {quoted(self.clock)}: it is real or virtual")
         within("--duration", self.duration_s, DURATION_S, "seconds")
         within("--repeat", self.repeat, ROUNDS, "rounds")
         within("--streams", self.streams, STREAMS, "TCP streams")
@@ -108,7 +108,7 @@ def named_values(said: Iterable[str], place: str) -> dict[str, str]:
     for text in said:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise UsageError(f"{place}: {text[:80]!r} is no NAME=VALUE")
+            raise UsageError(f"{place}: {quoted(text)} is no NAME=VALUE")
         if name in found:
             raise UsageError(f"{place}: {name} is given twice")
         found[name] = value

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from xlab.errors import UsageError, line_of, meant
+from xlab.errors import UsageError, line_of, meant, quoted
 from xlab.kernel.packets import Encapsulation
 from xlab.lab.lab import Host, Lab
 from xlab.lab.node import Node
@@ -122,7 +122,7 @@ class Scenario:
         many = "is more than one stage" if found else "is no stage"
         listed = ", ".join(f"{stage!r}" for stage in found or self.stages)
         guess = "" if found else meant(text.casefold(), self.stages)
-        raise UsageError(f"{text!r} {many} of {self.name}: {listed}{guess}")
+        raise UsageError(f"{quoted(text)} {many} of {self.name}: {listed}{guess}")
 
     def settings(self, given: Settings) -> dict[str, str]:
         """Defaults and what was given; UsageError for an unknown name or a value not offered."""
@@ -131,7 +131,9 @@ class Scenario:
             if name not in known:
                 offered = ", ".join(known) or "none"
                 guess = meant(name, known)
-                raise UsageError(f"{self.name} has no option {name!r}; it has: {offered}{guess}")
+                raise UsageError(
+                    f"{self.name} has no option {quoted(name)}; it has: {offered}{guess}"
+                )
             choices = known[name].choices
             if choices and value not in choices:
                 listed = f"{', '.join(choices)} is wanted{meant(value, choices)}"

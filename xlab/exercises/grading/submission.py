@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from xlab.errors import UsageError
+from xlab.errors import UsageError, quoted
 from xlab.exercises import answers, beginning, document
 from xlab.exercises.exercise import is_name
 from xlab.exercises.model import Exercise, Solution
@@ -285,7 +285,7 @@ def _wanted(path: str, found: Mapping[str, bytes]) -> str | None:
     if not parts or not _is_wanted(parts[-1]) or any(part.startswith("__") for part in parts):
         return None
     if len(parts) > 2 + (parts[0] == ".") or ".." in parts or path.startswith("/"):
-        raise UsageError(f"{path[:80]!r} is not where it is to be: in one folder, or in none")
+        raise UsageError(f"{quoted(path)} is not where it is to be: in one folder, or in none")
     if parts[-1] in found:
         raise UsageError(f"{parts[-1]} is there twice")
     return parts[-1]

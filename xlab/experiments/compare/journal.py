@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from xlab.errors import RecordError, UsageError
+from xlab.errors import RecordError, UsageError, quoted
 from xlab.experiments.compare.methods import Method
 from xlab.kernel import disk
 from xlab.record import record
@@ -245,7 +245,7 @@ class History:
 def _require_known(known: list[str], names: list[str]) -> None:
     for name in names:
         if name not in known:
-            raise RecordError(f"{name[:80]!r} is no method of this comparison")
+            raise RecordError(f"{quoted(name)} is no method of this comparison")
 
 
 class Journal:
@@ -370,7 +370,7 @@ def _decoded(line: bytes) -> Entry:
     name = data.get("kind")
     kind = _KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise RecordError(f"kind: expected one of {', '.join(_KINDS)}, found {str(name)[:80]!r}")
+        raise RecordError(f"kind: expected one of {', '.join(_KINDS)}, found {quoted(str(name))}")
     version = data.get("schema_version", SCHEMA_VERSION)
     if kind is Opening and version != SCHEMA_VERSION:
         raise RecordError(f"schema_version: expected {SCHEMA_VERSION}, found {str(version)[:80]}")

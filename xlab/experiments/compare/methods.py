@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xlab.errors import UsageError, at, meant
+from xlab.errors import UsageError, at, meant, quoted
 from xlab.lab.conditions import parse_delay, parse_loss, parse_rate
 from xlab.scenario import catalog, scenario
 from xlab.scenario.request import Request, named_values, shared_out
@@ -99,7 +99,7 @@ def _request(
         else:
             offered = ", ".join([*known, *_FIELDS])
             guess = meant(key, [*known, *_FIELDS])
-            raise UsageError(f"{name}: there is no {key!r}; there are {offered}{guess}")
+            raise UsageError(f"{name}: there is no {quoted(key)}; there are {offered}{guess}")
     if "hosts" in fields and common.topo is not None:
         raise UsageError(f"{name}: --topo says how many hosts there are")
     with at(name):
@@ -109,7 +109,7 @@ def _request(
 def whole(text: str) -> int:
     """Of digits alone; UsageError otherwise."""
     if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise UsageError(f"{text[:40]!r} is no whole number")
+        raise UsageError(f"{quoted(text)} is no whole number")
     return int(text)
 
 

@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Sequence
 
-from xlab.errors import UsageError
+from xlab.errors import UsageError, quoted
 from xlab.experiments.compare.methods import Method
 from xlab.lab.limits import within
 from xlab.probes.catalog import ALL, COMPARED, ONCE_A_BUILD, beyond_usual, sensible
@@ -26,7 +26,7 @@ def share(text: str) -> float:
     """A part of something: "10%" or "0.1"; UsageError for anything else."""
     number = text.removesuffix("%")
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", number):
-        raise UsageError(f"{text[:40]!r} is no share such as 10% or 0.1")
+        raise UsageError(f"{quoted(text)} is no share such as 10% or 0.1")
     return float(number) / (100 if text.endswith("%") else 1)
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from xlab.errors import UsageError, at
+from xlab.errors import UsageError, at, quoted
 from xlab.experiments.compare import methods as naming
 from xlab.experiments.compare import plan as planning
 from xlab.experiments.compare.methods import Method, whole
@@ -176,7 +176,7 @@ def _decoded(content: bytes) -> Any:
                 said = str(key.value)
                 if said in found:
                     line = key.start_mark.line + 1
-                    raise UsageError(f"line {line}: {said[:40]!r} stands here twice")
+                    raise UsageError(f"line {line}: {quoted(said)} stands here twice")
                 found.add(said)
             return super().construct_mapping(node, deep)
 
@@ -199,7 +199,7 @@ def _mapping(value: Any, place: str, known: Sequence[str]) -> dict[str, Any]:
         if key not in known:
             guess = difflib.get_close_matches(str(key), known, n=1)
             hint = f"did you mean {guess[0]}?" if guess else f"there are {', '.join(known)}"
-            raise UsageError(f"{where}there is no {str(key)[:40]!r}; {hint}")
+            raise UsageError(f"{where}there is no {quoted(str(key))}; {hint}")
     return value
 
 
@@ -317,13 +317,13 @@ def _settings(value: Any) -> dict[str, str]:
 def _truth(said: str) -> bool:
     words = {"true": True, "yes": True, "false": False, "no": False}
     if said.lower() not in words:
-        raise UsageError(f"{said[:40]!r} is neither true nor false")
+        raise UsageError(f"{quoted(said)} is neither true nor false")
     return words[said.lower()]
 
 
 def _number(said: str) -> float:
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", said):
-        raise UsageError(f"{said[:40]!r} is no number")
+        raise UsageError(f"{quoted(said)} is no number")
     return float(said)
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 
-from xlab.errors import XlabError
+from xlab.errors import XlabError, quoted
 from xlab.kernel.namespaces import Namespaces
 from xlab.lab.docker import Container
 from xlab.lab.lab import OUTSIDE, Host, Lab
@@ -68,7 +68,7 @@ def find(lab: Lab, name: str) -> Node:
             node = lab[name]
         except KeyError:
             if not container:
-                raise XlabError(f"no node is called {name!r}") from None
+                raise XlabError(f"no node is called {quoted(name)}") from None
             _host(lab, host)
             raise AbsentError(f"no container {container} runs on {host}") from None
     if not node.is_on:
@@ -126,7 +126,7 @@ def _host(lab: Lab, name: str) -> Host:
     for host in lab.hosts:
         if host.name == name:
             return host
-    raise XlabError(f"no host is called {name!r}")
+    raise XlabError(f"no host is called {quoted(name)}")
 
 
 def _settle(node: Node) -> None:
