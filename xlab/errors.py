@@ -142,13 +142,19 @@ def at(place: str) -> Iterator[None]:
         raise UsageError(f"{place}: {error}") from error
 
 
-#: Characters of what was typed, or stands in a file, that an error repeats.
-_LONGEST_QUOTE = 60
+#: Characters of a word, and of a file's name, that an error repeats.
+_LONGEST_QUOTE, _LONGEST_NAME = 60, 300
 
 
-def quoted(text: str) -> str:
+def quoted(word: str) -> str:
     """As Python writes it, and no more of it than anyone wants to read again."""
-    return repr(text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…")
+    return repr(word if len(word) <= _LONGEST_QUOTE else f"{word[:_LONGEST_QUOTE]}…")
+
+
+def shortened(file: object) -> str:
+    """A name; one that the system calls too long is so for readers too."""
+    name = str(file)
+    return name if len(name) <= _LONGEST_NAME else f"{name[:100]}…{name[-100:]}"
 
 
 def meant(word: str, known: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ from xlab.cli._streams import (
     print_how_to_set_up,
 )
 from xlab.cli._wrong_usage import ClickError, refusal
-from xlab.errors import CapabilityError, XlabError
+from xlab.errors import CapabilityError, XlabError, shortened
 from xlab.kernel import signals
 
 #: A shell reports a process that a signal ended as 128 + its number; so does xlab.
@@ -83,7 +83,7 @@ def _end_on_os_error(error: OSError | DisplayError, settings: Settings) -> int:
     if isinstance(reason, BrokenPipeError):
         # Whoever read has gone: end as quietly as a program without a handler for SIGPIPE.
         return _SIGNALLED + signal.SIGPIPE
-    names = [str(name) for name in (reason.filename, reason.filename2) if name is not None]
+    names = [shortened(name) for name in (reason.filename, reason.filename2) if name is not None]
     _say(f"xlab: {': '.join([*names, reason.strerror or str(reason)])}", error, settings)
     return 1
 

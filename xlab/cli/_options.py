@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xlab.errors import UsageError, XlabError, at
+from xlab.errors import UsageError, XlabError, at, shortened
 from xlab.faults import kinds
 from xlab.scenario.request import (
     DEFAULT_DURATION_S,
@@ -243,7 +243,9 @@ def require_writable(results: Path) -> None:
     try:
         disk.make_folder(results)
     except OSError as error:
-        raise UsageError(f"--results {results}: {error.strerror}; {_ELSEWHERE}") from error
+        raise UsageError(
+            f"--results {shortened(results)}: {error.strerror}; {_ELSEWHERE}"
+        ) from error
     if not os.access(results, os.W_OK | os.X_OK):
         raise UsageError(f"--results {results}: cannot be written to; {_ELSEWHERE}")
     disk.sweep(results)

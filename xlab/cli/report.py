@@ -14,7 +14,7 @@ import typer
 from xlab.cli._app import command
 from xlab.cli._options import form_of
 from xlab.cli._streams import json_text, print_error, write, write_text
-from xlab.errors import RecordError, UsageError
+from xlab.errors import RecordError, UsageError, shortened
 from xlab.report import forms
 
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ def _report(
     from xlab.report import clocks, content, drawing, gallery, sweeps
 
     if len(results) == 1 and not os.path.lexists(results[0]):
-        raise RecordError(f"{results[0]}: No such file or directory; {result_files.WHERE}")
+        raise RecordError(
+            f"{shortened(results[0])}: No such file or directory; {result_files.WHERE}"
+        )
     results, passed_over = result_files.results_among(results)
     for path in passed_over:
         print_error(f"xlab: {path}: no result, passed over")

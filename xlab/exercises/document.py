@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xlab.errors import UsageError, quoted
+from xlab.errors import UsageError, quoted, shortened
 from xlab.record import record
 
 _MOST_BYTES = 1 << 20
@@ -113,7 +113,7 @@ def read(file: Path) -> Document:
     try:
         content = record.read_bytes(file)
     except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}") from error
+        raise UsageError(f"{shortened(file)}: {error.strerror}") from error
     if len(content) > _MOST_BYTES:
         raise UsageError(f"{file}: larger than {_MOST_BYTES >> 20} MiB")
     return parse(content, file)

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xlab.errors import UsageError, quoted
+from xlab.errors import UsageError, quoted, shortened
 from xlab.exercises import answers, document, exercise, own_files, variants
 from xlab.exercises.exercise import SEALED
 from xlab.exercises.model import Exercise
@@ -40,7 +40,7 @@ def secret_in(file: Path) -> bytes:
         try:
             said = _kept(file).strip()
         except OSError as error:
-            raise UsageError(f"{file}: {error.strerror}") from error
+            raise UsageError(f"{shortened(file)}: {error.strerror}") from error
         if len(said) < _SECRET_BYTES:
             raise UsageError(f"{file}: a course secret has at least 32 characters") from None
         return said

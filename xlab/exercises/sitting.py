@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xlab.errors import NoAnswerError, UsageError, XlabError, quoted
+from xlab.errors import NoAnswerError, UsageError, XlabError, quoted, shortened
 from xlab.exercises import answers, beginning, exercise, judging
 from xlab.exercises.grading import typed
 from xlab.exercises.judging import Outcome, Result
@@ -242,7 +242,7 @@ def _lab(word: str | None, verb: str) -> Iterator[RunningLab]:
         raise unanswered[0]
     if not meant and word is not None:
         listed = ", ".join(folder.name for folder in found.values()) or "none"
-        raise UsageError(f"exercise {word} has not been started; started: {listed}")
+        raise UsageError(f"exercise {shortened(word)} has not been started; started: {listed}")
     if not meant:
         raise UsageError("no exercise has been started; `xlab lab start EXERCISE` does")
     if len(meant) > 1:

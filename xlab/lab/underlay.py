@@ -22,7 +22,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
-from xlab.errors import CapabilityError, UsageError, line_of, quoted
+from xlab.errors import CapabilityError, UsageError, line_of, quoted, shortened
 
 GATEWAY = "gw"
 
@@ -429,7 +429,8 @@ def _named(name: str) -> Any:
     }
     if name not in known:
         raise UsageError(
-            f"--topo {name}: not one of {', '.join(known)}, nor a path such as mytopo.py:MyTopo"
+            f"--topo {shortened(name)}: not one of {', '.join(known)}, "
+            "nor a path such as mytopo.py:MyTopo"
         )
     return type(name, (_Bounded, known[name]), {})
 
@@ -466,7 +467,7 @@ def _from_file(text: str) -> Any:
     try:
         found = path.is_file()
     except OSError as error:
-        raise UsageError(f"--topo {text[:200]}: {error.strerror}") from error
+        raise UsageError(f"--topo {shortened(text)}: {error.strerror}") from error
     if not found:
         raise UsageError(f"--topo {text}: no file {path}")
     spec = importlib.util.spec_from_file_location(f"xlab_topo_{path.stem}", path)

@@ -12,7 +12,7 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 
-from xlab.errors import CapabilityError, UsageError, XlabError
+from xlab.errors import CapabilityError, UsageError, XlabError, shortened
 from xlab.mininet import inside
 
 _USAGE = """\
@@ -78,7 +78,7 @@ def _prepared(arguments: list[str]) -> Callable[[], None]:
         source = path.read_bytes()
         code = compile(source, str(path), "exec")
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
+        raise UsageError(f"{shortened(path)}: {error.strerror}") from error
     except (SyntaxError, ValueError) as error:
         raise UsageError(f"{path}: {error}") from error
     linecache.getlines(str(path))

@@ -11,7 +11,7 @@ import pkgutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from xlab.errors import UsageError, meant
+from xlab.errors import UsageError, meant, shortened
 from xlab.probes.kinds import DECLARED, Kind, Probe
 
 for _module in pkgutil.iter_modules([str(Path(__file__).parent)]):
@@ -52,5 +52,5 @@ def beyond_usual(asked: Iterable[str]) -> tuple[str, ...]:
     wanted = set(asked)
     for name in sorted(wanted - {"all"} - set(ALL)):
         there_are = f"{', '.join(ALL)}, and all{meant(name, ALL)}"
-        raise UsageError(f"--probe {name}: no such probe; there are {there_are}")
+        raise UsageError(f"--probe {shortened(name)}: no such probe; there are {there_are}")
     return tuple(name for name in ALL if name not in USUAL and ("all" in wanted or name in wanted))

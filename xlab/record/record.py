@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
-from xlab.errors import RecordError
+from xlab.errors import RecordError, shortened
 from xlab.kernel import disk
 from xlab.kernel.packets import Encapsulation
 from xlab.record.portrait import Portrait
@@ -296,7 +296,7 @@ def load_document(path: Path, parse: Callable[[object], _T], *, inside: str = ""
     try:
         file = path / inside if path.is_dir() else path
     except OSError as error:
-        raise RecordError(f"{_shortened(path)}: {error.strerror}") from error
+        raise RecordError(f"{shortened(path)}: {error.strerror}") from error
     data = read_json(file)
     try:
         return parse(data)
@@ -354,7 +354,7 @@ def read_json(file: Path) -> Any:
     try:
         return parse_json(read_bytes(file).decode())
     except OSError as error:
-        raise RecordError(f"{_shortened(file)}: {error.strerror}") from error
+        raise RecordError(f"{shortened(file)}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise RecordError(f"{file}: not UTF-8 text (byte {error.start})") from error
     except json.JSONDecodeError as error:
@@ -397,12 +397,6 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{twice[:80]!r} stands twice in one object")
     return found
-
-
-def _shortened(file: Path) -> str:
-    """A name that the system calls too long is so for readers too."""
-    name = str(file)
-    return name if len(name) <= 300 else f"{name[:100]}…{name[-100:]}"
 
 
 def _refuse_constant(text: str) -> NoReturn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from xlab.errors import RecordError
+from xlab.errors import RecordError, shortened
 from xlab.record import comparisons, record
 from xlab.record.record import RunRecord
 
@@ -49,7 +49,7 @@ def find(paths: Iterable[Path]) -> list[Path]:
                 reports.append(path)
                 continue
         except OSError as error:
-            raise RecordError(f"{str(path)[:300]}: {error.strerror}") from error
+            raise RecordError(f"{shortened(path)}: {error.strerror}") from error
         if not inside:
             raise RecordError(f"{path}: no run.json here or in the folders in it; {WHERE}")
         found.update(dict.fromkeys(inside))
@@ -71,7 +71,7 @@ def comparison_in(paths: Sequence[Path]) -> Path | None:
     try:
         return path if (path / comparisons.FILE).exists() else None
     except OSError as error:
-        raise RecordError(f"{str(path)[:300]}: {error.strerror}") from error
+        raise RecordError(f"{shortened(path)}: {error.strerror}") from error
 
 
 def load(files: Iterable[Path]) -> tuple[dict[Path, RunRecord], list[RecordError]]:

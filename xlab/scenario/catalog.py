@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from xlab.errors import UsageError, XlabError, meant, quoted
+from xlab.errors import UsageError, XlabError, meant, quoted, shortened
 from xlab.kernel import shipped
 
 _DECLARATION = re.compile(r"^SCENARIO\b.*?= ", re.MULTILINE)
@@ -76,10 +76,12 @@ def find(name_or_path: str) -> Path:
             if path.is_file():
                 return path
         except OSError as error:
-            raise UsageError(f"{name_or_path[:200]}: {error.strerror}") from error
-        raise UsageError(f"no such scenario file: {name_or_path}")
+            raise UsageError(f"{shortened(name_or_path)}: {error.strerror}") from error
+        raise UsageError(f"no such scenario file: {shortened(name_or_path)}")
     if "/" in name_or_path:
-        raise UsageError(f"not a scenario file (its name must end in .py): {name_or_path}")
+        raise UsageError(
+            f"not a scenario file (its name must end in .py): {shortened(name_or_path)}"
+        )
     guess = meant(name_or_path.lower().replace("_", "-"), known)
     raise UsageError(
         f"no scenario is called {quoted(name_or_path)}: there are {', '.join(known)}{guess}"

@@ -11,7 +11,7 @@ import typer
 from xlab.cli._app import AsJson, command
 from xlab.cli._streams import print_json
 from xlab.cli.lab._shared import Words, folders, short
-from xlab.errors import UsageError
+from xlab.errors import UsageError, shortened
 
 
 @command()
@@ -68,7 +68,7 @@ def _listed(file: Path) -> list[str]:
     try:
         lines = record.read_bytes(file).decode().splitlines()
     except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}") from error
+        raise UsageError(f"{shortened(file)}: {error.strerror}") from error
     except UnicodeDecodeError:
         raise UsageError(f"{file}: is no UTF-8") from None
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]

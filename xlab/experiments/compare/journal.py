@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from xlab.errors import RecordError, UsageError, quoted
+from xlab.errors import RecordError, UsageError, quoted, shortened
 from xlab.experiments.compare.methods import Method
 from xlab.kernel import disk
 from xlab.record import record
@@ -324,7 +324,7 @@ def _opened(file: Path, flags: int) -> int:
     try:
         return os.open(file, flags | os.O_CLOEXEC)
     except OSError as error:
-        raise RecordError(f"{file}: {error.strerror}") from error
+        raise RecordError(f"{shortened(file)}: {error.strerror}") from error
 
 
 def _line(entry: Entry) -> bytes:
@@ -339,7 +339,7 @@ def _read(file: Path, descriptor: int) -> tuple[History, bytes, int]:
     try:
         content = record.read_descriptor(descriptor)
     except OSError as error:
-        raise RecordError(f"{file}: {error.strerror}") from error
+        raise RecordError(f"{shortened(file)}: {error.strerror}") from error
     history: History | None = None
     whole_bytes = 0
     for number, line in enumerate(io.BytesIO(content), 1):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xlab.errors import UsageError, at, meant, quoted
+from xlab.errors import UsageError, at, meant, quoted, shortened
 from xlab.lab.conditions import parse_delay, parse_loss, parse_rate
 from xlab.scenario import catalog, scenario
 from xlab.scenario.request import Request, named_values, shared_out
@@ -51,7 +51,7 @@ def choose(names: Sequence[str], common: Request, settings: Mapping[str, str]) -
         wanted.insert(0, BASELINE)
     for name in wanted:
         if wanted.count(name) > 1:
-            raise UsageError(f"{name} is named twice")
+            raise UsageError(f"{shortened(name)} is named twice")
     if len(wanted) == 1:
         raise UsageError(f"{BASELINE} alone is no comparison: name a method to set beside it")
     if len(wanted) > MOST_METHODS:
@@ -87,22 +87,23 @@ def _request(
 ) -> Request:
     """What `name` asks for; `known` are the options of its scenario."""
     base, colon, variant = name.partition(":")
+    place = shortened(name)
     fields: dict[str, Any] = {}
     own = dict(settings)
-    for key, value in named_values(variant.split(",") if colon else [], name).items():
+    for key, value in named_values(variant.split(",") if colon else [], place).items():
         if key in _FIELDS:
             field, read = _FIELDS[key]
-            with at(f"{name}: {key}"):
+            with at(f"{place}: {key}"):
                 fields[field] = read(value)
         elif key in known:
             own[key] = value
         else:
             offered = ", ".join([*known, *_FIELDS])
             guess = meant(key, [*known, *_FIELDS])
-            raise UsageError(f"{name}: there is no {quoted(key)}; there are {offered}{guess}")
+            raise UsageError(f"{place}: there is no {quoted(key)}; there are {offered}{guess}")
     if "hosts" in fields and common.topo is not None:
-        raise UsageError(f"{name}: --topo says how many hosts there are")
-    with at(name):
+        raise UsageError(f"{place}: --topo says how many hosts there are")
+    with at(place):
         return dataclasses.replace(common, scenario=base, settings=own, **fields)
 
 

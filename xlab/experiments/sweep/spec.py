@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from xlab.errors import UsageError, at, quoted
+from xlab.errors import UsageError, at, quoted, shortened
 from xlab.experiments.compare import methods as naming
 from xlab.experiments.compare import plan as planning
 from xlab.experiments.compare.methods import Method, whole
@@ -126,7 +126,7 @@ def with_clock(file: Path, clock: str | None) -> tuple[Spec, bytes]:
     try:
         content = record.read_bytes(file)
     except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}") from error
+        raise UsageError(f"{shortened(file)}: {error.strerror}") from error
     if len(content) > _MOST_BYTES:
         raise UsageError(f"{file}: larger than {_MOST_BYTES >> 10} KiB")
     with at(str(file)):
