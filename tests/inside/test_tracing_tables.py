@@ -156,6 +156,7 @@ SAID = st.one_of(ENTRIES, ANYTHING.map(json.dumps), WORDS, TRACED, st.text())
 @example("192.168.2.2 via inet6 fe80::1 dev eth0")
 @example("*filter\n[" + "9" * 5000 + ":1] -A FORWARD -j DROP")
 @example("IPReversePathFilter\n" + "9" * 5000)
+@example('[{"dst": "192.168.2.2", "state": true}]')
 @example("[" * 100_000)
 def test_whatever_a_tool_says_is_a_line_or_an_error_of_ours(said: str) -> None:
     node = cast(Node, Saying(said))
@@ -167,9 +168,11 @@ def test_whatever_a_tool_says_is_a_line_or_an_error_of_ours(said: str) -> None:
         lambda: tables._learnt(node, SWITCH, PING),
     ):
         assert isinstance(attempt(look, XlabError), str)
-    assert isinstance(
-        attempt(lambda: tables.unanswered(node, TARGET, "eth0"), XlabError), bool | str
-    )
+    for asked in (
+        lambda: tables.unanswered(node, TARGET, "eth0"),
+        lambda: tables.turned_away(node, "br0", "eth0", MAC),
+    ):
+        assert isinstance(attempt(asked, XlabError), bool | str)
     hop = attempt(lambda: tables.next_hop(tables.route(node, TARGET), TARGET), XlabError)
     assert hop is None or isinstance(hop, Refusal) or isinstance(hop[0], IPv4Address)
     assert all(isinstance(count, int) for count in tables.dropped(node).values())

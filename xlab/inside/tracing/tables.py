@@ -49,7 +49,8 @@ def unanswered(node: Node, address: IPv4Address, device: str) -> bool:
     """Whether the node has asked for the address's MAC in vain."""
     table = node.listed(["ip", "-j", "neigh", "show", "dev", device])
     states = [entry.get("state") for entry in table if entry.get("dst") == str(address)]
-    return any({"FAILED", "INCOMPLETE"} & set(map(str, state or ())) for state in states)
+    found = [state for state in states if isinstance(state, list)]
+    return any(word in state for state in found for word in ("FAILED", "INCOMPLETE"))
 
 
 def bridge_entry(node: Node, bridge: str, mac: str) -> str:
