@@ -123,6 +123,8 @@ def test_a_program_that_fails_says_all_of_it(bridge: LabHandle) -> None:
         bridge["h1"].run("no-such-program")
     with pytest.raises(UsageError, match=r"no node is called 'h1/c3': .*; did you mean h1/c"):
         bridge["h1/c3"]
+    with pytest.raises(UsageError, match="no node is called '3': there are h1"):
+        bridge[3]  # type: ignore[index]
     with pytest.raises(UsageError, match="which program"):
         bridge["h1"].run()
 

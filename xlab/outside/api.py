@@ -177,7 +177,7 @@ class LabHandle:
             guess = meant(str(name), self._nodes)
             known = ", ".join(list(self._nodes)[:20])
             raise UsageError(
-                f"no node is called {quoted(name)}: there are {known}{guess}"
+                f"no node is called {quoted(str(name))}: there are {known}{guess}"
             ) from None
 
     def __contains__(self, name: object) -> bool:
