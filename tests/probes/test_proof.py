@@ -6,12 +6,14 @@ h1 10.0.0.1 ── s1 ── 10.0.0.2 h2, and between them, where a test wants o
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from ipaddress import IPv4Network
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -160,6 +162,33 @@ def test_an_inverted_control_wants_the_traffic_to_go_on() -> None:
 
 
 @sandboxed
+def test_an_inverted_control_waits_for_answers_that_come_late() -> None:
+    """As through a daemon that stood still: "2 of 5 replies" was said, where none had been lost."""
+    story = Story()
+    with story.h2.entered():
+        station = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+
+    def stand_still() -> None:
+        story.h2.configure(["ip", "link", "set", "eth0", "arp", "off"])
+        story.h1.rtnl.forget_neighbours()
+        station.bind(("eth0", 0x0806))
+        answering.start()
+
+    def answer_the_next() -> None:
+        # Meanwhile the echo waits: ARP asks again after a second (arp(7), retrans_time).
+        station.recv(2000)
+        story.h2.configure(["ip", "link", "set", "eth0", "arp", "on"])
+
+    answering = threading.Thread(target=answer_the_next, daemon=True)
+    late = replace(story.plain(), cut_stops_traffic=False, cut=stand_still, heal=answering.join)
+    with closing(station):
+        proved = story.prove(late)
+    assert proved.proof.negative_control, proved.proof.control_detail
+    round_trips_ms = re.findall(rb"time=([\d.]+) ms", proved.raw["control-ping.txt"])
+    assert max(map(float, round_trips_ms)) > 500
+
+
+@sandboxed
 def test_a_heal_that_heals_nothing_fails_the_control(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proof_module, "_PATIENCE_S", 1.0)
     story = Story()
@@ -219,6 +248,31 @@ def test_two_packets_in_one_datagram_do_not_make_a_stray_frame_disappear() -> No
     )
     assert sightings.stray == 1
     assert sightings.count("sleeve") == 2
+
+
+@pytest.mark.parametrize(
+    ("answered", "seen", "proved"),
+    # ping had ended when the last reply of these passed; the next lacks what had been answered.
+    [(1, 4, True), (1, 3, True), (2, 3, False), (0, 3, False)],
+)
+def test_what_a_lossy_link_lost_is_missing_and_what_came_late_is_not(
+    answered: int, seen: int, proved: bool
+) -> None:
+    echoes: list[Any] = [
+        SimpleNamespace(icmp_type=kind, icmp_sequence=number)
+        for number in (1, 2)
+        for kind in (8, 0)
+    ]
+    sightings = capture.Sightings(
+        sent=2,
+        seen=tuple(capture.Sighting(Decoded("none", None), echo) for echo in echoes[:seen]),
+        frames=(),
+        dropped=0,
+        answered=answered,
+        transcript="",
+    )
+    assert sightings.all_took("none", lossy=True) is proved
+    assert sightings.all_took("none") is (seen == 4)
 
 
 @sandboxed

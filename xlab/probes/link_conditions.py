@@ -52,7 +52,7 @@ def measure(a: Node, b: Node, path: Sequence[LinkConditions], *, mtu: int = 1500
     if (wants_rtt or wants_loss) and expected.loss_ratio < 1:
         # The first packet waits for ARP, and ARP too can be lost: any answer within 5 s will do.
         a.run(["ping", "-n", "-c", "1", "-w", "5", str(b.address)], check=False)
-        # Root in a user namespace may ping this fast; -W bounds the wait for the last answers.
+        # Root in a user namespace may ping this fast; -W bounds the wait for a first answer.
         wait_s = max(1, math.ceil(2 * expected.rtt_ms[1] / 1e3))
         argv = ["ping", "-n", "-q", "-c", str(pings), "-i", "0.004", "-W", str(wait_s)]
         done = a.run([*argv, str(b.address)], check=False, timeout_s=pings * 0.1 + 10)
