@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.labs import PATIENCE_S, interfaces, names_in, sandboxed
+from tests.support.labs import PATIENCE_S, interfaces, names_in, process_numbers, sandboxed
 from xlab.errors import CapabilityError, CommandError, DeadlineError, XlabError
 from xlab.kernel import namespaces, processes
 from xlab.lab import node as node_module
@@ -246,7 +246,7 @@ def test_a_plain_node_costs_no_process_and_four_descriptors() -> None:
     before = len(names_in("/proc/self/fd"))
     nodes = [Node(f"h{number}") for number in range(100)]
     assert len(names_in("/proc/self/fd")) == before + 4 * len(nodes)
-    assert [name for name in names_in("/proc") if name.isdigit()] == ["1"]
+    assert process_numbers() == {"1"}
 
 
 # -- running programs ------------------------------------------------------------------------------
@@ -385,7 +385,7 @@ def test_no_status_is_lost_among_many_short_programs() -> None:
     nodes = [Node(f"h{number}") for number in range(4)]
     for node in nodes:
         output(node, "true")
-    inits = numbers()
+    inits = process_numbers()
 
     def run(number: int) -> int:
         # Each leaves an orphan behind, which pid 1 or the node's init must reap.
@@ -396,13 +396,10 @@ def test_no_status_is_lost_among_many_short_programs() -> None:
         assert list(pool.map(run, range(300))) == [number % 50 for number in range(300)]
     # An orphan may not even have begun by now; on its way out each is a zombie for a moment.
     processes.wait_until(
-        lambda: numbers() <= inits, timeout_s=30, awaited="the end of all orphans and zombies"
+        lambda: process_numbers() <= inits,
+        timeout_s=30,
+        awaited="the end of all orphans and zombies",
     )
-
-
-def numbers() -> set[str]:
-    """Of all processes there are, ended ones that wait to be reaped included."""
-    return {name for name in names_in("/proc") if name.isdigit()}
 
 
 def zombies() -> list[str]:
@@ -465,10 +462,10 @@ def test_programs_are_started_side_by_side_in_fresh_nodes() -> None:
 def test_a_node_whose_init_was_killed_gets_a_new_one() -> None:
     node = Node("h1")
     output(node, "touch", "/run/file")
-    (init,) = [name for name in names_in("/proc") if name.isdigit() and name != "1"]
+    (init,) = process_numbers() - {"1"}
     os.kill(int(init), signal.SIGKILL)
     processes.wait_until(
-        lambda: init not in names_in("/proc"), timeout_s=30, awaited="the end of the init"
+        lambda: init not in process_numbers(), timeout_s=30, awaited="the end of the init"
     )
     assert output(node, "hostname") == "h1\n"
     assert "file" in output(node, "ls", "/run").split()
@@ -488,7 +485,7 @@ def test_waiting_has_a_deadline_and_says_for_what() -> None:
 def test_configuring_starts_no_init() -> None:
     node = Node("h1")
     assert "eth" not in node.configure(["ip", "-brief", "link"]).stdout
-    assert [name for name in names_in("/proc") if name.isdigit()] == ["1"]
+    assert process_numbers() == {"1"}
 
 
 @sandboxed

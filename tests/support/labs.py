@@ -281,13 +281,18 @@ def but_for_waiting(said: str) -> str:
 # -- /proc -----------------------------------------------------------------------------------------
 
 
+def process_numbers() -> set[str]:
+    """Of all processes there are, ended ones that wait to be reaped included."""
+    return {name for name in names_in("/proc") if name.isdigit()}
+
+
 def all_pids() -> list[int]:
     """Every process that has not ended; a zombie only waits for its parent to ask.
 
     One whose first thread has ended is a zombie, too, and has not ended before the others have:
     until then its files are open.
     """
-    return [int(name) for name in names_in("/proc") if name.isdigit() and not _ended(name)]
+    return [int(number) for number in process_numbers() if not _ended(number)]
 
 
 def _ended(pid: str) -> bool:
