@@ -129,6 +129,7 @@ def test_what_goes_another_way_than_claimed_is_not_proved() -> None:
 @sandboxed
 def test_a_path_that_is_dead_proves_nothing_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture, "_SETTLE_S", 0.1)
+    monkeypatch.setattr(proof_module, "_PATIENCE_S", 1.0)
     story = Story()
     story.lab.wire.set_down(story.port)
     flow = replace(story.plain(), cut=lambda: None, heal=lambda: None)

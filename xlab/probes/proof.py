@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import get_args
 
+from xlab.kernel.clock import Deadline
 from xlab.kernel.packets import Encapsulation, write_pcap
 from xlab.kernel.processes import Completed, command_line
 from xlab.lab.capture import Sightings, follow_pings
@@ -31,8 +32,8 @@ PINGS = 10
 _PATIENCE_S = 10.0
 #: What the control sends while the mechanism is cut.
 _CONTROL_PINGS, _BETWEEN_S = 5, 0.1
-#: How long an answer is waited for that is to stay away, and one that is to come: its packets may
-#: have to pass a daemon, which the machine lets stand still for a while.
+#: How long an answer is waited for that is to stay away; and how late all may come, together, that
+#: are to come: packets may have to pass a daemon, which the machine lets stand still for a while.
 _SILENCE_S, _LATE_S = 0.4, 2.0
 
 
@@ -117,7 +118,7 @@ def _negative_control(flow: Flow, *, round_trip_s: float, lossy: bool) -> tuple[
         return result.stdout.count("time=")
 
     def ping(count: int, patience_s: float) -> int:
-        waits = f"-W{patience_s + 1.5 * round_trip_s:g}"
+        waits = f"-W{round(patience_s + 1.5 * round_trip_s, 2):g}"
         argv = ["ping", "-n", f"-c{count}", f"-i{_BETWEEN_S:g}", waits, str(address)]
         return replies(flow.source.run(argv, check=False, timeout_s=30))
 
@@ -125,8 +126,9 @@ def _negative_control(flow: Flow, *, round_trip_s: float, lossy: bool) -> tuple[
         # -W is for the first reply alone.  After that ping waits for twice the longest round trip,
         # or the interval (iputils, __schedule_exit): of five, an ovs-vswitchd that stood still for
         # 0.35 s had lost three.
+        late = Deadline(_LATE_S)
         for _ in range(_CONTROL_PINGS):
-            yield ping(1, _LATE_S)
+            yield ping(1, max(_SILENCE_S, late.left_s()))
             time.sleep(_BETWEEN_S)
 
     address = flow.target.address
