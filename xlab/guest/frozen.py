@@ -36,6 +36,7 @@ from xlab.guest.packages import Package, Parts
 from xlab.guest.view import KERNEL_OPTIONS, cache_folder
 from xlab.kernel import disk
 from xlab.kernel.clock import Deadline
+from xlab.kernel.patience import Patience
 
 #: What there is to tell while a guest is made ready, in words.
 Progress = Callable[[str], None]
@@ -268,7 +269,7 @@ class Machine:
 
     def until(self, event: str, *, limit_s: float) -> None:
         """Wait for an event of QEMU's."""
-        deadline = Deadline(limit_s)
+        deadline = self.patience(limit_s)
         poller = select.poll()
         poller.register(self._monitor, select.POLLIN)
         while event not in self._events:
@@ -317,6 +318,10 @@ class Machine:
     @property
     def ended(self) -> bool:
         return self._process.poll() is not None
+
+    def patience(self, limit_s: float) -> Deadline:
+        """So long from now, while it has a processor."""
+        return Patience(self._process.pid, limit_s)
 
     def tail(self) -> str:
         """The last lines of its console, and of what QEMU said."""
@@ -373,15 +378,16 @@ def work(frozen: Frozen, job: Mapping[str, Any], *, limit_s: float) -> Iterator[
 
     The job has a "seed", a whole number: with the same one everything is the same; without one
     nothing is done.  First it tells that it has been thawed.  Raises XlabError if the guest ends
-    without having done it, or takes longer than `limit_s`.
+    without having done it, or takes longer than `limit_s`, not counting what it waits for other
+    guests and for a processor.
     """
-    deadline = Deadline(limit_s)
     data = json.dumps(job).encode()
     with (
         _at_once,
         Machine(frozen.parts, frozen.kernel, memory=frozen.memory, job=data) as machine,
     ):
         machine.go_on()
+        deadline = machine.patience(limit_s)
         while True:
             over = machine.ended
             for line in machine.told():
