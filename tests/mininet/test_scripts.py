@@ -515,19 +515,60 @@ def test_what_the_page_has_one_type_does_what_it_shows(
         assert missing is None, f"{command.place}: no {missing!r} in {outcome.output}"
 
 
+# -- Ctrl-C, whichever thread the kernel gives it to -----------------------------------------------
+
+THREADS = """
+import os, re
+from pathlib import Path
+from mininet.net import Mininet
+from mininet.topo import MinimalTopo
+
+net = Mininet(MinimalTopo()); net.start()
+h1 = net["h1"]
+read = "grep SigBlk /proc/self/status"
+print(h1.cmd(read), h1.pexec(*read.split())[0])
+for task in Path("/proc/self/task").iterdir():
+    print("main" if int(task.name) == os.getpid() else "other",
+          re.search("SigBlk:.*", (task / "status").read_text())[0])
+net.stop()
+"""
+
+
+@sandbox
+def test_only_a_scripts_main_thread_is_given_signals(tmp_path: Path) -> None:
+    """And all that it starts."""
+    status, out, err = run(THREADS, tmp_path)
+    assert status == 0, err
+    blocked: dict[str, list[int]] = {"": [], "main": [], "other": []}
+    for whose, mask in re.findall(r"^ *(main|other|) *SigBlk:\s+(\w+)", out, re.MULTILINE):
+        blocked[whose].append(int(mask, 16))
+    interrupt = 1 << (signal.SIGINT - 1)
+    assert blocked["main"] == [0]
+    assert len(blocked["other"]) >= 2
+    assert all(mask & interrupt for mask in blocked["other"])
+    assert len(blocked[""]) == 2
+    assert not any(mask & interrupt for mask in blocked[""])
+
+
 # -- the command line on a terminal ----------------------------------------------------------------
 
 
 PROMPT = "mininet> "
 
 
+@contextlib.contextmanager
+def on_a_terminal(script: str, folder: Path) -> Iterator[Terminal]:
+    (folder / "script.py").write_text(script)
+    argv = [sys.executable, "-m", "xlab.mininet", "script.py"]
+    home = {"HOME": str(folder)}
+    with Terminal(argv, folder=folder, environment=environment() | home) as terminal:
+        terminal.expect(PROMPT)
+        yield terminal
+
+
 @pytest.fixture
 def command_line(tmp_path: Path) -> Iterator[Terminal]:
-    (tmp_path / "stock.py").write_text(STOCK.replace("net.pingAll()\n", ""))
-    argv = [sys.executable, "-m", "xlab.mininet", "stock.py"]
-    home = {"HOME": str(tmp_path)}
-    with Terminal(argv, folder=tmp_path, environment=environment() | home) as terminal:
-        terminal.expect(PROMPT)
+    with on_a_terminal(STOCK.replace("net.pingAll()\n", ""), tmp_path) as terminal:
         yield terminal
 
 
@@ -554,10 +595,12 @@ def test_the_command_line_on_a_terminal(command_line: Terminal) -> None:
         assert "0% dropped" in say("pingall")
     assert "s1-eth1" in say("sh ip link show")
 
-    command_line.type(f"h1 {FOREGROUND}\n")
-    command_line.expect("ready")
-    command_line.type("\x03")
-    command_line.expect(PROMPT)
+    # As soon as something has come is the worst moment: it is about to wait again.
+    for _ in range(50):
+        command_line.type(f"h1 {FOREGROUND}\n")
+        command_line.expect("ready")
+        command_line.type("\x03")
+        command_line.expect(PROMPT)
     assert "still here" in say("h1 echo still here")
     command_line.type("exit\n")
     assert command_line.end()[0] == 0
@@ -574,3 +617,30 @@ def test_what_is_typed_reaches_the_program(command_line: Terminal) -> None:
     command_line.expect(PROMPT)
     command_line.type("\x04")
     assert command_line.end()[0] == 0
+
+
+INTERRUPTED = """
+import signal, threading, time
+from mininet.net import Mininet
+from mininet.topo import MinimalTopo
+from mininet.cli import CLI
+
+net = Mininet(MinimalTopo()); net.start()
+
+def interrupt():
+    while not net["h1"].waiting:
+        time.sleep(0.01)
+    time.sleep(0.5)  # until it waits for h1
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+threading.Thread(target=interrupt).start()
+CLI(net)
+net.stop()
+"""
+
+
+@sandbox
+def test_an_interrupt_that_another_thread_was_given_is_seen(tmp_path: Path) -> None:
+    with on_a_terminal(INTERRUPTED, tmp_path) as command_line:
+        command_line.line("h1 sleep 1000", prompt=PROMPT)
+        assert "still here" in command_line.line("h1 echo still here", prompt=PROMPT)

@@ -40,6 +40,7 @@ from typing import IO
 
 from xlab.errors import CapabilityError, DeadlineError
 from xlab.guest import packages
+from xlab.kernel import signals
 from xlab.kernel.processes import wait_until
 
 CANNOT, CRASHED, TIMED_OUT = 3, 70, 124
@@ -315,7 +316,7 @@ def pump(target: int) -> Iterator[int]:
                 view = view[os.write(target, view) :]
 
     copier = threading.Thread(target=copy)
-    copier.start()
+    signals.start_deaf(copier)
     try:
         yield writing_end
     finally:

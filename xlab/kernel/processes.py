@@ -29,7 +29,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from xlab.errors import CapabilityError, CommandError, DaemonError, DeadlineError, XlabError
-from xlab.kernel import sole_user, syscalls
+from xlab.kernel import signals, sole_user, syscalls
 from xlab.kernel.clock import Clock, Deadline, steady
 from xlab.kernel.namespaces import Namespaces, entered
 from xlab.kernel.patience import Patience, doing
@@ -232,12 +232,14 @@ def births() -> Iterator[dict[int, Callable[[int], None]]]:
     """Start a child meanwhile, and enter who is to be told its wait status, by its number.
 
     Until then `reap` takes no status whose owner is not known.  Any number may be started at once.
+    A child blocks no signal, though its starter be deaf.
     """
     global _births
     with _lock:
         _births += 1
     try:
-        yield _told
+        with signals.hearing():
+            yield _told
     finally:
         with _lock:
             _births -= 1
@@ -287,7 +289,7 @@ def see_to_reaping(pid: int) -> None:
     A zombie whose parent is outside its PID namespace keeps that namespace's init from ending.
     """
     if not _reaps_everything:
-        threading.Thread(target=_reap_one, args=(pid,), daemon=True).start()
+        signals.start_deaf(threading.Thread(target=_reap_one, args=(pid,), daemon=True))
 
 
 def _reap_one(pid: int) -> None:

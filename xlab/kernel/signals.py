@@ -1,13 +1,22 @@
-"""Signals held off for a moment, and given other handlers without a word from Python.
+"""Signals held off for a moment, given other handlers, and left to the main thread.
 
-A signal is first noted by a handler in C, then met by the one in Python, between two instructions.
-If that has meanwhile become the kernel's own (SIG_IGN, SIG_DFL), Python prints a traceback that
-ends with "OSError: Signal 2 ignored due to race condition" (_PyErr_CheckSignalsTstate).
+A signal is first noted by a handler in C, then met by the one in Python, between two instructions
+of the main thread.  Two things come of that:
+
+If the handler has meanwhile become the kernel's own (SIG_IGN, SIG_DFL), Python prints a traceback
+that ends with "OSError: Signal 2 ignored due to race condition" (_PyErr_CheckSignalsTstate).
+
+If the main thread waits in the kernel it meets no signal but one that was given to itself, which
+breaks off the wait.  The kernel gives a process's signal to any thread that does not block it,
+signal(7): to another than the main one while that starts a program (subprocess blocks all then) or
+has just been sent SIGCHLD.  One in forty Ctrl-C was lost so, where a program had just ended.
 """
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
@@ -46,3 +55,46 @@ def handle(handlers: Mapping[int, Handler]) -> None:
 def ignore(numbers: Iterable[int]) -> None:
     """Have the kernel drop signals, here and in whatever this process becomes."""
     handle(dict.fromkeys(numbers, signal.SIG_IGN))
+
+
+def start_deaf(thread: threading.Thread) -> None:
+    """Start a thread that is given no signal, so that the main one is.
+
+    Nor are programs that it starts, but those started in `hearing`.
+    """
+    with held_off():
+        thread.start()  # with its caller's mask, pthread_create(3)
+
+
+def deafen() -> None:
+    """From now on this thread is given no signal; for one of a pool, as its initializer."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+@contextmanager
+def hearing() -> Iterator[None]:
+    """What a thread starts in the block blocks no signal, be the thread deaf otherwise."""
+    mask = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextmanager
+def noted() -> Iterator[int]:
+    """A descriptor that can be read as soon as a signal has been noted, while the block lasts.
+
+    For the main thread, which is to wait for it as well: a signal that is noted just before a wait
+    begins does not break that off.  In another thread, which meets none, it stays silent.
+    """
+    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    meets = threading.current_thread() is threading.main_thread()
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False) if meets else -1
+    try:
+        yield reading
+    finally:
+        if meets:
+            signal.set_wakeup_fd(before)
+        os.close(writing)
+        os.close(reading)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from xlab.errors import CapabilityError, CommandError, UsageError
-from xlab.kernel import namespaces, processes, syscalls, sysctls
+from xlab.kernel import namespaces, processes, signals, syscalls, sysctls
 from xlab.kernel.namespaces import Namespaces
 from xlab.kernel.netlink import Rtnl
 from xlab.lab.lab import Host
@@ -108,7 +108,7 @@ _WORKER = "inside"
 
 @functools.cache
 def _workers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=_WORKER)
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=_WORKER, initializer=signals.deafen)
 
 
 # -- programs --------------------------------------------------------------------------------------

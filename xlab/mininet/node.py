@@ -23,6 +23,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 from xlab.errors import CapabilityError, NetlinkError, UsageError, XlabError
+from xlab.kernel import signals
 from xlab.lab import node as engine
 from xlab.lab.lab import OUTSIDE
 from xlab.mininet import machine as machines
@@ -132,7 +133,7 @@ class Node(original.Node):
                 opened.write(f"\n*** {self.name}: its shell has ended\n{_PROMPT}")
 
         # Not here, where others wait for theirs: a terminal may be full, and nobody read it.
-        threading.Thread(target=tell, daemon=True).start()
+        signals.start_deaf(threading.Thread(target=tell, daemon=True))
 
     def sendCmd(self, *args: Any, **params: Any) -> None:
         """Send a line to the shell; what it needs of Open vSwitch is there when it runs."""

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from xlab.kernel import signals
 from xlab.report import links, prose, text
 from xlab.report.conclusion import Answer
 from xlab.report.machine import Judgement
@@ -331,7 +332,7 @@ class _Ticker:
         self._tick = tick
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="screen", daemon=True)
-        self._thread.start()
+        signals.start_deaf(self._thread)
 
     def stop(self) -> None:
         self._done.set()
