@@ -25,6 +25,7 @@ def test_nothing_gives_none() -> None:
 def test_median() -> None:
     assert stats.median([3.0, 1.0, 2.0]) == 2.0
     assert stats.median([4.0, 1.0, 2.0, 3.0]) == 2.5
+    assert stats.median([9e307, 9.2e307]) == 9.1e307
 
 
 @given(st.lists(FLOATS, min_size=1, max_size=30), st.floats(0, 100))

@@ -219,6 +219,12 @@ def test_a_single_sample_of_a_single_round_is_a_chart_without_an_interval() -> N
     )
 )
 @example([("method", n, (figure,), "icmp_rtt_ms") for n, figure in enumerate((1e308, 0.0, 0.0), 1)])
+@example(
+    [
+        ("method", n, (figure,), "icmp_rtt_ms")
+        for n, figure in ((1, 0.0), (2, 0.0), (3, 9e307), (3, 9.1e307))
+    ]
+)
 def test_any_figures_are_drawn(
     rounds: list[tuple[Route, int, tuple[float, ...], str]],
 ) -> None:

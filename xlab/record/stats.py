@@ -44,7 +44,13 @@ class Spread:
 
 
 def median(samples: Sequence[float]) -> float | None:
-    return statistics.median(samples) if samples else None
+    if not samples:
+        return None
+    middle = statistics.median(samples)
+    if math.isfinite(middle):
+        return middle
+    # The sum of the two in the middle was too large, as in `_medians`.
+    return statistics.median_low(samples) / 2 + statistics.median_high(samples) / 2
 
 
 def students_t(freedom: int, *, beyond: float = NORMAL) -> float:
