@@ -19,7 +19,7 @@ from tests.support.ordinary import ordinary_user
 # somebody else's, with no place for a database.  What passed once passes again: the same examples
 # each time.  `bin/test --all` takes others each time, and many (--hypothesis-profile).
 hypothesis.settings.register_profile(
-    "fast", max_examples=50, derandomize=True, deadline=None, database=None
+    "fast", max_examples=25, derandomize=True, deadline=None, database=None
 )
 hypothesis.settings.register_profile(
     "long",
@@ -39,7 +39,7 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(guard.Guard())
+    config.pluginmanager.register(guard.Guard(), "guard")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -401,7 +401,9 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch, *, written: bool) -> Non
     monkeypatch.setattr(Journal, "add", dying)
 
 
-@pytest.mark.parametrize("written", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "written", [pytest.param(False, marks=pytest.mark.slow), True], ids=["before", "after"]
+)
 @pytest.mark.parametrize(
     "names", [NAMES[:2], pytest.param(NAMES[:3], marks=pytest.mark.slow)], ids=len
 )

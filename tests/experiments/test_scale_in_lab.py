@@ -214,6 +214,7 @@ def test_of_a_lab_without_a_method_the_hosts_are_asked(tmp_path: Path) -> None:
         assert sample["answered"] == sample["pairs"] == hosts * (hosts - 1)
 
 
+@pytest.mark.slow
 def test_a_scenario_that_breaks_at_one_size_is_not_whole(tmp_path: Path) -> None:
     breaks = tmp_path / "breaks.py"
     breaks.write_text(_BREAKS)

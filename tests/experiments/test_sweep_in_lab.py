@@ -235,6 +235,7 @@ def cluster_story(folder: Path) -> None:
         assert_given_up_is_ended(client, folder)
 
 
+@pytest.mark.slow
 def test_whoever_asked_is_gone_and_the_worker_ends_the_point(tmp_path: Path) -> None:
     with cluster(tmp_path) as found:
         (tmp_path / "address").write_text(found.address)

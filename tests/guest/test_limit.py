@@ -8,9 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from xlab.guest.view import ends_within
 
 
+@pytest.mark.slow
 def test_a_guest_that_lacks_a_processor_has_its_time_all_the_same() -> None:
     busy = "while True: pass"
     work = "import time\nwhile time.process_time() < 1: pass"

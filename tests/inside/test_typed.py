@@ -371,6 +371,7 @@ def test_a_service_that_does_not_start_says_why(world: World, options: str, said
     assert world.say("exec", "h2", "--", "systemctl", "is-active", "docker").stdout == "active\n"
 
 
+@pytest.mark.slow
 def test_a_unit_with_two_commands_starts_and_ends_nothing(world: World) -> None:
     assert world.say("up", "baseline", "--empty").status == 0
 

@@ -224,7 +224,8 @@ def check_can_be_built(found: Underlay) -> None:
     at_hosts = [link.b for link in found.uplinks]
     assert len(set(at_hosts)) == len(at_hosts)
     assert {port.node for port in at_hosts} == {*found.hosts, "gw"}
-    for host in found.hosts[1:]:
+    # To find a path takes as long as there are links: of thousands of hosts some fifty will do.
+    for host in found.hosts[1 :: 1 + len(found.hosts) // 50]:
         path = found.path(found.hosts[0], host)
         assert path[0].b.node == found.hosts[0]
         assert path[-1].b.node == host

@@ -400,6 +400,7 @@ def test_what_cannot_be_is_refused_and_says_why() -> None:
 
 @pytest.mark.skipif(bool(why_no_open_vswitch()), reason=why_no_open_vswitch() or "it is there")
 @pytest.mark.kernel
+@pytest.mark.long_in_guest
 @sandboxed
 def test_a_switch_becomes_a_real_one_when_a_program_asks_for_that() -> None:
     """Its address and its ports' numbers stay, and all that could be done before can be."""

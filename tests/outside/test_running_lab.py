@@ -399,7 +399,11 @@ def test_who_has_been_stopped_keeps_nothing_from_ending(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("done", "conditions"), [("del eth0", ["--delay", "1ms"]), ("set eth0 down name spare", [])]
+    ("done", "conditions"),
+    [
+        ("del eth0", ["--delay", "1ms"]),
+        pytest.param("set eth0 down name spare", [], marks=pytest.mark.slow),
+    ],
 )
 def test_a_host_whose_cable_somebody_has_done_away_with(
     world: World, done: str, conditions: list[str]

@@ -333,6 +333,7 @@ def test_links_have_a_rate_in_both_directions(told: Callable[[str], Told]) -> No
 
 
 @pytest.mark.kernel
+@pytest.mark.long_in_guest
 def test_links_have_a_delay_and_lose_packets(tmp_path: Path) -> None:
     if not machine().netem.live:
         pytest.skip(machine().netem.detail)

@@ -150,7 +150,16 @@ def drawn(told: RunRecord) -> Page:
     return Page(picture.draw(network(told), "x", width=340))
 
 
-@pytest.mark.parametrize("scenario", ["baseline", "bridge", "ovs-gre", "weave", "else"])
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        "ovs-gre",
+        "weave",
+        "else",
+        pytest.param("baseline", marks=pytest.mark.slow),
+        pytest.param("bridge", marks=pytest.mark.slow),
+    ],
+)
 def test_every_box_and_word_is_inside_the_picture(scenario: str) -> None:
     kinds: tuple[Encapsulation, ...] = ("none", "gre", "vxlan", "geneve", "sleeve")
     for encapsulation, containers in product(kinds, (0, 1, 3, 4, 99)):

@@ -124,6 +124,7 @@ def test_the_environment_finds_the_package_of_its_own_checkout(checkout: Path) -
     assert shown.stdout.strip() == f"{checkout}/xlab/__init__.py"
 
 
+@pytest.mark.slow
 def test_a_changed_lock_file_and_a_moved_checkout_make_it_anew(checkout: Path) -> None:
     setup(checkout)
     (checkout / "requirements.lock").write_text("# nothing else\n")
@@ -135,6 +136,7 @@ def test_a_changed_lock_file_and_a_moved_checkout_make_it_anew(checkout: Path) -
     assert setup(moved).stderr == ""
 
 
+@pytest.mark.slow
 def test_development_packages_are_added_to_what_is_there(checkout: Path) -> None:
     setup(checkout)
     kept = checkout / ".venv/kept"

@@ -98,7 +98,7 @@ KINDS = {
 }
 #: Those of which every `bin/test` kills one.  The others do the same as some of these, or are
 #: measured in rounds and take long to go on.
-QUICK = ("run", "up", "fault", "capture", "a script")
+QUICK = ("run", "up", "capture")
 
 
 def order(seed: str) -> Order:

@@ -205,9 +205,11 @@ def test_a_disk_that_cannot_be_written_to_is_refused_at_once(
 @pytest.mark.parametrize(
     ("size", "what"),
     [
-        ("nr_inodes=1", "breaks"),  # the disk's own folder takes it
+        pytest.param(
+            "nr_inodes=1", "breaks", marks=pytest.mark.slow
+        ),  # the disk's own folder takes it
         ("nr_inodes=3", "breaks/raw"),
-        ("nr_inodes=4", "breaks/raw/error.txt"),
+        pytest.param("nr_inodes=4", "breaks/raw/error.txt", marks=pytest.mark.slow),
         # Whether raw/error.txt, a traceback, has room depends on how long the checkout's path is.
         ("size=4k", r"breaks(?:/run\.json)?"),
     ],
@@ -258,17 +260,17 @@ def test_a_disk_that_becomes_read_only_meanwhile(breaks: str, tmp_path: Path) ->
 
 #: How much room there is, and what of a comparison, a sweep or a scale has none.
 _FULL = [
-    ("scale", "nr_inodes=1", "scale-breaks"),
+    pytest.param("scale", "nr_inodes=1", "scale-breaks", marks=pytest.mark.slow),
     ("scale", "nr_inodes=3", "scale-breaks/scale.json"),
-    ("compare", "nr_inodes=1", "compare"),
+    pytest.param("compare", "nr_inodes=1", "compare", marks=pytest.mark.slow),
     ("compare", "nr_inodes=3", "compare/journal.jsonl"),
-    ("compare", "nr_inodes=5", r"compare/\S+/b1/raw"),
+    pytest.param("compare", "nr_inodes=5", r"compare/\S+/b1/raw", marks=pytest.mark.slow),
     # Where exactly depends on how long paths are, and on the tools of this machine.
-    ("compare", "size=8k", r"compare/\S+"),
+    pytest.param("compare", "size=8k", r"compare/\S+", marks=pytest.mark.slow),
     pytest.param("compare", "size=24k", r"compare/\S+", marks=pytest.mark.slow),
     ("compare", "size=48k", r"compare(?:/\S+)?"),
-    ("sweep", "nr_inodes=1", "sweep"),
-    ("sweep", "nr_inodes=4", "sweep/sweep.yaml"),
+    pytest.param("sweep", "nr_inodes=1", "sweep", marks=pytest.mark.slow),
+    pytest.param("sweep", "nr_inodes=4", "sweep/sweep.yaml", marks=pytest.mark.slow),
     ("sweep", "nr_inodes=5", r"sweep/dask\S*"),
     pytest.param("sweep", "size=4k", r"sweep/points/\S+/compare.json", marks=pytest.mark.slow),
     pytest.param("sweep", "size=16k", r"sweep(?:/\S+)?", marks=pytest.mark.slow),

@@ -23,7 +23,14 @@ def test_it():
 """
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "signum",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_what_stands_by_itself_ends_with_tests_that_are_killed(
     signum: signal.Signals, tmp_path: Path
 ) -> None:

@@ -177,7 +177,14 @@ def addresses_in(capture: bytes) -> set[str]:
 # -- without root ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scenario", ["baseline", "bridge", "ovs-gre"])
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        "ovs-gre",
+        pytest.param("baseline", marks=pytest.mark.slow),
+        pytest.param("bridge", marks=pytest.mark.slow),
+    ],
+)
 def test_an_ordinary_user_needs_no_root(scenario: str, ordinary: tuple[list[str], Path]) -> None:
     argv, folder = ordinary
     if scenario == "ovs-gre" and not (machine().tun.usable and not why_no_open_vswitch()):

@@ -75,7 +75,8 @@ def test_eight_faults(method: str, record_property: Record) -> None:
     record_property(RECOVERIES, told["recoveries"])
 
 
-@pytest.mark.parametrize("method", ["ovs-gre", pytest.param("bridge", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["ovs-gre", "bridge"])
 def test_eight_faults_among_three_switches(method: str, record_property: Record) -> None:
     """s1 ── s2 ── s3, a host at each."""
     told = soak(method, Size(hosts=3, containers=1), faults=8, topo="linear,3")

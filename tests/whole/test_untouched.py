@@ -43,7 +43,7 @@ _VOLATILE = {
 _PRIVATE = ("pid", "mnt", "net", "uts", "ipc")
 
 
-@pytest.mark.parametrize("scenario", ["bridge", "ovs-gre"])
+@pytest.mark.parametrize("scenario", [pytest.param("bridge", marks=pytest.mark.slow), "ovs-gre"])
 def test_a_run_leaves_the_machine_alone(
     scenario: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
