@@ -138,6 +138,38 @@ def test_files_of_ones_own_come_along(tmp_path: Path) -> None:
     assert [name for name in named if "/" not in name] == ["h1", "h2", "h3"]
 
 
+_LOOKS_AT_THE_CLOCK = """
+import time
+from dataclasses import replace
+from xlab.errors import XlabError
+from xlab.scenario import catalog, scenario
+
+PLAIN = scenario.load(catalog.find("baseline"))
+
+def ahead_ns():
+    return time.time_ns() - time.monotonic_ns()
+
+def build(lab, *asked):
+    before = ahead_ns()
+    time.sleep(1)
+    moved = ahead_ns() - before
+    if not 5_000 < moved < 10_000:
+        raise XlabError(f"the time of day has moved by {moved} ns in a second")
+    return PLAIN.build(lab, *asked)
+
+SCENARIO = replace(PLAIN, name="clock", build=build)
+"""
+
+
+@pytest.mark.usefixtures("machine")
+def test_what_happens_just_after_a_tick_has_another_microsecond_each_time(tmp_path: Path) -> None:
+    """ping's are whole ones; how they are rounded would else be the frozen machine's."""
+    (tmp_path / "clock.py").write_text(_LOOKS_AT_THE_CLOCK)
+    words = ("run", "./clock.py", "--quick", "--clock", "virtual", "--results", "results")
+    done = xlab(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.slow(minutes=24)
 def test_the_projects_own_figures_are_what_they_were(
     tmp_path: Path, machine: frozen.Frozen
