@@ -59,11 +59,9 @@ def _joined(text: str) -> str:
 
 
 def commands() -> str:
-    import typer
+    from xlab.cli._app import program
 
-    from xlab import cli
-
-    app: Any = typer.main.get_command(cli.app)
+    app = program()
     told = ["# Commands", "", _joined(app.help), ""]
     told += [
         (

@@ -14,17 +14,15 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-import typer
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.fuzzing import attempt
-from xlab.cli import app
-from xlab.cli._app import Settings
+from xlab.cli._app import Settings, program
 from xlab.cli._main import understood
 from xlab.errors import UsageError
 
-PROGRAM: Any = typer.main.get_command(app)
+PROGRAM: Any = program()
 OPTIONS = {
     name: sorted(option for each in command.params for option in each.opts if option[0] == "-")
     for name, command in PROGRAM.commands.items()

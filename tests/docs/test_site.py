@@ -16,7 +16,7 @@ import pytest
 
 from tests.support import browser
 from tests.support.documents import ROOT
-from xlab import cli
+from xlab.cli._app import program
 from xlab.kernel.processes import wait_until
 from xlab.record import metrics
 from xlab.record.record import RunRecord
@@ -151,11 +151,10 @@ def test_wrong_links_end_the_build(tmp_path: Path) -> None:
 
 
 def test_every_command_option_and_metric_is_in_the_reference(site: Path) -> None:
-    import typer
 
     told = text(site / "reference/commands.html")
-    app = typer.main.get_command(cli.app)
-    for name, command in app.commands.items():  # type: ignore[attr-defined]
+    app = program()
+    for name, command in app.commands.items():
         assert f"xlab {name}<" in told
         for parameter in command.params:
             assert all(option in told for option in parameter.opts if option.startswith("--"))

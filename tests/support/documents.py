@@ -19,12 +19,9 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
-import typer
-
-from xlab import cli
+from xlab.cli import _app
 from xlab.cli.run import run
 from xlab.scenario import catalog, scenario
 from xlab.scenario.request import Request
@@ -203,7 +200,7 @@ def asked(command: Command) -> Request | None:
     """What a `bin/xlab run` line asks for, by xlab's own parser; None for another xlab command."""
     program, *arguments = shlex.split(command.text)
     assert program == "bin/xlab", command.place
-    job = _parser().main(arguments, prog_name="xlab", standalone_mode=False)
+    job = _app.program().main(arguments, prog_name="xlab", standalone_mode=False)
     assert isinstance(job, functools.partial), f"{command.place}: {job}"
     if job.func is not run:
         return None
@@ -211,11 +208,6 @@ def asked(command: Command) -> Request | None:
         request = job()
     assert isinstance(request, Request)
     return request
-
-
-@functools.cache
-def _parser() -> Any:
-    return typer.main.get_command(cli.app)
 
 
 def require_known(request: Request) -> None:

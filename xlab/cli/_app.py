@@ -14,8 +14,10 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from functools import partial
+from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
@@ -203,6 +205,22 @@ def _before_any_command(
     _debug: _Debug = False,
 ) -> None:
     pass
+
+
+def commands() -> list[str]:
+    """What may be typed behind `xlab`: the modules beside this one."""
+    import xlab.cli
+
+    found = (each.name for each in iter_modules(xlab.cli.__path__))
+    return [name for name in found if not name.startswith("_") and name != "screens"]
+
+
+@cache
+def program(only: str = "") -> Any:
+    """What parses that command, or all: to import all takes longer than what most have to do."""
+    for name in [only] if only else commands():
+        import_module(f"xlab.cli.{name}")
+    return typer.main.get_command(app)
 
 
 def command(**more: Any) -> Callable[[_Command], _Command]:

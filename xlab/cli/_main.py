@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 import typer
 
-from xlab.cli._app import Job, Settings, app
+from xlab.cli._app import Job, Settings, commands, program
 from xlab.cli._streams import (
     DisplayError,
     discard_stdout,
@@ -101,24 +100,26 @@ def perform(arguments: Sequence[str] | None, settings: Settings) -> int:
 
 def understood(arguments: Sequence[str], settings: Settings) -> Job | int:
     """A job, or the status with which --help, --version and completion end; or UsageError."""
+    first = next((each for each in arguments if not each.startswith("-")), "")
+    if first in commands():
+        # What is wrong is said in view of all.
+        with suppress(ClickError):
+            return _parsed(program(first), arguments, settings)
     try:
-        asked = _program().main(
-            list(arguments), prog_name="xlab", standalone_mode=False, obj=settings
-        )
+        return _parsed(program(), arguments, settings)
     except ClickError as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # a way to ask for help
             error.show()
             return 2
-        raise refusal(error, _program(), arguments) from error
+        raise refusal(error, program(), arguments) from error
+
+
+def _parsed(by: Any, arguments: Sequence[str], settings: Settings) -> Job | int:
+    try:
+        asked = by.main(list(arguments), prog_name="xlab", standalone_mode=False, obj=settings)
     except typer.Abort:
         return _SIGNALLED + signal.SIGINT
     return asked if callable(asked) else int(asked or 0)
-
-
-@functools.cache
-def _program() -> Any:
-    """What parses arguments: to make it takes longer than what most commands do."""
-    return typer.main.get_command(app)
 
 
 @contextmanager

@@ -9,15 +9,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import typer
-
-from xlab.cli._app import STATUSES, app
+from xlab.cli._app import STATUSES, program
 from xlab.record.version import RELEASED, __version__
 
 
 def page() -> str:
-    program = typer.main.get_command(app)
-    return "\n".join(_page(program, _context(program, "xlab", None))) + "\n"
+    whole = program()
+    return "\n".join(_page(whole, _context(whole, "xlab", None))) + "\n"
 
 
 def _page(program: Any, context: Any) -> Iterator[str]:

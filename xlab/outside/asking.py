@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xlab.kernel.processes import Completed
-from xlab.record import record
-from xlab.record.judgement import Judgement
-from xlab.record.record import Claim, PathProof
 from xlab.sandbox.controller import Client
 from xlab.sandbox.entering import Doors
+
+if TYPE_CHECKING:
+    # To import them takes half as long again as the rest that `xlab exec` needs.
+    from xlab.record.judgement import Judgement
+    from xlab.record.record import Claim, PathProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,9 @@ class Told:
         self.look: dict[str, str] = {}
 
     def hear(self, event: Mapping[str, Any]) -> None:
+        from xlab.record import record
+        from xlab.record.record import Claim, PathProof
+
         fields = {name: value for name, value in event.items() if name != "kind"}
         if event["kind"] == "claim":
             self.claims.append(record.decode(Claim, fields, "claim"))
@@ -68,6 +73,9 @@ def status(
     watch: Callable[[Mapping[str, Any]], object] = lambda _: None,
 ) -> Status:
     """See `Verbs.status`; `watch` is told of each claim, and of the path, as they are checked."""
+    from xlab.record import record
+    from xlab.record.judgement import Judgement
+
     told = Told()
 
     def hear(event: Mapping[str, Any]) -> None:

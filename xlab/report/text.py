@@ -6,12 +6,14 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from xlab.kernel.packets import Encapsulation
 from xlab.record import metrics
-from xlab.record.record import Claim, Conditions, PathProof, RunRecord
-from xlab.record.stats import Spread
+
+if TYPE_CHECKING:
+    from xlab.record.record import Claim, Conditions, PathProof, RunRecord
+    from xlab.record.stats import Spread
 
 NOTHING = "–"
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -22,11 +22,13 @@ from rich.live import Live
 from rich.text import Text
 
 from xlab.kernel import signals
-from xlab.report import links, prose, text
-from xlab.report.conclusion import Answer
-from xlab.report.machine import Judgement
-from xlab.report.tables import Table
-from xlab.report.tables import labels as labels_of
+from xlab.report import text
+
+if TYPE_CHECKING:
+    # What a report is made of takes longer to import than most commands have to do.
+    from xlab.report.conclusion import Answer
+    from xlab.report.machine import Judgement
+    from xlab.report.tables import Table
 
 #: What is set flush right stays near its line on a very wide terminal.
 LINE_WIDTH = 100
@@ -98,6 +100,8 @@ class Screen:
 
     def answers(self, found: Sequence[Answer]) -> None:
         """What a class would ask of the tables above, and where more stands."""
+        from xlab.report import links, prose
+
         for answer in found:
             for number, said in enumerate(answer.said):
                 self.block("" if number else answer.label, said)
@@ -208,6 +212,8 @@ class Screen:
 
     def _row_by_row(self, content: Table, indent: int) -> None:
         """Where columns have no room beside each other: each row by its name, a line a figure."""
+        from xlab.report.tables import labels as labels_of
+
         labels = labels_of(content)
         width = max(map(cell_len, labels[1:]), default=0) + indent + 4
         first = content.columns[0]
