@@ -902,7 +902,7 @@ def test_help_imports_nothing_that_takes_time(arguments: list[str]) -> None:
     ],
 )
 def test_who_only_asks_a_lab_imports_nothing_that_builds_one(arguments: str) -> None:
-    """What is typed again and again: starting it took 0.4 s of a processor, and takes less than 0.2."""
+    """What is typed again and again: starting it took 0.4 s of a processor, and less than 0.2 now."""
     imported = imported_by(arguments.split(), status=2)
     other_commands = {f"xlab.cli.{name}" for name in _app.commands()} - {
         f"xlab.cli.{arguments.split(maxsplit=1)[0]}"

@@ -72,6 +72,7 @@ def standing(scenario: str, missing: str, folder: Path) -> Iterator[World]:
 ODD = [b"\xff\xfe", b"\x1b]0;x\x07", b"a\x1cb\xc2\x85", b"[red]", b'<b>&"', b"\\n$(x)`"]
 
 
+@pytest.mark.slow
 def test_an_interface_may_have_any_name(gre: World) -> None:
     names = [os.fsdecode(name) for name in ODD]
     add = 'for name; do ip link add "$name" type bridge; ip link set "$name" up; done'

@@ -106,6 +106,7 @@ def test_answers_to_any_seed_are_set_aside_where_they_lie(seed: str, tmp_path: P
     assert re.fullmatch(r"answers-[\w.-]+\.yaml", kept.name)
 
 
+@pytest.mark.slow
 def test_one_at_a_time_and_none_that_is_none(begun: World, hasty: Path) -> None:
     again = begun.say("lab", "start", str(hasty))
     assert again.status == 2
@@ -123,6 +124,7 @@ def test_one_at_a_time_and_none_that_is_none(begun: World, hasty: Path) -> None:
     assert "no exercise has been started" in nothing.stderr
 
 
+@pytest.mark.slow
 def test_of_two_each_is_named_by_its_number(begun: World, hasty: Path) -> None:
     other = drafting.draft("22-two-more", hasty.parent)
     assert begun.say("lab", "start", str(other)).status == 0

@@ -128,6 +128,7 @@ def test_the_embedded_worker(tmp_path: Path) -> None:
 
 
 @pytest.mark.sandbox
+@pytest.mark.slow
 def test_the_embedded_worker_of_a_machine_without_a_network(tmp_path: Path) -> None:
     told_alone(embedded_story, tmp_path, ["unshare", "--user", "--map-root-user", "--net"])
 
@@ -220,6 +221,7 @@ def listening() -> set[str]:
 # -- a cluster -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_cluster_of_processes(tmp_path: Path) -> None:
     with cluster(tmp_path) as found:
         (tmp_path / "address").write_text(found.address)

@@ -308,6 +308,7 @@ def test_a_whole_folder_that_got_a_hidden_name_keeps_what_is_in_it(shared: Path)
 # -- what is read where we happen to be ------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_matplotlibrc_that_somebody_left_here_is_not_read(tmp_path: Path) -> None:
     """A pipe of that name kept a report waiting for good."""
     os.mkfifo(tmp_path / "matplotlibrc")

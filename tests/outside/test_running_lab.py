@@ -134,6 +134,7 @@ def test_a_second_up_of_the_same_name_says_so(standing: World) -> None:
     assert before["pid"] == after["pid"]
 
 
+@pytest.mark.slow
 def test_with_several_labs_the_name_is_wanted(bridge: World) -> None:
     plain = ["up", "baseline", "--name", "plain", "--hosts", "3", "--until", "hosts"]
     assert bridge.say(*plain).status == 0
@@ -380,6 +381,7 @@ def test_what_runs_in_a_lab_ends_without_a_word_to_its_callers_group(standing: W
         assert done.stdout.endswith("status 0\n"), done
 
 
+@pytest.mark.slow
 def test_who_has_been_stopped_keeps_nothing_from_ending(world: World) -> None:
     """Ctrl-Z: a stopped parent does not see that its child has ended."""
     assert world.say("up", "baseline", "--empty").status == 0
@@ -587,6 +589,7 @@ def test_a_stopped_lab_is_ended_without_root(ordinary_world: World) -> None:
     ordinary_world.await_alone()
 
 
+@pytest.mark.slow
 def test_a_lab_stopped_meanwhile_ends_the_wait(bridge: World) -> None:
     sleeper = bridge.start("exec", "--all", "--", "sleep", "1000")
     within = ["exec", "h1", "--", "ps", "-C", "sleep", "-o", "args="]
@@ -887,6 +890,7 @@ def test_mininets_command_line_outlives_a_host(bridge: World) -> None:
         assert cli.end()[0] == 0
 
 
+@pytest.mark.slow
 def test_mininets_command_line_ends_with_the_lab(bridge: World) -> None:
     with bridge.terminal([*bridge.xlab, "cli"]) as cli:
         cli.expect("mininet> ")

@@ -320,6 +320,7 @@ def test_matplotlib_is_imported_only_to_draw() -> None:
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
+@pytest.mark.slow
 def test_a_home_that_cannot_be_written_to_is_not_worth_a_word(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -317,6 +317,7 @@ def assert_all_whole(results: Path) -> None:
             assert content.rstrip().endswith(b"</html>")
 
 
+@pytest.mark.slow
 def test_a_comparison_goes_on_when_there_is_room_again(breaks: str, tmp_path: Path) -> None:
     disk = in_private(
         "mkdir disk && mount -t tmpfs -o size=8k small disk || exit 99\n"
