@@ -902,7 +902,7 @@ def test_help_imports_nothing_that_takes_time(arguments: list[str]) -> None:
     ],
 )
 def test_who_only_asks_a_lab_imports_nothing_that_builds_one(arguments: str) -> None:
-    """What is typed again and again: starting it took 0.4 s of a processor, and less than 0.2 now."""
+    """What is typed again and again: 0.2 s of a processor to start, where it took 0.4."""
     imported = imported_by(arguments.split(), status=2)
     other_commands = {f"xlab.cli.{name}" for name in _app.commands()} - {
         f"xlab.cli.{arguments.split(maxsplit=1)[0]}"
