@@ -18,13 +18,14 @@ import itertools
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.support import guard
+from xlab.kernel import syscalls
 
 #: More than there are processors: tests mostly wait.
 SHARERS = 5
@@ -40,64 +41,86 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     folder = session.config.getoption("--share")
     if folder is None or session.config.option.collectonly or session.testsfailed:
         return None
+    plugins = session.config.pluginmanager
+    capture = plugins.get_plugin("capturemanager")
+    assert capture
+    # Each will have its own files to capture into.
+    capture.stop_global_capturing()
     # What has been collected stays the memory of all: nobody's collector writes into it.
     gc.freeze()
     sys.stdout.flush()
-    sharers = []
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    sharers = {}
     for number in range(1, SHARERS + 1):
         if (pid := os.fork()) == 0:
             _become(number, folder, session.config)
             _run(session, folder)
             return True
-        sharers.append(pid)
-    # Of tests there is nothing more to say here.
-    session.config.pluginmanager.unregister(name="terminalreporter")
+        sharers[pid] = number
+    # Of tests there is nothing to say here, nor of what failed last time.
+    for plugin in ("terminalreporter", "lfplugin"):
+        if plugins.has_plugin(plugin):
+            plugins.unregister(name=plugin)
     session.testsfailed = _failed(sharers, folder)
     return True
 
 
 def _become(number: int, folder: Path, config: pytest.Config) -> None:
     """One of several: with a guard of its own and, but for the first, a file to print into."""
+    syscalls.die_with_parent()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     plugins = config.pluginmanager
     plugins.unregister(plugins.get_plugin("guard"))
     plugins.register(guard.Guard(), "guard")
-    if number == 1:
-        return
     capture = plugins.get_plugin("capturemanager")
     reporter = plugins.get_plugin("terminalreporter")
     assert capture
     assert reporter
-    # It keeps where one looks.
-    capture.stop_global_capturing()
-    with _printed(folder, number).open("wb") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    if number > 1:
+        with _printed(folder, number).open("wb") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        reporter.isatty = reporter._tw.hasmarkup = False
     capture.start_global_capturing()
     capture.suspend_global_capture()
-    reporter.isatty = reporter._tw.hasmarkup = False
 
 
-def _failed(sharers: Sequence[int], folder: Path) -> int:
-    """How many of them did not end well, once all have ended and what they printed is shown."""
-    failed = 0
+def _failed(sharers: Mapping[int, int], folder: Path) -> int:
+    """How many of them did not end well, once all have ended and what they printed is shown.
+
+    `sharers` has the number of each process.
+    """
+    left, codes = dict(sharers), dict.fromkeys(sharers.values(), 0)
+
+    def reap() -> None:
+        with suppress(ChildProcessError):
+            while left:
+                pid, status = os.wait()
+                if number := left.pop(pid, 0):
+                    codes[number] = os.waitstatus_to_exitcode(status)
+
     try:
-        failed = sum(os.waitpid(pid, 0)[1] != 0 for pid in sharers)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        reap()
     except KeyboardInterrupt:
-        # A terminal has told all of them, bin/test only this one.
-        for pid in sharers if (folder / "ended").exists() else ():
+        # A terminal has told all of them; bin/test, which says that they are to end, only this one.
+        only_this_one = (folder / "ended").exists()
+        (folder / "ended").touch()
+        for pid in left if only_this_one else ():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGINT)
-        with suppress(ChildProcessError):
-            while True:
-                os.wait()
+        reap()
         raise
     finally:
-        for number in range(2, len(sharers) + 1):
-            sys.stdout.write("\n== pytest of what was drawn meanwhile\n")
-            with suppress(FileNotFoundError):
-                sys.stdout.write(_printed(folder, number).read_text(errors="replace"))
+        for number, code in codes.items():
+            if number > 1:
+                sys.stdout.write("\n== pytest of what was drawn meanwhile\n")
+                with suppress(FileNotFoundError):
+                    sys.stdout.write(_printed(folder, number).read_text(errors="replace"))
+            if code not in (0, 1, 2):
+                sys.stdout.write(f"\npytest, number {number} of {SHARERS}, ended with {code}\n")
         sys.stdout.flush()
-    return failed
+    return sum(code != 0 for code in codes.values())
 
 
 def _printed(folder: Path, number: int) -> Path:

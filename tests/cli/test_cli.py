@@ -124,7 +124,7 @@ def xlab(
 
 
 def test_help_has_the_commands_in_their_groups() -> None:
-    for group, arguments in (("xlab", []), ("lab", ["lab"])):
+    for group, arguments in (("xlab", []), ("xlab", ["--help", "run"]), ("lab", ["lab"])):
         shown = xlab(*arguments, "--help").stdout
         rows = re.findall(r"(?m)^(\S.*):$|^  ([a-z]+) +[A-Z]", shown.partition("help  ")[2])
         panels: dict[str, list[str]] = {}

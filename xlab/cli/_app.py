@@ -209,9 +209,7 @@ def _before_any_command(
 
 def commands() -> list[str]:
     """What may be typed behind `xlab`: the modules beside this one."""
-    import xlab.cli
-
-    found = (each.name for each in iter_modules(xlab.cli.__path__))
+    found = (each.name for each in iter_modules([str(Path(__file__).parent)]))
     return [name for name in found if not name.startswith("_") and name != "screens"]
 
 

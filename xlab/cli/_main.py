@@ -100,7 +100,7 @@ def perform(arguments: Sequence[str] | None, settings: Settings) -> int:
 
 def understood(arguments: Sequence[str], settings: Settings) -> Job | int:
     """A job, or the status with which --help, --version and completion end; or UsageError."""
-    first = next((each for each in arguments if not each.startswith("-")), "")
+    first = next((each for each in arguments if each != "--debug"), "")
     if first in commands():
         # What is wrong is said in view of all.
         with suppress(ClickError):

@@ -114,15 +114,20 @@ def _spread_microseconds() -> None:
     nanosecond, in a machine that does the same each time.  All its round trips would then be
     rounded the same way, up in one frozen machine and down in the next, 2 % of the shortest.
     """
+    libc = ctypes.CDLL(None, use_errno=True)
+    _step_time_of_day(libc)
     if os.fork():
         return
-    libc = ctypes.CDLL(None, use_errno=True)
     while True:
         time.sleep(_STEPPING_S)
-        # Anew each time: what the kernel returns in it is the time of day.
-        step = _Timex(modes=_ADJ_SETOFFSET | _ADJ_NANO, fraction=_STEP_NS)
-        if libc.adjtimex(ctypes.byref(step)) < 0:
-            raise OSError(ctypes.get_errno(), "adjtimex")
+        _step_time_of_day(libc)
+
+
+def _step_time_of_day(libc: ctypes.CDLL) -> None:
+    # Anew each time: what the kernel returns in it is the time of day.
+    step = _Timex(modes=_ADJ_SETOFFSET | _ADJ_NANO, fraction=_STEP_NS)
+    if libc.adjtimex(ctypes.byref(step)) < 0:
+        raise OSError(ctypes.get_errno(), "adjtimex")
 
 
 def _port() -> str:
