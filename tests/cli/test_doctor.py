@@ -271,6 +271,7 @@ def test_findings_of_this_machine_name_every_tool() -> None:
 
 
 @pytest.mark.kernel
+@pytest.mark.long_in_guest
 def test_looking_loads_no_module() -> None:
     """On a kernel that has everything as modules, of which some are not loaded."""
     if "XLAB_GUEST" not in os.environ:

@@ -81,6 +81,7 @@ class Addresses(HTMLParser):
             self.loaded.append(address)
 
 
+@pytest.mark.slow
 def test_no_page_loads_anything_from_another_host(site: Path) -> None:
     pages = [page for page in site.rglob("*.html") if "results" not in page.parts]
     assert len(pages) > 40
@@ -92,6 +93,7 @@ def test_no_page_loads_anything_from_another_host(site: Path) -> None:
         assert not re.search(r"(?:url\(|@import )['\"]?(?:https?:)?//", text(style)), style
 
 
+@pytest.mark.slow
 def test_links_out_of_docs_lead_to_pages_of_the_site(site: Path) -> None:
     """MkDocs looks at each; here is that they are what they are meant to be."""
     tutorial = Addresses(site / "tutorial.html").links
@@ -110,6 +112,7 @@ def test_links_out_of_docs_lead_to_pages_of_the_site(site: Path) -> None:
     assert (site / "results/sample/charts/throughput-ratio.svg").exists()
 
 
+@pytest.mark.slow
 def test_exercises_have_the_values_of_one_student(site: Path) -> None:
     """Those of all places of a page, so that boxes in its pictures close where they should."""
     for file in sorted(ROOT.glob("labs/*/README.md")):
@@ -120,6 +123,7 @@ def test_exercises_have_the_values_of_one_student(site: Path) -> None:
     assert len(top) == len(stations)
 
 
+@pytest.mark.slow
 def test_a_bar_within_code_in_a_table_is_one(site: Path) -> None:
     assert r"`partition h1,h2 \| h3`" in text(ROOT / "docs/teaching.md")
     assert "<code>partition h1,h2 &#124; h3</code>" in text(site / "teaching.html")
@@ -150,6 +154,7 @@ def test_wrong_links_end_the_build(tmp_path: Path) -> None:
 # -- what is made from the code -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_command_option_and_metric_is_in_the_reference(site: Path) -> None:
 
     told = text(site / "reference/commands.html")
@@ -163,6 +168,7 @@ def test_every_command_option_and_metric_is_in_the_reference(site: Path) -> None
     assert all(row.label.format("N") in told for row in metrics.TABLE)
 
 
+@pytest.mark.slow
 def test_the_record_is_told_from_its_dataclasses(site: Path) -> None:
     told = text(site / "reference/record.html")
     assert all(f"<code>{field}</code>" in told for field in RunRecord.__dataclass_fields__)
@@ -173,6 +179,7 @@ def test_the_record_is_told_from_its_dataclasses(site: Path) -> None:
     assert "everything else on the link is stray" in words
 
 
+@pytest.mark.slow
 def test_the_api_is_told_from_its_docstrings(site: Path) -> None:
     told = re.sub(r"<[^>]+>", "", text(site / "reference/api.html"))
     for words in ("xlab.lab(", "LabHandle.fault(", "NodeHandle.popen(", "CapabilityError"):
@@ -195,6 +202,7 @@ def test_a_word_leads_to_the_glossary_where_it_is_first_used() -> None:
     assert re.sub(r'<a class="term"[^>]*>(.*?)</a>', r"\1", linked) == page
 
 
+@pytest.mark.slow
 def test_each_word_of_the_glossary_has_two_sentences_and_is_used(site: Path) -> None:
     glossary = hook("glossary")
     names = [term.name for term in glossary.terms()]
@@ -210,6 +218,7 @@ def test_each_word_of_the_glossary_has_two_sentences_and_is_used(site: Path) -> 
         assert f'glossary.html#{term.anchor}" title' in pages, f"{term.name} is nowhere used"
 
 
+@pytest.mark.slow
 def test_flowcharts_are_drawn(site: Path) -> None:
     pictures = hook("pictures")
     drawn = pictures.drawn('flowchart TD\n a["one & two"] -->|yes| b & c\n b --> d\n a --> d\n')

@@ -208,7 +208,7 @@ END
     ),
 }  # fmt: skip
 #: Those that every `bin/test` grades.
-OFTEN = ("right", "half", "pretender", "bomb", "reader")
+OFTEN = ("right", "half", "pretender", "reader")
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +287,7 @@ def test_each_of_the_others(name: str, folder: Path, tmp_path: Path) -> None:
     require_as_expected(graded(folder, tmp_path, (name,))[name], CASES[name])
 
 
+@pytest.mark.slow
 def test_somebody_elses_is_worth_nothing_and_is_seen(folder: Path, tmp_path: Path) -> None:
     anna = exercise.load(folder, Variant("anna", SECRET))
     given = submitted(anna, CASES["right"], {})
@@ -306,6 +307,7 @@ def test_somebody_elses_is_worth_nothing_and_is_seen(folder: Path, tmp_path: Pat
     assert whose == "it says that it is anna's"
 
 
+@pytest.mark.slow
 def test_what_has_a_grade_is_not_done_again_until_something_changes(
     folder: Path, tmp_path: Path
 ) -> None:

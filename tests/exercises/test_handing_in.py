@@ -19,6 +19,7 @@ _FIXTURES = (world, usual_signals)
 WORK = "work/21-two-ways"
 
 
+@pytest.mark.slow
 def test_what_was_typed_is_handed_in_and_graded(world: World, hasty: Path) -> None:
     found = exercise.load(hasty, Variant("anna"))
     values = found.values

@@ -28,7 +28,7 @@ FOLDERS = catalog.folders()
 SECTIONS = ["What you can do afterwards", "The picture", "Your values", "Predict", "Questions"]
 #: Those that are done whenever the tests run, half a minute altogether; the others by `--all`.
 OFTEN = {"01", "03", "11", "13", "15"}
-#: Whose values files are read with; and whose exercises `--all` does with every fault.
+#: Whose values `--all` reads the files with; and whose exercises `--all` does with every fault.
 MORE_SEEDS = ["anna", "ben", "carla"]
 DONE_BY = "anna"
 #: Of an exercise whose fault is drawn: each fault is somebody's.
@@ -52,13 +52,15 @@ def test_there_is_a_course_of_them() -> None:
     assert len(numbers) >= 14
 
 
+@pytest.mark.parametrize(
+    "seed", ["", *(pytest.param(seed, marks=pytest.mark.slow) for seed in MORE_SEEDS)]
+)
 @every_exercise
-def test_nothing_is_wrong_with_its_files_whoever_has_it(folder: Path) -> None:
-    for seed in ["", *MORE_SEEDS]:
-        assert exercise.problems(folder, Variant(seed)) == []
-        found = exercise.load(folder, Variant(seed))
-        blueprint.design(beginning.asked(found).request)
-        assert variants.unknown_in(re.sub(r"\{print\}", "", found.readme), {}) == [], seed
+def test_nothing_is_wrong_with_its_files_whoever_has_it(folder: Path, seed: str) -> None:
+    assert exercise.problems(folder, Variant(seed)) == []
+    found = exercise.load(folder, Variant(seed))
+    blueprint.design(beginning.asked(found).request)
+    assert variants.unknown_in(re.sub(r"\{print\}", "", found.readme), {}) == []
 
 
 @every_exercise

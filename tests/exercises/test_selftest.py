@@ -37,6 +37,7 @@ def test_a_draft_has_nothing_wrong_in_it(hasty: Path) -> None:
     assert [each.wrong for each in found] == [""] * 7
 
 
+@pytest.mark.slow
 def test_points_for_doing_nothing_are_noticed(hasty: Path) -> None:
     change(hasty, "checks.yaml", '{from: h1, to: "{own2}"}', "{from: h1, to: h2}")
     found = wrong(hasty)
@@ -45,6 +46,7 @@ def test_points_for_doing_nothing_are_noticed(hasty: Path) -> None:
     assert found["with a fault: h1 has lost its route"] == "there does not fail"
 
 
+@pytest.mark.slow
 def test_a_solution_that_solves_nothing_is_noticed(hasty: Path) -> None:
     change(hasty, "solution/h2.sh", "ip route", "true ip route")
     found = wrong(hasty)

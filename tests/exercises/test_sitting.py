@@ -60,6 +60,7 @@ def test_an_exercise_from_its_start_to_all_its_points(begun: World) -> None:
     assert "4 of 4 points" in said.stdout
 
 
+@pytest.mark.slow
 def test_hints_come_one_by_one_and_cost(begun: World) -> None:
     said = [begun.say("lab", "hint").stdout for _ in range(4)]
     assert ["hint 1 of 3" in said[0], "hint 2 of 3" in said[1]] == [True, True]
@@ -161,6 +162,7 @@ def test_a_lab_that_does_not_answer_may_be_the_one(monkeypatch: pytest.MonkeyPat
     assert sitting.running() == {}
 
 
+@pytest.mark.slow
 def test_what_was_handed_out_is_done_where_it_lies(world: World, hasty: Path) -> None:
     said = world.say(
         "lab", "export", str(hasty), "--student", "anna", "--secret", "key", "-o", "out"

@@ -232,7 +232,7 @@ def test_what_is_no_namespace_is_none(lab: LabHandle, made: str) -> None:
 @pytest.mark.parametrize(
     "flood",
     [
-        "exec ping -q -i 0.002 {}",
+        pytest.param("exec ping -q -i 0.002 {}", marks=pytest.mark.slow),
         # A storm on a machine that stands still now and then.
         "while ping -q -i 0.002 -c 200 {}; do sleep 1.9; done",
     ],

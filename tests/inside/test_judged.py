@@ -408,6 +408,7 @@ def test_weave_typed_and_with_its_mistakes(world: World) -> None:
     assert "DROP" not in lab.type("h1", "iptables -S INPUT")
 
 
+@pytest.mark.slow
 def test_plain_hosts(world: World) -> None:
     lab = Typed(world, "baseline")
     assert lab.status().missing == ["h1: no container runs", "h2: no container runs"]

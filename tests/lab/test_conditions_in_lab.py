@@ -106,6 +106,7 @@ def test_two_links_delay_a_round_trip_four_times(imposer: Imposer) -> None:
     assert bool(found.doubts) == (found.values["rtt_ms"] > 26)
 
 
+@pytest.mark.long_in_guest
 @pytest.mark.parametrize("imposer", EACH, indirect=True)
 def test_loss_is_lost_on_every_link_in_each_direction(imposer: Imposer) -> None:
     found = measured(LOSS, imposer)
@@ -114,6 +115,7 @@ def test_loss_is_lost_on_every_link_in_each_direction(imposer: Imposer) -> None:
     assert 0.02 <= found.values["loss_ratio"] <= 0.19
 
 
+@pytest.mark.long_in_guest
 @pytest.mark.parametrize(
     "imposer", [*EACH, pytest.param("tbf", marks=pytest.mark.sandbox)], indirect=True
 )
@@ -212,6 +214,7 @@ TUNNELS = [
 ]
 
 
+@pytest.mark.long_in_guest
 @pytest.mark.parametrize(("driver", "kind"), TUNNELS)
 def test_tcp_inside_a_tunnel_passes_the_delay_line(driver: Driver, kind: str) -> None:
     """Segments inside a tunnel cannot be handed over: with their offloads on, TCP gets nowhere."""

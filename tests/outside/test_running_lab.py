@@ -857,6 +857,7 @@ def test_mininets_command_line(standing: World) -> None:
     assert standing.say("status").status == 0
 
 
+@pytest.mark.slow
 def test_mininets_command_line_measures_between_two_nodes(standing: World) -> None:
     prompt = "mininet> "
     with standing.terminal([*standing.xlab, "cli"]) as cli:

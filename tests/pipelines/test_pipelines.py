@@ -64,6 +64,7 @@ def schema_says(schema: str, file: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("schema", "file", "slip"),
     [

@@ -153,11 +153,11 @@ def drawn(told: RunRecord) -> Page:
 @pytest.mark.parametrize(
     "scenario",
     [
-        "ovs-gre",
         "weave",
-        "else",
-        pytest.param("baseline", marks=pytest.mark.slow),
-        pytest.param("bridge", marks=pytest.mark.slow),
+        *(
+            pytest.param(each, marks=pytest.mark.slow)
+            for each in ("ovs-gre", "else", "baseline", "bridge")
+        ),
     ],
 )
 def test_every_box_and_word_is_inside_the_picture(scenario: str) -> None:

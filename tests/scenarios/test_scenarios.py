@@ -285,9 +285,17 @@ def test_a_scenario_of_ones_own(tmp_path: Path) -> None:
     [
         ("h1.run(['ls', '/nowhere'])", r"h1: `ls /nowhere` ended with status 2: ls: cannot access"),
         ("h1.run(['no-such-tool'])", r"`no-such-tool` is not installed"),
-        ("h1.add_address('eth7', '10.0.0.1/24')", r"netlink: look up eth7: No such device"),
+        pytest.param(
+            "h1.add_address('eth7', '10.0.0.1/24')",
+            r"netlink: look up eth7: No such device",
+            marks=pytest.mark.slow,
+        ),
         ("h1.ovs.add_bridge('obr0')", r"h1 runs no Open vSwitch"),
-        ("h1.docker.run('c1')", r"Cannot connect to the Docker daemon"),
+        pytest.param(
+            "h1.docker.run('c1')",
+            r"Cannot connect to the Docker daemon",
+            marks=pytest.mark.slow,
+        ),
         ("1 // 0", r"ZeroDivisionError"),
     ],
 )

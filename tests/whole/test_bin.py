@@ -196,6 +196,7 @@ def test_whose_an_environment_is_that_is_being_made_is_not_asked_before_it_is_ma
         assert second.communicate()[0] == f"{checkout}/.venv/bin/python\n"
 
 
+@pytest.mark.slow
 def test_two_first_runs_at_once_make_one_environment(checkout: Path) -> None:
     runs = [
         subprocess.Popen(

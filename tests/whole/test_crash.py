@@ -518,7 +518,12 @@ def moments(victim: str, count: int, first: int = 1) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize(
-    ("victim", "moment"), moments("pid 1", 3) + moments("ovs-vswitchd", 3, first=BUILT)
+    ("victim", "moment"),
+    [
+        pytest.param(victim, moment, marks=[pytest.mark.slow] if number else [])
+        for each in (moments("pid 1", 3), moments("ovs-vswitchd", 3, first=BUILT))
+        for number, (victim, moment) in enumerate(each)
+    ],
 )
 def test_a_run_that_is_hit_keeps_what_it_had_seen(victim: str, moment: int, tmp_path: Path) -> None:
     request = Request("ovs-gre", quick=True, duration_s=1, repeat=1)

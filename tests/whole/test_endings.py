@@ -190,7 +190,9 @@ def written_by(command: str, breaks: str, folder: Path) -> tuple[str, ...]:
     return (command, *asked[command], "--results", "disk")
 
 
-@pytest.mark.parametrize("asked", ["run", "compare", "sweep", "scale"])
+@pytest.mark.parametrize(
+    "asked", ["run", "compare", *(pytest.param(each, marks=SLOW) for each in ("sweep", "scale"))]
+)
 def test_a_disk_that_cannot_be_written_to_is_refused_at_once(
     asked: str, breaks: str, tmp_path: Path
 ) -> None:
@@ -271,7 +273,7 @@ _FULL = [
     ("compare", "size=48k", r"compare(?:/\S+)?"),
     pytest.param("sweep", "nr_inodes=1", "sweep", marks=pytest.mark.slow),
     pytest.param("sweep", "nr_inodes=4", "sweep/sweep.yaml", marks=pytest.mark.slow),
-    ("sweep", "nr_inodes=5", r"sweep/dask\S*"),
+    pytest.param("sweep", "nr_inodes=5", r"sweep/dask\S*", marks=pytest.mark.slow),
     pytest.param("sweep", "size=4k", r"sweep/points/\S+/compare.json", marks=pytest.mark.slow),
     pytest.param("sweep", "size=16k", r"sweep(?:/\S+)?", marks=pytest.mark.slow),
 ]
@@ -356,7 +358,7 @@ def waiting(command: Command) -> bool:
     [
         ("ovs-gre", "ovs-vswitchd", "ovs-vswitchd has ended (status -9)"),
         pytest.param("ovs-gre", "ovsdb-server", "ovsdb-server has ended (status -9)", marks=SLOW),
-        ("weave", "xlab.weave", "has ended (status -9)"),
+        pytest.param("weave", "xlab.weave", "has ended (status -9)", marks=SLOW),
     ],
 )
 def test_a_daemon_that_dies_while_measuring(
@@ -397,9 +399,9 @@ exec "$@"
     ("tool", "scenario", "missing"),
     [
         ("ip", "bridge", "ip"),
-        ("catatonit", "baseline", "catatonit"),
+        pytest.param("catatonit", "baseline", "catatonit", marks=SLOW),
         ("iptables", "bridge", "iptables-restore"),
-        ("ovs-vswitchd", "ovs-gre", "ovs-vswitchd"),
+        pytest.param("ovs-vswitchd", "ovs-gre", "ovs-vswitchd", marks=SLOW),
         pytest.param("ovsdb-server", "ovs-gre", "ovsdb-server", marks=SLOW),
         pytest.param("ping", "baseline", "ping", marks=SLOW),
         pytest.param("iperf3", "baseline", "iperf3", marks=SLOW),

@@ -37,6 +37,7 @@ _ROOT = Path(__file__).parents[2]
 SCENARIOS = ("ovs-gre", "weave", "bridge", "baseline")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("open_vswitch")
 def test_four_labs_at_once_see_nothing_of_each_other(tmp_path: Path) -> None:
     """Two of the same kind among them, with the same results folder."""
