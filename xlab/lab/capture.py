@@ -25,6 +25,11 @@ _SO_ATTACH_FILTER = 26
 _NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)
 _RECEIVE_BUFFER_BYTES = 4 << 20
 
+#: Longer than what any link takes is what TCP hands over in one piece (GSO): its beginning is kept.
+_LONGEST_BYTES, _BEGINNING_BYTES = 16 << 10, 256
+#: What one capture keeps altogether, and what a frame comes to beside its bytes.
+_MOST_BYTES, _FRAME_BYTES = 256 << 20, 200
+
 #: How long the last packets of a flow may take to reach the link once the sender has ended.
 _SETTLE_S = 2.0
 #: Between two echoes; each is seen by itself.
@@ -35,12 +40,14 @@ class Capture:
     """Frames on one interface of a node, both ways, while the context lasts.
 
     A packet socket rather than tcpdump: it listens from the moment it is bound, and the kernel says
-    how many frames it dropped.
+    how many frames it dropped.  So are counted those beyond 256 MiB: whoever is in a host may send
+    as fast as he likes.
     """
 
     def __init__(self, node: Node, interface: str) -> None:
         self.frames: list[tuple[float, bytes]] = []
         self.dropped = 0
+        self._room = Room()
         with node.entered():
             self._socket = socket.socket(
                 socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL)
@@ -59,7 +66,7 @@ class Capture:
         self._stopping.set()
         self._reader.join()
         statistics = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
-        self.dropped = struct.unpack("II", statistics)[1]
+        self.dropped += struct.unpack("II", statistics)[1]
         self._socket.close()
 
     def _read(self) -> None:
@@ -69,7 +76,7 @@ class Capture:
                 self._keep_one()
             except TimeoutError:
                 continue
-        self._let_nothing_in()
+        let_nothing_in(self._socket)
         self._socket.setblocking(False)
         while True:
             try:
@@ -78,15 +85,35 @@ class Capture:
                 return
 
     def _keep_one(self) -> None:
-        frame = self._socket.recv(65535)
-        self.frames.append((time.time(), frame))
+        frame = self._room.kept(self._socket.recv(65535))
+        if frame:
+            self.frames.append((time.time(), frame))
+        else:
+            self.dropped += 1
 
-    def _let_nothing_in(self) -> None:
-        program = ctypes.create_string_buffer(_NOTHING, len(_NOTHING))
-        # struct sock_fprog: the number of instructions and where they are.
-        self._socket.setsockopt(
-            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program))
-        )
+
+class Room:
+    """For so many frames as one capture may keep, in bytes."""
+
+    def __init__(self, size_bytes: int = _MOST_BYTES) -> None:
+        self._left_bytes = size_bytes
+
+    def kept(self, frame: bytes) -> bytes:
+        """What is to be kept of a frame; nothing if there is no room left."""
+        kept = frame if len(frame) <= _LONGEST_BYTES else frame[:_BEGINNING_BYTES]
+        if self._left_bytes < len(kept) + _FRAME_BYTES:
+            return b""
+        self._left_bytes -= len(kept) + _FRAME_BYTES
+        return kept
+
+
+def let_nothing_in(channel: socket.socket) -> None:
+    """From now on; what has come in by now can be read."""
+    program = ctypes.create_string_buffer(_NOTHING, len(_NOTHING))
+    # struct sock_fprog: the number of instructions and where they are.
+    channel.setsockopt(
+        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program))
+    )
 
 
 @dataclass(frozen=True, slots=True)

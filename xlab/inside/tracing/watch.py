@@ -13,6 +13,8 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from xlab.kernel.clock import Deadline
+from xlab.lab.capture import Room, let_nothing_in
 from xlab.lab.node import Node
 
 _ETH_P_ALL = 0x0003
@@ -20,6 +22,10 @@ _SO_TIMESTAMPNS = 35
 _PACKET_OUTGOING = 4
 _RECEIVE_BUFFER_BYTES = 4 << 20
 _TIMESPEC = struct.Struct("qq")
+
+#: When it is over, the last packet may be on its way: until nothing has come for so long, or, as a
+#: busy link is never silent, until so much later.
+_SILENCE_S, _SETTLE_S = 0.05, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +40,14 @@ class Frame:
 
 
 class Watch:
-    """Keeps what passes while the context lasts; `frames` may be read at any time."""
+    """Keeps what passes while the context lasts; `frames` may be read at any time.
+
+    Of frames beyond 256 MiB it keeps none.
+    """
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         self.frames: list[Frame] = []
+        self._room = Room()
         self._sockets: dict[socket.socket, str] = {}
         for node in nodes:
             with node.entered():
@@ -63,26 +73,39 @@ class Watch:
         with selectors.DefaultSelector() as selector:
             for opened in self._sockets:
                 selector.register(opened, selectors.EVENT_READ)
-            while True:
-                ready = selector.select(0.05)
+            last = None
+            while not (last and last.passed()):
+                ready = selector.select(_SILENCE_S)
                 for key, _ in ready:
                     assert isinstance(key.fileobj, socket.socket)
                     self._keep_one(key.fileobj)
-                if self._stopping.is_set() and not ready:
-                    return
+                if self._stopping.is_set():
+                    if not ready:
+                        break
+                    last = last or Deadline(_SETTLE_S)
+        for opened in self._sockets:
+            let_nothing_in(opened)
+            while self._keep_one(opened):
+                pass
 
-    def _keep_one(self, opened: socket.socket) -> None:
+    def _keep_one(self, opened: socket.socket) -> bool:
+        """Whether there was any."""
         try:
             content, ancillary, _, address = opened.recvmsg(65535, socket.CMSG_SPACE(16))
+        except BlockingIOError:
+            return False
         except (OSError, UnicodeDecodeError):
             # ENETDOWN of an interface that has gone; or Python cannot name it (makesockaddr,
             # socketmodule.c).
-            return
+            return True
         device, _, kind = address[:3]
         for level, what, data in ancillary:
             if (level, what) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
                 seconds, nanoseconds = _TIMESPEC.unpack(data[:16])
                 time_ns = seconds * 1_000_000_000 + nanoseconds
-                self.frames.append(
-                    Frame(self._sockets[opened], device, kind == _PACKET_OUTGOING, time_ns, content)
-                )
+                if kept := self._room.kept(content):
+                    outgoing = kind == _PACKET_OUTGOING
+                    self.frames.append(
+                        Frame(self._sockets[opened], device, outgoing, time_ns, kept)
+                    )
+        return True
