@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import socket
+import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.labs import interfaces, sandboxed
+from tests.support.labs import PATIENCE_S, interfaces, sandboxed
 from xlab.errors import NetlinkError
 from xlab.kernel.clock import Deadline
 from xlab.kernel.netlink import Batch, Rtnl
@@ -158,7 +160,63 @@ def test_neighbours_are_forgotten_but_permanent_ones_stay() -> None:
     h1.run(["ping", "-n", "-c1", "10.0.0.2"])
 
 
+@sandboxed
+def test_neighbours_made_by_hand_are_forgotten_if_that_is_said() -> None:
+    h1, h2 = Node("h1"), Node("h2")
+    with h1.rtnl.batch() as batch:
+        batch.add_veth("eth0", "eth0", peer_namespace=h2.namespaces.net)
+    h1.add_address("eth0", "10.0.0.1/24")
+    mac = "02:42:0a:00:00:03"
+    for number, state in enumerate(("permanent", "noarp", "reachable"), 2):
+        entry = ["lladdr", mac, "nud", state, "dev", "eth0"]
+        h1.run(["ip", "neigh", "add", f"10.0.0.{number}", *entry])
+    assert len(shown(h1, "neigh", "show", "nud", "all", "to", "10.0.0.0/24")) == 3
+    h1.rtnl.forget_neighbours(by_hand=True)
+    left = shown(h1, "neigh", "show", "nud", "all", "to", "10.0.0.0/24")
+    assert [entry for entry in left if entry.get("lladdr") == mac] == []
+
+
 # -- what goes wrong -------------------------------------------------------------------------------
+
+
+@sandboxed
+def test_nobody_but_the_kernel_answers() -> None:
+    """Root of a node may send to any netlink socket there is in its namespace."""
+    node = Node("h1")
+    with node.entered():
+        stranger = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    end = struct.pack("=IHHIIi", 20, 3, 0, node.rtnl._sequence + 1, 0, 0)
+    with closing(stranger), pytest.raises(ConnectionRefusedError):
+        stranger.sendto(end, (node.rtnl._socket.getsockname()[0], 0))
+    assert node.rtnl.inactive() == []
+
+
+@sandboxed
+def test_an_answer_that_nobody_waited_for_is_not_the_next_ones() -> None:
+    """Of a list that Ctrl-C has broken off, say."""
+    node = Node("h1")
+    with node.rtnl.batch() as batch:
+        batch.add_veth("here", "there")
+    for kind in (18, 30):  # RTM_GETLINK, RTM_GETNEIGH
+        header = struct.pack("=IHHII", 32, kind, 0x301, 0, 0)
+        node.rtnl._socket.send(header + bytes(16))
+        node.set_up("there")
+        assert set(node.rtnl._veths_with_carrier()) == {
+            node.rtnl.index("here"), node.rtnl.index("there"),
+        }  # fmt: skip
+
+
+@sandboxed
+def test_an_interface_that_somebody_keeps_dormant_is_not_waited_for() -> None:
+    h1 = Node("h1")
+    with h1.rtnl.batch() as batch:
+        batch.add_veth("here", "there")
+    h1.run(["ip", "link", "set", "here", "mode", "dormant"])
+    h1.set_up("there")
+    deadline = Deadline(PATIENCE_S)
+    h1.rtnl.wait_until_active(deadline)
+    assert not deadline.passed()
+    assert link(h1, "here")["operstate"] == "DORMANT"
 
 
 def refusal(node: Node, fill: Callable[[Batch], None]) -> NetlinkError:

@@ -45,7 +45,8 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _NDA_DST, _NDA_LLADDR = 1, 2
 _NUD_NOARP, _NUD_PERMANENT = 0x40, 0x80
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
-_OPER_UP = b"\6"
+#: "up", and "dormant", which it is if somebody wants it so (`ip link set mode dormant`).
+_OPER_SETTLED = b"\6", b"\5"
 _RTNH_F_ONLINK = 4
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RTN_UNICAST = 254, 3, 1
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_NOWHERE = 0, 253, 255
@@ -70,6 +71,9 @@ class Rtnl:
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
         )
+        # From now on the kernel takes no message for it from anybody but itself: root of a node may
+        # send to any socket of the namespace (netlink_getsockbyportid, net/netlink/af_netlink.c).
+        self._socket.connect((0, 0))
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self._sequence = 0
@@ -114,13 +118,14 @@ class Rtnl:
     def forget_neighbours(self, *, by_hand: bool = False) -> None:
         """Delete the dynamic ARP entries of this namespace, `ip neigh flush all`.
 
-        Those that somebody has made `by_hand`, too, if that is said.
+        Those that somebody has made `by_hand`, too, if that is said: permanent or NOARP, which may
+        be the kernel's own (of groups, say) and is made again when it is needed.
         """
         with self._lock:
             found = self._dump_neighbours()
         gone = []
         for index, state, address in found:
-            if not state & (_NUD_NOARP if by_hand else _NUD_PERMANENT | _NUD_NOARP):
+            if by_hand or not state & (_NUD_PERMANENT | _NUD_NOARP):
                 body = struct.pack("=BxxxiHBB", socket.AF_INET, index, 0, 0, 0)
                 body += _attribute(_NDA_DST, address)
                 gone.append((_RTM_DELNEIGH, 0, body, f"ip neigh del {IPv4Address(address)}"))
@@ -170,7 +175,8 @@ class Rtnl:
         """The indexes of veths here that are up and have a carrier, and of which the kernel tells
         another operational state yet, be it "unknown", as at first, or "down".
         """
-        return [index for index, state in self._veths_with_carrier().items() if state != _OPER_UP]
+        states = self._veths_with_carrier()
+        return [index for index, state in states.items() if state not in _OPER_SETTLED]
 
     def _veths_with_carrier(self) -> dict[int, bytes | None]:
         """Their operational states, by index."""
@@ -186,8 +192,12 @@ class Rtnl:
         self._socket.send(header + body)
         found: list[bytes] = []
         while True:
-            for answer, _, _, message in messages_in(self._socket.recv(1 << 18)):
-                if answer in (_NLMSG_DONE, _NLMSG_ERROR):
+            for answer, flags, sequence, message in messages_in(self._socket.recv(1 << 18)):
+                if sequence != self._sequence:
+                    continue  # of a dump that was interrupted
+                if answer == _NLMSG_ERROR:
+                    raise NetlinkError("list what there is", *error_in(message, flags))
+                if answer == _NLMSG_DONE:
                     return found
                 found.append(message)
 
@@ -510,6 +520,8 @@ def _ifinfo(*, index: int = 0, up: bool | None = None) -> bytes:
 
 def _veth_with_carrier(link: bytes) -> tuple[int, bytes | None] | None:
     """Index and operational state, if what the kernel describes is a veth that has a carrier."""
+    if len(link) < 32:
+        return None
     index, flags = struct.unpack_from("=4xiI", link, 16)
     if flags & (_IFF_UP | _IFF_LOWER_UP) != _IFF_UP | _IFF_LOWER_UP:
         return None
