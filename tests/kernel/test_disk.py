@@ -377,6 +377,37 @@ def test_a_lock_whose_file_is_removed_meanwhile_is_none(
         disk.Lock(tmp_path, "busy")
 
 
+def test_a_lock_is_let_go_of_where_it_was_taken(tmp_path: Path) -> None:
+    """Whatever has the folder's name by then, or the file's."""
+    folder, other = tmp_path / "folder", tmp_path / "other"
+    for each in (folder, other):
+        each.mkdir()
+    (other / ".lock").write_text("of something else")
+    with closing(disk.Lock(folder, "busy")):
+        folder.rename(tmp_path / "moved")
+        folder.symlink_to(other)
+    assert (other / ".lock").read_text() == "of something else"
+    assert list((tmp_path / "moved").iterdir()) == []
+
+    with closing(disk.Lock(other, "busy")):
+        (other / ".lock").unlink()
+        (other / ".lock").write_text("the next one's")
+    assert (other / ".lock").read_text() == "the next one's"
+
+
+def test_a_file_that_others_have_made_locks_nobody_out(tmp_path: Path) -> None:
+    """In a folder of a group's."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    (tmp_path / ".lock").touch(0o666)
+    os.chown(tmp_path / ".lock", 12345, 12345)
+    theirs = os.open(tmp_path / ".lock", os.O_RDONLY)
+    fcntl.flock(theirs, fcntl.LOCK_EX)
+    with closing(disk.Lock(tmp_path, "busy")), pytest.raises(UsageError, match="busy"):
+        disk.Lock(tmp_path, "busy")
+    os.close(theirs)
+
+
 def test_who_holds_a_lock() -> None:
     held = os.memfd_create("locked")  # what /proc/locks says of its device is the same everywhere
     other = os.open(f"/proc/self/fd/{held}", os.O_RDWR)

@@ -35,6 +35,8 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _AS_IT_IS = os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC
 #: Of a hidden folder: nobody else gets in, and the sticky bit, of no use there, is its mark.
 _DRAFT_MODE = 0o1700
+#: Of a folder that is one process's; how often others may take its name before that is given up.
+_LOCK, _TRIES = ".lock", 100
 #: Of links on one way, as the kernel has it; of bytes in a name.
 _MOST_LINKS, _LONGEST_NAME = 40, 255
 
@@ -145,6 +147,13 @@ def make_folder(folder: Path) -> None:
         pass
 
 
+@contextmanager
+def held(folder: Path) -> Iterator[int]:
+    """A descriptor to open files of that folder by, whatever has its name meanwhile.  OSError."""
+    with _named(folder), _entered(folder) as place:
+        yield place
+
+
 def sweep(folder: Path, name: str = "*") -> None:
     """Remove what was to become `name` (or anything), was the caller's, and has lost its writer."""
     with suppress(OSError), _entered(folder) as place:
@@ -159,12 +168,13 @@ def sweep(folder: Path, name: str = "*") -> None:
                     _remove(place, each)
 
 
-def lock_file(file: Path) -> int:
+def lock_file(file: str | Path, *, place: int | None = None) -> int:
     """A descriptor by which `file`, made if missing, can be locked, flock(2).  Raises OSError.
 
     Whoever can open a file can lock it, be it only to read: nobody else can open this one.
     """
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(file, flags, 0o600, dir_fd=place)
     if os.fstat(descriptor).st_uid == os.geteuid():
         os.fchmod(descriptor, 0o600)  # earlier versions made it readable
     return descriptor
@@ -173,27 +183,50 @@ def lock_file(file: Path) -> int:
 class Lock:
     """A folder is for this process alone until `close`, or its end; programs do not inherit that.
 
-    UsageError, `busy` and by whom, while another has it.  Raises OSError.
+    UsageError, `busy` and by whom, while another has it.  Raises OSError.  It is a file in there,
+    the caller's: one that others of a group that may write there have made is none.
     """
 
     def __init__(self, folder: Path, busy: str) -> None:
-        self._file = folder / ".lock"
-        while True:
-            self._descriptor = lock_file(self._file)
+        with _named(folder / _LOCK), _entered(folder) as place:
+            self._place = os.dup(place)
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._descriptor = self._taken(busy)
+            except BaseException:
+                os.close(self._place)
+                raise
+
+    def _taken(self, busy: str) -> int:
+        for _ in range(_TRIES):
+            with suppress(FileNotFoundError):
+                if os.stat(_LOCK, dir_fd=self._place, follow_symlinks=False).st_uid != os.geteuid():
+                    os.unlink(_LOCK, dir_fd=self._place)
+            descriptor = lock_file(_LOCK, place=self._place)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._has_its_name(descriptor):
+                    return descriptor
             except BlockingIOError as error:
-                by = who_holds(self._descriptor)
-                os.close(self._descriptor)
+                by = who_holds(descriptor)
+                os.close(descriptor)
                 raise UsageError(f"{busy}{by}") from error
-            if os.fstat(self._descriptor).st_nlink:
-                return
-            os.close(self._descriptor)  # whose it was has just removed it
+            os.close(descriptor)  # whose it was has just removed it
+        raise PermissionError(errno.EACCES, "somebody else's")
+
+    def _has_its_name(self, descriptor: int) -> bool:
+        """Whether the next one would open this very file, and it is the caller's."""
+        ours = os.fstat(descriptor)
+        with suppress(FileNotFoundError):
+            there = os.stat(_LOCK, dir_fd=self._place, follow_symlinks=False)
+            return os.path.samestat(ours, there) and ours.st_uid == os.geteuid()
+        return False
 
     def close(self) -> None:
         with suppress(OSError):
-            self._file.unlink()
+            if self._has_its_name(self._descriptor):
+                os.unlink(_LOCK, dir_fd=self._place)
         os.close(self._descriptor)
+        os.close(self._place)
 
 
 def who_holds(descriptor: int) -> str:
