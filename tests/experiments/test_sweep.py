@@ -31,6 +31,7 @@ from xlab.errors import RecordError, UsageError
 from xlab.experiments.sweep import engine, outcome, spec
 from xlab.experiments.sweep.outcome import Failure
 from xlab.experiments.sweep.spec import Point, Spec
+from xlab.kernel import disk
 from xlab.record import comparisons, record
 from xlab.record.comparisons import Comparison, Estimate, Figure, Ratio
 from xlab.report import drawing, sweeps, virtual
@@ -389,6 +390,28 @@ def test_nothing_is_measured_where_nothing_can_be_kept(
         outcome.Folder.go_on(tmp_path),
     ):
         pass
+
+
+def test_what_is_gone_on_with_is_what_was_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folders may be exchanged by whoever may write to the one above them."""
+    folder, other = tmp_path / "folder", tmp_path / "other"
+    for each, method in ((folder, "bridge"), (other, "baseline")):
+        (each / outcome.POINTS).mkdir(parents=True)
+        (each / outcome.SPEC_FILE).write_text(f"methods: [{method}]\naxes: {{mtu: [1500]}}\n")
+    is_trusted = disk.is_trusted
+
+    def late(found: os.stat_result) -> bool:
+        if (tmp_path / "other").exists():
+            folder.rename(tmp_path / "looked at")
+            other.rename(folder)
+        return is_trusted(found)
+
+    monkeypatch.setattr(disk, "is_trusted", late)
+    with outcome.Folder.go_on(folder) as begun:
+        (point,) = begun.spec.points
+    assert tuple(point.methods) == ("bridge",)
 
 
 def test_a_strangers_is_not_gone_on_with(tmp_path: Path) -> None:

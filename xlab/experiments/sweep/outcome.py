@@ -15,15 +15,16 @@ is versioned and additive like a run record: `Sweep` is the whole file.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xlab.errors import RecordError, UsageError
+from xlab.errors import RecordError, UsageError, shortened
 from xlab.experiments.sweep import spec as asking
 from xlab.experiments.sweep.spec import Point, Spec
 from xlab.kernel import disk
@@ -33,6 +34,8 @@ from xlab.record.record import Clock, DatapathClass, Status
 
 SCHEMA_VERSION = 1
 SPEC_FILE, FILE, POINTS = "sweep.yaml", "sweep.json", "points"
+#: A pipe is not waited for.
+_TO_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +143,7 @@ class Folder:
 
         Nor with a stranger's: it may name a scenario of theirs, a program.
         """
-        _require_own(path)
-        spec = asking.load(path / SPEC_FILE)
+        spec = _own_spec(path)
         _require_folders(path, spec)
         with _locked(path):
             disk.sweep(path)
@@ -172,12 +174,25 @@ class Folder:
         record.write_document(self.path / FILE, outcome.to_dict())
 
 
-def _require_own(path: Path) -> None:
-    # The folder first: in one that is ours nobody else replaces a file.
-    for each in (path, path / SPEC_FILE):
-        with suppress(OSError):  # reading it says why
-            if not disk.is_trusted(found := each.stat()):
-                raise UsageError(f"{path}: somebody else's sweep (uid {found.st_uid})")
+def _own_spec(path: Path) -> Spec:
+    """What is read is what has been looked at, whoever exchanges folders or files meanwhile."""
+    file = path / SPEC_FILE
+    try:
+        with disk.held(path) as place:
+            _require_own(path, os.fstat(place))
+            descriptor = os.open(SPEC_FILE, _TO_READ, dir_fd=place)
+            try:
+                _require_own(path, os.fstat(descriptor))
+                return asking.load(file, os.dup(descriptor))
+            finally:
+                os.close(descriptor)
+    except OSError as error:
+        raise UsageError(f"{shortened(file)}: {error.strerror}") from error
+
+
+def _require_own(path: Path, found: os.stat_result) -> None:
+    if not disk.is_trusted(found):
+        raise UsageError(f"{path}: somebody else's sweep (uid {found.st_uid})")
 
 
 def _require_folders(path: Path, spec: Spec) -> None:

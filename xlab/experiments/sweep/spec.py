@@ -19,6 +19,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -116,15 +117,24 @@ class Spec:
         return {value: nothing if n is None else n for value, n in found.items()}
 
 
-def load(file: Path) -> Spec:
-    """Read a sweep file; raises UsageError, which names the file and the place in it."""
-    return with_clock(file, None)[0]
+def load(file: Path, descriptor: int | None = None) -> Spec:
+    """Read a sweep file; raises UsageError, which names the file and the place in it.
+
+    One that is open already, if its descriptor is given; it is closed.
+    """
+    if descriptor is None:
+        return with_clock(file, None)[0]
+    return _spec_of(file, partial(record.read_descriptor, descriptor))[0]
 
 
 def with_clock(file: Path, clock: str | None) -> tuple[Spec, bytes]:
     """The same, and the file's text; with that clock, which the text then says, if one is given."""
+    return _spec_of(file, partial(record.read_bytes, file), clock)
+
+
+def _spec_of(file: Path, read: Callable[[], bytes], clock: str | None = None) -> tuple[Spec, bytes]:
     try:
-        content = record.read_bytes(file)
+        content = read()
     except OSError as error:
         raise UsageError(f"{shortened(file)}: {error.strerror}") from error
     if len(content) > _MOST_BYTES:
