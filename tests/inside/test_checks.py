@@ -188,13 +188,45 @@ def test_who_answers_in_its_place_is_found_out(
     assert check(lab, "reaches", asked, wait_s=USUAL_WAIT_S)[0]
 
 
-def test_neighbours_made_by_hand_help_only_where_nobody_is_strict(lab: LabHandle) -> None:
+def test_nobody_takes_packets_in_the_targets_place(lab: LabHandle) -> None:
+    """Whoever has its address, too, answers; it hears nothing."""
+    h1, address = lab["h1"], str(lab["h2"].address)
+    h1.run("ip", "address", "add", f"{address}/32", "dev", "lo")
+    try:
+        holds, seen = check(lab, "mtu", {"from": "h1", "to": "h2", "is": 1500})
+        assert (holds, seen) == (False, "nothing crosses from h1 to h2")
+    finally:
+        h1.run("ip", "address", "del", f"{address}/32", "dev", "lo")
+    assert check(lab, "mtu", {"from": "h1", "to": "h2", "is": 1500}, wait_s=USUAL_WAIT_S)[0]
+
+
+@pytest.mark.parametrize("state", ["permanent", "noarp"])
+def test_neighbours_made_by_hand_help_only_where_nobody_is_strict(
+    lab: LabHandle, state: str
+) -> None:
     between = {"from": "h1", "to": "h2"}
     h1, h2 = lab["h1"], lab["h2"]
     mac = h2.run("cat", "/sys/class/net/eth0/address").stdout.strip()
-    h1.run("ip", "neigh", "replace", str(h2.address), "lladdr", mac, "nud", "permanent",
+    h1.run("ip", "neigh", "replace", str(h2.address), "lladdr", mac, "nud", state,
            "dev", "eth0")  # fmt: skip
     silent = "net.ipv4.conf.eth0.arp_ignore"
+    h2.run("sysctl", "-qw", f"{silent}=8")
+    try:
+        assert check(lab, "reaches", between, wait_s=USUAL_WAIT_S)[0]
+        asked = {"word": "reaches", "arguments": between, "wait_s": 0.0, "strict": True}
+        assert not lab.call("check", asked)["holds"]
+    finally:
+        h2.run("sysctl", "-qw", f"{silent}=0")
+    assert check(lab, "reaches", between, wait_s=USUAL_WAIT_S)[0]
+
+
+def test_nor_do_they_in_a_namespace_of_ones_own(lab: LabHandle) -> None:
+    between = {"from": "h2 netns red", "to": "h1"}
+    h2 = lab["h2"]
+    mac = h2.run("cat", "/sys/class/net/to-red/address").stdout.strip()
+    entry = ["10.9.0.1", "lladdr", mac, "nud", "permanent", "dev", "eth0"]
+    h2.run("ip", "-n", "red", "neigh", "replace", *entry)
+    silent = "net.ipv4.conf.to-red.arp_ignore"
     h2.run("sysctl", "-qw", f"{silent}=8")
     try:
         assert check(lab, "reaches", between, wait_s=USUAL_WAIT_S)[0]

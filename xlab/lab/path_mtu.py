@@ -1,20 +1,32 @@
-"""The largest packet that passes whole from one node to another, found by trying."""
+"""The largest packet that passes whole from one node to another, found by trying.
+
+What passes the target has heard itself: a number that nobody guesses, in a packet of that size.
+Somebody on the way, root of a host or not, can answer in its place, but not make it hear.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
 from xlab.kernel.clock import Deadline
 from xlab.lab.node import Node
-from xlab.lab.reachability import echo_request
+from xlab.lab.reachability import echo_request, echo_socket
 
 #: ip(7); DF on every packet whatever the path MTU cache says.
 _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE = 10, 3
 #: What every IPv4 host must take whole (RFC 791).
 SMALLEST_MTU = 576
+#: Of what the target has heard, this much is looked at: others may send to it, too.
+_HEARD_MESSAGES = 1000
+_NUMBER_BYTES = 16
+
+#: Whether a packet of so many bytes passes; False where somebody says that it is too large, None
+#: where nobody says anything.
+Passes = Callable[[int], bool | None]
 
 
 def largest_packet(
@@ -24,8 +36,7 @@ def largest_packet(
 
     Searched from there to `most`; `guess` is tried early.  Raises OSError without a route.
     """
-    with _pinger(source, target) as pinger:
-        passes = _probe_of(pinger, round_trip_s)
+    with _probe(source, target, round_trip_s) as passes:
         # Nearly always the link's MTU, or that less the overhead, is the answer: ask these first.
         if passes(most):
             return most
@@ -55,8 +66,7 @@ def vanishes(
     TCP between two that have learnt better says nothing of it.  Raises OSError without a route.
     """
     deadline = Deadline(timeout_s)
-    with _pinger(source, target) as pinger:
-        passes = _probe_of(pinger, round_trip_s)
+    with _probe(source, target, round_trip_s) as passes:
         while True:
             if passes(size) is not None:
                 return False
@@ -76,11 +86,13 @@ def _pinger(source: Node, target: Node) -> socket.socket:
     return pinger
 
 
-def _probe_of(pinger: socket.socket, round_trip_s: float) -> Callable[[int], bool | None]:
-    """A function that tells whether a packet of so many bytes gets an echo reply.
+@contextmanager
+def _probe(source: Node, target: Node, round_trip_s: float) -> Iterator[Passes]:
+    with closing(_pinger(source, target)) as pinger, closing(echo_socket(target)) as listener:
+        yield _probe_of(pinger, listener, round_trip_s)
 
-    False where somebody says that it is too large, None where nobody says anything.
-    """
+
+def _probe_of(pinger: socket.socket, listener: socket.socket, round_trip_s: float) -> Passes:
     identifier = int.from_bytes(os.urandom(2), "big")
     sequence = 0
 
@@ -88,8 +100,9 @@ def _probe_of(pinger: socket.socket, round_trip_s: float) -> Callable[[int], boo
         nonlocal sequence
         for timeout_s in (round_trip_s + 0.3, round_trip_s + 0.6):
             sequence += 1
+            number = os.urandom(_NUMBER_BYTES)
             try:
-                pinger.send(echo_request(identifier, sequence, size=size - 20))
+                pinger.send(echo_request(identifier, sequence, size=size - 20, data=number))
             except OSError:
                 return False  # EMSGSIZE: larger than the source's own interface takes
             deadline = Deadline(timeout_s)
@@ -103,7 +116,22 @@ def _probe_of(pinger: socket.socket, round_trip_s: float) -> Callable[[int], boo
                     return False  # a router's "fragmentation needed" (RFC 1191)
                 kind, _, _, got_id, got_sequence = struct.unpack_from("!BBHHH", reply, 20)
                 if (kind, got_id, got_sequence) == (0, identifier, sequence):
-                    return True
+                    # A raw socket has a packet before ICMP answers it (ip_local_deliver_finish).
+                    return True if _has_heard(listener, number, size) else None
         return None
 
     return passes
+
+
+def _has_heard(listener: socket.socket, number: bytes, size: int) -> bool:
+    for _ in range(_HEARD_MESSAGES):
+        try:
+            packet = listener.recv(65535)
+        except BlockingIOError:
+            return False
+        except OSError:
+            continue  # the kernel's word for an unreachable host, which comes as ICMP as well
+        message = packet[(packet[0] & 0xF) * 4 :]
+        if len(packet) == size and message[:1] == b"\x08" and message[8:].startswith(number):
+            return True
+    return False

@@ -6,9 +6,11 @@ import dataclasses
 import errno
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
+from typing import Any
 
 from xlab.errors import XlabError, quoted
 from xlab.kernel.namespaces import Namespaces
@@ -53,6 +55,15 @@ class NamedNamespace(Node):
     def close(self) -> None:
         """Let go of it; it stays."""
         os.close(self.namespaces.net)
+
+
+def in_netns(arguments: Any) -> set[str]:
+    """The names of such namespaces in what a check is given."""
+    if isinstance(arguments, str):
+        return {arguments} if _IN_NETNS.fullmatch(arguments) else set()
+    if isinstance(arguments, Mapping):
+        arguments = list(arguments.values())
+    return set().union(*map(in_netns, arguments)) if isinstance(arguments, list) else set()
 
 
 def find(lab: Lab, name: str) -> Node:
