@@ -81,7 +81,8 @@ def devices(node: Node) -> list[dict[str, Any]]:
     return [
         device
         for device in found
-        if device["name"] not in FALLBACK_TUNNELS or device["up"] or device["addresses"]
+        if device["name"] not in FALLBACK_TUNNELS
+        or (device["up"] or device["addresses"] or device["bridge"])
     ]
 
 
