@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable
 from typing import cast
 
 from xlab.lab import reachability
-from xlab.lab.reachability import _Pinger
+from xlab.lab.reachability import ECHO_REPLY, _Pinger
 
 #: Longer than anyone would wait for a test.
 _TIMEOUT_S = 60.0
@@ -85,3 +86,13 @@ def test_a_lab_that_gets_on_is_waited_for() -> None:
     given_up, _, took_s = left(len(turns), slow)
     assert given_up == set()
     assert took_s > _TIMEOUT_S
+
+
+def test_whoever_sends_without_end_is_not_read_without_end() -> None:
+    class Flooded:
+        def recvfrom(self, _: int) -> tuple[bytes, tuple[str, int]]:
+            header = bytes([0x45]) + bytes(19)
+            return header + struct.pack("!BBHHH", ECHO_REPLY, 0, 0, 7, 1), ("10.0.0.1", 0)
+
+    found = reachability.echoes_in(cast(socket.socket, Flooded()), 7)
+    assert set(found) == {(ECHO_REPLY, 1)}
