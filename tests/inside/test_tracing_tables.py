@@ -193,3 +193,9 @@ def test_a_bridge_names_the_port_of_the_address(ports: set[str], data: st.DataOb
     said = json.dumps(data.draw(st.permutations(table)))
     node = cast(Node, Saying(said))
     assert tables.bridge_entry(node, "br0", MAC) == f"br0 fdb: {MAC} dev {right}"
+
+
+def test_what_a_host_says_without_end_is_read_in_one_go() -> None:
+    """Its ovs-appctl may be anything; a regular expression that begins anew holds pid 1 up."""
+    traced = f'bridge("obr0")\n 0. in_port=1\nFinal flow:{"tunnel(" * 200_000}dst=192.0.2.1'
+    assert "192.0.2.1" in tables._decided(traced, "obr0", {})

@@ -264,6 +264,8 @@ def test_docker_says_that_it_is_emulated_once_and_what_it_does_not_do(world: Wor
     assert status == 1
     assert "emulated: the networks" in said
     assert "'build' is not emulated" in said
+    status, _, said = docker("ps", *["x"] * 10_001)
+    assert (status, "more than 10,000 words" in said) == (1, True)
     status, _, said = docker("run", "--volume", "/a:/b", "ubuntu")
     assert (status, said.count("\n")) == (125, 1)
     assert "--volume is not emulated: " in said

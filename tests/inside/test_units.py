@@ -213,6 +213,12 @@ def test_templates_that_ask_for_more_are_refused(template: str) -> None:
         filled(template, _ABOUT)
 
 
+def test_a_template_has_its_length() -> None:
+    """Of 64 KiB every thread of pid 1 waited for seven seconds."""
+    with pytest.raises(RefusalError, match="longer than 4,096 characters"):
+        filled("{{range .Many}}" * 300, _ABOUT)
+
+
 @given(st.text(alphabet="{}.ABjsonrange $:=,end", max_size=40))
 def test_any_template_is_filled_in_or_refused(template: str) -> None:
     try:

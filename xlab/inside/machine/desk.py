@@ -23,7 +23,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from xlab.errors import DockerError, XlabError
+from xlab.errors import DockerError, XlabError, quoted
 from xlab.faults.kinds import HostCrash
 from xlab.inside.machine import docker, weave
 from xlab.inside.machine.client import DESK
@@ -42,6 +42,8 @@ _NOTICES = {"docker": docker.NOTICE, "weave": weave.NOTICE, "systemctl": _SYSTEM
 MOST_CLIENTS = 64
 #: A command line has at most 2 MiB (ARG_MAX), and JSON a few bytes for some characters.
 _LONGEST_REQUEST_BYTES = 8 << 20
+#: What getopt(3) of Python does with many takes their square of time.
+_MOST_WORDS = 10_000
 
 #: Why no connection can be accepted now, accept(2).
 _FOR_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED)
@@ -117,9 +119,11 @@ class Desk:
             self._attached.pop(mine.pop(), None)
 
     def _typed(self, arguments: Mapping[str, Any], emit: Emit, *, mine: list[int]) -> Any:
-        command = str(arguments["command"])
+        command, words = str(arguments["command"]), arguments["words"]
+        if len(words) > _MOST_WORDS:
+            raise XlabError(f"{quoted(command)}: more than {_MOST_WORDS:,} words")
         typist = Typist(
-            words=[str(word) for word in arguments["words"]],
+            words=[str(word) for word in words],
             terminal=bool(arguments.get("terminal")),
             out=lambda text: emit({"out": text}),
             err=lambda text: emit({"err": text}),

@@ -528,10 +528,16 @@ _RANGE = re.compile(
     r"(.*?)\{\{\s*end\s*\}\}"
 )
 _FIELD = re.compile(r"\{\{\s*(json\s+)?(\.[\w.]*)\s*\}\}")
+#: Characters of a template.  The end of a range is looked for to the end of the line, from each
+#: beginning anew; and no other thread of pid 1 runs while a regular expression is at work.
+_LONGEST_TEMPLATE = 4096
 
 
 def filled(template: str, about: Any) -> str:
     """A template of `--format`, filled in; RefusalError where it asks for more than that."""
+
+    if len(template) > _LONGEST_TEMPLATE:
+        raise RefusalError(f"template: longer than {_LONGEST_TEMPLATE:,} characters")
 
     def look_up(path: str) -> Any:
         value = about

@@ -137,7 +137,7 @@ def _decided(traced: str, bridge: str, tunnels: Mapping[str, str]) -> str:
     found += [each for each in said if not re.match(r"output to|tunneling ", each)]
     remotes = [
         *re.findall(r"tunneling to ([\d.]+)", own),
-        *re.findall(r"tunnel\([^)]*dst=([\d.]+)", end),
+        *re.findall(r"tunnel\([^()]*dst=([\d.]+)", end),
     ]
     found += [tunnels.get(remote, f"tunnel to {remote}") for remote in dict.fromkeys(remotes)]
     return ", ".join(each.rstrip(".") for each in dict.fromkeys(found))
