@@ -62,6 +62,23 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 # -- from up to down -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+def test_claims_hold_beside_traffic_at_full_speed(bridge: World) -> None:
+    """What TCP hands over in one piece, a capture could not follow."""
+    assert bridge.say("exec", "h2/c1", "--", "iperf3", "-s", "-D").status == 0
+    client = bridge.start("exec", "h1/c1", "--", "iperf3", "-c", "10.211.55.128", "-t", "1000")
+    sent = ["exec", "h1/c1", "--", "cat", "/sys/class/net/eth0/statistics/tx_bytes"]
+    try:
+        wait_until(
+            lambda: int(bridge.say(*sent).stdout) > 1e9, timeout_s=PATIENCE_S, awaited="traffic"
+        )
+        said = bridge.say("status")
+        assert said.status == 0, said.stdout
+    finally:
+        client.kill()
+        client.communicate()
+
+
 #: tcpdump as a person types it, where something passes all the time.
 _SEE_ONE = """
 while ping -n -c1 127.0.0.1 >/dev/null; do :; done &

@@ -21,12 +21,19 @@ from xlab.lab.reachability import ECHO_REPLY, echo_request, echo_socket, echoes_
 _ETH_P_ALL = 0x0003
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6
 _SO_ATTACH_FILTER = 26
-#: A classic BPF program of one instruction, "ret #0": no frame passes, socket(7).
+#: Classic BPF, socket(7): "ret #0", no frame passes.
 _NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)
 _RECEIVE_BUFFER_BYTES = 4 << 20
 
 #: Longer than what any link takes is what TCP hands over in one piece (GSO): its beginning is kept.
 _LONGEST_BYTES, _BEGINNING_BYTES = 16 << 10, 256
+#: ld len; jgt #LONGEST, it, not; ret #0; ret #-1: what is longer does not pass.
+_NONE_LONGER = b"".join(
+    struct.pack("HBBI", *instruction)
+    for instruction in (
+        (0x80, 0, 0, 0), (0x25, 0, 1, _LONGEST_BYTES), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)
+    )
+)  # fmt: skip
 #: What one capture keeps altogether, and what a frame comes to beside its bytes.
 _MOST_BYTES, _FRAME_BYTES = 256 << 20, 200
 
@@ -44,15 +51,21 @@ class Capture:
     as fast as he likes.
     """
 
-    def __init__(self, node: Node, interface: str) -> None:
+    def __init__(self, node: Node, interface: str, *, long_ones: bool = True) -> None:
+        """Without `long_ones` what TCP hands over in one piece is left out, and counted as nothing.
+
+        Of a flow of small packets none is as long, and beside traffic at full speed it could not be
+        followed.
+        """
         self.frames: list[tuple[float, bytes]] = []
         self.dropped = 0
         self._room = Room()
         with node.entered():
-            self._socket = socket.socket(
-                socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL)
-            )
+            # Without a protocol it hears nothing until it is bound, packet(7).
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+            if not long_ones:
+                let_no_long_ones_in(self._socket)
             self._socket.bind((interface, _ETH_P_ALL))
         self._socket.settimeout(0.05)
         self._stopping = threading.Event()
@@ -107,13 +120,22 @@ class Room:
         return kept
 
 
+def _let_in(channel: socket.socket, program: bytes) -> None:
+    """From now on, what a classic BPF program says; what has come in by now can be read."""
+    held = ctypes.create_string_buffer(program, len(program))
+    # struct sock_fprog: the number of instructions and where they are.
+    fprog = struct.pack("HP", len(program) // 8, ctypes.addressof(held))
+    channel.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)
+
+
 def let_nothing_in(channel: socket.socket) -> None:
     """From now on; what has come in by now can be read."""
-    program = ctypes.create_string_buffer(_NOTHING, len(_NOTHING))
-    # struct sock_fprog: the number of instructions and where they are.
-    channel.setsockopt(
-        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program))
-    )
+    _let_in(channel, _NOTHING)
+
+
+def let_no_long_ones_in(channel: socket.socket) -> None:
+    """From now on nothing that is longer than what a link takes."""
+    _let_in(channel, _NONE_LONGER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +159,10 @@ class Sightings:
     #: Pings that were answered.
     answered: int
     transcript: str
+
+    def lacking(self) -> str:
+        """What is to be said of frames that the kernel could not keep; "" where there are none."""
+        return f"{self.dropped:,} frames were lost: the link is too busy" if self.dropped else ""
 
     def count(self, encapsulation: str) -> int:
         return sum(s.decoded.encapsulation == encapsulation for s in self.seen)
@@ -185,7 +211,7 @@ def follow_pings(
         token.hex(),
         str(target.address),
     ]
-    with Capture(wire, interface) as capture:
+    with Capture(wire, interface, long_ones=False) as capture:
         result = source.run(argv, check=False, timeout_s=60)
         seen: list[Sighting] = []
         read = 0
@@ -242,7 +268,7 @@ def follow_echoes(
         send(0, b"")
         with suppress(DeadlineError):
             wait_until(lambda: 0 in hear(), timeout_s=patience_s, awaited="the first answer")
-        with Capture(wire, interface) as capture:
+        with Capture(wire, interface, long_ones=False) as capture:
             for number in range(1, count + 1):
                 send(number, token)
                 time.sleep(_BETWEEN_S)

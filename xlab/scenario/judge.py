@@ -492,7 +492,8 @@ class Judge:
             if not seen.all_took(encapsulation, lossy=self._lab.lossy):
                 said = said or "no packet on the physical link"
                 look = f"`ip route` on each host; {_traced(source, target)}"
-                return wrong(f"{source} to {target} and back: {said}", look)
+                lost = f"; {seen.lacking()}" if seen.dropped else ""
+                return wrong(f"{source} to {target} and back: {said}{lost}", look)
             self._seen_taking = source, target, encapsulation
             return right(said)
 

@@ -226,7 +226,7 @@ class Takes(Statement):
             f"{self.source}-to-{self.target}-takes-{self.encapsulation}",
             self.text,
             expected=f"{packets} of {packets} packets: {self.encapsulation}",
-            observed=counts or "no packet of the flow on the physical link",
+            observed="; ".join(filter(None, [counts or _NOTHING_OF_IT, sightings.lacking()])),
             holds=sightings.all_took(self.encapsulation, lossy=terms.lab.lossy),
             evidence=f"capture on {link}; {sightings.transcript}",
         )
@@ -239,6 +239,7 @@ class Takes(Statement):
         return terms.lab.physical_link(self.watched or terms.lab.host_of(self.source))
 
 
+_NOTHING_OF_IT = "no packet of the flow on the physical link"
 #: What tells an encapsulation on the wire, for tcpdump (pcap-filter(7)).
 _FILTERS: Mapping[str, str] = {
     "none": "icmp",

@@ -339,6 +339,7 @@ class Takes(Kind, word="takes"):
         kinds = sorted({sighting.decoded.encapsulation for sighting in seen.seen})
         listed = ", ".join(f"{seen.different(kind)} {_in_words(kind)}" for kind in kinds)
         text = f"of {2 * seen.sent} packets on the physical link of {at}: {listed or 'none'}"
+        text += f"; {seen.lacking()}" if seen.dropped else ""
         return Seen(seen.all_were_in(wanted, lossy=lab.lossy), text)
 
 

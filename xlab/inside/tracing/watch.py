@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from xlab.kernel.clock import Deadline
-from xlab.lab.capture import Room, let_nothing_in
+from xlab.lab.capture import Room, let_no_long_ones_in, let_nothing_in
 from xlab.lab.node import Node
 
 _ETH_P_ALL = 0x0003
@@ -42,7 +42,7 @@ class Frame:
 class Watch:
     """Keeps what passes while the context lasts; `frames` may be read at any time.
 
-    Of frames beyond 256 MiB it keeps none.
+    Of frames beyond 256 MiB it keeps none, nor those that are longer than what a link takes.
     """
 
     def __init__(self, nodes: Iterable[Node]) -> None:
@@ -54,6 +54,7 @@ class Watch:
                 opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
             opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            let_no_long_ones_in(opened)
             opened.setblocking(False)
             self._sockets[opened] = node.name
         self._stopping = threading.Event()
