@@ -258,6 +258,16 @@ def test_a_capture_ends_when_its_time_is_over(gre: World) -> None:
     assert (said.status, "0 packets captured" in said.stderr) == (0, True)
 
 
+def test_a_capture_is_not_the_hosts_to_make(gre: World) -> None:
+    """Whoever is root in it may put anything in the place of its tcpdump."""
+    write = "printf '#!/bin/sh\\nsleep 1000 & echo lies\\n' >/tmp/liar; chmod +x /tmp/liar"
+    bind = f"{write}; mount --bind /tmp/liar $(command -v tcpdump)"
+    shell = ["exec", "h1", "--", "sh", "-ec"]
+    with broken(gre, [[*shell, bind]], [[*shell, "umount $(command -v tcpdump)"]]):
+        said = gre.say("capture", "h1:eth0", "-w", "f.pcap", "--duration", "0.05")
+    assert (said.status, "0 packets captured" in said.stderr) == (0, True)
+
+
 def test_a_capture_says_what_is_not_there(gre: World) -> None:
     said = gre.say("capture", "h1:etho0")
     assert said.status == 2

@@ -55,7 +55,7 @@ def capture(
     ] = None,
 ) -> int:
     """Show or keep what passes an interface of a node; Ctrl-C ends it."""
-    from xlab.kernel import tcpdump
+    from xlab.kernel import signals, tcpdump
     from xlab.kernel.processes import search_path
     from xlab.outside import running_lab
     from xlab.sandbox import entering, sandbox
@@ -67,8 +67,11 @@ def capture(
     argv = ["tcpdump", "-n", "-Z", "root", "-i", interface or "any"]
     argv += ["-l", "-e"] if told else ["-U", "-w", "-"]
     argv += ["-c", str(count)] if count else []
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers: dict[int, signals.Handler] = {number: signal.getsignal(number) for number in ends}
     with running_lab.find(name) as lab:
-        doors = lab.enter(node)
+        # The machine's tcpdump, not what the host has in its place: only its network is entered.
+        doors = lab.enter(node, inhabited=False)
         _require_interface(lab, node, interface)
         if write == "-" and sys.stdout.isatty():
             raise UsageError("--write - is for a file or a pipe, not for a terminal")
@@ -83,6 +86,7 @@ def capture(
         status = entering.run(
             doors, argv, node=node, folder=Path("/"), env=env, duration_s=duration
         )
+        signals.handle(handlers)
         if writer is not None:
             os.close(1)
             # What was not kept is worse than whatever tcpdump, or the end of its time, comes to.

@@ -101,8 +101,10 @@ def run(
         with suppress(ProcessLookupError):
             os.kill(child, number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
+    ends = (signal.SIGTERM, signal.SIGHUP)
+    before: dict[int, signals.Handler] = {number: signal.getsignal(number) for number in ends}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
             signal.signal(number, pass_on)
 
     left = iter(range(_MOST_TIMES))
@@ -120,6 +122,8 @@ def run(
     os.waitpid(attendant, 0)
     os.close(told)
     signal.setitimer(signal.ITIMER_REAL, 0)
+    # Its number may be another's from now on.
+    signals.handle(before)
     if terminal is not None and modes and code > _KILLED:
         # A shell that was killed, with its host perhaps, has left it as it was while one typed.
         with suppress(termios.error):
