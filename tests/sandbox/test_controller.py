@@ -185,3 +185,33 @@ def test_too_few_open_files_is_what_a_machine_cannot_and_no_fault() -> None:
     met = controller.described(OSError(errno.EMFILE, "Too many open files", "/sys/class/net"))
     with pytest.raises(CapabilityError, match=r"open files, and this lab needs more; sudo prlimit"):
         answer_to("x", [json.dumps({"error": met}).encode()])
+
+
+def test_events_told_aside_hold_up_nobody() -> None:
+    """Whoever reads them may be stopped; what is done meanwhile goes on, and all are told."""
+    reads, told = threading.Event(), list[Any]()
+
+    def emit(event: Mapping[str, Any]) -> None:
+        reads.wait()
+        told.append(event["number"])
+
+    with controller.aside(emit) as tell:
+        for number in range(1000):
+            tell({"number": number})
+        assert told == []
+        reads.set()
+    assert told == list(range(1000))
+
+
+def test_what_goes_wrong_with_an_event_told_aside_is_raised() -> None:
+    def emit(_: Mapping[str, Any]) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError), controller.aside(emit) as tell:
+        tell({})
+
+
+def test_an_answer_has_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controller, "_LONGEST_ANSWER_BYTES", 1000)
+    with pytest.raises(SandboxError, match="more than anybody asked for"):
+        answer_to("names", [b"x" * 2000])

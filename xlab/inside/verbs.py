@@ -30,7 +30,7 @@ from xlab.record.judgement import Judgement
 from xlab.record.record import Claim
 from xlab.sandbox import containment, sandbox
 from xlab.sandbox.containment import Limits
-from xlab.sandbox.controller import Emit, Handler, WithDescriptors
+from xlab.sandbox.controller import Emit, Handler, WithDescriptors, aside
 from xlab.sandbox.launching import launch
 from xlab.sandbox.sandbox import Sandbox
 from xlab.scenario.blueprint import Blueprint
@@ -167,9 +167,10 @@ class Verbs:
         def tell(event: Mapping[str, Any]) -> None:
             if event["kind"] == "claim":
                 found.append(event["holds"])
-            emit(event)
+            told(event)
 
-        with testbed.turn:
+        # Who does not read what is told would else hold up all who wait for their turn.
+        with aside(emit) as told, testbed.turn:
             lab, prove = self._whole_lab(), bool(arguments.get("prove"))
             judge = testbed.blueprint.design.scenario.judge
             judgement = None
@@ -226,14 +227,16 @@ class Verbs:
     def enter(self, arguments: Mapping[str, Any], _: Emit) -> WithDescriptors:
         """Namespaces of `node`, or of the sandbox itself if that is "", as open files (setns(2)).
 
-        The result names them, as in /proc/PID/ns, in the order of the descriptors.  A program may
-        be started in them if `inhabited` is said; else only sockets may be made.
+        The result names them, as in /proc/PID/ns, in the order of the descriptors.  Unless
+        `inhabited` is said, only its network is: with the sandbox's files, for sockets and for
+        programs that are not to be the node's own.
         """
         opened = {kind: _own(kind) for kind in sandbox.JOINED}
         if arguments["node"]:
             node = self._on(str(arguments["node"]))
-            entered = node.inhabited() if arguments.get("inhabited") else node.namespaces
-            for kind in ("net", "uts", "mnt", "pid"):
+            inhabited = bool(arguments.get("inhabited"))
+            entered = node.inhabited() if inhabited else node.namespaces
+            for kind in ("net", "uts", *(("mnt", "pid") if inhabited else ())):
                 descriptor = getattr(entered, kind)
                 if descriptor is not None:
                     os.close(opened[kind])

@@ -14,12 +14,14 @@ import os
 import select
 import signal
 import socket
+import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Self
 
 from xlab.errors import NoAnswerError, SandboxError, UsageError, XlabError, meant, quoted
+from xlab.kernel import signals
 from xlab.kernel.processes import Completed
 from xlab.outside import asking
 from xlab.outside.asking import Status
@@ -47,9 +49,10 @@ class RunningLab:
         self._pulse = Pulse(self.pid, name)
         self._client: Client | None = None
 
-    def describe(self) -> dict[str, Any]:
-        """See `Verbs.describe`."""
-        return dict(self._answering().call("describe", {}, idle_s=IDLE_S))
+    def describe(self, limit_s: float = math.inf) -> dict[str, Any]:
+        """See `Verbs.describe`; NoAnswerError after `limit_s`."""
+        client = self._answering(limit_s)
+        return dict(client.call("describe", {}, idle_s=IDLE_S, limit_s=limit_s))
 
     def node_names(self, limit_s: float = math.inf) -> list[str]:
         """See `Verbs.names`; NoAnswerError after `limit_s`."""
@@ -175,18 +178,31 @@ def find(name: str | None) -> RunningLab:
 def describe_all() -> list[dict[str, Any]]:
     """All labs that run, as facts; of one that does not answer name, state and pid 1's number.
 
-    All are asked at once: several that do not answer are waited for no longer than one.
+    All are asked at once: several that do not answer are waited for no longer than one, some 15 s,
+    be they at work or not.  Whoever is interrupted waits for none.
     """
-    running = registry.running()
-    with ThreadPoolExecutor(max_workers=len(running) or 1) as pool:
-        return [facts for facts in pool.map(_described, running) if facts]
+    asked = []
+    for name in registry.running():
+        answer: Future[dict[str, Any] | None] = Future()
+        # A pool would be waited for, whatever happens.
+        looking = threading.Thread(target=_look, args=(name, answer), daemon=True)
+        signals.start_deaf(looking)
+        asked.append(answer)
+    return [facts for answer in asked if (facts := answer.result())]
+
+
+def _look(name: str, answer: Future[dict[str, Any] | None]) -> None:
+    try:
+        answer.set_result(_described(name))
+    except BaseException as error:  # noqa: BLE001 - it is whoever asked who gets it
+        answer.set_exception(error)
 
 
 def _described(name: str) -> dict[str, Any] | None:
     """None if it has ended meanwhile."""
     try:
         with RunningLab(name) as lab:
-            return lab.describe()
+            return lab.describe(IDLE_S)
     except UsageError:
         return None
     except NoAnswerError as error:

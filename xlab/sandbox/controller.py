@@ -25,9 +25,10 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any, NoReturn
 
 from xlab import errors
@@ -45,6 +46,8 @@ Handler = Callable[[Mapping[str, Any], Emit], Any]
 #: Before another connection is accepted, if the last could not be.
 _ONCE_MORE_S = 0.02
 
+#: Of one line that answers: a large lab's facts take some megabytes.
+_LONGEST_ANSWER_BYTES = 128 << 20
 #: Descriptors that come with one answer, at the most; the kernel's limit is 253 (SCM_MAX_FD).
 _MOST_DESCRIPTORS = 16
 
@@ -208,6 +211,8 @@ class Client:
             if not data:
                 raise SandboxError("the lab's controller is gone")
             self._received += data
+            if len(self._received) > _LONGEST_ANSWER_BYTES:
+                raise SandboxError("the lab's controller says more than anybody asked for")
             self._descriptors += descriptors
             for descriptor in descriptors:
                 # recv_fds() takes flags and does nothing with them.
@@ -336,6 +341,34 @@ def _perform(handlers: Mapping[str, Handler], request: object, emit: Emit) -> An
                 raise SandboxError(f"the controller does not know how to {verb[:40]!r}")
             return handlers[verb](arguments, emit)
     raise SandboxError("a request has a verb and arguments")
+
+
+@contextmanager
+def aside(emit: Emit) -> Iterator[Emit]:
+    """Events told by a thread of its own: who does not read them holds up nobody in the block.
+
+    On leaving it waits until all have been told.
+    """
+    events: SimpleQueue[Mapping[str, Any] | None] = SimpleQueue()
+    failures: list[BaseException] = []
+
+    def tell() -> None:
+        while (event := events.get()) is not None:
+            try:
+                emit(event)
+            except BaseException as error:  # noqa: BLE001 - raised where the block is left
+                failures.append(error)
+                return
+
+    teller = threading.Thread(target=tell, name="teller", daemon=True)
+    teller.start()
+    try:
+        yield events.put
+    finally:
+        events.put(None)
+        teller.join()
+    if failures:
+        raise failures[0]
 
 
 def described(error: Exception) -> dict[str, Any]:
