@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlab.errors import UsageError
-from xlab.exercises.grading import submission
+from xlab.exercises.grading import submission, tarball
 from xlab.exercises.grading.submission import Submission
 
 SCRIPTS = {"h1": "ip link set eth0 up\n", "h2": "# part 2\ntrue\n"}
@@ -45,6 +45,33 @@ def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, target
     return info
+
+
+def records(*said: bytes) -> bytes:
+    """Of pax: each with the length of all of it before it."""
+    return b"".join(b"%d %b\n" % (next(n for n in range(3, 9999)
+                                      if n == len(b"%d %b\n" % (n, each))), each)
+                    for each in said)  # fmt: skip
+
+
+def extended(kind: bytes, content: bytes) -> bytes:
+    header = special("header", kind)
+    header.size = len(content)
+    return header.tobuf(tarfile.GNU_FORMAT) + content.ljust(-(-len(content) // 512) * 512, b"\0")
+
+
+def _true() -> bytes:
+    member = special("h1.sh", tarfile.REGTYPE)
+    member.size = 4
+    return member.tobuf() + b"true".ljust(512, b"\0")
+
+
+def pax(*said: bytes) -> bytes:
+    return extended(tarfile.XHDTYPE, records(*said))
+
+
+#: h1.sh with `true` in it.
+TRUE = _true()
 
 
 def test_what_is_packed_is_read_again_and_packed_to_the_same_bytes(tmp_path: Path) -> None:
@@ -259,11 +286,124 @@ def test_headers_that_take_for_ever_are_refused_at_once(
 
 def test_many_headers_are_as_one(tmp_path: Path) -> None:
     header = special("h1.sh", tarfile.XHDTYPE)
+    record = b"4096 comment="
     header.size = 4 << 10
     path = tmp_path / "anna.tar"
-    path.write_bytes((header.tobuf(tarfile.GNU_FORMAT) + b"0" * (4 << 10)) * 33)
+    path.write_bytes((header.tobuf(tarfile.GNU_FORMAT) + record.ljust(4095, b"0") + b"\n") * 33)
     with pytest.raises(UsageError, match="a header in it is too long"):
         submission.read(path)
+
+
+@pytest.mark.parametrize("size", [-1, -512, -5000, -(2**80), 2**80])
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, *tarball._PAX, *tarball._GNU, b"?"])
+def test_nothing_in_it_is_smaller_than_nothing_or_larger_than_what_is_there(
+    kind: bytes, size: int, tmp_path: Path
+) -> None:
+    """Read by tarfile, a header of -512 bytes has all that is left, here 64 KiB of digits."""
+    member = special("notes", kind)
+    member.size = size
+    path = tmp_path / "anna.tar"
+    path.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + b"1" * (64 << 10) + TRUE)
+    with pytest.raises(UsageError, match=r"promises more than there is|a header in it is too long"):
+        submission.read(path)
+
+
+@pytest.mark.parametrize(
+    "size", ["-512", "+3", "1e3", "\u0663", "", "9" * 19, "9" * 21, "9" * 3000, "4_0", " 4"]
+)
+def test_what_pax_says_of_a_size_is_one(size: str, tmp_path: Path) -> None:
+    path = tmp_path / "anna.tar"
+    path.write_bytes(pax(f"size={size}".encode()) + TRUE)
+    with pytest.raises(UsageError, match=r"a size is no number|promises more than there is"):
+        submission.read(path)
+
+
+@pytest.mark.parametrize(
+    "record", [b"12 path=h2.sh", b"5 a=b\n", b"0 a=b\n", b"x", b"9999999 a=b\n", b"-6 a=b\n",
+               b"6 a b\n", b"\0" * 9]
+)  # fmt: skip
+def test_a_record_of_pax_is_as_long_as_it_says(record: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "anna.tar"
+    path.write_bytes(extended(tarfile.XHDTYPE, record) + TRUE)
+    with pytest.raises(UsageError, match="a pax header has a record that is none"):
+        submission.read(path)
+
+
+@pytest.mark.parametrize(
+    "said", [[b"GNU.sparse.major=1", b"GNU.sparse.minor=0"], [b"GNU.sparse.map=0,4"],
+             [b"GNU.sparse.size=4"], [b"GNU.sparse.name=h1.sh", b"path=GNUSparseFile.7/h1.sh"]]
+)  # fmt: skip
+def test_a_file_with_holes_is_no_regular_one(said: list[bytes], tmp_path: Path) -> None:
+    """The map of holes, which may be as long as the archive, is not read."""
+    path = tmp_path / "anna.tar"
+    path.write_bytes(pax(*said) + TRUE)
+    with pytest.raises(UsageError, match=r"h1\.sh is no regular file"):
+        submission.read(path)
+    sparse = special("notes", tarfile.GNUTYPE_SPARSE)
+    path.write_bytes(sparse.tobuf(tarfile.GNU_FORMAT) + TRUE)
+    with pytest.raises(UsageError, match="pack it without --sparse"):
+        submission.read(path)
+
+
+def test_what_is_said_of_all_and_of_the_next_is_heeded(tmp_path: Path) -> None:
+    other = special("GNU", tarfile.REGTYPE).tobuf()
+    path = tmp_path / "anna.tar"
+    path.write_bytes(
+        extended(tarfile.XGLTYPE, b"13 comment=x\n")
+        + pax(b"path=\xff/h2.sh", b"size=4") + special("x", tarfile.REGTYPE).tobuf()
+        + b"true".ljust(512, b"\0")
+        + extended(tarfile.GNUTYPE_LONGLINK, b"far\0") + extended(tarfile.GNUTYPE_LONGNAME, b"y\0z")
+        + other + TRUE + b"what is behind the last is passed over".ljust(512)
+    )  # fmt: skip
+    assert submission.read(path).scripts == {"h1": "true", "h2": "true"}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text(
+                st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=200
+            ),
+            st.binary(max_size=1100),
+        ),
+        max_size=4,
+    ),
+    st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]),
+)
+def test_it_is_read_as_it_was_packed(members: list[tuple[str, bytes]], form: int) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=form) as archive:
+        for name, content in members:
+            info = tarfile.TarInfo(f"{name}.")
+            info.size, info.mtime = len(content), 1.5
+            archive.addfile(info, io.BytesIO(content))
+    found = [(each.name, bytes(each.content)) for each in tarball.members(packed.getvalue())]
+    assert found == [(f"{name}.", content) for name, content in members]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"0", b"x", b"g", b"X", b"L", b"K", b"S", b"5", b"2", b"7", b"?"]),
+            st.sampled_from([0, 1, 8, 512, 513, 1 << 33, -1, -512]) | st.integers(-9, 2000),
+            st.lists(st.sampled_from([b"path=a", b"size=9", b"size=-9", b"GNU.sparse.map=1,2"])),
+        ),
+        max_size=6,
+    )
+)
+def test_any_headers_are_a_tar_or_none(
+    headers: list[tuple[bytes, int, list[bytes]]],
+) -> None:
+    whole = b""
+    for kind, size, said in headers:
+        member = special("a", kind)
+        member.size = size
+        whole += member.tobuf(tarfile.GNU_FORMAT) + records(*said).ljust(512, b"\0")
+    try:
+        found = list(tarball.members(whole))
+    except (UsageError, tarfile.TarError):
+        return
+    assert sum(len(each.content) for each in found) <= len(whole)
 
 
 @given(st.binary(max_size=2000), st.sampled_from(["a.tar.gz", "a.tar", "a.zip"]))

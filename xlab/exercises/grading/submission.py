@@ -31,6 +31,7 @@ from typing import IO, Any
 from xlab.errors import UsageError, quoted
 from xlab.exercises import answers, beginning, document
 from xlab.exercises.exercise import is_name
+from xlab.exercises.grading import tarball
 from xlab.exercises.model import Exercise, Solution
 
 MANIFEST = "submission.yaml"
@@ -39,11 +40,6 @@ _LONGEST_BYTES = 100 << 10
 _MOST_BYTES = 1 << 20
 #: What else is in an archive is passed over, but not without end.
 _MOST_MEMBERS, _MOST_PACKED_BYTES, _MOST_UNPACKED_BYTES = 200, 4 << 20, 16 << 20
-#: Headers of a .tar that say more of the next member (pax, GNU), and what they may say, each and
-#: all together: to read one may take the time of its square (Python 3.11's tarfile).
-_EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
-             tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)  # fmt: skip
-_LONGEST_HEADER_BYTES, _MOST_HEADER_BYTES = 4 << 10, 128 << 10
 _SCRIPT = re.compile(r"h[1-9][0-9]?\.sh")
 #: What the standard library raises of what is none.
 _NO_ARCHIVE = (
@@ -221,40 +217,19 @@ def _of_tar(packed: IO[bytes]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     squeezed = packed.read(2) == b"\x1f\x8b"
     packed.seek(0)
-    # Unpacked once, as much as it may be: a header that promises more than there is finds the end.
+    # Unpacked once, as much as it may be.
     plain = gzip.GzipFile(fileobj=packed) if squeezed else packed
     whole = plain.read(_MOST_UNPACKED_BYTES + 1)
     if len(whole) > _MOST_UNPACKED_BYTES:
         raise UsageError(f"it unpacks to more than {_MOST_UNPACKED_BYTES >> 20} MiB")
-    _require_short_headers(whole)
-    with tarfile.open(fileobj=io.BytesIO(whole), mode="r:") as archive:
-        for number, member in enumerate(archive, 1):
-            _require_few(number)
-            if (name := _wanted(member.name, found)) is None:
-                continue
-            if not member.isreg() or member.issparse():
-                raise UsageError(f"{name} is no regular file")
-            opened = archive.extractfile(member)
-            assert opened is not None
-            found[name] = _limited(opened, name)
+    for number, member in enumerate(tarball.members(whole), 1):
+        _require_few(number)
+        if (name := _wanted(member.name, found)) is None:
+            continue
+        if not member.regular:
+            raise UsageError(f"{name} is no regular file")
+        found[name] = _limited(io.BytesIO(member.content), name)
     return found
-
-
-def _require_short_headers(whole: bytes) -> None:
-    """Of every block that could be one, wherever a header before it leads to."""
-    together = 0
-    for start in range(0, len(whole), tarfile.BLOCKSIZE):
-        if whole[start + 156 : start + 157] not in _EXTENDED:
-            continue
-        try:
-            header = tarfile.TarInfo.frombuf(
-                whole[start : start + tarfile.BLOCKSIZE], "utf-8", "surrogateescape"
-            )
-        except tarfile.TarError:
-            continue
-        together += header.size
-        if header.size > _LONGEST_HEADER_BYTES or together > _MOST_HEADER_BYTES:
-            raise UsageError("a header in it is too long")
 
 
 def _of_zip(packed: IO[bytes]) -> dict[str, bytes]:
