@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -397,6 +398,37 @@ def test_what_one_student_makes_of_theirs_keeps_nobody_elses(folder: Path, tmp_p
     made = Course(Terms(SECRET), tmp_path / "grades")
     assert made.found(tmp_path) == []
     assert [student for student, _, _ in made.unknown] == ["Anna", "anna", "ben"]
+
+
+def test_whatever_reading_one_raises_refuses_that_one_alone(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("anna", "ben"):
+        given = Submission({"h1": "true"}, "", name, NAME)
+        (tmp_path / f"{name}-{NAME}.tar.gz").write_bytes(submission.pack(given))
+    read = submission.read
+
+    def broken(path: Path, *, collected: Path) -> Submission:
+        if path.name.startswith("anna"):
+            raise AssertionError("\udcff" * 100)
+        return read(path, collected=collected)
+
+    monkeypatch.setattr(submission, "read", broken)
+    anna, ben = Course(Terms(SECRET), tmp_path / "grades").found(tmp_path, [folder])
+    assert anna.refused.startswith(r"it can't be read: AssertionError: '\udcff\udcff")
+    assert len(anna.refused) < 500
+    assert (ben.student, ben.refused) == ("ben", "")
+
+
+def test_an_exercise_with_a_name_too_long_is_none(tmp_path: Path) -> None:
+    given = Submission({"h1": "true"}, "", "anna", f"21-{'a' * 5000}")
+    (tmp_path / "anna.zip").write_bytes(b"")
+    with zipfile.ZipFile(tmp_path / "anna.zip", "w") as archive:
+        for name, content in given.files().items():
+            archive.writestr(name, content)
+    made = Course(Terms(SECRET), tmp_path / "grades")
+    assert made.found(tmp_path) == []
+    assert [student for student, _, _ in made.unknown] == ["anna"]
 
 
 def test_where_a_lab_would_see_it_no_solution_may_lie(

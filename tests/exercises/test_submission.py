@@ -6,6 +6,7 @@ import errno
 import gzip
 import io
 import os
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -404,6 +405,24 @@ def test_any_headers_are_a_tar_or_none(
     except (UsageError, tarfile.TarError):
         return
     assert sum(len(each.content) for each in found) <= len(whole)
+
+
+@pytest.mark.parametrize("offset", [(1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+def test_a_member_of_a_zip_may_be_said_to_lie_anywhere(offset: int, tmp_path: Path) -> None:
+    """ZIP64 has 64 bits for where its header is, seek(2) has 63."""
+    path = tmp_path / "anna.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("h1.sh", b"true\n")
+    whole = path.read_bytes()
+    listed, end = whole.index(b"PK\1\2"), whole.index(b"PK\5\6")
+    extra = struct.pack("<HHQ", 1, 8, offset)
+    entry = bytearray(whole[listed:end] + extra)
+    entry[30:32], entry[42:46] = struct.pack("<H", len(extra)), b"\xff" * 4
+    last = bytearray(whole[end:])
+    last[12:16] = struct.pack("<L", len(entry))
+    path.write_bytes(whole[:listed] + entry + last)
+    with pytest.raises(UsageError, match=r"can be read|can't be read"):
+        submission.read(path)
 
 
 @given(st.binary(max_size=2000), st.sampled_from(["a.tar.gz", "a.tar", "a.zip"]))

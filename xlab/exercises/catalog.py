@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from xlab.errors import UsageError, meant, quoted
+from xlab.errors import UsageError, meant, quoted, shortened
 from xlab.scenario import catalog as scenarios
 
 _FOLDER = "[0-9][0-9]-*"
@@ -15,7 +15,7 @@ _NUMBER = re.compile(r"[0-9]{1,2}")
 def folders() -> list[Path]:
     """Those of labs/, in their order."""
     _, labs = scenarios.folders()
-    return sorted(each for each in labs.glob(_FOLDER) if (each / "lab.yaml").is_file())
+    return sorted(each for each in labs.glob(_FOLDER) if _is_one(each))
 
 
 def find(word: str) -> Path:
@@ -25,8 +25,8 @@ def find(word: str) -> Path:
     """
     if "/" in word or word in (".", ".."):
         folder = Path(word).resolve()
-        if not (folder / "lab.yaml").is_file():
-            raise UsageError(f"{word}: no exercise is there (it has no lab.yaml)")
+        if not _is_one(folder):
+            raise UsageError(f"{shortened(word)}: no exercise is there (it has no lab.yaml)")
         return folder
     known = folders()
     wanted = word.zfill(2) if _NUMBER.fullmatch(word) else word
@@ -34,7 +34,14 @@ def find(word: str) -> Path:
         if wanted in (folder.name, folder.name[:2], folder.name[3:]):
             return folder
     here = Path(word)
-    if (here / "lab.yaml").is_file():
+    if _is_one(here):
         return here.resolve()
     guess = meant(word, [folder.name[3:] for folder in known])
     raise UsageError(f"no exercise is called {quoted(word)}: `xlab lab list` shows them{guess}")
+
+
+def _is_one(folder: Path) -> bool:
+    try:
+        return (folder / "lab.yaml").is_file()
+    except OSError:  # a name too long, a folder closed
+        return False

@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from xlab.errors import UsageError
+from xlab.errors import UsageError, quoted
 from xlab.exercises import beginning, catalog, exercise
 from xlab.exercises.grading import outcome, submission, worker
 from xlab.exercises.grading.replay import SCRIPT_S, done_in, without_lab
@@ -128,6 +128,8 @@ class Course:
             given = submission.read(path, collected=collected)
         except UsageError as error:
             refused = str(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are graded
+            refused = f"it can't be read: {type(error).__name__}: {quoted(str(error))}"
         named = _named(path, given)
         if len(wanted) == 1:
             folder = wanted[0]

@@ -44,7 +44,7 @@ _SCRIPT = re.compile(r"h[1-9][0-9]?\.sh")
 #: What the standard library raises of what is none.
 _NO_ARCHIVE = (
     tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError,
-    NotImplementedError, RuntimeError, ValueError,
+    NotImplementedError, RuntimeError, ValueError, OverflowError,
 )  # fmt: skip
 #: Of a link the kernel says that it is one; a pipe is opened, not waited at.
 _NO_LINK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
