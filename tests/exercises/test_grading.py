@@ -9,18 +9,20 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.labs import why_no_sandbox
-from xlab.errors import UsageError
+from xlab.errors import UsageError, XlabError
 from xlab.exercises import answers, beginning, drafting, exercise
 from xlab.exercises.export import folder_name
-from xlab.exercises.grading import course, submission
+from xlab.exercises.grading import course, outcome, replay, submission
 from xlab.exercises.grading.course import Course, Terms
 from xlab.exercises.grading.submission import Submission
 from xlab.exercises.model import Exercise
 from xlab.exercises.variants import Variant
+from xlab.record import record
 from xlab.record.grade import Grade
 from xlab.sandbox import containment
 from xlab.sandbox.containment import Limits
@@ -418,6 +420,114 @@ def test_whatever_reading_one_raises_refuses_that_one_alone(
     assert anna.refused.startswith(r"it can't be read: AssertionError: '\udcff\udcff")
     assert len(anna.refused) < 500
     assert (ben.student, ben.refused) == ("ben", "")
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "words"),
+    [
+        (b'{"grade": {', "stopped", "its lab came to an end"),
+        (b'{"grade": {\n', "error", "can't be understood"),
+        (b"[1]\n", "error", "can't be understood"),
+        (b"\xff\n", "error", "can't be understood"),
+        (b"[" * 100_000 + b"\n", "error", "can't be understood"),
+        (b"9" * 5000 + b"\n", "error", "can't be understood"),
+        (b'{"grade": 7}\n', "error", "can't be understood"),
+        (b'"' + b"x" * course._LONGEST_LINE, "error", "can't be understood"),
+    ],
+    ids=range(8),
+)
+def test_a_worker_that_cant_be_understood_ends_no_other(
+    said: bytes,
+    status: str,
+    words: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    box = tmp_path / "in"
+    box.mkdir()
+    for name in ("anna", "ben"):
+        (box / f"{name}.tar.gz").write_bytes(
+            submission.pack(Submission({"h1": "true"}, "", name, NAME))
+        )
+    made = Course(Terms(SECRET), tmp_path / "grades")
+    entries = made.found(box, [folder])
+    right = outcome.without(entries[1].exercise, "graded", "", file="", key="", given=None)
+    (tmp_path / "anna").write_bytes(said)
+    (tmp_path / "ben").write_text(json.dumps({"grade": record.to_document(right)}) + "\n")
+    python = tmp_path / "python"
+    python.write_text(f"""#!/bin/sh
+        case $(cat) in *'"student": "anna"'*) cat {tmp_path}/anna;; *) cat {tmp_path}/ben;; esac
+    """)
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    anna, ben = made.grade(entries, jobs=2)
+    assert (anna.status, ben.status) == (status, "graded")
+    assert words in anna.cause
+    assert len(anna.cause) < 500
+
+
+@pytest.mark.parametrize("broken", ["_one", "_stopped"])
+def test_whatever_grading_one_raises_is_an_error_of_that_one_alone(
+    broken: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("anna", "ben"):
+        (tmp_path / f"{name}.tar.gz").write_bytes(
+            submission.pack(Submission({"h1": "true"}, "", name, NAME))
+        )
+
+    def fail(_: Course, entry: course.Entry, *more: object) -> Grade:
+        if broken == "_stopped" and not isinstance(more[0], str):
+            raise course._LostError("lost")
+        if entry.student == "anna":
+            raise MemoryError(7)
+        return outcome.without(entry.exercise, "graded", "", file="", key="", given=None)
+
+    for method in {"_one", broken}:
+        monkeypatch.setattr(Course, method, fail)
+    made = Course(Terms(SECRET), tmp_path / "grades")
+    anna, ben = made.grade(made.found(tmp_path, [folder]), jobs=2)
+    assert (anna.status, anna.cause) == ("error", "MemoryError: '7'")
+    assert ben.status == "graded"
+
+
+class Prints:
+    """A lab in which each part prints so much, or does not end for so long a reason."""
+
+    def __init__(self, said: str, why: XlabError | None = None) -> None:
+        self._said, self._why = said, why
+
+    def call(self, verb: str, _: object) -> Any:
+        if verb == "run" and self._why:
+            raise self._why
+        return {
+            "run": {"stdout": self._said, "stderr": "", "returncode": 0},
+            "check": {"holds": True, "seen": self._said},
+        }.get(verb, {})
+
+
+@pytest.mark.parametrize(
+    "lab",
+    [
+        Prints("\N{ROCKET}" * 5000),
+        Prints("", UsageError("\N{ROCKET}" * 9000)),
+        Prints("", XlabError("\N{ROCKET}" * 9000)),
+    ],
+)
+def test_a_grade_is_one_line_that_can_be_read_whatever_is_printed(
+    lab: Prints, folder: Path
+) -> None:
+    """As JSON a rocket is twelve bytes."""
+    found = exercise.load(folder, Variant("anna", SECRET))
+    script = "".join(f"# part {n}\ntrue\n" for n in range(1, 501))
+    given = Submission({"h1": script, "h2": script}, "", "anna", NAME)
+    replayed = replay.done_in(lab, found, given, script_s=1)
+    made = outcome.of_replayed(found, given, replayed, file="", key="", took_s=0)
+    assert len(made.parts) == 1000
+    assert (made.parts[0].said or made.parts[0].stopped).startswith("\N{ROCKET}" * 200)
+    assert len(json.dumps({"grade": record.to_document(made)})) < course._LONGEST_LINE
+    kept = ["of what is printed 200000 characters are kept"]
+    assert list(made.notes) == (kept if made.parts[0].said else [])
 
 
 def test_an_exercise_with_a_name_too_long_is_none(tmp_path: Path) -> None:

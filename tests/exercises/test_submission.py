@@ -122,6 +122,7 @@ def test_it_may_be_packed_by_other_means(kind: str, folder: str, tmp_path: Path)
         ([("zeros", b"\0" * (17 << 20))], "unpacks to more than 16 MiB"),
         ([("readme", b"hello")], "no script of a host"),
         ([(f"h{n}.sh", b"x" * (99 << 10)) for n in range(1, 13)], "more than 1 MiB together"),
+        ([("h1.sh", b"".join(b"# part %d\n" % n for n in range(1001)))], "more than 1000 parts"),
         ([("h1.sh", b"true"), ("submission.yaml", b"[a]")], "does not say whose"),
     ],
 )  # fmt: skip

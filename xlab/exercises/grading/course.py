@@ -17,13 +17,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from xlab.errors import UsageError, quoted
+from xlab.errors import RecordError, UsageError, XlabError, quoted, shortened
 from xlab.exercises import beginning, catalog, exercise
 from xlab.exercises.grading import outcome, submission, worker
 from xlab.exercises.grading.replay import SCRIPT_S, done_in, without_lab
@@ -206,10 +207,8 @@ class Course:
                     done(entry, made)
             for entry in lost:
                 self._scarce = False
-                try:
-                    made = self._one(entry, tell)
-                except _LostError as error:
-                    made = self._stopped(entry, str(error))
+                made = self._tried(entry, tell, alone=True)
+                assert made is not None
                 done(entry, made)
         finally:
             self._end()
@@ -222,22 +221,35 @@ class Course:
         """As they are done; None for one that was lost."""
         waiting = list(reversed(entries))
         with ThreadPoolExecutor(jobs) as pool:
-            working: dict[Future[Grade], Entry] = {}
+            working: dict[Future[Grade | None], Entry] = {}
             try:
                 while waiting or working:
                     while waiting and len(working) < jobs:
                         entry = waiting.pop()
-                        working[pool.submit(self._one, entry, tell)] = entry
+                        working[pool.submit(self._tried, entry, tell)] = entry
                     # Not for ever: a Ctrl-C is seen between two.
                     for ready in wait(working, _LOOK_S, FIRST_COMPLETED).done:
-                        entry = working.pop(ready)
-                        try:
-                            yield entry, ready.result()
-                        except _LostError:
-                            yield entry, None
+                        yield working.pop(ready), ready.result()
             except BaseException:
                 self._end()
                 raise
+
+    def _tried(
+        self, entry: Entry, tell: Callable[[Event], object], *, alone: bool = False
+    ) -> Grade | None:
+        """None for one that was lost among others; `alone` it is stopped by that.
+
+        Whatever else goes wrong with it is the grader's error with this one, and ends no other.
+        """
+        try:
+            try:
+                return self._one(entry, tell)
+            except _LostError as error:
+                return self._stopped(entry, str(error)) if alone else None
+        except XlabError as error:
+            return self._without(entry, "error", str(error))
+        except Exception as error:  # noqa: BLE001 - the others are graded
+            return self._without(entry, "error", f"{type(error).__name__}: {quoted(str(error))}")
 
     def _one(self, entry: Entry, tell: Callable[[Event], object]) -> Grade:
         """_LostError if it was ended for another reason than its own time."""
@@ -316,9 +328,15 @@ class Course:
             asked.write(job.encode())
         error = ""
         while line := process.stdout.readline(_LONGEST_LINE):
-            said = json.loads(line)
-            if "grade" in said:
-                return record.from_document(Grade, said["grade"])
+            if not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
+                break  # it was ended in the middle of it
+            try:
+                said = record.decode(Mapping[str, Any], json.loads(line), "what it says")
+                if "grade" in said:
+                    return record.from_document(Grade, said["grade"])
+            except (ValueError, RecursionError, RecordError) as reason:
+                why = shortened(str(reason))
+                return self._without(entry, "error", f"its worker can't be understood: {why}")
             if "error" in said:
                 error = str(said["error"])
             if "lost" in said:

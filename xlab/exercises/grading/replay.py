@@ -20,7 +20,9 @@ from xlab.sandbox.containment import Limits
 
 #: What does not hold is looked at so many times, each with all the patience it has.
 _LOOKS = 2
-_LONGEST_SAID = 2000
+#: Characters of what a part printed, and of all parts together: a worker says it in one line, in
+#: which some are twelve bytes.  And of why one did not come to its end.
+_LONGEST_SAID, _MOST_SAID, _LONGEST_CAUSE = 2000, 200_000, 200
 #: What each part of a script may take, as `kernel.patience` counts: on a busy machine it is longer.
 SCRIPT_S = 60.0
 
@@ -82,15 +84,20 @@ def done_in(
     """The same in a lab that has begun."""
     parts: list[Part] = []
     said, notes = _answers(given)
-    cause = ""
+    cause, left = "", _MOST_SAID
     try:
         for number, host, script in _in_order(found, given, notes):
             tell(f"{host}, part {number}")
             # Takes turns with a host that boots, as after a `reboot` in the part before.
             lab.call("fault", {})
-            parts.append(_typed(lab, host, number, script, script_s))
+            part = _typed(lab, host, number, script, script_s)
+            kept = part.said[max(0, len(part.said) - left) :]
+            left -= len(kept)
+            parts.append(replace(part, said=kept))
     except LimitError as error:
         cause = str(error)
+    if not left:
+        notes.append(f"of what is printed {_MOST_SAID} characters are kept")
 
     def told(result: Result) -> None:
         tell(f"check {result.check.id}")
@@ -176,10 +183,10 @@ def _typed(lab: Lab, host: str, number: int, script: str, script_s: float) -> Pa
         stopped = str(error)
         if isinstance(error, CommandError) and error.returncode is None:
             stopped = f"it did not end within {script_s:g} s"
-        return Part(host, number, "", stopped)
+        return Part(host, number, "", stopped[-_LONGEST_CAUSE:])
     except XlabError as error:
         # Behind the command, which is known: that it printed too much, say.
-        return Part(host, number, "", str(error).rpartition("` ")[2][-_LONGEST_SAID:])
+        return Part(host, number, "", str(error).rpartition("` ")[2][-_LONGEST_CAUSE:])
     said = f"{done['stdout']}{done['stderr']}"[-_LONGEST_SAID:]
     status = done["returncode"]
     return Part(host, number, said, f"its shell ended with status {status}" if status else "")

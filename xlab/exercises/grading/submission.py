@@ -30,7 +30,7 @@ from typing import IO, Any
 
 from xlab.errors import UsageError, quoted
 from xlab.exercises import answers, beginning, document
-from xlab.exercises.exercise import is_name
+from xlab.exercises.exercise import is_name, parts
 from xlab.exercises.grading import tarball
 from xlab.exercises.model import Exercise, Solution
 
@@ -38,6 +38,8 @@ MANIFEST = "submission.yaml"
 #: An argument of a program has at most 128 KiB (MAX_ARG_STRLEN), and each part becomes one.
 _LONGEST_BYTES = 100 << 10
 _MOST_BYTES = 1 << 20
+#: Of all scripts: each starts a shell, and is told in the grade.
+_MOST_PARTS = 1000
 #: What else is in an archive is passed over, but not without end.
 _MOST_MEMBERS, _MOST_PACKED_BYTES, _MOST_UNPACKED_BYTES = 200, 4 << 20, 16 << 20
 _SCRIPT = re.compile(r"h[1-9][0-9]?\.sh")
@@ -161,6 +163,8 @@ def _made(found: Mapping[str, bytes]) -> Submission:
                if _SCRIPT.fullmatch(name)}  # fmt: skip
     if not scripts and answers.NAME not in texts:
         raise UsageError(f"there is no script of a host (h1.sh) in it, and no {answers.NAME}")
+    if sum(len(parts(text)) for text in scripts.values()) > _MOST_PARTS:
+        raise UsageError(f"its scripts have more than {_MOST_PARTS} parts together")
     said: Any = document.parse(texts.get(MANIFEST, ""), Path(MANIFEST)).value or {}
     if not isinstance(said, dict):
         raise UsageError(f"{MANIFEST} does not say whose it is")
