@@ -66,6 +66,14 @@ def test_a_sheet_asks_every_question_and_is_read_back(folder: Path, tmp_path: Pa
         assert answers.read(file) == {"next-hop": number}
 
 
+def test_an_answer_is_no_longer_than_somebody_writes(folder: Path) -> None:
+    """The pattern of the question may take the time of its square, and no limit ends it."""
+    found = exercise.load(folder, Variant("anna"))
+    (question,) = found.questions
+    assert answers.amiss(question, "h2") == ""
+    assert answers.amiss(question, "h2" * 501) == "an answer has at most 1000 characters"
+
+
 def test_no_file_is_no_answer_and_a_broken_one_is_refused(tmp_path: Path) -> None:
     file = tmp_path / answers.NAME
     assert answers.read(file) == {}

@@ -55,6 +55,9 @@ def test_what_is_wrong_is_told_with_its_line() -> None:
         (b"\xff\xfe\xff", "x.yaml: no YAML"),
         ('a: 1\nb: "\\uD800"\n', "x.yaml:2: half of a character"),
         ('a: 1\n"\\uDFFF": 2\n', "x.yaml:2: half of a character"),
+        ('"\\UFFFFFFFF"', "x.yaml: no YAML: "),
+        ('"\\U00110000"', "x.yaml: no YAML: "),
+        (f"%YAML 1.{'1' * 5000}\n---\na: 1", "x.yaml: no YAML: "),
         ("[" * 5000, "x.yaml: nested too deeply"),
     ],
 )

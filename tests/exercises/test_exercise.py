@@ -32,6 +32,24 @@ def test_it_has_one_students_values_in_every_text(folder: Path) -> None:
     assert exercise.load(folder, Variant("ben")).values != found.values
 
 
+def test_a_part_has_a_number_that_somebody_may_have_written() -> None:
+    """What has more digits is a comment: int() refuses what has more than 4,300."""
+    many = f"# part {'9' * 5000}\n"
+    script = f"a\n# part 2\nb\n{many}c\n# part 12345\n# task 9999 d\ne\n"
+    assert exercise.parts(many) == {1: many}
+    assert exercise.parts(script) == {2: f"a\n\nb\n{many}c\n# part 12345\n", 9999: "\ne\n"}
+
+
+@pytest.mark.parametrize(
+    "line", ["## Task {}: x", "{} minutes. 4 points, of which 0 stand at the start."]
+)
+def test_a_number_of_thousands_of_digits_is_what_is_wrong(line: str, folder: Path) -> None:
+    readme = folder / "README.md"
+    said = line.format("1" * 5000)
+    readme.write_text(f"{said}\n{readme.read_text()}".replace("20 minutes. ", ""))
+    assert [problem.file for problem in exercise.problems(folder, ANNA)] == [readme]
+
+
 def test_where_there_is_no_checkout_texts_name_the_command_as_it_is_called_there(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

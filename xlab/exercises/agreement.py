@@ -15,7 +15,8 @@ from xlab.scenario import catalog
 
 _TITLE = re.compile(r"^# ([0-9]{2}) (.+)$", re.MULTILINE)
 _EXTENT = re.compile(
-    r"^([0-9]+) minutes\. ([0-9]+) points, of which ([0-9]+) stands? at the start\.$", re.MULTILINE
+    r"^([0-9]{1,4}) minutes\. ([0-9]{1,4}) points, of which ([0-9]{1,4}) stands? at the start\.$",
+    re.MULTILINE,
 )
 #: Under which keys of a check nodes are named; and what is no name of one.
 _NODES = ("from", "to", "of", "at", "all")

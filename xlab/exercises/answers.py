@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xlab.errors import UsageError
+from xlab.errors import UsageError, shortened
 from xlab.exercises import document
 from xlab.exercises.document import Document
 from xlab.exercises.model import Check, Exercise
 
 NAME = "answers.yaml"
+#: Characters of one: a pattern may take the time of their square, where no limit is kept.
+_LONGEST = 1000
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|[-+]?[0-9]+(?:[.,][0-9]+)?")
 
 
@@ -55,7 +57,8 @@ def of_document(found: Document) -> dict[str, Any]:
         raise UsageError(f"{found.file}:1: ID: ANSWER is wanted on each line")
     for name, said in found.value.items():
         if isinstance(said, dict | list):
-            raise UsageError(f"{found.file}:{found.line((name,))}: {name}: one answer is wanted")
+            place = f"{found.file}:{found.line((name,))}: {shortened(name)}"
+            raise UsageError(f"{place}: one answer is wanted")
     return {name: said for name, said in found.value.items() if str(said).strip()}
 
 
@@ -91,6 +94,8 @@ def _bare(choice: str) -> str:
 def amiss(check: Check, given: Any) -> str:
     """Why an answer can't be right, whatever is; nothing if it may be."""
     said = str(given).strip()
+    if len(said) > _LONGEST:
+        return f"an answer has at most {_LONGEST} characters"
     choices = [str(each) for each in check.arguments.get("choice", ())]
     if choices and _bare(said) not in map(_bare, choices):
         return f"{said!r} is none of: {', '.join(choices)}"

@@ -160,8 +160,10 @@ def parse(content: bytes | str, file: Path) -> Document:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UsageError(f"{file}:{line}: {(error.problem or 'no YAML')[:200]}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: no YAML: {str(error).splitlines()[0][:200]}") from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        # PyYAML makes a character of "\UFFFFFFFF", and a number of all digits of `%YAML 1.111…`.
+        said = "".join(str(error).splitlines()[:1])
+        raise UsageError(f"{file}: no YAML: {said[:200]}") from error
     except RecursionError as error:
         raise UsageError(f"{file}: nested too deeply") from error
 

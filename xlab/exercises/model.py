@@ -10,9 +10,9 @@ from typing import Any
 
 from xlab.exercises.variants import Value
 
-#: In README.md, and in a solution's scripts.
-TASK = re.compile(r"^## Task ([0-9]+): (.+)$", re.MULTILINE)
-PART = re.compile(r"^# (?:task|part) ([0-9]+)\b.*$", re.MULTILINE)
+#: In README.md, and in scripts, students' too: int() refuses numbers of thousands of digits.
+TASK = re.compile(r"^## Task ([0-9]{1,4}): (.+)$", re.MULTILINE)
+PART = re.compile(r"^# (?:task|part) ([0-9]{1,4})\b.*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
