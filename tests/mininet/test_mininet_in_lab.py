@@ -450,9 +450,8 @@ def test_a_link_goes_down_and_up() -> None:
         assert net.pingAll() == 0
 
 
-@sandboxed
-def test_a_spare_link_takes_the_place_of_one_that_is_cut() -> None:
-    """And what the switches had learnt about the old way is forgotten."""
+def triangle() -> Any:
+    """Three switches in a loop, each with a host."""
     from mininet.topo import Topo
 
     topo = Topo()
@@ -461,7 +460,13 @@ def test_a_spare_link_takes_the_place_of_one_that_is_cut() -> None:
         topo.addLink(topo.addHost(f"h{number}"), switch)
     for a, b in ((0, 1), (1, 2), (2, 0)):
         topo.addLink(switches[a], switches[b])
-    with xlab.mininet.network(topo) as net:
+    return topo
+
+
+@sandboxed
+def test_a_spare_link_takes_the_place_of_one_that_is_cut() -> None:
+    """And what the switches had learnt about the old way is forgotten."""
+    with xlab.mininet.network(triangle()) as net:
         spare = {str(intf) for switch in net.switches for intf in switch.spare}
         assert len(spare) == 2
         assert net.pingAll() == 0
@@ -475,6 +480,60 @@ def test_a_spare_link_takes_the_place_of_one_that_is_cut() -> None:
         assert used.intf1 in used.intf1.node.spare
         net.configLinkStatus(used.intf1.node.name, used.intf2.node.name, "up")
         assert net.pingAll() == 0
+
+
+def cut_by_name(net: Any) -> None:
+    net.delLinkBetween(net["s1"], net["s2"])
+
+
+def cut_with_its_switch(net: Any) -> None:
+    net.delSwitch(net["s2"])
+
+
+def cut_by_hand(net: Any) -> None:
+    net["s1"].cmd("ip link set s1-eth2 down")
+
+
+def taken_away_by_hand(net: Any) -> None:
+    net["s1"].cmd("ip link delete s1-eth2")
+
+
+@pytest.mark.parametrize("cut", [cut_by_name, cut_with_its_switch, cut_by_hand, taken_away_by_hand])
+@sandboxed
+def test_a_spare_link_takes_over_whoever_has_cut_another(cut: Callable[[Any], None]) -> None:
+    """From s1 to s3 it was through s2."""
+    with xlab.mininet.network(triangle()) as net:
+        assert {str(intf) for switch in net.switches for intf in switch.spare} == {
+            "s3-eth3", "s1-eth3",
+        }  # fmt: skip
+        cut(net)
+        assert net.ping([net["h1"], net["h3"]]) == 0
+        kept = [host for host in net.hosts if host is not net["h2"] or "s2" in net]
+        assert net.ping(kept) == 0
+
+
+@sandboxed
+def test_a_link_without_a_spare_is_back_as_soon_as_it_is_up() -> None:
+    """Nothing but the kernel is told of it."""
+    with xlab.mininet.network(linear()) as net:
+        h1, h2 = net["h1s1"], net["h1s2"]
+        net["s1"].cmd("ip link set s1-eth3 down")
+        assert net.ping([h1, h2], timeout=0.2) == 100
+        net["s1"].cmd("ip link set s1-eth3 up")
+        # More than one: a link drops what comes before the kernel's link watch has activated it.
+        assert h1.pexec("ping", "-c5", "-i0.2", "-W5", h2.IP())[2] == 0
+
+
+@sandboxed
+def test_a_deleted_node_takes_its_links_with_it() -> None:
+    with xlab.mininet.network(triangle()) as net:
+        net.delHost(net["h1"])
+        net.delSwitch(net["s2"])
+        assert sorted(map(str, net.links)) == ["h3-eth0<->s3-eth1", "s3-eth3<->s1-eth3"]
+        assert net["s1"].intfNames() == ["lo", "s1-eth3"]
+        # None of its ports is one that has gone.
+        net["s1"].stop(deleteIntfs=False)
+        net["s1"].start()
 
 
 @sandboxed

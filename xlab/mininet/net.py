@@ -100,6 +100,19 @@ class Mininet(original.Mininet):
             self._look_for_loops()
         return link
 
+    def delLink(self, link: Any) -> None:
+        """Take a link away; a spare one may take its place."""
+        super().delLink(link)
+        self._look_for_loops()
+
+    def delNode(self, node: Any, nodes: list[Any] | None = None) -> None:
+        """Take a node away, and its links with it; a way through it may have to be another's."""
+        for link in [link for link in self.links if node in _ends(link)]:
+            link.delete()
+            self.links.remove(link)
+        super().delNode(node, nodes)
+        self._look_for_loops()
+
     def start(self) -> None:
         if not self.built:
             self.build()
@@ -178,7 +191,9 @@ class Mininet(original.Mininet):
     def _look_for_loops(self) -> None:
         """Leave out links between switches that would close a loop, as STP does, but at once.
 
-        Bridges with STP see to it themselves.
+        One that is down gives way to those that are up.  Where none of these leads it stays plugged
+        in, and is used as soon as it is up, whoever sees to that.  Bridges with STP see to it
+        themselves.
         """
         root: dict[Any, Any] = {}
 
@@ -187,21 +202,14 @@ class Mininet(original.Mininet):
                 node = root[node]
             return node
 
+        between = [link for link in self.links if _may_close_a_loop(link)]
         changed = False
-        for link in self.links:
+        for link in sorted(between, key=_is_down):
             one, other = link.intf1, link.intf2
-            if one is None or not (one.node.forwards and other.node.forwards):
-                continue
-            if one.node.stp and other.node.stp:
-                continue
             a, b = find(one.node), find(other.node)
-            spare = a is b or not (one.isUp() and other.isUp())
-            if not spare:
-                root[a] = b
+            root[a] = b
             for intf in (one, other):
-                if spare is not (intf in intf.node.spare):
-                    intf.node.spare ^= {intf}
-                    intf.node.replug(intf)
+                if intf.node.leave_out(intf, a is b):
                     changed = True
         if changed:
             # Hosts may now be behind other ports; STP has a message for that.
@@ -257,6 +265,8 @@ class Mininet(original.Mininet):
         if not hosts:
             hosts = self.hosts
             log.output("*** Ping: testing ping reachability\n")
+        # A script may have switched a link off by a command of its own.
+        self._look_for_loops()
         self._wait_until_active()
         sent = received = 0
         memory = echo.Neighbours([host.machine for host in hosts])
@@ -284,6 +294,11 @@ class Mininet(original.Mininet):
         log.output(f"*** Results: {int(lost)}% dropped ({received}/{sent} received)\n")
         return lost
 
+    def pingFull(self, hosts: Sequence[Any] | None = None, timeout: Any = None) -> list[Any]:
+        """ping(8) from each to each, and what it measured: (source, target, figures) each."""
+        self._look_for_loops()
+        return list(super().pingFull(hosts, timeout))
+
     def _wait_until_active(self) -> None:
         """Links just made or brought up drop packets until the kernel has come to them."""
         deadline = Deadline(_ECHO_PATIENCE_S)
@@ -308,6 +323,7 @@ class Mininet(original.Mininet):
         is installed: iperf3 has a TCP connection beside it, which dies where much is lost.
         """
         self._look_for_containers()
+        self._look_for_loops()
         if l4Type == "UDP" and locate("iperf"):
             return list(super().iperf(hosts, l4Type, udpBw, fmt, seconds, port))
         client, server = hosts or (self.hosts[0], self.hosts[-1])
@@ -453,6 +469,22 @@ def _refusal(node: engine.Node, address: str, port: int) -> int:
             return attempt.connect_ex((address, port))
         except TimeoutError:
             return errno.ETIMEDOUT
+
+
+def _may_close_a_loop(link: Any) -> bool:
+    """Whether it joins two switches that leave it to us, and is there."""
+    ends = link.intf1, link.intf2
+    return (
+        None not in ends
+        and all(intf.node.forwards for intf in ends)
+        and not all(intf.node.stp for intf in ends)
+        # A script may have deleted it by a command of its own.
+        and all(intf.status() == "OK" for intf in ends)
+    )
+
+
+def _is_down(link: Any) -> bool:
+    return not (link.intf1.isUp() and link.intf2.isUp())
 
 
 def _ends(link: Any) -> tuple[Any, ...]:

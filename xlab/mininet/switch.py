@@ -82,6 +82,17 @@ class Switch(Node, original.Switch):
         if self._bridged and intf in self._data_ports():
             self._plug(intf, None if intf in self.spare else self.name)
 
+    def leave_out(self, intf: Any, spare: bool) -> bool:
+        """Unplug an interface that is spare, plug in one that is not; whether that is a change."""
+        if spare is (intf in self.spare):
+            return False
+        if spare:
+            self.spare.add(intf)
+        else:
+            self.spare.discard(intf)
+        self.replug(intf)
+        return True
+
     def release(self, intf: Any) -> None:
         """What is a port is about to be cut: nothing to a bridge of the kernel."""
 
