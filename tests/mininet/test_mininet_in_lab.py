@@ -664,6 +664,43 @@ def test_a_rate_is_kept_and_iperf_says_so() -> None:
             net.iperf(l4Type="SCTP")
 
 
+@pytest.mark.parametrize("family", ["-4", ""])
+@sandboxed
+def test_iperf_measures_against_its_own_server(family: str) -> None:
+    """Another's stays untouched, whichever table the kernel shows it in."""
+    with xlab.mininet.network(single()) as net:
+        h2 = net["h2"]
+        words = ["iperf3", "-s", "-p", "5001", *family.split()]
+        with h2.popen(*words, "--forceflush") as another:
+            try:
+                assert b"-----" in another.stdout.readline()
+                assert another.stdout.readline().startswith(b"Server listening")
+                assert net.iperf(seconds=1)[0].endswith("bits/sec")
+                assert net.iperf(seconds=1, l4Type="UDP")[0] == "10M"
+                with pytest.raises(XlabError, match=r"h2: iperf3 -s -p 5001: .*already in use"):
+                    net.iperf(port=5001)
+            finally:
+                another.terminate()
+            assert b"Accepted" not in another.stdout.read()
+        assert net.iperf(seconds=1, port=5001)[0].endswith("bits/sec")
+
+
+@sandboxed
+def test_an_iperf_that_ends_and_says_nothing_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = Path("/tmp/bin/iperf3")  # the sandbox's own
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    with (
+        xlab.mininet.network(single()) as net,
+        pytest.raises(XlabError, match="h2: iperf3 -s -p 5001: ended with status 3"),
+    ):
+        net.iperf()
+
+
 @sandboxed
 def test_interfaces_of_a_group_go_at_once() -> None:
     wire, host = Node("wire"), Node("h1")

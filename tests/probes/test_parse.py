@@ -303,6 +303,8 @@ def test_a_listening_port() -> None:
     assert f":{5201:04X}" in table
     assert not parse.listens(table, 5201)
     assert not parse.listens("", 12865)
+    assert parse.listening(table, 12865) == {"socket:[424036]"}
+    assert not parse.listening(table, 5201)
 
 
 def test_connections_that_stand() -> None:
@@ -334,6 +336,7 @@ PARSERS: list[tuple[Callable[[str], Any], str]] = [
     (parse.parse_process_s, "process-stat.txt"),
     (parse.parse_ping, "rtt-stamped-ping.txt"),
     (lambda text: parse.listens(text, 5201), "net-tcp.txt"),
+    (lambda text: parse.listening(text, 12865), "net-tcp.txt"),
     (lambda text: parse.connections(text, 5201), "net-tcp-streams.txt"),
     (
         lambda text: parse.parse_bidirectional(text, captured("bidir-server.json")),

@@ -7,12 +7,14 @@ runs without a shell, and what it takes down goes at once.
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ from xlab.mininet.node import NAT, Host, Node
 from xlab.mininet.original import log
 from xlab.mininet.original import net as original
 from xlab.mininet.switch import OVSKernelSwitch, default_controller
-from xlab.probes.parse import listens, parse_iperf
+from xlab.probes.parse import listening, parse_iperf
 
 # Or it would ask for root, and try to set limits of the machine.
 original.Mininet.inited = True
@@ -44,6 +46,12 @@ _ECHO_PATIENCE_S = 10.0
 
 #: How late iperf3 may be on a busy machine.
 _PATIENCE_S = 30.0
+
+#: Of iperf, as Mininet has it.
+_PORT = 5001
+
+#: How many ports of the kernel's choice may be taken for UDP.
+_TRIES = 100
 
 #: Between two connection attempts to a server that does not listen yet.
 _RETRY_AFTER_S = 0.02
@@ -314,9 +322,11 @@ class Mininet(original.Mininet):
         udpBw: str = "10M",
         fmt: str | None = None,
         seconds: float = 5,
-        port: int = 5001,
+        port: int | None = None,
     ) -> list[str]:
         """Throughput from one host to another: what the server got, what the client sent.
+
+        Without a `port` it is Mininet's, 5001, or a free one if a program of the server's has that.
 
         With UDP the offered rate comes first.  `fmt` is a unit of iperf's: k, m, g or t for bits,
         K, M, G or T for bytes.  Measured by iperf3; UDP as Mininet does it, by iperf 2, where that
@@ -324,18 +334,20 @@ class Mininet(original.Mininet):
         """
         self._look_for_containers()
         self._look_for_loops()
-        if l4Type == "UDP" and locate("iperf"):
-            return list(super().iperf(hosts, l4Type, udpBw, fmt, seconds, port))
         client, server = hosts or (self.hosts[0], self.hosts[-1])
         if l4Type not in ("TCP", "UDP"):
             raise UsageError(f"iperf: l4Type is {l4Type!r}; TCP or UDP is wanted")
+        if port is None:
+            port = machines.inside(lambda: _free_port(server.machine))
+        if l4Type == "UDP" and locate("iperf"):
+            return list(super().iperf([client, server], l4Type, udpBw, fmt, seconds, port))
         log.output(f"*** Iperf: testing {l4Type} bandwidth between {client} and {server}\n")
         argv = ["iperf3", "-4", "-J", "-c", server.IP(), "-p", str(port)]
         argv += ["-t", str(max(1, round(seconds))), "--connect-timeout", "10000"]
         argv += ["-u", "-b", udpBw] if l4Type == "UDP" else []
         with server.popen("iperf3", "-4", "-J", "-s", "-1", "-p", str(port)) as listener:
             try:
-                _await_listener(listener.pid, server.name, port)
+                _await_listener(listener, server.name, port)
                 sent, complaint, status = client.pexec(argv)
                 if status:
                     # The server would wait for another client.
@@ -378,7 +390,7 @@ class MininetWithControlNet(Mininet):
     """Mininet's name for a network with switches in namespaces of their own."""
 
 
-def _reason(output: str) -> str:
+def _reason(output: str | bytes) -> str:
     """What iperf3 -J gives as its error; "" if it says nothing of the kind."""
     try:
         return str(json.loads(output).get("error", ""))
@@ -397,13 +409,46 @@ def _failed(node: str, protocol: str, reason: str) -> XlabError:
     return XlabError(told)
 
 
-def _await_listener(pid: int, node: str, port: int) -> None:
-    table = Path(f"/proc/{pid}/net/tcp")
+def _await_listener(listener: subprocess.Popen[Any], node: str, port: int) -> None:
+    """Wait until iperf3 listens: it, and not another program in the same network.
+
+    Raises XlabError with what it said if it ended instead.
+    """
+    table, files = (Path(f"/proc/{listener.pid}/{name}") for name in ("net/tcp", "fd"))
+
+    def ready() -> bool:
+        if listener.poll() is not None:
+            output, complaint = listener.communicate(timeout=_PATIENCE_S)
+            said = _reason(output) or complaint.decode(errors="replace").strip()
+            said = said or f"ended with status {listener.returncode}"
+            raise XlabError(f"{node}: iperf3 -s -p {port}: {said}")
+        with suppress(OSError):  # it ends just now
+            there = listening(table.read_text(), port)
+            return any(str(file.readlink()) in there for file in files.iterdir())
+        return False
+
     processes.wait_until(
-        lambda: listens(table.read_text(), port),
-        timeout_s=_PATIENCE_S,
-        awaited=f"iperf3 to listen on {node}, port {port}",
+        ready, timeout_s=_PATIENCE_S, awaited=f"iperf3 to listen on {node}, port {port}"
     )
+
+
+def _free_port(node: engine.Node) -> int:
+    """Mininet's port of iperf where no program of the node's has it, else one the kernel gives.
+
+    iperf3 has a TCP connection beside UDP, at the same port.
+    """
+    for wanted in (_PORT, *itertools.repeat(0, _TRIES)):
+        with node.entered():
+            tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with tcp, udp, suppress(OSError):
+            # Connections that have ended do not count, as with iperf3.
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tcp.bind(("", wanted))
+            port = int(tcp.getsockname()[1])
+            udp.bind(("", port))
+            return port
+    raise XlabError(f"{node.name}: iperf: no port is free")
 
 
 #: What follows "bits/sec" or "Bytes/sec" in iperf's reports, with how many bits it is.

@@ -319,17 +319,22 @@ def parse_process_s(stat: str) -> tuple[str, float]:
 
 def listens(tcp_table: str, port: int) -> bool:
     """Whether /proc/PID/net/tcp shows a socket in state LISTEN (0A) on `port`."""
-    return _sockets(tcp_table, port, "0A") > 0
+    return bool(_rows(tcp_table, port, "0A"))
+
+
+def listening(tcp_table: str, port: int) -> set[str]:
+    """The sockets that `listens` sees, named as in /proc/PID/fd: "socket:[4711]"."""
+    return {f"socket:[{row[9]}]" for row in _rows(tcp_table, port, "0A") if len(row) > 9}
 
 
 def connections(tcp_table: str, port: int) -> int:
     """How many connections /proc/PID/net/tcp shows in state ESTABLISHED (01) at local `port`."""
-    return _sockets(tcp_table, port, "01")
+    return len(_rows(tcp_table, port, "01"))
 
 
-def _sockets(tcp_table: str, port: int, state: str) -> int:
+def _rows(tcp_table: str, port: int, state: str) -> list[list[str]]:
     rows = (line.split() for line in tcp_table.splitlines()[1:])
-    return sum(len(r) > 3 and r[3] == state and r[1].endswith(f":{port:04X}") for r in rows)
+    return [r for r in rows if len(r) > 3 and r[3] == state and r[1].endswith(f":{port:04X}")]
 
 
 # -- access to what may not be there ---------------------------------------------------------------
