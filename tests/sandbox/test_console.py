@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.support.descriptors import room_for
 from tests.support.labs import PATIENCE_S
 from xlab.sandbox.console import Console, Stream
 
@@ -34,6 +35,11 @@ def running(console: Console, argv: Sequence[str]) -> Iterator[subprocess.Popen[
 def all_of(descriptor: int) -> bytes:
     with os.fdopen(descriptor, "rb") as opened:
         return opened.read()
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the listing itself is one of them
 
 
 def test_everybody_attached_sees_all_of_it_each_stream_for_itself() -> None:
@@ -69,6 +75,20 @@ def test_the_first_ones_end_of_input_is_the_programs() -> None:
         assert program.wait(PATIENCE_S) == 0
         assert all_of(output) == b"all\n"
     os.close(errors)
+
+
+def test_who_cannot_attach_leaves_nothing_open() -> None:
+    console = Console(stdin=True)
+    with running(console, ["cat"]) as program:
+        before = descriptors()
+        # The copy of the input and one pipe; there is no second.
+        with room_for(3), pytest.raises(OSError, match="Too many open files"):
+            console.attach(once=True)
+        assert descriptors() == before
+        typing, output, errors = console.attach(once=True)
+        os.close(typing)
+        assert program.wait(PATIENCE_S) == 0, "its input has ended"
+        assert all_of(output) == all_of(errors) == b""
 
 
 def test_without_standard_input_there_is_nothing_to_read() -> None:
@@ -130,13 +150,13 @@ def test_who_comes_too_late_finds_the_end() -> None:
 
 
 def test_without_a_program_nothing_stays_open() -> None:
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the listing itself is one of them
+    before = descriptors()
     console = Console(tty=True)
-    descriptors = console.attach()
+    attached = console.attach()
     console.abandon()
-    for descriptor in descriptors:
+    for descriptor in attached:
         os.close(descriptor)
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert descriptors() == before
 
 
 @pytest.mark.parametrize("streams", [("out",), ("out", "err")])

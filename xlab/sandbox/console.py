@@ -121,16 +121,21 @@ class Console:
         the program's standard input.
         """
         with self._lock:
-            found = []
-            if self._input is not None:
-                found.append(os.dup(self._input))
-                if once and not self.tty:
-                    os.close(self._input)
-                    self._input = None
+            found: list[int] = []
             ends: dict[Stream, int] = {}
-            for stream in _STREAMS:
-                theirs, ends[stream] = os.pipe()
-                found.append(theirs)
+            try:
+                if self._input is not None:
+                    found.append(os.dup(self._input))
+                for stream in _STREAMS:
+                    theirs, ends[stream] = os.pipe()
+                    found.append(theirs)
+            except BaseException:
+                # EMFILE, say.  A copy of the input that stayed would keep its end from the program.
+                close_all((*found, *ends.values()))
+                raise
+            if once and not self.tty and self._input is not None:
+                os.close(self._input)
+                self._input = None
             if self._sources:
                 self._attached.append(ends)
             else:
