@@ -24,7 +24,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -317,47 +317,64 @@ def spawn(
     In a new PID namespace it is the first, and holds a descriptor of that.
     Raises CapabilityError if there is no such program, CommandError if it cannot be executed.
     """
-    # A node has a /proc of its own.
-    ours = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    out, err = _memory_file("stdout"), _memory_file("stderr")
-    source = stdin if isinstance(stdin, int) else subprocess.DEVNULL
-    if isinstance(stdin, bytes):
-        source = _memory_file("stdin")
-        os.write(source, stdin)
-        os.lseek(source, 0, os.SEEK_SET)
-    environment = {**os.environ, **_ENVIRONMENT, "PATH": search_path(), **(env or {})}
-    try:
-        with entered(namespaces) if namespaces else nullcontext():
-            if new_pid_namespace:
-                syscalls.unshare(syscalls.CLONE_NEWPID)
-            # All our descriptors are close-on-exec, so nothing needs closing in the child.
-            with births() as told:
-                popen = subprocess.Popen(
-                    argv, stdin=source, stdout=outputs[0] if outputs else out,
-                    stderr=outputs[1] if outputs else err, env=environment, close_fds=False,
-                    start_new_session=True,
-                )  # fmt: skip
-                process = Process(popen, node=node, argv=argv, out=out, err=err)
-                if new_pid_namespace:
-                    # It may have ended by now, but is reaped only if we are told of it.
-                    its = f"{popen.pid}/ns/pid"
-                    process.pid_namespace = os.open(its, os.O_RDONLY | os.O_CLOEXEC, dir_fd=ours)
-                told[popen.pid] = process._end
-    except OSError as error:
-        os.close(out)
-        os.close(err)
-        # Looking in a folder of PATH that may not be searched gives EACCES as well, execvp(3).
-        unsearchable = isinstance(error, PermissionError) and not _is_there(argv[0])
-        if isinstance(error, FileNotFoundError) or unsearchable:
-            raise _not_installed(argv[0]) from error
-        # As a shell has it: 126 for what is there and cannot be executed.
-        raise CommandError(argv, node=node, returncode=126, stderr=str(error)) from error
-    finally:
-        os.close(ours)
+    process: Process | None = None
+    with ExitStack() as passing, ExitStack() as until_started:
+        # A node has a /proc of its own.
+        ours = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        passing.callback(os.close, ours)
+        out = _memory_file("stdout", until_started)
+        err = _memory_file("stderr", until_started)
+        source = stdin if isinstance(stdin, int) else subprocess.DEVNULL
         if isinstance(stdin, bytes):
-            os.close(source)
+            source = _memory_file("stdin", passing)
+            os.write(source, stdin)
+            os.lseek(source, 0, os.SEEK_SET)
+        environment = {**os.environ, **_ENVIRONMENT, "PATH": search_path(), **(env or {})}
+        try:
+            with entered(namespaces) if namespaces else nullcontext():
+                if new_pid_namespace:
+                    syscalls.unshare(syscalls.CLONE_NEWPID)
+                # All our descriptors are close-on-exec, so nothing needs closing in the child.
+                with births() as told:
+                    popen = subprocess.Popen(
+                        argv, stdin=source, stdout=outputs[0] if outputs else out,
+                        stderr=outputs[1] if outputs else err, env=environment, close_fds=False,
+                        start_new_session=True,
+                    )  # fmt: skip
+                    process = Process(popen, node=node, argv=argv, out=out, err=err)
+                    until_started.pop_all()  # from now on it closes them itself
+                    try:
+                        if new_pid_namespace:
+                            # It may have ended by now, but is reaped only if we are told of it.
+                            its = f"{popen.pid}/ns/pid"
+                            process.pid_namespace = os.open(
+                                its, os.O_RDONLY | os.O_CLOEXEC, dir_fd=ours
+                            )
+                    finally:
+                        told[popen.pid] = process._end
+        except BaseException as error:
+            if process is not None:
+                _end_unowned(process)
+            if not isinstance(error, OSError):
+                raise
+            # Looking in a folder of PATH that may not be searched gives EACCES as well, execvp(3).
+            missing = isinstance(error, FileNotFoundError) or (
+                isinstance(error, PermissionError) and not _is_there(argv[0])
+            )
+            if missing and process is None:
+                raise _not_installed(argv[0]) from error
+            # As a shell has it: 126 for what is there and cannot be executed.
+            raise CommandError(argv, node=node, returncode=126, stderr=str(error)) from error
     see_to_reaping(process.pid)
     return process
+
+
+def _end_unowned(process: Process) -> None:
+    """One that was started, and whose caller will not have it."""
+    see_to_reaping(process.pid)
+    process.stop()
+    if process.pid_namespace is not None:
+        os.close(process.pid_namespace)
 
 
 def run(
@@ -487,8 +504,10 @@ def search_path(*, rootless: bool = False) -> str:
     return f"{first}{path}" if ours else path
 
 
-def _memory_file(name: str) -> int:
-    return os.memfd_create(f"xlab-{name}", os.MFD_CLOEXEC)
+def _memory_file(name: str, closing: ExitStack) -> int:
+    descriptor = os.memfd_create(f"xlab-{name}", os.MFD_CLOEXEC)
+    closing.callback(os.close, descriptor)
+    return descriptor
 
 
 def _contents(descriptor: int) -> bytes:
