@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import snapshot
+from tests.support.descriptors import room_for
 from tests.support.labs import all_pids, machine, sandboxed
 from xlab.errors import DeadlineError, DockerError, UsageError, XlabError
 from xlab.faults.faults import Faults
@@ -174,6 +178,71 @@ def test_the_end_of_an_earlier_life_does_not_stop_a_container() -> None:
     assert story.h1.docker.names() == ["c1"]
 
 
+def fails_once(where: Any, name: str) -> None:
+    """The next call of a method meets EMFILE, wherever it stands in what calls it."""
+
+    def refused(*_: Any, **__: Any) -> None:
+        delattr(where, name)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    setattr(where, name, refused)
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [("h1", "boot"), ("lab", "_give_address"), ("lab", "after_boot"), ("lab", "_plug_in_anew")],
+)
+@sandboxed
+def test_a_reboot_that_fails_can_be_ordered_again(where: str, name: str) -> None:
+    story = Story("single,2", delay_ms=5)
+    before = snapshot.take(story.lab)
+    story.faults.do("crash h1")
+    if name == "_plug_in_anew":
+        story.lab.wire.rtnl.remove_link("loose1")
+    at = story.h1 if where == "h1" else story.lab
+    kept = at.__dict__.get(name)
+    fails_once(at, name)
+    with pytest.raises(OSError, match="Too many open files"):
+        story.faults.do("reboot h1")
+    if kept is not None:
+        setattr(at, name, kept)
+    assert story.faults.in_force == [HostCrash("h1")]
+    with pytest.raises(UsageError, match="`crash h1` is in force already"):
+        story.faults.do("crash h1")
+    story.faults.do("reboot h1")
+    assert story.faults.in_force == []
+    story.faults.await_expected()
+    assert snapshot.differences(before, snapshot.take(story.lab)) == []
+    assert [event.kind for event in story.told] == ["fault", "recovery"]
+
+
+@sandboxed
+def test_a_reboot_for_which_there_are_too_few_descriptors_takes_none() -> None:
+    story = Story("single,2")
+    story.faults.do("crash h1")
+    before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the listing is one of them
+    for room in range(4):
+        with room_for(room), pytest.raises(OSError, match="Too many open files"):
+            story.faults.do("reboot h1")
+        assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    story.faults.do("reboot h1")
+    story.faults.await_expected()
+
+
+@sandboxed
+def test_a_partition_that_fails_to_heal_can_be_healed_again() -> None:
+    story = Story("single,2")
+    before = snapshot.take(story.lab)
+    story.faults.do("partition h1 | h2")
+    fails_once(story.lab.wire.rtnl, "batch")
+    with pytest.raises(OSError, match="Too many open files"):
+        story.faults.do("heal")
+    story.faults.await_expected()
+    story.faults.do("heal")
+    story.faults.await_expected()
+    assert snapshot.differences(before, snapshot.take(story.lab)) == []
+
+
 # -- Open vSwitch ----------------------------------------------------------------------------------
 
 
@@ -196,6 +265,26 @@ def test_what_open_vswitch_was_told_outlives_its_daemons_and_its_host() -> None:
     # And it listens to what it is told next.
     story.h1.ovs.add_bridge("obr1")
     assert story.h1.rtnl.has("obr1")
+
+
+@pytest.mark.parametrize("name", ["_take_uplink_home", "_bring_uplink_out"])
+@pytest.mark.skipif(not machine().tun.usable, reason=machine().tun.detail)
+@pytest.mark.usefixtures("open_vswitch")
+@sandboxed
+def test_what_open_vswitch_was_told_outlives_a_start_that_fails(name: str) -> None:
+    story = Story("single,2", ovs="userspace")
+    story.h1.ovs.add_bridge("obr0")
+    before = snapshot.take(story.lab)
+    for fault in ("kill h1 ovs-vswitchd", "crash h1"):
+        story.faults.do(fault)
+        fails_once(story.lab, name)
+        with pytest.raises(OSError, match="Too many open files"):
+            story.faults.mend(story.faults.in_force[0])
+        if not story.faults.in_force:  # it runs: what is wrong with its ports is another fault
+            story.faults.do(fault)
+        story.faults.mend_all()
+        story.faults.await_expected()
+        assert snapshot.differences(before, snapshot.take(story.lab)) == []
 
 
 @pytest.mark.usefixtures("open_vswitch")

@@ -80,11 +80,14 @@ class Faults:
     def mend(self, fault: Fault) -> None:
         """Undo it, and return when all that can be waited for on its host has been done.
 
-        What the network then makes of it takes longer: see `await_expected`.
+        What the network then makes of it takes longer: see `await_expected`.  Until it has been
+        done to the end the fault is in force, and the same can be tried again.
         """
-        self.in_force.remove(fault)
-        fault.mend(self.lab)
-        self._forget_what_is_over()
+        try:
+            fault.mend(self.lab)
+            self.in_force.remove(fault)
+        finally:
+            self._forget_what_is_over()
         self._tell(Event(record.now(), "recovery", fault.cure))
 
     def mend_all(self) -> None:

@@ -92,7 +92,10 @@ class Fault(ABC):
 
     @abstractmethod
     def mend(self, lab: Lab) -> None:
-        """Undo it; what was started again has done by then what it is told."""
+        """Undo it; what was started again has done by then what it is told.
+
+        Or go on with that: an earlier try may have failed halfway.
+        """
 
     @abstractmethod
     def add_to(self, broken: Broken) -> None:
@@ -199,7 +202,10 @@ class HostCrash(Fault):
         lab.crash(lab.host_of(self.host))
 
     def mend(self, lab: Lab) -> None:
-        lab.boot(lab.host_of(self.host))
+        host = lab.host_of(self.host)
+        if host.is_on:  # it did not come up to the end
+            lab.crash(host)
+        lab.boot(host)
 
     def add_to(self, broken: Broken) -> None:
         broken.hosts.add(self.host)

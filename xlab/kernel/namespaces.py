@@ -83,13 +83,18 @@ def create(hostname: str, *, prepare: Callable[[], None] = lambda: None) -> tupl
     """
     _unshare_working_directory()
     syscalls.unshare(syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS)
+    opened: list[int] = []
     try:
-        namespaces = Namespaces(
-            net=_open("/proc/thread-self/ns/net"), uts=_open("/proc/thread-self/ns/uts")
-        )
+        opened += (_open(f"/proc/thread-self/ns/{each}") for each in ("net", "uts"))
+        net, uts = opened
+        namespaces = Namespaces(net=net, uts=uts)
         socket.sethostname(hostname)
         prepare()
         rtnl = Rtnl()
+    except BaseException:
+        for descriptor in opened:
+            os.close(descriptor)
+        raise
     finally:
         _go(_thread.inside or home())
     rtnl.now.set_up("lo")

@@ -481,13 +481,13 @@ class Lab:
 
     def rejoin(self) -> None:
         """Undo `split`."""
-        moved, self._apart = self._apart, {}
         with self.wire.rtnl.batch() as batch:
-            for name in moved:
+            for name in self._apart:
                 uplink = self.link(name).a
                 batch.set_master(self._port_at(uplink.interface), uplink.node)
-            for switch in sorted(set(moved.values())):
-                batch.delete_link(switch)
+        for switch in sorted(set(self._apart.values())):
+            self.wire.rtnl.remove_link(switch)
+        self._apart.clear()
 
     def crash(self, host: Host) -> None:
         """The host's power fails.  The switch sees its port lose the carrier; XlabError if down."""
@@ -567,6 +567,8 @@ class Lab:
         uplink = self.physical_link(host)
         if uplink in self._imposed:
             self._imposed.pop(uplink).lift()
+        if not self.wire.rtnl.has(uplink):
+            return  # a start that failed has left it there
         self.wire.rtnl.now.move(uplink, host.namespaces.net, new_name=_UPLINK)
 
     def _bring_uplink_out(self, host: Host) -> None:

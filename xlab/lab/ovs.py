@@ -139,12 +139,14 @@ class OpenVSwitch:
 
         Where somebody has done away with it, the next start makes a new one, as the package's does.
         """
+        self._disconnect()
+        if self._disk and not self._daemons:
+            return  # the host did not come up so far
         with self.host.entered():
             try:
                 self._disk = foreign.read(_DATABASE_FILE, longest_bytes=_LONGEST_DATABASE_BYTES)
             except (FileNotFoundError, XlabError):
                 self._disk = _database_template(userspace=self.datapath == "userspace")
-        self._disconnect()
         self._daemons.clear()
 
     def kill(self, name: str) -> None:
