@@ -37,13 +37,13 @@ class Story:
     """Hosts whose containers are ports of the hosts' own segment, as in the scenario bridge."""
 
     def __init__(
-        self, spec: str = "single,3", *, ovs: Datapath | None = None, delay_ms: float = 0
+        self, spec: str = "single,3", *, ovs: Datapath | None = None, **wanted: float
     ) -> None:
         described = underlay.describe(spec, hosts=2)
         conditions = {}
-        if delay_ms:
-            wanted = LinkConditions(delay_ms=delay_ms)
-            own = Conditioned(wanted, choose(wanted, machine()))
+        if wanted:
+            asked = LinkConditions(**wanted)  # type: ignore[arg-type]
+            own = Conditioned(asked, choose(asked, machine()))
             conditions = {described.uplink_of("h1").a.interface: own}
         self.lab = Lab(described, ovs=ovs, conditions=conditions)
         self.lab.give_addresses(IPv4Network("10.0.0.0/24"), first=1, gateway=254)
@@ -392,6 +392,17 @@ def test_a_flow_that_a_fault_does_not_stop_has_nothing_to_recover_from() -> None
     felt = measure_recovery(story.faults, LinkDown("gw"), story.h1, story.h2, held_s=0.3)
     assert (felt.fault, felt.stopped) == ("link gw down", False)
     assert felt.recovery_s < 0.3, "not more than a packet that the load of the machine delays"
+
+
+@sandboxed
+def test_what_links_lose_on_purpose_is_no_fault() -> None:
+    story = Story(loss_ratio=0.1)
+    felt = measure_recovery(story.faults, LinkDown("gw"), story.h1, story.h2)
+    assert (felt.stopped, felt.recovery_s) == (False, 0.0)
+    assert felt.shortest_gap_s == pytest.approx(0.1)
+    felt = measure_recovery(story.faults, LinkDown("h2"), story.h1, story.h2)
+    assert felt.stopped
+    assert felt.recovery_s > 0
 
 
 @pytest.mark.parametrize("crashing", ["h1", "h2"], ids=["the source's host", "the target's host"])

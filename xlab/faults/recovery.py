@@ -14,10 +14,14 @@ second (retrans_time), gives up after the third time, and goes on sending to an 
 changed for 15 to 45 s (base_reachable_time): figures would tell of these times, and hardly of the
 method.  So while no answer comes, the hosts and containers at both ends forget their neighbours
 again and again.
+
+Where links lose packets on purpose, single answers are missing all the time.  There the flow has
+stopped when so many in a row are missing as chance takes from one measurement in 1,000 at most.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import struct
@@ -34,11 +38,15 @@ from xlab.faults.kinds import Fault
 from xlab.kernel.clock import steady
 from xlab.kernel.processes import wait_until
 from xlab.lab.docker import Container
+from xlab.lab.lab import Lab
 from xlab.lab.node import Node
 from xlab.lab.reachability import echo_request
 
-#: With this resolution answers are timed; so many in a row are a flow that works.
+#: With this resolution answers are timed; so many without a gap are a flow that works.
 _INTERVAL_S, _IN_A_ROW = 0.01, 10
+
+#: How many measurements may take a gap that lossy links make by chance for one of the fault's.
+_MISTAKEN = 1e-3
 
 #: Neighbours are forgotten that often at most, a round trip apart: an answer to the request that
 #: the last time brought about must not come too late.
@@ -60,6 +68,8 @@ class Recovery:
     #: From the beginning of mending to the first of the answers of which none is missing any more;
     #: 0 if none was missing from then on.
     recovery_s: float
+    #: For how long answers must be missing at least to count: longer where links lose packets.
+    shortest_gap_s: float
 
 
 def measure_recovery(
@@ -79,6 +89,10 @@ def measure_recovery(
     """
     address = target.address
     hosts = [end.host for end in (source, target) if isinstance(end, Container)]
+    forget_every_s = _FORGET_EVERY_S + 2 * faults.lab.round_trip_s
+    # Before the fault and after it, at the most.
+    echoes = math.ceil(2 * timeout_s / _INTERVAL_S)
+    least = least_gap(_lost_round_trips(faults.lab, source, target), echoes=echoes)
 
     def start() -> Train:
         return Train(
@@ -86,12 +100,20 @@ def measure_recovery(
             address,
             interval_s=_INTERVAL_S,
             silent=lambda: _forget_neighbours([source, target, *hosts]),
-            silent_after_s=_FORGET_EVERY_S + 2 * faults.lab.round_trip_s,
+            silent_after_s=forget_every_s + (least - 1) * _INTERVAL_S,
+            silent_every_s=forget_every_s,
+        )
+
+    def await_flow(first: int, awaited: str) -> None:
+        wait_until(
+            lambda: works(train.answers[first:], least),
+            timeout_s=timeout_s,
+            awaited=f"{source} to reach {target} {awaited}",
         )
 
     train = start()
     try:
-        _await_row(train, 0, timeout_s, f"{source} to reach {target} before `{fault}`")
+        await_flow(0, f"before `{fault}`")
         broken_at = train.sent
         faults.apply(fault)
         try:
@@ -103,22 +125,72 @@ def measure_recovery(
             mending_from = train.sent
             faults.mend(fault)
             mend_s = time.monotonic() - begun
-        before, first = train, mending_from
         source_died = train.stopped
         if source_died:
-            train, first = start(), 0
-        _await_row(train, train.sent, timeout_s, f"{source} to reach {target} after `{fault.cure}`")
+            train, broken_at, mending_from = start(), 0, 0
+        await_flow(train.sent, f"after `{fault.cure}`")
         # Only now has every answer to what was asked before had its time.
-        stopped = source_died or None in before.answers[broken_at:mending_from]
-        back_at = train.back_at(first)
-        if stopped and back_at is None:
-            # None was missing by then: the first to be asked after it was mended is answered.
-            back_at = train.answers[first]
-        return Recovery(
-            str(fault), stopped, mend_s, 0.0 if back_at is None else max(0.0, back_at - begun)
-        )
+        answers = train.answers[broken_at:]
+        stopped, back_at = felt(answers, mending_from - broken_at, least, stopped=source_died)
+        recovery_s = 0.0 if back_at is None else max(0.0, back_at - begun)
+        return Recovery(str(fault), stopped, mend_s, recovery_s, least * _INTERVAL_S)
     finally:
         train.stop()
+
+
+#: When each echo was answered, if it was.
+Answers = Sequence[float | None]
+
+
+def least_gap(lost: float, *, echoes: int) -> int:
+    """How many echoes in a row must be missing to say that not chance has taken them.
+
+    Links take the part `lost` of round trips: among so many `echoes` there is a gap of n by chance
+    with a probability of less than echoes * lost**n.
+    """
+    return math.ceil(math.log(_MISTAKEN / echoes, lost)) if 0 < lost < 1 else 1
+
+
+def works(answers: Answers, least: int) -> bool:
+    """Whether enough were answered with no gap of `least` echoes between them."""
+    answered = missing = 0
+    for answer in answers:
+        missing = missing + 1 if answer is None else 0
+        answered += answer is not None
+        if missing >= least:
+            answered = 0
+        if answered >= _IN_A_ROW:
+            return True
+    return False
+
+
+def felt(
+    answers: Answers, mending_from: int, least: int, *, stopped: bool = False
+) -> tuple[bool, float | None]:
+    """Whether the flow stopped before it was mended, and when it was back; None: never gone.
+
+    `answers` are those since the fault; of these `least` missing in a row are a gap.  `stopped` if
+    that is known.  What is missing at the end is under way: the flow works by then.
+    """
+    gaps = _gaps(answers, least)
+    stopped = stopped or any(start < mending_from for start, _ in gaps)
+    for _, end in reversed(gaps):
+        if end > mending_from:
+            return stopped, answers[end]
+    after = (answer for answer in answers[mending_from:] if answer is not None)
+    # None was missing by then: the first to be asked after it was mended is answered.
+    return stopped, next(after, None) if stopped else None
+
+
+def _gaps(answers: Answers, least: int) -> list[tuple[int, int]]:
+    """Where each begins, and the number of the answer that ends it."""
+    found, start = [], 0
+    for number, answer in enumerate(answers):
+        if answer is not None:
+            if number - start >= least:
+                found.append((start, number))
+            start = number + 1
+    return found
 
 
 class Train:
@@ -132,12 +204,14 @@ class Train:
         interval_s: float,
         silent: Callable[[], None],
         silent_after_s: float,
+        silent_every_s: float,
     ) -> None:
-        """`silent` is called when no answer has come for `silent_after_s`, and that often."""
+        """`silent` is called when no answer has come for `silent_after_s`, and how often then."""
         self._target = (str(target), 0)
         self._interval_s = interval_s
         self._silent = silent
         self._silent_after_s = silent_after_s
+        self._silent_every_s = silent_every_s
         self._identifier = int.from_bytes(os.urandom(2), "big")
         #: When each was answered, by sequence number; None as long as it was not.
         self.answers: list[float | None] = []
@@ -162,28 +236,6 @@ class Train:
         self._thread.join()
         self._socket.close()
 
-    def in_a_row(self, first: int) -> bool:
-        """Whether, from `first` on, enough requests have been answered one after another."""
-        row = 0
-        for answer in self.answers[first:]:
-            row = row + 1 if answer is not None else 0
-            if row >= _IN_A_ROW:
-                return True
-        return False
-
-    def back_at(self, first: int) -> float | None:
-        """When the answer came that follows the last missing one from `first` on.
-
-        None if none is missing.  Those under way at the end are not: a row of answers is before
-        them.
-        """
-        answers = self.answers[first:]
-        while answers and answers[-1] is None:
-            answers.pop()
-        if None not in answers:
-            return None
-        return answers[len(answers) - answers[::-1].index(None)]
-
     def _run(self) -> None:
         send_at = forget_at = steady()
         while not self._stopping.is_set():
@@ -198,7 +250,7 @@ class Train:
                 forget_at = now + self._silent_after_s
             elif now >= forget_at:
                 self._silent()
-                forget_at = now + self._silent_after_s
+                forget_at = now + self._silent_every_s
 
     def _send(self) -> None:
         number = len(self.answers)
@@ -225,8 +277,11 @@ class Train:
         return mine
 
 
-def _await_row(train: Train, first: int, timeout_s: float, awaited: str) -> None:
-    wait_until(lambda: train.in_a_row(first), timeout_s=timeout_s, awaited=awaited)
+def _lost_round_trips(lab: Lab, source: Node, target: Node) -> float:
+    """The part of round trips that links take on purpose: each is crossed twice."""
+    ends = [lab.host_of(end) for end in (source, target)]
+    between = lab.conditions_between(*ends) if ends[0] is not ends[1] else []
+    return 1 - math.prod(1 - (link.loss_ratio or 0.0) for link in between) ** 2
 
 
 def _forget_neighbours(nodes: Sequence[Node]) -> None:

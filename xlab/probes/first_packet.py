@@ -78,6 +78,7 @@ def _build(blueprint: Blueprint) -> Mapping[str, Any]:
             interval_s=_INTERVAL_S,
             silent=lambda: None,
             silent_after_s=_PATIENCE_S,
+            silent_every_s=_PATIENCE_S,
         )
         try:
             wait_until(

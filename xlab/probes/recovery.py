@@ -26,7 +26,8 @@ from xlab.probes.kinds import Kind, Site, probe
 def probe_recovery(site: Site, plan: Plan) -> Iterator[Sampled]:
     """One measurement a fault, `link_flap_recovery_s` and so on, from when mending began.
 
-    A flow that did not stop at all was back after 0 s; `stopped` in the detail tells.
+    A flow that did not stop at all was back after 0 s; `stopped` in the detail tells.  Of links
+    that lose packets the detail has the shortest gap that was not taken for chance.
     """
     faults, pair = Faults(site.lab, site.flow), site.pair
     broken = ""
@@ -38,6 +39,8 @@ def probe_recovery(site: Site, plan: Plan) -> Iterator[Sampled]:
                 raise XlabError(f"not tried: the flow was not back after `{broken}`")
             found = measure_recovery(faults, fault, pair.source, pair.target)
             said = {**detail, "stopped": found.stopped, "mend_s": found.mend_s}
+            if site.lab.lossy:
+                said["shortest_gap_s"] = found.shortest_gap_s
             measurement = trial.measurement(metric, "s", [found.recovery_s], detail=said)
         except XlabError as error:
             broken = broken or str(fault)
