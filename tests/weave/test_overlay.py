@@ -305,6 +305,40 @@ def test_nobody_has_heard_us_whose_address_we_do_not_know() -> None:
         assert (h1.count("control_unknown"), h1.events) == (1, [])
 
 
+@pytest.mark.parametrize("outbound", [True, False])
+@pytest.mark.parametrize("heartbeats", [0, 1, 2])
+@pytest.mark.parametrize("established", [True, False])
+def test_what_was_due_is_done_and_the_next_timer_is_later(
+    outbound: bool, heartbeats: int, established: bool
+) -> None:
+    with closing(World(1)) as world, closing(socket.socket(type=socket.SOCK_DGRAM)) as far:
+        (h1,) = world.peers
+        far.bind(("127.0.0.1", 0))
+        remote = far.getsockname() if outbound else None
+        h1.overlay.add(
+            name(9),
+            Admitted(9, remote, lambda *_: None, lambda: None, lambda _: None),
+        )
+        for _ in range(heartbeats):
+            far.sendto(heartbeat(name(9), h1.name, 9), h1.address)
+            world.settle()
+        if established:
+            h1.overlay.control(name(9), sleeve.ESTABLISHED, b"")
+        # Whole seconds, and each moment that the overlay itself names.
+        for second in range(61):
+            world.clock.now_s = max(world.clock.now_s, 1000.0 + second)
+            for _ in range(100):
+                h1.overlay.run_timers()
+                next_s = h1.overlay.next_timer()
+                assert next_s is not None
+                assert next_s > world.clock.now_s
+                if next_s >= 1001.0 + second:
+                    break
+                world.clock.now_s = next_s
+            else:
+                pytest.fail("a hundred timers in one second")
+
+
 def test_a_connection_that_had_to_wait_is_established_at_once_when_it_is_there() -> None:
     with closing(World(2)) as world:
         world.pass_time(1.0)

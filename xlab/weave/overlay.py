@@ -96,7 +96,9 @@ class _Neighbour:
 
     def next_timer(self) -> float:
         heartbeat_s = None if self.remote is None else self.next_heartbeat_s
-        times = (self.dead_at_s, heartbeat_s, self.next_fragmentation_test_s, self.path.deadline_s)
+        # Who dialled us has a path to be searched as of its first heartbeat, but no probe before.
+        probe_s = self.path.deadline_s if self.established else None
+        times = (self.dead_at_s, heartbeat_s, self.next_fragmentation_test_s, probe_s)
         return min(at_s for at_s in times if at_s is not None)
 
 
