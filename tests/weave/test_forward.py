@@ -86,7 +86,7 @@ def test_what_nobody_knows_goes_to_all(switch: Switch) -> None:
 
 
 def test_a_known_address_gets_its_frames_by_the_route_of_its_peer(switch: Switch) -> None:
-    switch.received(H4, H1, C1, C2, 0.0)
+    switch.received(H4, H1, C1, C2, 0.0, sender=H3)
     assert switch.captured(C2, C1, 1.0) == Decision(send=((H3, H4),))
 
 
@@ -96,7 +96,7 @@ def test_an_address_of_our_own_bridge_needs_no_overlay(switch: Switch) -> None:
 
 
 def test_a_captured_frame_from_another_peer_s_address_is_dropped(switch: Switch) -> None:
-    switch.received(H2, H1, ALL, C2, 0.0)
+    switch.received(H2, H1, ALL, C2, 0.0, sender=H2)
     assert switch.captured(C1, C2, 1.0).dropped == "captured_foreign_source"
     # It stays the other's as long as it is heard there.
     assert switch.macs.find(C2, 1.0) == H2
@@ -111,19 +111,27 @@ def test_spanning_tree_stays_at_home(switch: Switch) -> None:
 
 def test_unicast_for_us_is_injected_and_goes_no_further(switch: Switch) -> None:
     switch.captured(ALL, C1, 0.0)
-    assert switch.received(H2, H1, C1, C2, 0.0) == Decision(inject=True)
+    assert switch.received(H2, H1, C1, C2, 0.0, sender=H2) == Decision(inject=True)
 
 
 def test_a_broadcast_is_injected_and_passed_on_along_its_source_s_tree(switch: Switch) -> None:
-    decision = switch.received(H4, H1, ALL, C2, 0.0)
+    decision = switch.received(H4, H1, ALL, C2, 0.0, sender=H3)
     assert decision == Decision(inject=True, send=((H2, H2),), broadcast=True)
-    assert switch.received(H2, H1, ALL, C3, 0.0).send == ((H3, H3),)
+    assert switch.received(H2, H1, ALL, C3, 0.0, sender=H2).send == ((H3, H3),)
 
 
 def test_a_frame_for_another_peer_is_relayed_with_its_peers_kept(switch: Switch) -> None:
-    assert switch.received(H2, H4, C2, C1, 0.0) == Decision(send=((H3, H4),))
+    assert switch.received(H2, H4, C2, C1, 0.0, sender=H2) == Decision(send=((H3, H4),))
     # Whose address it is, is learnt only where it arrives.
     assert switch.macs.find(C1, 0.0) is None
+
+
+def test_nothing_goes_back_to_the_neighbour_that_it_came_from(switch: Switch) -> None:
+    """Views differ while the topology changes, and where one router tells two of them lies."""
+    assert switch.received(H2, H4, C2, C1, 0.0, sender=H3).dropped == "back_to_sender"
+    switch.set_routes(Routes({H2: H2, H3: H3, H4: H3}, {H4: [H2, H3]}))
+    decision = switch.received(H4, H1, ALL, C2, 0.0, sender=H3)
+    assert decision == Decision(inject=True, send=((H2, H2),), broadcast=True)
 
 
 @pytest.mark.parametrize(
@@ -136,11 +144,11 @@ def test_a_frame_for_another_peer_is_relayed_with_its_peers_kept(switch: Switch)
     ],
 )
 def test_impossible_peers(switch: Switch, source: bytes, destination: bytes, reason: str) -> None:
-    assert switch.received(source, destination, ALL, C1, 0.0).dropped == reason
+    assert switch.received(source, destination, ALL, C1, 0.0, sender=H2).dropped == reason
 
 
 def test_a_group_address_is_nobody_s_source(switch: Switch) -> None:
-    assert switch.received(H2, H1, C1, ALL, 0.0).dropped == "source_is_group"
+    assert switch.received(H2, H1, C1, ALL, 0.0, sender=H2).dropped == "source_is_group"
     assert switch.captured(C1, ALL, 0.0).dropped == "source_is_group"
     assert not switch.macs._seen
 
@@ -152,7 +160,7 @@ def test_without_neighbours_a_broadcast_is_counted(switch: Switch) -> None:
 
 def test_addresses_behind_a_lost_peer_are_forgotten_and_ours_are_not(switch: Switch) -> None:
     switch.captured(ALL, C1, 0.0)
-    switch.received(H4, H1, ALL, C2, 0.0)
+    switch.received(H4, H1, ALL, C2, 0.0, sender=H3)
     switch.set_routes(Routes({H2: H2}, {H1: [H2]}))
     assert switch.captured(C2, C1, 0.0).broadcast
     assert switch.macs.find(C1, 0.0) == H1

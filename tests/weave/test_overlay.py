@@ -701,6 +701,32 @@ def test_a_segment_to_an_unknown_address_goes_along_the_tree(chain: World) -> No
         assert segment[10:] == packet.frame(partial=True)
 
 
+@pytest.mark.parametrize("frames", [1, 5])
+def test_routers_of_different_views_do_not_send_a_frame_to_and_fro(
+    chain: World, frames: int
+) -> None:
+    """h3 has told h1 that only h1 is its neighbour, and h2 that only h2 is."""
+    h1, h2, h3 = chain.peers
+    for peer, other in ((h1, h2), (h2, h1)):
+        routes = {other.name: other.name, h3.name: other.name}
+        peer.overlay.set_routes(Routes(routes, {h3.name: [other.name]}))
+        narrow(peer, other, 1500)
+    broadcast, unicast = ALL + C1 + ARP[12:], ipv4(b"to h3", flags=DF)
+    for frame, source, to in ((broadcast, h3.name, h1.name), (unicast, name(9), h3.name)):
+        head = sleeve.frame_header(source, to, len(frame))
+        datagram = h2.name + head + frame
+        with closing(socket.socket(type=socket.SOCK_DGRAM)) as sender:
+            option = (17, 103, len(datagram).to_bytes(2, "little"))
+            sender.connect(h1.address)
+            sender.sendmsg([datagram * frames], [option])
+        for _ in range(20):
+            for peer in (h1, h2):
+                for descriptor in select.select(peer.overlay.files(), (), (), 0)[0]:
+                    peer.overlay.ready(descriptor)
+    assert [h1.count(reason) for reason in ("back_to_sender", "relayed")] == [frames, 0]
+    assert h1.frames() == [broadcast] * frames
+
+
 def test_a_narrow_second_hop_is_told_to_who_sent(chain: World) -> None:
     h1, h2, h3 = chain.peers
     for peer, mac in ((h3, C2), (h1, C1)):

@@ -61,10 +61,32 @@ def test_the_higher_version_counts_then_the_higher_uid(
     known: tuple[int, int], told: tuple[int, int], news: bool
 ) -> None:
     view = view_of_a(peer(B, A, version=known[0], uid=known[1]))
-    merged = view.merge([peer(B, A, C, version=told[0], uid=told[1])])
+    # By its bytes the description that is known would win.
+    merged = view.merge([peer(B, version=told[0], uid=told[1])])
     assert merged.news == ({B} if news else set())
     assert merged.described == {B}
     assert (view.peers[B].version, view.peers[B].uid) == (told if news else known)
+
+
+def test_who_tells_two_routers_different_things_under_one_version_does_not_divide_them() -> None:
+    """Routes that follow from different views can send a frame round for ever."""
+    views = [
+        Topology(peer(name, uid=7, short_id=name[-1]), chance=random.Random(1)) for name in (A, B)
+    ]
+    words = [peer(C, name, version=100) for name in (A, B)]
+    for view, other, said in zip(views, (B, A), words, strict=True):
+        view.set_link(other, UP)
+        view.set_link(C, UP)
+        view.merge([said])
+    a, b = views
+    news = []
+    for _ in range(3):
+        news += [b.merge(topology.decode(a.describe(a.peers))).news - {A}]
+        news += [a.merge(topology.decode(b.describe(b.peers))).news - {B}]
+    assert a.peers == b.peers
+    assert a.peers[C] in words
+    # One of them has heard something new, once.
+    assert sorted(map(set, news), key=len) == [set()] * 5 + [{C}]
 
 
 def test_a_short_id_is_news_even_at_the_same_version() -> None:

@@ -7,6 +7,8 @@
                              └─ for us ──> the bridge, and on along the tree of the peer it is from
                                            unless its destination is known to be ours
 
+Nothing goes back to the neighbour that it came from: while views differ, it would go to and fro.
+
 Pure: names, frames and times come in, decisions come out.  Times are seconds of any one clock.
 """
 
@@ -110,12 +112,15 @@ class Switch:
         destination_mac: bytes,
         source_mac: bytes,
         now_s: float,
+        *,
+        sender: bytes,
     ) -> Decision:
-        """A frame came from a neighbour, sent by peer `source` to peer `destination`."""
+        """A frame came from neighbour `sender`, sent by peer `source` to peer `destination`."""
         if source == self.name:
             return Decision(dropped="own_frame_returned")
         if destination != self.name:
-            return self._to_peer(destination)
+            back = self.routes.unicast.get(destination) == sender
+            return Decision(dropped="back_to_sender") if back else self._to_peer(destination)
         if source not in self.routes.unicast:
             return Decision(dropped="unknown_source_peer")
         if source_mac[0] & 1:
@@ -125,8 +130,8 @@ class Switch:
             return Decision(inject=True)
         # A broadcast is addressed to each neighbour in turn: whether it is one shows only in this,
         # that we do not know its destination as ours.
-        onward = self._to_all(source)
-        return Decision(inject=True, send=onward.send, broadcast=True)
+        onward = tuple(way for way in self._to_all(source).send if way[0] != sender)
+        return Decision(inject=True, send=onward, broadcast=True)
 
     def _to_peer(self, peer: bytes) -> Decision:
         neighbour = self.routes.unicast.get(peer)

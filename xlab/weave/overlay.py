@@ -358,7 +358,9 @@ class SleeveOverlay(Overlay):
         destination_mac, source_mac = bytes(data[20:26]), bytes(data[26:32])
         if not any(destination_mac) and not any(source_mac):
             return False
-        decision = self._switch.received(source, destination, destination_mac, source_mac, now_s)
+        decision = self._switch.received(
+            source, destination, destination_mac, source_mac, now_s, sender=bytes(data[:6])
+        )
         if decision.dropped:
             self._counters[decision.dropped] += train.datagrams
             return True
@@ -414,7 +416,12 @@ class SleeveOverlay(Overlay):
                     self._counters["special_misdirected"] += 1
                 continue
             decision = self._switch.received(
-                source, destination, bytes(frame[:6]), bytes(frame[6:12]), now_s
+                source,
+                destination,
+                bytes(frame[:6]),
+                bytes(frame[6:12]),
+                now_s,
+                sender=neighbour.peer,
             )
             if decision.dropped:
                 self._counters[decision.dropped] += 1

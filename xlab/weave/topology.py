@@ -2,8 +2,10 @@
 
 Every peer describes itself and counts the versions of its description; descriptions are passed on
 by everybody.  Of two descriptions of one peer the higher version counts, then the higher UID, which
-is another after each restart of its router.  A router that sees itself described otherwise than it
-does, as an earlier life of its own was, makes its version higher than that.
+is another after each restart of its router.  A peer that tells two routers different things under
+one version lies; of these the greater in bytes counts, so that all come to the same view.  A router
+that sees itself described otherwise than it does, as an earlier life of its own was, makes its
+version higher than that.
 
 What cannot be reached from here any more is forgotten.
 """
@@ -62,9 +64,12 @@ class Peer:
 
     def older_than(self, other: Peer) -> bool:
         """Whether `other` is news to who knows this."""
-        if (self.version, self.uid) == (other.version, other.uid):
-            return self.short_id is None and other.short_id is not None
-        return (self.version, self.uid) < (other.version, other.uid)
+        ours, theirs = (
+            (peer.version, peer.uid, peer.short_id is not None) for peer in (self, other)
+        )
+        if ours != theirs or self == other:
+            return ours < theirs
+        return (self.encoded or _encode(self)) < (other.encoded or _encode(other))
 
     def same_as(self, other: Peer) -> bool:
         """Whether `other` says nothing else."""
