@@ -33,8 +33,9 @@ class Gossip(RuleBasedStateMachine):
         self.same_short_id = same_short_id
         self.views: dict[PeerName, Topology] = {}
         self.joined: set[tuple[PeerName, PeerName]] = set()
-        #: (to whom, update), in no order: TCP keeps one, but what others pass on has none.
-        self.on_the_way: list[tuple[PeerName, bytes]] = []
+        #: (from whom, to whom, update), in no order: TCP keeps one, but what others pass on has
+        #: none.
+        self.on_the_way: list[tuple[PeerName, PeerName, bytes]] = []
         for name in NAMES:
             self.views[name] = self.newborn(name)
         for pair in sorted(pairs):
@@ -83,23 +84,23 @@ class Gossip(RuleBasedStateMachine):
         sender, receiver = data.draw(st.sampled_from(sorted(self.joined)).flatmap(st.permutations))
         view = self.views[sender]
         chosen = view.peers.keys() if everything else {sender}
-        self.on_the_way.append((receiver, view.describe(chosen)))
+        self.on_the_way.append((sender, receiver, view.describe(chosen)))
 
     @precondition(lambda self: self.on_the_way)
     @rule(data=st.data(), again=st.booleans(), lost=st.booleans())
     def arrive(self, data: st.DataObject, again: bool, lost: bool) -> None:
         place = data.draw(st.integers(0, len(self.on_the_way) - 1))
-        receiver, update = self.on_the_way[place]
+        sender, receiver, update = self.on_the_way[place]
         if not again:
             del self.on_the_way[place]
         if lost:
             return
         view = self.views[receiver]
-        merged = view.merge(topology.decode(update))
+        merged = view.merge(topology.decode(update), sender=sender)
         if merged.news:
             # Passed on, as gossip is.
             self.on_the_way += [
-                (other, view.describe(merged.news)) for other in self.neighbours(receiver)
+                (receiver, other, view.describe(merged.news)) for other in self.neighbours(receiver)
             ]
 
     def neighbours(self, name: PeerName) -> list[PeerName]:
@@ -122,7 +123,8 @@ class Gossip(RuleBasedStateMachine):
             for pair in sorted(self.joined):
                 for sender, receiver in (pair, pair[::-1]):
                     view = self.views[sender]
-                    self.views[receiver].merge(topology.decode(view.describe(view.peers.keys())))
+                    update = topology.decode(view.describe(view.peers.keys()))
+                    self.views[receiver].merge(update, sender=sender)
             if before == {name: view.peers for name, view in self.views.items()}:
                 return
         raise AssertionError("there is always news")

@@ -123,11 +123,57 @@ def test_words_in_our_mouth_are_beaten_though_they_have_our_uid(ahead: int) -> N
 
 
 def test_the_highest_version_there_is_does_not_overflow() -> None:
-    view = view_of_a(peer(B, A))
+    view = Topology(peer(A, version=(1 << 64) - 2, uid=7), chance=random.Random(1))
+    view.set_link(B, UP)
     view.merge([peer(A, version=(1 << 64) - 1, uid=99)])
     view.set_link(C, UP)
     assert view.ourself.version == (1 << 64) - 1
     assert topology.decode(view.describe([A])) == [view.ourself]
+
+
+@pytest.mark.parametrize("version", [(1 << 64) - 1, 1 << 63, 1 << 40])
+def test_nobody_else_has_the_last_word_about_a_peer(version: int) -> None:
+    """There is no version above the highest for it to contradict with."""
+    view, of_b = view_of_a(peer(B, A, uid=9)), Topology(peer(B, uid=9), chance=random.Random(1))
+    of_b.set_link(A, UP)
+    lie = peer(B, uid=9, version=version)
+    assert view.merge([lie], sender=C).news == set()
+    assert not of_b.merge([lie], sender=C).ourself_changed
+    assert (view.disbelieved, of_b.disbelieved) == (1, 1)
+    # What changes may bring about is believed, and can be contradicted.
+    lie = dataclasses.replace(lie, version=of_b.ourself.version + 1000)
+    assert view.merge([lie], sender=C).news == {B}
+    assert of_b.merge([lie], sender=C).other_self
+    view.merge(topology.decode(of_b.describe([B])), sender=C)
+    assert view.peers[B] == of_b.ourself
+
+
+@pytest.mark.parametrize("version", [(1 << 64) - 1, 1 << 63, 1 << 40])
+@pytest.mark.parametrize("introduced", [True, False])
+def test_a_peer_s_own_words_count_more_than_a_lie_that_came_first(
+    version: int, introduced: bool
+) -> None:
+    view = view_of_a(peer(B, A, C))
+    if introduced:
+        view.introduce(Peer(C, "h3", uid=9))
+    first = view.merge([peer(C, uid=9, version=version)], sender=B)
+    assert first.news == ({C} if version <= 1 << 63 else set())
+    truth = peer(C, A, B, uid=9, version=3)
+    assert view.merge([truth], sender=C).news == {C}
+    assert view.merge([peer(C, uid=9, version=version)], sender=B).news == set()
+    # Only what is so far apart: what others say may well be newer.
+    newer = peer(C, B, uid=9, version=4)
+    assert view.merge([newer], sender=B).news == {C}
+    assert view.merge([truth], sender=C).news == set()
+    assert view.peers[C] == newer
+
+
+def test_who_has_been_driven_up_step_by_step_is_still_believed_by_newcomers() -> None:
+    high = peer(C, B, version=1 << 50)
+    assert view_of_a(peer(B, A, C), high).peers[C] == high
+    view = view_of_a(peer(B, A, C))
+    view.introduce(Peer(C, "h3", uid=100))
+    assert view.merge([high], sender=B).news == {C}
 
 
 def test_each_change_of_ours_is_a_version() -> None:

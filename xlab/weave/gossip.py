@@ -91,7 +91,7 @@ class Gossip:
         message = messages.parse_gossip(tag, body)
         onward: bytes | None = message.payload
         if message.channel == TOPOLOGY:
-            merged = self._known.merge(topology.decode(message.payload))
+            merged = self._known.merge(topology.decode(message.payload), sender=sender)
             self._on_merged(merged)
             # In our words: what we know of these peers may be newer than what came.
             chosen = merged.news if tag == Tag.GOSSIP else merged.described

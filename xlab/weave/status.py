@@ -215,6 +215,7 @@ def report(router: Router) -> dict[str, Any]:
                 **router.counters,
                 "gossip_undeliverable": router.gossip.undeliverable,
                 "descriptions_refused": router.topology.refused,
+                "descriptions_disbelieved": router.topology.disbelieved,
             },
             "overlay": router.overlay.counters(),
         },

@@ -7,6 +7,10 @@ one version lies; of these the greater in bytes counts, so that all come to the 
 that sees itself described otherwise than it does, as an earlier life of its own was, makes its
 version higher than that.
 
+Above the highest version there is none, so who could say it of another peer would have the last
+word.  Versions count changes: what others say to be far beyond what is known is not believed, and
+what a neighbour says of itself counts more than what is that far beyond it.
+
 What cannot be reached from here any more is forgotten.
 """
 
@@ -35,6 +39,10 @@ _NICKNAME_LIMIT = 255
 _ADDRESS_LIMIT = 64
 
 _HIGHEST_VERSION = (1 << 64) - 1
+#: No router's links change that often while another does not hear of it.
+_VERSION_STEP = 1 << 32
+#: Of a peer not heard of before.  It may have been driven up, by steps: 2³¹ of them lead beyond.
+_HIGHEST_FIRST_VERSION = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,13 @@ class Peer:
             return ours < theirs
         return (self.encoded or _encode(self)) < (other.encoded or _encode(other))
 
+    def far_beyond(self, known: Peer | None) -> bool:
+        """Whether the peer cannot have come to this version since it was `known`."""
+        # Who has only introduced itself (version 0) has not said how far it is.
+        if known is None or (known.version == 0 and not known.links):
+            return self.version > _HIGHEST_FIRST_VERSION
+        return self.version > known.version + _VERSION_STEP
+
     def same_as(self, other: Peer) -> bool:
         """Whether `other` says nothing else."""
         return self == replace(other, name=self.name, nickname=self.nickname)
@@ -100,6 +115,8 @@ class Topology:
         self.peers: dict[PeerName, Peer] = {ourself.name: ourself}
         #: Descriptions that there was no room for.
         self.refused = 0
+        #: Those with a version that cannot be.
+        self.disbelieved = 0
 
     @property
     def ourself(self) -> Peer:
@@ -118,17 +135,20 @@ class Topology:
         if not link:
             self._forget_unreachable()
 
-    def merge(self, update: Collection[Peer]) -> Merged:
-        """Learn from an update what is new in it."""
+    def merge(self, update: Collection[Peer], *, sender: PeerName | None = None) -> Merged:
+        """Learn from an update of neighbour `sender` what is new in it."""
         news = set()
         version = self.ourself.version
         links = sum(len(peer.links) for peer in self.peers.values())
         for peer in update:
             known = self.peers.get(peer.name)
-            if peer.name == self._ourself:
+            in_person = peer.name == sender
+            if peer.far_beyond(known) and not in_person:
+                self.disbelieved += 1
+            elif peer.name == self._ourself:
                 if peer.version >= version and not peer.same_as(self.ourself):
                     version = min(peer.version + 1, _HIGHEST_VERSION)
-            elif known is None or known.older_than(peer):
+            elif known is None or known.older_than(peer) or (in_person and known.far_beyond(peer)):
                 more_links = len(peer.links) - (len(known.links) if known else 0)
                 if len(self.peers) + (not known) > PEER_LIMIT or links + more_links > LINK_LIMIT:
                     self.refused += 1
