@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import socket
 import time
@@ -20,7 +21,7 @@ from xlab.weave.__main__ import Log, parse_options
 from xlab.weave.fastdp import FastdpEquivalent
 from xlab.weave.targets import Address, parse_address
 from xlab.weave.timers import Timers
-from xlab.weave.transport import Backlogs, Loop, TcpStream
+from xlab.weave.transport import Backlogs, Loop, TcpStream, Transport
 
 
 @pytest.fixture
@@ -164,6 +165,27 @@ def test_a_file_closed_by_another_is_not_called(loop: Loop) -> None:
     for ours, theirs in pairs:
         ours.close()
         theirs.close()
+
+
+def test_without_a_descriptor_left_an_attempt_to_dial_fails_and_is_made_again(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (member,) = World().routers(1)
+    with closing(Transport(loop, bind=parse_address("127.0.0.1")[0], port=0)) as sockets:
+        control = sockets.router = member.control
+        monkeypatch.setattr(control, "_dial", sockets.dial)
+        with monkeypatch.context() as exhausted:
+            exhausted.setattr(socket, "socket", no_descriptor)
+            control.connect([parse_address("127.0.0.9:6783")])
+            member.world.run(1.0)
+        assert control.counters["dials_failed"] == control.counters["dialled"] > 1
+        (target,) = control.targets.unconnected
+        assert target.error == "Too many open files"
+        assert target.try_at_s is not None
+
+
+def no_descriptor(*_: object) -> socket.socket:
+    raise OSError(errno.EMFILE, "Too many open files")
 
 
 def test_a_listener_without_descriptors_to_give_rests(

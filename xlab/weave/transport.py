@@ -97,7 +97,12 @@ class Transport:
 
     def dial(self, address: Address) -> None:
         """Begin to connect; the router hears what becomes of it."""
-        connecting = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            connecting = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as failure:
+            # No descriptor is left: there may be one at the next attempt.
+            self._dial_failed(address, os.strerror(failure.errno or errno.EIO))
+            return
         try:
             if not self._bind.is_unspecified:
                 connecting.bind((str(self._bind), 0))
@@ -128,6 +133,9 @@ class Transport:
     def _end_dial(self, connecting: socket.socket, address: Address, reason: str) -> None:
         self._loop.unwatch(connecting)
         connecting.close()
+        self._dial_failed(address, reason)
+
+    def _dial_failed(self, address: Address, reason: str) -> None:
         if self.router:
             self.router.dial_failed(address, reason)
 
