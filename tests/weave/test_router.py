@@ -412,6 +412,23 @@ def test_a_router_that_dials_itself_sees_it_and_stops() -> None:
     assert "it is this router itself, retry: never" in status.connections(a.control)
 
 
+def test_a_peer_that_had_our_name_for_a_while_is_met_under_its_own() -> None:
+    """As when a host was cloned, and its router is restarted with a name of its own."""
+    world = World()
+    a = world.router("h1")
+    twin = world.router("clone", name=a.name, ip=2)
+    a.control.connect([twin.host])
+    world.run(10.0)
+    assert any(line.endswith("another router has this router's name") for line in a.log)
+    assert "retry: never" not in status.connections(a.control)
+    # It is not knocked at all the time.
+    assert 2 < len(a.dialled) < 15
+    twin.stop()
+    b = world.router("h2", ip=2)
+    world.run(60.0)
+    assert a.established == {b.name}
+
+
 def test_encryption_is_refused_in_words() -> None:
     world = World()
     (a,) = world.routers(1)

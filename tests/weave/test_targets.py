@@ -128,7 +128,7 @@ def test_ourself_is_tried_once() -> None:
     targets.add(IPv4Address("10.0.0.1"), None)
     targets.refresh({}, [])
     assert targets.due({}) == ([at("10.0.0.1")], None)
-    targets.failed(at("10.0.0.1"), "it is this router itself", peer=A)
+    targets.failed(at("10.0.0.1"), "it is this router itself", peer=A, itself=True)
     clock.now_s += 1e6
     targets.refresh({}, [])
     assert targets.due({}) == ([], None)

@@ -420,8 +420,13 @@ class Router:
         self._unfinished.pop(connection, None)
         self.counters["dropped"] += 1
         if connection.outbound:
-            peer = connection.peer.name if connection.peer else None
-            self.targets.failed(connection.remote, reason, peer=peer)
+            peer, ourself = connection.peer, self.topology.ourself
+            self.targets.failed(
+                connection.remote,
+                reason,
+                peer=peer.name if peer else None,
+                itself=peer is not None and (peer.name, peer.uid) == (ourself.name, ourself.uid),
+            )
         else:
             self._accepted[connection.remote.ip] -= 1
             if not self._accepted[connection.remote.ip]:

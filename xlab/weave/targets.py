@@ -131,8 +131,18 @@ class Targets:
         if target:
             target.attempting, target.connected, target.peer = False, True, peer
 
-    def failed(self, address: Address, reason: str, *, peer: PeerName | None = None) -> None:
-        """There is none, or it has ended; `peer` is who was met there."""
+    def failed(
+        self,
+        address: Address,
+        reason: str,
+        *,
+        peer: PeerName | None = None,
+        itself: bool = False,
+    ) -> None:
+        """There is none, or it has ended; `peer` is who was met there.
+
+        `itself`: that was this very router.  Another of our name may get one of its own some day.
+        """
         target = self._known.get(address)
         if target is None:
             return
@@ -140,7 +150,7 @@ class Targets:
         target.error = reason
         target.peer = peer or target.peer
         now_s = self._clock()
-        if target.peer == self._ourself:
+        if itself:
             target.try_at_s = None
         elif target.try_at_s is not None and now_s > target.try_at_s + _HELD_S:
             target.try_at_s, target.retry_s = now_s, _FIRST_RETRY_S
