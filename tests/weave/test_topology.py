@@ -449,12 +449,24 @@ def test_every_unicast_arrives(edges: list[tuple[PeerName, PeerName]]) -> None:
 def test_a_description_heard_again_is_not_taken_apart_again() -> None:
     update = topology.encode([peer(B, A), peer(C, A, B)])
     first = topology.decode(update)
-    before = topology._read_once.cache_info().misses
     again = topology.decode(update)
-    assert topology._read_once.cache_info().misses == before
     assert [id(p) for p in again] == [id(p) for p in first]
     # Whoever describes it, and beside whom.
     assert topology.decode(topology.encode([again[1]])) == [first[1]]
+
+
+def test_of_what_is_remembered_only_so_many_links_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger's, each another: a link takes twenty times the room here that it takes there."""
+    monkeypatch.setattr(topology, "_REMEMBERED_LINKS", 10, raising=False)
+
+    def remembered(*links: PeerName) -> list[bool]:
+        told = [topology.encode([peer(B, *links, version=v)]) for v in range(4)]
+        first = [topology.decode(update)[0] for update in told]
+        # The last one first: who is forgotten first is who was heard of first.
+        return [topology.decode(told[v])[0] is first[v] for v in (3, 2, 1, 0)]
+
+    assert remembered() == [True] * 4
+    assert remembered(A, C, D, E) == [True, True, False, False]
 
 
 def test_what_another_program_means_by_a_number_is_its_own_affair() -> None:

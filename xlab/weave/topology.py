@@ -16,8 +16,8 @@ What cannot be reached from here any more is forgotten.
 
 from __future__ import annotations
 
-import functools
 import random
+from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -34,7 +34,8 @@ LINK_LIMIT = 200_000
 #: Of Go, for the two types of an update: 161 bytes.
 _DEFINITIONS_LIMIT = 4096
 #: Descriptions that are kept once taken apart: with 400 connections a peer's is as long as this.
-_REMEMBERED, _REMEMBERED_BYTES = 1024, 16 << 10
+#: A link takes ten bytes there and two hundred here, so links are counted: those of a whole mesh.
+_REMEMBERED, _REMEMBERED_BYTES, _REMEMBERED_LINKS = 1024, 16 << 10, LINK_LIMIT
 _NICKNAME_LIMIT = 255
 _ADDRESS_LIMIT = 64
 
@@ -352,7 +353,32 @@ def _read(description: bytes) -> tuple[Peer | None, int]:
     return (peer if _plausible(peer) else None), decoder.values
 
 
-_read_once = functools.lru_cache(_REMEMBERED)(_read)
+class _Remembered:
+    """What `_read` has made of the descriptions that were heard last."""
+
+    def __init__(self) -> None:
+        self._read: OrderedDict[bytes, tuple[Peer | None, int]] = OrderedDict()
+        self._links = 0
+
+    def __call__(self, description: bytes) -> tuple[Peer | None, int]:
+        """As `_read`; the same objects again if it is remembered."""
+        read = self._read.get(description)
+        if read is not None:
+            self._read.move_to_end(description)
+            return read
+        read = self._read[description] = _read(description)
+        self._links += _links(read)
+        while len(self._read) > _REMEMBERED or self._links > _REMEMBERED_LINKS:
+            _, forgotten = self._read.popitem(last=False)
+            self._links -= _links(forgotten)
+        return read
+
+
+def _links(read: tuple[Peer | None, int]) -> int:
+    return len(read[0].links) if read[0] else 0
+
+
+_read_once = _Remembered()
 
 
 def _plausible(peer: Peer) -> bool:
