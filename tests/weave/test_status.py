@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import io
 import json
@@ -20,9 +21,10 @@ from hypothesis import strategies as st
 from tests.support.weave_world import Member, World
 from xlab.lab import weave
 from xlab.lab.weave import Weave
-from xlab.weave import status, web
+from xlab.weave import names, status, web
 from xlab.weave.status import Answer, answer
 from xlab.weave.targets import parse_address
+from xlab.weave.topology import Link, Peer
 
 
 @pytest.fixture
@@ -124,6 +126,27 @@ def test_the_report_has_all_of_it(pair: tuple[World, Member, Member]) -> None:
     assert report["direct"] == ["10.0.0.1"]
     assert report["counters"]["control"]["dialled"] == 1
     assert report["counters"]["overlay"] == {"added": 1}
+
+
+def test_in_a_large_mesh_a_report_has_the_trees_that_frames_have_needed(
+    pair: tuple[World, Member, Member],
+) -> None:
+    """A stranger's gossip may describe a chain of 4,000 peers: all their trees take ten seconds."""
+    _, a, b = pair
+    chain = [a.name, *(names.from_number(0x7B0000000000 + number) for number in range(200))]
+    up = Link("10.0.0.9:6783", outbound=True, established=True)
+    view = b.control.topology
+    first = dataclasses.replace(view.peers[a.name], version=99, links={b.name: up, chain[1]: up})
+    rest = [
+        Peer(name, "x", uid=1, version=1, links=dict.fromkeys((before, after), up))
+        for before, name, after in zip(chain, chain[1:], [*chain[2:], a.name], strict=False)
+    ]
+    view.merge([first, *rest])
+    b.control._calculate_routes()
+    assert b.overlay.broadcast[chain[5]] == []
+    told = json.loads(get(b, "/report"))["routes"]
+    assert len(told["unicast"]) == 201
+    assert told["broadcast"] == {names.text(chain[5]): []}
 
 
 def test_a_nickname_cannot_forge_lines() -> None:

@@ -28,6 +28,11 @@ class Routes:
     #: Source to the neighbours to forward its broadcasts to; our own broadcasts under our name.
     broadcast: Mapping[PeerName, Sequence[PeerName]]
 
+    @property
+    def worked_out(self) -> Mapping[PeerName, Sequence[PeerName]]:
+        """Of `broadcast` what takes no time any more: of those sources that have sent any."""
+        return self.broadcast.worked_out() if isinstance(self.broadcast, _Trees) else self.broadcast
+
 
 def calculate(graph: Graph, ourself: PeerName) -> Routes:
     """The routes in a graph that does not change any more."""
@@ -52,6 +57,9 @@ class _Trees(Mapping[PeerName, Sequence[PeerName]]):
         if tree is None:
             tree = self._trees[source] = forward_to(self._graph, source, self._ourself)
         return tree
+
+    def worked_out(self) -> Mapping[PeerName, Sequence[PeerName]]:
+        return {source: tree for source, tree in self._trees.items() if tree is not None}
 
     def __iter__(self) -> Iterator[PeerName]:
         return iter(self._trees)

@@ -21,6 +21,10 @@ from xlab.weave.router import Router, describe
 from xlab.weave.targets import Target, parse_address
 from xlab.weave.topology import Peer
 
+#: In a mesh of more peers those trees are reported that frames have needed: to work out the others
+#: may take seconds, in which no frames move.
+_ALL_TREES_OF = 64
+
 #: What the status calls an overlay that is not what Weave Net means by its name.
 _MODES = {"sleeve": "sleeve", "fastdp": "fastdp equivalent"}
 
@@ -172,6 +176,8 @@ def _printable(text: str) -> str:
 
 def report(router: Router) -> dict[str, Any]:
     """The page `/report`, as plain data; peers by name, times in seconds."""
+    found = router.routes
+    broadcast = found.broadcast if len(found.broadcast) <= _ALL_TREES_OF else found.worked_out
     return {
         **_peer_data(router.topology.ourself),
         "overlay": router.identity.overlay,
@@ -203,11 +209,11 @@ def report(router: Router) -> dict[str, Any]:
         "direct": router.targets.direct,
         "routes": {
             "unicast": {
-                names.text(to): names.text(hop) for to, hop in sorted(router.routes.unicast.items())
+                names.text(to): names.text(hop) for to, hop in sorted(found.unicast.items())
             },
             "broadcast": {
                 names.text(source): [names.text(hop) for hop in hops]
-                for source, hops in sorted(router.routes.broadcast.items())
+                for source, hops in sorted(broadcast.items())
             },
         },
         "counters": {
