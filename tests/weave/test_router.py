@@ -794,6 +794,29 @@ def test_attempts_become_rare_and_a_person_can_ask_for_one_now() -> None:
     assert len(a.dialled) == tries + 1
 
 
+def test_between_two_looks_at_whom_to_dial_there_is_as_long_a_pause_as_they_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Gossip of many links makes it take long, and may change without pause."""
+    world = World()
+    (a,) = world.routers(1)
+    control = a.control
+    times: list[float] = []
+
+    def refresh(*_: object) -> None:
+        times.append(world.now_s)
+        world.now_s += 2.0
+        times.append(world.now_s)
+
+    monkeypatch.setattr(control.targets, "refresh", refresh)
+    for _ in range(100):
+        control._targets_changed()
+        world.now_s = max(world.now_s, a.timers.next_at_s() or 0.0)
+        a.timers.run()
+    assert len(times) > 10
+    assert all(later - end >= 1.99 for end, later in zip(times[1::2], times[2::2], strict=False))
+
+
 def test_who_is_forgotten_is_not_dialled_any_more() -> None:
     world = World()
     a, b = world.routers(2)
@@ -819,7 +842,7 @@ def test_a_stranger_found_where_gossip_said_is_dialled_once_and_then_with_patien
     }
     links[names.from_number(0x030000000000)] = Link("224.0.0.1:6783", True, True)
     links[names.from_number(0x030000000001)] = Link("example:6783", True, True)
-    links[names.from_number(0x030000000002)] = Link("10.2.0.1:99999", False, True)
+    links[names.from_number(0x030000000002)] = Link("10.2.0.1:99999", True, True)
     lie = Peer(liar.name, "liar", liar.uid, 9, links={a.name: Link("10.0.0.1:6783", True, True)})
     lie = dataclasses.replace(lie, links={**lie.links, **links})
     send_gossip(wire, Tag.GOSSIP, GossipMessage("topology", liar.name, topology.encode([lie])))

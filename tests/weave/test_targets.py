@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.support.fake_clock import FakeClock
 from tests.support.fuzzing import Refusal, attempt
 from xlab.weave import names
+from xlab.weave import targets as targets_module
 from xlab.weave.targets import Address, Targets, parse_address
 from xlab.weave.topology import Link, Peer
 
@@ -313,3 +314,44 @@ def test_gossip_that_names_many_addresses_is_remembered_in_part() -> None:
     }
     targets.refresh({}, [Peer(B, "h", uid=1, links=links)])
     assert len(targets.unconnected) == 4096
+
+
+def test_who_claims_many_links_does_not_keep_out_the_others() -> None:
+    targets, _ = targets_of()
+    links = {
+        names.from_number(number): link(f"10.0.{number >> 8}.{number & 255}:1")
+        for number in range(1, 9000)
+    }
+    honest = {D: link("10.9.9.9:6783")}
+    targets.refresh({}, [Peer(B, "h", uid=1, links=links), Peer(C, "h", uid=1, links=honest)])
+    assert at("10.9.9.9") in {target.address for target in targets.unconnected}
+
+
+@pytest.mark.parametrize(
+    ("address", "outbound", "most"),
+    [
+        ("10.0.0.9:6783", True, 1),
+        # The port that a peer has dialled from is its own affair.
+        ("10.0.0.9:{}", False, 1),
+        ("10.0.0.9:{}", True, 4096),
+        ("nonsense {}", True, 4096),
+    ],
+)
+def test_links_without_end_are_not_all_read(
+    address: str, outbound: bool, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200,000 can be claimed: reading them all takes two seconds, in which no frames move."""
+    texts = []
+
+    def counting(text: str) -> tuple[IPv4Address, int | None]:
+        texts.append(text)
+        return parse_address(text)
+
+    monkeypatch.setattr(targets_module, "parse_address", counting)
+    targets, _ = targets_of()
+    links = {
+        names.from_number(number): link(address.format(number), outbound=outbound)
+        for number in range(1, 9000)
+    }
+    targets.refresh({}, [Peer(B, "h", uid=1, links=links)])
+    assert len(texts) == most

@@ -41,7 +41,7 @@ _GOSSIP_DELAY_S = 0.02
 _DELAY_PER_NEIGHBOUR_S = 0.01
 _LONGEST_DELAY_S = 1.0
 
-#: Many attempts may fail at once: which are next is worked out at most that often.
+#: Many attempts may fail at once: which are next is worked out with such a pause.
 _DIAL_SPACING_S = 0.02
 
 #: Connections whose other end has not yet said who it is.
@@ -135,7 +135,8 @@ class Router:
         self.routes = routes.Routes({}, {})
         self._routes_timer: Timer | None = None
         self._dial_timer: Timer | None = None
-        self._dialled_at_s = timers.clock() - _DIAL_SPACING_S
+        #: When whom to dial may be worked out again.
+        self._dial_from_s = timers.clock()
         self._refresh_targets = True
         self._contradiction: Timer | None = None
         self._contradicted_at_s = timers.clock() - _CONTRADICTION_S
@@ -508,7 +509,7 @@ class Router:
         self._dial_soon()
 
     def _dial_soon(self) -> None:
-        self._dial_at(self._dialled_at_s + _DIAL_SPACING_S)
+        self._dial_at(self._dial_from_s)
 
     def _dial_at(self, at_s: float) -> None:
         if self._dial_timer and self._dial_timer.pending:
@@ -520,12 +521,15 @@ class Router:
         )
 
     def _dial_targets(self) -> None:
-        self._dialled_at_s = self.timers.clock()
+        began_s = self.timers.clock()
         ours = self.topology.ourself.links
         if self._refresh_targets:
             self._refresh_targets = False
             self.targets.refresh(ours, self.topology.peers.values())
         due, ask_again_s = self.targets.due(ours)
+        now_s = self.timers.clock()
+        # Gossip of many links takes long, and others may come at once: half the time is for frames.
+        self._dial_from_s = now_s + max(_DIAL_SPACING_S, now_s - began_s)
         if ask_again_s is not None:
             self._dial_at(ask_again_s)
         for address in due:

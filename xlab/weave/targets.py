@@ -10,7 +10,8 @@ Pure: `due` names the addresses to dial now, and is told what became of them.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 from typing import NamedTuple
@@ -218,18 +219,37 @@ class Targets:
     def _found_in_gossip(
         self, ours: Mapping[PeerName, Link], peers: Collection[Peer]
     ) -> dict[Address, float]:
-        wanted = {}
-        for peer in peers:
-            if peer.name == self._ourself:
+        wanted: dict[Address, float] = {}
+        #: In a full mesh of n routers each address is named n times.
+        read: dict[str, Address | None] = {}
+        for other, link in _in_turn(peer.links for peer in peers if peer.name != self._ourself):
+            if other == self._ourself or other in ours:
                 continue
-            for other, link in peer.links.items():
-                if other == self._ourself or other in ours:
-                    continue
-                try:
-                    ip, port = parse_address(link.remote_address)
-                except ValueError:
-                    continue
-                # What dialled is at a port of its own choice; it listens where all do.
-                address = Address(ip, port if link.outbound and port else self._port)
+            # What dialled is at a port of its own choice; it listens where all do.
+            text = link.remote_address if link.outbound else link.remote_address.partition(":")[0]
+            if text not in read:
+                if len(read) == _TARGET_LIMIT:
+                    break
+                read[text] = self._read(text)
+            address = read[text]
+            if address:
                 wanted[address] = 0.0 if self._ourself < other else _COURTESY_S
         return wanted
+
+    def _read(self, text: str) -> Address | None:
+        try:
+            ip, port = parse_address(text)
+        except ValueError:
+            return None
+        return Address(ip, port or self._port)
+
+
+def _in_turn(peers: Iterable[Mapping[PeerName, Link]]) -> Iterator[tuple[PeerName, Link]]:
+    """All links, one of each peer after the other: who claims many does not keep out the others."""
+    waiting = deque(iter(links.items()) for links in peers)
+    while waiting:
+        links = waiting.popleft()
+        link = next(links, None)
+        if link:
+            yield link
+            waiting.append(links)
