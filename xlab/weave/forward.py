@@ -14,9 +14,11 @@ Pure: names, frames and times come in, decisions come out.  Times are seconds of
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Set
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from xlab.kernel.packets import checksum
 from xlab.weave.routes import Routes
@@ -25,6 +27,10 @@ from xlab.weave.sleeve import AMBIGUOUS_MTUS, ETHERNET_HEADER_BYTES, OVERHEAD_BY
 # -- which way -------------------------------------------------------------------------------------
 
 MAC_AGE_S = 600.0
+#: An address that speaks on our bridge is not believed to be elsewhere before it has been silent
+#: here for so long; and one that has gone, not to be back before it has been silent there.  So who
+#: puts another's address into a frame does not cut that one off.
+MOVE_S = 3.0
 #: Ten times what one Linux bridge can have ports, and a bound on what a peer can make us remember.
 MOST_MACS = 16384
 
@@ -32,31 +38,57 @@ MOST_MACS = 16384
 _LINK_LOCAL_GROUP = bytes.fromhex("0180c20000")
 
 
+class _Seen(NamedTuple):
+    """Where an address was seen last."""
+
+    peer: bytes
+    at_s: float
+    #: When it was captured on our own bridge, wherever it may be now.
+    here_s: float
+
+
 class MacCache:
     """Behind which peer a MAC address was last seen; forgotten after ten minutes of silence."""
 
     def __init__(self) -> None:
-        self._seen: dict[bytes, tuple[bytes, float]] = {}
+        self._seen: dict[bytes, _Seen] = {}
 
     def find(self, mac: bytes, now_s: float) -> bytes | None:
         """The peer behind `mac`, None if it is unknown or was silent for too long."""
-        entry = self._seen.get(mac)
-        if entry is None or now_s - entry[1] > MAC_AGE_S:
+        seen = self._seen.get(mac)
+        if seen is None or now_s - seen.at_s > MAC_AGE_S:
             return None
-        return entry[0]
+        return seen.peer
 
-    def learn(self, mac: bytes, peer: bytes, now_s: float) -> None:
-        """`mac` was seen behind `peer`, wherever it was before; if there is room."""
-        if mac in self._seen or len(self._seen) < MOST_MACS:
-            self._seen[mac] = (peer, now_s)
+    def learn(self, mac: bytes, peer: bytes, now_s: float, *, here: bool = False) -> None:
+        """`mac` was seen behind `peer`, wherever it was before; if there is room.
+
+        `here`: on our own bridge.
+        """
+        seen = self._seen.get(mac)
+        if seen or len(self._seen) < MOST_MACS:
+            here_s = now_s if here else seen.here_s if seen else -math.inf
+            self._seen[mac] = _Seen(peer, now_s, here_s)
+
+    def speaks_here(self, mac: bytes, now_s: float) -> bool:
+        """Whether it was captured on our own bridge just now."""
+        seen = self._seen.get(mac)
+        return seen is not None and now_s - seen.here_s <= MOVE_S
+
+    def may_be_back(self, mac: bytes, now_s: float) -> bool:
+        """Whether it was on our own bridge before, and is silent where it was seen since."""
+        seen = self._seen.get(mac)
+        return seen is not None and now_s - seen.here_s <= MAC_AGE_S and now_s - seen.at_s > MOVE_S
 
     def expire(self, now_s: float) -> None:
         """Forget every address that has been silent for too long."""
-        self._seen = {mac: seen for mac, seen in self._seen.items() if now_s - seen[1] <= MAC_AGE_S}
+        self._seen = {
+            mac: seen for mac, seen in self._seen.items() if now_s - seen.at_s <= MAC_AGE_S
+        }
 
     def forget_peers_but(self, peers: Set[bytes]) -> None:
         """Forget the addresses behind peers that are no longer there."""
-        self._seen = {mac: entry for mac, entry in self._seen.items() if entry[0] in peers}
+        self._seen = {mac: seen for mac, seen in self._seen.items() if seen.peer in peers}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +121,8 @@ class Switch:
     def captured(self, destination_mac: bytes, source_mac: bytes, now_s: float) -> Decision:
         """A frame came out of our own bridge."""
         known = self.macs.find(source_mac, now_s)
-        if known is not None and known != self.name:
+        foreign = known is not None and known != self.name
+        if foreign and not self.macs.may_be_back(source_mac, now_s):
             # Our bridge sends back what we gave it, or the address moved here: then it has to fall
             # silent there first.  Forwarding it might go round in circles.
             return Decision(dropped="captured_foreign_source")
@@ -97,7 +130,7 @@ class Switch:
             return Decision(dropped="source_is_group")
         if destination_mac.startswith(_LINK_LOCAL_GROUP) and destination_mac[5] < 16:
             return Decision(dropped="link_local")
-        self.macs.learn(source_mac, self.name, now_s)
+        self.macs.learn(source_mac, self.name, now_s, here=True)
         peer = self.macs.find(destination_mac, now_s)
         if peer is None:
             return self._to_all(self.name)
@@ -125,6 +158,8 @@ class Switch:
             return Decision(dropped="unknown_source_peer")
         if source_mac[0] & 1:
             return Decision(dropped="source_is_group")
+        if self.macs.speaks_here(source_mac, now_s):
+            return Decision(dropped="received_local_source")
         self.macs.learn(source_mac, source, now_s)
         if self.macs.find(destination_mac, now_s) == self.name:
             return Decision(inject=True)
