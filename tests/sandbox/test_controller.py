@@ -211,6 +211,43 @@ def test_what_goes_wrong_with_an_event_told_aside_is_raised() -> None:
         tell({})
 
 
+def test_whoever_tells_it_has_gone_is_told_at_the_next_event() -> None:
+    gone = threading.Event()
+
+    def emit(_: Mapping[str, Any]) -> None:
+        gone.set()
+        raise BrokenPipeError
+
+    def tell_for_ever() -> None:
+        with controller.aside(emit) as tell:
+            while True:
+                tell({})
+
+    with pytest.raises(BrokenPipeError):
+        tell_for_ever()
+    assert gone.is_set()
+
+
+def test_a_limit_is_one_for_all_that_comes() -> None:
+    """Byte by byte, each in its time, an answer could take for ever."""
+    ours, theirs = socket.socketpair()
+    ended = threading.Event()
+
+    def drip() -> None:
+        while not ended.wait(0.05):
+            theirs.sendall(b" ")
+
+    dripping = threading.Thread(target=drip)
+    with closing(controller.Client(ours, Pulse(os.getpid()))) as client, theirs:
+        dripping.start()
+        try:
+            with pytest.raises(NoAnswerError):
+                client.call("describe", {}, limit_s=0.5)
+        finally:
+            ended.set()
+            dripping.join()
+
+
 def test_an_answer_has_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(controller, "_LONGEST_ANSWER_BYTES", 1000)
     with pytest.raises(SandboxError, match="more than anybody asked for"):

@@ -46,8 +46,9 @@ Handler = Callable[[Mapping[str, Any], Emit], Any]
 #: Before another connection is accepted, if the last could not be.
 _ONCE_MORE_S = 0.02
 
-#: Of one line that answers: a large lab's facts take some megabytes.
-_LONGEST_ANSWER_BYTES = 128 << 20
+#: Of one line that answers: two streams of 64 MiB (processes.run), of which JSON may make six times
+#: as much.
+_LONGEST_ANSWER_BYTES = 1 << 30
 #: Descriptors that come with one answer, at the most; the kernel's limit is 253 (SCM_MAX_FD).
 _MOST_DESCRIPTORS = 16
 
@@ -128,6 +129,8 @@ class Client:
         #: question has not been sent yet.
         self._owed = False
         self._unsent = memoryview(b"")
+        #: For how long what was asked last may yet be waited for.
+        self._left_s = math.inf
 
     def call(
         self,
@@ -160,24 +163,25 @@ class Client:
     ) -> tuple[Any, list[int]]:
         """The same with the open files that came with the result, which the caller closes."""
         request = json.dumps({"verb": verb, "arguments": arguments}).encode() + b"\n"
+        self._left_s = limit_s
         if self._owed:
-            self._receive_answer(lambda _: None, idle_s, limit_s)
+            self._receive_answer(lambda _: None, idle_s)
             self._close_descriptors()
         if self._pulse is not None:
             # Or it would do what it was asked for when it goes on, long after we have given up.
-            self._pulse.wait(self._pulse.beats, limit_s=limit_s)
+            self._left_s -= self._pulse.wait(self._pulse.beats, limit_s=self._left_s)
         self._unsent, self._owed = memoryview(request), True
-        answer = self._receive_answer(watch, idle_s, limit_s)
+        answer = self._receive_answer(watch, idle_s)
         if "error" in answer:
             raise _rebuilt(answer["error"])
         descriptors, self._descriptors = self._descriptors, []
         return answer.get("result"), descriptors
 
-    def _receive_answer(self, watch: Emit, idle_s: float, limit_s: float) -> dict[str, Any]:
+    def _receive_answer(self, watch: Emit, idle_s: float) -> dict[str, Any]:
         """Send what is unsent, and wait for what then comes."""
         try:
             while self._unsent:
-                self._await(select.POLLOUT, idle_s, limit_s)
+                self._await(select.POLLOUT, idle_s)
                 # Without a pulse it waits here, as long as the channel does.
                 flags = socket.MSG_DONTWAIT if self._pulse else 0
                 with suppress(BlockingIOError):
@@ -185,25 +189,27 @@ class Client:
         except OSError as error:
             raise _gone(error) from error
         while True:
-            answer = _answer(self._receive_line(idle_s, limit_s))
+            answer = _answer(self._receive_line(idle_s))
             if "event" not in answer:
                 self._owed = False
                 return answer
             watch(answer["event"])
 
-    def _await(self, event: int, idle_s: float, limit_s: float) -> None:
+    def _await(self, event: int, idle_s: float) -> None:
         if self._pulse is not None:
             poller = select.poll()
             poller.register(self._channel, event)
-            self._pulse.wait(
-                lambda seconds: bool(poller.poll(seconds * 1e3)), idle_s=idle_s, limit_s=limit_s
+            self._left_s -= self._pulse.wait(
+                lambda seconds: bool(poller.poll(seconds * 1e3)),
+                idle_s=idle_s,
+                limit_s=self._left_s,
             )
 
-    def _receive_line(self, idle_s: float, limit_s: float) -> bytes:
+    def _receive_line(self, idle_s: float) -> bytes:
         looked_at = 0
         while (end := self._received.find(b"\n", looked_at)) < 0:
             looked_at = len(self._received)
-            self._await(select.POLLIN, idle_s, limit_s)
+            self._await(select.POLLIN, idle_s)
             try:
                 data, descriptors, _, _ = socket.recv_fds(self._channel, 1 << 16, _MOST_DESCRIPTORS)
             except OSError as error:
@@ -360,10 +366,15 @@ def aside(emit: Emit) -> Iterator[Emit]:
                 failures.append(error)
                 return
 
+    def put(event: Mapping[str, Any]) -> None:
+        if failures:
+            raise failures[0]
+        events.put(event)
+
     teller = threading.Thread(target=tell, name="teller", daemon=True)
     teller.start()
     try:
-        yield events.put
+        yield put
     finally:
         events.put(None)
         teller.join()

@@ -44,14 +44,19 @@ class Pulse:
         *,
         idle_s: float = math.inf,
         limit_s: float = math.inf,
-    ) -> None:
-        """Return once `ready(seconds)`, which waits that long at the most, is true.
+    ) -> float:
+        """Wait until `ready(seconds)`, which waits that long at the most, is true; how long that was.
 
         NoAnswerError when the process is stopped, when none of its threads has been at work for
         `idle_s`, or after `limit_s`.
         """
         waited = stopped = idle = 0.0
-        while not ready(min(LOOK_S, limit_s)):
+        if limit_s <= 0:
+            raise NoAnswerError(self.lab, self.pid)
+        while True:
+            begun = time.monotonic()
+            if ready(max(0.0, min(LOOK_S, limit_s - waited))):
+                return waited + min(LOOK_S, time.monotonic() - begun)
             waited += LOOK_S
             stopped = stopped + LOOK_S if self._is_stopped() else 0.0
             if idle_s < math.inf:
