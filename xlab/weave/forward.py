@@ -28,9 +28,10 @@ from xlab.weave.sleeve import AMBIGUOUS_MTUS, ETHERNET_HEADER_BYTES, OVERHEAD_BY
 
 MAC_AGE_S = 600.0
 #: An address that speaks on our bridge is not believed to be elsewhere before it has been silent
-#: here for so long; and one that has gone, not to be back before it has been silent there.  So who
-#: puts another's address into a frame does not cut that one off.
-MOVE_S = 3.0
+#: here for so long (VRRP's backup waits for three seconds of silence, RFC 5798); and one that has
+#: gone, not to be back before it has been silent there, longer than what we give our bridge takes
+#: to come back.  So who puts another's address into a frame does not cut off all that one sends.
+MOVE_S, BACK_S = 1.0, 0.5
 #: Ten times what one Linux bridge can have ports, and a bound on what a peer can make us remember.
 MOST_MACS = 16384
 
@@ -78,7 +79,7 @@ class MacCache:
     def may_be_back(self, mac: bytes, now_s: float) -> bool:
         """Whether it was on our own bridge before, and is silent where it was seen since."""
         seen = self._seen.get(mac)
-        return seen is not None and now_s - seen.here_s <= MAC_AGE_S and now_s - seen.at_s > MOVE_S
+        return seen is not None and now_s - seen.here_s <= MAC_AGE_S and now_s - seen.at_s > BACK_S
 
     def expire(self, now_s: float) -> None:
         """Forget every address that has been silent for too long."""
