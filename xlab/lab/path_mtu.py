@@ -100,6 +100,7 @@ def _probe_of(pinger: socket.socket, listener: socket.socket, round_trip_s: floa
         nonlocal sequence
         for timeout_s in (round_trip_s + 0.3, round_trip_s + 0.6):
             sequence += 1
+            _forget(listener)
             number = os.urandom(_NUMBER_BYTES)
             try:
                 pinger.send(echo_request(identifier, sequence, size=size - 20, data=number))
@@ -116,11 +117,25 @@ def _probe_of(pinger: socket.socket, listener: socket.socket, round_trip_s: floa
                     return False  # a router's "fragmentation needed" (RFC 1191)
                 kind, _, _, got_id, got_sequence = struct.unpack_from("!BBHHH", reply, 20)
                 if (kind, got_id, got_sequence) == (0, identifier, sequence):
-                    # A raw socket has a packet before ICMP answers it (ip_local_deliver_finish).
-                    return True if _has_heard(listener, number, size) else None
+                    # A raw socket has a packet before ICMP answers it (ip_local_deliver_finish); if
+                    # it has none, somebody else has answered, or others left it no room.
+                    if _has_heard(listener, number, size):
+                        return True
+                    break
         return None
 
     return passes
+
+
+def _forget(listener: socket.socket) -> None:
+    """What others have sent it meanwhile, so that there is room."""
+    for _ in range(_HEARD_MESSAGES):
+        try:
+            listener.recv(0)
+        except BlockingIOError:
+            return
+        except OSError:
+            continue
 
 
 def _has_heard(listener: socket.socket, number: bytes, size: int) -> bool:

@@ -201,6 +201,10 @@ class _Tracer:
             last = arp[-1] if arp else last
             reasons += self._cut(last, done.stdout + done.stderr)
             reasons += self._to_nobody(seen, last)
+            if watch.dropped:
+                reasons.append(
+                    f"{watch.dropped:,} frames more passed than are kept: it may be there"
+                )
             if self._lab.lossy:
                 reasons.append("links of this lab lose packets on purpose: it may have been that")
         return {

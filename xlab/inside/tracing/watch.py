@@ -47,6 +47,8 @@ class Watch:
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         self.frames: list[Frame] = []
+        #: Frames that could not be kept, for want of room.
+        self.dropped = 0
         self._room = Room()
         self._sockets: dict[socket.socket, str] = {}
         for node in nodes:
@@ -109,4 +111,6 @@ class Watch:
                     self.frames.append(
                         Frame(self._sockets[opened], device, outgoing, time_ns, kept)
                     )
+                else:
+                    self.dropped += 1
         return True
