@@ -265,7 +265,7 @@ def test_a_capture_is_not_the_hosts_to_make(gre: World) -> None:
     shell = ["exec", "h1", "--", "sh", "-ec"]
     with broken(gre, [[*shell, bind]], [[*shell, "umount $(command -v tcpdump)"]]):
         said = gre.say("capture", "h1:eth0", "-w", "f.pcap", "--duration", "0.05")
-    assert (said.status, "0 packets captured" in said.stderr) == (0, True)
+    assert (said.status, " captured" in said.stderr, said.stdout) == (0, True, "")
 
 
 def test_a_capture_says_what_is_not_there(gre: World) -> None:
