@@ -45,7 +45,7 @@ class Pulse:
         idle_s: float = math.inf,
         limit_s: float = math.inf,
     ) -> float:
-        """Wait until `ready(seconds)`, which waits that long at the most, is true; how long that was.
+        """Wait until `ready(seconds)`, which waits so long at most, is true; how long that was.
 
         NoAnswerError when the process is stopped, when none of its threads has been at work for
         `idle_s`, or after `limit_s`.
