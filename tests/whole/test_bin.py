@@ -80,27 +80,61 @@ def python_that_shares_its_pip(folder: Path) -> Path:
     made = folder / "python-that-shares-its-pip"
     program(
         made,
-        f"""[ "$1 $2" = "-m venv" ] || exec {sys.executable} "$@"
-        exec {sys.executable} -c "
+        f"""[ "$1 $2 $3" = "-I -m venv" ] || exec {sys.executable} "$@"
+        exec {sys.executable} -I -c "
 import os, sys, venv
 venv.create(sys.argv[1], symlinks=True)
 os.symlink('{pip}', sys.argv[1] + '/{packages}/pip')
-" "$3" """,
+" "$4" """,
     )
     return made
 
 
-def setup(checkout: Path, *arguments: str, shell: str = "") -> subprocess.CompletedProcess[str]:
+def setup(
+    checkout: Path, *arguments: str, shell: str = "", cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     argv = [*shell.split(), str(checkout / "bin" / "setup"), *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, check=False)
+    return subprocess.run(argv, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def strangers(tmp_path: Path) -> Path:
+    """A folder with a file for every module there might be; one that is run writes into `ran`."""
+    folder = tmp_path / "a stranger's"
+    folder.mkdir()
+    for name in {*sys.stdlib_module_names, "pip", "sitecustomize", "usercustomize"}:
+        told = f"open({str(folder / 'ran')!r}, 'a').write({name!r} + ' ')"
+        (folder / f"{name}.py").write_text(f"{told}\nraise SystemExit(0)\n")
+    return folder
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_no_file_of_the_current_folder_is_taken_for_a_module_of_pythons(
+    checkout: Path, machine: Path, strangers: Path, user: int
+) -> None:
+    program(machine / "id", f"echo {user}")
+    done = setup(checkout, cwd=strangers)
+    assert not (strangers / "ran").exists(), (strangers / "ran").read_text()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{checkout}/.venv/bin/python\n"
+
+
+def test_nor_where_python_is_only_looked_for(
+    checkout: Path, machine: Path, strangers: Path
+) -> None:
+    """As by `sudo bin/setup --system`: whether python3 is to be installed is for it to say."""
+    program(machine / "id", "echo 0")
+    assert setup(checkout, "--system", cwd=strangers).returncode == 0
+    assert not (strangers / "ran").exists(), (strangers / "ran").read_text()
 
 
 @pytest.mark.slow
 def test_the_first_run_makes_the_environment_and_the_next_finds_it(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
+    checkout: Path, strangers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XLAB_PYTHON", sys.executable)
-    first = setup(checkout)
+    first = setup(checkout, cwd=strangers)
+    assert not (strangers / "ran").exists(), (strangers / "ran").read_text()
     assert first.returncode == 0, first.stderr
     assert first.stdout == f"{checkout}/.venv/bin/python\n", "stdout is the path and nothing else"
     assert "making the Python environment" in first.stderr
@@ -155,7 +189,7 @@ def test_an_interrupted_set_up_is_not_taken_for_a_finished_one(
     slow = tmp_path / "python-that-hangs"
     program(
         slow,
-        f"""[ "$1" = -m ] || exec {sys.executable} "$@"
+        f"""[ "$2" = -m ] || exec {sys.executable} "$@"
         {sys.executable} "$@" --without-pip
         touch {asked}
         exec sleep 1000""",
@@ -358,9 +392,9 @@ def test_a_python_of_another_version_is_passed_over(
     # It claims that version wherever it is asked to judge itself, and is sound otherwise.
     program(
         other,
-        f"""[ "$1" = -c ] || exec {sys.executable} "$@"
-        exec {sys.executable} -c "import sys; sys.version_info = ({version.replace(".", ",")})
-$2" """,
+        f"""[ "$2" = -c ] || exec {sys.executable} "$@"
+        exec {sys.executable} "$1" -c "import sys; sys.version_info = ({version.replace(".", ",")})
+$3" """,
     )
     monkeypatch.setenv("XLAB_PYTHON", str(other))
     done = setup(checkout)
