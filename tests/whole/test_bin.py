@@ -90,6 +90,14 @@ os.symlink('{pip}', sys.argv[1] + '/{packages}/pip')
     return made
 
 
+def obeying_modes(machine: Path) -> str:
+    """A shell that may not write where the mode of a folder forbids it, root's as well."""
+    if os.geteuid() != 0:
+        return "sh"
+    (machine / "setpriv").symlink_to(shutil.which("setpriv", path="/usr/bin") or "")
+    return "setpriv --bounding-set -dac_override sh"
+
+
 def setup(
     checkout: Path, *arguments: str, shell: str = "", cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -259,12 +267,10 @@ def test_somebody_elses_environment_is_left_alone(checkout: Path, cache: Path) -
 def test_a_checkout_that_cannot_be_written_gets_its_environment_in_the_cache(
     checkout: Path, cache: Path, machine: Path
 ) -> None:
-    # Root, too, obeys the mode of a folder without this capability.
-    obey = "setpriv --bounding-set -dac_override " if os.geteuid() == 0 else ""
-    (machine / "setpriv").symlink_to(shutil.which("setpriv", path="/usr/bin") or "")
+    shell = obeying_modes(machine)
     checkout.chmod(0o555)
     try:
-        done = setup(checkout, shell=f"{obey}sh")
+        done = setup(checkout, shell=shell)
     finally:
         checkout.chmod(0o755)
     assert done.stdout.startswith(f"{cache}/venv-"), done.stderr
@@ -323,41 +329,94 @@ def test_its_packages_are_those_that_doctor_and_the_guest_ask_for() -> None:
         assert package_of.get(name, "util-linux") == package
 
 
-#: In a mount namespace, for what a package manager would write to: an ordinary user holds whatever
-#: lock that user may, and then root sets up.  $PROGRAMS are a machine without iperf3.
-_BESIDE_A_STRANGER = r"""
+#: In a mount namespace, for what a package manager would write to.  $PROGRAMS are the machine's.
+_AS_ROOT = r"""
 set -e
 mount -n -t tmpfs -o mode=755 none /var/lib/dpkg
 : >/var/lib/dpkg/lock
 chmod 640 /var/lib/dpkg/lock
+"""
+#: An ordinary user holds whatever lock that user may.
+_BESIDE_A_STRANGER = r"""
 for place in /var/lib/dpkg /var/lib/dpkg/lock; do
     setpriv --reuid 65534 --regid 65534 --clear-groups flock "$place" sleep 1000 2>/dev/null &
 done
 until ! flock -n /var/lib/dpkg true; do sleep 0.02; done
+"""
+_SET_UP = r"""
 mount -n -t tmpfs none /usr/sbin
-PATH=$PROGRAMS "$1"
+PATH=$PROGRAMS "$@"
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="another user is played by root alone")
-def test_no_lock_of_an_ordinary_user_keeps_root_waiting(
-    checkout: Path, machine: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (machine / "iperf3").unlink()
+def set_up_by_root(
+    checkout: Path, machine: Path, *arguments: str, shell: str = "sh", beside: str = ""
+) -> subprocess.CompletedProcess[str]:
+    if os.geteuid() != 0:
+        pytest.skip("root's folders can be covered by root alone")
     program(machine / "id", "echo 0")
-    program(machine / "apt-get", f"for last; do :; done; [ $last = update ] || : >{machine}/iperf3")
-    setup(checkout)
-    monkeypatch.setenv("PROGRAMS", str(machine))
-    beside = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c"]
-    done = subprocess.run(
-        [*beside, _BESIDE_A_STRANGER, "bash", checkout / "bin/setup"],
-        env={**os.environ, "PATH": os.defpath + ":/usr/sbin"},
+    alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c"]
+    argv = [*shell.split(), str(checkout / "bin/setup"), *arguments]
+    return subprocess.run(
+        [*alone, _AS_ROOT + beside + _SET_UP, "bash", *argv],
+        env={**os.environ, "PATH": os.defpath + ":/usr/sbin", "PROGRAMS": str(machine)},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
+
+
+def test_no_lock_of_an_ordinary_user_keeps_root_waiting(checkout: Path, machine: Path) -> None:
+    setup(checkout)
+    (machine / "iperf3").unlink()
+    program(machine / "apt-get", f"for last; do :; done; [ $last = update ] || : >{machine}/iperf3")
+    done = set_up_by_root(checkout, machine, beside=_BESIDE_A_STRANGER)
     assert done.returncode == 0, done.stderr
     assert " system packages by apt-get (a minute or two; no service is started)\n" in done.stderr
     assert "xlab:   iperf3              throughput\n" in done.stderr
     assert "waiting" not in done.stderr
+
+
+def lacks_netperf(machine: Path) -> None:
+    """And only that, and apt-get can't get it."""
+    for name in ("ifup", "brctl", "ifconfig"):
+        program(machine / name, "exit 0")
+    program(machine / "apt-get", "exit 100")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--system",)])
+def test_what_is_worth_having_is_tried_once_by_root(
+    checkout: Path, machine: Path, arguments: tuple[str, ...]
+) -> None:
+    """Of an ordinary user's environment: that user's runs have tried nothing."""
+    lacks_netperf(machine)
+    assert setup(checkout).returncode == 0
+    assert setup(checkout).stderr == ""
+    tried = set_up_by_root(checkout, machine, *arguments)
+    assert tried.returncode == 0, tried.stderr
+    assert "not installed (xlab goes on without it): netperf\n" in tried.stderr
+    again = set_up_by_root(checkout, machine)
+    assert (again.returncode, again.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("by", ["root", "a user"])
+def test_an_environment_that_cannot_be_written_serves_all_the_same(
+    checkout: Path, machine: Path, by: str
+) -> None:
+    """As of a checkout that many use.  netperf is missing, and can't be noted as tried."""
+    lacks_netperf(machine)
+    setup(checkout)
+    (checkout / ".venv/requirements.lock.tried").unlink(missing_ok=True)
+    shell = obeying_modes(machine)
+    (checkout / ".venv").chmod(0o555)
+    try:
+        if by == "root":
+            done = set_up_by_root(checkout, machine, shell=shell)
+        else:
+            done = setup(checkout, shell=shell)
+    finally:
+        (checkout / ".venv").chmod(0o755)
+    # apt-get would be asked by each command.
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{checkout}/.venv/bin/python\n"
 
 
 def test_it_says_what_it_is_waiting_for(checkout: Path) -> None:
