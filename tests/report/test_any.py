@@ -7,11 +7,12 @@ replaced by others of the same kind, and every form of a report is made of what 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 import json
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ from xlab.cli.screens.compare import CompareScreen
 from xlab.cli.screens.run import RunScreen
 from xlab.cli.screens.screen import Screen
 from xlab.errors import RecordError
+from xlab.experiments import gate
 from xlab.record import comparisons, record
-from xlab.record.record import RunRecord
-from xlab.report import content, links
+from xlab.record.figures import figures
+from xlab.record.record import ROUTES, RunRecord
+from xlab.report import charts, content, links, machine
 from xlab.report.forms import csv, flent, html, junit, markdown
 from xlab.report.forms import json as json_data
 
@@ -221,3 +224,41 @@ def test_long_texts_take_no_longer_than_they_are_long(length: int) -> None:
     markdown.of_results(content.of_records({Path("x/run.json"): read}), Path())
     html.of_results(content.of_records({Path("x/run.json"): read}), Path())
     assert time.process_time() - begun < 20
+
+
+class Name(str):
+    """Of a metric; notes how often it is compared with another."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Name.compared += 1
+        return str(self) == other
+
+    __hash__ = str.__hash__
+
+
+def of_recovery(told: RunRecord) -> object:
+    return charts.recovery([("bridge", told)])
+
+
+def of_the_gate(told: RunRecord) -> object:
+    return list(gate._ratios_of("bridge", [told]))
+
+
+@pytest.mark.parametrize("work_out", [figures, machine.judged, of_recovery, of_the_gate])
+def test_work_does_not_grow_by_the_square_of_the_metrics(
+    work_out: Callable[[RunRecord], object],
+) -> None:
+    """A record may name as many as it has measurements: here 1,000, with a million pairs."""
+    told = record.from_dict(TOLD[BRIDGE])
+    one = told.measurements[0]
+    measured = tuple(
+        dataclasses.replace(one, metric=Name(f"{number}_recovery_s"), route=route)
+        for number in range(1000)
+        for route in ROUTES
+    )
+    Name.compared = 0
+    assert work_out(dataclasses.replace(told, measurements=measured)) is not None
+    assert Name.compared < 100_000

@@ -33,7 +33,7 @@ from xlab.errors import RecordError, UsageError
 from xlab.experiments.compare import noise
 from xlab.record import comparisons, metrics, record, result_files, stats
 from xlab.record.comparisons import Comparison, Point
-from xlab.record.figures import figures, ratio_points
+from xlab.record.figures import by_metric, figures, ratios_of
 from xlab.record.intervals import LEAST_BUILDS, Key, by_build, paired, widening
 from xlab.record.record import Environment, Measurement, PathProof, RunRecord
 
@@ -285,10 +285,11 @@ def _of_records(records: Sequence[RunRecord], name: str) -> Summary:
 def _ratios_of(scenario: str, builds: Sequence[RunRecord]) -> Iterator[Ratios]:
     found: dict[tuple[str, int], list[tuple[float, ...]]] = {}
     for build in builds:
+        measured = by_metric(build.measurements)
         for figure in figures(build):
             if figure.to_baseline is not None:
-                points = ratio_points(build, figure.metric, "method", figure.streams)
-                found.setdefault((figure.metric, figure.streams), []).append(points.rounds)
+                key = figure.metric, figure.streams
+                found.setdefault(key, []).append(ratios_of(measured[key], "method").rounds)
     for (metric, streams), ratios in found.items():
         yield from _ratios(scenario, metric, streams, ratios, builds[0].environment)
 

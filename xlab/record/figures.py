@@ -60,11 +60,16 @@ class Points:
 
 def figures(record: RunRecord) -> tuple[Figure, ...]:
     """The figures of a record, in the usual order of metrics, then by number of streams."""
-    keys = {(m.metric, m.streams) for m in record.measurements}
-    return tuple(
-        _figure([m for m in record.measurements if (m.metric, m.streams) == key])
-        for key in sorted(keys, key=metrics.order)
-    )
+    found = by_metric(record.measurements)
+    return tuple(_figure(found[key]) for key in sorted(found, key=metrics.order))
+
+
+def by_metric(measurements: Iterable[Measurement]) -> dict[tuple[str, int], list[Measurement]]:
+    """Measurements by metric and streams, in one pass: a stranger's may have many thousands."""
+    found: dict[tuple[str, int], list[Measurement]] = {}
+    for m in measurements:
+        found.setdefault((m.metric, m.streams), []).append(m)
+    return found
 
 
 def find(found: Iterable[Figure], metric: str, streams: int = 1) -> Figure | None:
@@ -72,9 +77,15 @@ def find(found: Iterable[Figure], metric: str, streams: int = 1) -> Figure | Non
     return next((f for f in found if (f.metric, f.streams) == (metric, streams)), None)
 
 
-def ratio_points(record: RunRecord, metric: str, route: Route, streams: int = 1) -> Points:
-    """A route's ratios to the plain hosts of the same rounds."""
-    chosen = [m for m in record.measurements if (m.metric, m.streams) == (metric, streams)]
+def ratio_points(record: RunRecord, metric: str, route: Route) -> Points:
+    """A route's ratios to the plain hosts of the same rounds, of one stream."""
+    return ratios_of(
+        [m for m in record.measurements if (m.metric, m.streams) == (metric, 1)], route
+    )
+
+
+def ratios_of(chosen: Sequence[Measurement], route: Route) -> Points:
+    """The same of the measurements of one metric."""
     values, plain = (
         by_round([m for m in chosen if m.route == each]) for each in (route, "baseline")
     )
@@ -83,10 +94,13 @@ def ratio_points(record: RunRecord, metric: str, route: Route, streams: int = 1)
 
 
 def value_points(record: RunRecord, metric: str, route: Route) -> Points:
-    """A route's values: one a round, and the samples they are the medians of."""
-    chosen = [
-        m for m in record.measurements if (m.metric, m.streams, m.route) == (metric, 1, route)
-    ]
+    """A route's values, of one stream: one a round, and the samples they are the medians of."""
+    return values_of([m for m in record.measurements if m.metric == metric], route)
+
+
+def values_of(measured: Iterable[Measurement], route: Route) -> Points:
+    """The same of the measurements of one metric."""
+    chosen = [m for m in measured if (m.streams, m.route) == (1, route)]
     values = by_round(chosen)
     return Points(
         _spread(values, _interval(chosen, route)),

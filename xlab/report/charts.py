@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from xlab.record import metrics, stats
 from xlab.record.comparisons import Ratio
-from xlab.record.figures import Points, ratio_points, value_points
+from xlab.record.figures import Points, ratio_points, value_points, values_of
 from xlab.record.portrait import Range
-from xlab.record.record import Route, RunRecord
+from xlab.record.record import Measurement, Route, RunRecord
 from xlab.report import tables, text
 from xlab.report.drawing import (
     CARD,
@@ -196,8 +196,11 @@ def recovery(subjects: Sequence[Subject]) -> Chart | None:
     """How long the flow was gone after each fault, from when mending began; None without any."""
 
     def bars(record: RunRecord) -> tuple[Bar, ...]:
-        measured = dict.fromkeys(m.metric for m in record.measurements)
-        return tuple(_lane(record, metric) for metric in measured if metrics.is_recovery(metric))
+        measured: dict[str, list[Measurement]] = {}
+        for m in record.measurements:
+            if metrics.is_recovery(m.metric):
+                measured.setdefault(m.metric, []).append(m)
+        return tuple(_lane(metric, measured[metric]) for metric in measured)
 
     blank = Chart(
         "Recovery from faults", "time since mending began", (), "recovery_s", timeline=True
@@ -205,15 +208,15 @@ def recovery(subjects: Sequence[Subject]) -> Chart | None:
     return _chart([each for each in subjects if bars(each[1])], blank, bars)
 
 
-def _lane(record: RunRecord, metric: str) -> Bar:
+def _lane(metric: str, measured: Sequence[Measurement]) -> Bar:
     """A fault on the timeline: until when no answers came, and until when it was being mended."""
-    told = [m.detail for m in record.measurements if m.metric == metric]
+    told = [m.detail for m in measured]
     went_on = all(detail.get("stopped") is False for detail in told)
     done = [s for detail in told if is_number(s := detail.get("mend_s")) and 0 <= s < 1e6]
     return Bar(
         fault_of(metric) + (": went on" if went_on else ""),
         "method",
-        _drawable(value_points(record, metric, "method")),
+        _drawable(values_of(measured, "method")),
         "it was not back",
         mended=stats.median(done),
     )

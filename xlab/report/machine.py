@@ -14,6 +14,7 @@ from typing import Literal
 from xlab.experiments.compare import noise
 from xlab.record import intervals, stats
 from xlab.record.comparisons import Noise
+from xlab.record.figures import by_metric
 from xlab.record.record import Route, RunRecord
 from xlab.report import text
 
@@ -68,8 +69,8 @@ def _plain(record: RunRecord) -> dict[tuple[str, int], list[float]]:
     route: Route = "method" if record.scenario == "baseline" else "baseline"
     told = [m for m in record.measurements if m.route == route]
     found = {}
-    for key in dict.fromkeys((m.metric, m.streams) for m in told):
-        values = intervals.by_round([m for m in told if (m.metric, m.streams) == key])
+    for key, chosen in by_metric(told).items():
+        values = intervals.by_round(chosen)
         found[key] = [values[number] for number in sorted(values)]
     return found
 

@@ -95,7 +95,7 @@ def probes(records: Sequence[RunRecord]) -> list[tuple[str, str, str]]:
             if name not in seen and m.route == "method":
                 seen[name] = (name, _tool(m), _detail(m, "command"))
     order = [text.label(f.metric, f.streams) for record in records for f in figures(record)]
-    return [seen[name] for name in sorted(seen, key=order.index)]
+    return [seen[name] for name in dict.fromkeys(order) if name in seen]
 
 
 def published_beside(records: Sequence[RunRecord]) -> list[str]:
