@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -595,6 +596,35 @@ def test_any_encoding_of_stdout_will_do(encoding: str) -> None:
     assert table.stderr == ""
     data = xlab("report", str(folder), "--json", environment=environment, encoding=encoding)
     assert len(json.loads(data.stdout)) == len(list(folder.glob("*/run.json")))
+
+
+#: CSI in one character, an override of direction, DEL; of other planes, private, unassigned; half
+#: of a character.
+ACTING = "\x9b2J \u202e \x7f \U000e0041 \ue000 \u0378 \ud800"
+
+
+def test_json_on_a_terminal_has_nothing_that_it_obeys(tmp_path: Path) -> None:
+    """And says the same as through a pipe or in a file, where all but half characters stay."""
+    (sample,) = (ROOT / "tests/data/records").glob("*Z-bridge-failed/run.json")
+    data = {**json.loads(sample.read_text(encoding="utf-8")), "reason": f"äß✓\n\x1b {ACTING}"}
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(data), encoding="utf-8")
+    argv = [sys.executable, "-P", "-m", "xlab", "report", str(file), "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    piped = subprocess.run(argv, capture_output=True, check=True, env=environment).stdout.decode()
+    with Terminal(argv, folder=tmp_path, environment=environment) as terminal:
+        status, seen = terminal.end()
+    seen = seen.replace("\r\n", "\n")
+    assert status == 0
+    assert [c for c in set(seen) if unicodedata.category(c).startswith("C")] == ["\n"]
+    assert "äß✓\\n\\u001b \\u009b2J \\u202e \\u007f \\udb40\\udc41 \\ue000 \\u0378" in seen
+    assert json.loads(seen) == json.loads(piped)
+    assert f"äß✓\\n\\u001b {ACTING[:-1]}\\ud800" in piped
+
+    argv += ["--output", str(tmp_path / "told.json")]
+    with Terminal(argv, folder=tmp_path, environment=environment) as terminal:
+        assert terminal.end()[0] == 0
+    assert (tmp_path / "told.json").read_text(encoding="utf-8") == piped
 
 
 # --------------------------------------------------------------------------------- other commands

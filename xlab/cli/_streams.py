@@ -167,9 +167,26 @@ def print_json(data: object) -> None:
     sys.stdout.write(json_text(data))
 
 
-def json_text(data: object) -> str:
+def json_text(data: object, output: Path | None = None) -> str:
+    """Data as JSON for a file, or for stdout: a terminal gets what it would obey as \\uXXXX."""
     readable = sys.stdout.encoding.lower().replace("-", "") == "utf8"
-    return json.dumps(data, indent=2, ensure_ascii=not readable, allow_nan=False) + "\n"
+    told = json.dumps(data, indent=2, ensure_ascii=not readable, allow_nan=False) + "\n"
+    return _harmless(told) if output is None and sys.stdout.isatty() else told
+
+
+def _harmless(told: str) -> str:
+    """JSON without characters that act: json escapes those of C0, and leaves CSI as U+009B.
+
+    Line feeds stand between values alone: in a string they are escaped.
+    """
+    import re
+    import unicodedata
+
+    def escaped(found: re.Match[str]) -> str:
+        acts = unicodedata.category(found[0]).startswith("C")
+        return json.dumps(found[0])[1:-1] if acts else found[0]
+
+    return re.sub(r"[^\n -~]", escaped, told)
 
 
 def write(content: str | bytes, output: Path | None) -> None:

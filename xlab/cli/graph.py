@@ -49,7 +49,7 @@ def graph(
         nodes = lab.call("network", {})
     if written == "json":
         facts = {key: about[key] for key in ("name", "scenario", "faults")}
-        write(json_text({**facts, "nodes": nodes}), output)
+        write(json_text({**facts, "nodes": nodes}, output), output)
         return 0
     shown = drawn.network(lab.name, about["scenario"], nodes, about["faults"])
     draw = {Form.TEXT: drawn.as_text, Form.MERMAID: drawn.as_mermaid, Form.SVG: picture.document}

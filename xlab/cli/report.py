@@ -133,7 +133,7 @@ def _report(
     else:
         base = output.parent if output else Path()
         found = compose(dataclasses.replace(told, linked=not alone), base)
-        write(found if isinstance(found, str | bytes) else json_text(found), output)
+        write(found if isinstance(found, str | bytes) else json_text(found, output), output)
     return status
 
 
