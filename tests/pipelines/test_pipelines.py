@@ -258,6 +258,7 @@ def test_what_scripts_start_is_there() -> None:
 XLAB = """\
 #!/bin/sh
 echo "$(id -u) $*" >>"$NOTES"
+readable() { [ "$(cat "$1")" != broken ]; }
 case $1 in
     doctor) echo "[{\\"name\\": \\"labs\\", \\"ok\\": ${LABS:-true}}]" ;;
     compare)
@@ -269,9 +270,15 @@ case $1 in
         exit "${COMPARED:-0}" ;;
     check)
         case "$*" in
-            *--update*) echo new >"$4"; exit 0 ;;
+            *--update*)
+                [ -z "${BUSY:-}" ] || exit 2
+                [ ! -f "$4" ] || readable "$4" || exit 2
+                # Whose tolerances it has.
+                [ ! -f "$4" ] || kept=" with those of $(cat "$4")"
+                echo "new${kept:-}" >"$4"
+                exit 0 ;;
         esac
-        [ -f "$4" ] || { echo "xlab: $4: not there" >&2; exit 2; }
+        [ -f "$4" ] && readable "$4" || { echo "xlab: $4: not there" >&2; exit 2; }
         while [ $# -gt 0 ]; do
             case $1 in
                 --junit) echo '<xml/>' >"$2" ;;
@@ -404,6 +411,44 @@ def test_a_baseline_that_is_not_there_is_no_pass(gate: Gate) -> None:
     summary = gate.left("summary.md")
     assert "none.json: not there" in summary
     assert "new-baseline.json" in summary
+    assert gate.left("new-baseline.json") == "new\n"
+
+
+def test_the_new_baseline_has_the_tolerances_of_the_old_one(gate: Gate) -> None:
+    (gate.folder / "base.json").write_text("old")
+    assert gate.run("--baseline", "base.json", "bridge") == 0
+    assert gate.left("new-baseline.json") == "new with those of old\n"
+    assert "new-baseline.json" not in gate.left("summary.md")
+
+
+def test_a_baseline_that_cannot_be_read_does_not_stand_in_the_way_of_a_new_one(gate: Gate) -> None:
+    (gate.folder / "base.json").write_text("broken")
+    assert gate.run("--baseline", "base.json", "bridge") == 2
+    assert gate.left("new-baseline.json") == "new\n"
+    summary = gate.left("summary.md")
+    assert "`new-baseline.json` beside this is one. Tolerances of the old one could" in summary
+    assert "is no baseline" not in summary
+    assert (gate.folder / "base.json").read_text() == "broken"
+
+
+def test_a_new_baseline_is_not_promised_where_there_is_none(gate: Gate) -> None:
+    assert gate.run("--baseline", "none.json", "bridge", BUSY="yes") == 2
+    summary = gate.left("summary.md")
+    assert "This result is no baseline" in summary
+    assert "beside this" not in summary
+    assert not (gate.folder / "xlab-results/new-baseline.json").exists()
+
+
+@pytest.mark.parametrize("name", ["pipe", "/dev/zero"])
+def test_a_baseline_without_an_end_is_not_copied(gate: Gate, name: str) -> None:
+    os.mkfifo(gate.folder / "pipe")
+    copying = gate.folder / "first/cp"
+    copying.parent.mkdir()
+    copying.write_text('#!/bin/sh\necho "0 cp $*" >>"$NOTES"\n')
+    copying.chmod(0o755)
+    path = f"{copying.parent}:{os.environ['PATH']}:{gate.folder / 'xlab checkout/bin'}"
+    assert gate.run("--baseline", name, "bridge", PATH=path) == 2
+    assert gate.asked("cp") == []
     assert gate.left("new-baseline.json") == "new\n"
 
 
