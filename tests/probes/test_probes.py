@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+import subprocess
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, cast
@@ -18,6 +19,7 @@ from xlab.probes.catalog import USUAL
 from xlab.probes.connections import number_of_connections
 from xlab.probes.cpu import Usage, measure_idle, start_measuring
 from xlab.probes.facts import Pair, Plan, Sampled, Trial
+from xlab.probes.iperf import until_listening
 from xlab.probes.latency import netperf_length
 from xlab.probes.loaded import course
 from xlab.probes.parse import Interval, Iperf, Ping
@@ -26,7 +28,31 @@ from xlab.probes.throughput import Transfer, cpu_cost, omitted_s, probe_udp
 from xlab.probes.transactions import netperf_patience_s, summarise
 
 if TYPE_CHECKING:
+    from xlab.kernel.processes import Process
     from xlab.lab.node import Node
+
+
+class Server:
+    """Stands for one that has ended, which nobody has seen yet."""
+
+    argv = ("netserver", "-D")
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def poll(self) -> None:
+        return None
+
+    def stderr_tail(self) -> str:
+        return "Unable to start netserver"
+
+
+@pytest.mark.parametrize("reaped", [False, True])
+def test_a_server_that_has_just_ended_is_told_with_what_it_said(reaped: bool) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | (0 if reaped else os.WNOWAIT))
+        with pytest.raises(XlabError, match="netserver ended: Unable to start netserver"):
+            until_listening(cast("Process", Server(ended.pid)), 12865)
 
 
 class Named:

@@ -6,6 +6,7 @@ client             └ connects ┤═══ seconds ═══┤ reports ┘
 
 from __future__ import annotations
 
+import errno
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -87,14 +88,20 @@ def run(
 def until_listening(server: Process, port: int) -> None:
     """Wait for a server to listen, by looking and not by connecting, which it would count.
 
-    /proc/PID/net is the network namespace of that process, whoever reads it.
+    /proc/PID/net is the network namespace of that process, whoever reads it.  Raises XlabError with
+    what the server said if it ends first.
     """
     table = Path(f"/proc/{server.pid}/net/tcp")
 
     def ready() -> bool:
-        if server.poll() is not None:
-            raise XlabError(f"{server.argv[0]} ended: {server.stderr_tail() or server.stdout()}")
-        return listens(table.read_text(encoding="ascii"), port)
+        try:
+            if server.poll() is None:
+                return listens(table.read_text(encoding="ascii"), port)
+        except OSError as error:
+            # It has ended since: do_exit() gives up namespaces before there is an end to wait for.
+            if error.errno not in (errno.ENOENT, errno.ESRCH, errno.ENXIO):
+                raise
+        raise XlabError(f"{server.argv[0]} ended: {server.stderr_tail() or server.stdout()}")
 
     wait_until(ready, timeout_s=15.0, awaited=f"{server.argv[0]} to listen on port {port}")
 
