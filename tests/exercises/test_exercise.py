@@ -114,6 +114,18 @@ def test_what_is_wrong_is_told_with_file_and_line(
     assert any(told in each for each in found), found
 
 
+@pytest.mark.parametrize(
+    "path", ["/home/anna/.bashrc", "//home/x", "/root/../home/x", "/./mnt/x", "/media"]
+)
+def test_no_file_is_put_where_people_s_own_are(path: str, folder: Path) -> None:
+    with (folder / "lab.yaml").open("a") as lab:
+        lab.write(f"files:\n  h1:{path}: README.md\n  h2:/root/home/x: README.md\n")
+    lines = (folder / "lab.yaml").read_text().splitlines()
+    (found,) = exercise.problems(folder, ANNA)
+    assert found.line == len(lines) - 1
+    assert "files: nothing is put below /" in found.text
+
+
 @pytest.mark.parametrize("file", ["lab.yaml", "checks.yaml", "hints.yaml", "README.md"])
 def test_a_file_that_is_missing_is_named(folder: Path, file: str) -> None:
     (folder / file).unlink()

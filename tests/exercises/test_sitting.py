@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 
 from tests.support.world import World, usual_signals, world
 from xlab.errors import NoAnswerError
-from xlab.exercises import answers, drafting, sitting
+from xlab.exercises import answers, beginning, drafting, exercise, sitting
+from xlab.exercises.variants import Variant
+from xlab.lab import machine_root
 from xlab.outside import running_lab
 from xlab.sandbox import registry
 
@@ -58,6 +61,24 @@ def test_an_exercise_from_its_start_to_all_its_points(begun: World) -> None:
     said = begun.say("lab", "check")
     assert said.status == 0
     assert "4 of 4 points" in said.stdout
+
+
+#: Of a host: those of people's folders in which something could be written.
+_WRITABLE = """
+import os, sys
+print(*(f for f in sys.argv[1:] if os.path.isdir(f) and not os.statvfs(f).f_flag & os.ST_RDONLY))
+"""
+
+
+def test_no_host_of_an_exercise_writes_people_s_files(begun: World, hasty: Path) -> None:
+    """Whoever made the folder has written what is typed there."""
+    argv = [sys.executable, "-P", "-c", _WRITABLE, *machine_root.PEOPLES]
+    said = begun.say("exec", "h1", "--", *argv)
+    assert (said.status, said.stdout) == (0, "\n")
+    # Where the selftest tries it, and a submission is done again.
+    with beginning.begun(exercise.load(hasty, Variant("anna"))) as lab:
+        done = lab.call("run", {"node": "h1", "argv": argv, "stdin": ""})
+    assert (done["returncode"], done["stdout"]) == (0, "\n")
 
 
 @pytest.mark.slow

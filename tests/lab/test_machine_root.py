@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.labs import PATIENCE_S, ROOT, run_in_sandbox, sandboxed
 from xlab.kernel import syscalls
-from xlab.lab import counters, underlay
+from xlab.lab import counters, machine_root, underlay
 from xlab.lab.lab import Lab
 
 pytestmark = pytest.mark.sandbox
@@ -228,7 +228,26 @@ def test_a_lab_that_is_only_run_has_none_of_it() -> None:
     assert "/etc" not in [line.split()[4] for line in mounts.splitlines()]
 
 
-_BY_AN_ORDINARY_USER = """
+@sandboxed
+def test_in_a_guarded_lab_people_s_files_can_only_be_read() -> None:
+    """Its scripts may be anybody's."""
+    for place in filter(Path.is_dir, map(Path, machine_root.PEOPLES)):
+        syscalls.mount("tmpfs", str(place), "tmpfs")
+        (place / "theirs").write_text("kept")
+    there = [str(place / "theirs") for place in map(Path, machine_root.PEOPLES) if place.is_dir()]
+    assert there
+    append = ["sh", "-c", 'for each; do echo more >>"$each"; done; cat "$@"', "sh", *there]
+    guarded = Lab(underlay.describe(None, hosts=2), own_disks=True, guarded=True)
+    h1 = guarded.hosts[0]
+    for _ in range(2):
+        for node in (h1, guarded.gateway, guarded.wire):
+            assert node.run(append, check=False).stdout == "kept" * len(there)
+        guarded.crash(h1)
+        guarded.boot(h1)
+    assert build().hosts[0].run(append).stdout == "keptmore\n" * len(there)
+
+
+_BY_AN_ORDINARY_USER = """""
 import json, sys
 from tests.lab.test_machine_root import _CHANGES, build, look
 from xlab.sandbox import sandbox

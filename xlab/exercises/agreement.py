@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from xlab.errors import UsageError
 from xlab.exercises import own_files, variants
 from xlab.exercises.document import Document, Problem
 from xlab.exercises.model import PART, TASK, Check, Exercise
+from xlab.lab import machine_root
 from xlab.scenario import catalog
 
 _TITLE = re.compile(r"^# ([0-9]{2}) (.+)$", re.MULTILINE)
@@ -159,8 +161,12 @@ def _hosts_disagree(found: Exercise, documents: Documents) -> Iterator[Problem]:
         if host not in hosts:
             yield lab.problem(("typed_before", host), f"no host is called {host}: {listed}")
     for place, file in found.files.items():
-        if place.partition(":/")[0] not in hosts:
+        host, is_path, path = place.partition(":/")
+        if host not in hosts or not is_path:
             yield lab.problem(("files", place), "HOST:/PATH: FILE is wanted")
+        elif (top := _top_level(path)) in machine_root.PEOPLES:
+            text = f"files: nothing is put below {top}: it is the machine's, and read-only there"
+            yield Problem(lab.file, lab.line(("files", place)), text)
         try:
             own_files.read(found.folder, file)
         except UsageError as error:
@@ -180,6 +186,11 @@ def _hosts_disagree(found: Exercise, documents: Documents) -> Iterator[Problem]:
             text = f"{check.id}: no host is called {host}: {listed}"
             yield source.problem((counted[check.shown], check.word), text)
         counted[check.shown] += 1
+
+
+def _top_level(path: str) -> str:
+    """Of a path below "/" what it comes to first: "/home" of "root/../home/anna"."""
+    return "/" + posixpath.normpath(f"/{path.lstrip('/')}").split("/")[1]
 
 
 def _hosts_in(check: Check) -> set[str]:

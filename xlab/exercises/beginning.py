@@ -73,6 +73,7 @@ def begun(exercise: Exercise, *, limits: Limits | None = None) -> Iterator[Lab]:
         empty=wanted.empty,
         machines=True,
         check=False,
+        guarded=True,
         limits=limits,
     )
     with made as lab:

@@ -167,8 +167,9 @@ def start(
         raise UsageError(f"{found.name} has no solution/ here: it begins with task 1")
     asked = beginning.asked(found)
     told = starting.up(
-        asked.request, name=found.slug, until=asked.until, empty=asked.empty, watch=watch
-    )
+        asked.request, name=found.slug, until=asked.until, empty=asked.empty, watch=watch,
+        guarded=True,
+    )  # fmt: skip
     lab = running_lab.find(found.slug)
     try:
         beginning.prepare(found, lab)

@@ -86,16 +86,22 @@ class Bench:
     """A lab in a sandbox of its own, attached: it ends with us.  All it tells is recorded."""
 
     def __init__(
-        self, recorder: Recorder, *, name: str | None = None, limits: Limits | None = None
+        self,
+        recorder: Recorder,
+        *,
+        name: str | None = None,
+        guarded: bool = False,
+        limits: Limits | None = None,
     ) -> None:
         """Launch the sandbox; the blueprint must be known.  CapabilityError, SandboxError.
 
-        With a name it may be left standing (`stay`); UsageError if that is taken.
+        With a name it may be left standing (`stay`); UsageError if that is taken.  `guarded` and
+        `limits` as `launch_lab` has them.
         """
         equipped = recorder.blueprint
         assert equipped is not None
         self._recorder = recorder
-        self._lab = launch_lab(equipped, name=name, limits=limits)
+        self._lab = launch_lab(equipped, name=name, guarded=guarded, limits=limits)
         self._stays = False
         self._client = controller.Client(self._lab.channel)
         recorder.timings["sandbox"] = self._lab.started_s

@@ -38,9 +38,15 @@ from xlab.scenario.scenario import Flow
 class Testbed:
     """One lab in one sandbox.  Its verbs return {"raw": files for raw/, in base64, …}."""
 
-    def __init__(self, blueprint: Blueprint, *, machines: bool = False) -> None:
-        """Where people work hosts are `machines`: each has a disk of its own."""
+    def __init__(
+        self, blueprint: Blueprint, *, machines: bool = False, guarded: bool = False
+    ) -> None:
+        """Where people work hosts are `machines`: each has a disk of its own.
+
+        In a `guarded` lab people's files are read-only, see `lab.machine_root`.
+        """
         self.blueprint = blueprint
+        self._is_guarded = guarded
         self._are_machines = machines
         #: Each connection has a thread: who changes the lab, or measures, has it for itself.
         self.turn = threading.Lock()
@@ -86,6 +92,7 @@ class Testbed:
             until = next(iter(blueprint.design.scenario.stages), None)
         lab = self.lab = blueprint.wire(
             own_disks=self._are_machines,
+            guarded=self._is_guarded,
             furnished=machines.furnished if machines else lambda _: None,
             progress=lambda text: _step(emit, "build", text),
         )

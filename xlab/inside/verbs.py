@@ -48,16 +48,18 @@ def launch_lab(
     name: str | None = None,
     keep: Sequence[Path] = (),
     machines: bool = False,
+    guarded: bool = False,
     limits: Limits | None = None,
 ) -> Sandbox:
     """A sandbox in which the lab can be built, see `launching.launch`; with a name it may stay.
 
-    In one that may its hosts are machines to work on; in another if `machines` says so.  With
-    `limits` every verb raises LimitError once one of them has been exceeded.
+    In one that may its hosts are machines to work on; in another if `machines` says so.  They may
+    change nobody's files in one that is `guarded`.  With `limits` every verb raises LimitError once
+    one of them has been exceeded.
     """
 
     def handlers() -> dict[str, Handler]:
-        testbed = Testbed(blueprint, machines=machines or bool(name))
+        testbed = Testbed(blueprint, machines=machines or bool(name), guarded=guarded)
         verbs = testbed.verbs() | Verbs(testbed, name or "").verbs()
         return {word: _kept(handler) for word, handler in verbs.items()} if limits else verbs
 

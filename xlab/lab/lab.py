@@ -56,9 +56,10 @@ class Machine(Node):
     #: Whether the commands that are emulated are among its files.
     _has_commands = False
 
-    def __init__(self, name: str, *, own_disk: bool) -> None:
+    def __init__(self, name: str, *, own_disk: bool, guarded: bool = False) -> None:
         super().__init__(name)
         self._own_disk = own_disk
+        self._guarded = guarded
         #: Addresses of all hosts and the gateway; one mapping for all.
         self._known: Mapping[str, IPv4Address] = {}
 
@@ -71,6 +72,7 @@ class Machine(Node):
                     hosts=f"127.0.0.1\tlocalhost\n127.0.1.1\t{self.hostname}\n{self._others()}",
                     rootless=sandbox.kind() == "rootless",
                     commands=self._has_commands,
+                    guarded=self._guarded,
                 )
         super()._furnish()
 
@@ -109,10 +111,11 @@ class Host(Machine):
         ovs: Datapath | None,
         mtu: int,
         own_disk: bool = False,
+        guarded: bool = False,
         furnished: Callable[[Host], None] = lambda _: None,
     ) -> None:
         """`furnished` is called when it has its disk and an empty /run: before any program."""
-        super().__init__(name, own_disk=own_disk)
+        super().__init__(name, own_disk=own_disk, guarded=guarded)
         #: 1 for the first host.
         self.number = number
         self._furnished_with = furnished
@@ -192,14 +195,16 @@ class Lab:
         mtu: int = 1500,
         conditions: Mapping[str, Conditioned] | None = None,
         own_disks: bool = False,
+        guarded: bool = False,
         furnished: Callable[[Host], None] = lambda _: None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Build switches, hosts and links.
 
         `ovs` is the datapath each host's Open vSwitch uses; `conditions` are those of links, by the
-        switch's interface; `own_disks` is about /etc and the like, see `machine_root`, and
-        `furnished` is told of each host that has them, before its first program starts.
+        switch's interface; `own_disks` is about /etc and the like, and `guarded` about
+        people's files there, see `machine_root`; `furnished` is told of each host that has them,
+        before its first program starts.
         """
         self.underlay = underlay
         self._conditions = conditions or {}
@@ -217,11 +222,11 @@ class Lab:
         self._apart: dict[str, str] = {}
         self.mtu = mtu
         self.ovs_datapath = ovs
-        self._own_disks = own_disks
-        self.wire = Machine("wire", own_disk=own_disks)
-        self.gateway = Machine(GATEWAY, own_disk=own_disks)
+        self._disks = {"own_disk": own_disks, "guarded": guarded}
+        self.wire = Machine("wire", **self._disks)
+        self.gateway = Machine(GATEWAY, **self._disks)
         self.hosts = [
-            Host(name, i, ovs=ovs, mtu=mtu, own_disk=own_disks, furnished=furnished)
+            Host(name, i, ovs=ovs, mtu=mtu, furnished=furnished, **self._disks)
             for i, name in enumerate(underlay.hosts, 1)
         ]
         self._nodes: dict[str, Node] = {host.name: host for host in self.hosts}
@@ -399,7 +404,7 @@ class Lab:
         """
         pair = []
         for number, host in enumerate((self.hosts[0], self.hosts[-1]), 1):
-            node = Machine(f"plain{number}", own_disk=self._own_disks)
+            node = Machine(f"plain{number}", **self._disks)
             switch = self.switch_of(host)
             uplink = f"{switch}-plain{number}"
             self.wire.rtnl.now.add_veth(

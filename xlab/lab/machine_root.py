@@ -7,7 +7,8 @@
     /var/log    empty, with the folders that packages made
     /root       empty, with what a new user gets (/etc/skel)
 
-Whatever else is the machine's own is read-only, but for people's files: /home, /mnt, /media.
+Whatever else is the machine's own is read-only, but for people's files: /home, /mnt, /media.  In
+the lab of an exercise those are, too: its scripts may be anybody's.
 
 All of it is in memory, below /run of the sandbox, and stays when the host is switched off: a mount
 namespace is copied with everything in it, so a host that boots mounts what it finds there.
@@ -41,8 +42,8 @@ TOOLS = Path("/run/xlab/tools")
 #: The same in every host and every container: what is said of the internet, which no lab has.
 OFFLINE = Path("/run/xlab/offline")
 
-#: What stays as writable as it is.
-_OPEN = ("/home", "/mnt", "/media")
+#: People's files: as writable as they are, but in a guarded lab and in containers.
+PEOPLES = ("/home", "/mnt", "/media")
 
 #: What a package keeps there is one machine's, not the next one's.
 _EMPTY = ("/var/lib/openvswitch", "/var/lib/docker", "/var/lib/containerd", "/etc/openvswitch")
@@ -68,6 +69,7 @@ def mount(
     rootless: bool,
     container: bool = False,
     commands: bool = True,
+    guarded: bool = False,
 ) -> None:
     """Give the calling thread's mount namespace the disk called `name`, made when first wanted.
 
@@ -75,6 +77,7 @@ def mount(
 
     Before /run is hidden there.  Without `commands` it has none of those that are emulated.  For a
     container /usr is read-only, and so are people's files; of those commands it has `OFFLINE`'s.
+    People's files are read-only for a host that is `guarded`, too.
     """
     disk = _DISKS / name
     if not disk.exists():
@@ -82,7 +85,7 @@ def mount(
     elif container:
         # It may have put anything in its place; the upper layer is looked up from outside of it.
         foreign.put(disk / "etc/upper/hosts", os.fsencode(hosts))
-    _protect(() if container else _OPEN)
+    _protect(() if container or guarded else PEOPLES)
     below = {"/etc": [_template() if rootless else Path("/etc")], "/var/lib": [Path("/var/lib")]}
     on_top = [] if not commands else [OFFLINE] if container else [TOOLS, OFFLINE]
     below["/usr"] = [*filter(Path.exists, on_top), Path("/usr")]

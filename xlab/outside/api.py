@@ -112,14 +112,18 @@ def of_request(
     machines: bool = False,
     check: bool = True,
     keep: Sequence[str | os.PathLike[str]] = (),
+    guarded: bool = False,
     limits: Limits | None = None,
 ) -> LabHandle:
     """The same for a request that has been made; with `limits` for the work of strangers.
 
+    In one that is `guarded` people's files are read-only (`lab.machine_root`).
     LimitError is what then is raised of whatever is asked once one was exceeded.
     """
     how = {"until": until, "empty": empty}
-    return LabHandle(request, how=how, machines=machines, check=check, keep=keep, limits=limits)
+    return LabHandle(
+        request, how=how, machines=machines, check=check, keep=keep, guarded=guarded, limits=limits
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,7 @@ class LabHandle:
         machines: bool,
         check: bool,
         keep: Sequence[str | os.PathLike[str]],
+        guarded: bool = False,
         limits: Limits | None = None,
     ) -> None:
         #: All that were checked while it was built.
@@ -160,6 +165,7 @@ class LabHandle:
         self._machines = machines
         self._check = check
         self._keep = [str(Path(folder).resolve()) for folder in keep]
+        self._guarded = guarded
         self._limits = limits
         self._nodes: dict[str, NodeHandle] = {}
         self._process: _LabProcess | None = None
@@ -269,6 +275,7 @@ class LabHandle:
             "until": self._how["until"],
             "keep": self._keep,
             "machines": self._machines,
+            "guarded": self._guarded,
             "limits": dataclasses.asdict(self._limits) if self._limits else None,
         }
         facts, channel = process.launch(asked)

@@ -57,7 +57,9 @@ def _launch(asked: Mapping[str, Any]) -> tuple[dict[str, Any], Sandbox]:
     equipped = blueprint.equip(design, capabilities.probe())
     keep = [Path(folder) for folder in asked["keep"]]
     limits = Limits(**asked["limits"]) if asked["limits"] else None
-    lab = launch_lab(equipped, keep=keep, machines=asked["machines"], limits=limits)
+    lab = launch_lab(
+        equipped, keep=keep, machines=asked["machines"], guarded=asked["guarded"], limits=limits
+    )
     facts = {"until": until, "datapath": equipped.datapath, "notes": list(equipped.notes)}
     return {**facts, "pid": lab.pid}, lab
 

@@ -19,14 +19,16 @@ def up(
     until: str | None = None,
     empty: bool = False,
     watch: Watch = lambda _: None,
+    guarded: bool = False,
     limits: Limits | None = None,
 ) -> Recorder:
     """Start a lab that stays; returns when it has been built, and what was found on the way.
 
     Its name is the scenario's unless given.  With `until` the build ends where that stage begins;
     with `empty` hosts are wired, and that is all.  A lab in which claims do not hold stays; one
-    that cannot be built does not, and the error is raised.  UsageError if the name is taken.  With
-    `limits` it is one for the work of strangers (`containment`).
+    that cannot be built does not, and the error is raised.  UsageError if the name is taken.  In
+    one that is `guarded` people's files are read-only (`lab.machine_root`); with `limits` it is one
+    for the work of strangers (`containment`).
     """
     design = blueprint.design(request)
     name = registry.validated(name or design.scenario.name)
@@ -36,7 +38,7 @@ def up(
         until = design.scenario.stage(until)
     recorder = Recorder(design, watch)
     recorder.blueprint = blueprint.equip(design, capabilities.probe())
-    with Bench(recorder, name=name, limits=limits) as bench:
+    with Bench(recorder, name=name, guarded=guarded, limits=limits) as bench:
         bench.build(until=until, empty=empty)
         bench.stay()
     return recorder

@@ -362,7 +362,7 @@ class Course:
         asked = beginning.asked(entry.exercise)
         starting.up(
             asked.request, name=name, until=asked.until, empty=asked.empty,
-            limits=self._terms.limits,
+            guarded=True, limits=self._terms.limits,
         )  # fmt: skip
         begun = time.monotonic()
         with running_lab.find(name) as lab:
