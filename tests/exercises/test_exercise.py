@@ -79,6 +79,12 @@ def test_a_draft_has_nothing_wrong(folder: Path) -> None:
         ("lab.yaml", "  hosts: 2", "  hoses: 2", "lab.yaml:4: there is no 'hoses' here"),
         ("lab.yaml", "  hosts: 2", "  hosts: 2.0", "lab.yaml:4: machines.hosts: 2.0 is not of"),
         ("lab.yaml", "[underlay, 3]", "[overlay, 3]", "lab.yaml:10: overlay is no value"),
+        ("lab.yaml", "[underlay, 3]", "[[1], 3]", "lab.yaml:10: variants.h1.address: [1] is not"),
+        ("lab.yaml", "[underlay, 3]", "[underlay, 3.5]", "lab.yaml:10: variants.h1.address: 3.5"),
+        ("lab.yaml", "{address: [underlay, 3]}", "{part: [underlay, -8000000000, 0]}",
+         "lab.yaml:10: part: 10."),
+        ("lab.yaml", "{address: [underlay, 3]}", '{text: "%s"}' % ("{underlay}" * 200),
+         "lab.yaml:10: a value has 1,024 characters at most"),
         ("lab.yaml", "title: ", "title: A ", "README.md:1: its first heading is to be: # 21 A Two"),
         ("README.md", "4 points", "5 points", "README.md:3: lab.yaml and checks.yaml make"),
         ("README.md", "20 minutes. 4", "Some 4", "README.md:1: it is to say: N minutes. P points"),
@@ -124,6 +130,21 @@ def test_no_file_is_put_where_people_s_own_are(path: str, folder: Path) -> None:
     (found,) = exercise.problems(folder, ANNA)
     assert found.line == len(lines) - 1
     assert "files: nothing is put below /" in found.text
+
+
+@pytest.mark.parametrize(
+    ("file", "line"), [("README.md", 1), ("solution/h1.sh", 1), ("hints.yaml", 2)]
+)
+def test_no_file_grows_beyond_measure_by_its_values(file: str, line: int, folder: Path) -> None:
+    lab = folder / "lab.yaml"
+    value = f"variants:\n  long: {{text: {'x' * 1000}}}\n"
+    lab.write_text(lab.read_text().replace("variants:\n", value))
+    many, text = "{long}" * 1100, (folder / file).read_text()
+    if file == "hints.yaml":
+        text = text.replace("- ", f"- all {many} ", 1)
+    (folder / file).write_text(text if file == "hints.yaml" else f"{text}{many}")
+    found = [str(problem) for problem in exercise.problems(folder, ANNA)]
+    assert f"{folder}/{file}:{line}: larger than 1 MiB with its values filled in" in found
 
 
 @pytest.mark.parametrize("file", ["lab.yaml", "checks.yaml", "hints.yaml", "README.md"])

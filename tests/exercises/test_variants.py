@@ -93,12 +93,39 @@ def test_networks_never_overlap() -> None:
             {f"n{i}": {"network": "192.168.0.0/16", "prefix": 17} for i in range(3)},
             "variants.n2: network: 192.168.0.0/16 has no room for another /17",
         ),
+        (
+            {
+                "v0": {"text": "0123456789"},
+                **{f"v{i}": {"text": f"{{v{i - 1}}}" * 10} for i in range(1, 11)},
+            },
+            "variants.v3: a value has 1,024 characters at most",
+        ),
+        ({"a": {"one_of": ["x" * 1025]}}, "variants.a: a value has 1,024"),
+        (
+            {"n": {"network": "10.0.0.0/8", "prefix": 24}, "p": {"part": ["n", -8 * 10**9, 0]}},
+            "variants.p: part: 10.",
+        ),
+        (
+            {"n": {"network": "10.0.0.0/8", "prefix": 24}, "p": {"part": ["n", 23, 0]}},
+            "variants.p: part: 10.",
+        ),
+        (
+            {"n": {"network": "10.0.0.0/8", "prefix": 24}, "p": {"part": ["n", 33, 0]}},
+            "variants.p: part: 10.",
+        ),
+        ({"a": {"sum": [10**15 - 1, 1]}}, "variants.a: a number of more than 15 digits"),
     ],
 )
 def test_what_makes_no_sense_is_named(wanted: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError) as refused:
         variants.drawn(wanted, b"key")
     assert str(refused.value).startswith(said)
+
+
+@pytest.mark.parametrize("text", ["", "{mtu}", "{net} at {mtu}{mtu} {other} ${mtu}", "é{mtu}"])
+def test_how_long_a_text_gets_is_known_before(text: str) -> None:
+    values: dict[str, variants.Value] = {"net": "10.0.0.0/24", "mtu": 1462}
+    assert variants.filled_length(text, values) == len(str(variants.filled(text, values)))
 
 
 def test_a_name_in_braces_is_its_value_and_no_other_brace_is() -> None:

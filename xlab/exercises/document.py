@@ -16,7 +16,7 @@ from typing import Any
 from xlab.errors import UsageError, quoted, shortened
 from xlab.record import record
 
-_MOST_BYTES = 1 << 20
+MOST_BYTES = 1 << 20
 _INTEGER, _DECIMAL = re.compile(r"-?[0-9]{1,15}"), re.compile(r"-?[0-9]{1,15}\.[0-9]{1,15}")
 _HALF = re.compile(r"[\ud800-\udfff]")
 
@@ -114,8 +114,8 @@ def read(file: Path) -> Document:
         content = record.read_bytes(file)
     except OSError as error:
         raise UsageError(f"{shortened(file)}: {error.strerror}") from error
-    if len(content) > _MOST_BYTES:
-        raise UsageError(f"{file}: larger than {_MOST_BYTES >> 20} MiB")
+    if len(content) > MOST_BYTES:
+        raise UsageError(f"{file}: larger than {MOST_BYTES >> 20} MiB")
     return parse(content, file)
 
 
@@ -178,6 +178,15 @@ def _dialect() -> Any:
     )
     extend: Any = validators.extend  # it has no types
     return extend(Draft202012Validator, type_checker=checker)
+
+
+def texts(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    """Every text in it that `mapped` would change, and where it stands."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, list | dict):
+        for key, each in enumerate(value) if isinstance(value, list) else value.items():
+            yield from texts(each, (*place, key))
 
 
 def mapped(value: Any, change: Callable[[str], Any]) -> Any:

@@ -29,8 +29,7 @@ _TRIED = 30
 #: What an exported exercise hands over without its being read by accident.
 SEALED = ("machines", "typed_before", "break", "files")
 _MAY_BE_SEALED = ("lab.yaml", "hints.yaml")
-#: Of what is sealed, unpacked: as much as a file may have.
-_MOST_BYTES = 1 << 20
+_TOO_LONG = f"larger than {document.MOST_BYTES >> 20} MiB with its values filled in"
 
 
 def load(folder: Path, variant: Variant) -> Exercise:
@@ -99,7 +98,7 @@ class _Reader:
             typed_before=lab.get("typed_before", {}),
             breaks=tuple(lab.get("break", ())),
             files={place: folder / file for place, file in lab.get("files", {}).items()},
-            readme=str(self._filled(self._text("README.md"))),
+            readme=self._filled_text("README.md"),
             tasks={},
             start_points=0,
             checks=(*checks, *hidden),
@@ -151,7 +150,7 @@ class _Reader:
         What is sealed in it stands in it, as if it had never been sealed.
         """
         found = self._open(name)
-        if found is None:
+        if found is None or not self._has_room(found):
             return None
         value = document.mapped(found.value, self._filled)
         if name == "lab.yaml" and isinstance(value, dict) and "variants" in value:
@@ -162,6 +161,16 @@ class _Reader:
         if valid is not None:
             self._documents[name] = valid
         return valid
+
+    def _has_room(self, found: Document) -> bool:
+        """Whether with all values in it the file is no larger than one may be."""
+        length = 0
+        for place, text in document.texts(found.value):
+            length += variants.filled_length(text, self._values)
+            if length > document.MOST_BYTES:
+                self.problems.append(found.problem(place, _TOO_LONG))
+                return False
+        return True
 
     def _unsealed(self, found: Document) -> Document | None:
         """Whoever made the folder may have sealed anything."""
@@ -179,6 +188,14 @@ class _Reader:
         if isinstance(filled, str) and shipped.find("bin/xlab") is None:
             return filled.replace("bin/xlab", "xlab")
         return filled
+
+    def _filled_text(self, name: str) -> str:
+        """Of a file that is all one text."""
+        text = self._text(name)
+        if variants.filled_length(text, self._values) > document.MOST_BYTES:
+            self.problems.append(Problem(self._folder / name, 1, _TOO_LONG))
+            return ""
+        return str(self._filled(text))
 
     def _checks(self, name: str, *, shown: bool) -> list[Check] | None:
         found = self._yaml(name)
@@ -204,8 +221,7 @@ class _Reader:
         """Of the folder of that name; what it does not answer is answered as `usual`."""
         scripts = {}
         for file in sorted((self._folder / name).glob("*.sh")):
-            text = str(variants.filled(self._text(f"{name}/{file.name}"), self._values))
-            scripts[file.stem] = parts(text)
+            scripts[file.stem] = parts(self._filled_text(f"{name}/{file.name}"))
         answers = self._yaml(f"{name}/answers.yaml")
         if not scripts and answers is None:
             return None
@@ -253,7 +269,7 @@ def sealed(hidden: Mapping[str, Any]) -> str:
 def _opened(text: str) -> dict[str, Any] | None:
     """What was sealed; None for what can't have been, as what would be sealed once more."""
     try:
-        packed = zlib.decompressobj().decompress(base64.b85decode(text), _MOST_BYTES)
+        packed = zlib.decompressobj().decompress(base64.b85decode(text), document.MOST_BYTES)
         found = record.parse_json(packed.decode())
         json.dumps(found, ensure_ascii=False).encode()  # half of a character is no text
     except (ValueError, RecursionError, zlib.error):

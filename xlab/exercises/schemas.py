@@ -28,16 +28,25 @@ def _object(*needed: str, **properties: Any) -> dict[str, Any]:
     }
 
 
+#: A value's name, or the number itself.
+_NUMBER = {"type": ["string", "integer"]}
+
+
+def _of_network(**rest: Any) -> dict[str, Any]:
+    """A network's name and as many numbers as `rest` says."""
+    return {"type": "array", "prefixItems": [_TEXT], "items": _NUMBER, **rest}
+
+
 #: How a value is made; one word each, beside what that needs.
 _DRAWN = {
     "one_of": {"type": "array", "items": _SAID, "minItems": 1},
     "between": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
     "network": _TEXT,
-    "address": {"type": "array", "minItems": 2, "maxItems": 2},
-    "part": {"type": "array", "minItems": 3, "maxItems": 3},
+    "address": _of_network(minItems=2, maxItems=2),
+    "part": _of_network(minItems=3, maxItems=3),
     "netmask": _TEXT,
     "bits": _TEXT,
-    "sum": {"type": "array", "minItems": 1},
+    "sum": {"type": "array", "items": _NUMBER, "minItems": 1},
     "case": _TEXT,
     "text": _TEXT,
 }
@@ -45,10 +54,13 @@ _DRAWN = {
 _VARIANTS = {
     "type": "object",
     "propertyNames": {"pattern": "^\\w+$"},
+    # They are drawn for thirty people; each network is compared with all others.
+    "maxProperties": 100,
     # Of `case` the values are words beside it.
     "additionalProperties": {
         "type": "object",
-        "properties": {**_DRAWN, "prefix": _SAID, "step": _COUNT},
+        "properties": {**_DRAWN, "prefix": _NUMBER, "step": _COUNT},
+        "additionalProperties": _SAID,
         "oneOf": [{"required": [word]} for word in _DRAWN],
     },
 }

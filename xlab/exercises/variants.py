@@ -17,7 +17,7 @@ from ipaddress import IPv4Network
 from itertools import count
 from typing import Any
 
-from xlab.errors import UsageError, at
+from xlab.errors import UsageError, at, shortened
 
 Value = str | int | float
 Values = Mapping[str, Value]
@@ -28,6 +28,10 @@ _PLACE = re.compile(r"(?<!\$)\{(\w+)\}")
 _TAKEN = tuple(map(IPv4Network, ("172.17.0.0/16", "198.18.0.0/15", "198.51.100.0/24",
                                  "127.0.0.0/8", "224.0.0.0/3")))  # fmt: skip
 _MOST_DRAWS = 1000
+#: Of one value: ten that each hold the one before ten times would have 10^10 characters.
+_MOST_CHARACTERS = 1 << 10
+#: A number is below this, either way, as in a file (document.py).
+_MOST = 10**15
 #: What makes the variant of somebody who has no course: seeds are no secret.
 _PRACTICE = b"xlab practice"
 
@@ -54,7 +58,7 @@ def drawn(wanted: Mapping[str, Any], key: bytes) -> dict[str, Value]:
                 for other in unknown_in(said, values):
                     if other in wanted:
                         raise UsageError(f"{other} is no value that stands before this one")
-            values[name] = _value(name, how, values, networks, key)
+            values[name] = _kept_short(_value(name, how, values, networks, key))
     return values
 
 
@@ -64,6 +68,12 @@ def filled(text: str, values: Values) -> Value:
     if whole and whole[1] in values:
         return values[whole[1]]
     return _PLACE.sub(lambda found: str(values.get(found[1], found[0])), text)
+
+
+def filled_length(text: str, values: Values) -> int:
+    """Characters of what `filled` would make of it."""
+    names = [name for name in _PLACE.findall(text) if name in values]
+    return len(text) + sum(len(str(values[name])) - len(name) - 2 for name in names)
 
 
 def unknown_in(text: str, values: Values) -> list[str]:
@@ -80,7 +90,11 @@ def _value(
         return int.from_bytes(found) % number_of
 
     def given(said: Value) -> Value:
-        return filled(said, values) if isinstance(said, str) else said
+        if not isinstance(said, str):
+            return said
+        if filled_length(said, values) > _MOST_CHARACTERS:
+            raise _too_long()
+        return filled(said, values)
 
     def one_of(those: Sequence[Value]) -> Value:
         if not those:
@@ -89,20 +103,20 @@ def _value(
 
     def case(of: str) -> Value:
         if of not in values:
-            raise UsageError(f"{of} is no value that stands before this one")
+            raise UsageError(f"{shortened(of)} is no value that stands before this one")
         if str(values[of]) not in how:
             raise UsageError(f"nothing is said of the case that {of} is {values[of]}")
         return given(how[str(values[of])])
 
     def network(said: str) -> IPv4Network:
         if said not in values:
-            raise UsageError(f"{said} is no value that stands before this one")
+            raise UsageError(f"{shortened(said)} is no value that stands before this one")
         return IPv4Network(str(values[said]))
 
     def number(said: str | int) -> int:
         found = values.get(said, said) if isinstance(said, str) else said
         if not isinstance(found, int):
-            raise UsageError(f"{said} is no number")
+            raise UsageError(f"{shortened(said)} is no number")
         return found
 
     rules: Mapping[str, Callable[[Any], Value]] = {
@@ -123,10 +137,24 @@ def _value(
     try:
         return rules[word](how[word])
     except (KeyError, IndexError, ValueError) as error:
-        raise UsageError(f"{word}: {error}") from error
+        raise UsageError(f"{word}: {shortened(error)}") from error
+
+
+def _kept_short(value: Value) -> Value:
+    if isinstance(value, str) and len(value) > _MOST_CHARACTERS:
+        raise _too_long()
+    if not isinstance(value, str) and abs(value) >= _MOST:
+        raise UsageError("a number of more than 15 digits")
+    return value
+
+
+def _too_long() -> UsageError:
+    return UsageError(f"a value has {_MOST_CHARACTERS:,} characters at most")
 
 
 def _part(network: IPv4Network, prefix: int, number: int) -> IPv4Network:
+    if not network.prefixlen <= prefix <= 32:
+        raise ValueError(f"{network} has no /{prefix}")
     size = 1 << (32 - prefix)
     start = int(network.network_address) + number * size
     found = IPv4Network((start, prefix))
