@@ -66,7 +66,31 @@ def test_classroom_50_has_integers(one: Grade) -> None:
     assert found["schema"] == "classroom50/result/v1"
     assert (found["score"], found["max-score"], found["owner"]) == (3, 4, "anna")
     assert all(type(test[key]) is int for test in found["tests"] for key in ("score", "max-score"))
-    assert [test["passed"] for test in found["tests"]] == [True, False, True]
+    assert [test["passed"] for test in found["tests"]] == [True, True, False]
+
+
+def test_classroom_50_tells_of_hidden_checks_only_what_they_come_to(one: Grade) -> None:
+    (there, back, question) = one.checks
+    also = replace(back, id="quiet", points=3, of=3, outcome="passed", seen="nothing came")
+    made = replace(one, checks=(there, back, also, question), points=6, of=7)
+    told = exports.beside(made)["classroom50.json"].decode()
+    assert not any(word in told for word in ("back", "quiet", "cmd|", "nothing came"))
+    *shown, hidden = json.loads(told)["tests"]
+    assert [test["test-name"] for test in shown] == ["there", "next-hop"]
+    summed = {"passed": False, "score": 3, "max-score": 4, "said": ""}
+    assert hidden == {"test-name": "hidden checks", **summed}
+    assert sum(test["score"] for test in (*shown, hidden)) == made.points
+    none = replace(one, checks=(there, question))
+    assert len(json.loads(exports.beside(none)["classroom50.json"])["tests"]) == 2
+
+
+def test_students_are_not_told_the_name_of_a_hidden_check_that_breaks(one: Grade) -> None:
+    (there, back, question) = one.checks
+    broken = (there, replace(back, outcome="broken"), question)
+    made = replace(one, status="error", cause="back can't be carried out", checks=broken)
+    files = {name: json.loads(text) for name, text in exports.beside(made).items()}
+    assert files["classroom50.json"]["cause"] == "a check can't be carried out"
+    assert files["gradescope.json"]["output"] == "error: a check can't be carried out\na note"
 
 
 def test_tables_hold_no_formula_and_say_no_grade_where_there_is_none(one: Grade) -> None:

@@ -5,7 +5,8 @@
 
 Gradescope: the autograder's results.json (its specifications, "Output format"): points as numbers,
 `visibility` hidden for what students don't see.  Classroom 50: `classroom50/result/v1`, points as
-integers; further fields are kept by it.
+integers; further fields are kept by it.  It hides nothing from students, so that hidden checks are
+one test of it.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ def _gradescope(made: Grade) -> dict[str, object]:
 
 
 def _classroom50(made: Grade) -> dict[str, object]:
+    shown = [check for check in made.checks if check.shown]
+    hidden = [check for check in made.checks if not check.shown]
     return {
         "schema": "classroom50/result/v1",
         "assignment": made.exercise,
@@ -70,17 +73,21 @@ def _classroom50(made: Grade) -> dict[str, object]:
         "score": made.points,
         "max-score": made.of,
         "tests": [
-            {
-                "test-name": check.id,
-                "passed": check.outcome == "passed",
-                "score": check.points,
-                "max-score": check.of,
-                "said": check.seen,
-            }
-            for check in made.checks
+            *(_classroom50_test(check.id, [check], said=check.seen) for check in shown),
+            *([_classroom50_test("hidden checks", hidden, said="")] if hidden else []),
         ],
         "status": made.status,
-        "cause": made.cause,
+        "cause": _cause(made),
+    }
+
+
+def _classroom50_test(name: str, checks: Sequence[GradedCheck], *, said: str) -> dict[str, object]:
+    return {
+        "test-name": name,
+        "passed": all(check.outcome == "passed" for check in checks),
+        "score": sum(check.points for check in checks),
+        "max-score": sum(check.of for check in checks),
+        "said": said,
     }
 
 
@@ -144,4 +151,11 @@ def _plain(text: str) -> str:
 
 
 def _said(made: Grade) -> str:
-    return f"{made.status}: {made.cause}" if made.cause else made.status
+    cause = _cause(made)
+    return f"{made.status}: {cause}" if cause else made.status
+
+
+def _cause(made: Grade) -> str:
+    """As students may read it: an error's has the names of checks."""
+    hidden = any(check.outcome == "broken" and not check.shown for check in made.checks)
+    return "a check can't be carried out" if made.status == "error" and hidden else made.cause
