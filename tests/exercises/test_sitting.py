@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -126,6 +127,32 @@ def test_answers_to_any_seed_are_set_aside_where_they_lie(seed: str, tmp_path: P
     (kept,) = sheet.parent.iterdir()
     assert kept.read_text() == "mine"
     assert re.fullmatch(r"answers-[\w.-]+\.yaml", kept.name)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\xff", "is no UTF-8"),
+        (b"x" * 1025, "longer than 1,024 bytes"),
+        (None, "not a regular file"),
+    ],
+)
+def test_a_seed_that_is_none_is_refused(
+    content: bytes | None, told: str, world: World, folder: Path
+) -> None:
+    file = world.folder / "work/21-two-ways/.seed"
+    file.parent.mkdir(parents=True)
+    if content is None:
+        os.mkfifo(file)
+    else:
+        file.write_bytes(content)
+    said = world.say("lab", "start", str(folder))
+    assert (said.status, said.stdout) == (2, "")
+    assert f"{file}: {told}; without that file values are new" in said.stderr
+    file.unlink()
+    assert sitting.seed_in(file.parent) is None
+    file.write_text("anna\n")
+    assert sitting.seed_in(file.parent) == "anna"
 
 
 @pytest.mark.slow

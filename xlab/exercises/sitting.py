@@ -20,16 +20,16 @@ from xlab.exercises.judging import Outcome, Result
 from xlab.exercises.model import Exercise
 from xlab.exercises.variants import Variant
 from xlab.experiments.recorder import Recorder, Watch
-from xlab.kernel import disk
+from xlab.kernel import disk, foreign
 from xlab.outside import running_lab, starting
 from xlab.outside.running_lab import RunningLab
-from xlab.record import record
 from xlab.sandbox import registry
 
 #: Where folders of exercises are made, below the folder one is in.
 WORK = Path("work")
 #: The seed of somebody's own values, kept beside what they are in.
 _SEED = ".seed"
+_MOST_SEED_BYTES = 1 << 10
 
 
 @dataclass(slots=True)
@@ -131,10 +131,19 @@ class Sitting:
 
 
 def seed_in(work: Path) -> str | None:
-    """Whose values a work folder has; None if it is none."""
-    with suppress(OSError):
-        return record.read_bytes(work / _SEED).decode().strip()
-    return None
+    """Whose values a work folder has; None if it is none.
+
+    UsageError for a seed that can't be read: whoever made the folder wrote it.
+    """
+    file = work / _SEED
+    try:
+        return foreign.read(file, longest_bytes=_MOST_SEED_BYTES).decode().strip()
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file}: is no UTF-8; without that file values are new") from error
+    except XlabError as error:
+        raise UsageError(f"{error}; without that file values are new") from error
 
 
 def new_seed() -> str:
