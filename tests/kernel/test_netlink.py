@@ -143,14 +143,20 @@ def test_a_neighbour_entry_is_permanent() -> None:
     assert entry["state"] == ["PERMANENT"]
 
 
-@sandboxed
-def test_neighbours_are_forgotten_but_permanent_ones_stay() -> None:
-    """Entries that were learnt count towards a limit of the whole machine; permanent ones don't."""
+def joined() -> tuple[Node, Node]:
+    """Two nodes on one cable: 10.0.0.1 and 10.0.0.2."""
     h1, h2 = Node("h1"), Node("h2")
     with h1.rtnl.batch() as batch:
         batch.add_veth("eth0", "eth0", peer_namespace=h2.namespaces.net)
     h1.add_address("eth0", "10.0.0.1/24")
     h2.add_address("eth0", "10.0.0.2/24")
+    return h1, h2
+
+
+@sandboxed
+def test_neighbours_are_forgotten_but_permanent_ones_stay() -> None:
+    """Entries that were learnt count towards a limit of the whole machine; permanent ones don't."""
+    h1, _h2 = joined()
     with h1.rtnl.batch() as batch:
         batch.add_neighbour("eth0", IPv4Address("10.0.0.3"), "02:42:0a:00:00:03")
     h1.run(["ping", "-n", "-c1", "10.0.0.2"])
@@ -162,12 +168,9 @@ def test_neighbours_are_forgotten_but_permanent_ones_stay() -> None:
 
 @sandboxed
 def test_neighbours_made_by_hand_are_forgotten_if_that_is_said() -> None:
-    h1, h2 = Node("h1"), Node("h2")
-    with h1.rtnl.batch() as batch:
-        batch.add_veth("eth0", "eth0", peer_namespace=h2.namespaces.net)
-    h1.add_address("eth0", "10.0.0.1/24")
+    h1, _h2 = joined()
     mac = "02:42:0a:00:00:03"
-    for number, state in enumerate(("permanent", "noarp", "reachable"), 2):
+    for number, state in enumerate(("permanent", "noarp", "reachable"), 3):
         entry = ["lladdr", mac, "nud", state, "dev", "eth0"]
         h1.run(["ip", "neigh", "add", f"10.0.0.{number}", *entry])
     assert len(shown(h1, "neigh", "show", "nud", "all", "to", "10.0.0.0/24")) == 3

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.support.counting import Counted
 from tests.support.fuzzing import Refusal, attempt, memory_below
 from tests.support.records import RECORDS, sample
 from xlab.errors import RecordError
@@ -389,26 +390,13 @@ def test_a_number_that_json_or_a_float_cannot_hold_is_refused(tmp_path: Path, nu
         record.load(file)
 
 
-class Key(str):
-    """Notes how often it is compared with another."""
-
-    __slots__ = ()
-    compared = 0
-
-    def __eq__(self, other: object) -> bool:
-        Key.compared += 1
-        return str(self) == other
-
-    __hash__ = str.__hash__
-
-
 def test_a_name_that_stands_twice_is_found_in_one_pass() -> None:
     """At the end of 16 MB of names, by each with all others, it took most of a day."""
-    names = [Key(number) for number in range(2000)]
-    Key.compared = 0
+    names = [Counted(number) for number in range(2000)]
+    Counted.compared = 0
     with pytest.raises(ValueError, match=r"^'1999' stands twice in one object$"):
-        record._unambiguous([(name, None) for name in [*names, Key("1999")]])
-    assert Key.compared < 100_000
+        record._unambiguous([(name, None) for name in [*names, Counted("1999")]])
+    assert Counted.compared < 100_000
 
 
 def test_of_several_names_that_stand_twice_the_first_is_told() -> None:

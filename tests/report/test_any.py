@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from tests.support.counting import Counted
 from tests.support.fuzzing import Refusal, attempt, one_in
 from tests.support.records import RECORDS
 from tests.support.reports import HOSTILE, Page
@@ -226,19 +227,6 @@ def test_long_texts_take_no_longer_than_they_are_long(length: int) -> None:
     assert time.process_time() - begun < 20
 
 
-class Name(str):
-    """Of a metric; notes how often it is compared with another."""
-
-    __slots__ = ()
-    compared = 0
-
-    def __eq__(self, other: object) -> bool:
-        Name.compared += 1
-        return str(self) == other
-
-    __hash__ = str.__hash__
-
-
 def of_recovery(told: RunRecord) -> object:
     return charts.recovery([("bridge", told)])
 
@@ -255,10 +243,10 @@ def test_work_does_not_grow_by_the_square_of_the_metrics(
     told = record.from_dict(TOLD[BRIDGE])
     one = told.measurements[0]
     measured = tuple(
-        dataclasses.replace(one, metric=Name(f"{number}_recovery_s"), route=route)
+        dataclasses.replace(one, metric=Counted(f"{number}_recovery_s"), route=route)
         for number in range(1000)
         for route in ROUTES
     )
-    Name.compared = 0
+    Counted.compared = 0
     assert work_out(dataclasses.replace(told, measurements=measured)) is not None
-    assert Name.compared < 100_000
+    assert Counted.compared < 100_000
