@@ -13,7 +13,7 @@ import time
 from abc import ABC
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from itertools import permutations
@@ -25,7 +25,6 @@ from xlab.faults.faults import Faults
 from xlab.inside.checks import places
 from xlab.inside.checks.places import AbsentError
 from xlab.kernel.clock import Deadline
-from xlab.kernel.netlink import Rtnl
 from xlab.kernel.processes import wait_until
 from xlab.lab.capture import Capture, follow_echoes
 from xlab.lab.lab import Lab
@@ -104,7 +103,7 @@ def examine(
                 node.rtnl.forget_neighbours(by_hand=True)
         for name in places.in_netns(arguments):
             with suppress(XlabError), ExitStack() as stack:
-                _forget_all_neighbours(_found(lab, name, stack))
+                _found(lab, name, stack).rtnl.forget_neighbours(by_hand=True)
     seen = Kind.known[word](arguments).examine(
         lab, faults, USUAL_WAIT_S if wait_s is None else wait_s
     )
@@ -438,13 +437,6 @@ def _mend(faults: Faults, fault: fault_kinds.Fault) -> None:
 
 
 # -- plumbing --------------------------------------------------------------------------------------
-
-
-def _forget_all_neighbours(node: Node) -> None:
-    with node.entered():
-        rtnl = Rtnl()
-    with closing(rtnl):
-        rtnl.forget_neighbours(by_hand=True)
 
 
 def _found(lab: Lab, name: str, stack: ExitStack) -> Node:

@@ -14,6 +14,7 @@ from typing import Any
 
 from xlab.errors import XlabError, quoted
 from xlab.kernel.namespaces import Namespaces
+from xlab.kernel.netlink import Rtnl
 from xlab.lab.docker import Container
 from xlab.lab.lab import OUTSIDE, Host, Lab
 from xlab.lab.node import Node
@@ -47,13 +48,14 @@ class NamedNamespace(Node):
         self._address: IPv4Address | None = None
         try:
             with self.entered():
-                pass
+                self.rtnl = Rtnl()
         except OSError as error:
             os.close(opened)
             raise AbsentError(f"{_NAMED / name} of {host} is no network namespace") from error
 
     def close(self) -> None:
         """Let go of it; it stays."""
+        self.rtnl.close()
         os.close(self.namespaces.net)
 
 
