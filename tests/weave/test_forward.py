@@ -41,19 +41,19 @@ def test_the_checksum_is_the_textbook_s(data: bytes) -> None:
 
 def test_addresses_are_forgotten_after_ten_minutes_of_silence() -> None:
     macs = MacCache()
-    macs.learn(C1, H1, 0.0)
+    macs.hear(C1, H1, 0.0)
     assert macs.find(C1, 600.0) == H1
     assert macs.find(C1, 600.1) is None
-    macs.learn(C1, H1, 500.0)
-    macs.learn(C2, H2, 0.0)
+    macs.hear(C1, H1, 500.0)
+    macs.hear(C2, H2, 0.0)
     macs.expire(601.0)
     assert (macs.find(C1, 601.0), len(macs._seen)) == (H1, 1)
 
 
 def test_an_address_moves_with_its_container() -> None:
     macs = MacCache()
-    macs.learn(C1, H1, 0.0)
-    macs.learn(C1, H2, 1.0)
+    macs.hear(C1, H1, 0.0)
+    macs.hear(C1, H2, 1.0)
     assert macs.find(C1, 1.0) == H2
 
 
@@ -61,8 +61,8 @@ def test_strangers_cannot_make_us_remember_without_end(monkeypatch: pytest.Monke
     monkeypatch.setattr(forward, "MOST_MACS", 2)
     macs = MacCache()
     for mac in (C1, C2, C3):
-        macs.learn(mac, H1, 0.0)
-    macs.learn(C1, H2, 0.0)
+        macs.hear(mac, H1, 0.0)
+    macs.hear(C1, H2, 0.0)
     assert [macs.find(mac, 0.0) for mac in (C1, C2, C3)] == [H2, H1, None]
     assert len(macs._seen) == 2
 

@@ -18,7 +18,6 @@ import math
 import struct
 from collections.abc import Set
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from xlab.kernel.packets import checksum
 from xlab.weave.routes import Routes
@@ -39,8 +38,9 @@ MOST_MACS = 16384
 _LINK_LOCAL_GROUP = bytes.fromhex("0180c20000")
 
 
-class _Seen(NamedTuple):
-    """Where an address was seen last."""
+@dataclass(slots=True)
+class _Seen:
+    """Where an address was seen last; changed in place, as each frame is one sight."""
 
     peer: bytes
     at_s: float
@@ -61,25 +61,38 @@ class MacCache:
             return None
         return seen.peer
 
-    def learn(self, mac: bytes, peer: bytes, now_s: float, *, here: bool = False) -> None:
-        """`mac` was seen behind `peer`, wherever it was before; if there is room.
+    def hear(self, mac: bytes, peer: bytes, now_s: float) -> bool:
+        """`mac` was seen behind another peer; False, and no word of it, if it speaks here."""
+        seen = self._seen.get(mac)
+        if seen is None:
+            self._add(mac, _Seen(peer, now_s, -math.inf))
+        elif now_s - seen.here_s <= MOVE_S:
+            return False
+        else:
+            seen.peer = peer
+            seen.at_s = now_s
+        return True
 
-        `here`: on our own bridge.
+    def capture(self, mac: bytes, ours: bytes, now_s: float) -> bool:
+        """`mac` was seen on our own bridge; False, and no word of it, if it is elsewhere.
+
+        Where it was here before, and is silent where it was seen since, it is back.
         """
         seen = self._seen.get(mac)
-        if seen or len(self._seen) < MOST_MACS:
-            here_s = now_s if here else seen.here_s if seen else -math.inf
-            self._seen[mac] = _Seen(peer, now_s, here_s)
+        if seen is None:
+            self._add(mac, _Seen(ours, now_s, now_s))
+            return True
+        if seen.peer != ours and now_s - seen.at_s <= MAC_AGE_S:
+            was_here = now_s - seen.here_s <= MAC_AGE_S
+            if not was_here or now_s - seen.at_s <= BACK_S:
+                return False
+        seen.peer = ours
+        seen.at_s = seen.here_s = now_s
+        return True
 
-    def speaks_here(self, mac: bytes, now_s: float) -> bool:
-        """Whether it was captured on our own bridge just now."""
-        seen = self._seen.get(mac)
-        return seen is not None and now_s - seen.here_s <= MOVE_S
-
-    def may_be_back(self, mac: bytes, now_s: float) -> bool:
-        """Whether it was on our own bridge before, and is silent where it was seen since."""
-        seen = self._seen.get(mac)
-        return seen is not None and now_s - seen.here_s <= MAC_AGE_S and now_s - seen.at_s > BACK_S
+    def _add(self, mac: bytes, seen: _Seen) -> None:
+        if len(self._seen) < MOST_MACS:
+            self._seen[mac] = seen
 
     def expire(self, now_s: float) -> None:
         """Forget every address that has been silent for too long."""
@@ -106,6 +119,10 @@ class Decision:
     dropped: str | None = None
 
 
+#: Most frames' decision; to make another, unchangeable as they are, costs a microsecond.
+_INJECT = Decision(inject=True)
+
+
 @dataclass(slots=True)
 class Switch:
     """The decisions of one peer, with what they rest on."""
@@ -113,25 +130,25 @@ class Switch:
     name: bytes
     macs: MacCache = field(default_factory=MacCache)
     routes: Routes = field(default_factory=lambda: Routes({}, {}))
+    #: Those for frames to one peer, as of these routes.
+    _ways: dict[bytes, Decision] = field(default_factory=dict)
 
     def set_routes(self, routes: Routes) -> None:
         """Addresses behind peers that cannot be reached any more are forgotten."""
         self.routes = routes
+        self._ways = {}
         self.macs.forget_peers_but({self.name, *routes.unicast})
 
     def captured(self, destination_mac: bytes, source_mac: bytes, now_s: float) -> Decision:
         """A frame came out of our own bridge."""
-        known = self.macs.find(source_mac, now_s)
-        foreign = known is not None and known != self.name
-        if foreign and not self.macs.may_be_back(source_mac, now_s):
-            # Our bridge sends back what we gave it, or the address moved here: then it has to fall
-            # silent there first.  Forwarding it might go round in circles.
-            return Decision(dropped="captured_foreign_source")
         if source_mac[0] & 1:
             return Decision(dropped="source_is_group")
         if destination_mac.startswith(_LINK_LOCAL_GROUP) and destination_mac[5] < 16:
             return Decision(dropped="link_local")
-        self.macs.learn(source_mac, self.name, now_s, here=True)
+        if not self.macs.capture(source_mac, self.name, now_s):
+            # Our bridge sends back what we gave it, or the address moved here: then it has to fall
+            # silent there first.  Forwarding it might go round in circles.
+            return Decision(dropped="captured_foreign_source")
         peer = self.macs.find(destination_mac, now_s)
         if peer is None:
             return self._to_all(self.name)
@@ -159,19 +176,23 @@ class Switch:
             return Decision(dropped="unknown_source_peer")
         if source_mac[0] & 1:
             return Decision(dropped="source_is_group")
-        if self.macs.speaks_here(source_mac, now_s):
+        if not self.macs.hear(source_mac, source, now_s):
             return Decision(dropped="received_local_source")
-        self.macs.learn(source_mac, source, now_s)
         if self.macs.find(destination_mac, now_s) == self.name:
-            return Decision(inject=True)
+            return _INJECT
         # A broadcast is addressed to each neighbour in turn: whether it is one shows only in this,
         # that we do not know its destination as ours.
         onward = tuple(way for way in self._to_all(source).send if way[0] != sender)
         return Decision(inject=True, send=onward, broadcast=True)
 
     def _to_peer(self, peer: bytes) -> Decision:
-        neighbour = self.routes.unicast.get(peer)
-        return Decision(send=((neighbour, peer),)) if neighbour else Decision(dropped="no_route")
+        way = self._ways.get(peer)
+        if way is None:
+            neighbour = self.routes.unicast.get(peer)
+            if neighbour is None:
+                return Decision(dropped="no_route")
+            way = self._ways[peer] = Decision(send=((neighbour, peer),))
+        return way
 
     def _to_all(self, source: bytes) -> Decision:
         neighbours = self.routes.broadcast.get(source, ())
