@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
 
 import xlab
+from tests.support.labs import sandboxed
 from xlab.errors import UsageError, XlabError
 from xlab.inside.checks.kinds import USUAL_WAIT_S, Kind
+from xlab.inside.checks.places import AbsentError
+from xlab.lab import underlay
+from xlab.lab.lab import Lab
 from xlab.outside.api import LabHandle
 
 pytestmark = pytest.mark.sandbox
@@ -245,6 +251,19 @@ def test_a_mac_that_has_changed_is_found_out_at_once(lab: LabHandle) -> None:
             assert check(lab, "reaches", between_hosts, wait_s=5)[0] is True
     finally:
         h2.run("ip", "link", "set", "eth0", "address", before)
+
+
+@sandboxed
+def test_a_namespace_without_an_address_costs_no_descriptors() -> None:
+    lab = Lab(underlay.describe(None, hosts=2))
+    lab.give_addresses(IPv4Network("10.0.0.0/24"), first=1, gateway=254)
+    lab.hosts[1].run(["ip", "netns", "add", "bare"])
+    bare, h1 = "h2 netns bare", "h1"
+    before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the listing is one of them
+    for source, target in ((h1, bare), (bare, h1)):
+        with pytest.raises(AbsentError, match="bare has no address"):
+            Kind.known["reaches"]({"from": source, "to": target}).look(lab)
+    assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
 @pytest.mark.parametrize("made", ["mkfifo {}", "mkdir {}", "touch {}", "ln -s /dev/tty {}"])

@@ -103,7 +103,7 @@ def examine(
                 node.rtnl.forget_neighbours(by_hand=True)
         for name in places.in_netns(arguments):
             with suppress(XlabError), ExitStack() as stack:
-                _found(lab, name, stack).rtnl.forget_neighbours(by_hand=True)
+                places.find(lab, name, stack).rtnl.forget_neighbours(by_hand=True)
     seen = Kind.known[word](arguments).examine(
         lab, faults, USUAL_WAIT_S if wait_s is None else wait_s
     )
@@ -200,7 +200,7 @@ class Reaches(Kind, word="reaches"):
 
     def _pairs(self, lab: Lab, stack: ExitStack) -> list[tuple[Node, Node | IPv4Address]]:
         if "all" in self.given:
-            nodes = [_found(lab, name, stack) for name in self.given["all"]]
+            nodes = [places.find(lab, name, stack) for name in self.given["all"]]
             for node in nodes:
                 places.require_address(node)
             return list(permutations(nodes, 2))
@@ -255,7 +255,7 @@ class Distinct(Kind, word="distinct"):
     def look(self, lab: Lab) -> Seen:
         names = self.given if self.given != "all" else [node.name for node in lab.nodes]
         with ExitStack() as stack:
-            found = [places.require_address(_found(lab, name, stack)) for name in names]
+            found = [places.require_address(places.find(lab, name, stack)) for name in names]
         different = len(set(found))
         return Seen(different == len(found), f"{len(found)} stations, {different} addresses")
 
@@ -273,7 +273,7 @@ class Address(Kind, word="address"):
     def look(self, lab: Lab) -> Seen:
         given = self.given
         with ExitStack() as stack:
-            node = _found(lab, given["of"], stack)
+            node = places.find(lab, given["of"], stack)
             if device := given.get("device"):
                 try:
                     found = node.device_address(device)
@@ -305,8 +305,9 @@ class Containers(Kind, word="containers"):
         running = host.containers if host.is_on else []
         inside = 0
         for container in running:
-            with suppress(XlabError):  # it has ended meanwhile, or has no address
-                found = places.find(lab, container.name)
+            # It may have ended meanwhile, or have no address.
+            with suppress(XlabError), ExitStack() as stack:
+                found = places.find(lab, container.name, stack)
                 inside += places.require_address(found) in network
         text = f"running on {host}: {len(running)}; of them with an address of {network}: {inside}"
         return Seen(inside >= self.given["at_least"], text)
@@ -439,24 +440,14 @@ def _mend(faults: Faults, fault: fault_kinds.Fault) -> None:
 # -- plumbing --------------------------------------------------------------------------------------
 
 
-def _found(lab: Lab, name: str, stack: ExitStack) -> Node:
-    node = places.find(lab, name)
-    if isinstance(node, places.NamedNamespace):
-        stack.callback(node.close)
-    return node
-
-
 def _ends(given: Mapping[str, Any], lab: Lab, stack: ExitStack) -> tuple[Node, Node | IPv4Address]:
-    source = _found(lab, given["from"], stack)
+    source = places.find(lab, given["from"], stack)
     places.require_address(source)
-    target = places.target(lab, given["to"])
-    if isinstance(target, places.NamedNamespace):
-        stack.callback(target.close)
-    return source, target
+    return source, places.target(lab, given["to"], stack)
 
 
 def _nodes(given: Mapping[str, Any], lab: Lab, stack: ExitStack) -> tuple[Node, Node]:
-    source, target = (_found(lab, given[end], stack) for end in ("from", "to"))
+    source, target = (places.find(lab, given[end], stack) for end in ("from", "to"))
     places.require_address(source)
     places.require_address(target)
     return source, target

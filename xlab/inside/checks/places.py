@@ -7,7 +7,7 @@ import errno
 import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import Any
@@ -68,13 +68,13 @@ def in_netns(arguments: Any) -> set[str]:
     return set().union(*map(in_netns, arguments)) if isinstance(arguments, list) else set()
 
 
-def find(lab: Lab, name: str) -> Node:
-    """The node of that name, its `address` being what it is reached by now.
+def find(lab: Lab, name: str, stack: ExitStack) -> Node:
+    """The node of that name, its `address` being what it is reached by now, until `stack` ends.
 
     AbsentError if somebody was to make it; XlabError if no lab can have it.
     """
     if inside := _IN_NETNS.fullmatch(name):
-        node: Node = NamedNamespace(_host(lab, inside[1]), inside[2])
+        node: Node = stack.enter_context(closing(NamedNamespace(_host(lab, inside[1]), inside[2])))
     else:
         host, _, container = name.partition("/")
         try:
@@ -90,11 +90,11 @@ def find(lab: Lab, name: str) -> Node:
     return node
 
 
-def target(lab: Lab, name: str) -> Node | IPv4Address:
+def target(lab: Lab, name: str, stack: ExitStack) -> Node | IPv4Address:
     """The same, or an address."""
     with suppress(AddressValueError):
         return IPv4Address(name)
-    node = find(lab, name)
+    node = find(lab, name, stack)
     require_address(node)
     return node
 
