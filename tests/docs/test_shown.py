@@ -105,6 +105,13 @@ def test_a_cpu_time_need_not_come_out() -> None:
     assert shown.difference(line, line.replace("11.1 %", "no figure"))
 
 
+def test_others_may_have_been_on_the_link() -> None:
+    line = "overhead 38 bytes, effective MTU 1462"
+    assert shown.difference(line, f"{line}, 1 other packet on the link") == ""
+    assert shown.difference(line, f"{line}, 12 other packets on\n   the link") == ""
+    assert shown.difference(line, f"{line}, unproved")
+
+
 def test_facts_are_no_figures() -> None:
     line = "ovs-gre  2 hosts, 2 containers each   gre 20/20   overhead 38 bytes   took 3.2 s"
     assert shown.difference(line, line.replace("3.2", "41")) == ""

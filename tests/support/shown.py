@@ -244,6 +244,8 @@ def masked(text: str) -> list[str]:
     text = re.sub(rf"{_FIGURE} min (?={_FIGURE} s\b)", "", text)
     # A starved machine may carry too little for its CPU time to be told.
     text = re.sub(r"(CPU per GB +)(?:no figure|–(?! *s))", r"\1– s", text)
+    # The kernel asks for neighbours again after some seconds, which may be at the path.
+    text = re.sub(r",\s+\d+ other packets?\s+on\s+the\s+link", "", text)
     words: list[str] = []
     plain = [word for word in text.split() if word != "≈"]
     for number, word in enumerate(plain):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import struct
 import threading
 from contextlib import suppress
 
@@ -13,6 +14,9 @@ from xlab.lab.node import Node
 
 #: A transfer may take so many times as long as it may be silent.
 _LONGEST_TURNS = 10
+#: How long either side waits for the other's last word, in seconds (SO_LINGER, socket(7)).  What
+#: came later would be a stray in a capture that begins when the transfer has ended.
+_LINGER_S = 1
 
 
 def transfer(source: Node, target: Node, size: int, *, timeout_s: float) -> tuple[int, str]:
@@ -53,6 +57,11 @@ def transfer(source: Node, target: Node, size: int, *, timeout_s: float) -> tupl
                     return received, "then the connection closed"
                 digest.update(chunk)
                 received += len(chunk)
+            pump.join()
+            for each in (connection, sender):
+                each.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, _LINGER_S)
+                )
     same = digest.digest() == hashlib.sha256(payload).digest()
     return received, "same SHA-256" if same else "a different SHA-256"
 
