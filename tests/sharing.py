@@ -131,8 +131,9 @@ def _run(session: pytest.Session, folder: Path) -> None:
     drawn = _draw(session.items, folder)
     item = next(drawn, None)
     while item is not None:
-        # Fixtures that the next one has, too, are kept for it.
-        following = next(drawn, None)
+        # Fixtures that the next one has, too, are kept for it.  But what is drawn while a long one
+        # runs would wait for it, be it as long, and nobody else could draw it.
+        following = None if _minutes(item) else next(drawn, None)
         if (folder / "ended").exists():
             raise session.Interrupted("told to end")
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
@@ -140,7 +141,7 @@ def _run(session: pytest.Session, folder: Path) -> None:
             raise session.Failed(session.shouldfail)
         if session.shouldstop:
             raise session.Interrupted(session.shouldstop)
-        item = following
+        item = following or next(drawn, None)
 
 
 def _draw(items: Sequence[pytest.Item], folder: Path) -> Iterator[pytest.Item]:
@@ -150,8 +151,8 @@ def _draw(items: Sequence[pytest.Item], folder: Path) -> Iterator[pytest.Item]:
 
     def longest_first(item: pytest.Item) -> float:
         """What is short comes last, so all processes end at about the same time."""
-        if slow := item.get_closest_marker("slow"):
-            return -float(slow.kwargs.get("minutes", 0))
+        if item.get_closest_marker("slow"):
+            return -_minutes(item)
         return 1 if "whole" in item.path.parts else 2 if item.path in building else 3
 
     for name, group in itertools.groupby(sorted(items, key=longest_first), key=_drawn_as):
@@ -163,6 +164,12 @@ def _draw(items: Sequence[pytest.Item], folder: Path) -> Iterator[pytest.Item]:
                 continue
             ours.add(name)
         yield from group
+
+
+def _minutes(item: pytest.Item) -> float:
+    """How long it takes, where that is said."""
+    slow = item.get_closest_marker("slow")
+    return float(slow.kwargs.get("minutes", 0)) if slow else 0.0
 
 
 def _drawn_as(item: pytest.Item) -> str:
