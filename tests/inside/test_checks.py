@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import xlab
+from tests.support.descriptors import room_for
 from tests.support.labs import sandboxed
 from xlab.errors import UsageError, XlabError
 from xlab.inside.checks.kinds import USUAL_WAIT_S, Kind
@@ -264,6 +265,22 @@ def test_a_namespace_without_an_address_costs_no_descriptors() -> None:
         with pytest.raises(AbsentError, match="bare has no address"):
             Kind.known["reaches"]({"from": source, "to": target}).look(lab)
     assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+@sandboxed
+def test_a_namespace_is_not_missed_for_want_of_descriptors() -> None:
+    lab = Lab(underlay.describe(None, hosts=2))
+    lab.give_addresses(IPv4Network("10.0.0.0/24"), first=1, gateway=254)
+    lab.hosts[1].run(["ip", "netns", "add", "bare"])
+    reaches = Kind.known["reaches"]({"from": "h2 netns bare", "to": "h1"})
+    for more in itertools.count():
+        with room_for(more), pytest.raises((OSError, AbsentError)) as met:
+            reaches.look(lab)
+        if met.type is AbsentError:
+            break
+        assert "Too many open files" in str(met.value)
+    assert met.match("bare has no address")
+    assert more > 1, "its own, and its netlink socket's at least"
 
 
 @pytest.mark.parametrize("made", ["mkfifo {}", "mkdir {}", "touch {}", "ln -s /dev/tty {}"])

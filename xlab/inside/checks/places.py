@@ -24,6 +24,8 @@ _NAMED = Path("/run/netns")
 _IN_NETNS = re.compile(r"(\S+) netns (\S+)")
 #: Docker's own bridge, which is not what a host is reached by.
 _DOCKER0 = "docker0"
+#: What says something of this process, and nothing of what it looked for.
+_OUT_OF_MEANS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class AbsentError(XlabError):
@@ -42,6 +44,8 @@ class NamedNamespace(Node):
                 how = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
                 opened = os.open(_NAMED / name, how)
         except (OSError, ValueError) as error:
+            if getattr(error, "errno", None) in _OUT_OF_MEANS:
+                raise
             raise AbsentError(f"there is no network namespace {name} in {host}") from error
         self.namespaces: Namespaces = dataclasses.replace(host.namespaces, net=opened)
         self._is_on = True
@@ -51,6 +55,8 @@ class NamedNamespace(Node):
                 self.rtnl = Rtnl()
         except OSError as error:
             os.close(opened)
+            if error.errno in _OUT_OF_MEANS:
+                raise
             raise AbsentError(f"{_NAMED / name} of {host} is no network namespace") from error
 
     def close(self) -> None:
