@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.labs import PATIENCE_S, interfaces, names_in, process_numbers, sandboxed
 from xlab.errors import CapabilityError, CommandError, DeadlineError, XlabError
-from xlab.kernel import namespaces, processes
+from xlab.kernel import namespaces, processes, reaping
 from xlab.lab import node as node_module
 from xlab.lab import underlay
 from xlab.lab.lab import Host, Lab
@@ -442,6 +442,37 @@ def test_a_program_whose_start_is_held_up_holds_up_no_other_host() -> None:
         assert zombies() != []
         holder.stop()
         assert held.result(30).returncode == 0
+    processes.wait_until(lambda: zombies() == [], timeout_s=30, awaited="the end of all zombies")
+
+
+#: Stops, while it keeps that lease, all that its host has but itself and its init.
+STOPPER = LEASE.replace('print("asked"', 'os.kill(-1, signal.SIGSTOP)\nprint("asked"')
+
+
+@sandboxed
+@pytest.mark.parametrize(
+    ("holder", "longest_s", "why"),
+    [
+        (STOPPER, 300.0, "it was stopped before it had begun"),
+        (LEASE, 1.0, "it had not begun within 1 s"),
+    ],
+)
+def test_a_start_that_does_not_go_on_is_ended(holder: str, longest_s: float, why: str) -> None:
+    """Its starter would wait for as long as root of a host likes, and who waits for that one."""
+    usual_s = reaping._LONGEST_S
+    h1 = Node("h1")
+    output(h1, "cp", "/bin/true", "/run/held")
+    with h1.start([sys.executable, "-c", holder]) as held, ThreadPoolExecutor(1) as pool:
+        processes.wait_until(lambda: "leased" in held.stdout(), timeout_s=30, awaited="a lease")
+        reaping._LONGEST_S = longest_s
+        started = pool.submit(h1.run, ["/run/held"])
+        try:
+            with pytest.raises(CommandError, match=why):
+                started.result(30)
+        finally:
+            reaping._LONGEST_S = usual_s
+            h1.run(["sh", "-c", "kill -CONT -1"])
+        assert output(h1, "echo", "on") == "on\n"
     processes.wait_until(lambda: zombies() == [], timeout_s=30, awaited="the end of all zombies")
 
 

@@ -36,7 +36,7 @@ _LOOKS, _SHORTEST_TURN_S = 50, 0.2
 #: What a program can make wait as long as it likes, a file system of its own say, or by children
 #: whose time nobody is told (SIGCHLD ignored), is waited for no longer; the kernel takes 40 s for
 #: 1,000 bridges where its clock has 100 Hz.
-_LONGEST_S = 300.0
+LONGEST_S = 300.0
 
 #: Where in the kernel a thread sleeps that has called vfork(2), by the kernel's version.
 _VFORK = frozenset({b"kernel_clone", b"wait_for_vfork_done", b"_do_fork", b"do_fork"})
@@ -74,7 +74,7 @@ class Patience(Deadline):
         self._every_s = max(_SHORTEST_TURN_S, timeout_s / _LOOKS)
         self._looked_at_s = clock()
         self._used_s: float | None = None
-        self._starves_for_s = max(_LONGEST_S, timeout_s)
+        self._starves_for_s = max(LONGEST_S, timeout_s)
         #: By how much it was put off because the kernel took its time.
         self.waited_s = 0.0
 
@@ -99,7 +99,7 @@ class Patience(Deadline):
         # the whole machine was stopped, and whatever it waits for may have been kept waiting, too.
         lost_s = since_s - (used_s if seen.runnable else 2 * self._every_s)
         lost_s = min(since_s, max(0.0, lost_s))
-        if seen.held_up and self.waited_s < _LONGEST_S:
+        if seen.held_up and self.waited_s < LONGEST_S:
             self.put_off(since_s)
             self.waited_s += since_s
         elif self._starves_for_s > 0:

@@ -1,16 +1,7 @@
-"""Programs run inside the sandbox, and the duties of its pid 1 towards them.
+"""Programs run inside the sandbox.
 
-Pid 1 inherits every orphan, so it must reap children it did not start; `subprocess` on the other
-hand wants to wait for its own.  Both at once lose exit statuses.  Here one place reaps everything
-(`reap`, called by the controller's loop on SIGCHLD) and hands the status to the `Process` it
-belongs to.  Output goes to memory files instead of pipes: nothing fills up, nothing needs a reader.
-
-A program has been started when execve(2) is done, and whoever is root in a host can hold that up:
-by a lease on the program (F_SETLEASE, fcntl(2)), for 45 s at a time.  So nothing waits for another
-program's start: while there is one, `reap` only leaves alone what nobody is known to own.
-
-A process beside pid 1 in which somebody else's code runs has no orphans, but children that are not
-ours to reap: there a thread waits for each of ours (`reap_only_own`).
+Output goes to memory files instead of pipes: nothing fills up, nothing needs a reader.  Whose child
+has ended, and with which status, `reaping` says.
 """
 
 from __future__ import annotations
@@ -24,12 +15,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 
 from xlab.errors import CapabilityError, CommandError, DaemonError, DeadlineError, XlabError
-from xlab.kernel import signals, sole_user, syscalls
+from xlab.kernel import reaping, sole_user, syscalls
 from xlab.kernel.clock import Clock, Deadline, steady
 from xlab.kernel.namespaces import Namespaces, entered
 from xlab.kernel.patience import Patience, doing
@@ -102,7 +93,7 @@ class Process:
 
     def signal(self, signum: int) -> None:
         """Send a signal; nothing happens if the program has ended."""
-        with _lock:
+        with reaping.lock:
             if not self._ended.is_set():
                 os.kill(self.pid, signum)
 
@@ -169,6 +160,7 @@ _ASKED_EVERY_S = 0.2
 _question: ContextVar[Callable[[], object] | None] = ContextVar("question", default=None)
 
 _waited_s = 0.0
+_waiting = threading.Lock()
 
 
 def waited_s() -> float:
@@ -179,32 +171,14 @@ def waited_s() -> float:
 def _add_to_waited(seconds: float) -> None:
     global _waited_s
     if seconds:
-        with _lock:
+        with _waiting:
             _waited_s += seconds
 
-
-_lock = threading.Lock()
-#: Who is told the wait status, by process number.
-_told: dict[int, Callable[[int], None]] = {}
-#: How many children are being started, whose owners may not be in there yet.
-_births = 0
-_reaps_everything = True
 
 if sys.version_info < (3, 11, 7):
     # Until vfork(2) returns, which is when execve(2) is done, older ones let no other thread run
     # (CPython issue 104372): 3.11.2, which is Debian 12's, does not, 3.11.7 does.
     subprocess._USE_VFORK = False  # type: ignore[misc]
-
-
-def reap_only_own() -> None:
-    """In this process only programs started by `spawn` are reaped, and `reap` is not called."""
-    global _reaps_everything
-    _reaps_everything = False
-
-
-def reaps_everything() -> bool:
-    """Whether `reap` takes every child's status here, so that none may wait for its own."""
-    return _reaps_everything
 
 
 @contextmanager
@@ -225,80 +199,6 @@ def ask() -> None:
     question = _question.get()
     if question is not None:
         question()
-
-
-@contextmanager
-def births() -> Iterator[dict[int, Callable[[int], None]]]:
-    """Start a child meanwhile, and enter who is to be told its wait status, by its number.
-
-    Until then `reap` takes no status whose owner is not known.  Any number may be started at once.
-    A child blocks no signal, though its starter be deaf.
-    """
-    global _births
-    with _lock:
-        _births += 1
-    try:
-        with signals.hearing():
-            yield _told
-    finally:
-        with _lock:
-            _births -= 1
-        if _reaps_everything:
-            reap()  # what it has left alone meanwhile
-
-
-def reap() -> None:
-    """Reap every child that has ended, ours and adopted ones.  Never blocks.
-
-    Adopted ones only if none is being started, which `births` makes up for.
-    """
-    while True:
-        with _lock:
-            try:
-                if _births:
-                    ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                    if ended is None:
-                        return
-                    if ended.si_pid not in _told:
-                        _reap_owned()
-                        return
-                    pid, status = os.waitpid(ended.si_pid, os.WNOHANG)
-                else:
-                    pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            told = _told.pop(pid, None)
-            if told is not None:
-                told(status)
-
-
-def _reap_owned() -> None:
-    """The kernel shows one that has ended at a time, the same again and again."""
-    for owned in list(_told):
-        with suppress(ChildProcessError):
-            pid, status = os.waitpid(owned, os.WNOHANG)
-            if pid:
-                _told.pop(pid)(status)
-
-
-def see_to_reaping(pid: int) -> None:
-    """Where `reap` is not called: have a child reaped, and its status told, as soon as it ends.
-
-    A zombie whose parent is outside its PID namespace keeps that namespace's init from ending.
-    """
-    if not _reaps_everything:
-        signals.start_deaf(threading.Thread(target=_reap_one, args=(pid,), daemon=True))
-
-
-def _reap_one(pid: int) -> None:
-    """Wait for one child and tell whom its status belongs to."""
-    # It stays a zombie until the lock is held, so that nobody signals another process's number.
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    with _lock:
-        _, status = os.waitpid(pid, 0)
-        _told.pop(pid)(status)
 
 
 def spawn(
@@ -335,7 +235,7 @@ def spawn(
                 if new_pid_namespace:
                     syscalls.unshare(syscalls.CLONE_NEWPID)
                 # All our descriptors are close-on-exec, so nothing needs closing in the child.
-                with births() as told:
+                with reaping.births() as told:
                     popen = subprocess.Popen(
                         argv, stdin=source, stdout=outputs[0] if outputs else out,
                         stderr=outputs[1] if outputs else err, env=environment, close_fds=False,
@@ -365,13 +265,13 @@ def spawn(
                 raise _not_installed(argv[0]) from error
             # As a shell has it: 126 for what is there and cannot be executed.
             raise CommandError(argv, node=node, returncode=126, stderr=str(error)) from error
-    see_to_reaping(process.pid)
+    reaping.see_to(process.pid)
     return process
 
 
 def _end_unowned(process: Process) -> None:
     """One that was started, and whose caller will not have it."""
-    see_to_reaping(process.pid)
+    reaping.see_to(process.pid)
     process.stop()
     if process.pid_namespace is not None:
         os.close(process.pid_namespace)

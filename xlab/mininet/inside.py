@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xlab.errors import XlabError
-from xlab.kernel import namespaces, processes
+from xlab.kernel import namespaces, reaping
 from xlab.sandbox import sandbox
 from xlab.sandbox.launching import launch
 
@@ -37,7 +37,7 @@ def enter(*, keep: Sequence[Path] = ()) -> None:
     kind, _, network = os.environ.get(_MARK, "").partition(" ")
     if network and network == _own_network():
         sandbox.settle(rootless=kind == "rootless")
-        processes.reap_only_own()
+        reaping.reap_only_own()
         return
     if threading.active_count() > 1:
         others = [t.name for t in threading.enumerate() if t is not threading.current_thread()]
@@ -51,7 +51,7 @@ def enter(*, keep: Sequence[Path] = ()) -> None:
     folders = [entry.name for entry in Path("/run").iterdir() if entry.is_dir()]
     # Pid 1 does nothing but reap: the program beside it makes and owns the network.
     sandbox.join(launch(dict, keep=visible), visible)
-    processes.reap_only_own()
+    reaping.reap_only_own()
     # Daemons want a folder of theirs that the machine's start has made: sshd, /run/sshd.
     for name in folders:
         Path("/run", name).mkdir(exist_ok=True)

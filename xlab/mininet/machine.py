@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from xlab.errors import CapabilityError, CommandError, UsageError
-from xlab.kernel import namespaces, processes, signals, syscalls, sysctls
+from xlab.kernel import namespaces, processes, reaping, signals, syscalls, sysctls
 from xlab.kernel.namespaces import Namespaces
 from xlab.kernel.netlink import Rtnl
 from xlab.lab.lab import Host
@@ -117,14 +117,14 @@ def _workers() -> ThreadPoolExecutor:
 class Program(subprocess.Popen[Any]):
     """A Popen whose program is reaped when it ends, and not when somebody asks for its status.
 
-    In pid 1 `processes.reap` takes every child's.  Elsewhere a zombie would keep a container from
+    In pid 1 `reaping.reap` takes every child's.  Elsewhere a zombie would keep a container from
     ending.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._ended = threading.Event()
         self._then: list[Callable[[], object]] = []
-        with processes.births() as told:
+        with reaping.births() as told:
             super().__init__(*arguments, **options)
             told[self.pid] = self._end
 
@@ -174,7 +174,7 @@ def start(node: Node, argv: Sequence[str], **options: Any) -> subprocess.Popen[A
 
     program = inside(begin)
     # Not from within: a new thread shares the working directory, and could not leave with it.
-    processes.see_to_reaping(program.pid)
+    reaping.see_to(program.pid)
     return program
 
 

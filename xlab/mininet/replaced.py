@@ -11,7 +11,7 @@ import sys
 import types
 from typing import Any
 
-from xlab.kernel import processes
+from xlab.kernel import reaping
 from xlab.mininet import cli, intf, link, net, node, openvswitch, original, switch
 from xlab.mininet import machine as machines
 
@@ -61,7 +61,7 @@ def install() -> None:
         return
     package.xlab = True  # type: ignore[attr-defined]
     # What Mininet runs by itself must not lose its exit status in pid 1.
-    if processes.reaps_everything():
+    if reaping.reaps_everything():
         original.util.Popen = machines.Program
     by_identity = {
         id(getattr(getattr(original, module), name)): ours

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Any, cast
 
-from xlab.kernel import namespaces, processes, sysctls
+from xlab.kernel import namespaces, reaping, sysctls
 from xlab.kernel.namespaces import Namespaces
 from xlab.kernel.netlink import Rtnl
 from xlab.lab.lab import Lab
@@ -42,7 +42,7 @@ def command_line(lab: RunningLab, *, ended: Callable[[int], object] = lambda _: 
     sys.stderr.flush()
     opened = lab.enter("", inhabited=False).opened
     sandbox.go_inside(opened, [sandbox.current_folder()], ended=ended)
-    processes.reap_only_own()
+    reaping.reap_only_own()
     # Each Ctrl-C is for what runs in a node, and no command of ours ends with the first.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

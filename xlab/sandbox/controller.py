@@ -33,7 +33,7 @@ from typing import Any, NoReturn
 
 from xlab import errors
 from xlab.errors import SandboxError, XlabError
-from xlab.kernel import limits, processes
+from xlab.kernel import limits, reaping
 from xlab.sandbox import registry
 from xlab.sandbox.pulse import Pulse
 
@@ -86,13 +86,14 @@ def serve(
     selector.register(wake_read, selectors.EVENT_READ)
     if listener:
         selector.register(listener, selectors.EVENT_READ)
+    threading.Thread(target=reaping.end_stuck, name="births", daemon=True).start()
     if channel:
         answer(handlers, channel, attached=True)
     while True:
         for key, _ in selector.select():
             if key.fd == wake_read:
                 os.read(wake_read, 4096)
-                processes.reap()
+                reaping.reap()
             elif listener:
                 _accept(handlers, listener)
 
