@@ -20,6 +20,7 @@ Only for a lab in a user namespace: without one its root is the machine's.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import resource
@@ -135,8 +136,7 @@ def guard_pid_1() -> None:
     """Before anything of a stranger's runs."""
     assert _limits is not None
     syscalls.set_dumpable(False)
-    with suppress(OSError):  # a kernel without keyrings
-        syscalls.leave_keyring()
+    leave_keys()
     for kind, most in (
         # The kernel counts threads, pid 1's too, and lets nobody know why no more can be started:
         # a bomb is to meet our own limit first.
@@ -148,6 +148,26 @@ def guard_pid_1() -> None:
         allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (allowed, allowed))
     threading.Thread(target=_watch, name="limits", daemon=True).start()
+
+
+def leave_keys() -> None:
+    """From now on what we start has no part in the keys that our caller's session holds.
+
+    CapabilityError if it would keep it.
+    """
+    try:
+        syscalls.leave_keyring()
+    except OSError as error:
+        # A kernel without keyrings; or somebody's filter, which refuses it to what we start, too.
+        if error.errno in (errno.ENOSYS, errno.EPERM):
+            return
+        # Keys count by the user's number outside, over all namespaces.
+        full = error.errno == errno.EDQUOT
+        raise CapabilityError(
+            "no session keyring of its own for a lab: "
+            + ("this user has as many keys as one may" if full else str(error)),
+            "sudo sysctl -w kernel.keys.maxkeys=2000 kernel.keys.maxbytes=200000" if full else "",
+        ) from error
 
 
 def enter_fresh_root() -> None:

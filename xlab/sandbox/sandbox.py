@@ -355,6 +355,8 @@ def _first_process(
             containment.guard_pid_1()
         _send(channel, ready=True)
         serve(channel, listener)
+    except CapabilityError as error:
+        _send(channel, missing=error.missing, remedy=error.remedy)
     except BaseException as error:  # noqa: BLE001 - the caller is told, and nothing may return
         _send(channel, error=f"{type(error).__name__}: {error}")
     finally:
@@ -615,5 +617,6 @@ def _told(channel: socket.socket, what: str) -> Any:
     if what in report:
         return report[what]
     if "missing" in report:
-        raise CapabilityError(str(report["missing"]), "`xlab doctor` says what to change")
+        remedy = report.get("remedy", "`xlab doctor` says what to change")
+        raise CapabilityError(str(report["missing"]), str(remedy))
     raise SandboxError(f"the sandbox could not be made: {report.get('error', report)}")

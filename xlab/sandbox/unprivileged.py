@@ -14,14 +14,14 @@ from pathlib import Path
 
 from xlab.errors import CapabilityError, UsageError
 from xlab.kernel import syscalls
-from xlab.sandbox import sandbox
+from xlab.sandbox import containment, sandbox
 
 
 def become(name: str, needed: Sequence[Path]) -> None:
     """Be the user of that name from now on; `needed` stays readable, wherever it lies.
 
     UsageError if there is none, or it is root; CapabilityError if something needed is not for
-    others to read.  Only for a process with one thread.
+    others to read, or root's keys would come along.  Only for a process with one thread.
     """
     try:
         user = pwd.getpwnam(name)
@@ -38,6 +38,8 @@ def become(name: str, needed: Sequence[Path]) -> None:
             flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
             syscalls.mount("tmpfs", str(top), "tmpfs", flags, "mode=755")
     _share_tun()
+    # While it counts among root's keys, of which there may be many more.
+    containment.leave_keys()
     os.chdir("/")
     os.setgroups([])
     try:
