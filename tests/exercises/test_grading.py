@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
+import platform
 import shutil
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from tests.support.labs import why_no_sandbox
+from tests.support.ordinary import ORDINARY
 from xlab.errors import UsageError, XlabError
 from xlab.exercises import answers, beginning, drafting, exercise
 from xlab.exercises.export import folder_name
@@ -22,6 +27,7 @@ from xlab.exercises.grading.course import Course, Terms
 from xlab.exercises.grading.submission import Submission
 from xlab.exercises.model import Exercise
 from xlab.exercises.variants import Variant
+from xlab.kernel import syscalls
 from xlab.record import record
 from xlab.record.grade import Grade
 from xlab.sandbox import containment
@@ -59,6 +65,31 @@ while True:
     else:
         continue
     t1.send(answer)
+"""
+
+#: Takes what the kernel keeps for whoever grades, as root of a lab has that one's number outside.
+_KEYS = r"""
+import ctypes, errno, platform, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def tried(*call):
+    return errno.errorcode[ctypes.get_errno()] if libc.syscall(*call) < 0 else "done"
+add_key, keyctl = (248, 250) if platform.machine() == "x86_64" else (217, 219)
+try:
+    listed = [line.split() for line in open("/proc/keys")]
+except FileNotFoundError:
+    listed = []
+for serial, *_, kind, name in ((int(words[0], 16), *words[7:9]) for words in listed):
+    if kind == "keyring":
+        tried(keyctl, 8, serial, -3)  # KEYCTL_LINK to the session keyring
+for serial in (int(words[0], 16) for words in listed):
+    key = ctypes.create_string_buffer(100)
+    if libc.syscall(keyctl, 11, serial, key, 99) > 0:  # KEYCTL_READ
+        print(key.value)
+print("keys:", tried(add_key, b"user", b"x", b"x", 1, -3), tried(keyctl, 0, -3, 0))
+try:
+    print("vsock:", socket.socket(40))
+except OSError as error:
+    print("vsock:", errno.errorcode[error.errno])
 """
 
 
@@ -165,14 +196,18 @@ CASES: dict[str, Case] = {
     ),
     "reader": Case(
         0,
-        h1="""
-        for place in {output} {checkout} {secret} /home /mnt /media /root/.. /srv; do
+        h1=f"""
+# part 1
+        for place in {{output}} {{checkout}} {{secret}} /home /mnt /media /root/.. /srv; do
             ls $place; cat $place $place/* $place/*/*/* 2>/dev/null | head -c 100000
         done
         ls /proc/1/root/ /proc/1/cwd/; cat /proc/*/environ; cat /proc/1/maps | head -3
-        cat /proc/keys
         umount -l /proc; ls /proc; find / -name grade.json -o -name checks.yaml -o -name teacher.md
+# part 2
+        cat >/root/k.py <<'END'\n{_KEYS}\nEND
+        {sys.executable} -I -S /root/k.py; cat /proc/keys
         """,
+        said="keys: ENOSYS ENOSYS\nvsock: EAFNOSUPPORT\n",
         not_said=(MARK, "/checks.yaml", "/teacher.md", "/grade.json"),
     ),
     "writer": Case(0, h1="mkdir -p {output}; echo '{{}}' >{output}/grade.json; mount -o remount,rw "
@@ -275,12 +310,50 @@ def require_as_expected(grade: Grade, case: Case) -> None:
         assert words not in said, told
 
 
+@contextmanager
+def key_of_the_grader() -> Iterator[None]:
+    """In the user keyring of whom `grade` is, or becomes: `keyctl add user … @u`.
+
+    Where the kernel has keys, and this user may have one more.
+    """
+    libc = ctypes.CDLL(None)
+    add_key, keyctl = (248, 250) if platform.machine() == "x86_64" else (217, 219)
+    kind, name, ring = b"user", f"xlab-test-{os.getpid()}".encode(), -4
+
+    def add() -> None:
+        libc.syscall(add_key, kind, name, MARK.encode(), len(MARK), ring)
+
+    def remove() -> None:
+        found = libc.syscall(keyctl, 10, ring, kind, name, 0)  # KEYCTL_SEARCH
+        libc.syscall(keyctl, 9, found, ring)  # KEYCTL_UNLINK
+
+    def as_the_grader(work: Callable[[], None]) -> None:
+        def child() -> NoReturn:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setresgid(ORDINARY, ORDINARY, ORDINARY)
+                os.setresuid(ORDINARY, ORDINARY, ORDINARY)
+            work()
+            os._exit(0)
+
+        _, status = os.waitpid(syscalls.fork(child), 0)
+        assert status == 0
+
+    as_the_grader(add)
+    try:
+        yield
+    finally:
+        as_the_grader(remove)
+
+
 def test_cheats_gain_nothing_and_the_hostile_harm_nobody(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What a teacher's shell knows is no student's business.
     monkeypatch.setenv("TOKEN_OF_THE_TEACHERS", MARK)
-    for name, grade in graded(folder, tmp_path, OFTEN).items():
+    with key_of_the_grader():
+        grades = graded(folder, tmp_path, OFTEN)
+    for name, grade in grades.items():
         require_as_expected(grade, CASES[name])
 
 

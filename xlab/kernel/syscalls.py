@@ -12,9 +12,10 @@ import errno
 import os
 import platform
 import signal
+import struct
 import time
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeAlias
 
 from xlab.kernel import signals
 from xlab.kernel.clock import Deadline
@@ -59,9 +60,14 @@ _MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
+_PR_SET_SECCOMP = 22
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
+_SECCOMP_MODE_FILTER = 2
+
+#: Of classic BPF (struct sock_filter, linux/filter.h): code, jt, jf, k.
+Instruction: TypeAlias = tuple[int, int, int, int]
 
 #: How long a mount that is to become read-only may be written to.
 _BUSY_S = 5.0
@@ -214,6 +220,21 @@ def gain_no_rights() -> None:
     """Nothing we execute gains rights by its owner or capabilities (PR_SET_NO_NEW_PRIVS)."""
     _call("prctl", _PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), ctypes.c_ulong(0), ctypes.c_ulong(0),
           ctypes.c_ulong(0))  # fmt: skip
+
+
+def filter_calls(program: Sequence[Instruction]) -> None:
+    """Have a program decide on each system call of the calling thread, and of all that it starts.
+
+    PR_SET_SECCOMP, prctl(2).  For good.  EINVAL where the kernel has no filters; EACCES for whoever
+    has no CAP_SYS_ADMIN and may gain rights.
+    """
+
+    class Program(ctypes.Structure):
+        _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p)]
+
+    packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    given = Program(len(program), packed)
+    _call("prctl", _PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.byref(given), 0, 0)
 
 
 def adopt_orphans(adopt: bool) -> None:

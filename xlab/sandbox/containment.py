@@ -5,6 +5,7 @@
     pid 1        root of the lab can neither look into it nor change it: it is not dumpable, and
                  that is a matter of the user namespace it was executed in, which is outside
                  (__ptrace_may_access, kernel/ptrace.c)
+    keys         and sockets that no namespace keeps apart are refused (`kernel.seccomp`)
     a fresh root in the place of a node's copy of the machine's mounts, and nothing lies below:
 
         /usr /etc /var/lib /var/log /root /run /tmp   the node's own, as `lab.machine_root` made it
@@ -35,7 +36,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from xlab.errors import CapabilityError, LimitError
-from xlab.kernel import syscalls
+from xlab.kernel import seccomp, syscalls
 
 #: All that is found in such a /dev beside terminals and shared memory.
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "net/tun")
@@ -137,6 +138,7 @@ def guard_pid_1() -> None:
     assert _limits is not None
     syscalls.set_dumpable(False)
     leave_keys()
+    seccomp.refuse_unnamespaced()
     for kind, most in (
         # The kernel counts threads, pid 1's too, and lets nobody know why no more can be started:
         # a bomb is to meet our own limit first.
