@@ -11,7 +11,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,7 +27,7 @@ from xlab.exercises.grading.course import Course, Terms
 from xlab.exercises.grading.submission import Submission
 from xlab.exercises.model import Exercise
 from xlab.exercises.variants import Variant
-from xlab.kernel import syscalls
+from xlab.kernel import limits, syscalls
 from xlab.record import record
 from xlab.record.grade import Grade
 from xlab.sandbox import containment
@@ -562,6 +562,44 @@ def test_whatever_grading_one_raises_is_an_error_of_that_one_alone(
     anna, ben = made.grade(made.found(tmp_path, [folder]), jobs=2)
     assert (anna.status, anna.cause) == ("error", "MemoryError: '7'")
     assert ben.status == "graded"
+
+
+@pytest.mark.parametrize(
+    ("first", "full_again", "times", "points"),
+    [(1, False, 2, 4), (4, False, 1, 4), (1, True, 2, 1)],
+)
+def test_one_that_loses_points_while_the_arp_table_is_full_is_done_again_alone(
+    first: int,
+    full_again: bool,
+    times: int,
+    points: int,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever has all points has lost none; and alone it is as good as it gets, and said."""
+    for name in ("anna", "ben"):
+        (tmp_path / f"{name}.tar.gz").write_bytes(
+            submission.pack(Submission({"h1": "true"}, "", name, NAME))
+        )
+    done: list[str] = []
+    refused = 0
+
+    def one(_: Course, entry: course.Entry, *__: object) -> Grade:
+        nonlocal refused
+        made = outcome.without(entry.exercise, "graded", "", file="", key="", given=None)
+        if entry.student == "anna":
+            return made
+        done.append(entry.student)
+        refused += len(done) == 1 or full_again
+        return replace(made, points=first if refused == len(done) else made.of)
+
+    monkeypatch.setattr(Course, "_one", one)
+    monkeypatch.setattr(limits, "neighbour_overflows", lambda: refused)
+    made = Course(Terms(SECRET), tmp_path / "grades")
+    _, ben = made.grade(made.found(tmp_path, [folder]), jobs=1)
+    assert (len(done), ben.points, ben.status) == (times, points, "graded")
+    assert ["table of neighbours" in note for note in ben.notes] == [True] * full_again
 
 
 class Prints:

@@ -3,8 +3,8 @@
     GRADES/ANNA/05-share-out-a-subnet/grade.json     as soon as it is known, whole or not at all
 
 A grade that is there is not made again, as long as nothing has changed that it depends on.  Where
-a machine runs short of memory, or a lab is lost, those at work are graded once more, each alone:
-then it is clear whose doing it was.
+a machine runs short of memory or ARP entries, or a lab is lost, those at work are graded once more,
+each alone: then it is clear whose doing it was.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from xlab.exercises.grading.replay import SCRIPT_S, done_in, without_lab
 from xlab.exercises.grading.submission import Submission
 from xlab.exercises.model import Exercise
 from xlab.exercises.variants import Variant
-from xlab.kernel import disk
+from xlab.kernel import disk, limits
 from xlab.kernel.patience import Patience
 from xlab.record import grade, record
 from xlab.record.grade import Grade, Status
@@ -41,6 +41,7 @@ from xlab.sandbox.containment import Limits
 _LOOK_S = 0.2
 #: With less than that much of the machine's memory left, all that are at work are ended.
 _SCARCE_BYTES, _SCARCE_PART = 300 << 20, 0.05
+_CROWDED = "the machine's table of neighbours (ARP), which all labs share, was full meanwhile"
 #: Of one line of a worker's.
 _LONGEST_LINE = 8 << 20
 
@@ -237,13 +238,19 @@ class Course:
     def _tried(
         self, entry: Entry, tell: Callable[[Event], object], *, alone: bool = False
     ) -> Grade | None:
-        """None for one that was lost among others; `alone` it is stopped by that.
+        """None for one that others may have spoilt; lost when `alone` it is stopped by that.
 
         Whatever else goes wrong with it is the grader's error with this one, and ends no other.
         """
+        refused = limits.neighbour_overflows()
         try:
             try:
-                return self._one(entry, tell)
+                made = self._one(entry, tell)
+                # One table for all namespaces, that any of them may fill: what was refused an entry
+                # had no answer.
+                if made.points == made.of or limits.neighbour_overflows() == refused:
+                    return made
+                return replace(made, notes=(*made.notes, _CROWDED)) if alone else None
             except _LostError as error:
                 return self._stopped(entry, str(error)) if alone else None
         except XlabError as error:
