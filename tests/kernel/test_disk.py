@@ -408,6 +408,35 @@ def test_a_file_that_others_have_made_locks_nobody_out(tmp_path: Path) -> None:
     os.close(theirs)
 
 
+@pytest.mark.parametrize("mode", [0o644, 0o400])
+def test_another_name_of_a_file_of_ones_own_is_no_lock(mode: int, tmp_path: Path) -> None:
+    """Whoever may give it one in a folder of a group's, and may read it, could lock it, too."""
+    mine, folder = tmp_path / "mine", tmp_path / "folder"
+    mine.write_text("as it was")
+    mine.chmod(mode)
+    folder.mkdir()
+    (folder / ".lock").hardlink_to(mine)
+    theirs = os.open(mine, os.O_RDONLY)
+    fcntl.flock(theirs, fcntl.LOCK_EX)
+    with closing(disk.Lock(folder, "busy")), pytest.raises(UsageError, match="busy"):
+        disk.Lock(folder, "busy")
+    os.close(theirs)
+    assert (stat.S_IMODE(mine.stat().st_mode), mine.read_text()) == (mode, "as it was")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_file_that_can_be_locked_keeps_its_rights_if_it_has_another_name(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.touch(0o644)
+    mine.chmod(0o644)
+    (tmp_path / "lock").hardlink_to(mine)
+    os.close(disk.lock_file(tmp_path / "lock"))
+    assert stat.S_IMODE(mine.stat().st_mode) == 0o644
+    mine.unlink()
+    os.close(disk.lock_file(tmp_path / "lock"))
+    assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o600
+
+
 def test_who_holds_a_lock() -> None:
     held = os.memfd_create("locked")  # what /proc/locks says of its device is the same everywhere
     other = os.open(f"/proc/self/fd/{held}", os.O_RDWR)

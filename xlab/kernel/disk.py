@@ -175,16 +175,26 @@ def lock_file(file: str | Path, *, place: int | None = None) -> int:
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(file, flags, 0o600, dir_fd=place)
-    if os.fstat(descriptor).st_uid == os.geteuid():
+    if _is_a_lock(os.fstat(descriptor)):
         os.fchmod(descriptor, 0o600)  # earlier versions made it readable
     return descriptor
+
+
+def _is_a_lock(found: os.stat_result) -> bool:
+    """Whether it is the caller's, and a file of no other name.
+
+    Where fs.protected_hardlinks is not set link(2) asks nobody whose the file is.
+    """
+    ours = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+    return ours and found.st_uid == os.geteuid()
 
 
 class Lock:
     """A folder is for this process alone until `close`, or its end; programs do not inherit that.
 
     UsageError, `busy` and by whom, while another has it.  Raises OSError.  It is a file in there,
-    the caller's: one that others of a group that may write there have made is none.
+    the caller's: one that others of a group that may write there have made is none, nor is one more
+    name of a file of the caller's.
     """
 
     def __init__(self, folder: Path, busy: str) -> None:
@@ -199,7 +209,7 @@ class Lock:
     def _taken(self, busy: str) -> int:
         for _ in range(_TRIES):
             with suppress(FileNotFoundError):
-                if os.stat(_LOCK, dir_fd=self._place, follow_symlinks=False).st_uid != os.geteuid():
+                if not _is_a_lock(os.stat(_LOCK, dir_fd=self._place, follow_symlinks=False)):
                     os.unlink(_LOCK, dir_fd=self._place)
             descriptor = lock_file(_LOCK, place=self._place)
             try:
@@ -214,11 +224,11 @@ class Lock:
         raise PermissionError(errno.EACCES, "somebody else's")
 
     def _has_its_name(self, descriptor: int) -> bool:
-        """Whether the next one would open this very file, and it is the caller's."""
+        """Whether the next one would open this very file, and take it for a lock."""
         ours = os.fstat(descriptor)
         with suppress(FileNotFoundError):
             there = os.stat(_LOCK, dir_fd=self._place, follow_symlinks=False)
-            return os.path.samestat(ours, there) and ours.st_uid == os.geteuid()
+            return os.path.samestat(ours, there) and _is_a_lock(there)
         return False
 
     def close(self) -> None:
