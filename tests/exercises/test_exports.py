@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from junitparser import JUnitXml
 
+from tests.support.ordinary import ORDINARY
 from xlab.exercises import exercise
 from xlab.exercises.grading import exports, outcome
 from xlab.exercises.grading.replay import Part, Replayed, without_lab
@@ -49,6 +51,18 @@ def test_a_grade_is_read_as_it_was_written(one: Grade, tmp_path: Path) -> None:
     file.write_text("{}")
     assert grade.read(file) is None
     assert grade.read(tmp_path / "none") is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user is played by root alone")
+def test_a_grade_of_somebody_else_s_is_none(one: Grade, tmp_path: Path) -> None:
+    """Points are what it says."""
+    file = tmp_path / grade.NAME
+    file.write_bytes(record.as_bytes(record.to_document(one)))
+    os.chown(file, ORDINARY, ORDINARY)
+    assert grade.read(file) is None
+    theirs = file.rename(tmp_path / "theirs")
+    file.symlink_to(theirs)
+    assert grade.read(file) is None
 
 
 def test_gradescope_has_its_results(one: Grade) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from xlab.errors import RecordError
+from xlab.kernel import disk
 from xlab.record import record
 
 SCHEMA_VERSION = 1
@@ -78,8 +80,11 @@ class Grade:
 
 
 def read(file: Path) -> Grade | None:
-    """None if there is none that can be read."""
+    """None if there is none that can be read, or if it is somebody else's: it says its points."""
     try:
-        return record.load_document(file, lambda data: record.from_document(Grade, data))
-    except (RecordError, OSError):
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        theirs = not disk.is_trusted(os.fstat(descriptor))
+        content = record.read_descriptor(descriptor)
+        return None if theirs else record.from_document(Grade, record.parse_json(content.decode()))
+    except (RecordError, OSError, ValueError, RecursionError):
         return None
