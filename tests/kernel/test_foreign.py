@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deep import nested
 from tests.support.fuzzing import Refusal, attempt, memory_below
 from xlab.errors import XlabError
 from xlab.kernel import foreign
@@ -57,6 +58,29 @@ def test_what_is_written_is_new_whatever_was_there(placed: tuple[str, Path]) -> 
     assert (path.is_symlink(), path.read_text()) == (False, "ours")
     assert (path.parent / "victim").read_text() == "mine"
     assert sorted(each.name for each in path.parent.iterdir()) == ["file", "victim"]
+
+
+def test_where_no_file_can_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("theirs")
+    with pytest.raises(XlabError, match="file/inner: "):
+        foreign.put(tmp_path / "file/inner", b"ours")
+    assert (tmp_path / "file").read_text() == "theirs"
+
+
+def test_a_folder_goes_however_deep_it_is(tmp_path: Path) -> None:
+    """Deeper than Python calls, than paths are long, and than there are descriptors."""
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/theirs").touch()
+    path = tmp_path / "file"
+    with nested(path, 3000) as deepest:
+        os.symlink("/dev/zero", "link", dir_fd=deepest)
+        os.symlink(tmp_path / "elsewhere", "way", dir_fd=deepest)
+        os.mkfifo("pipe", dir_fd=deepest)
+        foreign.put(path, b"ours")
+        assert path.read_text() == "ours"
+        assert sorted(e.name for e in tmp_path.iterdir()) == ["elsewhere", "file", "victim"]
+        assert (tmp_path / "elsewhere/theirs").exists()
 
 
 def test_a_limit_is_what_may_be_read(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from typing import NoReturn
 
 import pytest
 
+from tests.support.deep import nested
 from tests.support.labs import PATIENCE_S, ROOT, run_in_sandbox, sandboxed
-from xlab.kernel import syscalls
+from xlab.kernel import foreign, syscalls
 from xlab.lab import counters, machine_root, underlay
 from xlab.lab.lab import Lab
 
@@ -45,6 +46,37 @@ def build(*, own_disks: bool = True) -> Lab:
 
 def look(lab: Lab, host: int) -> str:
     return lab.hosts[host].run(["sh", "-c", _LOOK], check=False).stdout
+
+
+def test_a_disk_is_gone_through_however_deep_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its root may have made a folder in a folder, deeper than Python calls."""
+    monkeypatch.setattr(machine_root, "_DISKS", tmp_path)
+    root = tmp_path / "h1/root"
+    root.parent.mkdir()
+    with nested(root, 1500):
+        (root / "before").write_text("a")
+        (root / "z").mkdir()
+        (root / "z/after").write_text("b")
+        (root / "z/link").symlink_to("/etc")
+        changed = machine_root.changed("h1")
+        assert changed == {"/root/before": "a", "/root/z/after": "b"}
+        machine_root.discard("h1")
+        assert not root.parent.exists()
+
+
+@sandboxed
+def test_a_file_of_a_host_is_written_whatever_has_its_place() -> None:
+    """There it is an overlay, which moves no folder of its lower layer (EXDEV)."""
+    h1 = build().hosts[0]
+    h1.run(["true"])
+    unit = Path("/usr/lib/systemd/system/docker.service")
+    with h1.entered(), nested(unit, 1500):
+        (unit / "d/link").symlink_to("/etc")
+        foreign.put(unit, b"ours")
+        assert unit.read_bytes() == b"ours"
+        assert Path("/etc/passwd").exists()
 
 
 @sandboxed

@@ -11,8 +11,9 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from xlab.errors import XlabError
@@ -22,6 +23,7 @@ from xlab.kernel import syscalls
 LONGEST_BYTES = 1 << 16
 #: A FIFO is opened at once, whoever writes to it, and a terminal becomes nobody's own.
 _AT_ONCE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def read(path: Path, *, longest_bytes: int = LONGEST_BYTES, below: Path | None = None) -> bytes:
@@ -87,8 +89,68 @@ def put(path: Path, content: bytes) -> None:
         try:
             new.replace(path)
         except IsADirectoryError:
-            shutil.rmtree(path)
+            remove(path)
             new.replace(path)
     except OSError as error:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):
+            new.unlink()
         raise XlabError(f"{path}: {error.strerror}") from error
+
+
+def remove(folder: Path) -> None:
+    """A folder with all that is in it, whatever is nested in what; raises OSError.
+
+    Python's own (shutil.rmtree) calls itself for each level, with a descriptor each.  Here what a
+    folder has in it moves up to the top before that folder goes.
+    """
+    top = os.open(folder, _FOLDER)
+    try:
+        left = os.listdir(top)  # noqa: PTH208 - a descriptor has no path
+        while left:
+            name = left.pop()
+            if not _unlinked(name, top):
+                left += _emptied(name, top)
+                os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+    folder.rmdir()
+
+
+def _unlinked(name: str, place: int) -> bool:
+    """Whether it is gone: it was no folder."""
+    try:
+        os.unlink(name, dir_fd=place)
+    except IsADirectoryError:
+        return False
+    return True
+
+
+def _emptied(name: str, top: int) -> list[str]:
+    """What the folders in this one are called now, in `top`; all else in it is gone."""
+    place = os.open(name, _FOLDER, dir_fd=top)
+    moved = []
+    try:
+        for each in os.listdir(place):  # noqa: PTH208 - a descriptor has no path
+            if not _unlinked(each, place):
+                moved.append(secrets.token_hex(8))
+                os.rename(each, moved[-1], src_dir_fd=place, dst_dir_fd=top)
+    finally:
+        os.close(place)
+    return moved
+
+
+def files(folder: Path) -> Iterator[Path]:
+    """All below that is no folder, links among it, whatever is nested in what.
+
+    Folders that cannot be read are passed over, and what has a longer path than may be.
+    """
+    left = [str(folder)]
+    while left:
+        found = []
+        with suppress(OSError), os.scandir(left.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    found.append(entry.path)
+                else:
+                    yield Path(entry.path)
+        left += reversed(found)

@@ -122,24 +122,23 @@ def changed(name: str) -> dict[str, str]:
     tops = {"/etc": "etc/upper", "/usr": "usr/upper", "/root": "root"}
     for place, below in tops.items():
         top = _DISKS / name / below
-        for folder, _, files in os.walk(top):
-            for file in files:
-                if len(found) == _MOST_CHANGED:
-                    return found
-                own = Path(folder, file)
-                path = f"{place}/{own.relative_to(top)}"
-                if _KEPT_BY_PROGRAMS.match(path):
-                    continue
-                with suppress(OSError, XlabError, UnicodeDecodeError):
-                    facts = own.lstat()
-                    if stat.S_ISREG(facts.st_mode):
-                        found[path] = foreign.read(own).decode()
+        for own in foreign.files(top):
+            if len(found) == _MOST_CHANGED:
+                return found
+            path = f"{place}/{own.relative_to(top)}"
+            if _KEPT_BY_PROGRAMS.match(path):
+                continue
+            with suppress(OSError, XlabError, UnicodeDecodeError):
+                facts = own.lstat()
+                if stat.S_ISREG(facts.st_mode):
+                    found[path] = foreign.read(own).decode()
     return found
 
 
 def discard(name: str) -> None:
     """The disk is nobody's any more."""
-    shutil.rmtree(_DISKS / name, ignore_errors=True)
+    with suppress(OSError):
+        foreign.remove(_DISKS / name)
 
 
 def _protect(open_: Sequence[str]) -> None:
