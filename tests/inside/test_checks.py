@@ -283,6 +283,23 @@ def test_a_namespace_is_not_missed_for_want_of_descriptors() -> None:
     assert more > 1, "its own, and its netlink socket's at least"
 
 
+@sandboxed
+def test_a_terminal_in_the_place_of_a_namespace_becomes_nobodys() -> None:
+    """Pid 1 leads a session without one, and would get the signals of what is typed there."""
+    lab = Lab(underlay.describe(None, hosts=2))
+    ours, theirs = os.openpty()
+    odd = ["ln", "-s", os.ttyname(theirs), "/run/netns/odd"]
+    for argv in (["mkdir", "-p", "/run/netns"], odd, ["test", "-c", "/run/netns/odd"]):
+        lab.hosts[1].run(argv)
+    with pytest.raises(AbsentError, match="is no network namespace"):
+        Kind.known["reaches"]({"from": "h2 netns odd", "to": "h1"}).look(lab)
+    # /dev/tty is the controlling terminal, or ENXIO, tty(4).
+    with pytest.raises(OSError, match="No such device or address"):
+        os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+    os.close(ours)
+    os.close(theirs)
+
+
 @pytest.mark.parametrize("made", ["mkfifo {}", "mkdir {}", "touch {}", "ln -s /dev/tty {}"])
 def test_what_is_no_namespace_is_none(lab: LabHandle, made: str) -> None:
     path = "/run/netns/odd"

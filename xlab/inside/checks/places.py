@@ -40,8 +40,8 @@ class NamedNamespace(Node):
         host.inhabited()
         try:
             with host.entered():
-                # A pipe of that name would be waited for.
-                how = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+                # A pipe of that name would be waited for, a terminal become ours.
+                how = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
                 opened = os.open(_NAMED / name, how)
         except (OSError, ValueError) as error:
             if getattr(error, "errno", None) in _OUT_OF_MEANS:
