@@ -6,15 +6,19 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.ordinary import ORDINARY
 from tests.support.world import World, usual_signals, world
-from xlab.errors import NoAnswerError
+from xlab.errors import NoAnswerError, UsageError
 from xlab.exercises import answers, beginning, drafting, exercise, sitting
 from xlab.exercises.variants import Variant
+from xlab.kernel import disk
 from xlab.lab import machine_root
 from xlab.outside import running_lab
 from xlab.sandbox import registry
@@ -22,6 +26,8 @@ from xlab.sandbox import registry
 pytestmark = pytest.mark.sandbox
 
 _FIXTURES = (world, usual_signals)
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="another user is played by root alone")
 
 
 @pytest.fixture
@@ -123,7 +129,8 @@ def test_answers_to_any_seed_are_set_aside_where_they_lie(seed: str, tmp_path: P
     sheet = tmp_path / "work/answers.yaml"
     sheet.parent.mkdir()
     sheet.write_text("mine")
-    sitting._set_aside(sheet, seed)
+    with disk.held(sheet.parent) as place:
+        sitting._set_aside(place, seed)
     (kept,) = sheet.parent.iterdir()
     assert kept.read_text() == "mine"
     assert re.fullmatch(r"answers-[\w.-]+\.yaml", kept.name)
@@ -153,6 +160,104 @@ def test_a_seed_that_is_none_is_refused(
     assert sitting.seed_in(file.parent) is None
     file.write_text("anna\n")
     assert sitting.seed_in(file.parent) == "anna"
+
+
+def _a_folder(place: Path, mine: Path) -> None:
+    (place / "work/21-two-ways").mkdir(parents=True)
+    (place / "work/21-two-ways/.seed").symlink_to(mine / "secret")
+
+
+def _a_link_in_a_folder(place: Path, mine: Path) -> None:
+    (place / "work").mkdir()
+    (place / "work/21-two-ways").symlink_to(mine)
+
+
+def _a_link(place: Path, mine: Path) -> None:
+    (place / "work").symlink_to(mine)
+
+
+def _a_link_in_a_folder_of_theirs_alone(place: Path, mine: Path) -> None:
+    _a_link(place, mine)
+    place.chmod(0o755)
+    os.chown(place, ORDINARY, ORDINARY)
+
+
+def test_one_s_own_links_lead_to_where_one_works(world: World, hasty: Path) -> None:
+    """The folder, on another disk say, but no file in it: what is in that goes to others."""
+    (world.folder / "disk").mkdir()
+    (world.folder / "work").symlink_to("disk")
+    (world.folder / "secret").write_text("next-hop: a secret\n")
+    assert world.say("lab", "start", str(hasty), "--seed", "anna").status == 0
+    work = world.folder / "disk/21-two-ways"
+    assert (work / ".seed").read_text() == "anna\n"
+    sheet = work / answers.NAME
+    sheet.unlink()
+    sheet.symlink_to(world.folder / "secret")
+    refusal = "work/21-two-ways/answers.yaml: not a file of"
+    assert refusal in world.say("lab", "check").stdout
+    said = world.say("lab", "submit")
+    assert said.status == 2
+    assert refusal in said.stderr
+    assert not list(work.glob("*.tar.gz"))
+    assert (world.folder / "secret").read_text() == "next-hop: a secret\n"
+    sheet.unlink()
+    assert world.say("lab", "solve").status == 0
+    assert answers.read(sheet) == {"next-hop": "the gateway"}
+
+
+@needs_root
+def test_whose_folder_is_worked_in(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """That of who called sudo; any that is handed out, being named: its scripts are typed, too."""
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    theirs = tmp_path / "work/21-two-ways"
+    theirs.mkdir(parents=True)
+    (theirs / ".seed").write_text("anna")
+    assert sitting.seed_in(theirs) == "anna"
+    for path in (theirs, theirs.parent):
+        os.chown(path, ORDINARY, ORDINARY)
+    with pytest.raises(UsageError, match=r"somebody else's folder \(uid 65534\)"):
+        sitting.seed_in(theirs)
+    assert sitting.seed_in(theirs, named=True) == "anna"
+    monkeypatch.setenv("SUDO_UID", str(ORDINARY))
+    assert sitting.seed_in(theirs) == "anna"
+    (tmp_path / "secret").write_text("a secret")
+    (theirs / ".seed").unlink()
+    (theirs / ".seed").symlink_to(tmp_path / "secret")
+    with pytest.raises(UsageError, match="not a file of"):
+        sitting.seed_in(theirs, named=True)
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("plant", "told"),
+    [
+        (_a_folder, "work/21-two-ways: somebody else's folder (uid 65534): begin it in"),
+        (_a_link_in_a_folder, "work/21-two-ways: a link of somebody else's is on the way"),
+        (_a_link, "work/21-two-ways: a link of somebody else's is on the way"),
+        (_a_link_in_a_folder_of_theirs_alone, "a link of somebody else's is on the way"),
+    ],
+    ids=["a folder", "a link in a folder", "a link", "a link where they alone write"],
+)
+def test_nothing_is_read_or_written_by_a_work_folder_of_somebody_else_s(
+    plant: Callable[[Path, Path], None], told: str, world: World, folder: Path
+) -> None:
+    """Who was first where anybody may write."""
+    mine = world.folder / "mine"
+    mine.mkdir()
+    (mine / "README.md").write_text("as it was")
+    (mine / "secret").write_text("a secret")
+    world.folder.chmod(0o1777)
+    plant(world.folder, mine)
+    for path in ("work", "work/21-two-ways", "work/21-two-ways/.seed"):
+        with suppress(FileNotFoundError):
+            os.chown(world.folder / path, ORDINARY, ORDINARY, follow_symlinks=False)
+    said = world.say("lab", "start", str(folder))
+    assert (said.status, said.stdout) == (2, "")
+    assert told in said.stderr
+    assert {path.name: path.read_text() for path in mine.iterdir()} == {
+        "README.md": "as it was", "secret": "a secret",
+    }  # fmt: skip
+    assert world.labs() == []
 
 
 @pytest.mark.slow

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xlab.errors import UsageError, shortened
+from xlab.errors import UsageError, XlabError, shortened
 from xlab.exercises import document
 from xlab.exercises.document import Document
 from xlab.exercises.model import Check, Exercise
+from xlab.kernel import foreign
 
 NAME = "answers.yaml"
 #: Characters of one: a pattern may take the time of their square, where no limit is kept.
@@ -44,9 +45,22 @@ def sheet(exercise: Exercise, given: Mapping[str, Any] | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def read(file: Path) -> dict[str, Any]:
+def read(file: Path, *, place: int | None = None) -> dict[str, Any]:
     """What was answered; nothing if there is no such file.  UsageError names file and line."""
-    return of_document(document.read(file)) if file.exists() else {}
+    return of_document(document.parse(content(file, place=place), file))
+
+
+def content(file: Path, *, place: int | None = None) -> bytes:
+    """The same unread.  `place` is the descriptor of its folder, if that is held.
+
+    UsageError for what is no regular file, or not in there, be it by a link: it goes to others.
+    """
+    try:
+        return foreign.read(file, longest_bytes=document.MOST_BYTES, below=file.parent, place=place)
+    except FileNotFoundError:
+        return b""
+    except XlabError as error:
+        raise UsageError(str(error)) from error
 
 
 def of_document(found: Document) -> dict[str, Any]:

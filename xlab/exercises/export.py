@@ -56,7 +56,7 @@ def _kept(file: Path) -> bytes:
     found = os.fstat(descriptor)
     if stat.S_ISREG(found.st_mode):
         problem = ""
-        if not (disk.is_trusted(found) or _is_of_who_called_sudo(found)):
+        if not disk.is_ones_own(found):
             problem = (
                 f"it belongs to uid {found.st_uid}, who knows all values that are drawn from it: "
                 "name another file, or, if you trust them, a copy of your own"
@@ -68,10 +68,6 @@ def _kept(file: Path) -> bytes:
             os.close(descriptor)
             raise UsageError(f"{file}: {problem}")
     return record.read_descriptor(descriptor)
-
-
-def _is_of_who_called_sudo(found: os.stat_result) -> bool:
-    return os.geteuid() == 0 and os.environ.get("SUDO_UID") == str(found.st_uid)
 
 
 def export(folder: Path, variant: Variant, into: Path) -> Path:

@@ -5,10 +5,11 @@ What the lab is an exercise of, it knows itself (`Verbs.exercise`): it is found 
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ WORK = Path("work")
 #: The seed of somebody's own values, kept beside what they are in.
 _SEED = ".seed"
 _MOST_SEED_BYTES = 1 << 10
+_ELSEWHERE = "begin it in a folder of your own"
 
 
 @dataclass(slots=True)
@@ -49,11 +51,22 @@ class Sitting:
     #: Why answers could not be read when they last were; the checks of the lab go on without.
     answers_error: str = field(default="", kw_only=True)
 
+    @property
+    def sheet(self) -> Path:
+        return self.work / answers.NAME
+
+    def entered(self) -> AbstractContextManager[int]:
+        """A descriptor of `work`, by which alone it is read and written; UsageError, OSError."""
+        return _entered(self.work, named=self.work == self.exercise.folder)
+
     def given(self) -> dict[str, Any]:
         """The answers so far."""
         self.answers_error = ""
         try:
-            return answers.read(self.work / answers.NAME)
+            with self.entered() as place:
+                return answers.read(self.sheet, place=place)
+        except FileNotFoundError:
+            return {}
         except UsageError as error:
             self.answers_error = str(error)
             return {}
@@ -111,11 +124,13 @@ class Sitting:
         wanted = [each for each in solution.tasks() if task in (None, each)]
         for each in wanted:
             beginning.solve(self.lab, solution, after=each - 1, until=each + 1)
-        given = answers.read(self.work / answers.NAME)
-        for check in self.exercise.questions:
-            if task in (None, check.task):
-                given[check.id] = answers.right(solution.answers[check.id])
-        disk.write_whole(self.work / answers.NAME, answers.sheet(self.exercise, given).encode())
+        with self.entered() as place:
+            given = answers.read(self.sheet, place=place)
+            for check in self.exercise.questions:
+                if task in (None, check.task):
+                    given[check.id] = answers.right(solution.answers[check.id])
+            said = answers.sheet(self.exercise, given)
+            disk.write(self.work, {answers.NAME: said.encode()}, place=place)
         return wanted
 
     @property
@@ -130,16 +145,42 @@ class Sitting:
         }})  # fmt: skip
 
 
-def seed_in(work: Path) -> str | None:
+@contextmanager
+def _entered(work: Path, *, named: bool, make: bool = False) -> Iterator[int]:
+    """A descriptor of a folder to work in.
+
+    UsageError for a stranger's, unless the person has named it: there somebody else would choose
+    the values, and the scripts that `submit` carries out.
+    """
+    with ExitStack() as held:
+        try:
+            place = held.enter_context(disk.held(work, make=make, strict=True))
+        except (PermissionError, NotADirectoryError) as error:
+            raise UsageError(f"{shortened(work)}: {error.strerror}: {_ELSEWHERE}") from error
+        found = os.fstat(place)
+        if not (named or disk.is_ones_own(found)):
+            whose = f"somebody else's folder (uid {found.st_uid})"
+            raise UsageError(f"{shortened(work)}: {whose}: {_ELSEWHERE}")
+        yield place
+
+
+def seed_in(work: Path, *, named: bool = False) -> str | None:
     """Whose values a work folder has; None if it is none.
 
     UsageError for a seed that can't be read: whoever made the folder wrote it.
     """
-    file = work / _SEED
     try:
-        return foreign.read(file, longest_bytes=_MOST_SEED_BYTES).decode().strip()
+        with _entered(work, named=named) as place:
+            return _seed(work, place)
     except FileNotFoundError:
         return None
+
+
+def _seed(work: Path, place: int) -> str:
+    file = work / _SEED
+    try:
+        found = foreign.read(file, longest_bytes=_MOST_SEED_BYTES, below=work, place=place)
+        return found.decode().strip()
     except UnicodeDecodeError as error:
         raise UsageError(f"{file}: is no UTF-8; without that file values are new") from error
     except XlabError as error:
@@ -163,8 +204,8 @@ def start(
     tasks before that are solved.  UsageError if its lab runs already.
     """
     handed = exercise.is_handed_out(folder)
-    work = folder if handed else WORK.resolve() / folder.name
-    before = seed_in(work)
+    work = folder if handed else Path.cwd() / WORK / folder.name
+    before = seed_in(work, named=handed)
     seed = seed or before or new_seed()
     found = exercise.load(folder, Variant(seed))
     if registry.taken(found.slug):
@@ -184,14 +225,15 @@ def start(
         beginning.prepare(found, lab)
         if found.solution:
             beginning.solve(lab, found.solution, until=task)
-        if not handed:
-            disk.make_folder(work)
-            disk.write(work, {"README.md": found.readme.encode(), _SEED: f"{seed}\n".encode()})
-        if before not in (None, seed):
-            _set_aside(work / answers.NAME, before or "")
-        resumed = (work / answers.NAME).exists() and _has_answers(work / answers.NAME)
-        if not resumed:
-            disk.write_whole(work / answers.NAME, answers.sheet(found).encode())
+        with _entered(work, named=handed, make=True) as place:
+            if not handed:
+                files = {"README.md": found.readme.encode(), _SEED: f"{seed}\n".encode()}
+                disk.write(work, files, place=place)
+            if before not in (None, seed):
+                _set_aside(place, before or "")
+            resumed = _has_answers(work / answers.NAME, place)
+            if not resumed:
+                disk.write(work, {answers.NAME: answers.sheet(found).encode()}, place=place)
         sitting = Sitting(found, lab, work, {}, [], resumed=resumed)
         sitting._keep()
     except BaseException:
@@ -202,17 +244,17 @@ def start(
     return told, sitting
 
 
-def _set_aside(sheet: Path, seed: str) -> None:
+def _set_aside(place: int, seed: str) -> None:
     """Answers to other values than the ones there are now."""
-    if sheet.exists():
-        # A seed may be any text, and whoever made the folder wrote it.
-        name = re.sub(r"[^\w.@+-]+", "-", seed)[:100]
-        sheet.replace(sheet.with_name(f"answers-{name}.yaml"))
+    # A seed may be any text, and whoever made the folder wrote it.
+    name = re.sub(r"[^\w.@+-]+", "-", seed)[:100]
+    with suppress(FileNotFoundError):
+        os.replace(answers.NAME, f"answers-{name}.yaml", src_dir_fd=place, dst_dir_fd=place)
 
 
-def _has_answers(sheet: Path) -> bool:
+def _has_answers(sheet: Path, place: int) -> bool:
     try:
-        return bool(answers.read(sheet))
+        return bool(answers.read(sheet, place=place))
     except UsageError:
         return True
 

@@ -53,15 +53,22 @@ def write_whole(file: Path, content: bytes) -> None:
             _replace([(file, place, name, content)], durable=False)
 
 
-def write(folder: Path, files: Mapping[str, bytes], *, durable: bool = False) -> None:
+def write(
+    folder: Path,
+    files: Mapping[str, bytes],
+    *,
+    place: int | None = None,
+    durable: bool = False,
+) -> None:
     """Write or replace several in `folder` or, by names with a slash, below; raises OSError.
 
     Each has all of its content or is as it was, and none is replaced before all are written.  The
     folders below are made as needed; a link there is an error.  `durable`: on the disk on return.
+    `place` is the folder's descriptor, if it is held.
     """
     with ExitStack() as held:
         with _named(folder):
-            top = held.enter_context(_entered(folder))
+            top = held.enter_context(_entered(folder)) if place is None else place
         drafts = []
         for path, content in files.items():
             *folders, name = PurePath(path).parts
@@ -148,9 +155,14 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[int]:
-    """A descriptor to open files of that folder by, whatever has its name meanwhile.  OSError."""
-    with _named(folder), _entered(folder) as place:
+def held(folder: Path, *, make: bool = False, strict: bool = False) -> Iterator[int]:
+    """A descriptor to open files of that folder by, whatever has its name meanwhile.  OSError.
+
+    `strict`, for one that nobody has named: no link of a stranger's is followed, wherever it is.
+    """
+    with ExitStack() as entered:
+        with _named(folder):
+            place = entered.enter_context(_entered(folder, make=make, strict=strict))
         yield place
 
 
@@ -357,10 +369,10 @@ def _empty_draft(place: int, name: str) -> None:
 
 
 @contextmanager
-def _entered(folder: Path, *, make: bool = False) -> Iterator[int]:
+def _entered(folder: Path, *, make: bool = False, strict: bool = False) -> Iterator[int]:
     """A descriptor of a folder that the caller has named; with `make` it is made if missing."""
     here = os.open("/" if folder.is_absolute() else ".", _PLACE)
-    with _walked(here, folder.parts, make=make, links=True) as place:
+    with _walked(here, folder.parts, make=make, links=True, strict=strict) as place:
         yield place
 
 
@@ -374,7 +386,9 @@ def _below(place: int, folders: Sequence[str]) -> Iterator[int]:
 
 
 @contextmanager
-def _walked(here: int, folders: Sequence[str], *, make: bool, links: bool) -> Iterator[int]:
+def _walked(
+    here: int, folders: Sequence[str], *, make: bool, links: bool, strict: bool = False
+) -> Iterator[int]:
     """Where these names lead from a folder whose descriptor becomes ours."""
     try:
         left, followed = [name for name in reversed(folders) if name != "/"], 0
@@ -384,7 +398,7 @@ def _walked(here: int, folders: Sequence[str], *, make: bool, links: bool) -> It
             if links and stat.S_ISLNK(found.st_mode):
                 followed += 1
                 try:
-                    _require_followed(found, os.fstat(here), followed)
+                    _require_followed(found, os.fstat(here), followed, strict=strict)
                     target = PurePath(os.readlink("", dir_fd=step))
                 finally:
                     os.close(step)
@@ -413,11 +427,14 @@ def _step(here: int, name: str, *, make: bool) -> int:
         return os.open(name, _PLACE | os.O_NOFOLLOW, dir_fd=here)
 
 
-def _require_followed(link: os.stat_result, folder: os.stat_result, links: int) -> None:
+def _require_followed(
+    link: os.stat_result, folder: os.stat_result, links: int, *, strict: bool
+) -> None:
     if links > _MOST_LINKS:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     anybodys = bool(folder.st_mode & stat.S_IWOTH)
-    if anybodys and link.st_uid not in (os.geteuid(), folder.st_uid):
+    refused = anybodys and link.st_uid not in (os.geteuid(), folder.st_uid)
+    if refused or (strict and not is_ones_own(link)):
         raise PermissionError(errno.EACCES, "a link of somebody else's is on the way")
 
 
@@ -455,6 +472,12 @@ def _meant(file: Path) -> Iterator[tuple[int, str, int]]:
 def is_trusted(found: os.stat_result) -> bool:
     """Whether it is the caller's own, or root's."""
     return found.st_uid in (0, os.geteuid())
+
+
+def is_ones_own(found: os.stat_result) -> bool:
+    """The same, or of whoever has become root by sudo(8)."""
+    by_sudo = os.geteuid() == 0 and os.environ.get("SUDO_UID") == str(found.st_uid)
+    return is_trusted(found) or by_sudo
 
 
 @contextmanager

@@ -26,14 +26,22 @@ _AT_ONCE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def read(path: Path, *, longest_bytes: int = LONGEST_BYTES, below: Path | None = None) -> bytes:
+def read(
+    path: Path,
+    *,
+    longest_bytes: int = LONGEST_BYTES,
+    below: Path | None = None,
+    place: int | None = None,
+) -> bytes:
     """What is in a regular file, or one that links lead to; none that is not `below` a folder.
+
+    `place` is that folder's descriptor, if it is held.
 
     Raises FileNotFoundError where there is none, XlabError for what is no such file, or a longer
     one, or cannot be read.
     """
     try:
-        descriptor = os.open(path, _AT_ONCE) if below is None else _opened(path, below)
+        descriptor = os.open(path, _AT_ONCE) if below is None else _opened(path, below, place)
         with os.fdopen(descriptor, "rb", buffering=0) as opened:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise XlabError(f"{path}: not a regular file")
@@ -53,11 +61,12 @@ def read(path: Path, *, longest_bytes: int = LONGEST_BYTES, below: Path | None =
     raise XlabError(f"{path}: longer than {longest_bytes:,} bytes")
 
 
-def _opened(path: Path, below: Path) -> int:
+def _opened(path: Path, below: Path, place: int | None) -> int:
     """Nothing outside of the folder is opened, not even to look at it."""
     try:
         inside = str(path.relative_to(below))
-        folder = os.open(below, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        how = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        folder = os.open(below, how) if place is None else os.dup(place)
         try:
             return syscalls.open_beneath(folder, inside, _AT_ONCE)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,11 +16,13 @@ from xlab.cli.lab._shared import Running, short, show_result
 from xlab.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from xlab.cli.screens.screen import Screen
     from xlab.exercises.grading.replay import Part
+    from xlab.exercises.grading.submission import Submission
     from xlab.exercises.judging import Result
+    from xlab.exercises.sitting import Sitting
 
 _FOLDER = "submission"
 
@@ -49,7 +52,7 @@ def submit(
     from rich.text import Text
 
     from xlab.cli.screens.screen import Screen
-    from xlab.exercises import answers, export, judging, sitting
+    from xlab.exercises import export, judging, sitting
     from xlab.exercises.grading import submission
     from xlab.exercises.grading.replay import SCRIPT_S, replay
     from xlab.exercises.judging import Outcome
@@ -62,23 +65,11 @@ def submit(
         exercise = found.exercise
         screen.headline(f"{exercise.number} {exercise.title}", "to hand in")
         folder = found.work / _FOLDER
-        if anew and folder.is_dir():
-            _set_aside(folder)
-        drafted = not any(folder.glob("h*.sh"))
+        given, drafted = _written(found, anew=anew)
         if drafted:
-            scripts = found.draft()
-            disk.make_folder(folder)
-            disk.write(folder, {f"{host}.sh": text.encode() for host, text in scripts.items()})
-            screen.said("drafted", f"{short(folder)}: {_listed(scripts)}")
+            screen.said("drafted", f"{short(folder)}: {_listed(given.scripts)}")
         else:
             screen.said("scripts", f"{short(folder)}, as they are; --anew drafts them anew")
-        sheet = found.work / answers.NAME
-        given = submission.Submission(
-            submission.read(folder).scripts if any(folder.glob("h*.sh")) else {},
-            _text(sheet),
-            student=exercise.student,
-            exercise=exercise.name,
-        )
     with screen.running():
         step = ""
 
@@ -98,7 +89,8 @@ def submit(
     judged = [result for result in shown if result.outcome is not Outcome.UNJUDGED]
     file = found.work / f"{export.folder_name(exercise.student)}-{exercise.name}.tar.gz"
     if not refused:
-        disk.write_whole(file, submission.pack(given))
+        with found.entered() as place:
+            disk.write(found.work, {file.name: submission.pack(given)}, place=place)
     if as_json:
         print_json({"file": None if refused else str(file), "folder": str(folder),
                     "points": judging.points(judged), "of": sum(r.check.points for r in judged),
@@ -122,6 +114,31 @@ def submit(
     screen.said("packed", short(file))
     screen.said("next", f"hand it in; or change {short(folder)}/ and {COMMAND} lab submit again")
     return 0
+
+
+def _written(found: Sitting, *, anew: bool) -> tuple[Submission, bool]:
+    """The scripts and answers in the folder; and whether the scripts were drafted just now."""
+    from xlab.exercises.grading import submission
+    from xlab.kernel import disk
+
+    with found.entered() as place:
+        # Through what is held, whatever has its name meanwhile.
+        folder = Path("/proc/self/fd", str(place), _FOLDER)
+        if anew and folder.is_dir():
+            _set_aside(folder)
+        drafted = not any(folder.glob("h*.sh"))
+        if drafted:
+            with suppress(FileExistsError):
+                folder.mkdir()
+            files = {f"{_FOLDER}/{host}.sh": text.encode() for host, text in found.draft().items()}
+            disk.write(found.work, files, place=place)
+        given = submission.Submission(
+            submission.read(folder).scripts if any(folder.glob("h*.sh")) else {},
+            _text(found.sheet, place),
+            student=found.exercise.student,
+            exercise=found.exercise.name,
+        )
+    return given, drafted
 
 
 def _lost(word: str | None, replayed: Sequence[Result]) -> list[Result]:
@@ -162,12 +179,12 @@ def _say_lost(screen: Screen, lost: Sequence[Result], folder: Path, *, drafted: 
                     f"{short(folder / 'h1.sh')}, a script a host")  # fmt: skip
 
 
-def _text(sheet: Path) -> str:
+def _text(sheet: Path, place: int) -> str:
     """Of answers, if there are any."""
-    from xlab.record import record
+    from xlab.exercises import answers
 
     try:
-        return record.read_bytes(sheet).decode() if sheet.exists() else ""
+        return answers.content(sheet, place=place).decode()
     except UnicodeDecodeError:
         raise UsageError(f"{short(sheet)}: is no UTF-8") from None
 
@@ -178,7 +195,7 @@ def _set_aside(folder: Path) -> None:
     folder.rename(folder.with_name(f"{folder.name}-{number}"))
 
 
-def _listed(scripts: dict[str, str]) -> str:
+def _listed(scripts: Mapping[str, str]) -> str:
     if not scripts:
         return "nothing was typed in `xlab shell` so far"
     lines = {host: len([each for each in text.splitlines() if each and not each.startswith("#")])
