@@ -22,6 +22,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.labs import PATIENCE_S, sandboxed
+from xlab.errors import XlabError
 from xlab.inside.machine import docker, systemd, units
 from xlab.inside.machine.client import DESK
 from xlab.inside.machine.desk import MOST_CLIENTS, Desk
@@ -32,6 +33,7 @@ from xlab.lab import underlay
 from xlab.lab.docker import DaemonOptions
 from xlab.lab.lab import Host, Lab
 from xlab.lab.weave import ROUTER
+from xlab.sandbox.console import close_all
 from xlab.sandbox.controller import WithDescriptors
 
 pytestmark = pytest.mark.sandbox
@@ -184,13 +186,99 @@ def test_one_host_does_not_take_up_all_of_pid_1() -> None:
     assert place.type("docker", words, terminal=False) == 0
 
 
+_TIMES = 5
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@sandboxed
+def test_a_command_that_fails_keeps_nothing_of_pid_1() -> None:
+    place = Place(Lab(underlay.describe(None, hosts=2)))
+    docker = place.host.docker
+
+    def kept(*lines: list[str]) -> int:
+        """What pid 1 has open more afterwards."""
+
+        def type_all() -> None:
+            for words in lines:
+                # Words that execve(2) cannot be given are told as what they are.
+                with suppress(ValueError):
+                    place.type("docker", words, terminal=False)
+
+        type_all()
+        before = open_files()
+        for _ in range(_TIMES):
+            type_all()
+        with suppress(XlabError):
+            wait_until(lambda: open_files() <= before, timeout_s=2, awaited="what they had open")
+        return open_files() - before
+
+    new = ["rm", "-f", "new"]
+    found = {
+        "exec, NUL": kept(["exec", "-i", "c1", "echo", "a\0b"]),
+        "exec, folder": kept(["exec", "-i", "-w", "a\0b", "c1", "true"]),
+        "exec, surrogate": kept(["exec", "c1", "echo", "\ud800"]),
+        "exec, nothing there": kept(["exec", "c1", "no-such-program"]),
+        "run, NUL": kept(["run", "-i", "--name", "new", "ubuntu", "echo", "a\0b"], new),
+        "run, gone with it": kept(["run", "--rm", "ubuntu", "echo", "\ud800"]),
+        "run, nothing there": kept(["run", "--rm", "-i", "ubuntu", "no-such-program"]),
+        "start, without a program": kept(
+            ["start", "-a", "c1"], ["stop", "c1"], ["start", "-a", "c1"]
+        ),
+        "start, running": kept(
+            ["run", "-d", "--name", "new", "ubuntu", "sleep", "600"], ["start", "new"], new
+        ),
+    }
+    place.restore()
+    place.host.rtnl.remove_link(docker.bridge)
+    found |= {
+        "run -d, no bridge": kept(["run", "-d", "--name", "new", "ubuntu", "true"], new),
+        "run, no bridge": kept(["run", "--name", "new", "ubuntu", "true"], new),
+        "start, no bridge": kept(["create", "--name", "new", "ubuntu"], ["start", "new"], new),
+    }  # fmt: skip
+    assert {way: many for way, many in found.items() if many >= _TIMES} == {}
+
+
+@sandboxed
+def test_who_attached_and_left_keeps_nothing_of_pid_1() -> None:
+    place = Place(Lab(underlay.describe(None, hosts=2)))
+    words = ["run", "-d", "--name", "quiet", "ubuntu", "sleep", "600"]
+    assert place.type("docker", words, terminal=False) == 0
+    before = open_files()
+    for _ in range(20):
+        asked = {"command": "docker", "words": ["attach", "quiet"]}
+        found = place.desk._typed(asked, lambda _: None, mine=[])
+        assert isinstance(found, WithDescriptors)
+        close_all(found.descriptors)
+    # The last one is seen to have left when somebody comes, or when something is printed.
+    wait_until(
+        lambda: open_files() <= before + 2, timeout_s=PATIENCE_S, awaited="what they had open"
+    )
+
+
+@sandboxed
+def test_who_starts_what_runs_is_attached_to_it() -> None:
+    place = Place(Lab(underlay.describe(None, hosts=2)))
+    words = ["run", "-di", "--name", "runs", "ubuntu", "sh", "-c", "read line; echo $line; exit 7"]
+    assert place.type("docker", words, terminal=False) == 0
+    asked = {"command": "docker", "words": ["start", "-ai", "runs"]}
+    found = place.desk._typed(asked, lambda _: None, mine=[])
+    assert isinstance(found, WithDescriptors)
+    typing, output, errors = found.descriptors
+    os.write(typing, b"heard\n")
+    with os.fdopen(output, "rb") as said:
+        assert said.read() == b"heard\n"
+    attached = {"attached": found.result["attached"]}
+    assert place.desk._await(attached, lambda _: None) == 7
+    close_all((typing, errors))
+
+
 @sandboxed
 def test_programs_that_nobody_awaits_keep_nothing_of_pid_1() -> None:
     place = Place(Lab(underlay.describe(None, hosts=2)))
     place.desk.open()
-
-    def open_files() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
 
     def leave_alone(client: socket.socket) -> None:
         words = {"command": "docker", "words": ["exec", "c1", "true"]}

@@ -7,10 +7,11 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
+import xlab.sandbox.console
 from tests.support.descriptors import room_for
 from tests.support.labs import PATIENCE_S
 from xlab.sandbox.console import Console, Stream
@@ -77,7 +78,8 @@ def test_the_first_ones_end_of_input_is_the_programs() -> None:
     os.close(errors)
 
 
-def test_who_cannot_attach_leaves_nothing_open() -> None:
+def test_who_cannot_attach_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xlab.sandbox.console, "_is_crowded", lambda: False)
     console = Console(stdin=True)
     with running(console, ["cat"]) as program:
         before = descriptors()
@@ -151,11 +153,20 @@ def test_who_comes_too_late_finds_the_end() -> None:
 
 def test_without_a_program_nothing_stays_open() -> None:
     before = descriptors()
-    console = Console(tty=True)
-    attached = console.attach()
-    console.abandon()
-    for descriptor in attached:
-        os.close(descriptor)
+    with Console(tty=True) as console:
+        console.attach()
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("tty", [False, True])
+@pytest.mark.parametrize("room", range(8))
+def test_what_cannot_be_opened_leaves_nothing_open(
+    tty: bool, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(xlab.sandbox.console, "_is_crowded", lambda: False)
+    before = descriptors()
+    with room_for(room), suppress(OSError), Console(tty=tty, stdin=True) as console:
+        console.attach()
     assert descriptors() == before
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -233,7 +233,7 @@ class Verbs:
         `inhabited` is said, only its network is: with the sandbox's files, for sockets and for
         programs that are not to be the node's own.
         """
-        opened = {kind: _own(kind) for kind in sandbox.JOINED}
+        theirs: dict[str, int] = {}
         if arguments["node"]:
             node = self._on(str(arguments["node"]))
             inhabited = bool(arguments.get("inhabited"))
@@ -241,8 +241,13 @@ class Verbs:
             for kind in ("net", "uts", *(("mnt", "pid") if inhabited else ())):
                 descriptor = getattr(entered, kind)
                 if descriptor is not None:
-                    os.close(opened[kind])
-                    opened[kind] = os.dup(descriptor)
+                    theirs[kind] = descriptor
+        with ExitStack() as unless_all_open:
+            opened: dict[str, int] = {}
+            for kind in sandbox.JOINED:
+                opened[kind] = os.dup(theirs[kind]) if kind in theirs else _own(kind)
+                unless_all_open.callback(os.close, opened[kind])
+            unless_all_open.pop_all()
         facts = {"kinds": list(opened), "sandbox": sandbox.kind()}
         return WithDescriptors(facts, list(opened.values()))
 

@@ -96,7 +96,6 @@ class Container(Node):
         self.stopped_by_hand = False
         #: Its program, if that has a console; the last one, when it has ended.
         self.program: Attachable | None = None
-        self._console: Console | None = None
         self.state: State = "created"
         self.exit_code = 0
         #: Whether its program has, where nobody stopped it; until it is started again.
@@ -117,32 +116,26 @@ class Container(Node):
         self._require_running()
         return super().entered()
 
-    def console(self) -> Console:
-        """What its program will read and write when it is started the next time.
+    def new_console(self) -> Console:
+        """What its program may read and write when it is started the next time."""
+        return Console(tty=self.tty, stdin=self.interactive)
 
-        A container that was never asked for one has none: nobody can attach to it.
+    def start_main_process(self, console: Console | None = None) -> None:
+        """Start the command, if there is one, as process 1; when it ends the container stops.
+
+        One that never had a console needs none: nobody can attach to it.
         """
-        if self._console is None:
-            self._console = Console(tty=self.tty, stdin=self.interactive)
-        return self._console
-
-    def start_main_process(self) -> None:
-        """Start the command, if there is one, as process 1; when it ends the container stops."""
         if not self.command:
             return
-        console = self.console() if self._console or self.program else None
+        if self.program and not console:
+            with self.new_console() as another:
+                self.start_main_process(another)
+            return
         env = console.environment | self.env if console else {}
-        try:
-            with self._lock:
-                process = self._init = self._start_first_process(
-                    self.command, console=console, env={**env, "HOSTNAME": self.hostname}
-                )
-        except BaseException:
-            if console:
-                console.abandon()
-            raise
-        finally:
-            self._console = None
+        with self._lock:
+            process = self._init = self._start_first_process(
+                self.command, console=console, env={**env, "HOSTNAME": self.hostname}
+            )
         if console:
             console.opened()
             self.program = Attachable(process, console)
@@ -433,11 +426,16 @@ class Docker:
         return name
 
     def start_container(
-        self, container: Container, *, prepare: Callable[[], None] = lambda: None
+        self,
+        container: Container,
+        console: Console | None = None,
+        *,
+        prepare: Callable[[], None] = lambda: None,
     ) -> None:
         """`docker start`: takes the lowest free address, which may differ from the last one.
 
-        `prepare` is called when it has its network, before its program is started.
+        `prepare` is called when it has its network, before its program is started on the console,
+        which is not opened if the container runs already.
         """
         with self._lock:
             if container.state == "running":
@@ -450,7 +448,7 @@ class Docker:
                 self._plug_in(container, address, pool)
                 container.started = Moment.now()
                 prepare()
-                container.start_main_process()
+                container.start_main_process(console)
                 if container.command:
                     commands.started(container.name, container.command)
             except BaseException:

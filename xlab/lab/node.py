@@ -175,19 +175,15 @@ class Node:
         folder: str = "/",
     ) -> Process:
         """A program on a console, in `folder`; errors as of `processes.spawn`."""
-        try:
-            find_program(argv[0])
-            process = processes.spawn(
-                ["/bin/sh", "-c", _OPEN, "sh", console.tty_path, folder, *argv],
-                node=self.name,
-                namespaces=self.inhabited(),
-                env={**console.environment, **(env or {})},
-                stdin=console.input_end,
-                outputs=console.outputs,
-            )
-        except BaseException:
-            console.abandon()
-            raise
+        find_program(argv[0])
+        process = processes.spawn(
+            ["/bin/sh", "-c", _OPEN, "sh", console.tty_path, folder, *argv],
+            node=self.name,
+            namespaces=self.inhabited(),
+            env={**console.environment, **(env or {})},
+            stdin=console.input_end,
+            outputs=console.outputs,
+        )
         console.opened()
         return process
 

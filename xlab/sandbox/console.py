@@ -31,20 +31,29 @@ _LOG_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 16
 #: What an entry of the log takes of our memory, however little is in it.
 _ENTRY_BYTES = 200
+#: What the pump is told: somebody may have left, and the program has ended.
+_LOOK, _OVER = b"?", b"."
 #: Descriptors for a console and somebody who is attached to it.
 _OF_A_PROGRAM = 12
 
 
 class Console:
-    """One program's standard input, output and error.  `opened` it belongs to a running program."""
+    """One program's standard input, output and error.  `opened` it belongs to a running program.
+
+    One that has not been when its block is left has no program: all of it is closed, what `attach`
+    has given away included.
+
+        with Console() as console:
+            descriptors = console.attach()
+            …                               start a program on it, and say `opened`
+    """
 
     def __init__(self, *, tty: bool = False, stdin: bool = False) -> None:
         """With a `tty` all three are one terminal; without `stdin` nobody can type.
 
         XlabError where it would leave too little of what this process may open to the rest.
         """
-        if _is_crowded():
-            raise XlabError("too many programs run in this lab: end some of them")
+        _require_room()
         self.tty = tty
         self.stdin = stdin or tty
         self._lock = threading.Lock()
@@ -56,6 +65,21 @@ class Console:
         #: What can be typed into, and the program's ends until it has its own copies.
         self._input: int | None = None
         self._theirs: list[int] = []
+        #: What `attach` has given away, until there is a program.
+        self._given: list[int] = []
+        self.is_opened = False
+        #: By which the pump is told what to do; None when all is closed.
+        self._wake: tuple[int, int] | None = None
+        self._is_to_look = False
+        self._pump = threading.Thread(target=self._pass_on, name="console", daemon=True)
+        try:
+            self._open(tty, stdin)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _open(self, tty: bool, stdin: bool) -> None:
+        self._wake = os.pipe()
         if tty:
             ours, theirs = os.openpty()
             self._sources[ours], self._input = "out", ours
@@ -66,10 +90,13 @@ class Console:
                 ours, theirs = os.pipe()
                 self._sources[ours] = stream
                 self._theirs.append(theirs)
-        self._wake_read, wake_write = os.pipe()
-        #: None when all is closed.
-        self._wake_write: int | None = wake_write
-        self._pump = threading.Thread(target=self._pass_on, name="console", daemon=True)
+
+    def __enter__(self) -> Console:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.is_opened:
+            self.abandon()
 
     def _input_pipe(self) -> int:
         theirs, self._input = os.pipe()
@@ -108,18 +135,22 @@ class Console:
         """The program has its ends."""
         self._close_theirs()
         self._pump.start()
+        self._given, self.is_opened = [], True
 
     def abandon(self) -> None:
         """There will be no program."""
         self._close_theirs()
         self._close()
+        given, self._given = self._given, []
+        close_all(given)
 
     def attach(self, *, once: bool = False) -> list[int]:
         """Descriptors for somebody: what to type into, if one can, then output and error to read.
 
         They end with the program.  `once`: when this one has no more to type, that is the end of
-        the program's standard input.
+        the program's standard input.  XlabError as of a program more.
         """
+        _require_room()
         with self._lock:
             found: list[int] = []
             ends: dict[Stream, int] = {}
@@ -137,9 +168,14 @@ class Console:
                 os.close(self._input)
                 self._input = None
             if self._sources:
+                if self._attached and self._wake is not None and not self._is_to_look:
+                    self._is_to_look = True  # the pump may be held up, and a pipe be full
+                    os.write(self._wake[1], _LOOK)
                 self._attached.append(ends)
             else:
                 close_all(ends.values())
+            if not self.is_opened:
+                self._given += found
             return found
 
     def log(self) -> list[tuple[Stream, bytes]]:
@@ -153,23 +189,27 @@ class Console:
         Returns when everybody attached has been told all.
         """
         with self._lock:
-            if self._wake_write is not None:
-                os.write(self._wake_write, b".")
+            if self._wake is not None:
+                os.write(self._wake[1], _OVER)
         self._pump.join()
 
     def _pass_on(self) -> None:
         over = False
+        assert self._wake is not None
+        wake_read, _ = self._wake
         poller = select.poll()
-        for descriptor in (*self._sources, self._wake_read):
+        for descriptor in (*self._sources, wake_read):
             poller.register(descriptor, select.POLLIN)
         while self._sources:
             readable = poller.poll(0 if over else None)
             if over and not readable:
                 break
             for descriptor, _ in readable:
-                if descriptor == self._wake_read:
-                    poller.unregister(descriptor)
-                    over = True
+                if descriptor == wake_read:
+                    if _OVER in os.read(descriptor, _CHUNK_BYTES):
+                        poller.unregister(descriptor)
+                        over = True
+                    self._let_go_of_who_has_left()
                     continue
                 data = _read(descriptor)
                 if data:
@@ -195,9 +235,26 @@ class Console:
             attached = list(self._attached)
         for ends in attached:
             if not _write(ends[stream], data):
-                with self._lock:
-                    self._attached.remove(ends)
-                close_all(ends.values())
+                self._let_go(ends)
+
+    def _let_go_of_who_has_left(self) -> None:
+        """Who prints nothing would else keep them all."""
+        with self._lock:
+            self._is_to_look = False
+            attached = list(self._attached)
+        for ends in attached:
+            poller = select.poll()
+            for descriptor in ends.values():
+                # POLLERR of a pipe that nobody can read any more comes without being asked for.
+                poller.register(descriptor, 0)
+            if len(poller.poll(0)) == len(ends):
+                self._let_go(ends)
+
+    def _let_go(self, ends: dict[Stream, int]) -> None:
+        """By the pump alone, which writes there without the lock."""
+        with self._lock:
+            self._attached.remove(ends)
+        close_all(ends.values())
 
     def _close_theirs(self) -> None:
         close_all(set(self._theirs))
@@ -208,9 +265,9 @@ class Console:
             for ends in self._attached:
                 close_all(ends.values())
             self._attached.clear()
-            left = {*self._sources, self._wake_read, self._wake_write, self._input}
+            left = {*self._sources, *(self._wake or ()), self._input}
             self._sources.clear()
-            self._input = self._wake_write = None
+            self._input = self._wake = None
             close_all(number for number in left if number is not None)
 
 
@@ -226,6 +283,11 @@ class Attachable:
         status = self.process.wait(threading.TIMEOUT_MAX)
         self.console.ended()
         return shell_status(status)
+
+
+def _require_room() -> None:
+    if _is_crowded():
+        raise XlabError("too many programs run in this lab: end some of them")
 
 
 def _is_crowded() -> bool:

@@ -26,7 +26,7 @@ from xlab.inside.machine.typist import (
 )
 from xlab.kernel.processes import search_path
 from xlab.lab.docker import Container, Docker, Moment, RestartPolicy, SystemContainer
-from xlab.sandbox.console import Attachable, Console, close_all
+from xlab.sandbox.console import Attachable, Console
 
 NOTICE = (
     "docker: emulated: the networks are Docker's, the programs this machine's, whatever the image\n"
@@ -142,12 +142,14 @@ def perform(docker: Docker, typist: Typist) -> Outcome:
 @_SUBCOMMANDS.named("run")
 def _run(docker: Docker, typist: Typist) -> Outcome:
     options = options_of_run(typist)
-    container = create(docker, options)
-    if "detach" in options:
-        start_new(docker, container)
-        typist.out(f"{container.id}\n")
-        return 0
-    return _attended(container, lambda: start_new(docker, container), once=True)
+    with console_for(options) as console:
+        descriptors = [] if "detach" in options else console.attach(once=True)
+        container = create(docker, options)
+        start_new(docker, container, console)
+    if "detach" not in options:
+        return _attended(container, console, descriptors)
+    typist.out(f"{container.id}\n")
+    return 0
 
 
 @_SUBCOMMANDS.named("create")
@@ -213,32 +215,45 @@ def _require_room(docker: Docker, options: Options) -> None:
         raise RefusalError("no room for another container in this host: remove some", 125)
 
 
+def console_for(options: Options) -> Console:
+    """What the program of a new container is to read and write."""
+    return Console(tty="tty" in options, stdin="interactive" in options)
+
+
 def start_new(
-    docker: Docker, container: Container, *, prepare: Callable[[], None] = lambda: None
+    docker: Docker,
+    container: Container,
+    console: Console,
+    *,
+    prepare: Callable[[], None] = lambda: None,
 ) -> None:
     """Start what has just been created, with the status and the words of `docker run` if it fails.
 
     One that could not be started stays behind as "Created", unless it was to go with its program.
     """
     try:
-        _start(docker, container, prepare=prepare)
-    except DockerError as error:
+        _start(docker, container, console, prepare=prepare)
+    except BaseException as error:
         if container.auto_remove:
             docker.remove(container)
+        if not isinstance(error, DockerError):
+            raise
         text = str(error).removeprefix("docker: ")
         status = error.exit_code if error.exit_code > 1 else 125
         raise DockerError(f"docker: {text}", exit_code=status) from error
 
 
 def _start(
-    docker: Docker, container: Container, *, prepare: Callable[[], None] = lambda: None
+    docker: Docker,
+    container: Container,
+    console: Console,
+    *,
+    prepare: Callable[[], None] = lambda: None,
 ) -> None:
     program = container.command[0] if container.command else ""
     if program and shutil.which(program, path=search_path()) is None:
         raise _no_such_program(program)
-    if program:
-        container.console()
-    docker.start_container(container, prepare=prepare)
+    docker.start_container(container, console, prepare=prepare)
 
 
 def _no_such_program(program: str) -> DockerError:
@@ -253,17 +268,12 @@ def _no_such_program(program: str) -> DockerError:
     )
 
 
-def _attended(container: Container, start: Callable[[], None], *, once: bool = False) -> Attached:
-    """Attach to what it is going to print, then start it."""
-    descriptors = container.console().attach(once=once)
-    try:
-        start()
-    except BaseException:
-        close_all(descriptors)
-        raise
-    program = container.program
-    assert program is not None
-    return Attached(program, descriptors, interactive=container.interactive)
+def _attended(container: Container, console: Console, descriptors: Sequence[int]) -> Attached:
+    """What was attached to before its program was started; or to that, if it ran already."""
+    if not console.is_opened:
+        return _attached(container)
+    assert container.program is not None
+    return Attached(container.program, descriptors, interactive=container.interactive)
 
 
 @_SUBCOMMANDS.named("start")
@@ -272,13 +282,17 @@ def _start_again(docker: Docker, typist: Typist) -> Outcome:
     _require(options.rest, "start")
     if "a" in options or "i" in options:
         container = docker.container(options.rest[0])
-        return _attended(container, lambda: _start(docker, container))
+        with container.new_console() as console:
+            descriptors = console.attach()
+            _start(docker, container, console)
+        return _attended(container, console, descriptors)
     for name in options.rest:
         container = docker.container(name)
         # One with a terminal waits for somebody.
         again = container.ended_by_itself and not (container.tty or container.interactive)
         hint = f"{_why_not_running(container)}\n" if again else ""
-        _start(docker, container)
+        with container.new_console() as console:
+            _start(docker, container, console)
         typist.out(f"{name}\n")
         if hint:
             typist.err(hint)
@@ -433,21 +447,20 @@ def _exec(docker: Docker, typist: Typist) -> Outcome:
     tty, interactive = "tty" in options, "interactive" in options
     if tty and interactive and not typist.terminal:
         raise RefusalError("the input device is not a TTY")
-    console = Console(tty=tty, stdin=interactive)
-    descriptors = [] if "detach" in options else console.attach(once=True)
     env = dict(each.partition("=")[::2] for each in options.values("env"))
     folder = options.value("workdir") or "/"
-    try:
-        process = container.open_program(argv, console, env=env, folder=folder)
-    except (CapabilityError, CommandError) as error:
-        close_all(descriptors)
-        missing = isinstance(error, CapabilityError)
-        raise DockerError(
-            "OCI runtime exec failed: exec failed: unable to start container process: exec: "
-            f'"{argv[0]}": '
-            + ("executable file not found in $PATH: unknown" if missing else "permission denied"),
-            exit_code=127 if missing else 126,
-        ) from error
+    with Console(tty=tty, stdin=interactive) as console:
+        descriptors = [] if "detach" in options else console.attach(once=True)
+        try:
+            process = container.open_program(argv, console, env=env, folder=folder)
+        except (CapabilityError, CommandError) as error:
+            missing = isinstance(error, CapabilityError)
+            why = "executable file not found in $PATH: unknown" if missing else "permission denied"
+            raise DockerError(
+                "OCI runtime exec failed: exec failed: unable to start container process: exec: "
+                f'"{argv[0]}": {why}',
+                exit_code=127 if missing else 126,
+            ) from error
     if "detach" in options:
         return 0
     return Attached(Attachable(process, console), descriptors, interactive=interactive)
@@ -463,13 +476,17 @@ def _attach(docker: Docker, typist: Typist) -> Outcome:
             "You cannot attach to a stopped container, start it first\n"
             + _why_not_running(container)
         )
+    return _attached(container, interactive="no-stdin" not in options)
+
+
+def _attached(container: Container, *, interactive: bool = True) -> Attached:
     if container.program is None:
         raise DockerError(
             f"docker: {container.short_name} was started without a program and a terminal; "
             f"go in by: docker exec -it {container.short_name} sh"
         )
     found = container.program.console.attach()
-    interactive = container.interactive and "no-stdin" not in options
+    interactive = interactive and container.interactive
     return Attached(container.program, found, interactive=interactive)
 
 

@@ -35,7 +35,7 @@ from xlab.kernel.programs import locate
 from xlab.lab.docker import DaemonOptions
 from xlab.lab.lab import Host
 from xlab.lab.ovs import DAEMONS
-from xlab.sandbox.console import Attachable, Console, close_all
+from xlab.sandbox.console import Attachable, Console
 
 _LINES_KEPT, _LONGEST_LINE, _DIGITS = 1000, 2000, 9
 _CONFIG = Path("/etc/docker/daemon.json")
@@ -205,17 +205,13 @@ class Systemd:
             )
         name, full = self._known(asked.names[0]), "full" in asked.options
         own = units.PLACES[0] / f"{name}.service"
-        console = Console(tty=True)
-        descriptors = console.attach()
-        try:
+        with Console(tty=True) as console:
+            descriptors = console.attach()
             process = self.host.open_program(
                 ["sh", "-c", _EDIT, "sh", str(own) if full else f"{own}.d/override.conf",
                  f"{units.PLACES[-1] / own.name}" if full else os.devnull],
                 console,
             )  # fmt: skip
-        except BaseException:
-            close_all(descriptors)
-            raise
         return Attached(Attachable(process, console), descriptors, interactive=True)
 
     @_SUBCOMMANDS.named("is-active", unlisted=["is-failed"])

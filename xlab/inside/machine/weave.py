@@ -76,11 +76,12 @@ def _run(host: Host, typist: Typist) -> None:
     address = _interface(words[0])
     _require_router(host.weave)
     parsed = docker_command.options_of_run(typist.having_typed(["-d", *words[1:]]))
-    container = docker_command.create(host.docker, parsed)
-    # Weave's own entry point waits for ethwe before the program is started.
-    docker_command.start_new(
-        host.docker, container, prepare=lambda: host.weave.attach(address, container)
-    )
+    with docker_command.console_for(parsed) as console:
+        container = docker_command.create(host.docker, parsed)
+        # Weave's own entry point waits for ethwe before the program is started.
+        docker_command.start_new(
+            host.docker, container, console, prepare=lambda: host.weave.attach(address, container)
+        )
     typist.out(f"{container.id}\n")
 
 
