@@ -6,13 +6,17 @@ error than ours, whatever is there already.  The host is a real one, with contai
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
+import select
 import signal
 import socket
+import threading
+import tracemalloc
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -23,7 +27,7 @@ from hypothesis import strategies as st
 
 from tests.support.labs import PATIENCE_S, sandboxed
 from xlab.errors import XlabError
-from xlab.inside.machine import docker, systemd, units
+from xlab.inside.machine import client, docker, systemd, units
 from xlab.inside.machine.client import DESK
 from xlab.inside.machine.desk import MOST_CLIENTS, Desk
 from xlab.inside.machine.systemd import DockerService, Systemd
@@ -300,6 +304,128 @@ def test_programs_that_nobody_awaits_keep_nothing_of_pid_1() -> None:
     wait_until(
         lambda: open_files() <= before + 4, timeout_s=PATIENCE_S, awaited="what they had open"
     )
+
+
+class Caller:
+    """A connection to a host's desk."""
+
+    def __init__(self, host: Host) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        with host.entered():
+            self.socket.connect(DESK)
+        self.socket.settimeout(PATIENCE_S)
+
+    def ask(self, verb: str, **arguments: Any) -> None:
+        self.socket.sendall(line_for(verb, **arguments))
+
+    def told(self) -> dict[str, Any]:
+        """The last answer but events."""
+        with self.socket.makefile("rb") as lines:
+            for line in lines:
+                answer: dict[str, Any] = json.loads(line)
+                if "event" not in answer:
+                    return answer
+        raise AssertionError("no answer")
+
+
+def line_for(verb: str, **arguments: Any) -> bytes:
+    return json.dumps({"verb": verb, "arguments": arguments}).encode() + b"\n"
+
+
+@sandboxed
+def test_of_what_is_asked_only_what_is_known_is_kept() -> None:
+    host = Lab(underlay.describe(None, hosts=2)).hosts[0]
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def reboot(_: Host) -> None:
+        begun.release()
+        go_on.wait(PATIENCE_S)
+
+    desk = Desk(host, Systemd(host, {}), reboot)
+    desk.open()
+    tracemalloc.start()
+    callers = [Caller(host) for _ in range(17)]
+    before, _ = tracemalloc.get_traced_memory()
+    for caller, many in zip(callers, [300_000, *[4_000] * 16], strict=True):
+        caller.ask("typed", command="reboot", words=[], terminal=False, x=[{}] * many)
+    for _ in callers:
+        assert begun.acquire(timeout=PATIENCE_S)
+    kept, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    go_on.set()
+    assert [caller.told() for caller in callers] == [{"result": {"status": 0}}] * len(callers)
+    # The line of one is 1.2 MB, and in memory 24 times as much until it has been read.
+    assert kept - before < 2 << 20
+    assert most - before < 48 << 20
+    # A program may run for as long as it likes.
+    attachable: Any = Attached()
+    desk._attached[7] = attachable
+    for caller, many in zip(callers, [300_000, 0], strict=False):
+        caller.ask("await", attached=7, x=[{}] * many)
+    assert "a request has a verb and arguments" in callers[0].told()["error"]["message"]
+    attachable.ended.set()
+    assert callers[1].told() == {"result": 3}
+
+
+class Attached:
+    """A program that has not ended yet."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
+    def wait(self) -> int:
+        assert self.ended.wait(PATIENCE_S)
+        return 3
+
+
+@sandboxed
+def test_long_command_lines_are_read_one_after_the_other() -> None:
+    place = Place(Lab(underlay.describe(None, hosts=2)))
+    place.desk.open()
+    long = line_for("typed", command="x", words=["w" * (1 << 20)])
+    callers = {caller.socket: caller for caller in (Caller(place.host) for _ in range(6))}
+    left = {each: memoryview(long)[:-1] for each in callers}
+    # What is short is not held up.
+    for _ in range(len(callers)):
+        while True:
+            waited_s = PATIENCE_S if all(left.values()) else 1
+            _, ready, _ = select.select([], [each for each in left if left[each]], [], waited_s)
+            if not ready:
+                break
+            for each in ready:
+                left[each] = left[each][each.send(left[each], socket.MSG_DONTWAIT) :]
+        # What a socket holds by itself, unix(7), is some 200 KB.
+        (one,) = [each for each in left if len(left[each]) < len(long) // 2]
+        short = Caller(place.host)
+        short.ask("typed", command="x", words=["w" * 10_000])
+        assert short.told() == {"result": {"status": 1}}
+        short.socket.close()
+        one.sendall(b"\n")
+        assert callers[one].told() == {"result": {"status": 1}}
+        del left[one]
+
+
+@sandboxed
+def test_a_command_line_is_as_long_as_a_program_may_be_given() -> None:
+    place = Place(Lab(underlay.describe(None, hosts=2)))
+    place.desk.open()
+
+    def typed(*words: str) -> dict[str, Any]:
+        with place.host.entered():
+            desk = client.Desk()
+        asked = {"command": "docker", "words": ["inspect", *words], "terminal": False}
+        with redirect_stderr(said):
+            result, _ = desk.ask("typed", asked)
+        return dict(result)
+
+    said = io.StringIO()
+    # ARG_MAX is 2 MiB.
+    words = ["é" * (1 << 19), "\n" * (1 << 19), "\udcff😀\0"]
+    assert typed(*words) == {"status": 1}
+    assert said.getvalue().endswith(f"{words[-1]}\n")
+    with pytest.raises(client.RefusalError, match="longer than 4,194,304 bytes"):
+        typed("w" * (4 << 20))
+    assert typed("short") == {"status": 1}
 
 
 @sandboxed

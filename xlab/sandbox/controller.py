@@ -26,8 +26,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from io import BufferedIOBase
 from queue import SimpleQueue
 from typing import Any, NoReturn
 
@@ -42,6 +43,9 @@ _LONGEST_REQUEST_BYTES = 16 << 20
 
 Emit = Callable[[Mapping[str, Any]], None]
 Handler = Callable[[Mapping[str, Any], Emit], Any]
+#: Reads what is asked for next, and is left when that has been done.  Raises EOFError at the end,
+#: and XlabError, which the caller is told, where it reads no more.
+Reader = Callable[[BufferedIOBase], AbstractContextManager[object]]
 
 #: Before another connection is accepted, if the last could not be.
 _ONCE_MORE_S = 0.02
@@ -261,22 +265,30 @@ def _connect(handlers: Mapping[str, Handler]) -> WithDescriptors:
     return WithDescriptors(None, [theirs.detach()])
 
 
+@contextmanager
+def _next_request(lines: BufferedIOBase) -> Iterator[object]:
+    line = lines.readline(_LONGEST_REQUEST_BYTES)
+    if not line:
+        raise EOFError
+    yield json.loads(line)
+
+
 def answer(
     handlers: Mapping[str, Handler],
     connection: socket.socket,
     *,
     attached: bool = False,
-    longest_bytes: int = _LONGEST_REQUEST_BYTES,
+    read: Reader = _next_request,
     ended: Callable[[], object] = lambda: None,
 ) -> None:
     """Start to answer requests on one more connection, until that closes.
 
-    No line may be longer.  `ended` is called then.  RuntimeError if no thread can be started.
+    `ended` is called then.  RuntimeError if no thread can be started.
     """
 
     def converse() -> None:
         try:
-            _converse(handlers, connection, attached, longest_bytes)
+            _converse(handlers, connection, attached, read)
         finally:
             ended()
 
@@ -287,7 +299,7 @@ def _converse(
     handlers: Mapping[str, Handler],
     connection: socket.socket,
     attached: bool,
-    longest_bytes: int = _LONGEST_REQUEST_BYTES,
+    read: Reader = _next_request,
 ) -> None:
     writing = threading.Lock()
 
@@ -308,32 +320,41 @@ def _converse(
             if attached:
                 raise
 
+    def do_next(lines: BufferedIOBase) -> bool:
+        """Whether there may be more to do; nothing is kept of what was asked for."""
+        nonlocal attached
+        with read(lines) as request:
+            verb = request.get("verb") if isinstance(request, dict) else None
+            if verb == "down" and "down" in handlers:
+                attached = True
+                ended = handlers["down"]({}, emit)
+                send({"result": None}, ended.descriptors)
+                return False
+            if verb == "stay":
+                attached = False
+            try:
+                result = _perform(handlers, request, emit)
+            except Exception as error:  # noqa: BLE001 - the caller gets it, whatever it is
+                send({"error": described(error)})
+                return True
+            if isinstance(result, WithDescriptors):
+                try:
+                    send({"result": result.result}, result.descriptors)
+                finally:
+                    for descriptor in result.descriptors:
+                        os.close(descriptor)
+            else:
+                send({"result": result})
+            return True
+
     try:
         with connection.makefile("rb") as lines:
-            while line := lines.readline(longest_bytes):
-                request = json.loads(line)
-                verb = request.get("verb") if isinstance(request, dict) else None
-                if verb == "down" and "down" in handlers:
-                    attached = True
-                    ended = handlers["down"]({}, emit)
-                    send({"result": None}, ended.descriptors)
-                    break
-                if verb == "stay":
-                    attached = False
-                try:
-                    result = _perform(handlers, request, emit)
-                except Exception as error:  # noqa: BLE001 - the caller gets it, whatever it is
-                    send({"error": described(error)})
-                    continue
-                if isinstance(result, WithDescriptors):
-                    try:
-                        send({"result": result.result}, result.descriptors)
-                    finally:
-                        for descriptor in result.descriptors:
-                            os.close(descriptor)
-                else:
-                    send({"result": result})
-    except (OSError, ValueError, RecursionError):
+            try:
+                while do_next(lines):
+                    pass
+            except XlabError as error:
+                send({"error": described(error)})
+    except (OSError, EOFError, ValueError, RecursionError):
         pass  # the peer hung up or does not speak our language; the lab goes on
     finally:
         if attached:

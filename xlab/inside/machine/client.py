@@ -77,8 +77,9 @@ class Desk:
     def ask(self, verb: str, arguments: dict[str, Any]) -> tuple[Any, list[int]]:
         """The result, and the open files that came with it; text meanwhile is shown."""
         try:
-            request = json.dumps({"verb": verb, "arguments": arguments})
-            self._socket.sendall(request.encode() + b"\n")
+            # As short as it can be; words that are no UTF-8 are surrogates here.
+            request = json.dumps({"verb": verb, "arguments": arguments}, ensure_ascii=False)
+            self._socket.sendall(request.encode(errors="surrogatepass") + b"\n")
         except (BrokenPipeError, ConnectionResetError):
             pass  # turned away, and told why
         descriptors: list[int] = []

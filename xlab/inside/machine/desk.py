@@ -16,9 +16,10 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from io import BufferedIOBase
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,13 @@ _NOTICES = {"docker": docker.NOTICE, "weave": weave.NOTICE, "systemctl": _SYSTEM
 
 #: Commands at a time; one that is the terminal of a program takes as long as that.
 MOST_CLIENTS = 64
-#: A command line has at most 2 MiB (ARG_MAX), and JSON a few bytes for some characters.
-_LONGEST_REQUEST_BYTES = 8 << 20
+#: A command line has at most 2 MiB (ARG_MAX), of which JSON makes twice as much if all of it are
+#: quotes or ends of lines; only of control characters it makes more.
+_LONGEST_REQUEST_BYTES = 4 << 20
+#: What is longer takes turns with the host's others that are.
+_USUAL_REQUEST_BYTES = 16 << 10
+#: JSON in memory may be 24 times as long as it was, `[{},{},…]`: the lab reads one at a time.
+_reading = threading.Lock()
 #: What getopt(3) of Python does with many takes their square of time.
 _MOST_WORDS = 10_000
 
@@ -61,6 +67,8 @@ class Desk:
         self._attached: dict[int, Attachable] = {}
         self._numbers = count(1)
         self._room = threading.Semaphore(MOST_CLIENTS)
+        #: Held while a long command line comes in and is done.
+        self._long = threading.Lock()
         #: Whose notice has been given.
         self._noticed: set[str] = set()
 
@@ -102,12 +110,32 @@ class Desk:
                 controller.answer(
                     handlers,
                     connection,
-                    longest_bytes=_LONGEST_REQUEST_BYTES,
+                    read=self._next_request,
                     ended=partial(self._closed, mine),
                 )
             except RuntimeError:
                 self._room.release()
                 _turn_away(connection)
+
+    @contextmanager
+    def _next_request(self, lines: BufferedIOBase) -> Iterator[object]:
+        line = lines.readline(_USUAL_REQUEST_BYTES)
+        if not line:
+            raise EOFError
+        with ExitStack() as while_it_is_done:
+            is_long = len(line) == _USUAL_REQUEST_BYTES and not line.endswith(b"\n")
+            if is_long:
+                while_it_is_done.enter_context(self._long)
+                line += lines.readline(_LONGEST_REQUEST_BYTES - len(line))
+                if len(line) == _LONGEST_REQUEST_BYTES:
+                    raise XlabError(
+                        f"the command line is longer than {_LONGEST_REQUEST_BYTES:,} bytes"
+                    )
+            request = _known(line)
+            del line
+            # For a program's end somebody may wait for hours.
+            is_sensible = request and (request["verb"] == "typed" or not is_long)
+            yield request if is_sensible else None
 
     def _closed(self, mine: list[int]) -> None:
         self._room.release()
@@ -119,11 +147,11 @@ class Desk:
             self._attached.pop(mine.pop(), None)
 
     def _typed(self, arguments: Mapping[str, Any], emit: Emit, *, mine: list[int]) -> Any:
-        command, words = str(arguments["command"]), arguments["words"]
+        command, words = arguments["command"], arguments["words"]
         if len(words) > _MOST_WORDS:
             raise XlabError(f"{quoted(command)}: more than {_MOST_WORDS:,} words")
         typist = Typist(
-            words=[str(word) for word in words],
+            words=words,
             terminal=bool(arguments.get("terminal")),
             out=lambda text: emit({"out": text}),
             err=lambda text: emit({"err": text}),
@@ -186,16 +214,37 @@ class Desk:
         return WithDescriptors(facts, found.descriptors)
 
     def _await(self, arguments: Mapping[str, Any], _: Emit) -> int:
-        number = int(arguments["attached"])
+        number = arguments["attached"]
         try:
             return self._attached[number].wait()
         finally:
             self._attached.pop(number, None)
 
     def _signal(self, arguments: Mapping[str, Any], _: Emit) -> None:
-        program = self._attached.get(int(arguments["attached"]))
+        program = self._attached.get(arguments["attached"])
         if program:
-            program.process.signal(int(arguments["signal"]))
+            program.process.signal(arguments["signal"])
+
+
+def _known(line: bytes) -> dict[str, Any] | None:
+    """What a handler knows of what is asked for, whatever else is said; None if it knows of none.
+
+    All that is in it are words and numbers: it is kept for as long as a handler is at work.
+    """
+    with _reading:
+        match json.loads(line):
+            case {
+                "verb": "typed",
+                "arguments": {"command": str(command), "words": list(words), **rest},
+            } if all(isinstance(word, str) for word in words):
+                terminal = rest.get("terminal") is True
+                arguments = {"command": command, "words": words, "terminal": terminal}
+                return {"verb": "typed", "arguments": arguments}
+            case {"verb": "await", "arguments": {"attached": int(number)}}:
+                return {"verb": "await", "arguments": {"attached": number}}
+            case {"verb": "signal", "arguments": {"attached": int(number), "signal": int(signum)}}:
+                return {"verb": "signal", "arguments": {"attached": number, "signal": signum}}
+    return None
 
 
 def _turn_away(connection: socket.socket) -> None:
