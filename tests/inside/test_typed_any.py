@@ -25,6 +25,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.support.desk import Caller, line_for
 from tests.support.labs import PATIENCE_S, sandboxed
 from xlab.errors import XlabError
 from xlab.inside.machine import client, docker, systemd, units
@@ -304,32 +305,6 @@ def test_programs_that_nobody_awaits_keep_nothing_of_pid_1() -> None:
     wait_until(
         lambda: open_files() <= before + 4, timeout_s=PATIENCE_S, awaited="what they had open"
     )
-
-
-class Caller:
-    """A connection to a host's desk."""
-
-    def __init__(self, host: Host) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
-        with host.entered():
-            self.socket.connect(DESK)
-        self.socket.settimeout(PATIENCE_S)
-
-    def ask(self, verb: str, **arguments: Any) -> None:
-        self.socket.sendall(line_for(verb, **arguments))
-
-    def told(self) -> dict[str, Any]:
-        """The last answer but events."""
-        with self.socket.makefile("rb") as lines:
-            for line in lines:
-                answer: dict[str, Any] = json.loads(line)
-                if "event" not in answer:
-                    return answer
-        raise AssertionError("no answer")
-
-
-def line_for(verb: str, **arguments: Any) -> bytes:
-    return json.dumps({"verb": verb, "arguments": arguments}).encode() + b"\n"
 
 
 @sandboxed

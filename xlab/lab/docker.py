@@ -14,8 +14,8 @@ import re
 import secrets
 import shlex
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -258,6 +258,9 @@ class Docker:
                 # Docker writes why it could not into its log, and goes on.
                 with suppress(XlabError):
                     self.start_container(container)
+                # A minute has been waited for its shell.  The next one's may be like it.
+                if container.is_mute:
+                    break
         self.on_start()
 
     def shut_down(self) -> None:
@@ -437,7 +440,7 @@ class Docker:
         `prepare` is called when it has its network, before its program is started on the console,
         which is not opened if the container runs already.
         """
-        with self._lock:
+        with self._as_long_as_it_takes():
             if container.state == "running":
                 return
             pool = self._running_pool()
@@ -484,8 +487,9 @@ class Docker:
 
     def restart(self, container: Container) -> None:
         """`docker restart`."""
-        self.stop(container)
-        self.start_container(container)
+        with self._as_long_as_it_takes():
+            self.stop(container)
+            self.start_container(container)
 
     def remove(self, container: Container, *, force: bool = False) -> None:
         """`docker rm [-f]`."""
@@ -520,12 +524,21 @@ class Docker:
 
     # -- plumbing ----------------------------------------------------------------------------------
 
+    @contextmanager
+    def _as_long_as_it_takes(self) -> Iterator[None]:
+        """Others wait meanwhile, and whoever does when the power fails has waited in vain.
+
+        Many who each wait a minute for a silent shell would else be before `crash`.
+        """
+        crashes = self.host.crashes
+        with self._lock:
+            if self.host.crashes != crashes:
+                raise _no_daemon()
+            yield
+
     def _running_pool(self) -> ipam.BridgePool:
         if self._pool is None:
-            raise DockerError(
-                "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. "
-                "Is the docker daemon running?"
-            )
+            raise _no_daemon()
         return self._pool
 
     def _plug_in(self, container: Container, address: IPv4Address, pool: ipam.BridgePool) -> None:
@@ -561,6 +574,13 @@ class Docker:
                 self._halt(container)
                 if container.auto_remove:
                     self.remove(container)
+
+
+def _no_daemon() -> DockerError:
+    return DockerError(
+        "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. "
+        "Is the docker daemon running?"
+    )
 
 
 #: DOCKER-USER is the user's: made once, and never touched again.

@@ -149,6 +149,7 @@ class Host(Machine):
 
         What is on disk stays: Docker's containers, conf.db, the router's peers.
         """
+        self.crashes += 1
         self.kill_all()
         for container in self.containers:
             container.kill_all()

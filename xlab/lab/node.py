@@ -94,6 +94,9 @@ _differing: list[tuple[str, str]] | None = None
 class Node:
     """A named set of namespaces in which programs run and sockets are made."""
 
+    #: How often its power has failed.
+    crashes = 0
+
     def __init__(self, name: str) -> None:
         self.name = self.hostname = name
         self.boot()
@@ -114,7 +117,7 @@ class Node:
         self._furnished = False
         self._init: Process | None = None
         #: Its shell has once been waited for in vain, and would be each time.
-        self._is_mute = False
+        self.is_mute = False
         self._is_on = True
 
     def __repr__(self) -> str:
@@ -463,7 +466,7 @@ class Node:
         console: Console | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Process:
-        if self._is_mute:
+        if self.is_mute:
             raise self._mute()
         self._furnish_once()
         old = self.namespaces
@@ -489,7 +492,7 @@ class Node:
             poller = select.poll()
             poller.register(ready, select.POLLIN)
             if not poller.poll(_FIRST_PROCESS_S * 1e3):
-                self._is_mute = True
+                self.is_mute = True
                 process.stop()
             well = os.read(ready, 1) == b"."
         finally:
@@ -497,7 +500,7 @@ class Node:
         self.namespaces = dataclasses.replace(old, pid=process.pid_namespace)
         if old.pid is not None:
             os.close(old.pid)
-        if self._is_mute:
+        if self.is_mute:
             raise self._mute()
         if not well:
             process.wait(5.0)

@@ -155,6 +155,7 @@ class Desk:
             terminal=bool(arguments.get("terminal")),
             out=lambda text: emit({"out": text}),
             err=lambda text: emit({"err": text}),
+            require_host=partial(self._require_host, self._host.crashes),
         )
         notice = _NOTICES.get(command)
         # A script that asks systemctl something need not be told.
@@ -173,6 +174,10 @@ class Desk:
         if isinstance(outcome, Attached):
             return self._attend(mine, outcome)
         return {"status": outcome or 0}
+
+    def _require_host(self, crashes: int) -> None:
+        if self._host.crashes != crashes:
+            raise RefusalError(f"{self._host} has been switched off since this was typed")
 
     def _perform(self, command: str, typist: Typist) -> Outcome:
         host = self._host

@@ -287,6 +287,7 @@ def _start_again(docker: Docker, typist: Typist) -> Outcome:
             _start(docker, container, console)
         return _attended(container, console, descriptors)
     for name in options.rest:
+        typist.require_host()
         container = docker.container(name)
         # One with a terminal waits for somebody.
         again = container.ended_by_itself and not (container.tty or container.interactive)
@@ -327,6 +328,7 @@ def _each(
     status = 0
     _require(names, verb)
     for name in names:
+        typist.require_host()
         try:
             do(docker.container(name))
             typist.out(f"{name}\n")

@@ -38,6 +38,7 @@ class Machines:
         self._desks: dict[Host, Desk] = {}
         self._dockers: dict[Host, DockerService] = {}
         self._systemds: dict[Host, Systemd] = {}
+        self._rebooting: set[Host] = set()
         self._lock = threading.Lock()
         tools.make(machine_root.TOOLS, userspace=userspace)
         tools.make_offline(machine_root.OFFLINE)
@@ -120,9 +121,20 @@ class Machines:
         return found | {"docker": self._dockers[host]}
 
     def _reboot(self, host: Host) -> None:
-        with self._turn:
-            self._lab.crash(host)
-            self._lab.boot(host)
+        """Once at a time: who asked for it does not see its end, and others wait for their turn."""
+        with self._lock:
+            if host in self._rebooting:
+                raise XlabError(f"{host} is about to reboot already")
+            self._rebooting.add(host)
+        crashes = host.crashes
+        try:
+            with self._turn:
+                if host.crashes != crashes:
+                    raise XlabError(f"{host} has been switched off since this was typed")
+                self._lab.crash(host)
+                self._lab.boot(host)
+        finally:
+            self._rebooting.discard(host)
 
     def _docker_started(self, host: Host) -> None:
         """By whom it was, its unit file says how: as if the scenario had edited it."""

@@ -162,6 +162,8 @@ class Systemd:
             self._warn_if_changed(name, asked.typist)
             try:
                 with self._jobs[name]:
+                    # Or the boot waits for all that were waiting here.
+                    asked.typist.require_host()
                     self._do(asked.verb, name)
             except _BadUnitError:
                 asked.typist.err(

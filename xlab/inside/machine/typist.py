@@ -17,6 +17,8 @@ class Typist:
     terminal: bool
     out: Callable[[str], None]
     err: Callable[[str], None]
+    #: RefusalError once the host has been switched off since: no more is begun then.
+    require_host: Callable[[], None] = lambda: None
 
     def having_typed(self, words: Sequence[str]) -> Typist:
         """The same person with other words."""
