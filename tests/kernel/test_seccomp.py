@@ -38,14 +38,14 @@ def decided(machine: str, number: int, arch: int, *arguments: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("machine", "arch", "other", "making_a_socket", "keys"),
+    ("machine", "arch", "other", "making_a_socket", "ioctl", "keys"),
     [
-        ("x86_64", X86_64, I386, 41, {248, 249, 250}),
-        ("aarch64", AARCH64, ARM, 198, {217, 218, 219}),
+        ("x86_64", X86_64, I386, 41, 16, {248, 249, 250}),
+        ("aarch64", AARCH64, ARM, 198, 29, {217, 218, 219}),
     ],
 )
 def test_what_is_refused(
-    machine: str, arch: int, other: int, making_a_socket: int, keys: set[int]
+    machine: str, arch: int, other: int, making_a_socket: int, ioctl: int, keys: set[int]
 ) -> None:
     refused = {number for number in range(600) if decided(machine, number, arch)}
     assert refused == {*keys, 425}
@@ -54,6 +54,10 @@ def test_what_is_refused(
     assert families == {40, 42}
     # The kernel takes an int from the lower half, whatever the upper one is.
     assert decided(machine, making_a_socket, arch, 7 << 32 | 40) == errno.EAFNOSUPPORT
+    requests = {each for each in range(0x5400, 0x5500) if decided(machine, ioctl, arch, 0, each)}
+    assert requests == {0x5412, 0x541C}
+    assert decided(machine, ioctl, arch, 0, 7 << 32 | 0x5412) == errno.EPERM
+    assert decided(machine, ioctl, arch, 0x5412, 0x5401) == 0
     assert {decided(machine, number, other) for number in range(600)} == {errno.ENOSYS}
     assert {decided(machine, 1 << 30 | n, arch) for n in range(600)} == {errno.ENOSYS}
 

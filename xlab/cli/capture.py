@@ -58,7 +58,7 @@ def capture(
     from xlab.kernel import signals, tcpdump
     from xlab.kernel.processes import search_path
     from xlab.outside import running_lab
-    from xlab.sandbox import entering, sandbox
+    from xlab.sandbox import containment, entering, sandbox
 
     place, *pattern = words
     node, _, interface = place.partition(":")
@@ -82,7 +82,7 @@ def capture(
             argv.append("-x")
             writer = _through(partial(tcpdump.explain, peers=peers), os.dup(1))
         argv += ["--", *pattern]
-        env = {**os.environ, "PATH": search_path()}
+        env = {**(containment.environment() if doors.limits else os.environ), "PATH": search_path()}
         status = entering.run(
             doors, argv, node=node, folder=Path("/"), env=env, duration_s=duration
         )

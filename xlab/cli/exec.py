@@ -47,7 +47,7 @@ def execute(
 
     with running_lab.find(name) as lab:
         doors = lab.enter(node)
-        env, folder = entering.environment(rootless=doors.rootless), sandbox.current_folder()
+        env, folder = entering.environment(doors), sandbox.current_folder()
         status = entering.run(doors, argv, node=node, folder=folder, env=env)
         say_if_ended(lab, node, status)
         return status

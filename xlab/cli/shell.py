@@ -25,7 +25,7 @@ def shell(*, node: Node, name: Name = None) -> int:
         keeping = _KEEPING.replace("@TYPED@", TYPED) if lab.call("exercise", {}) else ""
         os.write(file, _STARTUP.format(place=place, file=file, keeping=keeping).encode())
         argv = ["bash", "--rcfile", f"/proc/self/fd/{file}"]
-        env = entering.environment(rootless=doors.rootless)
+        env = entering.environment(doors)
         status = entering.run(doors, argv, node=node, folder=Path("/root"), env=env, inherit=[file])
         say_if_ended(lab, node, status)
         return status

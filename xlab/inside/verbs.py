@@ -229,7 +229,8 @@ class Verbs:
     def enter(self, arguments: Mapping[str, Any], _: Emit) -> WithDescriptors:
         """Namespaces of `node`, or of the sandbox itself if that is "", as open files (setns(2)).
 
-        The result names them, as in /proc/PID/ns, in the order of the descriptors.  Unless
+        The result names them, as in /proc/PID/ns, in the order of the descriptors, and has the
+        `limits` of a contained lab (`containment.guard_who_enters`).  Unless
         `inhabited` is said, only its network is: with the sandbox's files, for sockets and for
         programs that are not to be the node's own.
         """
@@ -248,7 +249,12 @@ class Verbs:
                 opened[kind] = os.dup(theirs[kind]) if kind in theirs else _own(kind)
                 unless_all_open.callback(os.close, opened[kind])
             unless_all_open.pop_all()
-        facts = {"kinds": list(opened), "sandbox": sandbox.kind()}
+        limits = containment.limits()
+        facts = {
+            "kinds": list(opened),
+            "sandbox": sandbox.kind(),
+            "limits": limits and dataclasses.asdict(limits),
+        }
         return WithDescriptors(facts, list(opened.values()))
 
     def run(self, arguments: Mapping[str, Any], _: Emit) -> dict[str, Any]:

@@ -386,10 +386,11 @@ class NodeHandle:
         orders = {
             "doors": dict(doors.opened),
             "rootless": doors.rootless,
+            "limits": doors.limits and dataclasses.asdict(doors.limits),
             "node": self.name,
             "argv": words,
             "folder": str(Path(cwd).resolve() if cwd else sandbox.current_folder()),
-            "env": {**entering.environment(rootless=doors.rootless), **(env or {})},
+            "env": {**entering.environment(doors), **(env or {})},
         }
         file = os.memfd_create("xlab-orders", os.MFD_CLOEXEC)
         begun, theirs = os.pipe2(os.O_CLOEXEC)

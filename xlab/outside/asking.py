@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from xlab.kernel.processes import Completed
+from xlab.sandbox.containment import Limits
 from xlab.sandbox.controller import Client
 from xlab.sandbox.entering import Doors
 
@@ -116,4 +117,5 @@ def enter(client: Client, node: str, *, inhabited: bool = True) -> Doors:
         "enter", {"node": node, "inhabited": inhabited}
     )
     opened = dict(zip(facts["kinds"], descriptors, strict=True))
-    return Doors(opened, rootless=facts["sandbox"] == "rootless")
+    limits = facts["limits"] and Limits(**facts["limits"])
+    return Doors(opened, rootless=facts["sandbox"] == "rootless", limits=limits)

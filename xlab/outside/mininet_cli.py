@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Any, cast
 
+from xlab.errors import UsageError
 from xlab.kernel import namespaces, reaping, sysctls
 from xlab.kernel.namespaces import Namespaces
 from xlab.kernel.netlink import Rtnl
@@ -40,8 +41,15 @@ def command_line(lab: RunningLab, *, ended: Callable[[int], object] = lambda _: 
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    opened = lab.enter("", inhabited=False).opened
-    sandbox.go_inside(opened, [sandbox.current_folder()], ended=ended)
+    doors = lab.enter("", inhabited=False)
+    if doors.limits:
+        # A program of a node's would be a child of ours, on our terminal.
+        doors.close()
+        lab.close()
+        raise UsageError(
+            f"{lab.name} is a lab of strangers' work: only `xlab shell` and `xlab exec` go in"
+        )
+    sandbox.go_inside(doors.opened, [sandbox.current_folder()], ended=ended)
     reaping.reap_only_own()
     # Each Ctrl-C is for what runs in a node, and no command of ours ends with the first.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:

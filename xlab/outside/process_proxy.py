@@ -20,7 +20,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from xlab.errors import CapabilityError
 from xlab.sandbox import entering
+from xlab.sandbox.containment import Limits
 from xlab.sandbox.entering import Doors
 
 #: What cannot be waited for, or is about us.
@@ -36,14 +38,15 @@ def main() -> NoReturn:
         orders = json.load(file)
     begun = int(sys.argv[2])
     os.set_inheritable(begun, False)
-    doors = Doors(orders["doors"], rootless=orders["rootless"])
+    limits = orders["limits"] and Limits(**orders["limits"])
+    doors = Doors(orders["doors"], rootless=orders["rootless"], limits=limits)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     ours, theirs = os.pipe()
     try:
         kinds = doors.begin()
         # Fails with ENOMEM where pid 1 is gone, fork(2).
         child = os.fork()
-    except OSError as error:
+    except (OSError, CapabilityError) as error:
         _complain(begun, entering.NOT_ENTERED, f"{orders['node']}: cannot be entered: {error}")
         os._exit(entering.NOT_ENTERED)
     if child == 0:

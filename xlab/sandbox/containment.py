@@ -6,6 +6,7 @@
                  that is a matter of the user namespace it was executed in, which is outside
                  (__ptrace_may_access, kernel/ptrace.c)
     keys         and sockets that no namespace keeps apart are refused (`kernel.seccomp`)
+    who enters   is guarded as pid 1 is, and takes no more of an environment along
     a fresh root in the place of a node's copy of the machine's mounts, and nothing lies below:
 
         /usr /etc /var/lib /var/log /root /run /tmp   the node's own, as `lab.machine_root` made it
@@ -69,6 +70,9 @@ class Limits:
         return f"mode={mode},size={self.disk_bytes // part},nr_inodes={self.files}"
 
 
+#: All that a stranger is told of an environment.
+_TOLD = ("PATH", "LANG", "TERM")
+
 _limits: Limits | None = None
 _stage: Path | None = None
 #: What `code` found before anything was mounted over it.
@@ -89,9 +93,18 @@ def begin(given: Limits) -> None:
     """In pid 1, before it has mounted anything."""
     global _limits, _stage
     _limits = given
+    # What pid 1 starts in a node has pid 1's.
+    told = environment()
+    os.environ.clear()
+    os.environ.update(told)
     _shown.extend(code())
     _stage = _chosen_stage(_shown)
     _machines.update(device for device, _ in _in_tmpfs("self"))
+
+
+def environment() -> dict[str, str]:
+    """What a stranger may see of ours."""
+    return {name: os.environ[name] for name in _TOLD if name in os.environ}
 
 
 def code() -> list[Path]:
@@ -136,20 +149,39 @@ def set_the_stage() -> None:
 def guard_pid_1() -> None:
     """Before anything of a stranger's runs."""
     assert _limits is not None
+    _guard(_limits)
+    threading.Thread(target=_watch, name="limits", daemon=True).start()
+
+
+def guard_who_enters(given: Limits) -> None:
+    """The calling process is about to join a contained lab's namespaces; CapabilityError if not.
+
+    In that of its processes root of the lab sees it before it has executed anything, and its /proc
+    would lead to the machine's files.  Of descriptors it takes the standard streams along.
+    """
+    for descriptor in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - numbers, not paths
+        if descriptor > 2:
+            with suppress(OSError):  # that of the folder itself
+                os.set_inheritable(descriptor, False)
+    # Or whoever has no CAP_SYS_ADMIN is allowed no filter.
+    syscalls.gain_no_rights()
+    _guard(given)
+
+
+def _guard(given: Limits) -> None:
     syscalls.set_dumpable(False)
     leave_keys()
     seccomp.refuse_unnamespaced()
     for kind, most in (
         # The kernel counts threads, pid 1's too, and lets nobody know why no more can be started:
         # a bomb is to meet our own limit first.
-        (resource.RLIMIT_NPROC, 2 * _limits.processes + 200),
-        (resource.RLIMIT_FSIZE, _limits.file_bytes),
+        (resource.RLIMIT_NPROC, 2 * given.processes + 200),
+        (resource.RLIMIT_FSIZE, given.file_bytes),
         (resource.RLIMIT_CORE, 0),
     ):
         _, hard = resource.getrlimit(kind)
         allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (allowed, allowed))
-    threading.Thread(target=_watch, name="limits", daemon=True).start()
 
 
 def leave_keys() -> None:

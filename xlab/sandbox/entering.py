@@ -6,8 +6,9 @@
                 mount namespaces, becomes a job of its own in the terminal's session, execs
 
 No pseudo-terminal is in between, so job control, window sizes, Ctrl-C and completion are simply
-there.  The child is in the lab's PID namespace and ends with the lab.  The attendant is there since
-a zombie whose parent is stopped would keep its PID namespace, and so the lab, from ending
+there; but in a contained lab one is (`terminal`), and whoever enters is guarded as its pid 1 is.
+The child is in the lab's PID namespace and ends with the lab.  The attendant is there since a
+zombie whose parent is stopped would keep its PID namespace, and so the lab, from ending
 (zap_pid_ns_processes, pid_namespaces(7)).
 """
 
@@ -26,10 +27,13 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from xlab.errors import CapabilityError
 from xlab.kernel import signals, syscalls
 from xlab.kernel.processes import search_path, shell_status
-from xlab.sandbox import sandbox
+from xlab.sandbox import containment, sandbox
 from xlab.sandbox.console import close_all
+from xlab.sandbox.containment import Limits
+from xlab.sandbox.terminal import Relay
 
 #: What a shell says of a program that it does not find, or must not execute.
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
@@ -48,9 +52,13 @@ class Doors:
 
     opened: Mapping[str, int]
     rootless: bool
+    #: Of a lab that is contained.
+    limits: Limits | None = None
 
     def begin(self) -> list[str]:
-        """See `sandbox.join_for_children`."""
+        """See `sandbox.join_for_children`; CapabilityError if we could not enter unharmed."""
+        if self.limits:
+            containment.guard_who_enters(self.limits)
         return sandbox.join_for_children(self.opened, rootless=self.rootless)
 
     def close(self) -> None:
@@ -74,24 +82,28 @@ def run(
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    terminal = _our_terminal()
+    relay = Relay(_our_terminal()) if doors.limits else None
+    terminal = None if relay else _our_terminal()
     modes = termios.tcgetattr(terminal) if terminal is not None else None
     # Until the child is a job of its own, a Ctrl-C would be for both.
     signals.ignore([signal.SIGINT, signal.SIGQUIT])
 
     start = partial(
         become, doors, argv=argv, node=node, folder=folder, env=env, inherit=inherit,
-        terminal=terminal,
+        terminal=terminal, relay=relay,
     )  # fmt: skip
     caller = os.getpid()
     told, tells = os.pipe2(os.O_CLOEXEC)
     attendant = syscalls.fork(
         lambda: _attend(
-            doors, start, node=node, caller=caller, tells=tells, job=terminal is not None
+            doors, start, node=node, caller=caller, tells=tells, job=terminal is not None,
+            relay=relay,
         )
-    )
+    )  # fmt: skip
     os.close(tells)
     doors.close()
+    if relay:
+        relay.leave_to_program()
     child = _next(told)
     if child is None:
         os.waitpid(attendant, 0)
@@ -106,6 +118,11 @@ def run(
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, pass_on)
+    if relay:
+        # In a session of its own, a Ctrl-C on our terminal is not for it.
+        before |= dict.fromkeys((signal.SIGINT, signal.SIGQUIT), signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, pass_on)
 
     left = iter(range(_MOST_TIMES))
 
@@ -118,7 +135,7 @@ def run(
     if duration_s:
         signal.signal(signal.SIGALRM, interrupt)
         signal.setitimer(signal.ITIMER_REAL, duration_s, _AGAIN_S)
-    code = _wait(child, told, terminal)
+    code = _relayed(relay, told) if relay else _wait(child, told, terminal)
     os.waitpid(attendant, 0)
     os.close(told)
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -140,15 +157,18 @@ def _catches(pid: int, number: int) -> bool:
     return False
 
 
-def environment(*, rootless: bool) -> dict[str, str]:
-    """The caller's own, but for what is different where the program runs, as root."""
-    own = {
+def environment(doors: Doors) -> dict[str, str]:
+    """The caller's own, but for what is different where the program runs, as root.
+
+    In a contained lab no more than a stranger may see.
+    """
+    own = containment.environment() if doors.limits else {
         key: value
         for key, value in os.environ.items()
         # Folders that may be there, and not to be written to.
         if not key.startswith("XDG_") and key != "TMPDIR"
-    }
-    path = search_path(rootless=rootless)
+    }  # fmt: skip
+    path = search_path(rootless=doors.rootless)
     return {**own, "PATH": path, "HOME": "/root", "USER": "root", "LOGNAME": "root"}
 
 
@@ -168,6 +188,7 @@ def _attend(
     caller: int,
     tells: int,
     job: bool,
+    relay: Relay | None,
 ) -> NoReturn:
     """Be the parent of the program, and tell its number, then each wait status (waitpid(2)).
 
@@ -181,6 +202,8 @@ def _attend(
             os._exit(NOT_ENTERED)
         child = syscalls.fork(lambda: start(kinds))
         doors.close()
+        if relay:
+            relay.leave_to_program()
         # The group of whoever is stopped: the caller's.  A program that is a job of its own has its
         # parent in its session, or Ctrl-Z would be lost.  One of the caller's group has not: with
         # its end that group could become an orphaned one, which the kernel then sends SIGHUP if
@@ -195,8 +218,9 @@ def _attend(
             os.write(tells, _NUMBER.pack(status))
             if not os.WIFSTOPPED(status):
                 os._exit(0)
-    except OSError as error:
-        _complain(NOT_ENTERED, f"{node}: cannot be entered: {error.strerror}")
+    except (OSError, CapabilityError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        _complain(NOT_ENTERED, f"{node}: cannot be entered: {reason}")
     finally:
         os._exit(NOT_ENTERED)
 
@@ -231,6 +255,23 @@ def _wait(child: int, told: int, terminal: int | None) -> int:
                 os.killpg(child, signal.SIGCONT)
 
 
+def _relayed(relay: Relay, told: int) -> int:
+    """The same of a program that has not our terminal."""
+    code = _KILLED + signal.SIGKILL
+
+    def over() -> bool:
+        nonlocal code
+        status = _next(told)
+        if status is not None and os.WIFSTOPPED(status):
+            return False
+        if status is not None:
+            code = shell_status(os.waitstatus_to_exitcode(status))
+        return True
+
+    relay.run(told, over)
+    return code
+
+
 def _take(terminal: int, group: int) -> None:
     with suppress(OSError):  # it has hung up
         os.tcsetpgrp(terminal, group)
@@ -245,6 +286,7 @@ def become(
     folder: Path,
     env: Mapping[str, str],
     terminal: int | None = None,
+    relay: Relay | None = None,
     inherit: Sequence[int] = (),
     orphaned: signal.Signals = signal.SIGHUP,
     is_orphan: Callable[[], bool] = lambda: False,
@@ -264,6 +306,8 @@ def become(
         for kind in kinds:
             syscalls.setns(doors.opened[kind], sandbox.JOINED[kind])
         sandbox.give_up_rights(rootless=doors.rootless)
+        if relay:
+            relay.become_programs()
         os.chdir(folder if folder.is_dir() else "/")
         if terminal is not None:
             os.setpgid(0, 0)

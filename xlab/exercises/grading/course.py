@@ -521,8 +521,7 @@ def _folder(entry: Entry) -> Path:
 def _environment() -> dict[str, str]:
     """All that a worker is told, and with it whatever a submission starts: where programs are."""
     where_we_are = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path if entry)
-    told = {name: os.environ[name] for name in ("PATH", "LANG", "TERM") if name in os.environ}
-    return {**told, "PYTHONPATH": where_we_are}
+    return {**containment.environment(), "PYTHONPATH": where_we_are}
 
 
 def _memory() -> tuple[int, int]:
