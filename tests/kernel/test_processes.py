@@ -66,10 +66,7 @@ def test_a_program_that_cannot_be_handed_over_is_ended_and_closes_its_own_files_
     gc.collect()
     for descriptor in others:
         os.close(descriptor)
-    # Pid 1's first thread, which has told of the end, may hold the program for a moment more.
-    processes.wait_until(
-        lambda: len(descriptors()) == before, timeout_s=30, awaited="no more files than before"
-    )
+    assert len(descriptors()) == before
 
 
 @sandboxed

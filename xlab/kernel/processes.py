@@ -49,13 +49,20 @@ class Process:
     ) -> None:
         self._popen = popen
         self._node = node
-        self._ended = threading.Event()
+        self._ended = ended = threading.Event()
         self._out = out
         self._err = err
         self.argv = tuple(argv)
         self.pid = popen.pid
         #: Of a first process: its namespace, a descriptor that is its caller's to close.
         self.pid_namespace: int | None = None
+
+        def end(status: int) -> None:
+            popen.returncode = os.waitstatus_to_exitcode(status)
+            ended.set()
+
+        #: For whoever reaps it, who does not hold it, and with it its files, a moment longer.
+        self.end = end
 
     def poll(self) -> int | None:
         """The exit status (minus the signal's number where one killed it), None while it runs."""
@@ -136,10 +143,6 @@ class Process:
             return True
         finally:
             _add_to_waited(patience.waited_s)
-
-    def _end(self, status: int) -> None:
-        self._popen.returncode = os.waitstatus_to_exitcode(status)
-        self._ended.set()
 
     def __del__(self) -> None:
         # Only the memory files: a process is ended by whoever started it, never by the collector.
@@ -251,7 +254,7 @@ def spawn(
                                 its, os.O_RDONLY | os.O_CLOEXEC, dir_fd=ours
                             )
                     finally:
-                        told[popen.pid] = process._end
+                        told[popen.pid] = process.end
         except BaseException as error:
             if process is not None:
                 _end_unowned(process)
