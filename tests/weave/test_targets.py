@@ -97,6 +97,37 @@ def test_what_has_held_for_long_is_dialled_again_at_once() -> None:
         clock.now_s = again_s
 
 
+def test_a_router_that_is_killed_again_and_again_is_dialled_as_soon_as_the_first_time() -> None:
+    targets, clock = targets_of()
+    targets.add(IPv4Address("10.0.0.9"), None)
+    targets.refresh({}, [])
+    for _ in range(10):
+        (address,), _ = targets.due({})
+        targets.reached(address, B)
+        clock.now_s += 3.0
+        targets.failed(address, "the peer closed the connection")
+        for failures in range(4):
+            due, again_s = targets.due({})
+            assert due == []
+            assert again_s is not None
+            assert 0.1 <= (again_s - clock.now_s) / 1.5**failures <= 0.3
+            clock.now_s = again_s
+            if failures < 3:
+                targets.failed(targets.due({})[0][0], "Connection refused")
+    # What ends as soon as it is there is no such thing.
+    waits = []
+    for _ in range(6):
+        (address,), _ = targets.due({})
+        targets.reached(address, B)
+        clock.now_s += 0.1
+        targets.failed(address, "not spoken here")
+        _, again_s = targets.due({})
+        assert again_s is not None
+        waits.append(again_s - clock.now_s)
+        clock.now_s = again_s
+    assert waits[-1] > 0.5
+
+
 def test_whoever_is_connected_from_there_will_do_unless_a_port_was_given() -> None:
     ours = {B: link("10.0.0.2:40000", outbound=False)}
     targets, _ = targets_of()

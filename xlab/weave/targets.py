@@ -2,7 +2,7 @@
 
 Two kinds of addresses are dialled: those a person gave, for ever, and those that gossip says other
 peers are connected to, as long as we are not.  After a failure the next attempt waits, each time
-half as long again, by chance a little more or less.
+half as long again, by chance a little more or less; from the beginning after what has held.
 
 Pure: `due` names the addresses to dial now, and is told what became of them.
 """
@@ -24,6 +24,9 @@ _FIRST_RETRY_S = 0.2
 _LONGEST_RETRY_S = 360.0
 #: What has held that long has not failed: the next attempt comes at once.
 _HELD_S = 60.0
+#: And what has held that long has not failed to connect: a router that is killed again and again,
+#: as checks and faults do, is to be back as soon as the first time.
+_CONNECTED_S = 2.0
 #: Of two peers that learn of each other at the same time, the one with the higher name waits.
 _COURTESY_S = 0.5
 
@@ -147,6 +150,7 @@ class Targets:
         target = self._known.get(address)
         if target is None:
             return
+        was_connected = target.connected
         target.attempting = target.connected = False
         target.error = reason
         target.peer = peer or target.peer
@@ -156,6 +160,9 @@ class Targets:
         elif target.try_at_s is not None and now_s > target.try_at_s + _HELD_S:
             target.try_at_s, target.retry_s = now_s, _FIRST_RETRY_S
         else:
+            dialled_at_s = now_s if target.try_at_s is None else target.try_at_s
+            if was_connected and now_s > dialled_at_s + _CONNECTED_S:
+                target.retry_s = _FIRST_RETRY_S
             target.try_at_s = now_s + target.retry_s * self._chance.uniform(0.5, 1.5)
             target.retry_s = min(target.retry_s * 1.5, _LONGEST_RETRY_S)
 
