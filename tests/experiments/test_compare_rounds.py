@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from tests.support.comparisons import World, plan
 from tests.support.fake_machine import machine_with
+from tests.support.ordinary import ORDINARY
 from xlab.errors import CapabilityError, DaemonError, XlabError
 from xlab.experiments.compare import journal
 from xlab.experiments.compare.evaluation import evaluate
@@ -467,6 +469,27 @@ def test_a_kill_in_the_middle_of_a_round_leaves_nothing_of_it(world: World, tmp_
     assert {m.round for m in kept.measurements} == {1}
     assert list(folder(tmp_path).glob("**/.partial-*")) == []
     assert comparison.sessions == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user is played by root alone")
+def test_going_on_removes_nothing_through_a_strangers_link(world: World, tmp_path: Path) -> None:
+    """Where a group may write among the results."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    kept = mine / "b1-r7-bridge.json"
+    kept.write_text("{}")
+    results = tmp_path / "results"
+    with pytest.MonkeyPatch.context() as patch, begin(results) as first:
+        kill_at(1 + len(NAMES) + 1, patch, written=True)
+        with pytest.raises(Killed):
+            carry_out(first, Onlooker())
+    raw = folder(results) / "bridge/b1/raw"
+    raw.rename(raw.with_name("was"))
+    raw.symlink_to(mine)
+    os.chown(raw, ORDINARY, ORDINARY, follow_symlinks=False)
+    with Journal.go_on(folder(results)) as again, pytest.raises(PermissionError, match="a link"):
+        carry_out(again, Onlooker())
+    assert kept.exists()
 
 
 def test_an_interrupt_while_labs_are_built_takes_them_down(world: World, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -415,10 +415,12 @@ def tidy(folder: Path, history: History) -> None:
     rounds |= {(done.build, done.round) for done in history.disturbed}
     for method in history.opening.methods:
         for build in (folder / method.folder).glob("b*"):
-            for place in (build, build / "raw"):
+            raw = build / "raw"
+            for place in (build, raw):
                 disk.sweep(place)
-            for file in (build / "raw").glob("b*-r*-*"):
-                named = re.match(r"b([0-9]+)-r([0-9]+)-", file.name)
-                if named and (int(named[1]), int(named[2])) not in rounds:
-                    file.unlink()
+            with suppress(FileNotFoundError), disk.held(raw, strict=True) as inside:
+                for file in Path("/proc/self/fd", str(inside)).glob("b*-r*-*"):
+                    named = re.match(r"b([0-9]+)-r([0-9]+)-", file.name)
+                    if named and (int(named[1]), int(named[2])) not in rounds:
+                        file.unlink()
     disk.sweep(folder)
