@@ -309,7 +309,7 @@ def test_programs_that_nobody_awaits_keep_nothing_of_pid_1() -> None:
 
 @sandboxed
 def test_of_what_is_asked_only_what_is_known_is_kept() -> None:
-    # Held: what the collector ends while a line is read, pytest keeps, with all that was being read.
+    # Held: of what the collector ends meanwhile, pytest keeps the frames, and so what they read.
     lab = Lab(underlay.describe(None, hosts=2))
     host = lab.hosts[0]
     begun, go_on = threading.Semaphore(0), threading.Event()
